@@ -1,0 +1,339 @@
+//! [`Command`]: one request to a server, with what the layers below need to know to carry it out
+//! safely: its keys, whether it may be repeated, and until when an answer is worth anything.
+
+use std::fmt;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+/// One command: a name, its arguments, and how it may be treated.
+///
+/// Arguments lie back to back in one buffer, so that building a command costs one allocation for
+/// the usual sizes. Keys are marked as they are added ([`Command::key`]): drivers route by them.
+///
+/// ```
+/// use redkit_core::Command;
+///
+/// let set = Command::new("SET").key("greeting").arg("hello").arg("PX").arg(1500);
+/// assert_eq!(set.name(), "SET");
+/// assert_eq!(set.iter().count(), 4);
+/// assert_eq!(set.keys().next(), Some(&b"greeting"[..]));
+/// assert!(!set.is_idempotent());
+/// assert!(Command::new("GET").key("greeting").is_idempotent());
+/// ```
+#[derive(Clone)]
+pub struct Command {
+    buffer: Vec<u8>,
+    ends: SmallVec<[usize; 6]>,
+    keys: SmallVec<[u32; 4]>,
+    idempotent: bool,
+    deadline: Option<Instant>,
+}
+
+impl Command {
+    /// Starts a command. A command that only reads is marked as idempotent by its name; any other
+    /// is not until [`Command::idempotent`] says so.
+    pub fn new(name: &str) -> Self {
+        Self::with_capacity(name, 48)
+    }
+
+    /// Like [`Command::new`], with room for `bytes` of arguments, which saves growing the buffer.
+    pub fn with_capacity(name: &str, bytes: usize) -> Self {
+        let mut buffer = Vec::with_capacity(name.len().saturating_add(bytes));
+        buffer.extend_from_slice(name.as_bytes());
+        let mut ends = SmallVec::new();
+        ends.push(buffer.len());
+        Self {
+            buffer,
+            ends,
+            keys: SmallVec::new(),
+            idempotent: only_reads(name),
+            deadline: None,
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl ToArg) -> Self {
+        arg.write_to(&mut self.buffer);
+        self.ends.push(self.buffer.len());
+        self
+    }
+
+    /// Adds an argument that is a key. The name is sent as it stands: put a client's namespace in
+    /// front of it with [`Client::key`](crate::Client::key).
+    #[must_use]
+    pub fn key(mut self, key: impl ToArg) -> Self {
+        // More than u32::MAX arguments cannot be sent to a server; routing by the first is enough.
+        if let Ok(position) = u32::try_from(self.ends.len()) {
+            self.keys.push(position);
+        }
+        self.arg(key)
+    }
+
+    /// Adds several arguments.
+    #[must_use]
+    pub fn args<A: ToArg>(self, args: impl IntoIterator<Item = A>) -> Self {
+        args.into_iter().fold(self, Command::arg)
+    }
+
+    /// Adds several keys.
+    #[must_use]
+    pub fn keys_from<A: ToArg>(self, keys: impl IntoIterator<Item = A>) -> Self {
+        keys.into_iter().fold(self, Command::key)
+    }
+
+    /// Says whether the command may be sent again when nobody knows if it was carried out
+    /// ([`CallError::Maybe`](crate::CallError::Maybe)). Say `true` only when doing it twice leaves
+    /// the same state *and* the same reply, or the difference does not matter to you.
+    #[must_use]
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+
+    /// Sets the instant after which no answer is waited for. Without one, the client's command
+    /// timeout applies.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The command's name, as it was given.
+    pub fn name(&self) -> &str {
+        // The name entered as a &str; this cannot fail, and "" is harmless if it ever did.
+        std::str::from_utf8(self.part(0).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// The arguments after the name.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
+        (1..self.ends.len()).map(|i| self.part(i).unwrap_or_default())
+    }
+
+    /// The `index`th argument after the name.
+    pub fn get(&self, index: usize) -> Option<&[u8]> {
+        self.part(index.checked_add(1)?)
+    }
+
+    /// How many arguments follow the name.
+    pub fn arg_count(&self) -> usize {
+        self.ends.len() - 1
+    }
+
+    /// The sum of the lengths of the name and all arguments, in bytes.
+    pub fn byte_len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The arguments that are keys.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys
+            .iter()
+            .filter_map(|&i| self.part(usize::try_from(i).ok()?))
+    }
+
+    /// Whether the command may be repeated when its outcome is unknown.
+    pub fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+
+    /// Until when an answer is waited for, if the command says so itself.
+    pub fn deadline_at(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn part(&self, index: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(index)?;
+        let start = match index {
+            0 => 0,
+            _ => *self.ends.get(index - 1)?,
+        };
+        self.buffer.get(start..end)
+    }
+}
+
+/// Shows the name and the number of arguments only: arguments may be secrets or personal data.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command")
+            .field("name", &self.name())
+            .field("args", &self.arg_count())
+            .field("idempotent", &self.idempotent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What can stand as an argument of a [`Command`].
+pub trait ToArg {
+    /// Appends the argument's bytes to `buffer`.
+    fn write_to(&self, buffer: &mut Vec<u8>);
+}
+
+macro_rules! bytes_to_arg {
+    ($($type:ty),*) => {$(
+        impl ToArg for $type {
+            fn write_to(&self, buffer: &mut Vec<u8>) {
+                buffer.extend_from_slice(self.as_ref());
+            }
+        }
+    )*};
+}
+bytes_to_arg!(str, String, [u8], Vec<u8>, Bytes);
+
+macro_rules! integer_to_arg {
+    ($($type:ty),*) => {$(
+        impl ToArg for $type {
+            fn write_to(&self, buffer: &mut Vec<u8>) {
+                buffer.extend_from_slice(itoa::Buffer::new().format(*self).as_bytes());
+            }
+        }
+    )*};
+}
+integer_to_arg!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
+
+/// Written in the shortest form that reads back as the same number; infinities as `inf` and
+/// `-inf`, as the server expects them.
+impl ToArg for f64 {
+    fn write_to(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(self.to_string().as_bytes());
+    }
+}
+
+impl<const N: usize> ToArg for [u8; N] {
+    fn write_to(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(self);
+    }
+}
+
+impl<T: ToArg + ?Sized> ToArg for &T {
+    fn write_to(&self, buffer: &mut Vec<u8>) {
+        (**self).write_to(buffer);
+    }
+}
+
+/// Names of commands that change nothing, upper case: sending one of them twice is always safe.
+/// Scripts are not among them, even with `EVAL_RO`'s siblings near: who writes one knows.
+fn only_reads(name: &str) -> bool {
+    matches!(
+        name,
+        "GET"
+            | "MGET"
+            | "STRLEN"
+            | "GETRANGE"
+            | "GETBIT"
+            | "BITCOUNT"
+            | "BITPOS"
+            | "EXISTS"
+            | "TTL"
+            | "PTTL"
+            | "EXPIRETIME"
+            | "PEXPIRETIME"
+            | "TYPE"
+            | "RANDOMKEY"
+            | "DBSIZE"
+            | "KEYS"
+            | "SCAN"
+            | "HGET"
+            | "HMGET"
+            | "HGETALL"
+            | "HKEYS"
+            | "HVALS"
+            | "HLEN"
+            | "HEXISTS"
+            | "HSTRLEN"
+            | "HRANDFIELD"
+            | "HSCAN"
+            | "HTTL"
+            | "HPTTL"
+            | "LRANGE"
+            | "LINDEX"
+            | "LLEN"
+            | "LPOS"
+            | "SMEMBERS"
+            | "SISMEMBER"
+            | "SMISMEMBER"
+            | "SCARD"
+            | "SRANDMEMBER"
+            | "SINTER"
+            | "SINTERCARD"
+            | "SUNION"
+            | "SDIFF"
+            | "SSCAN"
+            | "ZSCORE"
+            | "ZMSCORE"
+            | "ZCARD"
+            | "ZCOUNT"
+            | "ZLEXCOUNT"
+            | "ZRANGE"
+            | "ZRANGEBYSCORE"
+            | "ZRANGEBYLEX"
+            | "ZREVRANGE"
+            | "ZREVRANGEBYSCORE"
+            | "ZREVRANGEBYLEX"
+            | "ZRANK"
+            | "ZREVRANK"
+            | "ZRANDMEMBER"
+            | "ZSCAN"
+            | "ZDIFF"
+            | "ZINTER"
+            | "ZINTERCARD"
+            | "ZUNION"
+            | "XRANGE"
+            | "XREVRANGE"
+            | "XLEN"
+            | "XPENDING"
+            | "XINFO"
+            | "PING"
+            | "ECHO"
+            | "TIME"
+            | "INFO"
+            | "MEMORY"
+            | "OBJECT"
+            | "LASTSAVE"
+            | "ROLE"
+            | "PUBSUB"
+            | "EVAL_RO"
+            | "EVALSHA_RO"
+            | "FCALL_RO"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_keep_their_bytes_and_order() {
+        let command = Command::new("SET")
+            .key(b"k\0{}".as_slice())
+            .arg("")
+            .arg(-7_i64)
+            .arg(u64::MAX)
+            .arg(0.1_f64 + 0.2)
+            .arg(f64::NEG_INFINITY);
+        let args: Vec<&[u8]> = command.iter().collect();
+        assert_eq!(
+            args,
+            [
+                b"k\0{}".as_slice(),
+                b"",
+                b"-7",
+                b"18446744073709551615",
+                b"0.30000000000000004",
+                b"-inf"
+            ]
+        );
+        assert_eq!(command.get(1), Some(&b""[..]));
+        assert_eq!(command.get(6), None);
+        assert_eq!(command.keys().collect::<Vec<_>>(), [b"k\0{}"]);
+    }
+
+    #[test]
+    fn debug_shows_no_argument() {
+        let shown = format!("{:?}", Command::new("AUTH").arg("hunter2"));
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("AUTH"), "{shown}");
+    }
+}

@@ -1,0 +1,5 @@
+//! temporary
+/// temporary
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("x")]
+pub struct ConfigError;

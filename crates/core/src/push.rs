@@ -1,0 +1,206 @@
+//! Pushed messages: what a subscription yields, and the bounded queue that carries it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::sync::mpsc;
+
+/// What a subscriber wants to hear.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Interest {
+    /// Messages on these channels (`SUBSCRIBE`).
+    Channels(Vec<Bytes>),
+    /// Messages on channels that match these globs (`PSUBSCRIBE`).
+    Patterns(Vec<Bytes>),
+    /// Messages on these sharded channels (`SSUBSCRIBE`).
+    Sharded(Vec<Bytes>),
+}
+
+/// One pushed item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Push {
+    /// A published message.
+    Message {
+        /// The channel that it was published on.
+        channel: Bytes,
+        /// The pattern that matched, for [`Interest::Patterns`].
+        pattern: Option<Bytes>,
+        /// What was published.
+        payload: Bytes,
+    },
+    /// Keys that were read through this backend have changed; `None` means all of them.
+    Invalidate(Option<Vec<Bytes>>),
+    /// Messages may be missing here.
+    Gap(GapReason),
+}
+
+/// Why messages may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// The connection was lost and made anew; the subscription stands again.
+    Reconnected,
+    /// The subscriber was slower than the messages; this many were dropped.
+    Lagged(u64),
+}
+
+/// Makes the queue between a backend and one subscriber. It holds at most `capacity` items; what
+/// does not fit is dropped and counted, and the subscriber is told by [`GapReason::Lagged`].
+pub fn push_channel(capacity: usize) -> (PushSink, PushStream) {
+    let (sender, receiver) = mpsc::channel(capacity.max(1));
+    let dropped = Arc::new(AtomicU64::new(0));
+    let sink = PushSink {
+        sender,
+        dropped: Arc::clone(&dropped),
+    };
+    (
+        sink,
+        PushStream {
+            receiver,
+            dropped,
+            on_drop: None,
+        },
+    )
+}
+
+/// A backend's end of a subscription's queue. Sending never waits.
+#[derive(Debug, Clone)]
+pub struct PushSink {
+    sender: mpsc::Sender<Push>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl PushSink {
+    /// Queues an item, or counts it as dropped when the queue is full. Gives `false` once the
+    /// subscriber is gone.
+    pub fn send(&self, push: Push) -> bool {
+        // A gap must stand before what comes after it.
+        let dropped = self.dropped.swap(0, Ordering::AcqRel);
+        if dropped > 0
+            && self
+                .try_send(Push::Gap(GapReason::Lagged(dropped)))
+                .is_err()
+        {
+            self.dropped.fetch_add(dropped + 1, Ordering::AcqRel);
+            return !self.is_closed();
+        }
+        match self.try_send(push) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Ordering::AcqRel);
+                true
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
+
+    /// Whether the subscriber is gone.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Waits until the subscriber is gone.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
+    fn try_send(&self, push: Push) -> Result<(), mpsc::error::TrySendError<Push>> {
+        self.sender.try_send(push)
+    }
+}
+
+/// A subscription: yields [`Push`]es until the backend is shut down. It survives reconnects, which
+/// it reports as [`Push::Gap`]. Dropping it ends the subscription.
+pub struct PushStream {
+    receiver: mpsc::Receiver<Push>,
+    dropped: Arc<AtomicU64>,
+    on_drop: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl PushStream {
+    /// Runs `action` when the subscriber drops the stream, so that the backend can unsubscribe.
+    #[must_use]
+    pub fn on_drop(mut self, action: impl FnOnce() + Send + 'static) -> Self {
+        self.on_drop = Some(Box::new(action));
+        self
+    }
+
+    /// The next item; `None` after the backend was shut down.
+    pub async fn next(&mut self) -> Option<Push> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl Stream for PushStream {
+    type Item = Push;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Push>> {
+        match self.receiver.poll_recv(cx) {
+            // Nothing queued: if the last items were dropped, nobody else would ever say so.
+            Poll::Pending | Poll::Ready(None) if self.dropped.load(Ordering::Acquire) > 0 => {
+                let dropped = self.dropped.swap(0, Ordering::AcqRel);
+                Poll::Ready(Some(Push::Gap(GapReason::Lagged(dropped))))
+            }
+            other => other,
+        }
+    }
+}
+
+impl Drop for PushStream {
+    fn drop(&mut self) {
+        self.receiver.close();
+        if let Some(action) = self.on_drop.take() {
+            action();
+        }
+    }
+}
+
+impl fmt::Debug for PushStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushStream").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(payload: &'static str) -> Push {
+        Push::Message {
+            channel: "c".into(),
+            pattern: None,
+            payload: payload.into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_subscriber_is_told_what_it_missed_and_where() {
+        let (sink, mut stream) = push_channel(2);
+        for payload in ["1", "2", "3", "4"] {
+            assert!(sink.send(message(payload)));
+        }
+        assert_eq!(stream.next().await, Some(message("1")));
+        assert_eq!(stream.next().await, Some(message("2")));
+        assert_eq!(stream.next().await, Some(Push::Gap(GapReason::Lagged(2))));
+        assert!(sink.send(message("5")));
+        assert_eq!(stream.next().await, Some(message("5")));
+        drop(sink);
+        assert_eq!(stream.next().await, None);
+    }
+
+    #[test]
+    fn dropping_the_stream_runs_its_action_and_closes_the_sink() {
+        let (sink, stream) = push_channel(1);
+        let (told, heard) = std::sync::mpsc::channel();
+        drop(stream.on_drop(move || told.send(()).unwrap()));
+        heard.try_recv().unwrap();
+        assert!(!sink.send(message("x")));
+    }
+}

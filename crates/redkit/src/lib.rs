@@ -1,0 +1,1 @@
+//! Production Redis patterns on one connection core.

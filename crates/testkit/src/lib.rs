@@ -1,0 +1,1 @@
+//! Private servers, a fault-injecting proxy and the suite macro for redkit's own tests.
