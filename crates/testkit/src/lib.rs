@@ -1,1 +1,16 @@
-//! Private servers, a fault-injecting proxy and the suite macro for redkit's own tests.
+//! What redkit's own tests and benchmarks stand on:
+//!
+//! - [`Server`]: a private Redis or Valkey on a free port, in a temporary folder, that dies with
+//!   the test whatever way the test ends;
+//! - [`Proxy`]: a TCP proxy that delays, swallows, holds back, cuts, severs and refuses;
+//!
+//! `docs/testing.md` says how to use them. This crate is never published.
+
+mod error;
+mod port;
+mod proxy;
+mod server;
+
+pub use error::Error;
+pub use proxy::{Close, Direction, Proxy};
+pub use server::{Program, RawReply, Server, ServerOptions, Tls};

@@ -1,0 +1,10 @@
+//! The test kit's tests of itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod proxy;
+mod server;
