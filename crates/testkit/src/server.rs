@@ -5,6 +5,7 @@ mod program;
 mod raw;
 mod tls;
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -45,6 +47,10 @@ impl ServerOptions {
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self
+    }
+
+    pub(crate) fn has_password(&self) -> bool {
+        self.password.is_some()
     }
 
     /// Speaks TLS, and nothing else, on its port.
@@ -137,22 +143,34 @@ impl Server {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// Its URL, with the password: `redis://`, `rediss://` or `unix://`.
+    /// Its URL, with whatever a client has to know: the password, the authority's certificate.
     pub fn url(&self) -> String {
-        if self.options.unix_url {
-            return format!("unix://{}{}", self.credentials(), self.socket().display());
+        if !self.options.unix_url {
+            return self.url_at(self.addr());
         }
-        self.url_at(self.addr())
+        let socket = self.socket();
+        let password = self
+            .password()
+            .map(|password| ("password", password.to_owned()));
+        format!("unix://{}{}", socket.display(), query(password))
     }
 
     /// The same URL with another address in it: that of a proxy before this server.
     pub fn url_at(&self, addr: SocketAddr) -> String {
-        let scheme = if self.tls.is_some() {
-            "rediss"
-        } else {
-            "redis"
+        let credentials = match self.password() {
+            Some(password) => format!(":{}@", escape(password)),
+            None => String::new(),
         };
-        format!("{scheme}://{}{addr}", self.credentials())
+        match &self.tls {
+            None => format!("redis://{credentials}{addr}"),
+            Some(tls) => {
+                let ca = tls.ca_file.display().to_string();
+                format!(
+                    "rediss://{credentials}{addr}{}",
+                    query(Some(("tls_ca_file", ca)))
+                )
+            }
+        }
     }
 
     /// The password that it demands.
@@ -300,13 +318,6 @@ impl Server {
         .map_err(Error::io("signalling the server"))
     }
 
-    fn credentials(&self) -> String {
-        match self.password() {
-            Some(password) => format!(":{password}@"),
-            None => String::new(),
-        }
-    }
-
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("log")
     }
@@ -401,6 +412,17 @@ impl Server {
             cause,
             log: self.log(),
         }
+    }
+}
+
+fn escape(text: &str) -> impl fmt::Display {
+    utf8_percent_encode(text, NON_ALPHANUMERIC)
+}
+
+fn query(field: Option<(&str, String)>) -> String {
+    match field {
+        Some((name, value)) => format!("?{name}={}", escape(&value)),
+        None => String::new(),
     }
 }
 
