@@ -144,6 +144,17 @@ impl Command {
         self.deadline
     }
 
+    /// Takes over how `other` may be treated.
+    pub(crate) fn like(mut self, other: &Command) -> Self {
+        self.idempotent = other.idempotent;
+        self.deadline = other.deadline;
+        self
+    }
+
+    pub(crate) fn deadline_or(&mut self, deadline: impl FnOnce() -> Instant) -> Instant {
+        *self.deadline.get_or_insert_with(deadline)
+    }
+
     fn part(&self, index: usize) -> Option<&[u8]> {
         let end = *self.ends.get(index)?;
         let start = match index {

@@ -1,14 +1,53 @@
-//! core
+//! The connection core of redkit: one seam, [`Backend`], through which every command goes to
+//! Redis, Valkey or an engine in the process, and one handle, [`Client`], that treats every call
+//! the same way.
+//!
+//! ```no_run
+//! use redkit_core::{Client, ClientConfig, Command};
+//!
+//! # async fn example() -> Result<(), redkit_core::Error> {
+//! let client = Client::connect(ClientConfig::from_url("redis://localhost")?).await?;
+//! let total: i64 = client.call(Command::new("INCRBY").key("total").arg(5)).await?;
+//! # let _ = total; Ok(()) }
+//! ```
+//!
+//! What a client does to every call, in this order: it admits it (at most
+//! [`max_in_flight`](ClientConfig::max_in_flight)), gives it a deadline, asks the
+//! [circuit breaker](breaker), sends it, and repeats it when that is safe. [`CallError`] tells
+//! what may be concluded from a failure: the command was not sent, may have been carried out, or
+//! was refused by the server.
+//!
+//! Below it, a supervisor owns the connection, probes it when it is silent, and replaces it when
+//! it no longer answers.
+//!
+//! # Features
+//! - `redis` (default): the networked driver, on the `redis` crate.
+//! - `tls`: encrypted connections by rustls.
+
 mod backend;
+pub mod breaker;
+mod client;
+mod clients;
+mod codec;
 mod command;
 mod config;
+mod driver;
 mod error;
+mod keys;
 mod push;
+mod script;
 mod value;
 
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, Topology};
+pub use client::{Client, ClientStats};
+pub use clients::Clients;
+pub use codec::Codec;
 pub use command::{Command, ToArg};
-pub use config::ConfigError;
+pub use config::{
+    Address, ClientConfig, ConfigError, Endpoint, ReconnectConfig, RetryConfig, TlsConfig,
+};
 pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError};
+pub use keys::{Key, Keyspace, escape_glob, slot};
 pub use push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};
+pub use script::{Invocation, Script};
 pub use value::{FromValue, Value, ValueError};

@@ -111,6 +111,11 @@ impl PushSink {
         self.sender.closed().await;
     }
 
+    /// Whether both feed the same subscriber.
+    pub fn same_queue(&self, other: &PushSink) -> bool {
+        self.sender.same_channel(&other.sender)
+    }
+
     fn try_send(&self, push: Push) -> Result<(), mpsc::error::TrySendError<Push>> {
         self.sender.try_send(push)
     }

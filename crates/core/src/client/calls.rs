@@ -1,0 +1,328 @@
+//! What is done to every call, once: admission, deadline, breaker, retry, numbers, a span.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep};
+use tracing::Instrument;
+
+use super::flight::Flights;
+use super::stats::{ClientStats, Numbers};
+use crate::backend::{Backend, ConnectionState};
+use crate::breaker::{Breaker, BreakerConfig, Outcome, Permit};
+use crate::command::Command;
+use crate::config::{ClientConfig, ConfigError, RetryConfig};
+use crate::error::{CallError, Error, Fault, FaultKind};
+use crate::value::Value;
+
+/// A backend and how its calls are treated.
+pub(super) struct Calls {
+    backend: Arc<dyn Backend>,
+    breaker: Breaker,
+    retry: RetryConfig,
+    command_timeout: Duration,
+    connect_timeout: Duration,
+    flights: Flights,
+    numbers: Numbers,
+    /// The last connection that the breaker was told of.
+    connection: AtomicU64,
+}
+
+impl Calls {
+    pub(super) fn new(backend: Arc<dyn Backend>, breaker: Breaker, config: &ClientConfig) -> Self {
+        let calls = Self {
+            backend,
+            breaker,
+            retry: config.retry,
+            command_timeout: config.command_timeout,
+            connect_timeout: config.connect_timeout,
+            flights: Flights::new(config.max_in_flight),
+            numbers: Numbers::new(config.label()),
+            connection: AtomicU64::new(0),
+        };
+        calls.is_new_connection();
+        calls
+    }
+
+    /// The same treatment for a connection of one's own: no breaker and no retry.
+    pub(super) fn dedicated(&self, backend: Arc<dyn Backend>) -> Result<Self, Error> {
+        let off = BreakerConfig {
+            enabled: false,
+            ..BreakerConfig::default()
+        };
+        let breaker = Breaker::named(format!("{}-dedicated", self.breaker.name()), off)
+            .map_err(|error| ConfigError::new("breaker", error.to_string(), "report this"))?;
+        Ok(Self {
+            numbers: Numbers::new(breaker.name()),
+            backend,
+            breaker,
+            retry: RetryConfig {
+                max_attempts: 1,
+                ..self.retry
+            },
+            command_timeout: self.command_timeout,
+            connect_timeout: self.connect_timeout,
+            flights: Flights::new(self.flights.limit()),
+            connection: AtomicU64::new(0),
+        })
+    }
+
+    /// Carries out one command, with a deadline if it has none.
+    pub(super) async fn run(&self, command: &mut Command) -> Result<Value, CallError> {
+        let start = Instant::now();
+        let deadline = command.deadline_or(|| start + self.command_timeout);
+        let attempt = Single {
+            backend: &*self.backend,
+            command,
+        };
+        self.treat(attempt, start, deadline).await
+    }
+
+    /// Carries out several commands together.
+    pub(super) async fn run_all(
+        &self,
+        commands: &mut [Command],
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        let start = Instant::now();
+        let mut deadline = start;
+        for command in &mut *commands {
+            deadline = deadline.max(command.deadline_or(|| start + self.command_timeout));
+        }
+        let attempt = Batch {
+            backend: &*self.backend,
+            commands,
+        };
+        self.treat(attempt, start, deadline).await
+    }
+
+    pub(super) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    pub(super) fn stats(&self) -> ClientStats {
+        ClientStats {
+            in_flight: self.flights.count() as u64,
+            ..self.numbers.read()
+        }
+    }
+
+    pub(super) fn reset_stats(&self) {
+        self.numbers.reset();
+    }
+
+    /// How long a subscription may take: it may need a connection first.
+    pub(super) fn subscribe_timeout(&self) -> Duration {
+        self.connect_timeout + self.command_timeout
+    }
+
+    pub(super) async fn shutdown(&self, grace: Duration) {
+        if !self.flights.close(grace).await {
+            tracing::warn!(
+                target: "redkit::client",
+                in_flight = self.flights.count(),
+                "shut down with calls in flight"
+            );
+        }
+        self.backend.shutdown().await;
+    }
+
+    async fn treat<A: Attempt>(
+        &self,
+        attempt: A,
+        start: Instant,
+        deadline: Instant,
+    ) -> Result<A::Reply, CallError> {
+        let _flight = self.flights.admit()?;
+        let (result, end) = if tracing::enabled!(target: "redkit::client", tracing::Level::DEBUG) {
+            self.traced(&attempt, start, deadline).await
+        } else {
+            self.attempts(&attempt, start, deadline).await
+        };
+        self.numbers
+            .ended(&result, end.saturating_duration_since(start));
+        result
+    }
+
+    /// In a box, so that who does not trace does not pay for the span's state.
+    #[cold]
+    fn traced<'c, A: Attempt>(
+        &'c self,
+        attempt: &'c A,
+        start: Instant,
+        deadline: Instant,
+    ) -> BoxFuture<'c, (Result<A::Reply, CallError>, Instant)> {
+        let span = tracing::debug_span!(
+            target: "redkit::client",
+            "redis call",
+            "otel.kind" = "client",
+            "db.system.name" = "redis",
+            "db.operation.name" = attempt.name(),
+            "error.type" = tracing::field::Empty,
+        );
+        Box::pin(
+            async move {
+                let (result, end) = self.attempts(attempt, start, deadline).await;
+                if let Err(error) = &result {
+                    tracing::Span::current().record("error.type", error_type(error));
+                }
+                (result, end)
+            }
+            .instrument(span),
+        )
+    }
+
+    /// Tries until there is an answer, a failure that must not be repeated, or no time left.
+    async fn attempts<A: Attempt>(
+        &self,
+        attempt: &A,
+        start: Instant,
+        deadline: Instant,
+    ) -> (Result<A::Reply, CallError>, Instant) {
+        let mut pauses = None;
+        let mut now = start;
+        loop {
+            let permit = match self.permit(now) {
+                Ok(permit) => permit,
+                Err(error) => return (Err(error), now),
+            };
+            let result = attempt.send().await;
+            now = Instant::now();
+            let error = match result {
+                Ok(reply) => {
+                    permit.settle_at(Outcome::Success, now);
+                    return (Ok(reply), now);
+                }
+                Err(error) => error,
+            };
+            permit.settle_at(self.breaker.classify(&error), now);
+            match self.pause(&mut pauses, &error, attempt.is_idempotent()) {
+                Some(pause) if now + pause < deadline => {
+                    tracing::debug!(target: "redkit::client", command = attempt.name(), %error, ?pause, "retrying");
+                    self.numbers.retried();
+                    sleep(pause).await;
+                    now = Instant::now();
+                }
+                _ => return (Err(error), now),
+            }
+        }
+    }
+
+    fn permit(&self, now: Instant) -> Result<Permit, CallError> {
+        self.breaker.acquire_at(now).or_else(|open| {
+            // A server that has answered on a new connection deserves a probe at once.
+            if self.is_new_connection() {
+                self.breaker.hint_recovered();
+                if let Ok(permit) = self.breaker.acquire_at(now) {
+                    return Ok(permit);
+                }
+            }
+            Err(Fault::new(FaultKind::BreakerOpen, open.to_string()).not_sent())
+        })
+    }
+
+    /// Whether there is a connection that this was not asked about yet.
+    fn is_new_connection(&self) -> bool {
+        match *self.backend.state().borrow() {
+            ConnectionState::Connected(number) => {
+                self.connection.swap(number, Ordering::AcqRel) != number
+            }
+            _ => false,
+        }
+    }
+
+    /// How long to wait before the next attempt; `None` when there must not be one.
+    #[cold]
+    fn pause(
+        &self,
+        pauses: &mut Option<ExponentialBackoff>,
+        error: &CallError,
+        idempotent: bool,
+    ) -> Option<Duration> {
+        let may_repeat = match error {
+            CallError::NotSent(fault) => fault.kind().is_transient(),
+            CallError::Maybe(fault) => idempotent && fault.kind().is_transient(),
+            // The server did nothing, and says that it soon can.
+            CallError::Replied(error) => matches!(error.code(), "TRYAGAIN" | "LOADING"),
+        };
+        if !may_repeat {
+            return None;
+        }
+        let retries = usize::try_from(self.retry.max_attempts.saturating_sub(1)).ok()?;
+        pauses
+            .get_or_insert_with(|| {
+                ExponentialBuilder::default()
+                    .with_min_delay(self.retry.min_delay)
+                    .with_max_delay(self.retry.max_delay)
+                    .with_max_times(retries)
+                    .with_jitter()
+                    .build()
+            })
+            .next()
+    }
+}
+
+/// One way to ask a backend, as often as need be.
+trait Attempt: Sync {
+    type Reply: Send;
+
+    fn send(&self) -> impl Future<Output = Result<Self::Reply, CallError>> + Send;
+    fn name(&self) -> &str;
+    fn is_idempotent(&self) -> bool;
+}
+
+struct Single<'a> {
+    backend: &'a dyn Backend,
+    command: &'a Command,
+}
+
+impl Attempt for Single<'_> {
+    type Reply = Value;
+
+    fn send(&self) -> impl Future<Output = Result<Value, CallError>> + Send {
+        self.backend.call(self.command)
+    }
+
+    fn name(&self) -> &str {
+        self.command.name()
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.command.is_idempotent()
+    }
+}
+
+struct Batch<'a> {
+    backend: &'a dyn Backend,
+    commands: &'a [Command],
+}
+
+impl Attempt for Batch<'_> {
+    type Reply = Vec<Result<Value, CallError>>;
+
+    fn send(&self) -> impl Future<Output = Result<Self::Reply, CallError>> + Send {
+        self.backend.pipeline(self.commands)
+    }
+
+    fn name(&self) -> &str {
+        "pipeline"
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.commands.iter().all(Command::is_idempotent)
+    }
+}
+
+/// The attribute `error.type` of OpenTelemetry: the server's code, or the kind of fault.
+fn error_type(error: &CallError) -> &str {
+    match error {
+        CallError::Replied(error) => error.code(),
+        CallError::NotSent(fault) | CallError::Maybe(fault) => fault.kind().as_str(),
+    }
+}

@@ -1,0 +1,301 @@
+//! [`Client`]: the handle that patterns and programs take.
+
+mod calls;
+mod flight;
+mod stats;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use self::calls::Calls;
+pub use self::stats::ClientStats;
+use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::breaker::Breaker;
+use crate::codec::Codec;
+use crate::command::{Command, ToArg};
+use crate::config::{ClientConfig, ConfigError};
+use crate::error::{CallError, Error, Fault, FaultKind};
+use crate::keys::{Key, Keyspace, check_namespace, namespace_prefix};
+use crate::push::{Interest, PushStream};
+use crate::script::Invocation;
+use crate::value::{FromValue, Value};
+
+/// A cheap-to-clone handle to a server: a [`Backend`] behind namespace, deadline, breaker, retry,
+/// codec and metrics.
+///
+/// Every call ends by its deadline ([`ClientConfig::command_timeout`] unless the command has its
+/// own). While the server cannot be reached, calls wait for a new connection until then; once the
+/// breaker is open they fail at once. Either way the error says whether the command may have been
+/// carried out: see [`CallError`].
+///
+/// ```no_run
+/// use redkit_core::{Client, ClientConfig, Command};
+///
+/// # async fn example() -> Result<(), redkit_core::Error> {
+/// let config = ClientConfig::from_url("redis://localhost")?.namespace("shop");
+/// let client = Client::connect(config).await?;
+///
+/// let key = client.key("visits"); // `shop:visits` at the server
+/// let visits: i64 = client.call(Command::new("INCR").key(&key)).await?;
+/// println!("visit number {visits}");
+///
+/// client.shutdown().await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    calls: Arc<Calls>,
+    codec: Codec,
+    /// What stands in front of every key: empty, or `name:`.
+    prefix: Arc<str>,
+}
+
+impl Client {
+    /// Connects to a server. Unless the configuration is lazy, this makes the first connection,
+    /// so that a wrong address or password shows here.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a configuration that cannot work, [`Error::Call`] when no connection
+    /// could be made.
+    pub async fn connect(config: ClientConfig) -> Result<Self, Error> {
+        config.validate()?;
+        let backend = Self::driver(&config).await?;
+        Self::from_backend(backend, &config)
+    }
+
+    /// Uses a backend that exists already, such as the embedded one. Of the configuration it takes
+    /// namespace, timeouts, retry and breaker; where to connect to is the backend's business.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a configuration that cannot work.
+    pub fn from_backend(backend: Arc<dyn Backend>, config: &ClientConfig) -> Result<Self, Error> {
+        config.validate()?;
+        let breaker = Breaker::named(config.label(), config.breaker.clone()).map_err(|error| {
+            ConfigError::new(
+                "breaker",
+                error.to_string(),
+                "correct that field of the breaker",
+            )
+        })?;
+        Ok(Self {
+            calls: Arc::new(Calls::new(backend, breaker, config)),
+            codec: Codec::default(),
+            prefix: namespace_prefix(&config.namespace).into(),
+        })
+    }
+
+    #[cfg(feature = "redis")]
+    async fn driver(config: &ClientConfig) -> Result<Arc<dyn Backend>, Error> {
+        Ok(Arc::new(
+            crate::driver::redis::RedisBackend::connect(config).await?,
+        ))
+    }
+
+    #[cfg(not(feature = "redis"))]
+    #[expect(
+        clippy::unused_async,
+        reason = "the same signature with and without a driver"
+    )]
+    async fn driver(_: &ClientConfig) -> Result<Arc<dyn Backend>, Error> {
+        Err(ConfigError::new(
+            "url",
+            "this build of redkit-core has no networked driver",
+            "enable its feature `redis`, or use `Client::from_backend`",
+        )
+        .into())
+    }
+
+    /// The same client with a further namespace inside its own: `shop` becomes `shop:eu`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a name with spaces, braces or control characters, or no name.
+    pub fn with_namespace(&self, namespace: &str) -> Result<Self, Error> {
+        check_namespace(namespace)?;
+        if namespace.is_empty() {
+            return Err(ConfigError::new("namespace", "it is empty", "give a name").into());
+        }
+        let prefix = format!("{}{}", self.prefix, namespace_prefix(namespace)).into();
+        Ok(Self {
+            prefix,
+            ..self.clone()
+        })
+    }
+
+    /// The namespace, without the colon that ends it.
+    pub fn namespace(&self) -> &str {
+        self.prefix.strip_suffix(':').unwrap_or_default()
+    }
+
+    /// A key of your own in this client's namespace. Its bytes are sent as they are; braces in it
+    /// choose the slot on a cluster.
+    pub fn key(&self, key: impl ToArg) -> Key {
+        let mut bytes = Vec::with_capacity(self.prefix.len() + 32);
+        bytes.extend_from_slice(self.prefix.as_bytes());
+        key.write_to(&mut bytes);
+        Key::from_raw(bytes)
+    }
+
+    /// A full key without the namespace; `None` when it lies outside of it.
+    pub fn strip<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        key.strip_prefix(self.prefix.as_bytes())
+    }
+
+    /// The keys of one use of a pattern: `namespace:pattern:name:{…}`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a name holds something else than letters, digits, `-`, `_`, `.`.
+    pub fn keyspace(&self, pattern: &str, name: &str) -> Result<Keyspace, Error> {
+        Ok(Keyspace::new(self.namespace(), pattern, name)?)
+    }
+
+    /// How this client's values become bytes.
+    pub fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    /// Sends a command and converts the reply.
+    ///
+    /// # Errors
+    /// [`Error::Call`] when there is no reply or the server refused, [`Error::Reply`] when the
+    /// reply is not a `T`.
+    pub async fn call<T: FromValue>(&self, mut command: Command) -> Result<T, Error> {
+        match self.calls.run(&mut command).await {
+            Ok(value) => value.to().map_err(|error| Error::Reply {
+                command: command.name().into(),
+                error,
+            }),
+            Err(error) => Err(Error::call(command.name(), error)),
+        }
+    }
+
+    /// Sends several commands together: one round trip, an answer per command, in their order.
+    /// `MULTI` and `EXEC` may be among them. The batch counts as one call for the breaker, and is
+    /// repeated as a whole only when nothing of it was sent.
+    ///
+    /// # Errors
+    /// [`Error::Call`] when nothing is known of any of the commands.
+    pub async fn pipeline(
+        &self,
+        mut commands: Vec<Command>,
+    ) -> Result<Vec<Result<Value, CallError>>, Error> {
+        self.calls
+            .run_all(&mut commands)
+            .await
+            .map_err(|error| Error::call("pipeline", error))
+    }
+
+    /// Runs a script by its hash; a server that does not have it is sent the text once.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call); an error in the script is [`CallError::Replied`].
+    pub async fn eval<T: FromValue>(&self, mut invocation: Invocation) -> Result<T, Error> {
+        let mut result = self.calls.run(invocation.by_hash_mut()).await;
+        if let Err(CallError::Replied(error)) = &result
+            && error.code() == "NOSCRIPT"
+        {
+            // The server looked for the script and ran nothing, so this is no repetition.
+            result = self.calls.run(&mut invocation.by_source()).await;
+        }
+        match result {
+            Ok(value) => value.to().map_err(|error| Error::Reply {
+                command: "EVALSHA".into(),
+                error,
+            }),
+            Err(error) => Err(Error::call("EVALSHA", error)),
+        }
+    }
+
+    /// Subscribes, and returns once the server has confirmed it. Channel names are sent as they
+    /// are: build them with [`key`](Self::key) to keep them in the namespace.
+    ///
+    /// # Errors
+    /// [`Error::Call`] when the server refused or did not confirm in time.
+    pub async fn subscribe(&self, interest: Interest) -> Result<PushStream, Error> {
+        let limit = self.calls.subscribe_timeout();
+        timeout(limit, self.backend().subscribe(interest))
+            .await
+            .unwrap_or_else(|_| {
+                Err(Fault::new(FaultKind::Timeout, "not confirmed within the deadline").maybe())
+            })
+            .map_err(|error| Error::call("SUBSCRIBE", error))
+    }
+
+    /// A client on a connection of its own, for blocking commands, `WATCH` and the like. It has
+    /// the same settings but no breaker (a command that blocks is not slow) and no retry. Give a
+    /// blocking command a [deadline](Command::deadline) beyond its own timeout.
+    ///
+    /// After a call that got no reply the connection is given up, because nobody knows its state;
+    /// later calls are [`CallError::NotSent`].
+    ///
+    /// # Errors
+    /// [`Error::Call`] when no connection could be made.
+    pub async fn dedicated(&self) -> Result<Self, Error> {
+        let backend = self
+            .backend()
+            .dedicated()
+            .await
+            .map_err(|error| Error::call("CONNECT", error))?;
+        Ok(Self {
+            calls: Arc::new(self.calls.dedicated(backend)?),
+            ..self.clone()
+        })
+    }
+
+    /// The backend below: calls on it bypass deadline, breaker, retry and metrics.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        self.calls.backend()
+    }
+
+    /// The circuit breaker: its status, its events, and the switch to force it.
+    pub fn breaker(&self) -> &Breaker {
+        self.calls.breaker()
+    }
+
+    /// How the servers are laid out.
+    pub fn topology(&self) -> Topology {
+        self.backend().topology()
+    }
+
+    /// What the server can do, as far as is known now.
+    pub fn capabilities(&self) -> Capabilities {
+        self.backend().capabilities()
+    }
+
+    /// The connection's state and every change of it.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.backend().state()
+    }
+
+    /// What this client and its clones have done since the start or the last reset.
+    pub fn stats(&self) -> ClientStats {
+        self.calls.stats()
+    }
+
+    /// Sets [`stats`](Self::stats) back to zero. Metrics are not affected.
+    pub fn reset_stats(&self) {
+        self.calls.reset_stats();
+    }
+
+    /// Refuses new calls, waits for those in flight (each ends by its deadline; at most 5 s) and
+    /// closes the connections. All clones are shut down. Doing it twice is fine.
+    pub async fn shutdown(&self) {
+        self.calls.shutdown(SHUTDOWN_GRACE).await;
+    }
+}
+
+/// How long [`Client::shutdown`] waits at most.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("namespace", &self.namespace())
+            .field("topology", &self.topology())
+            .field("state", &*self.state().borrow())
+            .finish_non_exhaustive()
+    }
+}

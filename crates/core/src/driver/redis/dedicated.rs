@@ -1,0 +1,149 @@
+//! A connection of one's own: for blocking commands, `WATCH`, `WAIT`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::link::{RedisConnector, RedisLink};
+use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::command::Command;
+use crate::driver::shared::check_countable;
+use crate::driver::supervisor::{Connector, Link};
+use crate::error::{CallError, Fault, FaultKind};
+use crate::push::{Interest, PushStream};
+use crate::value::Value;
+
+/// How long its calls and connections may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) command: Duration,
+    pub(super) connect: Duration,
+}
+
+/// One connection for one user. When it breaks it stays broken: what was set on it is gone.
+pub(super) struct Dedicated {
+    link: Mutex<Option<Arc<RedisLink>>>,
+    connector: RedisConnector,
+    limits: Limits,
+    state: watch::Sender<ConnectionState>,
+}
+
+impl Dedicated {
+    pub(super) async fn open(
+        connector: &RedisConnector,
+        limits: Limits,
+    ) -> Result<Self, CallError> {
+        let connected = timeout(limits.connect, connector.connect())
+            .await
+            .unwrap_or_else(|_| {
+                let message = "no dedicated connection within `connect_timeout`";
+                Err(Fault::new(FaultKind::Timeout, message))
+            });
+        let link = connected.map_err(Fault::not_sent)?;
+        Ok(Self {
+            link: Mutex::new(Some(Arc::new(link))),
+            connector: connector.clone(),
+            limits,
+            state: watch::Sender::new(ConnectionState::Connected(1)),
+        })
+    }
+
+    fn link(&self) -> Result<Arc<RedisLink>, CallError> {
+        self.link.lock().clone().ok_or_else(|| {
+            let message = "the dedicated connection was closed or given up after a call without a \
+                           reply; open another";
+            Fault::new(FaultKind::Disconnected, message).not_sent()
+        })
+    }
+
+    fn deadline(&self, command: &Command) -> Instant {
+        command
+            .deadline_at()
+            .unwrap_or_else(|| Instant::now() + self.limits.command)
+    }
+
+    /// After a call without a reply nobody knows the connection's state (a transaction half
+    /// queued, a blocking pop still waiting to take an item that nobody would see): it ends.
+    fn give_up(&self) {
+        self.link.lock().take();
+        self.state.send_replace(ConnectionState::Closed);
+    }
+}
+
+/// Ends the connection when a call on it is dropped before its reply came.
+struct Unanswered<'d>(Option<&'d Dedicated>);
+
+impl Unanswered<'_> {
+    fn settle<T>(mut self, outcome: Result<Result<T, CallError>, Elapsed>) -> Result<T, CallError> {
+        let result = outcome.unwrap_or_else(|_| {
+            Err(Fault::new(FaultKind::Timeout, "no reply within the deadline").maybe())
+        });
+        if !matches!(result, Err(CallError::Maybe(_))) {
+            self.0 = None;
+        }
+        result
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(dedicated) = self.0 {
+            dedicated.give_up();
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for Dedicated {
+    async fn call(&self, command: &Command) -> Result<Value, CallError> {
+        check_countable(command)?;
+        let link = self.link()?;
+        let unanswered = Unanswered(Some(self));
+        unanswered.settle(timeout_at(self.deadline(command), link.send(command)).await)
+    }
+
+    async fn pipeline(
+        &self,
+        commands: &[Command],
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        commands.iter().try_for_each(check_countable)?;
+        let Some(deadline) = commands.iter().map(|command| self.deadline(command)).max() else {
+            return Ok(Vec::new());
+        };
+        let link = self.link()?;
+        let unanswered = Unanswered(Some(self));
+        unanswered.settle(timeout_at(deadline, link.send_all(commands)).await)
+    }
+
+    async fn subscribe(&self, _: Interest) -> Result<PushStream, CallError> {
+        let message =
+            "a dedicated connection takes no subscriptions; subscribe on the shared client";
+        Err(Fault::new(FaultKind::Unsupported, message).not_sent())
+    }
+
+    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
+        Ok(Arc::new(Self::open(&self.connector, self.limits).await?))
+    }
+
+    fn topology(&self) -> Topology {
+        Topology::Standalone
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.link()
+            .map_or(Capabilities::UNKNOWN, |link| link.capabilities())
+    }
+
+    fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    async fn shutdown(&self) {
+        self.give_up();
+    }
+}

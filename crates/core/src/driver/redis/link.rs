@@ -1,0 +1,303 @@
+//! One connection of the `redis` crate, and how it is made.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::redis::aio::{AsyncPushSender, MultiplexedConnection};
+use ::redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
+use async_trait::async_trait;
+use secrecy::ExposeSecret;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::convert::{to_call_error, to_cmd, to_handshake_fault, to_pipeline, to_reply};
+use crate::backend::{Capabilities, ServerKind};
+use crate::command::Command;
+use crate::config::{Address, ClientConfig, ConfigError, Endpoint};
+use crate::driver::stream::{self, Counted};
+use crate::driver::supervisor::{Connector, Link};
+#[cfg(feature = "tls")]
+use crate::driver::tls::Tls;
+use crate::error::{CallError, Fault, FaultKind};
+use crate::value::Value;
+
+/// One connection. Dropping it closes the socket, whoever still waits for a reply.
+pub(super) struct RedisLink {
+    connection: MultiplexedConnection,
+    closed: CancellationToken,
+    read: Arc<AtomicU64>,
+    capabilities: Capabilities,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl RedisLink {
+    /// Sends one command. The caller bounds the wait.
+    pub(super) async fn send(&self, command: &Command) -> Result<Value, CallError> {
+        self.check_open()?;
+        let cmd = to_cmd(command);
+        let reply = self.connection.clone().send_packed_command(&cmd).await;
+        reply.map_err(to_call_error).and_then(to_reply)
+    }
+
+    /// Sends several commands back to back. The caller bounds the wait.
+    pub(super) async fn send_all(
+        &self,
+        commands: &[Command],
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        self.check_open()?;
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pipeline = to_pipeline(commands);
+        let replies = self
+            .connection
+            .clone()
+            .send_packed_commands(&pipeline, 0, commands.len())
+            .await;
+        let replies: Vec<_> = replies
+            .map_err(to_call_error)?
+            .into_iter()
+            .map(to_reply)
+            .collect();
+        if replies.len() != commands.len() {
+            return Err(Fault::new(
+                FaultKind::Protocol,
+                "the server sent another number of replies than there were commands",
+            )
+            .maybe());
+        }
+        Ok(replies)
+    }
+
+    /// What is known to be closed before a command is handed over did not carry it.
+    fn check_open(&self) -> Result<(), CallError> {
+        if self.closed.is_cancelled() {
+            return Err(Fault::new(FaultKind::Disconnected, "the connection is closed").not_sent());
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Link for RedisLink {
+    async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    async fn ping(&self) -> Result<(), Fault> {
+        match self.send(&Command::new("PING")).await {
+            // An error is an answer too: the server lives.
+            Ok(_) | Err(CallError::Replied(_)) => Ok(()),
+            Err(CallError::NotSent(fault) | CallError::Maybe(fault)) => Err(fault),
+        }
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+}
+
+/// Makes connections to one server.
+#[derive(Clone)]
+pub(super) struct RedisConnector {
+    place: Place,
+    info: RedisConnectionInfo,
+    client_name: Option<String>,
+}
+
+#[derive(Clone)]
+enum Place {
+    Tcp(Address),
+    #[cfg(feature = "tls")]
+    Tls(Address, Arc<Tls>),
+    #[cfg(unix)]
+    Unix(PathBuf),
+}
+
+impl RedisConnector {
+    pub(super) fn new(config: &ClientConfig) -> Result<Self, ConfigError> {
+        let mut info = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP3)
+            .set_lib_name("redkit", env!("CARGO_PKG_VERSION"))
+            .set_db(i64::from(config.database));
+        if let Some(username) = &config.username {
+            info = info.set_username(username);
+        }
+        if let Some(password) = &config.password {
+            info = info.set_password(password.expose_secret());
+        }
+        Ok(Self {
+            place: place(config)?,
+            info,
+            client_name: config.client_name.clone(),
+        })
+    }
+
+    /// Makes a connection that hands pushed frames to `pushes`.
+    pub(super) async fn connect_with(
+        &self,
+        pushes: Option<Arc<dyn AsyncPushSender>>,
+    ) -> Result<RedisLink, Fault> {
+        match &self.place {
+            Place::Tcp(address) => {
+                let stream = stream::connect_tcp(address).await?;
+                self.handshake(stream, pushes, false).await
+            }
+            #[cfg(feature = "tls")]
+            Place::Tls(address, tls) => {
+                let stream = tls
+                    .wrap(stream::connect_tcp(address).await?, address)
+                    .await?;
+                self.handshake(stream, pushes, true).await
+            }
+            #[cfg(unix)]
+            Place::Unix(path) => {
+                // A socket file cannot want TLS.
+                self.handshake(stream::connect_unix(path).await?, pushes, true)
+                    .await
+            }
+        }
+    }
+
+    async fn handshake<S>(
+        &self,
+        stream: S,
+        pushes: Option<Arc<dyn AsyncPushSender>>,
+        tls: bool,
+    ) -> Result<RedisLink, Fault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let read = Arc::new(AtomicU64::new(0));
+        let mut config = AsyncConnectionConfig::new()
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(PIPELINE_BUFFER);
+        if let Some(pushes) = pushes {
+            config = config.set_push_sender(move |push| pushes.send(push));
+        }
+        let stream = Counted::new(stream, Arc::clone(&read));
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&self.info, stream, config)
+                .await
+                .map_err(|error| to_handshake_fault(error, &self.target(), tls))?;
+        let closed = CancellationToken::new();
+        let task = tokio::spawn(drive(driver, closed.clone()));
+        let mut link = RedisLink {
+            connection,
+            closed,
+            read,
+            capabilities: Capabilities::UNKNOWN,
+            _task: AbortOnDropHandle::new(task),
+        };
+        link.capabilities = self.introduce(&link).await?;
+        Ok(link)
+    }
+
+    /// Names the connection and asks what the server is. A user who may not do either can still
+    /// use the connection.
+    async fn introduce(&self, link: &RedisLink) -> Result<Capabilities, Fault> {
+        if let Some(name) = &self.client_name {
+            let set_name = Command::new("CLIENT").arg("SETNAME").arg(name);
+            not_broken(link.send(&set_name).await)?;
+        }
+        let hello = not_broken(link.send(&Command::new("HELLO")).await)?;
+        Ok(hello
+            .and_then(capabilities)
+            .unwrap_or(Capabilities::UNKNOWN))
+    }
+}
+
+#[async_trait]
+impl Connector for RedisConnector {
+    type Link = RedisLink;
+
+    async fn connect(&self) -> Result<RedisLink, Fault> {
+        self.connect_with(None).await
+    }
+
+    fn target(&self) -> String {
+        match &self.place {
+            Place::Tcp(address) => address.to_string(),
+            #[cfg(feature = "tls")]
+            Place::Tls(address, _) => address.to_string(),
+            #[cfg(unix)]
+            Place::Unix(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// How many commands may wait between callers and the socket. More than the crate's 50, so that
+/// many callers fill one write instead of waking each other up.
+const PIPELINE_BUFFER: usize = 1024;
+
+async fn drive(driver: impl Future<Output = ()>, closed: CancellationToken) {
+    // Also when the future panics, nobody must wait on this connection.
+    let _closed = closed.drop_guard();
+    driver.await;
+}
+
+fn not_broken(reply: Result<Value, CallError>) -> Result<Option<Value>, Fault> {
+    match reply {
+        Ok(value) => Ok(Some(value)),
+        Err(CallError::Replied(_)) => Ok(None),
+        Err(CallError::NotSent(fault) | CallError::Maybe(fault)) => Err(fault),
+    }
+}
+
+fn capabilities(hello: Value) -> Option<Capabilities> {
+    let fields: Vec<(String, Value)> = hello.to().ok()?;
+    let text = |name: &str| {
+        let value = fields.iter().find(|(field, _)| field == name)?.1.clone();
+        value.to::<String>().ok()
+    };
+    let server = match text("server")?.as_str() {
+        "redis" => ServerKind::Redis,
+        "valkey" => ServerKind::Valkey,
+        _ => ServerKind::Unknown,
+    };
+    let version = text("version")?;
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut part = || parts.next().unwrap_or(0);
+    Some(Capabilities::of(server, (part(), part(), part())))
+}
+
+fn place(config: &ClientConfig) -> Result<Place, ConfigError> {
+    match (&config.endpoint, &config.tls) {
+        (Endpoint::Standalone(address), None) => Ok(Place::Tcp(address.clone())),
+        #[cfg(feature = "tls")]
+        (Endpoint::Standalone(address), Some(tls)) => Ok(Place::Tls(
+            address.clone(),
+            Arc::new(Tls::new(tls, &address.host)?),
+        )),
+        #[cfg(not(feature = "tls"))]
+        (Endpoint::Standalone(_), Some(_)) => Err(ConfigError::new(
+            "tls",
+            "this build has no TLS",
+            "enable the feature `tls` of redkit-core, or write redis:// for a plain connection",
+        )),
+        #[cfg(unix)]
+        (Endpoint::Unix(path), None) => Ok(Place::Unix(path.clone())),
+        (Endpoint::Unix(_), _) => Err(ConfigError::new(
+            "unix_socket",
+            "a unix socket carries no TLS, and exists on unix systems only",
+            "take `tls` out, or connect over TCP",
+        )),
+        (Endpoint::Cluster(_) | Endpoint::Sentinel { .. }, _) => Err(ConfigError::new(
+            "url",
+            "this version has no driver for clusters and sentinels yet",
+            "connect to one server by redis:// or rediss://",
+        )),
+        (Endpoint::Embedded, _) => Err(ConfigError::new(
+            "url",
+            "redkit-core has no engine of its own",
+            "use `redkit::connect`, or `Client::from_backend` with redkit-embedded's `Embedded`",
+        )),
+    }
+}

@@ -1,0 +1,158 @@
+//! Which commands must not travel on a connection that many callers share: they would change it
+//! for everybody, hold it up, or break the order of replies.
+
+use crate::command::Command;
+use crate::error::{CallError, Fault, FaultKind};
+
+/// Refuses commands that belong on a connection of their own.
+pub(super) fn check_shareable(command: &Command) -> Result<(), CallError> {
+    let remedy = match kind(command.name()) {
+        Kind::Shareable => return Ok(()),
+        Kind::Client if !client_subcommand_changes_connection(command) => return Ok(()),
+        Kind::Subscribes => "use `subscribe`",
+        Kind::Blocks => "use it on a `dedicated` connection: it would hold up every other caller",
+        Kind::Transaction => {
+            "send MULTI to EXEC in one `pipeline`, or use a `dedicated` connection: commands of \
+             other callers would get in between"
+        }
+        Kind::Connection | Kind::Client => {
+            "set it in the configuration, or use a `dedicated` connection: it would change the \
+             connection for every other caller"
+        }
+    };
+    let message = format!(
+        "{} cannot go over a shared connection; {remedy}",
+        command.name()
+    );
+    Err(Fault::new(FaultKind::Invalid, message).not_sent())
+}
+
+/// Refuses what no connection of ours can take: the driver would lose count of the replies.
+pub(super) fn check_countable(command: &Command) -> Result<(), CallError> {
+    let monitor = command.name().eq_ignore_ascii_case("MONITOR");
+    if !monitor && kind(command.name()) != Kind::Subscribes && !replies_are_switched(command) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is not carried by this driver, because its replies cannot be told apart; \
+         use `subscribe` for subscriptions",
+        command.name()
+    );
+    Err(Fault::new(FaultKind::Unsupported, message).not_sent())
+}
+
+/// In a pipeline the commands of a transaction arrive back to back.
+pub(super) fn check_pipeline(commands: &[Command]) -> Result<(), CallError> {
+    let mut open = false;
+    for command in commands {
+        match kind(command.name()) {
+            Kind::Transaction if command.name().eq_ignore_ascii_case("MULTI") => open = true,
+            Kind::Transaction if open && !command.name().eq_ignore_ascii_case("WATCH") => {
+                open = false;
+            }
+            _ => check_shareable(command)?,
+        }
+    }
+    if open {
+        return Err(Fault::new(
+            FaultKind::Invalid,
+            "a pipeline holds MULTI without EXEC; end it, or every later caller's commands would \
+             be queued",
+        )
+        .not_sent());
+    }
+    Ok(())
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Shareable,
+    Subscribes,
+    Blocks,
+    Transaction,
+    Connection,
+    Client,
+}
+
+fn kind(name: &str) -> Kind {
+    // Most names end here: one look at the length and the first letter.
+    let Some(first) = name.bytes().next() else {
+        return Kind::Shareable;
+    };
+    if !b"ABCEHMPQRSUWXZDabcehmpqrsuwxzd".contains(&first) || name.len() < 4 {
+        return Kind::Shareable;
+    }
+    let mut upper = [0_u8; 16];
+    let Some(upper) = upper.get_mut(..name.len()) else {
+        return Kind::Shareable;
+    };
+    upper.copy_from_slice(name.as_bytes());
+    upper.make_ascii_uppercase();
+    match &*upper {
+        b"SUBSCRIBE" | b"PSUBSCRIBE" | b"SSUBSCRIBE" | b"UNSUBSCRIBE" | b"PUNSUBSCRIBE"
+        | b"SUNSUBSCRIBE" => Kind::Subscribes,
+        b"BLPOP" | b"BRPOP" | b"BLMOVE" | b"BLMPOP" | b"BRPOPLPUSH" | b"BZPOPMIN" | b"BZPOPMAX"
+        | b"BZMPOP" | b"WAIT" | b"WAITAOF" => Kind::Blocks,
+        b"MULTI" | b"EXEC" | b"DISCARD" | b"WATCH" | b"UNWATCH" => Kind::Transaction,
+        b"MONITOR" | b"QUIT" | b"RESET" | b"HELLO" | b"SELECT" | b"AUTH" | b"ASKING"
+        | b"READONLY" | b"READWRITE" => Kind::Connection,
+        b"CLIENT" => Kind::Client,
+        _ => Kind::Shareable,
+    }
+}
+
+fn client_subcommand_changes_connection(command: &Command) -> bool {
+    let is = |word: &str| {
+        command
+            .get(0)
+            .is_some_and(|sub| sub.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    [
+        "REPLY", "TRACKING", "CACHING", "SETNAME", "SETINFO", "NO-EVICT", "NO-TOUCH", "CAPA",
+    ]
+    .into_iter()
+    .any(is)
+}
+
+fn replies_are_switched(command: &Command) -> bool {
+    command.name().eq_ignore_ascii_case("CLIENT")
+        && command
+            .get(0)
+            .is_some_and(|sub| sub.eq_ignore_ascii_case(b"REPLY"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(command: &Command) -> String {
+        check_shareable(command).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_would_disturb_others_is_refused_with_a_remedy() {
+        assert!(refused(&Command::new("subscribe").arg("c")).contains("`subscribe`"));
+        assert!(refused(&Command::new("BLPOP").key("k").arg(0)).contains("dedicated"));
+        assert!(refused(&Command::new("Multi")).contains("pipeline"));
+        assert!(refused(&Command::new("CLIENT").arg("reply").arg("off")).contains("dedicated"));
+        for name in ["GET", "SET", "EVALSHA", "HGETALL", "PUBLISH", "UNLINK", ""] {
+            assert!(check_shareable(&Command::new(name)).is_ok(), "{name}");
+        }
+        assert!(check_shareable(&Command::new("CLIENT").arg("ID")).is_ok());
+    }
+
+    #[test]
+    fn a_transaction_is_whole_or_not_sent() {
+        let commands = |names: &[&str]| names.iter().map(|n| Command::new(n)).collect::<Vec<_>>();
+        assert!(check_pipeline(&commands(&["MULTI", "SET", "EXEC", "GET"])).is_ok());
+        assert!(check_pipeline(&commands(&["MULTI", "SET", "DISCARD"])).is_ok());
+        for wrong in [
+            &["MULTI", "SET"][..],
+            &["EXEC"],
+            &["WATCH", "MULTI", "EXEC"],
+            &["MULTI", "BLPOP", "EXEC"],
+        ] {
+            assert!(check_pipeline(&commands(wrong)).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Byte streams to a server: TCP with the socket options that notice a dead peer, unix sockets,
+//! and the count of what was read.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, lookup_host};
+
+use crate::config::Address;
+use crate::error::{Fault, FaultKind};
+
+/// Connects over TCP, trying every address that the name has.
+pub(super) async fn connect_tcp(address: &Address) -> Result<TcpStream, Fault> {
+    let found = lookup_host((address.host.as_str(), address.port))
+        .await
+        .map_err(|error| {
+            let message = format!(
+                "host `{}` cannot be resolved: {error}; check `host`",
+                address.host
+            );
+            Fault::new(FaultKind::Connect, message).with_source(error)
+        })?;
+    let mut last = io::Error::other("the name has no address");
+    for candidate in found {
+        match TcpStream::connect(candidate).await {
+            Ok(stream) => {
+                tune(&stream).map_err(|error| {
+                    Fault::new(FaultKind::Connect, "cannot set socket options").with_source(error)
+                })?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    let message = format!(
+        "cannot connect to {address}: {last}; check `host` and `port`, and that the server runs"
+    );
+    Err(Fault::new(FaultKind::Connect, message).with_source(last))
+}
+
+/// Connects to a unix socket.
+#[cfg(unix)]
+pub(super) async fn connect_unix(path: &Path) -> Result<tokio::net::UnixStream, Fault> {
+    tokio::net::UnixStream::connect(path)
+        .await
+        .map_err(|error| {
+            let message = format!(
+                "cannot connect to {}: {error}; check `unix_socket`",
+                path.display()
+            );
+            Fault::new(FaultKind::Connect, message).with_source(error)
+        })
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE / 3),
+    )?;
+    // Bytes that the peer's host does not even acknowledge: the kernel ends the connection.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(KEEPALIVE))?;
+    Ok(())
+}
+
+/// Long enough for a congested network, short enough that a vanished host is noticed without
+/// traffic.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// A stream that counts the bytes it read.
+pub(super) struct Counted<S> {
+    inner: S,
+    read: Arc<AtomicU64>,
+}
+
+impl<S> Counted<S> {
+    pub(super) fn new(inner: S, read: Arc<AtomicU64>) -> Self {
+        Self { inner, read }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let count = buf.filled().len().saturating_sub(before);
+        if count > 0 {
+            self.read.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}

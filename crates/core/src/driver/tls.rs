@@ -1,0 +1,144 @@
+//! TLS by rustls: the platform's authorities or a file of our own, and client certificates.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config::{Address, ConfigError, TlsConfig};
+use crate::error::{Fault, FaultKind};
+
+/// Ready to encrypt connections to one server.
+pub(super) struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl Tls {
+    /// Reads the files that `config` names.
+    pub(super) fn new(config: &TlsConfig, host: &str) -> Result<Self, ConfigError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| {
+                ConfigError::new(
+                    "tls",
+                    error.to_string(),
+                    "this build of rustls cannot do TLS",
+                )
+            })?
+            .with_root_certificates(roots(config)?);
+        let rustls = match (&config.client_cert_file, &config.client_key_file) {
+            (Some(cert), Some(key)) => {
+                let chain = certificates("tls_client_cert_file", cert)?;
+                let key = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|error| unreadable("tls_client_key_file", key, &error))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| {
+                    ConfigError::new(
+                        "tls_client_key_file",
+                        format!("certificate and key cannot be used together: {error}"),
+                        "give the key that belongs to `tls_client_cert_file`",
+                    )
+                })?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let name = config.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+            ConfigError::new(
+                "tls_server_name",
+                "it is not a name that a certificate can carry",
+                "give the host name or IP address in the server's certificate",
+            )
+        })?;
+        Ok(Self {
+            connector: TlsConnector::from(Arc::new(rustls)),
+            name,
+        })
+    }
+
+    /// Encrypts a connection.
+    pub(super) async fn wrap(
+        &self,
+        stream: TcpStream,
+        address: &Address,
+    ) -> Result<TlsStream<TcpStream>, Fault> {
+        self.connector
+            .connect(self.name.clone(), stream)
+            .await
+            .map_err(|error| {
+                let fix = match error
+                    .get_ref()
+                    .and_then(|e| e.downcast_ref::<rustls::Error>())
+                {
+                    Some(rustls::Error::InvalidCertificate(_)) => {
+                        "check `tls_ca_file` and `tls_server_name`"
+                    }
+                    Some(rustls::Error::AlertReceived(_)) => {
+                        "the server may want a client certificate: check `tls_client_cert_file`"
+                    }
+                    _ => "the port may not speak TLS: write redis:// for a plain connection",
+                };
+                Fault::new(
+                    FaultKind::Tls,
+                    format!("TLS handshake with {address} failed: {error}; {fix}"),
+                )
+                .with_source(error)
+            })
+    }
+}
+
+fn roots(config: &TlsConfig) -> Result<RootCertStore, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    match &config.ca_file {
+        Some(path) => {
+            for certificate in certificates("tls_ca_file", path)? {
+                roots
+                    .add(certificate)
+                    .map_err(|error| unreadable("tls_ca_file", path, &error))?;
+            }
+        }
+        None => {
+            // A platform's store holds the odd certificate that rustls does not take.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(ConfigError::new(
+            "tls_ca_file",
+            "no certificate authority is known",
+            "install the platform's CA certificates, or name a PEM file",
+        ));
+    }
+    Ok(roots)
+}
+
+fn certificates(
+    field: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let all = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unreadable(field, path, &error))?;
+    if all.is_empty() {
+        return Err(ConfigError::new(
+            field,
+            format!("{} holds no certificate", path.display()),
+            "name a PEM file with CERTIFICATE blocks",
+        ));
+    }
+    Ok(all)
+}
+
+fn unreadable(field: &'static str, path: &Path, error: &dyn std::fmt::Display) -> ConfigError {
+    ConfigError::new(
+        field,
+        format!("{} cannot be read: {error}", path.display()),
+        "name a readable PEM file",
+    )
+}
