@@ -1,5 +1,0 @@
-//! temporary
-/// temporary
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("x")]
-pub struct ConfigError;
