@@ -1,1 +1,47 @@
-//! placeholder
+//! A Redis-compatible engine in the process, as a [`Backend`]: the same commands, the same error
+//! texts, the same Lua, and nothing to install.
+//!
+//! It is for trying things out, for tests without a server, for single-process programs and as a
+//! local fallback. It is not a server: it has no socket and keeps nothing when it is dropped.
+//! A command that it does not have is an `unknown command` error.
+//!
+//! Its clock is tokio's, so that a test can move time:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use redkit_core::{Backend, Command, Value};
+//! use redkit_embedded::Embedded;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), redkit_core::CallError> {
+//! let engine = Embedded::new();
+//! engine.call(&Command::new("SET").key("greeting").arg("hello").arg("EX").arg(60)).await?;
+//! assert_eq!(engine.call(&Command::new("GET").key("greeting")).await?, Value::bulk("hello"));
+//!
+//! tokio::time::advance(Duration::from_secs(61)).await;
+//! assert_eq!(engine.call(&Command::new("GET").key("greeting")).await?, Value::Nil);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Commands run one at a time under one lock, as on the server, and a call never waits for
+//! anything else. What is stored lives as long as one clone of the [`Embedded`] that stored it,
+//! or one of its dedicated sessions.
+
+mod args;
+mod backend;
+mod clock;
+mod commands;
+mod engine;
+mod error;
+mod glob;
+mod keyspace;
+mod number;
+mod pubsub;
+mod script;
+mod session;
+mod state;
+mod value;
+
+pub use backend::Embedded;

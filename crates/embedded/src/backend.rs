@@ -1,0 +1,277 @@
+//! [`Embedded`], the engine as a [`Backend`].
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use redkit_core::{
+    Backend, CallError, Capabilities, Command, ConnectionState, Fault, FaultKind, Interest,
+    PushStream, ServerKind, Topology, Value,
+};
+use smallvec::SmallVec;
+use tokio::sync::watch;
+
+use crate::engine::Engine;
+use crate::session::Session;
+
+/// The version of Redis whose commands and error texts the engine has.
+const VERSION: (u16, u16, u16) = (7, 0, 15);
+
+/// A Redis-compatible engine in the process. Clones share their data.
+#[derive(Clone)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Mutex<Engine>,
+    state: watch::Sender<ConnectionState>,
+}
+
+/// A session of its own on the data of an [`Embedded`].
+struct Dedicated {
+    shared: Arc<Shared>,
+    session: Mutex<Session>,
+    closed: watch::Sender<ConnectionState>,
+}
+
+impl Embedded {
+    /// An engine without data.
+    pub fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                engine: Mutex::new(Engine::new()),
+                state: watch::Sender::new(ConnectionState::Connected(1)),
+            }),
+        }
+    }
+}
+
+impl Default for Embedded {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded")
+            .field("state", &*self.shared.state.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Backend for Embedded {
+    async fn call(&self, command: &Command) -> Result<Value, CallError> {
+        // A call never waits; without this a loop of calls would starve the other tasks.
+        tokio::task::coop::consume_budget().await;
+        if ["MULTI", "WATCH"]
+            .iter()
+            .any(|n| command.name().eq_ignore_ascii_case(n))
+        {
+            return Err(unsupported(
+                "MULTI and WATCH belong to one connection: send MULTI … EXEC in one pipeline, or use dedicated()",
+            ));
+        }
+        self.shared.run(|engine| {
+            let mut session = engine.new_session();
+            execute(engine, &mut session, command)
+        })?
+    }
+
+    async fn pipeline(
+        &self,
+        commands: &[Command],
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        tokio::task::coop::consume_budget().await;
+        self.shared.run(|engine| {
+            let mut session = engine.new_session();
+            let replies = commands
+                .iter()
+                .map(|command| execute(engine, &mut session, command))
+                .collect();
+            engine.with_state(|state| session.unwatch(&mut state.db));
+            replies
+        })
+    }
+
+    async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
+        self.shared.subscribe(interest)
+    }
+
+    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
+        self.shared.dedicated()
+    }
+
+    fn topology(&self) -> Topology {
+        Topology::Embedded
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        capabilities()
+    }
+
+    fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.state.subscribe()
+    }
+
+    async fn shutdown(&self) {
+        self.shared.state.send_replace(ConnectionState::Closed);
+        self.shared
+            .engine
+            .lock()
+            .with_state(|state| state.pubsub.clear());
+    }
+}
+
+impl Shared {
+    fn run<R>(&self, action: impl FnOnce(&mut Engine) -> R) -> Result<R, CallError> {
+        let mut engine = self.engine.lock();
+        // Read under the lock, so that nothing runs once `shutdown` has had it.
+        match self.is_closed() {
+            true => Err(shut_down()),
+            false => Ok(action(&mut engine)),
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(*self.state.borrow(), ConnectionState::Closed)
+    }
+
+    fn subscribe(self: &Arc<Self>, interest: Interest) -> Result<PushStream, CallError> {
+        if !matches!(
+            interest,
+            Interest::Channels(_) | Interest::Patterns(_) | Interest::Sharded(_)
+        ) {
+            return Err(unsupported("the embedded engine has no such subscription"));
+        }
+        let (subscription, stream) =
+            self.run(|engine| engine.with_state(|state| state.pubsub.subscribe(&interest)))?;
+        // A stream must not keep the data alive.
+        let shared: Weak<Self> = Arc::downgrade(self);
+        Ok(stream.on_drop(move || {
+            if let Some(shared) = shared.upgrade() {
+                let engine = shared.engine.lock();
+                engine.with_state(|state| state.pubsub.unsubscribe(subscription, &interest));
+            }
+        }))
+    }
+
+    fn dedicated(self: &Arc<Self>) -> Result<Arc<dyn Backend>, CallError> {
+        let session = self.run(Engine::new_session)?;
+        Ok(Arc::new(Dedicated {
+            shared: Arc::clone(self),
+            session: Mutex::new(session),
+            closed: watch::Sender::new(ConnectionState::Connected(1)),
+        }))
+    }
+}
+
+#[async_trait]
+impl Backend for Dedicated {
+    async fn call(&self, command: &Command) -> Result<Value, CallError> {
+        tokio::task::coop::consume_budget().await;
+        self.run(|engine, session| execute(engine, session, command))?
+    }
+
+    async fn pipeline(
+        &self,
+        commands: &[Command],
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        tokio::task::coop::consume_budget().await;
+        self.run(|engine, session| {
+            commands
+                .iter()
+                .map(|command| execute(engine, session, command))
+                .collect()
+        })
+    }
+
+    async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
+        self.refuse_if_closed()?;
+        self.shared.subscribe(interest)
+    }
+
+    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
+        self.refuse_if_closed()?;
+        self.shared.dedicated()
+    }
+
+    fn topology(&self) -> Topology {
+        Topology::Embedded
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        capabilities()
+    }
+
+    fn state(&self) -> watch::Receiver<ConnectionState> {
+        match self.shared.is_closed() {
+            true => self.shared.state.subscribe(),
+            false => self.closed.subscribe(),
+        }
+    }
+
+    /// Ends this session only, as closing a connection would.
+    async fn shutdown(&self) {
+        self.closed.send_replace(ConnectionState::Closed);
+        self.leave();
+    }
+}
+
+impl Dedicated {
+    fn run<R>(&self, action: impl FnOnce(&mut Engine, &mut Session) -> R) -> Result<R, CallError> {
+        self.refuse_if_closed()?;
+        // The order of the locks is session, then engine, everywhere.
+        let mut session = self.session.lock();
+        self.shared.run(|engine| action(engine, &mut session))
+    }
+
+    fn refuse_if_closed(&self) -> Result<(), CallError> {
+        match *self.closed.borrow() {
+            ConnectionState::Closed => Err(shut_down()),
+            _ => Ok(()),
+        }
+    }
+
+    fn leave(&self) {
+        let mut session = self.session.lock();
+        session.transaction = None;
+        let engine = self.shared.engine.lock();
+        engine.with_state(|state| session.unwatch(&mut state.db));
+    }
+}
+
+impl Drop for Dedicated {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn execute(
+    engine: &mut Engine,
+    session: &mut Session,
+    command: &Command,
+) -> Result<Value, CallError> {
+    let mut argv: SmallVec<[&[u8]; 8]> = SmallVec::with_capacity(command.arg_count() + 1);
+    argv.push(command.name().as_bytes());
+    argv.extend(command.iter());
+    engine.execute(session, &argv).map_err(CallError::Replied)
+}
+
+fn capabilities() -> Capabilities {
+    let mut capabilities = Capabilities::of(ServerKind::Embedded, VERSION);
+    capabilities.tracking = false;
+    capabilities.streams = false;
+    capabilities
+}
+
+fn shut_down() -> CallError {
+    Fault::new(FaultKind::Shutdown, "the embedded engine was shut down").not_sent()
+}
+
+fn unsupported(text: &'static str) -> CallError {
+    Fault::new(FaultKind::Unsupported, text).not_sent()
+}

@@ -1,0 +1,195 @@
+//! The commands: their names, how many arguments they take, and what carries them out.
+
+pub(crate) mod client;
+mod counters;
+mod expiry;
+mod hashes;
+mod keys;
+mod lists;
+mod pubsub;
+mod random;
+mod scan;
+mod server;
+mod set_algebra;
+mod sets;
+mod sorted_set_algebra;
+mod sorted_set_ranges;
+mod sorted_sets;
+mod strings;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use redkit_core::{ServerError, Value};
+
+use crate::args;
+use crate::error::{self, Reply};
+use crate::state::State;
+
+/// Carries out a command on the state; the arguments are those after the name.
+pub(crate) type Handler = fn(&mut State, &[&[u8]]) -> Reply;
+
+/// Arguments that were split in two.
+pub(crate) type Split<'a, 'b> = (&'a [&'b [u8]], &'a [&'b [u8]]);
+
+/// One command.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub(crate) name: &'static str,
+    /// The number of arguments with the name; negative for a minimum.
+    arity: i8,
+    pub(crate) access: Access,
+    pub(crate) run: Run,
+}
+
+/// What a command does to the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+#[derive(Debug)]
+pub(crate) enum Run {
+    Data(Handler),
+    /// Concerns the connection or runs other commands; not allowed in scripts.
+    Session(SessionCommand),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SessionCommand {
+    Multi,
+    Exec,
+    Discard,
+    Watch,
+    Unwatch,
+    Client,
+    Reset,
+    Eval { read_only: bool },
+    EvalSha { read_only: bool },
+    Script,
+}
+
+impl Spec {
+    /// Whether the command takes this many arguments after its name.
+    pub(crate) fn accepts(&self, args: usize) -> bool {
+        let wanted = usize::from(self.arity.unsigned_abs());
+        match self.arity < 0 {
+            true => args + 1 >= wanted,
+            false => args + 1 == wanted,
+        }
+    }
+}
+
+/// The command of this name, in any case.
+pub(crate) fn lookup(name: &[u8]) -> Option<&'static Spec> {
+    static TABLE: LazyLock<HashMap<&'static [u8], &'static Spec>> = LazyLock::new(|| {
+        MODULES
+            .iter()
+            .flat_map(|module| module.iter())
+            .map(|spec| (spec.name.as_bytes(), spec))
+            .collect()
+    });
+    let mut upper = [0; 24];
+    let upper = upper.get_mut(..name.len())?;
+    upper.copy_from_slice(name);
+    upper.make_ascii_uppercase();
+    TABLE.get(&*upper).copied()
+}
+
+/// The number of commands.
+fn count() -> usize {
+    MODULES.iter().map(|module| module.len()).sum()
+}
+
+const MODULES: &[&[Spec]] = &[
+    strings::COMMANDS,
+    counters::COMMANDS,
+    keys::COMMANDS,
+    expiry::COMMANDS,
+    hashes::COMMANDS,
+    lists::COMMANDS,
+    sets::COMMANDS,
+    set_algebra::COMMANDS,
+    sorted_sets::COMMANDS,
+    sorted_set_ranges::COMMANDS,
+    sorted_set_algebra::COMMANDS,
+    scan::COMMANDS,
+    pubsub::COMMANDS,
+    server::COMMANDS,
+    SESSION,
+];
+
+const SESSION: &[Spec] = &[
+    session("MULTI", 1, SessionCommand::Multi),
+    session("EXEC", 1, SessionCommand::Exec),
+    session("DISCARD", 1, SessionCommand::Discard),
+    session("WATCH", -2, SessionCommand::Watch),
+    session("UNWATCH", 1, SessionCommand::Unwatch),
+    session("CLIENT", -2, SessionCommand::Client),
+    session("RESET", 1, SessionCommand::Reset),
+    session("EVAL", -3, SessionCommand::Eval { read_only: false }),
+    session("EVAL_RO", -3, SessionCommand::Eval { read_only: true }),
+    session("EVALSHA", -3, SessionCommand::EvalSha { read_only: false }),
+    session(
+        "EVALSHA_RO",
+        -3,
+        SessionCommand::EvalSha { read_only: true },
+    ),
+    session("SCRIPT", -2, SessionCommand::Script),
+];
+
+const fn read(name: &'static str, arity: i8, handler: Handler) -> Spec {
+    Spec {
+        name,
+        arity,
+        access: Access::Read,
+        run: Run::Data(handler),
+    }
+}
+
+const fn write(name: &'static str, arity: i8, handler: Handler) -> Spec {
+    Spec {
+        name,
+        arity,
+        access: Access::Write,
+        run: Run::Data(handler),
+    }
+}
+
+const fn session(name: &'static str, arity: i8, command: SessionCommand) -> Spec {
+    Spec {
+        name,
+        arity,
+        access: Access::Read,
+        run: Run::Session(command),
+    }
+}
+
+/// A count as a reply.
+fn int(count: usize) -> Value {
+    Value::Int(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+/// `numkeys key [key …]`, and what follows, for the commands that pop from the first key that has
+/// something.
+fn counted_keys<'a, 'b>(args: &'a [&'b [u8]]) -> Result<Split<'a, 'b>, ServerError> {
+    let (number, rest) = args.split_first().ok_or_else(error::syntax)?;
+    let number = args::parse_integer(number)
+        .filter(|&n| n > 0)
+        .and_then(|n| usize::try_from(n).ok())
+        .ok_or_else(|| error::err("numkeys should be greater than 0"))?;
+    rest.split_at_checked(number).ok_or_else(error::syntax)
+}
+
+/// `[COUNT count]` of those commands.
+fn pop_count(args: &[&[u8]]) -> Result<usize, ServerError> {
+    match args {
+        [] => Ok(1),
+        [option, count] if args::is(option, "COUNT") => args::parse_integer(count)
+            .filter(|&n| n > 0)
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| error::err("count should be greater than 0")),
+        _ => Err(error::syntax()),
+    }
+}

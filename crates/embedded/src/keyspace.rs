@@ -1,0 +1,335 @@
+//! The keys: lookup by type, expiry, scan order, and the versions that `WATCH` compares.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use rand::RngExt;
+use redkit_core::ServerError;
+
+use crate::error;
+use crate::value::{Data, Kind};
+
+/// Expired keys that one command buries at most beyond those that it touches, so that no command
+/// pays for all of a mass expiry.
+const SWEEP: usize = 16;
+
+/// All keys of an engine.
+#[derive(Debug, Default)]
+pub(crate) struct Keyspace {
+    /// Removal swaps the last key into the gap: positions only ever shrink, which is what makes
+    /// the positions usable as scan cursors (see [`crate::commands::scan`]).
+    entries: IndexMap<Bytes, Entry>,
+    expiries: BTreeSet<(i64, Bytes)>,
+    watched: HashMap<Bytes, Watched>,
+    changes: u64,
+    now: i64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) data: Data,
+    expires: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    watchers: usize,
+    version: u64,
+}
+
+impl Keyspace {
+    /// Sets the time at which everything until the next call happens, and buries a few of the
+    /// keys that have expired by then.
+    pub(crate) fn set_now(&mut self, millis: i64) {
+        self.now = millis;
+        self.sweep(SWEEP);
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub(crate) fn now(&self) -> i64 {
+        self.now
+    }
+
+    pub(crate) fn contains(&mut self, key: &[u8]) -> bool {
+        self.position(key).is_some()
+    }
+
+    pub(crate) fn data(&mut self, key: &[u8]) -> Option<&Data> {
+        let index = self.position(key)?;
+        self.entries.get_index(index).map(|(_, entry)| &entry.data)
+    }
+
+    /// The value under a key that must be of one type.
+    pub(crate) fn view<K: Kind>(&mut self, key: &[u8]) -> Result<Option<&K>, ServerError> {
+        match self.data(key) {
+            None => Ok(None),
+            Some(data) => K::of(data).map(Some).ok_or_else(error::wrong_type),
+        }
+    }
+
+    /// Like [`Keyspace::view`], to be changed. Afterwards call [`Keyspace::changed`] or
+    /// [`Keyspace::shrunk`].
+    pub(crate) fn edit<K: Kind>(&mut self, key: &[u8]) -> Result<Option<&mut K>, ServerError> {
+        let Some(index) = self.position(key) else {
+            return Ok(None);
+        };
+        match self.entries.get_index_mut(index) {
+            None => Ok(None),
+            Some((_, entry)) => K::of_mut(&mut entry.data)
+                .map(Some)
+                .ok_or_else(error::wrong_type),
+        }
+    }
+
+    /// Like [`Keyspace::edit`], and creates what is missing.
+    pub(crate) fn edit_or_new<K: Kind + Default>(
+        &mut self,
+        key: &[u8],
+    ) -> Result<&mut K, ServerError> {
+        let index = match self.position(key) {
+            Some(index) => index,
+            None => {
+                let entry = Entry {
+                    data: K::default().into_data(),
+                    expires: None,
+                };
+                self.entries
+                    .insert_full(Bytes::copy_from_slice(key), entry)
+                    .0
+            }
+        };
+        self.entries
+            .get_index_mut(index)
+            .and_then(|(_, entry)| K::of_mut(&mut entry.data))
+            .ok_or_else(error::wrong_type)
+    }
+
+    /// Sets a key to a value, whatever it was, with no expiry.
+    pub(crate) fn put(&mut self, key: &[u8], data: impl Kind) {
+        self.put_expiring(key, data.into_data(), None);
+    }
+
+    /// Sets a key to a value and keeps its expiry.
+    pub(crate) fn put_keeping_expiry(&mut self, key: &[u8], data: impl Kind) {
+        let expires = self.expiry(key).flatten();
+        self.put_expiring(key, data.into_data(), expires);
+    }
+
+    /// Sets a key to a value that expires at a time.
+    pub(crate) fn put_expiring(&mut self, key: &[u8], data: Data, expires: Option<i64>) {
+        self.changed(key);
+        let entry = Entry { data, expires };
+        let previous = match self.entries.get_full_mut(key) {
+            Some((_, _, present)) => std::mem::replace(present, entry).expires,
+            None => {
+                self.entries.insert(Bytes::copy_from_slice(key), entry);
+                None
+            }
+        };
+        self.reschedule(key, previous, expires);
+    }
+
+    pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Data> {
+        let index = self.position(key)?;
+        self.remove_at(index).map(|entry| entry.data)
+    }
+
+    /// Takes a key away with its expiry, to put it elsewhere.
+    pub(crate) fn take(&mut self, key: &[u8]) -> Option<(Data, Option<i64>)> {
+        let index = self.position(key)?;
+        self.remove_at(index)
+            .map(|entry| (entry.data, entry.expires))
+    }
+
+    /// When a key expires: `None` without the key, `Some(None)` for a key that stays.
+    pub(crate) fn expiry(&mut self, key: &[u8]) -> Option<Option<i64>> {
+        let index = self.position(key)?;
+        self.entries.get_index(index).map(|(_, e)| e.expires)
+    }
+
+    /// Sets or clears the expiry of a key that exists.
+    pub(crate) fn set_expiry(&mut self, key: &[u8], expires: Option<i64>) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            let previous = std::mem::replace(&mut entry.expires, expires);
+            self.reschedule(key, previous, expires);
+            self.changed(key);
+        }
+    }
+
+    /// Notes that a key's value changed.
+    pub(crate) fn changed(&mut self, key: &[u8]) {
+        if self.watched.is_empty() {
+            return;
+        }
+        self.changes += 1;
+        if let Some(watched) = self.watched.get_mut(key) {
+            watched.version = self.changes;
+        }
+    }
+
+    /// Notes that items went away, and the key with the last of them.
+    pub(crate) fn shrunk(&mut self, key: &[u8]) {
+        match self.entries.get_full(key) {
+            Some((index, _, entry)) if entry.data.is_empty_aggregate() => {
+                self.remove_at(index);
+            }
+            _ => self.changed(key),
+        }
+    }
+
+    /// The number of keys, after burying all that have expired.
+    pub(crate) fn len(&mut self) -> usize {
+        self.sweep(usize::MAX);
+        self.entries.len()
+    }
+
+    /// The number of keys that will expire, after burying all that have.
+    pub(crate) fn expiring(&mut self) -> usize {
+        self.sweep(usize::MAX);
+        self.expiries.len()
+    }
+
+    /// Any key.
+    pub(crate) fn random(&mut self) -> Option<&Bytes> {
+        let len = self.len();
+        if len == 0 {
+            return None;
+        }
+        let index = rand::rng().random_range(0..len);
+        self.entries.get_index(index).map(|(key, _)| key)
+    }
+
+    /// The key at a position below [`Keyspace::len`].
+    pub(crate) fn at_slot(&self, index: usize) -> Option<(&Bytes, &Data)> {
+        self.entries
+            .get_index(index)
+            .map(|(key, entry)| (key, &entry.data))
+    }
+
+    pub(crate) fn clear(&mut self) {
+        let watched: Vec<Bytes> = self.watched.keys().cloned().collect();
+        for key in watched {
+            if self.contains(&key) {
+                self.changed(&key);
+            }
+        }
+        self.entries = IndexMap::new();
+        self.expiries = BTreeSet::new();
+    }
+
+    /// Starts watching a key and gives its version.
+    pub(crate) fn watch(&mut self, key: &[u8]) -> u64 {
+        // A key that is expired already is watched as absent.
+        self.contains(key);
+        let watched = self.watched.entry(Bytes::copy_from_slice(key)).or_default();
+        watched.watchers += 1;
+        watched.version
+    }
+
+    pub(crate) fn unwatch(&mut self, key: &[u8]) {
+        if let Some(watched) = self.watched.get_mut(key) {
+            watched.watchers -= 1;
+            if watched.watchers == 0 {
+                self.watched.remove(key);
+            }
+        }
+    }
+
+    /// The version of a watched key now.
+    pub(crate) fn version(&mut self, key: &[u8]) -> u64 {
+        self.contains(key);
+        self.watched.get(key).map_or(0, |watched| watched.version)
+    }
+
+    fn position(&mut self, key: &[u8]) -> Option<usize> {
+        let (index, _, entry) = self.entries.get_full(key)?;
+        if entry.expires.is_some_and(|at| at < self.now) {
+            self.remove_at(index);
+            return None;
+        }
+        Some(index)
+    }
+
+    fn remove_at(&mut self, index: usize) -> Option<Entry> {
+        let (key, entry) = self.entries.swap_remove_index(index)?;
+        self.changed(&key);
+        if let Some(at) = entry.expires {
+            self.expiries.remove(&(at, key));
+        }
+        Some(entry)
+    }
+
+    fn reschedule(&mut self, key: &[u8], previous: Option<i64>, expires: Option<i64>) {
+        if previous == expires {
+            return;
+        }
+        let key = Bytes::copy_from_slice(key);
+        if let Some(at) = expires {
+            self.expiries.insert((at, key.clone()));
+        }
+        if let Some(at) = previous {
+            self.expiries.remove(&(at, key));
+        }
+    }
+
+    fn sweep(&mut self, limit: usize) {
+        for _ in 0..limit {
+            match self.expiries.first() {
+                Some((at, key)) if *at < self.now => {
+                    let key = key.clone();
+                    match self.entries.get_index_of(&key) {
+                        Some(index) => {
+                            self.remove_at(index);
+                        }
+                        None => {
+                            self.expiries.pop_first();
+                        }
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expired_keys_are_buried_whether_touched_or_not() {
+        let mut keys = Keyspace::default();
+        keys.set_now(1_000);
+        for n in 0..100 {
+            keys.put_expiring(
+                n.to_string().as_bytes(),
+                Bytes::from("v").into_data(),
+                Some(2_000),
+            );
+        }
+        keys.set_now(2_000);
+        assert!(keys.contains(b"7"));
+        keys.set_now(2_001);
+        assert!(!keys.contains(b"7"));
+        // A few with every command, and all of them for a count.
+        assert!(keys.entries.len() < 100 && !keys.entries.is_empty());
+        assert_eq!(keys.len(), 0);
+        assert!(keys.expiries.is_empty());
+    }
+
+    #[test]
+    fn a_new_expiry_replaces_the_old_one() {
+        let mut keys = Keyspace::default();
+        keys.set_now(1);
+        keys.put(b"k", Bytes::from("v"));
+        keys.set_expiry(b"k", Some(10));
+        keys.set_expiry(b"k", Some(20));
+        assert_eq!(keys.expiries.len(), 1);
+        keys.set_now(11);
+        assert!(keys.contains(b"k"));
+        keys.set_expiry(b"k", None);
+        keys.set_now(100);
+        assert_eq!((keys.len(), keys.expiring()), (1, 0));
+    }
+}

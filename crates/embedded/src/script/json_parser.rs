@@ -1,0 +1,310 @@
+//! Decoding of JSON into Lua values, with the error texts of the server's library.
+
+use mlua::{Lua, Value};
+
+use super::cjson::MAX_DEPTH;
+use super::raise;
+
+pub(super) fn decode(lua: &Lua, text: &[u8]) -> mlua::Result<Value> {
+    let mut parser = Parser {
+        lua,
+        text,
+        at: 0,
+        depth: 0,
+    };
+    let token = parser.next()?;
+    let value = parser.value(token)?;
+    let token = parser.next()?;
+    match token.kind {
+        Kind::End => Ok(value),
+        _ => Err(parser.unexpected("the end", &token)),
+    }
+}
+
+struct Parser<'l, 't> {
+    lua: &'l Lua,
+    text: &'t [u8],
+    at: usize,
+    depth: usize,
+}
+
+struct Token {
+    kind: Kind,
+    /// Where it starts.
+    at: usize,
+}
+
+enum Kind {
+    ObjectBegin,
+    ObjectEnd,
+    ArrayBegin,
+    ArrayEnd,
+    Colon,
+    Comma,
+    String(Vec<u8>),
+    Number(f64),
+    Boolean(bool),
+    Null,
+    End,
+    Wrong(&'static str),
+}
+
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Kind::ObjectBegin => "T_OBJ_BEGIN",
+            Kind::ObjectEnd => "T_OBJ_END",
+            Kind::ArrayBegin => "T_ARR_BEGIN",
+            Kind::ArrayEnd => "T_ARR_END",
+            Kind::Colon => "T_COLON",
+            Kind::Comma => "T_COMMA",
+            Kind::String(_) => "T_STRING",
+            Kind::Number(_) => "T_NUMBER",
+            Kind::Boolean(_) => "T_BOOLEAN",
+            Kind::Null => "T_NULL",
+            Kind::End => "T_END",
+            Kind::Wrong(what) => what,
+        }
+    }
+}
+
+impl Parser<'_, '_> {
+    fn value(&mut self, token: Token) -> mlua::Result<Value> {
+        match token.kind {
+            Kind::String(text) => Ok(Value::String(self.lua.create_string(text)?)),
+            Kind::Number(number) => Ok(Value::Number(number)),
+            Kind::Boolean(truth) => Ok(Value::Boolean(truth)),
+            Kind::Null => Ok(Value::NULL),
+            Kind::ObjectBegin => self.object(),
+            Kind::ArrayBegin => self.array(),
+            _ => Err(self.unexpected("value", &token)),
+        }
+    }
+
+    fn object(&mut self) -> mlua::Result<Value> {
+        self.descend()?;
+        let table = self.lua.create_table()?;
+        let mut token = self.next()?;
+        if matches!(token.kind, Kind::ObjectEnd) {
+            self.depth -= 1;
+            return Ok(Value::Table(table));
+        }
+        loop {
+            let Kind::String(key) = token.kind else {
+                return Err(self.unexpected("object key string", &token));
+            };
+            token = self.next()?;
+            if !matches!(token.kind, Kind::Colon) {
+                return Err(self.unexpected("colon", &token));
+            }
+            token = self.next()?;
+            let value = self.value(token)?;
+            table.raw_set(self.lua.create_string(key)?, value)?;
+            token = self.next()?;
+            match token.kind {
+                Kind::ObjectEnd => break,
+                Kind::Comma => token = self.next()?,
+                _ => return Err(self.unexpected("comma or object end", &token)),
+            }
+        }
+        self.depth -= 1;
+        Ok(Value::Table(table))
+    }
+
+    fn array(&mut self) -> mlua::Result<Value> {
+        self.descend()?;
+        let table = self.lua.create_table()?;
+        let mut token = self.next()?;
+        if matches!(token.kind, Kind::ArrayEnd) {
+            self.depth -= 1;
+            return Ok(Value::Table(table));
+        }
+        for index in 1_i64.. {
+            table.raw_set(index, self.value(token)?)?;
+            token = self.next()?;
+            match token.kind {
+                Kind::ArrayEnd => break,
+                Kind::Comma => token = self.next()?,
+                _ => return Err(self.unexpected("comma or array end", &token)),
+            }
+        }
+        self.depth -= 1;
+        Ok(Value::Table(table))
+    }
+
+    fn descend(&mut self) -> mlua::Result<()> {
+        self.depth += 1;
+        match self.depth > MAX_DEPTH {
+            true => Err(raise::text(
+                self.lua,
+                &format!(
+                    "Found too many nested data structures ({}) at character {}",
+                    self.depth, self.at
+                ),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn unexpected(&self, expected: &str, token: &Token) -> mlua::Error {
+        raise::text(
+            self.lua,
+            &format!(
+                "Expected {expected} but found {} at character {}",
+                token.kind.name(),
+                token.at + 1
+            ),
+        )
+    }
+
+    fn next(&mut self) -> mlua::Result<Token> {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+        let at = self.at;
+        let single = match self.peek() {
+            None => Some(Kind::End),
+            Some(b'{') => Some(Kind::ObjectBegin),
+            Some(b'}') => Some(Kind::ObjectEnd),
+            Some(b'[') => Some(Kind::ArrayBegin),
+            Some(b']') => Some(Kind::ArrayEnd),
+            Some(b':') => Some(Kind::Colon),
+            Some(b',') => Some(Kind::Comma),
+            Some(_) => None,
+        };
+        if let Some(kind) = single {
+            self.at += usize::from(!matches!(kind, Kind::End));
+            return Ok(Token { kind, at });
+        }
+        let kind = match self.peek() {
+            Some(b'"') => return Ok(self.string()),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') if self.word(b"true") => Kind::Boolean(true),
+            Some(b'f') if self.word(b"false") => Kind::Boolean(false),
+            Some(b'n') if self.word(b"null") => Kind::Null,
+            _ => self.named_number(),
+        };
+        Ok(Token { kind, at })
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn word(&mut self, word: &[u8]) -> bool {
+        let found = self
+            .text
+            .get(self.at..)
+            .is_some_and(|rest| rest.starts_with(word));
+        if found {
+            self.at += word.len();
+        }
+        found
+    }
+
+    /// Infinities and NaN are read, although they are never written.
+    fn named_number(&mut self) -> Kind {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        for (name, number) in [
+            ("infinity", f64::INFINITY),
+            ("inf", f64::INFINITY),
+            ("nan", f64::NAN),
+        ] {
+            let found = rest
+                .get(..name.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(name.as_bytes()));
+            if found {
+                self.at += name.len();
+                return Kind::Number(number);
+            }
+        }
+        Kind::Wrong("invalid token")
+    }
+
+    fn number(&mut self) -> Kind {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let end = rest
+            .iter()
+            .position(|b| !matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
+            .unwrap_or(rest.len());
+        // The longest beginning that is a number counts; what follows it is the next token.
+        for end in (1..=end).rev() {
+            let parsed = rest
+                .get(..end)
+                .and_then(|text| std::str::from_utf8(text).ok())
+                .and_then(|text| text.parse().ok());
+            if let Some(number) = parsed {
+                self.at += end;
+                return Kind::Number(number);
+            }
+        }
+        Kind::Wrong("invalid number")
+    }
+
+    fn string(&mut self) -> Token {
+        let start = self.at;
+        self.at += 1;
+        let mut text = Vec::new();
+        let wrong = |what, at| Token {
+            kind: Kind::Wrong(what),
+            at,
+        };
+        loop {
+            let at = self.at;
+            let Some(byte) = self.peek() else {
+                return wrong("unexpected end of string", at);
+            };
+            self.at += 1;
+            match byte {
+                b'"' => {
+                    return Token {
+                        kind: Kind::String(text),
+                        at: start,
+                    };
+                }
+                b'\\' => {
+                    let escape = self.peek();
+                    self.at += 1;
+                    match escape {
+                        Some(c @ (b'"' | b'\\' | b'/')) => text.push(c),
+                        Some(b'b') => text.push(0x08),
+                        Some(b'f') => text.push(0x0C),
+                        Some(b'n') => text.push(b'\n'),
+                        Some(b'r') => text.push(b'\r'),
+                        Some(b't') => text.push(b'\t'),
+                        Some(b'u') => match self.unicode() {
+                            Some(c) => {
+                                text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                            }
+                            None => return wrong("invalid unicode escape code", at),
+                        },
+                        _ => return wrong("invalid escape code", at),
+                    }
+                }
+                byte => text.push(byte),
+            }
+        }
+    }
+
+    fn unicode(&mut self) -> Option<char> {
+        let first = self.hex4()?;
+        if !(0xD800..0xE000).contains(&first) {
+            return char::from_u32(first);
+        }
+        if first >= 0xDC00 || !self.word(b"\\u") {
+            return None;
+        }
+        let second = self.hex4()?;
+        let low = second.checked_sub(0xDC00).filter(|low| *low < 0x400)?;
+        char::from_u32(0x1_0000 + ((first - 0xD800) << 10) + low)
+    }
+
+    fn hex4(&mut self) -> Option<u32> {
+        let digits = self.text.get(self.at..self.at + 4)?;
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        self.at += 4;
+        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    }
+}

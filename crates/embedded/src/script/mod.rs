@@ -1,0 +1,310 @@
+//! `EVAL` and its kin: Lua 5.1 with the server's libraries, error texts and conversions.
+
+mod bit;
+mod cjson;
+mod convert;
+mod json_parser;
+mod raise;
+mod random;
+mod redis_api;
+mod sandbox;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mlua::{Function, Lua, Table};
+use parking_lot::Mutex;
+use redkit_core::{ServerError, Value};
+use sha1::{Digest, Sha1};
+
+use crate::args::{integer, is};
+use crate::commands::Split;
+use crate::error::{self, Reply};
+use crate::state::{Protocol, State};
+
+/// How long a script may run. The server would go on and refuse other clients with `BUSY`; here
+/// the caller's thread runs it, so it is ended.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// How much memory scripts may use together.
+const MEMORY_LIMIT: usize = 256 * 1024 * 1024;
+/// Lua instructions between two looks at the clock: well under a millisecond of work.
+const INSTRUCTIONS_PER_CHECK: u32 = 50_000;
+
+/// The scripts of an engine. Lua is started by the first one.
+pub(crate) struct Scripts {
+    state: Arc<Mutex<State>>,
+    host: Option<Host>,
+}
+
+/// A Lua state with the scripts that were compiled in it.
+struct Host {
+    lua: Lua,
+    /// The table that scripts see as their globals, behind its protection.
+    globals: Table,
+    /// Calls a script and turns what it raises into a table.
+    runner: Function,
+    run: Arc<Mutex<Run>>,
+    random: Arc<Mutex<random::Generator>>,
+    compiled: HashMap<String, Script>,
+}
+
+#[derive(Clone)]
+struct Script {
+    function: Function,
+    /// Its first line says `flags=no-writes`.
+    no_writes: bool,
+}
+
+/// What holds during one run of a script.
+struct Run {
+    protocol: Protocol,
+    read_only: bool,
+    deadline: Instant,
+}
+
+impl Run {
+    fn is_overdue(&self) -> bool {
+        Instant::now() > self.deadline
+    }
+}
+
+impl fmt::Debug for Scripts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scripts")
+            .field("compiled", &self.host.as_ref().map(|h| h.compiled.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scripts {
+    pub(crate) fn new(state: Arc<Mutex<State>>) -> Self {
+        Self { state, host: None }
+    }
+
+    /// `EVAL script numkeys …`, after the name.
+    pub(crate) fn eval(&mut self, args: &[&[u8]], read_only: bool) -> Reply {
+        let [body, rest @ ..] = args else {
+            return Err(error::syntax());
+        };
+        let (keys, argv) = split_keys(rest)?;
+        let host = self.host()?;
+        let sha = hex_sha1(body);
+        let script = host.compile(&sha, body)?;
+        host.execute(&sha, &script, keys, argv, read_only)
+    }
+
+    /// `EVALSHA sha numkeys …`, after the name.
+    pub(crate) fn eval_sha(&mut self, args: &[&[u8]], read_only: bool) -> Reply {
+        let [sha, rest @ ..] = args else {
+            return Err(error::syntax());
+        };
+        let sha = match std::str::from_utf8(sha) {
+            Ok(sha) if sha.len() == 40 => sha.to_ascii_lowercase(),
+            _ => return Err(error::no_script()),
+        };
+        let (keys, argv) = split_keys(rest)?;
+        let host = self.host()?;
+        let script = host
+            .compiled
+            .get(&sha)
+            .cloned()
+            .ok_or_else(error::no_script)?;
+        host.execute(&sha, &script, keys, argv, read_only)
+    }
+
+    /// `SCRIPT …`, after the name.
+    pub(crate) fn command(&mut self, args: &[&[u8]]) -> Reply {
+        match args {
+            [name, body] if is(name, "LOAD") => {
+                let sha = hex_sha1(body);
+                self.host()?.compile(&sha, body)?;
+                Ok(Value::bulk(sha))
+            }
+            [name, shas @ ..] if is(name, "EXISTS") && !shas.is_empty() => {
+                let host = self.host.as_ref();
+                let known = shas.iter().map(|sha| {
+                    let sha = String::from_utf8_lossy(sha).to_ascii_lowercase();
+                    let known = host.is_some_and(|host| host.compiled.contains_key(&sha));
+                    Value::Int(known.into())
+                });
+                Ok(Value::Array(known.collect()))
+            }
+            [name, mode @ ..] if is(name, "FLUSH") => match mode {
+                [] => self.flush(),
+                [mode] if is(mode, "SYNC") || is(mode, "ASYNC") => self.flush(),
+                _ => Err(error::err("SCRIPT FLUSH only support SYNC|ASYNC option")),
+            },
+            [name] if is(name, "KILL") => Err(ServerError::new(
+                "NOTBUSY",
+                "No scripts in execution right now.",
+            )),
+            [name, ..] if ["LOAD", "EXISTS", "KILL"].iter().any(|n| is(name, n)) => Err(
+                error::arity(&format!("script|{}", String::from_utf8_lossy(name))),
+            ),
+            [name, ..] => Err(error::unknown_subcommand("script", name)),
+            [] => Err(error::arity("script")),
+        }
+    }
+
+    /// A new Lua state comes with the next script.
+    fn flush(&mut self) -> Reply {
+        self.host = None;
+        Ok(Value::Ok)
+    }
+
+    fn host(&mut self) -> Result<&mut Host, ServerError> {
+        let host = match self.host.take() {
+            Some(host) => host,
+            None => Host::start(&self.state)
+                .map_err(|error| error::err(format!("Error starting Lua: {error}")))?,
+        };
+        Ok(self.host.insert(host))
+    }
+}
+
+impl Host {
+    fn start(state: &Arc<Mutex<State>>) -> mlua::Result<Self> {
+        let run = Arc::new(Mutex::new(Run {
+            protocol: Protocol::Resp2,
+            read_only: false,
+            deadline: Instant::now(),
+        }));
+        let random = Arc::new(Mutex::new(random::Generator::default()));
+        let sandbox = sandbox::start(state, &run, &random)?;
+        Ok(Self {
+            lua: sandbox.lua,
+            globals: sandbox.globals,
+            runner: sandbox.runner,
+            run,
+            random,
+            compiled: HashMap::new(),
+        })
+    }
+
+    fn compile(&mut self, sha: &str, body: &[u8]) -> Result<Script, ServerError> {
+        if let Some(script) = self.compiled.get(sha) {
+            return Ok(script.clone());
+        }
+        let (code, no_writes) = split_shebang(body)?;
+        let function = self
+            .lua
+            .load(code)
+            .set_name("@user_script")
+            .set_mode(mlua::chunk::ChunkMode::Text)
+            .into_function()
+            .map_err(|error| {
+                let text = match &error {
+                    mlua::Error::SyntaxError { message, .. } => message.clone(),
+                    other => other.to_string(),
+                };
+                error::err(format!("Error compiling script (new function): {text}"))
+            })?;
+        let script = Script {
+            function,
+            no_writes,
+        };
+        self.compiled.insert(sha.to_owned(), script.clone());
+        Ok(script)
+    }
+
+    fn execute(
+        &mut self,
+        sha: &str,
+        script: &Script,
+        keys: &[&[u8]],
+        argv: &[&[u8]],
+        read_only: bool,
+    ) -> Reply {
+        *self.run.lock() = Run {
+            protocol: Protocol::Resp2,
+            read_only: read_only || script.no_writes,
+            deadline: Instant::now() + TIME_LIMIT,
+        };
+        self.random.lock().seed(0);
+        self.call(sha, script, keys, argv)
+            .unwrap_or_else(|error| Err(raise::reply(&error, sha)))
+    }
+
+    fn call(
+        &self,
+        sha: &str,
+        script: &Script,
+        keys: &[&[u8]],
+        argv: &[&[u8]],
+    ) -> mlua::Result<Reply> {
+        self.globals.raw_set("KEYS", self.strings(keys)?)?;
+        self.globals.raw_set("ARGV", self.strings(argv)?)?;
+        let (done, result): (bool, mlua::Value) = self.runner.call(&script.function)?;
+        match done {
+            true => convert::to_reply(result, self.run.lock().protocol),
+            false => Ok(Err(raise::uncaught(&result, sha))),
+        }
+    }
+
+    fn strings(&self, items: &[&[u8]]) -> mlua::Result<Table> {
+        let table = self.lua.create_table_with_capacity(items.len(), 0)?;
+        for (index, item) in items.iter().enumerate() {
+            table.raw_set(index + 1, self.lua.create_string(item)?)?;
+        }
+        Ok(table)
+    }
+}
+
+/// Splits `numkeys key … arg …`.
+fn split_keys<'a, 'b>(args: &'a [&'b [u8]]) -> Result<Split<'a, 'b>, ServerError> {
+    let (number, rest) = args.split_first().ok_or_else(error::syntax)?;
+    let number = usize::try_from(integer(number)?)
+        .map_err(|_| error::err("Number of keys can't be negative"))?;
+    rest.split_at_checked(number)
+        .ok_or_else(|| error::err("Number of keys can't be greater than number of args"))
+}
+
+/// Cuts off a first line `#!lua flags=…`; says whether it forbids writes.
+fn split_shebang(body: &[u8]) -> Result<(&[u8], bool), ServerError> {
+    let Some(after) = body.strip_prefix(b"#!") else {
+        return Ok((body, false));
+    };
+    let Some(end) = after.iter().position(|&b| b == b'\n') else {
+        return Err(error::err("Invalid script shebang"));
+    };
+    let (line, code) = after.split_at(end);
+    let line = String::from_utf8_lossy(line);
+    let mut words = line.split_ascii_whitespace();
+    let engine = words.next().unwrap_or_default();
+    if engine != "lua" {
+        return Err(error::err(format!(
+            "Unexpected engine in script shebang: {engine}"
+        )));
+    }
+    let mut no_writes = false;
+    for word in words {
+        let Some(flags) = word.strip_prefix("flags=") else {
+            return Err(error::err(format!("Unknown lua shebang option: {word}")));
+        };
+        for flag in flags.split(',').filter(|flag| !flag.is_empty()) {
+            match flag {
+                "no-writes" => no_writes = true,
+                "allow-oom" | "allow-stale" | "no-cluster" | "allow-cross-slot-keys" => {}
+                _ => {
+                    return Err(error::err(format!(
+                        "Unexpected flag in script shebang: {flag}"
+                    )));
+                }
+            }
+        }
+    }
+    Ok((code, no_writes))
+}
+
+fn hex_sha1(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digest = Sha1::digest(bytes);
+    digest
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|nibble| DIGITS.get(usize::from(nibble)))
+        .map(|&digit| char::from(digit))
+        .collect()
+}

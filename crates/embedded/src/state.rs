@@ -1,0 +1,66 @@
+//! What commands act on: the keys, the subscriptions, the time.
+
+use redkit_core::Value;
+
+use crate::clock::Clock;
+use crate::keyspace::Keyspace;
+use crate::pubsub::PubSub;
+
+/// The state of an engine, apart from its scripts.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) db: Keyspace,
+    pub(crate) pubsub: PubSub,
+    /// The shapes in which replies are wanted: RESP3 for callers, RESP2 within scripts unless
+    /// they ask for more.
+    pub(crate) protocol: Protocol,
+    clock: Clock,
+    micros: i64,
+    started: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Resp2,
+    Resp3,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        let clock = Clock::new();
+        let micros = clock.micros();
+        Self {
+            db: Keyspace::default(),
+            pubsub: PubSub::default(),
+            protocol: Protocol::Resp3,
+            clock,
+            micros,
+            started: micros,
+        }
+    }
+
+    /// Reads the clock. Until the next time, everything happens at this instant, as commands in a
+    /// script or a transaction do on the server.
+    pub(crate) fn tick(&mut self) {
+        self.micros = self.clock.micros();
+        self.db.set_now(self.micros / 1_000);
+    }
+
+    /// Microseconds since the Unix epoch.
+    pub(crate) fn micros(&self) -> i64 {
+        self.micros
+    }
+
+    /// Seconds since the engine was made.
+    pub(crate) fn uptime(&self) -> i64 {
+        (self.micros - self.started) / 1_000_000
+    }
+
+    /// Pairs that RESP3 nests and RESP2 flattens (members with scores, fields with values).
+    pub(crate) fn pairs(&self, pairs: impl Iterator<Item = (Value, Value)>) -> Value {
+        Value::Array(match self.protocol {
+            Protocol::Resp2 => pairs.flat_map(|(a, b)| [a, b]).collect(),
+            Protocol::Resp3 => pairs.map(|(a, b)| Value::Array(vec![a, b])).collect(),
+        })
+    }
+}
