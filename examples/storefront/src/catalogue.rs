@@ -1,0 +1,362 @@
+//! The catalogue in its SQLite database: every statement that reads or changes products.
+
+mod open;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{FromRow, Row};
+
+use crate::model::{
+    Category, CategoryName, Cents, Front, Id, ListedProduct, Listing, OutOfRange, PageNumber,
+    Product,
+};
+
+pub(crate) use open::OpenError;
+
+/// How many products one page of a category shows.
+pub(crate) const PAGE_SIZE: u32 = 24;
+
+/// How many products the front page features.
+const FEATURED: u32 = 12;
+
+/// A handle on the database; clones share its connections and its count of reads.
+#[derive(Debug, Clone)]
+pub(crate) struct Catalogue {
+    pool: SqlitePool,
+    identity: Arc<str>,
+    reads: Arc<AtomicU64>,
+}
+
+impl Catalogue {
+    /// A random name that the database was given when it was seeded. Caches of two databases must
+    /// not share entries, even on one server: what is true of one need not be true of the other.
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// How many reads have reached the database: what a cache is there to avoid.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// The shop's front.
+    ///
+    /// # Errors
+    /// [`CatalogueError::Database`] or [`CatalogueError::Stored`].
+    pub(crate) async fn front(&self) -> Result<Front, CatalogueError> {
+        self.count_read();
+        let categories: Vec<(Category, Option<i64>)> = sqlx::query(
+            "SELECT category.id, category.name, count(product.id) AS products,
+                    min(product.id) AS featured
+             FROM category LEFT JOIN product ON product.category_id = category.id
+             GROUP BY category.id ORDER BY category.name",
+        )
+        .fetch_all(&self.pool)
+        .await?
+        .into_iter()
+        .map(|row| Ok((Category::from_row(&row)?, row.try_get("featured")?)))
+        .collect::<Result<_, sqlx::Error>>()?;
+        let featured = categories.iter().filter_map(|(_, id)| *id);
+        Ok(Front {
+            featured: featured
+                .take(FEATURED as usize)
+                .map(Id::try_from)
+                .collect::<Result<_, _>>()?,
+            categories: categories
+                .into_iter()
+                .map(|(category, _)| category)
+                .collect(),
+        })
+    }
+
+    /// One product.
+    ///
+    /// # Errors
+    /// [`CatalogueError::NoSuchProduct`] when there is none with this id; a database's failure.
+    pub(crate) async fn product(&self, id: Id) -> Result<Product, CatalogueError> {
+        self.count_read();
+        sqlx::query_as(
+            "SELECT product.id, product.name, description, price_cents, stock,
+                    category.id AS category_id, category.name AS category_name
+             FROM product JOIN category ON category.id = product.category_id
+             WHERE product.id = ?",
+        )
+        .bind(id.as_i64())
+        .fetch_optional(&self.pool)
+        .await?
+        .ok_or(CatalogueError::NoSuchProduct(id))
+    }
+
+    /// One page of a category, in the order of the products' names.
+    ///
+    /// # Errors
+    /// [`CatalogueError::NoSuchCategory`], [`CatalogueError::NoSuchPage`] when the page lies
+    /// beyond the last one; a database's failure.
+    pub(crate) async fn listing(
+        &self,
+        category: Id,
+        page: PageNumber,
+    ) -> Result<Listing, CatalogueError> {
+        self.count_read();
+        // One transaction, so that the count and the page are of the same moment.
+        let mut snapshot = self.pool.begin().await?;
+        let category: Category = sqlx::query_as(
+            "SELECT id, name,
+                    (SELECT count(*) FROM product WHERE category_id = category.id) AS products
+             FROM category WHERE id = ?",
+        )
+        .bind(category.as_i64())
+        .fetch_optional(&mut *snapshot)
+        .await?
+        .ok_or(CatalogueError::NoSuchCategory(category))?;
+        let pages = pages_for(category.products);
+        if page.get() > pages {
+            return Err(CatalogueError::NoSuchPage { page, pages });
+        }
+        let products: Vec<ListedProduct> = sqlx::query_as(
+            "SELECT id, name, price_cents, stock FROM product
+             WHERE category_id = ? ORDER BY name, id LIMIT ? OFFSET ?",
+        )
+        .bind(category.id.as_i64())
+        .bind(PAGE_SIZE)
+        .bind(i64::from(PAGE_SIZE) * (i64::from(page.get()) - 1))
+        .fetch_all(&mut *snapshot)
+        .await?;
+        snapshot.commit().await?;
+        Ok(Listing {
+            category,
+            page,
+            pages,
+            products,
+        })
+    }
+
+    /// Changes the price of a product, and says which lists showed the old one.
+    ///
+    /// # Errors
+    /// [`CatalogueError::NoSuchProduct`] when there is none with this id; a database's failure.
+    pub(crate) async fn set_price(&self, id: Id, price: Cents) -> Result<ListedIn, CatalogueError> {
+        let row = sqlx::query(
+            "UPDATE product SET price_cents = ? WHERE id = ? RETURNING category_id,
+                 (SELECT count(*) FROM product AS other
+                  WHERE other.category_id = product.category_id) AS products",
+        )
+        .bind(price.get())
+        .bind(id.as_i64())
+        .fetch_optional(&self.pool)
+        .await?
+        .ok_or(CatalogueError::NoSuchProduct(id))?;
+        Ok(ListedIn {
+            category: Id::try_from(row.try_get::<i64, _>("category_id")?)?,
+            pages: pages_for(row.try_get("products")?),
+        })
+    }
+
+    /// Waits until the connections are closed.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    fn count_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The lists that show a product: the pages of its category.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ListedIn {
+    pub(crate) category: Id,
+    pub(crate) pages: u32,
+}
+
+/// Why the catalogue gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CatalogueError {
+    /// The id is well formed, but no product has it.
+    #[error("there is no product {0}")]
+    NoSuchProduct(Id),
+    /// The id is well formed, but no category has it.
+    #[error("there is no category {0}")]
+    NoSuchCategory(Id),
+    /// The page lies beyond the last one.
+    #[error("there is no page {page}: the last one is {pages}")]
+    NoSuchPage {
+        /// The page that was asked for.
+        page: PageNumber,
+        /// How many pages there are.
+        pages: u32,
+    },
+    /// The database holds something that this program never writes.
+    #[error("the database holds a value that the shop does not deal in")]
+    Stored(#[from] OutOfRange),
+    /// The database could not be read or written.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+}
+
+/// An empty list still has one page, which says that it is empty.
+fn pages_for(products: u32) -> u32 {
+    products.div_ceil(PAGE_SIZE).max(1)
+}
+
+/// Reads a column and checks its range; what is wrong is told with the column's name.
+fn checked<T: TryFrom<i64, Error = OutOfRange>>(
+    row: &SqliteRow,
+    column: &str,
+) -> Result<T, sqlx::Error> {
+    T::try_from(row.try_get(column)?).map_err(|error| sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: Box::new(error),
+    })
+}
+
+impl FromRow<'_, SqliteRow> for Product {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: checked(row, "id")?,
+            name: row.try_get("name")?,
+            description: row.try_get("description")?,
+            price_cents: checked(row, "price_cents")?,
+            stock: row.try_get("stock")?,
+            category: CategoryName {
+                id: checked(row, "category_id")?,
+                name: row.try_get("category_name")?,
+            },
+        })
+    }
+}
+
+impl FromRow<'_, SqliteRow> for ListedProduct {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: checked(row, "id")?,
+            name: row.try_get("name")?,
+            price_cents: checked(row, "price_cents")?,
+            stock: row.try_get("stock")?,
+        })
+    }
+}
+
+impl FromRow<'_, SqliteRow> for Category {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: checked(row, "id")?,
+            name: row.try_get("name")?,
+            products: row.try_get("products")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn seeded() -> (tempfile::TempDir, Catalogue) {
+        let folder = tempfile::tempdir().unwrap();
+        let catalogue = Catalogue::open(&folder.path().join("shop.db"))
+            .await
+            .unwrap();
+        (folder, catalogue)
+    }
+
+    fn id(number: i64) -> Id {
+        Id::try_from(number).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_category_is_paged_without_gap_or_overlap() {
+        let (_folder, catalogue) = seeded().await;
+        let first = catalogue.listing(id(1), PageNumber::FIRST).await.unwrap();
+        assert_eq!((first.category.products, first.pages), (50, 3));
+        let mut seen = Vec::new();
+        for page in PageNumber::up_to(first.pages) {
+            seen.push(catalogue.listing(id(1), page).await.unwrap().products);
+        }
+        assert_eq!(seen.iter().map(Vec::len).collect::<Vec<_>>(), [24, 24, 2]);
+        let names: Vec<&str> = seen.iter().flatten().map(|p| p.name.as_str()).collect();
+        assert!(names.is_sorted());
+        let mut ids: Vec<Id> = seen.iter().flatten().map(|p| p.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 50);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_named() {
+        let (_folder, catalogue) = seeded().await;
+        let page = "4".parse().unwrap();
+        let error = catalogue.listing(id(1), page).await.unwrap_err();
+        assert!(
+            matches!(error, CatalogueError::NoSuchPage { pages: 3, .. }),
+            "{error:?}"
+        );
+        let error = catalogue
+            .listing(id(21), PageNumber::FIRST)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, CatalogueError::NoSuchCategory(_)),
+            "{error:?}"
+        );
+        let error = catalogue.product(id(1001)).await.unwrap_err();
+        assert!(
+            matches!(error, CatalogueError::NoSuchProduct(_)),
+            "{error:?}"
+        );
+        let price = "1".parse().unwrap();
+        let error = catalogue.set_price(id(1001), price).await.unwrap_err();
+        assert!(
+            matches!(error, CatalogueError::NoSuchProduct(_)),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_price_change_is_kept_and_names_the_lists() {
+        let (_folder, catalogue) = seeded().await;
+        let before = catalogue.product(id(77)).await.unwrap();
+        let price = Cents::try_from(i64::from(before.price_cents.get()) + 1).unwrap();
+        let listed = catalogue.set_price(id(77), price).await.unwrap();
+        assert_eq!((listed.category, listed.pages), (before.category.id, 3));
+        let after = catalogue.product(id(77)).await.unwrap();
+        assert_eq!(
+            after,
+            Product {
+                price_cents: price,
+                ..before
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn reads_are_counted() {
+        let (_folder, catalogue) = seeded().await;
+        let before = catalogue.reads();
+        catalogue.front().await.unwrap();
+        catalogue.product(id(1)).await.unwrap();
+        catalogue.listing(id(1), PageNumber::FIRST).await.unwrap();
+        assert_eq!(catalogue.reads() - before, 3);
+    }
+
+    #[tokio::test]
+    async fn the_front_lists_every_category_and_features_existing_products() {
+        let (_folder, catalogue) = seeded().await;
+        let front = catalogue.front().await.unwrap();
+        assert_eq!(front.categories.len(), 20);
+        assert_eq!(
+            front.categories.iter().map(|c| c.products).sum::<u32>(),
+            1000
+        );
+        assert_eq!(front.featured.len(), FEATURED as usize);
+        for featured in front.featured {
+            catalogue.product(featured).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn an_empty_list_has_one_page() {
+        assert_eq!([0, 1, 24, 25, 48].map(pages_for), [1, 1, 1, 2, 2]);
+    }
+}

@@ -1,0 +1,154 @@
+//! What a request says, checked. Each refusal says what was expected, and what came instead.
+
+use axum::Form;
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, Path, Query, Request};
+use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
+use axum::http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use crate::format::Format;
+use crate::model::{Cents, Id, PageNumber};
+use crate::refusal::Refusal;
+
+/// The query of a list. Any other parameter is no concern of ours.
+#[derive(Debug, Deserialize)]
+pub(super) struct Paging {
+    page: Option<String>,
+}
+
+/// The id of a `what` in the path.
+pub(super) fn id(what: &str, path: Result<Path<String>, PathRejection>) -> Result<Id, Refusal> {
+    let Path(text) = path.map_err(|rejection| Refusal::bad_request(rejection.body_text()))?;
+    text.parse().map_err(|_| {
+        Refusal::bad_request(format!(
+            "The id of a {what} is a whole number from 1 to {}, such as 17; this is none: {}",
+            u32::MAX,
+            excerpt(&text)
+        ))
+    })
+}
+
+/// The page of a list; the first one when the query does not say.
+pub(super) fn page(query: Result<Query<Paging>, QueryRejection>) -> Result<PageNumber, Refusal> {
+    let Query(paging) = query.map_err(|rejection| Refusal::bad_request(rejection.body_text()))?;
+    let Some(text) = paging.page else {
+        return Ok(PageNumber::FIRST);
+    };
+    text.parse().map_err(|_| {
+        let text = excerpt(&text);
+        Refusal::bad_request(format!(
+            "A page is a whole number from 1; this is none: {text}"
+        ))
+    })
+}
+
+/// The price in a request's body, and the format that the body had.
+pub(super) async fn price(request: Request) -> Result<(Cents, Format), Refusal> {
+    #[derive(Deserialize)]
+    struct FormBody {
+        price: String,
+    }
+    #[derive(Deserialize)]
+    struct JsonBody {
+        price_cents: Cents,
+    }
+    let kind = request.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    match kind.split(';').next().unwrap_or_default().trim() {
+        "application/x-www-form-urlencoded" => {
+            let Form(FormBody { price }) = Form::from_request(request, &())
+                .await
+                .map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+            let cents = price.parse().map_err(|_| {
+                let highest = Cents::MAX / 100;
+                let price = excerpt(&price);
+                Refusal::bad_request(format!(
+                    "A price is an amount in euros from 0.01 to {highest}.00, such as 12.50; \
+                     this is none: {price}"
+                ))
+            })?;
+            Ok((cents, Format::Html))
+        }
+        "application/json" => {
+            let Json(JsonBody { price_cents }) = Json::from_request(request, &())
+                .await
+                .map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+            Ok((price_cents, Format::Json))
+        }
+        _ => Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Send the price as a form (price=12.50) or as JSON ({\"price_cents\":1250}).",
+        )),
+    }
+}
+
+/// Refuses what a browser sends on behalf of another site's page. Programs send neither header.
+pub(super) fn same_site(headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let same = match (text("sec-fetch-site"), text(ORIGIN.as_str())) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => origin
+            .split_once("://")
+            .is_some_and(|(_, authority)| Some(authority) == text(HOST.as_str())),
+        (None, None) => true,
+    };
+    if same {
+        return Ok(());
+    }
+    let detail = "Prices are changed from the shop's own pages, not from another site's.";
+    Err(Refusal::new(StatusCode::FORBIDDEN, detail))
+}
+
+/// The start of a text from outside, for a message: an address may be 64 KiB long.
+fn excerpt(text: &str) -> String {
+    let mut start: String = text.chars().take(40).collect();
+    if start.len() < text.len() {
+        start.push('…');
+    }
+    format!("“{start}”")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn another_sites_page_cannot_post_here() {
+        for same in [
+            headers(&[]),
+            headers(&[("sec-fetch-site", "same-origin")]),
+            headers(&[
+                ("origin", "http://127.0.0.1:3000"),
+                ("host", "127.0.0.1:3000"),
+            ]),
+        ] {
+            assert_eq!(same_site(&same), Ok(()), "{same:?}");
+        }
+        for other in [
+            headers(&[("sec-fetch-site", "cross-site")]),
+            headers(&[("sec-fetch-site", "same-site")]),
+            headers(&[
+                ("origin", "http://127.0.0.1:4000"),
+                ("host", "127.0.0.1:3000"),
+            ]),
+            headers(&[("origin", "null"), ("host", "127.0.0.1:3000")]),
+        ] {
+            assert!(same_site(&other).is_err(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn long_input_is_shown_in_part() {
+        assert_eq!(excerpt("abc"), "“abc”");
+        assert_eq!(excerpt(&"ü".repeat(1000)), format!("“{}…”", "ü".repeat(40)));
+    }
+}

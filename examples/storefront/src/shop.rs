@@ -1,0 +1,122 @@
+//! The shop put together: its database, its connection, the caches between them.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use redkit::{Client, ClientConfig};
+use tempfile::TempDir;
+
+use crate::cached::{CachedCatalogue, SetupError};
+use crate::catalogue::{Catalogue, OpenError};
+use crate::routes;
+
+/// The variable that names the server.
+const SERVER: &str = "REDIS_URL";
+
+/// How long the cache may take: a visitor who waits longer for it is better served by the database.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// A shop that is ready to serve. It is to be [closed](Shop::close).
+pub(crate) struct Shop {
+    pub(crate) client: Client,
+    pub(crate) catalogue: Catalogue,
+    cached: Arc<CachedCatalogue>,
+    backend: String,
+    database: String,
+    /// Holds the temporary database; removed with the shop.
+    _folder: Option<TempDir>,
+}
+
+impl Shop {
+    /// Opens the catalogue at `database`, or a temporary one, and connects to the server that
+    /// `REDIS_URL` names, or to an engine in this process. A server that cannot be reached yet is
+    /// no obstacle unless it is `needed`: the shop sells from its database until then.
+    ///
+    /// # Errors
+    /// [`ShopError`], which says what is in the way.
+    pub(crate) async fn open(database: Option<&Path>, needed: bool) -> Result<Self, ShopError> {
+        let url = match std::env::var(SERVER) {
+            Ok(url) if !url.is_empty() => Some(url),
+            Ok(_) | Err(std::env::VarError::NotPresent) => None,
+            Err(std::env::VarError::NotUnicode(_)) => return Err(ShopError::NotUnicode),
+        };
+        let config = ClientConfig::from_url(url.as_deref().unwrap_or("embedded://"))
+            .map_err(ShopError::Config)?
+            .command_timeout(PATIENCE)
+            .lazy(!needed);
+        let backend = match url {
+            // The endpoint is host and port alone: what a URL has besides may be secret.
+            Some(_) => format!("{} (from {SERVER})", config.endpoint()),
+            None => format!("embedded ({SERVER} is not set)"),
+        };
+        let (folder, path) = match database {
+            Some(path) => (None, path.to_owned()),
+            None => {
+                let folder = TempDir::with_prefix("storefront-").map_err(ShopError::Temporary)?;
+                let path = folder.path().join("catalogue.db");
+                (Some(folder), path)
+            }
+        };
+        let catalogue = Catalogue::open(&path).await?;
+        let database = match folder {
+            Some(_) => format!("{} (temporary)", path.display()),
+            None => path.display().to_string(),
+        };
+        let client = redkit::connect_with(config)
+            .await
+            .map_err(ShopError::Connect)?;
+        let cached = Arc::new(CachedCatalogue::new(&client, catalogue.clone())?);
+        Ok(Self {
+            client,
+            catalogue,
+            cached,
+            backend,
+            database,
+            _folder: folder,
+        })
+    }
+
+    /// The shop's routes.
+    pub(crate) fn router(&self) -> Router {
+        routes::router(Arc::clone(&self.cached))
+    }
+
+    /// Closes the connections.
+    pub(crate) async fn close(self) {
+        self.client.shutdown().await;
+        self.catalogue.close().await;
+    }
+}
+
+/// Which backend and which database; never a credential.
+impl fmt::Display for Shop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "backend: {} | database: {}", self.backend, self.database)
+    }
+}
+
+/// Why the shop does not open.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShopError {
+    /// `REDIS_URL` is not text.
+    #[error("{SERVER} is not valid UTF-8")]
+    NotUnicode,
+    /// `REDIS_URL` is malformed.
+    #[error("{SERVER} cannot be used")]
+    Config(#[source] redkit::ConfigError),
+    /// The backend refused the settings, or cannot be reached and is needed.
+    #[error("the backend cannot be used")]
+    Connect(#[source] redkit::Error),
+    /// There is no place for temporary files.
+    #[error("no temporary folder can be made; give --database PATH")]
+    Temporary(#[source] std::io::Error),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// The caches.
+    #[error(transparent)]
+    Caches(#[from] SetupError),
+}

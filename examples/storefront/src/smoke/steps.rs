@@ -1,0 +1,369 @@
+//! The steps of the visit, in the order in which they are taken.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use reqwest::{Method, StatusCode};
+use tokio::task::JoinSet;
+
+use super::visitor::Visitor;
+use super::{Failure, Report, ensure, entries};
+use crate::model::{Cents, Id, Listing, Product};
+use crate::shop::Shop;
+
+const HIT: &str = "redkit; hit";
+const MISS: &str = "redkit; fwd=miss";
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
+
+/// How many visitors ask for one product at once.
+const CROWD: usize = 64;
+
+pub(super) async fn visit(shop: &Shop, visitor: Visitor, report: &mut Report) {
+    report.step("liveness", liveness(&visitor).await);
+    report.step("front", front(&visitor).await);
+    report.step("product", product(shop, &visitor).await);
+    report.step("json", json(shop, &visitor).await);
+    report.step("crowd", crowd(shop, &visitor).await);
+    report.step("paging", paging(&visitor).await);
+    report.step("price", price_as_json(shop, &visitor).await);
+    report.step("price form", price_as_form(shop, &visitor).await);
+    report.step("bad price", bad_price(shop, &visitor).await);
+    report.step("not found", not_found(&visitor).await);
+    report.step("bad request", bad_request(&visitor).await);
+    entries::show(&shop.client, shop.catalogue.identity(), report).await;
+}
+
+/// After the stop nothing listens any more.
+pub(super) async fn stopped(address: SocketAddr) -> Result<String, Failure> {
+    match tokio::net::TcpStream::connect(address).await {
+        Ok(_) => Err(Failure::Unexpected(format!(
+            "{address} still takes connections"
+        ))),
+        Err(_) => Ok("the server ended in order; its port is closed".to_owned()),
+    }
+}
+
+async fn liveness(visitor: &Visitor) -> Result<String, Failure> {
+    let answer = visitor
+        .page("/healthz")
+        .await?
+        .with_status(StatusCode::OK)?;
+    Ok(format!("GET /healthz → 200 {}", answer.body))
+}
+
+async fn front(visitor: &Visitor) -> Result<String, Failure> {
+    let first = visitor
+        .page("/")
+        .await?
+        .with_status(StatusCode::OK)?
+        .with_cache(MISS)?;
+    let again = visitor
+        .page("/")
+        .await?
+        .with_status(StatusCode::OK)?
+        .with_cache(HIT)?;
+    let categories = again.body.matches("\"/categories/").count();
+    let products = again.body.matches("\"/products/").count();
+    ensure(categories == 20 && products == 12, || {
+        format!("the front links to {categories} categories and {products} products")
+    })?;
+    ensure(first.kind.starts_with("text/html"), || {
+        format!("GET / is {}", first.kind)
+    })?;
+    Ok(format!(
+        "GET / → 200, {categories} categories, {products} products; \"{MISS}\", then \"{HIT}\""
+    ))
+}
+
+async fn product(shop: &Shop, visitor: &Visitor) -> Result<String, Failure> {
+    let path = "/products/17";
+    let before = shop.catalogue.reads();
+    let first = visitor
+        .page(path)
+        .await?
+        .with_status(StatusCode::OK)?
+        .with_cache(MISS)?;
+    let after_miss = shop.catalogue.reads() - before;
+    visitor
+        .page(path)
+        .await?
+        .with_status(StatusCode::OK)?
+        .with_cache(HIT)?;
+    let after_hit = shop.catalogue.reads() - before;
+    ensure((after_miss, after_hit) == (1, 1), || {
+        format!("the database was read {after_miss} times for the first, {after_hit} in all")
+    })?;
+    let stored = shop.catalogue.product(id(17)?).await?;
+    let first = first.containing(&stored.price_cents.to_string())?;
+    // The maker's name is escaped, where it needs to be, as the page's text is.
+    first.containing(&stored.name.replace('&', "&amp;"))?;
+    let Product {
+        name, price_cents, ..
+    } = stored;
+    Ok(format!(
+        "GET {path} → 200 \"{name}\" {price_cents}; miss, then hit; 1 database read"
+    ))
+}
+
+async fn json(shop: &Shop, visitor: &Visitor) -> Result<String, Failure> {
+    let answer = visitor
+        .json("/products/17")
+        .await?
+        .with_status(StatusCode::OK)?
+        .with_cache(HIT)?;
+    ensure(answer.kind == JSON, || {
+        format!("the type is {}", answer.kind)
+    })?;
+    let (got, stored) = (
+        answer.value::<Product>()?,
+        shop.catalogue.product(id(17)?).await?,
+    );
+    ensure(got == stored, || {
+        format!("the cache has {got:?}, the database {stored:?}")
+    })?;
+    Ok("GET /products/17 (Accept: application/json) → the product as the database has it".into())
+}
+
+async fn crowd(shop: &Shop, visitor: &Visitor) -> Result<String, Failure> {
+    let path = "/products/500";
+    let before = shop.catalogue.reads();
+    let mut crowd = JoinSet::new();
+    for _ in 0..CROWD {
+        let visitor = visitor.clone();
+        crowd.spawn(async move { visitor.page(path).await?.with_status(StatusCode::OK) });
+    }
+    let mut seen = BTreeMap::new();
+    while let Some(answer) = crowd.join_next().await {
+        let answer = answer.map_err(|error| Failure::Unexpected(error.to_string()))??;
+        *seen.entry(answer.cache.unwrap_or_default()).or_insert(0) += 1;
+    }
+    let reads = shop.catalogue.reads() - before;
+    ensure(reads == 1, || {
+        format!("{CROWD} visitors made {reads} database reads: {seen:?}")
+    })?;
+    let misses = seen.get(MISS).copied().unwrap_or_default();
+    ensure(misses == 1, || {
+        format!("1 database read, but {misses} misses: {seen:?}")
+    })?;
+    let seen: Vec<String> = seen
+        .iter()
+        .map(|(status, n)| format!("{n} × \"{status}\""))
+        .collect();
+    let seen = seen.join(", ");
+    Ok(format!(
+        "{CROWD} × GET {path} at once → all 200, 1 database read; {seen}"
+    ))
+}
+
+async fn paging(visitor: &Visitor) -> Result<String, Failure> {
+    let mut path = "/categories/3".to_owned();
+    let mut products = Vec::new();
+    let mut pages = Vec::new();
+    loop {
+        let data: Listing = visitor
+            .json(&path)
+            .await?
+            .with_status(StatusCode::OK)?
+            .value()?;
+        let page = visitor
+            .page(&path)
+            .await?
+            .with_status(StatusCode::OK)?
+            .with_cache(HIT)?;
+        pages.push(data.products.len());
+        products.extend(data.products.into_iter().map(|product| product.id));
+        ensure(pages.len() <= 10, || {
+            "the links to the next page do not end".into()
+        })?;
+        match page.body.split_once("rel=\"next\" href=\"") {
+            Some((_, rest)) => path = rest.split('"').next().unwrap_or_default().to_owned(),
+            None => break,
+        }
+    }
+    products.sort_unstable();
+    products.dedup();
+    ensure(pages == [24, 24, 2] && products.len() == 50, || {
+        format!(
+            "the pages have {pages:?} products, {} different ones",
+            products.len()
+        )
+    })?;
+    Ok(format!(
+        "following \"Next\" from /categories/3 → pages of {pages:?}, each product once"
+    ))
+}
+
+async fn price_as_json(shop: &Shop, visitor: &Visitor) -> Result<String, Failure> {
+    let path = "/products/17";
+    let product: Product = visitor.json(path).await?.with_cache(HIT)?.value()?;
+    let list = format!("/categories/{}?page=1", product.category.id);
+    // Both the product's page and its category's are in the cache with the old price.
+    visitor.json(&list).await?.with_status(StatusCode::OK)?;
+    visitor.json(&list).await?.with_cache(HIT)?;
+    let (old, new) = (product.price_cents, raised(product.price_cents)?);
+    let body = format!("{{\"price_cents\":{}}}", new.get());
+    visitor
+        .post(&format!("{path}/price"), JSON, body)
+        .await?
+        .with_status(StatusCode::OK)?;
+    let stored = shop.catalogue.product(product.id).await?.price_cents;
+    ensure(stored == new, || format!("the database has {stored}"))?;
+    let shown: Product = visitor.json(path).await?.with_cache(MISS)?.value()?;
+    ensure(shown.price_cents == new, || {
+        format!("the page shows {}", shown.price_cents)
+    })?;
+    let relisted: Listing = visitor.json(&list).await?.with_cache(MISS)?.value()?;
+    let in_list = relisted
+        .products
+        .iter()
+        .find(|listed| listed.id == product.id);
+    let in_list = in_list.map(|listed| listed.price_cents);
+    ensure(in_list == Some(new), || {
+        format!("{list} shows the price {in_list:?}")
+    })?;
+    visitor
+        .page(path)
+        .await?
+        .with_cache(HIT)?
+        .containing(&new.to_string())?;
+    Ok(format!(
+        "POST {path}/price {old} → {new}; next read is a miss with {new}, then a hit"
+    ))
+}
+
+async fn price_as_form(shop: &Shop, visitor: &Visitor) -> Result<String, Failure> {
+    let path = "/products/18";
+    let old = shop.catalogue.product(id(18)?).await?.price_cents;
+    let new = raised(old)?;
+    visitor
+        .page(path)
+        .await?
+        .with_status(StatusCode::OK)?
+        .containing(&old.to_string())?;
+    let body = format!("price={}", new.decimal());
+    let answer = visitor.post(&format!("{path}/price"), FORM, body).await?;
+    let answer = answer.with_status(StatusCode::SEE_OTHER)?;
+    ensure(answer.location.as_deref() == Some(path), || {
+        format!("to {:?}", answer.location)
+    })?;
+    visitor
+        .page(path)
+        .await?
+        .with_cache(MISS)?
+        .containing(&new.to_string())?;
+    Ok(format!(
+        "POST {path}/price as a form → 303 to {path}, which shows {new} and not {old}"
+    ))
+}
+
+async fn bad_price(shop: &Shop, visitor: &Visitor) -> Result<String, Failure> {
+    let before = shop.catalogue.product(id(19)?).await?;
+    let cases = [
+        (FORM, "price=free", StatusCode::BAD_REQUEST),
+        (FORM, "price=-1", StatusCode::BAD_REQUEST),
+        (FORM, "cost=1", StatusCode::UNPROCESSABLE_ENTITY),
+        (
+            JSON,
+            "{\"price_cents\":0}",
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (JSON, "{\"price_cents\":", StatusCode::BAD_REQUEST),
+        ("text/plain", "12.50", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    ];
+    for (kind, body, status) in cases {
+        visitor
+            .post("/products/19/price", kind, body)
+            .await?
+            .with_status(status)?;
+    }
+    let long = "9".repeat(100_000);
+    let answer = visitor
+        .post("/products/19/price", FORM, format!("price={long}"))
+        .await?;
+    answer.with_status(StatusCode::PAYLOAD_TOO_LARGE)?;
+    let foreign = visitor.send(Method::POST, "/products/19/price", |request| {
+        request
+            .header("sec-fetch-site", "cross-site")
+            .header("content-type", FORM)
+            .body("price=1")
+    });
+    foreign.await?.with_status(StatusCode::FORBIDDEN)?;
+    let after = shop.catalogue.product(id(19)?).await?;
+    ensure(before == after, || {
+        format!("the price became {}", after.price_cents)
+    })?;
+    Ok(format!(
+        "{} malformed, oversized or foreign changes refused, nothing written",
+        cases.len() + 2
+    ))
+}
+
+async fn not_found(visitor: &Visitor) -> Result<String, Failure> {
+    let paths = [
+        "/products/1001",
+        "/products/4294967295",
+        "/categories/21",
+        "/categories/3?page=4",
+        "/x",
+    ];
+    for path in paths {
+        let page = visitor
+            .page(path)
+            .await?
+            .with_status(StatusCode::NOT_FOUND)?;
+        page.containing("<h1>Not Found</h1>")?;
+        let problem = visitor
+            .json(path)
+            .await?
+            .with_status(StatusCode::NOT_FOUND)?;
+        ensure(problem.kind == "application/problem+json", || {
+            format!("a {}", problem.kind)
+        })?;
+    }
+    Ok(format!("{} → 404, as a page and as JSON", paths.join(", ")))
+}
+
+async fn bad_request(visitor: &Visitor) -> Result<String, Failure> {
+    let paths = [
+        "/products/abc",
+        "/products/0",
+        "/products/017",
+        "/products/-1",
+        "/products/99999999999999999999",
+        "/products/%ff",
+        "/products/%3Cscript%3E",
+        "/categories/x",
+        "/categories/3?page=0",
+        "/categories/3?page=two",
+        "/categories/3?page=1&page=2",
+    ];
+    for path in paths {
+        let answer = visitor
+            .page(path)
+            .await?
+            .with_status(StatusCode::BAD_REQUEST)?;
+        ensure(!answer.body.contains("<script>"), || {
+            format!("{path} came back as markup")
+        })?;
+    }
+    let answer = visitor
+        .send(Method::DELETE, "/products/17", |request| request)
+        .await?;
+    answer.with_status(StatusCode::METHOD_NOT_ALLOWED)?;
+    Ok(format!(
+        "{} malformed addresses → 400 with a reason; DELETE → 405",
+        paths.len()
+    ))
+}
+
+/// A price that is higher, and still one that the shop deals in.
+fn raised(price: Cents) -> Result<Cents, Failure> {
+    Cents::try_from(i64::from(price.get()) + 123)
+        .map_err(|error| Failure::Unexpected(error.to_string()))
+}
+
+fn id(number: i64) -> Result<Id, Failure> {
+    Id::try_from(number).map_err(|error| Failure::Unexpected(error.to_string()))
+}
