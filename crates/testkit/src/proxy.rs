@@ -187,7 +187,7 @@ impl Proxy {
         self.counters.accepted.load(Ordering::Acquire)
     }
 
-    /// How many bytes were passed on so far.
+    /// How many bytes were passed on so far. Who has just received some may be ahead of the count.
     pub fn passed(&self, direction: Direction) -> u64 {
         self.counters.passed(direction).load(Ordering::Acquire)
     }

@@ -8,3 +8,4 @@
 
 mod proxy;
 mod server;
+mod suite;

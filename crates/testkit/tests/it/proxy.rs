@@ -75,14 +75,23 @@ async fn read_some(stream: &mut TcpStream) -> std::io::Result<usize> {
     timeout(SOON, stream.read(&mut [0; 16])).await.unwrap()
 }
 
+async fn until(holds: impl Fn() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(SOON, wait).await.unwrap();
+}
+
 #[tokio::test]
 async fn passing_changes_nothing() {
     let (_echo, proxy) = echo_and_proxy().await;
     let mut stream = connect(&proxy).await;
     round_trip(&mut stream, "hello").await.unwrap();
     assert_eq!((proxy.accepted(), proxy.open_connections()), (1, 1));
-    assert_eq!(proxy.passed(Direction::ToServer), 5);
-    assert_eq!(proxy.passed(Direction::ToClient), 5);
+    until(|| proxy.passed(Direction::ToServer) == 5).await;
+    until(|| proxy.passed(Direction::ToClient) == 5).await;
 
     // More than any buffer on the way, so that both directions have to move together.
     let sent: Vec<u8> = (0..8_000_000_u32).map(|i| (i % 251) as u8).collect();
@@ -100,9 +109,7 @@ async fn passing_changes_nothing() {
         .unwrap();
     assert!(back == expected);
     writer.await.unwrap();
-    while proxy.open_connections() > 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| proxy.open_connections() == 0).await;
 }
 
 #[tokio::test]
@@ -207,13 +214,15 @@ async fn a_cut_falls_after_exactly_these_bytes() {
     round_trip(&mut old, "counted from now").await.unwrap();
     proxy.cut_after(Direction::ToClient, 7, Close::Fin);
     for mut stream in [old, connect(&proxy).await] {
-        stream.write_all(b"0123456789").await.unwrap();
+        round_trip(&mut stream, "012345").await.unwrap();
+        assert!(hears_nothing(&mut stream).await);
+        stream.write_all(b"6789").await.unwrap();
         let mut back = Vec::new();
         timeout(SOON, stream.read_to_end(&mut back))
             .await
             .unwrap()
             .unwrap();
-        assert_eq!(back, b"0123456");
+        assert_eq!(back, b"6");
     }
 }
 
@@ -266,9 +275,7 @@ async fn severing_closes_what_is_open_and_nothing_else() {
     // What is half open can be severed as well.
     proxy.half_open();
     let mut held = connect(&proxy).await;
-    while proxy.accepted() < 5 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(|| proxy.accepted() == 5).await;
     proxy.sever(Close::Fin);
     assert_eq!(read_some(&mut held).await.unwrap(), 0);
 }

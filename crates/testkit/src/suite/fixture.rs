@@ -1,0 +1,164 @@
+//! [`Fixture`]: what a test of a suite is given.
+
+use std::fmt;
+use std::sync::Arc;
+
+use redkit_core::{Client, ClientConfig};
+use redkit_embedded::Embedded;
+use tokio::sync::OnceCell;
+
+use super::BackendKind;
+use crate::{Error, Program, Server, ServerOptions};
+
+/// A client on a backend, in a namespace that no other test uses.
+///
+/// The networked backends share one server per kind and test process: a test that stops it, flushes
+/// it or counts its commands takes a [`Fixture::private_server`].
+pub struct Fixture {
+    /// The client.
+    pub client: Client,
+    /// What it is connected to.
+    pub kind: BackendKind,
+    namespace: String,
+    home: Home,
+}
+
+enum Home {
+    Embedded(Embedded),
+    Server(&'static Server),
+}
+
+impl Fixture {
+    pub(super) async fn new(kind: BackendKind) -> Result<Self, Error> {
+        let home = match shared(kind) {
+            None => Home::Embedded(Embedded::new()),
+            Some(shared) => Home::Server(
+                shared
+                    .get_or_try_init(|| start(kind, ServerOptions::new()))
+                    .await?,
+            ),
+        };
+        let namespace = format!("test-{:016x}", rand::random::<u64>());
+        let client = connect(kind, &home, config(kind, &home, &namespace)?).await?;
+        Ok(Self {
+            client,
+            kind,
+            namespace,
+            home,
+        })
+    }
+
+    /// The namespace of [`Fixture::client`].
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The configuration of [`Fixture::client`], to change and give to [`Fixture::connect`].
+    ///
+    /// # Errors
+    /// [`Error::Client`] when core does not take the server's URL.
+    pub fn config(&self) -> Result<ClientConfig, Error> {
+        config(self.kind, &self.home, &self.namespace)
+    }
+
+    /// Another client on the same data: another process's, as far as the data are concerned.
+    ///
+    /// # Errors
+    /// [`Error::Client`] when it does not connect.
+    pub async fn connect(&self, config: ClientConfig) -> Result<Client, Error> {
+        connect(self.kind, &self.home, config).await
+    }
+
+    /// The shared server behind the client; `None` when embedded.
+    pub fn server(&self) -> Option<&'static Server> {
+        match self.home {
+            Home::Embedded(_) => None,
+            Home::Server(server) => Some(server),
+        }
+    }
+
+    /// A server of this backend's kind for this test alone, to be broken as it likes. TLS is added
+    /// where the backend is TLS.
+    ///
+    /// # Errors
+    /// [`Error`] when it does not come up, and on embedded, which has no server.
+    pub async fn private_server(&self, options: ServerOptions) -> Result<Server, Error> {
+        start(self.kind, options).await
+    }
+
+    /// The configuration for a client at `url`, through this backend's driver: that of a
+    /// [`Fixture::private_server`], or of a proxy before it ([`Server::url_at`]).
+    ///
+    /// # Errors
+    /// [`Error::Client`] when core does not take the URL.
+    pub fn config_at(&self, url: &str) -> Result<ClientConfig, Error> {
+        ClientConfig::from_url(url).map_err(no_client(self.kind))
+    }
+}
+
+impl fmt::Debug for Fixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixture")
+            .field("kind", &self.kind)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One per kind and process. Nothing drops them: a server ends with the process that started it.
+fn shared(kind: BackendKind) -> Option<&'static OnceCell<Server>> {
+    static REDIS: OnceCell<Server> = OnceCell::const_new();
+    static VALKEY: OnceCell<Server> = OnceCell::const_new();
+    static TLS: OnceCell<Server> = OnceCell::const_new();
+    match kind {
+        BackendKind::Embedded => None,
+        BackendKind::Redis => Some(&REDIS),
+        BackendKind::Valkey => Some(&VALKEY),
+        BackendKind::Tls => Some(&TLS),
+    }
+}
+
+async fn start(kind: BackendKind, options: ServerOptions) -> Result<Server, Error> {
+    match kind {
+        BackendKind::Embedded => Err(Error::Client {
+            backend: kind.to_string(),
+            cause: "it has no server; mark the test #[networked]".to_owned(),
+        }),
+        BackendKind::Redis => Server::start(Program::Redis, options).await,
+        BackendKind::Valkey => Server::start(Program::Valkey, options).await,
+        BackendKind::Tls => {
+            let options = match options.has_password() {
+                true => options,
+                // It has characters that a URL has to escape.
+                false => options.password("p@ss/w%rd:?#"),
+            };
+            Server::start(Program::Redis, options.tls()).await
+        }
+    }
+}
+
+fn config(kind: BackendKind, home: &Home, namespace: &str) -> Result<ClientConfig, Error> {
+    let url = match home {
+        Home::Embedded(_) => "embedded://".to_owned(),
+        Home::Server(server) => server.url(),
+    };
+    ClientConfig::from_url(&url)
+        .map(|config| config.namespace(namespace))
+        .map_err(no_client(kind))
+}
+
+async fn connect(kind: BackendKind, home: &Home, config: ClientConfig) -> Result<Client, Error> {
+    match home {
+        Home::Embedded(engine) => {
+            Client::from_backend(Arc::new(engine.clone()), &config).map_err(no_client(kind))
+        }
+        Home::Server(_) => Client::connect(config).await.map_err(no_client(kind)),
+    }
+}
+
+fn no_client<E: fmt::Display>(kind: BackendKind) -> impl FnOnce(E) -> Error {
+    move |cause| Error::Client {
+        backend: kind.to_string(),
+        cause: cause.to_string(),
+    }
+}

@@ -1,0 +1,118 @@
+//! [`Selection`]: whether a backend's tests run.
+
+use super::BackendKind;
+use crate::{Error, Program};
+
+/// The variable that names the backends, as a list with commas.
+const VARIABLE: &str = "REDKIT_TEST_BACKENDS";
+
+/// Backends that are planned and not built, so that asking for one is told from a typing error.
+const PLANNED: &[&str] = &["cluster", "sentinel", "fred"];
+
+/// Whether a backend's tests run.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Selection {
+    Chosen,
+    /// Why not.
+    LeftOut(String),
+}
+
+impl Selection {
+    pub(super) fn from_env(kind: BackendKind) -> Result<Self, Error> {
+        let named = std::env::var(VARIABLE).unwrap_or_default();
+        Self::of(kind, &named, |program| program.find().is_ok())
+    }
+
+    /// A backend that is named is chosen even when it is absent, so that its tests fail. With none
+    /// named, `embedded` is chosen and whatever is there.
+    fn of(
+        kind: BackendKind,
+        named: &str,
+        is_there: impl FnOnce(Program) -> bool,
+    ) -> Result<Self, Error> {
+        let mut named = named
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .peekable();
+        if named.peek().is_some() {
+            let mut chosen = false;
+            for name in named {
+                chosen |= parse(name)? == kind;
+            }
+            return Ok(match chosen {
+                true => Selection::Chosen,
+                false => Selection::LeftOut(format!("{VARIABLE} does not name {kind}")),
+            });
+        }
+        Ok(match kind.program() {
+            Some(program) if !is_there(program) => Selection::LeftOut(format!(
+                "{VARIABLE} is not set, and there is no {}",
+                program.executable()
+            )),
+            _ => Selection::Chosen,
+        })
+    }
+}
+
+impl BackendKind {
+    /// The server behind it.
+    pub(super) fn program(self) -> Option<Program> {
+        match self {
+            BackendKind::Embedded => None,
+            BackendKind::Redis | BackendKind::Tls => Some(Program::Redis),
+            BackendKind::Valkey => Some(Program::Valkey),
+        }
+    }
+}
+
+fn parse(name: &str) -> Result<BackendKind, Error> {
+    if let Some(kind) = BackendKind::ALL.iter().find(|kind| kind.name() == name) {
+        return Ok(*kind);
+    }
+    let known: Vec<_> = BackendKind::ALL.iter().map(|kind| kind.name()).collect();
+    let what = match PLANNED.contains(&name) {
+        true => "is planned and not there yet",
+        false => "is unknown",
+    };
+    Err(Error::Backends(format!(
+        "`{name}` {what}; there are {}",
+        known.join(", ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(kind: BackendKind, named: &str, there: bool) -> bool {
+        Selection::of(kind, named, |_| there).unwrap() == Selection::Chosen
+    }
+
+    #[test]
+    fn what_is_named_runs_even_when_it_is_absent_and_nothing_else_does() {
+        let named = " redis, tls ,";
+        assert!(chosen(BackendKind::Redis, named, false));
+        assert!(chosen(BackendKind::Tls, named, false));
+        assert!(!chosen(BackendKind::Valkey, named, true));
+        assert!(!chosen(BackendKind::Embedded, named, true));
+    }
+
+    #[test]
+    fn with_none_named_what_is_there_runs() {
+        for named in ["", " , "] {
+            assert!(chosen(BackendKind::Embedded, named, false));
+            assert!(chosen(BackendKind::Valkey, named, true));
+            assert!(!chosen(BackendKind::Valkey, named, false));
+            assert!(!chosen(BackendKind::Tls, named, false));
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_followed_fails_every_test() {
+        for (named, why) in [("redis,reddis", "unknown"), ("redis,cluster", "planned")] {
+            let error = Selection::of(BackendKind::Redis, named, |_| true).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+}
