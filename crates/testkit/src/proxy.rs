@@ -1,5 +1,6 @@
 //! [`Proxy`]: a TCP proxy that injects faults.
 
+mod lane;
 mod link;
 mod listener;
 

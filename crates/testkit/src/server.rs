@@ -1,79 +1,29 @@
 //! [`Server`]: a private Redis or Valkey server.
 
+mod options;
 mod process;
 mod program;
 mod raw;
+mod readiness;
 mod tls;
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+pub use self::options::ServerOptions;
 pub use self::program::Program;
 pub use self::raw::RawReply;
 pub use self::tls::Tls;
 use crate::{Error, port};
 use process::Process;
-
-/// How long a server may take to come up. It takes some ten milliseconds; the rest is for a
-/// machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How a [`Server`] is set up. The default is a server without password, TLS and persistence.
-#[derive(Debug, Clone, Default)]
-pub struct ServerOptions {
-    password: Option<String>,
-    tls: bool,
-    unix_url: bool,
-    lines: Vec<String>,
-}
-
-impl ServerOptions {
-    /// The default.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Demands this password.
-    #[must_use]
-    pub fn password(mut self, password: &str) -> Self {
-        self.password = Some(password.to_owned());
-        self
-    }
-
-    pub(crate) fn has_password(&self) -> bool {
-        self.password.is_some()
-    }
-
-    /// Speaks TLS, and nothing else, on its port.
-    #[must_use]
-    pub fn tls(mut self) -> Self {
-        self.tls = true;
-        self
-    }
-
-    /// Gives the unix socket as its [`Server::url`]. Every server has one beside its port.
-    #[must_use]
-    pub fn unix(mut self) -> Self {
-        self.unix_url = true;
-        self
-    }
-
-    /// Adds a line to the configuration file: `appendonly yes`. A later line wins.
-    #[must_use]
-    pub fn config(mut self, line: &str) -> Self {
-        self.lines.push(line.to_owned());
-        self
-    }
-}
+use readiness::await_answer;
 
 /// A private server on a free port of the loopback interface, with its files in a temporary
 /// folder. It is killed when this is dropped, and also when the process ends in any other way.
@@ -145,32 +95,15 @@ impl Server {
 
     /// Its URL, with whatever a client has to know: the password, the authority's certificate.
     pub fn url(&self) -> String {
-        if !self.options.unix_url {
-            return self.url_at(self.addr());
+        match self.options.unix_url {
+            true => self.options.unix_url(&self.socket()),
+            false => self.url_at(self.addr()),
         }
-        let socket = self.socket();
-        let password = self
-            .password()
-            .map(|password| ("password", password.to_owned()));
-        format!("unix://{}{}", socket.display(), query(password))
     }
 
     /// The same URL with another address in it: that of a proxy before this server.
     pub fn url_at(&self, addr: SocketAddr) -> String {
-        let credentials = match self.password() {
-            Some(password) => format!(":{}@", escape(password)),
-            None => String::new(),
-        };
-        match &self.tls {
-            None => format!("redis://{credentials}{addr}"),
-            Some(tls) => {
-                let ca = tls.ca_file.display().to_string();
-                format!(
-                    "rediss://{credentials}{addr}{}",
-                    query(Some(("tls_ca_file", ca)))
-                )
-            }
-        }
+        self.options.url(addr, self.tls.as_ref())
     }
 
     /// The password that it demands.
@@ -341,40 +274,19 @@ impl Server {
             port: port::free().map_err(Error::io("looking for a free port"))?,
             tls,
         };
-        std::fs::write(server.folder.path().join("conf"), server.configuration())
+        std::fs::write(server.configuration_file(), server.configuration())
             .map_err(Error::io("writing the server's configuration"))?;
         Ok(server)
     }
 
+    fn configuration_file(&self) -> PathBuf {
+        self.folder.path().join("conf")
+    }
+
     fn configuration(&self) -> String {
-        let folder = self.folder.path().display();
-        let mut lines = vec![
-            "bind 127.0.0.1".to_owned(),
-            "daemonize no".to_owned(),
-            format!("dir \"{folder}\""),
-            format!("unixsocket \"{}\"", self.socket().display()),
-            // Persistence costs time, and a fork in the middle of a timing test.
-            "save \"\"".to_owned(),
-            "appendonly no".to_owned(),
-            // For DEBUG SLEEP and the like, from this machine only.
-            "enable-debug-command local".to_owned(),
-        ];
-        match &self.tls {
-            None => lines.push(format!("port {}", self.port)),
-            Some(tls) => lines.extend([
-                "port 0".to_owned(),
-                format!("tls-port {}", self.port),
-                format!("tls-cert-file \"{}\"", tls.certificate_file.display()),
-                format!("tls-key-file \"{}\"", tls.key_file.display()),
-                format!("tls-ca-cert-file \"{}\"", tls.ca_file.display()),
-                "tls-auth-clients no".to_owned(),
-            ]),
-        }
-        if let Some(password) = self.password() {
-            lines.push(format!("requirepass \"{password}\""));
-        }
-        lines.extend(self.options.lines.iter().cloned());
-        lines.join("\n") + "\n"
+        let folder = self.folder.path();
+        self.options
+            .configuration(self.port, folder, &self.socket(), self.tls.as_ref())
     }
 
     fn spawn(&self) -> Result<Process, Error> {
@@ -383,10 +295,9 @@ impl Server {
             .append(true)
             .open(self.log_file())
             .map_err(Error::io("opening the server's log"))?;
-        let configuration = self.folder.path().join("conf");
         Process::start(
             &self.executable,
-            &[&configuration.to_string_lossy()],
+            &self.configuration_file(),
             self.folder.path(),
             &log,
         )
@@ -415,17 +326,6 @@ impl Server {
     }
 }
 
-fn escape(text: &str) -> impl fmt::Display {
-    utf8_percent_encode(text, NON_ALPHANUMERIC)
-}
-
-fn query(field: Option<(&str, String)>) -> String {
-    match field {
-        Some((name, value)) => format!("?{name}={}", escape(&value)),
-        None => String::new(),
-    }
-}
-
 /// Runs what blocks on a thread for it. It also keeps a paused clock from running ahead while
 /// real work is waited for.
 async fn blocking<T: Send + 'static>(
@@ -439,38 +339,4 @@ async fn blocking<T: Send + 'static>(
                 source: io::Error::other(error),
             })
         })
-}
-
-/// Waits until this very process answers and has loaded its data. Gives how long it waited and what
-/// it saw last if that does not come about.
-fn await_answer(
-    socket: &Path,
-    password: Option<&str>,
-    process: &Process,
-) -> Result<(), (Duration, String)> {
-    let started = Instant::now();
-    let ours = format!("\r\nprocess_id:{}\r\n", process.pid().as_raw_nonzero());
-    loop {
-        // Before the question, so that an answer given just before the end still counts.
-        let ended = process.has_ended();
-        let cause = match raw::exchange(socket, password, &[b"INFO".to_vec()]) {
-            Ok(RawReply::Bulk(info)) => {
-                let info = String::from_utf8_lossy(&info);
-                if info.contains(&ours) && info.contains("\r\nloading:0\r\n") {
-                    return Ok(());
-                }
-                "it is still loading, or another server answers".to_owned()
-            }
-            Ok(reply) => format!("{reply:?}"),
-            Err(error) => error.to_string(),
-        };
-        let waited = started.elapsed();
-        if ended {
-            return Err((waited, "it ended".to_owned()));
-        }
-        if waited > PATIENCE {
-            return Err((waited, cause));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

@@ -1,23 +1,18 @@
 //! [`Link`]: one client's connection and its way to the server.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
+use super::lane::Lane;
 use super::{Close, Control, Counters, Cut, Direction, Mode};
-
-/// How much is read ahead of what can be written. Beyond it the sender is held back, as it would
-/// be by a full socket. It is large because a delay needs room for all that is on its way.
-const ROOM: usize = 16 * 1024 * 1024;
 
 /// How long a close in order waits for the other side's end, and a connect for the server.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -203,102 +198,6 @@ impl Watch {
     }
 }
 
-/// One direction of a link: what was read and not yet written.
-struct Lane {
-    direction: Direction,
-    queue: VecDeque<(Instant, Bytes)>,
-    queued: usize,
-    /// The source has ended.
-    ended: bool,
-    /// The destination was told.
-    told: bool,
-    /// Bytes passed on since the mode was set.
-    passed: u64,
-}
-
-impl Lane {
-    fn new(direction: Direction) -> Self {
-        Self {
-            direction,
-            queue: VecDeque::new(),
-            queued: 0,
-            ended: false,
-            told: false,
-            passed: 0,
-        }
-    }
-
-    fn reads(&self) -> bool {
-        !self.ended && self.queued < ROOM
-    }
-
-    fn take(&mut self, bytes: &[u8], mode: Mode) {
-        if bytes.is_empty() {
-            self.ended = true;
-            return;
-        }
-        let delay = match (mode, self.direction) {
-            (Mode::Delay { to_server, .. }, Direction::ToServer) => to_server,
-            (Mode::Delay { to_client, .. }, Direction::ToClient) => to_client,
-            _ => Duration::ZERO,
-        };
-        let bytes = Bytes::copy_from_slice(bytes);
-        self.queued += bytes.len();
-        self.queue.push_back((Instant::now() + delay, bytes));
-    }
-
-    /// How much may still go before the cut, if one concerns this lane.
-    fn left(&self, mode: Mode) -> Option<(u64, Cut)> {
-        match mode {
-            Mode::Cut(cut) if cut.direction == self.direction => {
-                Some((cut.bytes.saturating_sub(self.passed), cut))
-            }
-            _ => None,
-        }
-    }
-
-    /// The cut that is due.
-    fn is_cut(&self, mode: Mode) -> Option<Cut> {
-        let (left, cut) = self.left(mode)?;
-        (left == 0 && (cut.bytes > 0 || !self.queue.is_empty())).then_some(cut)
-    }
-
-    /// When there is something to write.
-    fn due(&self) -> Option<Instant> {
-        self.queue.front().map(|(due, _)| *due)
-    }
-
-    /// What to write next.
-    fn front(&self, mode: Mode) -> &[u8] {
-        let Some((_, bytes)) = self.queue.front() else {
-            return &[];
-        };
-        match self.left(mode) {
-            Some((left, _)) => {
-                let left = usize::try_from(left).unwrap_or(usize::MAX);
-                bytes.get(..left).unwrap_or(bytes)
-            }
-            None => bytes,
-        }
-    }
-
-    fn wrote(&mut self, count: usize, counters: &Counters) {
-        let Some((_, bytes)) = self.queue.front_mut() else {
-            return;
-        };
-        bytes.advance(count.min(bytes.len()));
-        if bytes.is_empty() {
-            self.queue.pop_front();
-        }
-        self.queued = self.queued.saturating_sub(count);
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        self.passed = self.passed.saturating_add(count);
-        counters
-            .passed(self.direction)
-            .fetch_add(count, Ordering::AcqRel);
-    }
-}
-
 /// Carries bytes in both directions until something ends it.
 async fn carry(
     client: &mut TcpStream,
@@ -344,7 +243,7 @@ async fn carry(
             (&mut requests, &mut server_writes),
             (&mut replies, &mut client_writes),
         ] {
-            if lane.ended && lane.queue.is_empty() && !lane.told {
+            if lane.is_over() {
                 lane.told = true;
                 writes.shutdown().await?;
             }
@@ -360,29 +259,14 @@ async fn carry(
             read = server_reads.read(&mut reply), if replies.reads() => {
                 replies.take(&reply[..read?], watch.orders.borrow().mode);
             }
-            wrote = write_due(&mut server_writes, &requests, mode) => {
+            wrote = requests.write_due(&mut server_writes, mode) => {
                 requests.wrote(wrote?, counters);
             }
-            wrote = write_due(&mut client_writes, &replies, mode) => {
+            wrote = replies.write_due(&mut client_writes, mode) => {
                 replies.wrote(wrote?, counters);
             }
         }
     }
-}
-
-/// Writes some of what is due; waits for ever when there is nothing. Dropping it loses nothing.
-async fn write_due(
-    to: &mut (impl tokio::io::AsyncWrite + Unpin),
-    lane: &Lane,
-    mode: Mode,
-) -> io::Result<usize> {
-    let Some(due) = lane.due() else {
-        return std::future::pending().await;
-    };
-    if due > Instant::now() {
-        sleep_until(due).await;
-    }
-    to.write(lane.front(mode)).await
 }
 
 async fn close_both(client: &mut TcpStream, server: Option<TcpStream>, close: Close) {

@@ -43,11 +43,11 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `program` with `arguments`, its output going to `log`. `folder` is removed when this
+    /// Starts `program` with its configuration file, its output going to `log`. `folder` is removed when this
     /// process ends without [`Process::kill`].
     pub(super) fn start(
         program: &Path,
-        arguments: &[&str],
+        configuration: &Path,
         folder: &Path,
         log: &File,
     ) -> io::Result<Self> {
@@ -55,7 +55,7 @@ impl Process {
             .args(["-c", SUPERVISOR, "supervisor"])
             .arg(folder)
             .arg(program)
-            .args(arguments)
+            .arg(configuration)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log.try_clone()?)
