@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{FromRow, Row};
+use sqlx::{FromRow, Row, Sqlite, Transaction};
 
 use crate::model::{
     Category, CategoryName, Cents, Front, Id, ListedProduct, Listing, OutOfRange, PageNumber,
@@ -154,6 +154,15 @@ impl Catalogue {
         })
     }
 
+    /// Keeps everybody else waiting for the database until the hold is released. So one can see
+    /// what visitors do while a read takes its time.
+    ///
+    /// # Errors
+    /// The database's failure.
+    pub(crate) async fn hold(&self) -> Result<Hold, CatalogueError> {
+        Ok(Hold(self.pool.begin_with("BEGIN EXCLUSIVE").await?))
+    }
+
     /// Waits until the connections are closed.
     pub(crate) async fn close(&self) {
         self.pool.close().await;
@@ -161,6 +170,20 @@ impl Catalogue {
 
     fn count_read(&self) {
         self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The database, held; see [`Catalogue::hold`].
+#[derive(Debug)]
+pub(crate) struct Hold(Transaction<'static, Sqlite>);
+
+impl Hold {
+    /// Lets the others go on.
+    ///
+    /// # Errors
+    /// The database's failure.
+    pub(crate) async fn release(self) -> Result<(), CatalogueError> {
+        Ok(self.0.rollback().await?)
     }
 }
 

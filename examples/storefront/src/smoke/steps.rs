@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use tokio::task::JoinSet;
@@ -13,12 +14,16 @@ use crate::shop::Shop;
 
 const HIT: &str = "redkit; hit";
 const MISS: &str = "redkit; fwd=miss";
+const SHARED: &str = "redkit; fwd=miss; collapsed";
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
 /// How many visitors ask for one product at once.
 const CROWD: usize = 64;
+
+/// How long the first of them waits for the database: time enough for the others to arrive.
+const CROWD_GATHERS: Duration = Duration::from_millis(300);
 
 pub(super) async fn visit(shop: &Shop, visitor: Visitor, report: &mut Report) {
     report.step("liveness", liveness(&visitor).await);
@@ -129,11 +134,15 @@ async fn json(shop: &Shop, visitor: &Visitor) -> Result<String, Failure> {
 async fn crowd(shop: &Shop, visitor: &Visitor) -> Result<String, Failure> {
     let path = "/products/500";
     let before = shop.catalogue.reads();
+    // The first read has to wait, so that all the others arrive while it is under way.
+    let hold = shop.catalogue.hold().await?;
     let mut crowd = JoinSet::new();
     for _ in 0..CROWD {
         let visitor = visitor.clone();
         crowd.spawn(async move { visitor.page(path).await?.with_status(StatusCode::OK) });
     }
+    tokio::time::sleep(CROWD_GATHERS).await;
+    hold.release().await?;
     let mut seen = BTreeMap::new();
     while let Some(answer) = crowd.join_next().await {
         let answer = answer.map_err(|error| Failure::Unexpected(error.to_string()))??;
@@ -146,6 +155,9 @@ async fn crowd(shop: &Shop, visitor: &Visitor) -> Result<String, Failure> {
     let misses = seen.get(MISS).copied().unwrap_or_default();
     ensure(misses == 1, || {
         format!("1 database read, but {misses} misses: {seen:?}")
+    })?;
+    ensure(seen.contains_key(SHARED), || {
+        format!("nobody waited for another's read: {seen:?}")
     })?;
     let seen: Vec<String> = seen
         .iter()
