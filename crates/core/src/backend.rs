@@ -13,13 +13,14 @@ use crate::value::Value;
 /// A way to a server, or to an engine in the process. It is thin because it is what a driver must
 /// get right:
 ///
-/// - Every call ends by its command's [deadline](Command::deadline_at). [`Client`](crate::Client)
-///   sets one on every command and also enforces it from outside.
+/// - Every call ends by its command's [deadline](Command::deadline_at);
+///   [`Client`](crate::Client) sets one on every command and relies on this.
 /// - [`CallError::NotSent`] is given only when the command certainly was not carried out;
 ///   whenever there is doubt it is [`CallError::Maybe`].
 /// - Dropping the future of a call never gives another caller the wrong reply.
 ///
-/// Retry, breaker, namespaces and codecs are [`Client`](crate::Client)'s business.
+/// Retry, breaker, namespaces and codecs are [`Client`](crate::Client)'s business, and so is
+/// keeping commands that change a connection off a shared one.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// Sends one command and waits for its reply.
@@ -88,8 +89,8 @@ pub enum Topology {
 pub struct Capabilities {
     /// Which program it is.
     pub server: ServerKind,
-    /// Its version (major, minor, patch): the version of Redis whose commands it has. Zeros while
-    /// it is not known.
+    /// Its own version (major, minor, patch); for the embedded engine the version of Redis whose
+    /// commands it has. Zeros while it is not known.
     pub version: (u16, u16, u16),
     /// `SSUBSCRIBE` and `SPUBLISH`.
     pub sharded_pubsub: bool,
@@ -152,6 +153,9 @@ pub enum ConnectionState {
     Connecting,
     /// Commands can be sent. The number counts the connections made so far, from 1.
     Connected(u64),
+    /// The connection stands, but was silent, or a call on it got no reply in time: it is being
+    /// probed. Commands are still sent on it.
+    Suspect(u64),
     /// The connection was lost, or never came about, and is being made anew.
     Reconnecting {
         /// Attempts since the last connection.
@@ -166,6 +170,9 @@ pub enum ConnectionState {
 impl ConnectionState {
     /// Whether commands can be sent now.
     pub fn is_connected(&self) -> bool {
-        matches!(self, ConnectionState::Connected(_))
+        matches!(
+            self,
+            ConnectionState::Connected(_) | ConnectionState::Suspect(_)
+        )
     }
 }

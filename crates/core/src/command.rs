@@ -26,6 +26,8 @@ use tokio::time::Instant;
 pub struct Command {
     buffer: Vec<u8>,
     ends: SmallVec<[usize; 6]>,
+    /// Large arguments that are shared with the caller: empty in the buffer, whole here.
+    shared: Vec<(usize, Bytes)>,
     keys: SmallVec<[u32; 4]>,
     idempotent: bool,
     deadline: Option<Instant>,
@@ -47,16 +49,20 @@ impl Command {
         Self {
             buffer,
             ends,
+            shared: Vec::new(),
             keys: SmallVec::new(),
             idempotent: only_reads(name),
             deadline: None,
         }
     }
 
-    /// Adds an argument.
+    /// Adds an argument. [`Bytes`] from 16 KiB on are shared, not copied.
     #[must_use]
     pub fn arg(mut self, arg: impl ToArg) -> Self {
-        arg.write_to(&mut self.buffer);
+        match arg.shared() {
+            Some(bytes) => self.shared.push((self.ends.len(), bytes)),
+            None => arg.write_to(&mut self.buffer),
+        }
         self.ends.push(self.buffer.len());
         self
     }
@@ -124,7 +130,11 @@ impl Command {
 
     /// The sum of the lengths of the name and all arguments, in bytes.
     pub fn byte_len(&self) -> usize {
-        self.buffer.len()
+        self.shared
+            .iter()
+            .map(|(_, bytes)| bytes.len())
+            .sum::<usize>()
+            + self.buffer.len()
     }
 
     /// The arguments that are keys.
@@ -156,6 +166,9 @@ impl Command {
     }
 
     fn part(&self, index: usize) -> Option<&[u8]> {
+        if let Some((_, bytes)) = self.shared.iter().find(|(at, _)| *at == index) {
+            return Some(bytes);
+        }
         let end = *self.ends.get(index)?;
         let start = match index {
             0 => 0,
@@ -180,6 +193,24 @@ impl fmt::Debug for Command {
 pub trait ToArg {
     /// Appends the argument's bytes to `buffer`.
     fn write_to(&self, buffer: &mut Vec<u8>);
+
+    /// The same bytes to be shared instead of copied, when that pays.
+    fn shared(&self) -> Option<Bytes> {
+        None
+    }
+}
+
+/// From this length on sharing a buffer is cheaper than copying it.
+const WORTH_SHARING: usize = 16 * 1024;
+
+impl ToArg for Bytes {
+    fn write_to(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(self);
+    }
+
+    fn shared(&self) -> Option<Bytes> {
+        (self.len() >= WORTH_SHARING).then(|| self.clone())
+    }
 }
 
 macro_rules! bytes_to_arg {
@@ -191,7 +222,7 @@ macro_rules! bytes_to_arg {
         }
     )*};
 }
-bytes_to_arg!(str, String, [u8], Vec<u8>, Bytes);
+bytes_to_arg!(str, String, [u8], Vec<u8>);
 
 macro_rules! integer_to_arg {
     ($($type:ty),*) => {$(
@@ -221,6 +252,10 @@ impl<const N: usize> ToArg for [u8; N] {
 impl<T: ToArg + ?Sized> ToArg for &T {
     fn write_to(&self, buffer: &mut Vec<u8>) {
         (**self).write_to(buffer);
+    }
+
+    fn shared(&self) -> Option<Bytes> {
+        (**self).shared()
     }
 }
 
@@ -339,6 +374,17 @@ mod tests {
         assert_eq!(command.get(1), Some(&b""[..]));
         assert_eq!(command.get(6), None);
         assert_eq!(command.keys().collect::<Vec<_>>(), [b"k\0{}"]);
+    }
+
+    #[test]
+    fn large_arguments_are_shared_and_stand_where_they_were_put() {
+        let large = Bytes::from(vec![b'x'; WORTH_SHARING]);
+        let command = Command::new("SET").key(&large).arg("a").arg(&large).arg("");
+        let args: Vec<&[u8]> = command.iter().collect();
+        assert_eq!(args, [&large[..], b"a", &large[..], b""]);
+        assert_eq!(command.get(2).map(<[u8]>::as_ptr), Some(large.as_ptr()));
+        assert_eq!(command.keys().next(), Some(&large[..]));
+        assert_eq!(command.byte_len(), 3 + 1 + 2 * WORTH_SHARING);
     }
 
     #[test]

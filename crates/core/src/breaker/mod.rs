@@ -52,7 +52,7 @@ mod in_flight;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
-#[cfg(all(test, loom))]
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod naive;

@@ -1,15 +1,17 @@
 //! What is done to every call, once: admission, deadline, breaker, retry, numbers, a span.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
 use super::flight::Flights;
+use super::shareable::{check_pipeline, check_shareable};
 use super::stats::{ClientStats, Numbers};
 use crate::backend::{Backend, ConnectionState};
 use crate::breaker::{Breaker, BreakerConfig, Outcome, Permit};
@@ -27,13 +29,17 @@ pub(super) struct Calls {
     connect_timeout: Duration,
     flights: Flights,
     numbers: Numbers,
-    /// The last connection that the breaker was told of.
-    connection: AtomicU64,
+    /// What was seen of the connection's state when a call was last refused.
+    connection: Mutex<watch::Receiver<ConnectionState>>,
+    /// Whether the connection is one's own, where commands may change it.
+    is_dedicated: bool,
 }
 
 impl Calls {
     pub(super) fn new(backend: Arc<dyn Backend>, breaker: Breaker, config: &ClientConfig) -> Self {
-        let calls = Self {
+        Self {
+            connection: Mutex::new(backend.state()),
+            is_dedicated: false,
             backend,
             breaker,
             retry: config.retry,
@@ -41,10 +47,7 @@ impl Calls {
             connect_timeout: config.connect_timeout,
             flights: Flights::new(config.max_in_flight),
             numbers: Numbers::new(config.label()),
-            connection: AtomicU64::new(0),
-        };
-        calls.is_new_connection();
-        calls
+        }
     }
 
     /// The same treatment for a connection of one's own: no breaker and no retry.
@@ -57,6 +60,8 @@ impl Calls {
             .map_err(|error| ConfigError::new("breaker", error.to_string(), "report this"))?;
         Ok(Self {
             numbers: Numbers::new(breaker.name()),
+            connection: Mutex::new(backend.state()),
+            is_dedicated: true,
             backend,
             breaker,
             retry: RetryConfig {
@@ -66,7 +71,6 @@ impl Calls {
             command_timeout: self.command_timeout,
             connect_timeout: self.connect_timeout,
             flights: Flights::new(self.flights.limit()),
-            connection: AtomicU64::new(0),
         })
     }
 
@@ -74,11 +78,12 @@ impl Calls {
     pub(super) async fn run(&self, command: &mut Command) -> Result<Value, CallError> {
         let start = Instant::now();
         let deadline = command.deadline_or(|| start + self.command_timeout);
+        let checked = self.check(std::slice::from_ref(command));
         let attempt = Single {
             backend: &*self.backend,
             command,
         };
-        self.treat(attempt, start, deadline).await
+        self.treat(attempt, checked, start, deadline).await
     }
 
     /// Carries out several commands together.
@@ -91,11 +96,12 @@ impl Calls {
         for command in &mut *commands {
             deadline = deadline.max(command.deadline_or(|| start + self.command_timeout));
         }
+        let checked = self.check(commands);
         let attempt = Batch {
             backend: &*self.backend,
             commands,
         };
-        self.treat(attempt, start, deadline).await
+        self.treat(attempt, checked, start, deadline).await
     }
 
     pub(super) fn backend(&self) -> &Arc<dyn Backend> {
@@ -136,11 +142,14 @@ impl Calls {
     async fn treat<A: Attempt>(
         &self,
         attempt: A,
+        checked: Result<(), CallError>,
         start: Instant,
         deadline: Instant,
     ) -> Result<A::Reply, CallError> {
-        let _flight = self.flights.admit()?;
-        let (result, end) = if tracing::enabled!(target: "redkit::client", tracing::Level::DEBUG) {
+        let flight = checked.and_then(|()| self.flights.admit());
+        let (result, end) = if let Err(error) = flight {
+            (Err(error), start)
+        } else if tracing::enabled!(target: "redkit::client", tracing::Level::DEBUG) {
             self.traced(&attempt, start, deadline).await
         } else {
             self.attempts(&attempt, start, deadline).await
@@ -216,8 +225,8 @@ impl Calls {
 
     fn permit(&self, now: Instant) -> Result<Permit, CallError> {
         self.breaker.acquire_at(now).or_else(|open| {
-            // A server that has answered on a new connection deserves a probe at once.
-            if self.is_new_connection() {
+            // A server that answers again deserves a probe at once.
+            if self.has_recovered() {
                 self.breaker.hint_recovered();
                 if let Ok(permit) = self.breaker.acquire_at(now) {
                     return Ok(permit);
@@ -227,13 +236,20 @@ impl Calls {
         })
     }
 
-    /// Whether there is a connection that this was not asked about yet.
-    fn is_new_connection(&self) -> bool {
-        match *self.backend.state().borrow() {
-            ConnectionState::Connected(number) => {
-                self.connection.swap(number, Ordering::AcqRel) != number
-            }
+    /// Whether the connection was made, or answered a probe, since this was last asked.
+    fn has_recovered(&self) -> bool {
+        let mut seen = self.connection.lock();
+        match seen.has_changed() {
+            Ok(true) => matches!(*seen.borrow_and_update(), ConnectionState::Connected(_)),
             _ => false,
+        }
+    }
+
+    fn check(&self, commands: &[Command]) -> Result<(), CallError> {
+        match (self.is_dedicated, commands) {
+            (true, _) => Ok(()),
+            (false, [command]) => check_shareable(command),
+            (false, commands) => check_pipeline(commands),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod calls;
 mod flight;
+mod shareable;
 mod stats;
 
 use std::fmt;
@@ -215,6 +216,12 @@ impl Client {
     /// # Errors
     /// [`Error::Call`] when the server refused or did not confirm in time.
     pub async fn subscribe(&self, interest: Interest) -> Result<PushStream, Error> {
+        let (Interest::Channels(names) | Interest::Patterns(names) | Interest::Sharded(names)) =
+            &interest;
+        if names.is_empty() {
+            let fault = Fault::new(FaultKind::Invalid, "no channel is named; name at least one");
+            return Err(Error::call("SUBSCRIBE", fault.not_sent()));
+        }
         let limit = self.calls.subscribe_timeout();
         timeout(limit, self.backend().subscribe(interest))
             .await

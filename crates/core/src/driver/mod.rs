@@ -3,8 +3,6 @@
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 #[cfg(feature = "redis")]
-mod shared;
-#[cfg(feature = "redis")]
 mod stream;
 #[cfg(feature = "redis")]
 mod supervisor;

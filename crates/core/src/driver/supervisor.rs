@@ -209,15 +209,14 @@ async fn supervise<C: Connector>(shared: &Shared<C::Link>, connector: &C, timing
     }
     loop {
         let connected = tokio::select! {
-            outcome = connect(connector, timing.connect_timeout) => outcome,
+            outcome = connect(connector, timing) => outcome,
             () = shared.shutdown.cancelled() => return,
         };
         let fault = match connected {
             Ok(link) => {
-                made += 1;
                 attempt = 0;
                 backoff = delays(timing.reconnect);
-                match serve(shared, Arc::new(link), made, timing).await {
+                match serve_all(shared, connector, link, &mut made, timing).await {
                     Some(fault) => fault,
                     None => return,
                 }
@@ -227,11 +226,10 @@ async fn supervise<C: Connector>(shared: &Shared<C::Link>, connector: &C, timing
                 fault
             }
         };
-        let was_serving = attempt == 0;
         if !shared.lost(attempt, fault) {
             return;
         }
-        if was_serving {
+        if attempt == 0 {
             // The first attempt after a loss is immediate: most losses are a server's restart or
             // a cut connection, and somebody is waiting.
             continue;
@@ -244,35 +242,95 @@ async fn supervise<C: Connector>(shared: &Shared<C::Link>, connector: &C, timing
     }
 }
 
-/// Keeps one connection in service until it breaks; `None` on shutdown.
-async fn serve<L: Link>(
-    shared: &Shared<L>,
-    link: Arc<L>,
-    number: u64,
+/// Keeps a connection, and those that replace it without a break, in service; `None` on shutdown.
+async fn serve_all<C: Connector>(
+    shared: &Shared<C::Link>,
+    connector: &C,
+    first: C::Link,
+    made: &mut u64,
     timing: Timing,
 ) -> Option<Fault> {
+    let mut link = first;
+    loop {
+        *made += 1;
+        match serve(shared, connector, Arc::new(link), *made, timing).await {
+            End::Replaced(next) => link = next,
+            End::Lost(fault) => return Some(fault),
+            End::Shutdown => return None,
+        }
+    }
+}
+
+/// Why a connection went out of service.
+enum End<L> {
+    Lost(Fault),
+    /// It gave no sign of life, and this new one did.
+    Replaced(L),
+    Shutdown,
+}
+
+async fn serve<C: Connector>(
+    shared: &Shared<C::Link>,
+    connector: &C,
+    link: Arc<C::Link>,
+    number: u64,
+    timing: Timing,
+) -> End<C::Link> {
     shared.current.store(Some(Arc::clone(&link)));
     *shared.fault.lock() = None;
     if !shared.enter(ConnectionState::Connected(number)) {
         shared.current.store(None);
-        return None;
+        return End::Shutdown;
     }
     tracing::info!(target: "redkit::connection", server = %shared.target, number, "connected");
     let mut read_before = link.bytes_read();
     loop {
         let silent = tokio::select! {
-            () = link.closed() => {
-                return Some(Fault::new(FaultKind::Disconnected, "the connection was closed"));
-            }
-            () = shared.shutdown.cancelled() => return None,
+            () = link.closed() => return End::Lost(closed()),
+            () = shared.shutdown.cancelled() => return End::Shutdown,
             () = shared.suspect.notified() => true,
             () = sleep(timing.probe_interval) => link.bytes_read() == read_before,
         };
-        if silent && let Err(fault) = probe(&*link, timing.probe_timeout).await {
-            return Some(fault);
+        if silent {
+            // Who waits for the server to recover sees the way back to `Connected`.
+            shared.enter(ConnectionState::Suspect(number));
+            let verdict = tokio::select! {
+                verdict = examine(&*link, connector, timing.probe_timeout) => verdict,
+                () = shared.shutdown.cancelled() => return End::Shutdown,
+            };
+            if let Some(end) = verdict {
+                return end;
+            }
+            shared.enter(ConnectionState::Connected(number));
         }
         read_before = link.bytes_read();
     }
+}
+
+/// Probes a connection, and tries a new one meanwhile: when the server answers there and not here,
+/// this one is dead, and need not be waited for. `None` when it lives.
+async fn examine<C: Connector>(
+    link: &C::Link,
+    connector: &C,
+    limit: Duration,
+) -> Option<End<C::Link>> {
+    let before = link.bytes_read();
+    let mut probe = std::pin::pin!(probe(link, limit));
+    let verdict = tokio::select! {
+        biased;
+        verdict = &mut probe => verdict,
+        next = impatient(connector) => {
+            if link.bytes_read() == before {
+                return Some(End::Replaced(next));
+            }
+            probe.await
+        }
+    };
+    verdict.err().map(End::Lost)
+}
+
+fn closed() -> Fault {
+    Fault::new(FaultKind::Disconnected, "the connection was closed")
 }
 
 /// Whether the connection still answers. Bytes that arrive count as an answer: the reply to the
@@ -293,16 +351,42 @@ async fn probe<L: Link>(link: &L, limit: Duration) -> Result<(), Fault> {
     }
 }
 
-async fn connect<C: Connector>(connector: &C, limit: Duration) -> Result<C::Link, Fault> {
-    timeout(limit, connector.connect())
-        .await
-        .unwrap_or_else(|_| {
-            let message = format!(
-                "{} did not complete a connection within {limit:?} (`connect_timeout`)",
-                connector.target()
-            );
-            Err(Fault::new(FaultKind::Connect, message))
-        })
+/// Makes one connection. An attempt may take all of `connect_timeout`; when that passes without a
+/// word, a server may have been stopped, or bytes may have been lost on the way, and may answer a
+/// new attempt at once. So next to the first, patient attempt there is an impatient one. There are
+/// never more than the two.
+async fn connect<C: Connector>(connector: &C, timing: Timing) -> Result<C::Link, Fault> {
+    tokio::select! {
+        outcome = timeout(timing.connect_timeout, connector.connect()) => {
+            outcome.unwrap_or_else(|_| Err(connect_timed_out(connector, timing)))
+        }
+        link = impatient(connector) => Ok(link),
+    }
+}
+
+/// Tries to connect again and again, with little time for each attempt, and reports no failure.
+async fn impatient<C: Connector>(connector: &C) -> C::Link {
+    loop {
+        // Also the first: who gets an answer within this time has no need of a second attempt.
+        sleep(IMPATIENCE).await;
+        if let Ok(Ok(link)) = timeout(IMPATIENCE, connector.connect()).await {
+            return link;
+        }
+    }
+}
+
+/// Twice this, the longest time between two attempts, stays under the 100 ms in which a server
+/// that answers again should be in use again.
+const IMPATIENCE: Duration = Duration::from_millis(40);
+
+fn connect_timed_out<C: Connector>(connector: &C, timing: Timing) -> Fault {
+    let message = format!(
+        "{} did not complete a connection within {:?} (`connect_timeout`); check that the server \
+         runs, and whether the port wants TLS (rediss://) or not (redis://)",
+        connector.target(),
+        timing.connect_timeout
+    );
+    Fault::new(FaultKind::Connect, message)
 }
 
 fn delays(config: ReconnectConfig) -> impl Iterator<Item = Duration> {

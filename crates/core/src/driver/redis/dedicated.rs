@@ -12,11 +12,37 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::link::{RedisConnector, RedisLink};
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
-use crate::driver::shared::check_countable;
 use crate::driver::supervisor::{Connector, Link};
 use crate::error::{CallError, Fault, FaultKind};
 use crate::push::{Interest, PushStream};
 use crate::value::Value;
+
+/// Refuses what the `redis` crate cannot count the replies of.
+fn check_countable(command: &Command) -> Result<(), CallError> {
+    let name = command.name();
+    let any_of = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
+    let switches_replies = any_of(&["CLIENT"])
+        && command
+            .get(0)
+            .is_some_and(|sub| sub.eq_ignore_ascii_case(b"REPLY"));
+    let uncounted = [
+        "MONITOR",
+        "SUBSCRIBE",
+        "PSUBSCRIBE",
+        "SSUBSCRIBE",
+        "UNSUBSCRIBE",
+        "PUNSUBSCRIBE",
+        "SUNSUBSCRIBE",
+    ];
+    if !switches_replies && !any_of(&uncounted) {
+        return Ok(());
+    }
+    let message = format!(
+        "{name} is not carried by this driver, because its replies cannot be told apart; use \
+         `subscribe` for subscriptions"
+    );
+    Err(Fault::new(FaultKind::Unsupported, message).not_sent())
+}
 
 /// How long its calls and connections may take.
 #[derive(Debug, Clone, Copy)]

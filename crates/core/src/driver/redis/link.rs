@@ -10,6 +10,8 @@ use ::redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -30,6 +32,7 @@ pub(super) struct RedisLink {
     closed: CancellationToken,
     read: Arc<AtomicU64>,
     capabilities: Capabilities,
+    large: Semaphore,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -37,6 +40,9 @@ impl RedisLink {
     /// Sends one command. The caller bounds the wait.
     pub(super) async fn send(&self, command: &Command) -> Result<Value, CallError> {
         self.check_open()?;
+        let _room = self
+            .room_for(command.byte_len(), command.deadline_at())
+            .await?;
         let cmd = to_cmd(command);
         let reply = self.connection.clone().send_packed_command(&cmd).await;
         reply.map_err(to_call_error).and_then(to_reply)
@@ -51,6 +57,9 @@ impl RedisLink {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
+        let bytes = commands.iter().map(Command::byte_len).sum();
+        let deadline = commands.iter().filter_map(Command::deadline_at).max();
+        let _room = self.room_for(bytes, deadline).await?;
         let pipeline = to_pipeline(commands);
         let replies = self
             .connection
@@ -70,6 +79,30 @@ impl RedisLink {
             .maybe());
         }
         Ok(replies)
+    }
+
+    /// Large requests wait here for each other: packing all of them at once, for a server that
+    /// reads slowly or not at all, would only fill the memory.
+    async fn room_for(
+        &self,
+        bytes: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Option<SemaphorePermit<'_>>, CallError> {
+        if bytes < LARGE {
+            return Ok(None);
+        }
+        let blocks = u32::try_from(bytes / LARGE)
+            .unwrap_or(u32::MAX)
+            .min(LARGE_BLOCKS);
+        let room = self.large.acquire_many(blocks).await.map_err(|_| {
+            Fault::new(FaultKind::Disconnected, "the connection is closed").not_sent()
+        })?;
+        // Those who waited in vain must not pack now, one after the other, in each other's way.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            let message = "earlier large requests were not taken by the server in time";
+            return Err(Fault::new(FaultKind::Timeout, message).not_sent());
+        }
+        Ok(Some(room))
     }
 
     /// What is known to be closed before a command is handed over did not carry it.
@@ -194,6 +227,7 @@ impl RedisConnector {
             closed,
             read,
             capabilities: Capabilities::UNKNOWN,
+            large: Semaphore::new(LARGE_BLOCKS as usize),
             _task: AbortOnDropHandle::new(task),
         };
         link.capabilities = self.introduce(&link).await?;
@@ -236,6 +270,12 @@ impl Connector for RedisConnector {
 /// How many commands may wait between callers and the socket. More than the crate's 50, so that
 /// many callers fill one write instead of waking each other up.
 const PIPELINE_BUFFER: usize = 1024;
+
+/// From this size on a request is large.
+const LARGE: usize = 64 * 1024;
+
+/// How many blocks of that size may be packed at once on a connection: 16 MiB.
+const LARGE_BLOCKS: u32 = 256;
 
 async fn drive(driver: impl Future<Output = ()>, closed: CancellationToken) {
     // Also when the future panics, nobody must wait on this connection.

@@ -19,7 +19,6 @@ use self::subscriptions::Subscriptions;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
 use crate::config::ClientConfig;
-use crate::driver::shared::{check_pipeline, check_shareable};
 use crate::driver::supervisor::{Supervisor, Timing};
 use crate::error::{CallError, Error, Fault, FaultKind};
 use crate::push::{Interest, PushStream};
@@ -81,7 +80,6 @@ const PROBE_MOST: Duration = Duration::from_millis(500);
 #[async_trait]
 impl Backend for RedisBackend {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        check_shareable(command)?;
         let deadline = self.deadline(command);
         let link = self.supervisor.link(deadline).await?;
         match timeout_at(deadline, link.send(command)).await {
@@ -94,7 +92,6 @@ impl Backend for RedisBackend {
         &self,
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        check_pipeline(commands)?;
         let Some(deadline) = commands.iter().map(|command| self.deadline(command)).max() else {
             return Ok(Vec::new());
         };

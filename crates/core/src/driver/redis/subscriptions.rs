@@ -89,9 +89,6 @@ impl Subscriptions {
         deadline: Instant,
     ) -> Result<PushStream, CallError> {
         let names = names(interest);
-        if names.is_empty() {
-            return Err(Fault::new(FaultKind::Invalid, "no channel is named").not_sent());
-        }
         let (sink, stream) = push_channel(QUEUE);
         let (done, confirmed) = oneshot::channel();
         let requests = self.requests.clone();

@@ -27,20 +27,6 @@ pub(super) fn check_shareable(command: &Command) -> Result<(), CallError> {
     Err(Fault::new(FaultKind::Invalid, message).not_sent())
 }
 
-/// Refuses what no connection of ours can take: the driver would lose count of the replies.
-pub(super) fn check_countable(command: &Command) -> Result<(), CallError> {
-    let monitor = command.name().eq_ignore_ascii_case("MONITOR");
-    if !monitor && kind(command.name()) != Kind::Subscribes && !replies_are_switched(command) {
-        return Ok(());
-    }
-    let message = format!(
-        "{} is not carried by this driver, because its replies cannot be told apart; \
-         use `subscribe` for subscriptions",
-        command.name()
-    );
-    Err(Fault::new(FaultKind::Unsupported, message).not_sent())
-}
-
 /// In a pipeline the commands of a transaction arrive back to back.
 pub(super) fn check_pipeline(commands: &[Command]) -> Result<(), CallError> {
     let mut open = false;
@@ -112,13 +98,6 @@ fn client_subcommand_changes_connection(command: &Command) -> bool {
     ]
     .into_iter()
     .any(is)
-}
-
-fn replies_are_switched(command: &Command) -> bool {
-    command.name().eq_ignore_ascii_case("CLIENT")
-        && command
-            .get(0)
-            .is_some_and(|sub| sub.eq_ignore_ascii_case(b"REPLY"))
 }
 
 #[cfg(test)]

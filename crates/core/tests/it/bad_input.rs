@@ -1,0 +1,162 @@
+//! Bad input: every error names the field or the host and the fix, and no secret.
+
+use std::time::Duration;
+
+use redkit_core::{Client, ClientConfig, Clients, Error, ErrorKind, FaultKind, TlsConfig};
+use redkit_testkit::{Server, ServerOptions};
+
+const SECRET: &str = "hunter2";
+
+async fn failure(config: ClientConfig) -> Error {
+    let error = Client::connect(config).await.expect_err("it cannot work");
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains(SECRET), "a secret is shown: {shown}");
+    error
+}
+
+fn kind(error: &Error) -> FaultKind {
+    error
+        .call_error()
+        .and_then(|e| e.fault())
+        .unwrap_or_else(|| panic!("{error}"))
+        .kind()
+}
+
+fn config(url: &str) -> ClientConfig {
+    ClientConfig::from_url(url).unwrap()
+}
+
+#[tokio::test]
+async fn malformed_urls_and_fields() {
+    let error = Error::from(ClientConfig::from_url("redis//:hunter2@h").unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(
+        error.to_string().contains("`url`") && !error.to_string().contains(SECRET),
+        "{error}"
+    );
+    let error = failure(ClientConfig::default().command_timeout(Duration::ZERO)).await;
+    assert!(error.to_string().contains("`command_timeout`"), "{error}");
+    let error = failure(config("embedded://")).await;
+    assert!(error.to_string().contains("redkit-embedded"), "{error}");
+    for url in [
+        "redis-cluster://localhost",
+        "redis-sentinel://localhost/main",
+    ] {
+        assert!(failure(config(url)).await.to_string().contains("`url`"));
+    }
+}
+
+#[tokio::test]
+async fn unknown_hosts_and_closed_ports() {
+    let error = failure(config("redis://:hunter2@no-such-host.invalid")).await;
+    assert_eq!(kind(&error), FaultKind::Connect);
+    assert!(
+        error.to_string().contains("no-such-host.invalid"),
+        "{error}"
+    );
+    assert!(error.to_string().contains("`host`"), "{error}");
+
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = failure(config(&format!("redis://:hunter2@{closed}"))).await;
+    assert_eq!(kind(&error), FaultKind::Connect);
+    assert!(error.to_string().contains(&closed.to_string()), "{error}");
+
+    let error = failure(config("unix:///no/such/socket")).await;
+    assert!(error.to_string().contains("`unix_socket`"), "{error}");
+}
+
+#[tokio::test]
+async fn wrong_and_missing_passwords() {
+    let server = Server::redis(ServerOptions::new().password("right"))
+        .await
+        .unwrap();
+    let addr = server.addr();
+    let wrong = failure(config(&format!("redis://:{SECRET}@{addr}"))).await;
+    assert_eq!(kind(&wrong), FaultKind::Handshake);
+    assert!(wrong.to_string().contains("`password`"), "{wrong}");
+    let missing = failure(config(&format!("redis://{addr}"))).await;
+    assert_eq!(kind(&missing), FaultKind::Handshake);
+    assert!(missing.to_string().contains("set `password`"), "{missing}");
+    let user = failure(config(&format!("redis://nobody:{SECRET}@{addr}"))).await;
+    assert!(user.to_string().contains("`username`"), "{user}");
+    let database = failure(config(&format!("redis://:right@{addr}/9999"))).await;
+    assert!(database.to_string().contains("`database`"), "{database}");
+}
+
+#[tokio::test]
+async fn tls_to_a_plain_port_and_the_reverse() {
+    let plain = Server::redis(ServerOptions::new()).await.unwrap();
+    let error = failure(config(&format!("rediss://:{SECRET}@{}", plain.addr()))).await;
+    assert!(
+        matches!(kind(&error), FaultKind::Tls | FaultKind::Connect),
+        "{error}"
+    );
+    assert!(error.to_string().contains("redis://"), "{error}");
+
+    let encrypted = Server::redis(ServerOptions::new().tls()).await.unwrap();
+    let error = failure(config(&format!("redis://:{SECRET}@{}", encrypted.addr()))).await;
+    assert!(error.to_string().contains("rediss://"), "{error}");
+}
+
+#[tokio::test]
+async fn certificates_that_do_not_hold() {
+    let server = Server::redis(ServerOptions::new().tls()).await.unwrap();
+    let url = format!("rediss://{}", server.addr());
+    let error = failure(config(&url).tls(TlsConfig::default())).await;
+    assert_eq!(kind(&error), FaultKind::Tls, "{error}");
+    assert!(error.to_string().contains("`tls_ca_file`"), "{error}");
+    let error = failure(config(&format!("{url}?tls_ca_file=/no/such/file"))).await;
+    assert!(error.to_string().contains("`tls_ca_file`"), "{error}");
+    let good = server.url();
+    let separator = if good.contains('?') { '&' } else { '?' };
+    let error = failure(config(&format!(
+        "{good}{separator}tls_server_name=elsewhere.example"
+    )))
+    .await;
+    assert_eq!(kind(&error), FaultKind::Tls, "{error}");
+    assert!(error.to_string().contains("`tls_server_name`"), "{error}");
+    Client::connect(config(&good))
+        .await
+        .expect("the right one works")
+        .shutdown()
+        .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_none() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .await
+                .unwrap();
+        }
+    });
+    let error = failure(config(&format!("redis://{addr}"))).await;
+    assert!(error.to_string().contains(&addr.to_string()), "{error}");
+    server.abort();
+}
+
+#[tokio::test]
+async fn unknown_client_names_list_the_known() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let clients = Clients::connect([
+        ("Cache".to_owned(), config(&server.url())),
+        ("sessions".to_owned(), config(&server.url())),
+    ])
+    .await
+    .unwrap();
+    assert!(clients.get("CACHE").is_ok());
+    let error = clients.get("cahce").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert_eq!(
+        error.to_string(),
+        "no client named `cahce`; there are: cache, sessions"
+    );
+    clients.shutdown().await;
+}

@@ -1,0 +1,17 @@
+//! Core against real servers and the embedded engine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod bad_input;
+mod bounded;
+mod calls;
+mod hostile;
+mod lateness;
+mod never_twice;
+mod recovery;
+mod scripts;
+mod subscriptions;

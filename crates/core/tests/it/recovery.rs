@@ -1,0 +1,158 @@
+//! The connection is made anew, in every way that it can be lost, and lazily when asked to.
+
+use std::time::Duration;
+
+use redkit_core::{Client, ClientConfig, Command, ConnectionState, ServerKind};
+use redkit_testkit::{Close, Program, Proxy, Server, ServerOptions};
+
+async fn ping_until_answered(client: &Client) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while client.call::<String>(Command::new("PING")).await.is_err() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "no answer: {client:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_way_to_lose_a_connection() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let proxy = Proxy::start(server.addr()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url_at(proxy.addr()))
+        .unwrap()
+        .command_timeout(Duration::from_millis(300));
+    let client = Client::connect(config).await.unwrap();
+    type Lose = fn(&Proxy);
+    let ways: [(&str, Lose); 4] = [
+        ("closed in order", |p| p.sever(Close::Fin)),
+        ("reset", |p| p.sever(Close::Rst)),
+        ("half open without a server", |p| {
+            p.half_open_without_server()
+        }),
+        ("black hole, then nothing", |p| p.black_hole()),
+    ];
+    for (way, lose) in ways {
+        let ConnectionState::Connected(before) = *client.state().borrow() else {
+            panic!("{way}")
+        };
+        lose(&proxy);
+        drop(client.call::<String>(Command::new("PING")).await);
+        proxy.pass();
+        ping_until_answered(&client).await;
+        let ConnectionState::Connected(after) = *client.state().borrow() else {
+            panic!("{way}")
+        };
+        assert!(after > before, "{way}: a new connection");
+    }
+    client.shutdown().await;
+    assert_eq!(*client.state().borrow(), ConnectionState::Closed);
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_probed() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let proxy = Proxy::start(server.addr()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url_at(proxy.addr()))
+        .unwrap()
+        .command_timeout(Duration::from_millis(200))
+        .probe_interval(Duration::from_millis(50));
+    let client = Client::connect(config).await.unwrap();
+    let mut state = client.state();
+    proxy.half_open();
+    // Nobody calls; the probe alone finds out.
+    let lost = state.wait_for(|state| matches!(state, ConnectionState::Reconnecting { .. }));
+    tokio::time::timeout(Duration::from_secs(5), lost)
+        .await
+        .expect("it was given up")
+        .unwrap();
+    proxy.pass();
+    let replaced = state.wait_for(|state| matches!(state, ConnectionState::Connected(2..)));
+    tokio::time::timeout(Duration::from_secs(5), replaced)
+        .await
+        .expect("it was replaced")
+        .unwrap();
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_large_reply_is_a_sign_of_life() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let proxy = Proxy::start(server.addr()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url_at(proxy.addr()))
+        .unwrap()
+        .command_timeout(Duration::from_millis(100))
+        .probe_interval(Duration::from_millis(30));
+    let client = Client::connect(config).await.unwrap();
+    // Every reply comes later than a probe waits for it, but they come.
+    proxy.delay(Duration::ZERO, Duration::from_millis(60));
+    for _ in 0..20 {
+        drop(client.call::<String>(Command::new("PING")).await);
+    }
+    let state = client.state().borrow().clone();
+    let same = matches!(
+        state,
+        ConnectionState::Connected(1) | ConnectionState::Suspect(1)
+    );
+    assert!(same, "it was replaced: {state:?}");
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn lazy_clients_connect_at_the_first_command() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url()).unwrap().lazy(true);
+    let client = Client::connect(config).await.unwrap();
+    assert_eq!(*client.state().borrow(), ConnectionState::Idle);
+    assert_eq!(client.capabilities().server, ServerKind::Unknown);
+    assert_eq!(
+        client.call::<String>(Command::new("PING")).await.unwrap(),
+        "PONG"
+    );
+    assert_eq!(*client.state().borrow(), ConnectionState::Connected(1));
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_server_is_known_by_what_it_says() {
+    for (program, kind) in [
+        (Program::Redis, ServerKind::Redis),
+        (Program::Valkey, ServerKind::Valkey),
+    ] {
+        let server = Server::start(program, ServerOptions::new()).await.unwrap();
+        let config = ClientConfig::from_url(&server.url())
+            .unwrap()
+            .client_name("it");
+        let client = Client::connect(config).await.unwrap();
+        let capabilities = client.capabilities();
+        assert_eq!(capabilities.server, kind);
+        assert!(capabilities.version >= (7, 0, 0), "{capabilities:?}");
+        assert!(capabilities.sharded_pubsub && capabilities.tracking && capabilities.streams);
+        let name: String = client
+            .call(Command::new("CLIENT").arg("GETNAME"))
+            .await
+            .unwrap();
+        assert_eq!(name, "it");
+        client.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn unix_sockets_and_databases() {
+    let server = Server::redis(ServerOptions::new().unix()).await.unwrap();
+    let url = format!("unix://{}?database=3", server.socket().display());
+    let client = Client::connect(ClientConfig::from_url(&url).unwrap())
+        .await
+        .unwrap();
+    client
+        .call::<()>(Command::new("SET").key("k").arg("v"))
+        .await
+        .unwrap();
+    let keyspace: String = client
+        .call(Command::new("INFO").arg("keyspace"))
+        .await
+        .unwrap();
+    assert!(keyspace.contains("db3:keys=1"), "{keyspace}");
+    client.shutdown().await;
+}

@@ -1,0 +1,61 @@
+//! Scripts go by their hash, and survive a server that has forgotten them.
+
+use redkit_core::{CallError, Command, Error, Script};
+use redkit_testkit::{Fixture, Server, ServerOptions};
+
+static APPEND: Script = Script::new(
+    "redis.call('RPUSH', KEYS[1], ARGV[1]) return redis.call('LRANGE', KEYS[1], 0, -1)",
+);
+static FAIL: Script = Script::new("return redis.error_reply('CUSTOM it failed')");
+
+redkit_testkit::suite! {
+    async fn run_by_hash_and_by_text(fixture: Fixture) -> Result<(), Error> {
+        let client = &fixture.client;
+        let key = client.key("list");
+        let append = |item: &str| APPEND.invoke([&key]).arg(item);
+        assert_eq!(client.eval::<Vec<String>>(append("a")).await?, ["a"]);
+        assert_eq!(client.eval::<Vec<String>>(append("b")).await?, ["a", "b"]);
+        let error = client.eval::<()>(FAIL.invoke([&key])).await.unwrap_err();
+        let Some(CallError::Replied(error)) = error.call_error() else { panic!("{error}") };
+        assert_eq!((error.code(), error.message()), ("CUSTOM", "it failed"));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_flushed_or_restarted_server_is_sent_the_text_once() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let config = redkit_core::ClientConfig::from_url(&server.url()).unwrap();
+    let client = redkit_core::Client::connect(config).await.unwrap();
+    let append = || APPEND.invoke([client.key("list")]).arg("x");
+    assert_eq!(client.eval::<Vec<String>>(append()).await.unwrap().len(), 1);
+
+    server.raw(&["SCRIPT", "FLUSH"]).await.unwrap();
+    server.raw(&["CONFIG", "RESETSTAT"]).await.unwrap();
+    for length in 2..=4 {
+        assert_eq!(
+            client.eval::<Vec<String>>(append()).await.unwrap().len(),
+            length
+        );
+    }
+    let stats: String = client
+        .call(Command::new("INFO").arg("commandstats"))
+        .await
+        .unwrap();
+    assert!(
+        stats.contains("cmdstat_eval:calls=1,"),
+        "the text went once:\n{stats}"
+    );
+    assert!(stats.contains("cmdstat_evalsha:calls=3,"), "{stats}");
+
+    server.restart().await.unwrap();
+    assert_eq!(
+        client
+            .eval::<Vec<String>>(append().idempotent(true))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    client.shutdown().await;
+}

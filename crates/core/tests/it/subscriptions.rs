@@ -1,0 +1,116 @@
+//! Subscriptions: confirmed, kept over reconnects, with the gap told.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redkit_core::{Client, ClientConfig, Command, Error, GapReason, Interest, Push, PushStream};
+use redkit_testkit::{Fixture, Server, ServerOptions};
+
+async fn next(stream: &mut PushStream) -> Push {
+    tokio::time::timeout(Duration::from_secs(10), stream.next())
+        .await
+        .expect("something comes")
+        .expect("the subscription goes on")
+}
+
+async fn publish(client: &Client, channel: &[u8], payload: &str) -> Result<i64, Error> {
+    client
+        .call(Command::new("PUBLISH").arg(channel).arg(payload))
+        .await
+}
+
+fn message(channel: &[u8], pattern: Option<&[u8]>, payload: &str) -> Push {
+    Push::Message {
+        channel: Bytes::copy_from_slice(channel),
+        pattern: pattern.map(Bytes::copy_from_slice),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+    }
+}
+
+redkit_testkit::suite! {
+    async fn channels_patterns_and_shards(fixture: Fixture) -> Result<(), Error> {
+        let client = &fixture.client;
+        let channel = client.key("news.1");
+        let channel = channel.as_bytes();
+        let pattern = client.key("news.*");
+        let pattern = pattern.as_bytes();
+        let own = |bytes: &[u8]| vec![Bytes::copy_from_slice(bytes)];
+        let mut plain = client.subscribe(Interest::Channels(own(channel))).await?;
+        let mut second = client.subscribe(Interest::Channels(own(channel))).await?;
+        let mut globbed = client.subscribe(Interest::Patterns(own(pattern))).await?;
+        let mut sharded = client.subscribe(Interest::Sharded(own(channel))).await?;
+
+        publish(client, channel, "hello").await?;
+        assert_eq!(next(&mut plain).await, message(channel, None, "hello"));
+        assert_eq!(next(&mut second).await, message(channel, None, "hello"));
+        assert_eq!(next(&mut globbed).await, message(channel, Some(pattern), "hello"));
+        client.call::<i64>(Command::new("SPUBLISH").key(channel).arg("shard")).await?;
+        assert_eq!(next(&mut sharded).await, message(channel, None, "shard"));
+
+        // One of two subscribers leaving does not take the other's messages away.
+        drop(plain);
+        for i in 0..20 {
+            publish(client, channel, &i.to_string()).await?;
+            assert_eq!(next(&mut second).await, message(channel, None, &i.to_string()));
+        }
+        Ok(())
+    }
+
+    async fn who_leaves_is_unsubscribed(fixture: Fixture) -> Result<(), Error> {
+        let client = &fixture.client;
+        let channel = client.key("c");
+        let stream = client
+            .subscribe(Interest::Channels(vec![Bytes::copy_from_slice(channel.as_bytes())]))
+            .await?;
+        assert_eq!(publish(client, channel.as_bytes(), "x").await?, 1);
+        drop(stream);
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while publish(client, channel.as_bytes(), "x").await? > 0 {
+            assert!(std::time::Instant::now() < deadline, "the server still counts a subscriber");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    async fn no_channel_is_an_error(fixture: Fixture) {
+        let error = fixture.client.subscribe(Interest::Channels(Vec::new())).await.unwrap_err();
+        assert!(!error.is_retryable(), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_subscribed_again_and_the_gap_is_told() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap())
+        .await
+        .unwrap();
+    let names = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+    let mut stream = client.subscribe(Interest::Channels(names)).await.unwrap();
+    publish(&client, b"a", "1").await.unwrap();
+    assert_eq!(next(&mut stream).await, message(b"a", None, "1"));
+
+    for round in 0..3 {
+        if round == 2 {
+            server.kill_subscribers().await.unwrap();
+        } else {
+            server.restart().await.unwrap();
+        }
+        assert_eq!(
+            next(&mut stream).await,
+            Push::Gap(GapReason::Reconnected),
+            "round {round}"
+        );
+        let heard = server.raw(&["PUBLISH", "b", "after"]).await.unwrap().int();
+        assert_eq!(
+            heard,
+            Some(1),
+            "the gap is told once the subscription stands"
+        );
+        assert_eq!(next(&mut stream).await, message(b"b", None, "after"));
+    }
+    client.shutdown().await;
+    let end = tokio::time::timeout(Duration::from_secs(5), async {
+        while stream.next().await.is_some() {}
+    });
+    end.await.expect("a shut down client ends its streams");
+}
