@@ -20,6 +20,8 @@ pub(crate) struct Server {
     pub(crate) executable: &'static str,
     /// The environment variable that names the executable.
     pub(crate) variable: &'static str,
+    /// What its `--version` begins with: a Valkey may lie there as `redis-server` too.
+    banner: &'static str,
     /// The oldest version that redkit supports.
     pub(crate) minimum: Version,
 }
@@ -29,6 +31,7 @@ pub(crate) const REDIS: Server = Server {
     name: "redis",
     executable: "redis-server",
     variable: "REDKIT_REDIS_SERVER",
+    banner: "Redis server v=",
     minimum: Version(7, 0, 0),
 };
 
@@ -37,6 +40,7 @@ pub(crate) const VALKEY: Server = Server {
     name: "valkey",
     executable: "valkey-server",
     variable: "REDKIT_VALKEY_SERVER",
+    banner: "Valkey server v=",
     minimum: Version(8, 0, 0),
 };
 
@@ -59,7 +63,7 @@ impl Server {
     pub(crate) fn find(&self, sh: &Shell) -> Result<Option<Found>, Failure> {
         if let Some(path) = std::env::var_os(self.variable).filter(|path| !path.is_empty()) {
             let path = PathBuf::from(path);
-            return match version_of(&path) {
+            return match self.version_of(&path) {
                 Ok(version) if version >= self.minimum => Ok(Some(Found { path, version })),
                 Ok(version) => Err(format!(
                     "{} names version {version}; redkit needs {} or later",
@@ -67,9 +71,10 @@ impl Server {
                 )
                 .into()),
                 Err(cause) => Err(format!(
-                    "{} names {}, which cannot be run: {cause}",
+                    "{} names {}, which is no {}: {cause}",
                     self.variable,
-                    path.display()
+                    path.display(),
+                    self.executable
                 )
                 .into()),
             };
@@ -81,7 +86,7 @@ impl Server {
             .chain(in_path)
             .filter(|path| path.is_file())
             .find_map(|path| {
-                let version = version_of(&path).ok()?;
+                let version = self.version_of(&path).ok()?;
                 (version >= self.minimum).then_some(Found { path, version })
             }))
     }
@@ -125,15 +130,32 @@ impl Server {
         )
     }
 
+    /// Asks an executable for its version.
+    fn version_of(&self, path: &Path) -> Result<Version, String> {
+        let output = Command::new(path)
+            .arg("--version")
+            .output()
+            .map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        self.version_in(&text).ok_or_else(|| {
+            let said = [&output.stdout[..], &output.stderr[..]].concat();
+            format!("it says {:?}", String::from_utf8_lossy(&said).trim())
+        })
+    }
+
+    fn version_in(&self, text: &str) -> Option<Version> {
+        Version::parse(text.strip_prefix(self.banner)?)
+    }
+
     fn folder(&self, sh: &Shell) -> PathBuf {
         sh.current_dir().join("target/servers").join(self.name)
     }
 }
 
 impl Version {
-    /// From `Redis server v=7.0.15 sha=…`.
-    fn parse(output: &str) -> Option<Self> {
-        let numbers = output.split_once(" v=")?.1.split_whitespace().next()?;
+    /// From `7.0.15 sha=…`.
+    fn parse(text: &str) -> Option<Self> {
+        let numbers = text.split_whitespace().next()?;
         let mut numbers = numbers.split('.').map(|number| number.parse().ok());
         let mut next = || numbers.next().flatten();
         Some(Self(next()?, next()?, next().unwrap_or_default()))
@@ -146,27 +168,22 @@ impl fmt::Display for Version {
     }
 }
 
-/// Asks an executable for its version.
-pub(crate) fn version_of(path: &Path) -> Result<Version, String> {
-    let output = Command::new(path)
-        .arg("--version")
-        .output()
-        .map_err(|error| error.to_string())?;
-    Version::parse(&String::from_utf8_lossy(&output.stdout))
-        .ok_or_else(|| String::from_utf8_lossy(&output.stderr).trim().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn versions_are_read_and_compared_by_number() {
-        let redis = Version::parse("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0");
+        let redis = REDIS.version_in("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0");
         assert_eq!(redis.map(|v| v.to_string()).as_deref(), Some("7.0.15"));
-        let valkey = Version::parse("Valkey server v=10.1 sha=0").unwrap();
-        assert!(valkey > VALKEY.minimum);
-        assert!(Version::parse("Redis server v=6.2.9 sha=0").unwrap() < REDIS.minimum);
-        assert!(Version::parse("error while loading shared libraries").is_none());
+        let valkey = "Valkey server v=10.1 sha=0";
+        assert!(VALKEY.version_in(valkey).unwrap() > VALKEY.minimum);
+        assert!(REDIS.version_in(valkey).is_none());
+        assert!(REDIS.version_in("Redis server v=6.2.9 sha=0").unwrap() < REDIS.minimum);
+        assert!(
+            REDIS
+                .version_in("error while loading shared libraries")
+                .is_none()
+        );
     }
 }

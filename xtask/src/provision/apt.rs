@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use xshell::{Shell, cmd};
 
-use super::{Server, version_of};
+use super::Server;
 use crate::Failure;
 
 /// What a package's libraries need from the machine itself: they belong to its C runtime.
@@ -125,7 +125,7 @@ impl<'a> PrivateApt<'a> {
         let run = fresh.join("run");
         sh.write_file(&run, wrapper(server.executable))?;
         cmd!(sh, "chmod +x {run}").quiet().run()?;
-        let version = version_of(&run)?;
+        let version = server.version_of(&run)?;
         if version < server.minimum {
             return Err(format!("the newest {} here is {version}", server.executable).into());
         }
