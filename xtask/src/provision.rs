@@ -115,6 +115,7 @@ impl Server {
             executable,
             variable,
             minimum,
+            ..
         } = self;
         let backports = match *self == VALKEY {
             true => " (Debian 12: from bookworm-backports)",
