@@ -140,17 +140,21 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     {
         let store = &self.inner.store;
         let key = store.keys.key(key);
-        if let Lookup::Found(value) = store.look_up(&key).await {
-            store.numbers.hits.add_one();
-            return Ok(Fetched::new(Arc::new(value), Source::Hit));
-        }
+        let is_reachable = match store.look_up(&key).await {
+            Lookup::Found(value) => {
+                store.numbers.hits.add_one();
+                return Ok(Fetched::new(Arc::new(value), Source::Hit));
+            }
+            Lookup::Missing => true,
+            Lookup::Unreachable => false,
+        };
         let limit = self.inner.load_timeout;
         let (outcome, started) = self
             .inner
             .flights
             .join(&key, |void| {
                 let (store, key, load) = (Arc::clone(store), key.clone(), loader());
-                async move { store.load(&key, load, limit, &void).await }
+                async move { store.load(&key, is_reachable, load, limit, &void).await }
             })
             .await;
         if !started {
@@ -237,10 +241,13 @@ impl Store {
         }
     }
 
-    /// The flight: looks again, because another flight may have landed since; loads; keeps.
+    /// The flight: looks again, because another flight may have landed since; loads; keeps. A
+    /// server that could not be asked a moment ago is not asked again: an outage costs a caller
+    /// one timeout.
     async fn load<V, T, E>(
         &self,
         key: &Key,
+        is_reachable: bool,
         load: impl Future<Output = Result<T, E>>,
         limit: Duration,
         void: &Void,
@@ -250,7 +257,11 @@ impl Store {
         T: Into<Loaded<V>>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let source = match self.look_up(key).await {
+        let looked_up = match is_reachable {
+            true => self.look_up(key).await,
+            false => Lookup::Unreachable,
+        };
+        let source = match looked_up {
             Lookup::Found(value) => {
                 self.numbers.hits.add_one();
                 return Ok((Arc::new(value), Source::Hit));

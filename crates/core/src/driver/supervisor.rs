@@ -398,6 +398,11 @@ fn delays(config: ReconnectConfig) -> impl Iterator<Item = Duration> {
         .build()
 }
 
+/// An outage of hours must not fill a log: the first attempts, then ever fewer.
+pub(super) fn is_worth_a_line(attempt: u32) -> bool {
+    attempt <= 2 || attempt.is_power_of_two()
+}
+
 impl<L> Shared<L> {
     /// Moves to `next`, unless shut down meanwhile.
     fn enter(&self, next: ConnectionState) -> bool {
@@ -413,10 +418,12 @@ impl<L> Shared<L> {
     /// No connection any more, or still none. Gives `false` after shutdown.
     fn lost(&self, attempt: u32, fault: Fault) -> bool {
         self.current.store(None);
-        tracing::warn!(
-            target: "redkit::connection",
-            server = %self.target, attempt, error = %fault, "no connection"
-        );
+        if is_worth_a_line(attempt) {
+            tracing::warn!(
+                target: "redkit::connection",
+                server = %self.target, attempt, error = %fault, "no connection"
+            );
+        }
         let cause = fault.to_string().into();
         *self.fault.lock() = Some(fault);
         self.enter(ConnectionState::Reconnecting { attempt, cause })

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::convert::push_bytes;
 use super::link::{RedisConnector, RedisLink};
 use crate::command::Command;
-use crate::driver::supervisor::{Link, Timing};
+use crate::driver::supervisor::{Link, Timing, is_worth_a_line};
 use crate::error::{CallError, Fault, FaultKind};
 use crate::push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};
 
@@ -254,17 +254,19 @@ impl Task {
             .with_jitter()
             .without_max_times()
             .build();
-        loop {
+        for attempt in 1_u32.. {
             let registry: Arc<dyn AsyncPushSender> = Arc::clone(&self.registry) as _;
-            let attempt = self.connector.connect_with(Some(registry));
-            match timeout(self.timing.connect_timeout, attempt).await {
+            let connecting = self.connector.connect_with(Some(registry));
+            let fault = match timeout(self.timing.connect_timeout, connecting).await {
                 Ok(Ok(link)) => return Some(link),
-                Ok(Err(fault)) => {
-                    tracing::warn!(target: "redkit::connection", error = %fault, "no connection for subscriptions");
-                }
-                Err(_) => {
-                    tracing::warn!(target: "redkit::connection", "connecting for subscriptions timed out");
-                }
+                Ok(Err(fault)) => fault,
+                Err(_) => Fault::new(FaultKind::Connect, "no connection within `connect_timeout`"),
+            };
+            if is_worth_a_line(attempt) {
+                tracing::warn!(
+                    target: "redkit::connection",
+                    attempt, error = %fault, "no connection for subscriptions"
+                );
             }
             if first.as_ref().is_some_and(Request::is_abandoned) {
                 *first = None;
@@ -276,6 +278,7 @@ impl Task {
             let pause = delays.next().unwrap_or(self.timing.reconnect.max_delay);
             sleep(pause.min(self.timing.reconnect.max_delay)).await;
         }
+        None
     }
 
     async fn resubscribe(&self, link: &RedisLink) -> Result<(), CallError> {

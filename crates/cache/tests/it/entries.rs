@@ -1,0 +1,130 @@
+//! Entries: typed, readable, expiring, removable.
+
+use std::time::Duration;
+
+use redkit_cache::{Cache, Error, Loaded, Source};
+use redkit_core::{Command, Error as CoreError};
+use redkit_testkit::Fixture;
+use serde::{Deserialize, Serialize};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Product {
+    name: String,
+    cents: u64,
+}
+
+fn teapot() -> Product {
+    Product {
+        name: " \"Teapot\" ".to_owned(),
+        cents: 1999,
+    }
+}
+
+fn products(fixture: &Fixture) -> Cache<Product> {
+    Cache::builder(&fixture.client, "products")
+        .ttl(MINUTE)
+        .build()
+        .unwrap()
+}
+
+redkit_testkit::suite! {
+    async fn what_is_set_is_got_until_it_is_invalidated(fixture: Fixture) -> Result<(), Error> {
+        let products = products(&fixture);
+        assert_eq!(products.get("42").await?, None);
+        products.set("42", &teapot()).await?;
+        assert_eq!(products.get("42").await?, Some(teapot()));
+        assert!(products.invalidate("42").await?);
+        assert!(!products.invalidate("42").await?);
+        assert_eq!(products.get("42").await?, None);
+        Ok(())
+    }
+
+    async fn entries_are_readable_json_under_documented_keys_with_a_ttl(fixture: Fixture) -> Result<(), Error> {
+        let products = products(&fixture);
+        products.set("a}b", &teapot()).await?;
+        let key = format!("{}:cache:products:{{a%7Db}}", fixture.namespace());
+        let raw: String = fixture.client.call(Command::new("GET").key(&key)).await?;
+        assert_eq!(raw, r#"{"name":" \"Teapot\" ","cents":1999}"#);
+        let ttl: i64 = fixture.client.call(Command::new("PTTL").key(&key)).await?;
+        assert!((50_000..=60_000).contains(&ttl), "{ttl} ms");
+        Ok(())
+    }
+
+    async fn null_is_not_absent(fixture: Fixture) -> Result<(), Error> {
+        let cache: Cache<Option<u8>> = Cache::builder(&fixture.client, "maybe").ttl(MINUTE).build()?;
+        assert_eq!(cache.get("k").await?, None);
+        cache.set("k", &None).await?;
+        assert_eq!(cache.get("k").await?, Some(None));
+        let got = cache.get_or_load("k", || async { Ok::<_, std::io::Error>(Some(1)) }).await?;
+        assert_eq!((*got, got.source()), (None, Source::Hit));
+        Ok(())
+    }
+
+    async fn what_is_not_a_value_is_an_error_or_loaded_anew(fixture: Fixture) -> Result<(), Error> {
+        let products = products(&fixture);
+        let key = fixture.client.keyspace("cache", "products")?.key("42");
+        fixture.client.call::<()>(Command::new("SET").key(&key).arg("{\"old\":true}")).await?;
+        let error = products.get("42").await.unwrap_err();
+        let Error::Core(CoreError::Decode { raw, .. }) = &error else { panic!("{error}") };
+        assert_eq!(raw, "{\"old\":true}");
+        let got = products.get_or_load("42", || async { Ok::<_, std::io::Error>(teapot()) }).await?;
+        assert_eq!((&*got, got.source()), (&teapot(), Source::Loaded));
+        assert_eq!(products.get("42").await?, Some(teapot()), "it was replaced");
+        assert!(products.stats().decode_failures > 0);
+        Ok(())
+    }
+
+    async fn a_loader_may_choose_its_own_time(fixture: Fixture) -> Result<(), Error> {
+        let products = products(&fixture);
+        let ttl = Duration::from_secs(3);
+        let load = |ttl: Duration| async move { Ok::<_, std::io::Error>(Loaded::new(teapot()).ttl(ttl)) };
+        products.get_or_load("short", || load(ttl)).await?;
+        let key = fixture.client.keyspace("cache", "products")?.key("short");
+        let left: i64 = fixture.client.call(Command::new("PTTL").key(&key)).await?;
+        assert!((1..=3000).contains(&left), "{left} ms");
+        products.get_or_load("never", || load(Duration::ZERO)).await?;
+        assert_eq!(products.get("never").await?, None, "it was not kept");
+        Ok(())
+    }
+
+    async fn statistics_count_hits_misses_and_loads(fixture: Fixture) -> Result<(), Error> {
+        let products = products(&fixture);
+        for _ in 0..4 {
+            products.get_or_load("42", || async { Ok::<_, std::io::Error>(teapot()) }).await?;
+        }
+        let stats = products.stats();
+        assert_eq!((stats.hits, stats.misses, stats.loads, stats.load_failures), (3, 1, 1, 0));
+        assert!((stats.hit_rate() - 0.75).abs() < 1e-9);
+        Ok(())
+    }
+
+    #[paused]
+    async fn an_entry_ends_with_its_time(fixture: Fixture) -> Result<(), Error> {
+        let products = products(&fixture);
+        products.set("42", &teapot()).await?;
+        tokio::time::advance(MINUTE - Duration::from_millis(1)).await;
+        assert!(products.get("42").await?.is_some());
+        tokio::time::advance(Duration::from_millis(2)).await;
+        assert_eq!(products.get("42").await?, None);
+        Ok(())
+    }
+
+    async fn settings_that_cannot_work_name_themselves(fixture: Fixture) {
+        let build = |name: &str, ttl: Option<Duration>, timeout: Duration| {
+            let builder = Cache::<u8>::builder(&fixture.client, name).load_timeout(timeout);
+            let builder = match ttl {
+                Some(ttl) => builder.ttl(ttl),
+                None => builder,
+            };
+            let Err(Error::Core(CoreError::Config(error))) = builder.build() else { panic!("{name}") };
+            error.field().to_owned()
+        };
+        assert_eq!(build("a b", Some(MINUTE), MINUTE), "name");
+        assert_eq!(build("a", None, MINUTE), "ttl");
+        assert_eq!(build("a", Some(Duration::ZERO), MINUTE), "ttl");
+        assert_eq!(build("a", Some(Duration::MAX), MINUTE), "ttl");
+        assert_eq!(build("a", Some(MINUTE), Duration::ZERO), "load_timeout");
+    }
+}

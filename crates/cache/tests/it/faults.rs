@@ -1,0 +1,76 @@
+//! When Redis is down, pages are still served: every value is loaded, and an outage is not made
+//! worse.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redkit_cache::{Cache, Error, Source};
+use redkit_core::{Client, ClientConfig};
+use redkit_testkit::{Server, ServerOptions};
+
+async fn client(server: &Server) -> Client {
+    let config = ClientConfig::from_url(&server.url())
+        .unwrap()
+        .command_timeout(Duration::from_millis(200));
+    Client::connect(config).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_server_is_bypassed_once_per_key_and_process() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let client = client(&server).await;
+    let numbers: Cache<u64> = Cache::builder(&client, "numbers")
+        .ttl(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    numbers.set("k", &1).await.unwrap();
+    server.stop().unwrap();
+
+    let loads = Arc::new(AtomicU64::new(0));
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..64)
+        .map(|_| {
+            let (numbers, loads) = (numbers.clone(), Arc::clone(&loads));
+            tokio::spawn(async move {
+                let load = || async move {
+                    loads.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    Ok::<_, std::io::Error>(2)
+                };
+                numbers.get_or_load("k", load).await
+            })
+        })
+        .collect();
+    for task in tasks {
+        let got = task.await.unwrap().unwrap();
+        assert_eq!((*got, got.source()), (2, Source::Bypassed));
+    }
+    assert_eq!(loads.load(Ordering::SeqCst), 1, "one load for all");
+    // One look that times out, then the load: an outage costs one timeout, not two.
+    assert!(
+        start.elapsed() < Duration::from_millis(900),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(matches!(numbers.get("k").await, Err(Error::Core(error)) if error.is_retryable()));
+
+    server.cont().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let got = numbers
+            .get_or_load("k", || async { Ok::<_, std::io::Error>(3) })
+            .await
+            .unwrap();
+        if got.source() == Source::Hit {
+            assert_eq!(
+                *got, 1,
+                "what was loaded past the cache did not overwrite it"
+            );
+            break;
+        }
+        assert!(Instant::now() < deadline, "the cache is not used again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    client.shutdown().await;
+}
