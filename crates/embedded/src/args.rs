@@ -5,7 +5,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use redkit_core::ServerError;
 
-use crate::error;
+use crate::{error, number};
 
 /// An owned copy of an argument.
 pub(crate) fn owned(arg: &[u8]) -> Bytes {
@@ -43,7 +43,7 @@ pub(crate) fn positive(arg: &[u8]) -> Result<usize, ServerError> {
 /// fit a double are refused.
 pub(crate) fn parse_float(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
-    let number: f64 = text.parse().ok()?;
+    let number: f64 = text.parse().ok().or_else(|| number::parse_hex_f64(text))?;
     let is_infinity = text.bytes().any(|b| b == b'i' || b == b'I');
     let lost = (number.is_infinite() && !is_infinity)
         || (number == 0.0 && mantissa_has_digit(text) && !is_infinity);
@@ -73,8 +73,8 @@ pub(crate) fn score_bound(arg: &[u8]) -> Result<Bound<f64>, ServerError> {
         [] => 0.0,
         text => std::str::from_utf8(text)
             .ok()
-            .and_then(|text| text.parse::<f64>().ok())
-            .filter(|number| !number.is_nan())
+            .and_then(|text| text.parse().ok().or_else(|| number::parse_hex_f64(text)))
+            .filter(|number: &f64| !number.is_nan())
             .ok_or_else(refused)?,
     };
     Ok(match exclusive {

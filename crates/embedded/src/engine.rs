@@ -168,8 +168,8 @@ fn check<'a, 'b>(argv: &'a [&'b [u8]]) -> Result<(&'static Spec, &'a [&'b [u8]])
         .split_first()
         .map_or((&b""[..], &[][..]), |(name, args)| (*name, args));
     let spec = commands::lookup(name).ok_or_else(|| error::unknown_command(name, args))?;
-    match spec.accepts(args.len()) {
-        true => Ok((spec, args)),
-        false => Err(error::arity(spec.name)),
+    match spec.check(args) {
+        Ok(()) => Ok((spec, args)),
+        Err(misuse) => Err(spec.refusal(misuse, args)),
     }
 }

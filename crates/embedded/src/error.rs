@@ -10,6 +10,12 @@ pub(crate) fn err(text: impl Into<Box<str>>) -> ServerError {
     ServerError::new("ERR", text)
 }
 
+/// From a line that a script made: the first word is the code, whatever it is.
+pub(crate) fn from_line(line: &str) -> ServerError {
+    let (code, text) = line.split_once(' ').unwrap_or((line, ""));
+    ServerError::new(code, text)
+}
+
 pub(crate) fn wrong_type() -> ServerError {
     ServerError::new(
         "WRONGTYPE",

@@ -1,6 +1,7 @@
 //! Numbers as text: `%.17g`, and the 80-bit floats in which the server adds to counters.
 
 use num_bigint::{BigInt, BigUint, Sign};
+use num_traits::ToPrimitive;
 
 /// A double as `printf("%.17g")` writes it.
 pub(crate) fn format_g17(number: f64) -> String {
@@ -34,6 +35,37 @@ fn trim(text: &str) -> &str {
         true => text.trim_end_matches('0').trim_end_matches('.'),
         false => text,
     }
+}
+
+/// A hexadecimal float without its sign, as C reads it: the mantissa, and the power of two that it
+/// is multiplied with.
+fn parse_hex(text: &str) -> Option<(BigUint, i64)> {
+    let text = text.strip_prefix("0x").or(text.strip_prefix("0X"))?;
+    let (mantissa, power) = match text.split_once(['p', 'P']) {
+        Some((mantissa, power)) => (mantissa, power.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, fraction].concat();
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let exponent = i64::from(power) - i64::try_from(fraction.len()).ok()? * 4;
+    Some((BigUint::parse_bytes(digits.as_bytes(), 16)?, exponent))
+}
+
+/// A hexadecimal float with its sign, as a double.
+pub(crate) fn parse_hex_f64(text: &str) -> Option<f64> {
+    let (sign, magnitude) = match text.strip_prefix('-') {
+        Some(magnitude) => (-1.0, magnitude),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = parse_hex(magnitude)?;
+    let mantissa = mantissa.to_f64()?;
+    // In two steps, so that neither of them leaves the range of a double before the other.
+    let half = i32::try_from((exponent / 2).clamp(-1_100, 1_100)).ok()?;
+    let rest = i32::try_from((exponent - exponent / 2).clamp(-1_100, 1_100)).ok()?;
+    Some(sign * mantissa * 2_f64.powi(half) * 2_f64.powi(rest))
 }
 
 /// The server adds floats to counters as x86 long doubles, which have 64 bits of mantissa: 0.1 and
@@ -97,6 +129,10 @@ impl Finite {
             b'+' => (false, &text[1..]),
             _ => (false, text),
         };
+        if let Some((mantissa, exponent)) = parse_hex(text) {
+            let number = Self::round(negative, &mantissa, exponent);
+            return number.fits().then_some(number);
+        }
         let (mantissa, power) = match text.split_once(['e', 'E']) {
             Some((mantissa, power)) => (mantissa, power.parse::<i64>().ok()?),
             None => (text, 0),
@@ -233,11 +269,12 @@ mod tests {
             ("1e-30", "0", "0"),
             ("1e20", "1", "100000000000000000000"),
             ("0", "3.141592653589793", "3.141592653589793"),
+            ("0x10", "0x.8p1", "17"),
         ] {
             assert_eq!(sum(a, b).as_deref(), Some(expected), "{a} + {b}");
         }
         for text in [
-            "", " 1", "1 ", "nan", "infi", "x", ".", "1e", "--1", "1e5000", "1e-5000",
+            "", " 1", "1 ", "nan", "infi", "x", ".", "1e", "--1", "1e5000", "1e-5000", "0x", "0xg",
         ] {
             assert_eq!(Extended::parse(text.as_bytes()), None, "{text:?}");
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use redkit_core::Value;
 
-use super::random::{Picks, random_count};
+use super::random::{Picks, random_count, random_pairs};
 use super::{Spec, int, read, write};
 use crate::args::{integer, is, owned, parse_integer};
 use crate::error::{self, Reply};
@@ -231,7 +231,7 @@ fn hrand_field(state: &mut State, args: &[&[u8]]) -> Reply {
     let (count, with_values) = match rest {
         [] => (None, false),
         [count] => (Some(random_count(count)?), false),
-        [count, option] if is(option, "WITHVALUES") => (Some(random_count(count)?), true),
+        [count, option] if is(option, "WITHVALUES") => (Some(random_pairs(count)?), true),
         _ => return Err(error::syntax()),
     };
     // A copy of what was picked, because the reply's shape depends on the rest of the state.

@@ -38,6 +38,8 @@ pub(crate) struct Spec {
     pub(crate) name: &'static str,
     /// The number of arguments with the name; negative for a minimum.
     arity: i8,
+    /// For a command that is a family: its members, with their arities.
+    subcommands: &'static [(&'static str, i8)],
     pub(crate) access: Access,
     pub(crate) run: Run,
 }
@@ -70,14 +72,49 @@ pub(crate) enum SessionCommand {
     Script,
 }
 
+/// How a command was called wrongly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Misuse {
+    UnknownSubcommand,
+    /// The wrong number of arguments, for a subcommand or the command itself.
+    Arguments(Option<&'static str>),
+}
+
 impl Spec {
-    /// Whether the command takes this many arguments after its name.
-    pub(crate) fn accepts(&self, args: usize) -> bool {
-        let wanted = usize::from(self.arity.unsigned_abs());
-        match self.arity < 0 {
-            true => args + 1 >= wanted,
-            false => args + 1 == wanted,
+    /// What the server refuses before it carries a command out, or queues it.
+    pub(crate) fn check(&self, args: &[&[u8]]) -> Result<(), Misuse> {
+        let (arity, subcommand) = match args.first() {
+            Some(given) if !self.subcommands.is_empty() => self
+                .subcommands
+                .iter()
+                .find(|(name, _)| args::is(given, name))
+                .map(|(name, arity)| (*arity, Some(*name)))
+                .ok_or(Misuse::UnknownSubcommand)?,
+            _ => (self.arity, None),
+        };
+        let wanted = usize::from(arity.unsigned_abs());
+        let accepted = match arity < 0 {
+            true => args.len() + 1 >= wanted,
+            false => args.len() + 1 == wanted,
+        };
+        accepted.then_some(()).ok_or(Misuse::Arguments(subcommand))
+    }
+
+    /// The error for it.
+    pub(crate) fn refusal(&self, misuse: Misuse, args: &[&[u8]]) -> ServerError {
+        match misuse {
+            Misuse::UnknownSubcommand => {
+                error::unknown_subcommand(self.name, args.first().copied().unwrap_or_default())
+            }
+            Misuse::Arguments(None) => error::arity(self.name),
+            Misuse::Arguments(Some(name)) => error::arity(&format!("{}|{name}", self.name)),
         }
+    }
+
+    /// Makes the command a family.
+    const fn with(mut self, subcommands: &'static [(&'static str, i8)]) -> Self {
+        self.subcommands = subcommands;
+        self
     }
 }
 
@@ -126,7 +163,12 @@ const SESSION: &[Spec] = &[
     session("DISCARD", 1, SessionCommand::Discard),
     session("WATCH", -2, SessionCommand::Watch),
     session("UNWATCH", 1, SessionCommand::Unwatch),
-    session("CLIENT", -2, SessionCommand::Client),
+    session("CLIENT", -2, SessionCommand::Client).with(&[
+        ("SETNAME", 3),
+        ("GETNAME", 2),
+        ("ID", 2),
+        ("NO-EVICT", 3),
+    ]),
     session("RESET", 1, SessionCommand::Reset),
     session("EVAL", -3, SessionCommand::Eval { read_only: false }),
     session("EVAL_RO", -3, SessionCommand::Eval { read_only: true }),
@@ -136,13 +178,19 @@ const SESSION: &[Spec] = &[
         -3,
         SessionCommand::EvalSha { read_only: true },
     ),
-    session("SCRIPT", -2, SessionCommand::Script),
+    session("SCRIPT", -2, SessionCommand::Script).with(&[
+        ("LOAD", 3),
+        ("EXISTS", -3),
+        ("FLUSH", -2),
+        ("KILL", 2),
+    ]),
 ];
 
 const fn read(name: &'static str, arity: i8, handler: Handler) -> Spec {
     Spec {
         name,
         arity,
+        subcommands: &[],
         access: Access::Read,
         run: Run::Data(handler),
     }
@@ -152,6 +200,7 @@ const fn write(name: &'static str, arity: i8, handler: Handler) -> Spec {
     Spec {
         name,
         arity,
+        subcommands: &[],
         access: Access::Write,
         run: Run::Data(handler),
     }
@@ -161,6 +210,7 @@ const fn session(name: &'static str, arity: i8, command: SessionCommand) -> Spec
     Spec {
         name,
         arity,
+        subcommands: &[],
         access: Access::Read,
         run: Run::Session(command),
     }

@@ -3,16 +3,23 @@
 use bytes::Bytes;
 use redkit_core::Value;
 
-use super::{Spec, int, read};
+use super::{Spec, int, read, write};
 use crate::args::{is, owned};
 use crate::error::{self, Reply};
 use crate::glob;
 use crate::state::State;
 
 pub(super) const COMMANDS: &[Spec] = &[
-    read("PUBLISH", 3, publish),
-    read("SPUBLISH", 3, publish_sharded),
-    read("PUBSUB", -2, pubsub),
+    // Messages count as writes: read-only scripts must not send them.
+    write("PUBLISH", 3, publish),
+    write("SPUBLISH", 3, publish_sharded),
+    read("PUBSUB", -2, pubsub).with(&[
+        ("CHANNELS", -2),
+        ("NUMSUB", -2),
+        ("NUMPAT", 2),
+        ("SHARDCHANNELS", -2),
+        ("SHARDNUMSUB", -2),
+    ]),
 ];
 
 fn publish(state: &mut State, args: &[&[u8]]) -> Reply {
@@ -47,18 +54,7 @@ fn pubsub(state: &mut State, args: &[&[u8]]) -> Reply {
         [name, channels @ ..] if is(name, "SHARDNUMSUB") => Ok(numbers(channels, |channel| {
             pubsub.listening_to_sharded(channel)
         })),
-        [name, ..]
-            if ["CHANNELS", "SHARDCHANNELS", "NUMPAT"]
-                .iter()
-                .any(|n| is(name, n)) =>
-        {
-            Err(error::arity(&format!(
-                "pubsub|{}",
-                String::from_utf8_lossy(name)
-            )))
-        }
-        [name, ..] => Err(error::unknown_subcommand("pubsub", name)),
-        [] => Err(error::arity("pubsub")),
+        _ => Err(error::syntax()),
     }
 }
 

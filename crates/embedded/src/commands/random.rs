@@ -20,6 +20,14 @@ pub(super) fn random_count(arg: &[u8]) -> Result<i64, ServerError> {
     }
 }
 
+/// How many pairs to pick, which are two items each.
+pub(super) fn random_pairs(arg: &[u8]) -> Result<i64, ServerError> {
+    match random_count(arg)? {
+        count if count > i64::MAX / 2 => Err(error::err("value is out of range")),
+        count => Ok(count),
+    }
+}
+
 /// Indexes of what was picked.
 pub(super) enum Picks {
     /// Everything: more was wanted than there is.

@@ -42,11 +42,7 @@ impl<'a> Scan<'a> {
         let [cursor, rest @ ..] = args else {
             return Err(error::syntax());
         };
-        let cursor: u64 = std::str::from_utf8(cursor)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| error::err("invalid cursor"))?;
-        scan.cursor = usize::try_from(cursor).unwrap_or(usize::MAX);
+        scan.cursor = parse_cursor(cursor).ok_or_else(|| error::err("invalid cursor"))?;
         let mut rest = rest.iter();
         while let Some(option) = rest.next() {
             let amount = rest.next().ok_or_else(error::syntax)?;
@@ -85,6 +81,22 @@ impl<'a> Scan<'a> {
         self.pattern
             .is_none_or(|pattern| glob::matches(pattern, name))
     }
+}
+
+/// As C reads an unsigned number: negative ones wrap.
+fn parse_cursor(text: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let number: u64 = digits.parse().ok()?;
+    let number = if negative {
+        number.wrapping_neg()
+    } else {
+        number
+    };
+    Some(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 fn scan(state: &mut State, args: &[&[u8]]) -> Reply {

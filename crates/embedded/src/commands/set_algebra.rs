@@ -80,15 +80,6 @@ fn intersection(state: &mut State, keys: &[&[u8]]) -> Result<Set, ServerError> {
 }
 
 fn sinter_card(state: &mut State, args: &[&[u8]]) -> Reply {
-    let (keys, limit) = keys_and_limit(args)?;
-    let common = intersection(state, keys)?.len();
-    Ok(int(common.min(limit)))
-}
-
-/// `numkeys key [key …] [LIMIT limit]`.
-pub(super) fn keys_and_limit<'a, 'b>(
-    args: &'a [&'b [u8]],
-) -> Result<(&'a [&'b [u8]], usize), ServerError> {
     let (number, rest) = args.split_first().ok_or_else(error::syntax)?;
     let number = parse_integer(number)
         .filter(|&n| n > 0)
@@ -97,8 +88,15 @@ pub(super) fn keys_and_limit<'a, 'b>(
     let (keys, rest) = rest
         .split_at_checked(number)
         .ok_or_else(|| error::err("Number of keys can't be greater than number of args"))?;
+    let limit = limit(rest)?;
+    let common = intersection(state, keys)?.len();
+    Ok(int(common.min(limit)))
+}
+
+/// `[LIMIT limit]`, of which zero is none.
+pub(super) fn limit(args: &[&[u8]]) -> Result<usize, ServerError> {
     let mut limit = 0;
-    let (options, []) = rest.as_chunks::<2>() else {
+    let (options, []) = args.as_chunks::<2>() else {
         return Err(error::syntax());
     };
     for [option, amount] in options {
@@ -109,5 +107,5 @@ pub(super) fn keys_and_limit<'a, 'b>(
             .and_then(|n| usize::try_from(n).ok())
             .ok_or_else(|| error::err("LIMIT can't be negative"))?;
     }
-    Ok((keys, if limit == 0 { usize::MAX } else { limit }))
+    Ok(if limit == 0 { usize::MAX } else { limit })
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redkit_core::ServerError;
 
 use super::sorted_set_ranges::{reply, store};
-use super::{Spec, int, read, write};
+use super::{Spec, Split, int, read, write};
 use crate::args::{integer, is, parse_float};
 use crate::error::{self, Reply};
 use crate::state::State;
@@ -79,27 +79,29 @@ fn combine(
     command: &str,
     storing: bool,
 ) -> Result<(Input, bool), ServerError> {
-    let [number, rest @ ..] = args else {
-        return Err(error::syntax());
-    };
-    let number = match usize::try_from(integer(number)?) {
-        Ok(number) if number > 0 => number,
-        _ => {
-            return Err(error::err(format!(
-                "at least 1 input key is needed for '{command}' command"
-            )));
-        }
-    };
-    let (keys, options) = rest.split_at_checked(number).ok_or_else(error::syntax)?;
+    let (keys, options) = input_keys(args, command)?;
     let mut inputs = keys
         .iter()
         .map(|key| input(state, key))
         .collect::<Result<Vec<Input>, _>>()?;
-    let (weights, aggregate, with_scores) = parse_options(options, number, operation, storing)?;
+    let (weights, aggregate, with_scores) = parse_options(options, keys.len(), operation, storing)?;
     for (input, weight) in inputs.iter_mut().zip(weights) {
         for (_, score) in input {
-            let weighted = *score * weight;
-            *score = if weighted.is_nan() { 0.0 } else { weighted };
+            *score *= weight;
+        }
+    }
+    // The server goes through the inputs from the smallest to the largest, which decides how sums
+    // are rounded, and for intersections minds only in the first that infinity times zero is NaN.
+    if operation != Operation::Difference {
+        inputs.sort_by_key(Vec::len);
+    }
+    let minded = match operation {
+        Operation::Intersection => 1,
+        _ => inputs.len(),
+    };
+    for (_, score) in inputs.iter_mut().take(minded).flatten() {
+        if score.is_nan() {
+            *score = 0.0;
         }
     }
     let mut inputs = inputs.into_iter();
@@ -109,6 +111,17 @@ fn combine(
     }
     let sorted = result.iter().map(|(m, s)| (m.clone(), s)).collect();
     Ok((sorted, with_scores))
+}
+
+/// Splits `numkeys key [key …]` from what follows.
+fn input_keys<'a, 'b>(args: &'a [&'b [u8]], command: &str) -> Result<Split<'a, 'b>, ServerError> {
+    let (number, rest) = args.split_first().ok_or_else(error::syntax)?;
+    match usize::try_from(integer(number)?) {
+        Ok(number) if number > 0 => rest.split_at_checked(number).ok_or_else(error::syntax),
+        _ => Err(error::err(format!(
+            "at least 1 input key is needed for '{command}' command"
+        ))),
+    }
 }
 
 fn fold(
@@ -203,7 +216,8 @@ fn parse_options(
 }
 
 fn zinter_card(state: &mut State, args: &[&[u8]]) -> Reply {
-    let (keys, limit) = super::set_algebra::keys_and_limit(args)?;
+    let (keys, rest) = input_keys(args, "zintercard")?;
+    let limit = super::set_algebra::limit(rest)?;
     let inputs = keys
         .iter()
         .map(|key| input(state, key))

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use redkit_core::{ServerError, Value};
 
-use super::random::{Picks, random_count};
+use super::random::{Picks, random_count, random_pairs};
 use super::{Spec, int, read, write};
 use crate::args::{float, is, owned, positive};
 use crate::error::{self, Reply};
@@ -325,7 +325,7 @@ fn zrand_member(state: &mut State, args: &[&[u8]]) -> Reply {
     let (count, with_scores) = match rest {
         [] => (None, false),
         [count] => (Some(random_count(count)?), false),
-        [count, option] if is(option, "WITHSCORES") => (Some(random_count(count)?), true),
+        [count, option] if is(option, "WITHSCORES") => (Some(random_pairs(count)?), true),
         _ => return Err(error::syntax()),
     };
     let picked: Vec<(Value, Value)> = match state.db.view::<SortedSet>(key)? {

@@ -87,10 +87,14 @@ fn resolve(amount: i64, seconds: bool, absolute: bool, now: i64) -> Option<i64> 
 
 fn parse_options(args: &[&[u8]], for_set: bool) -> Result<Options, ServerError> {
     let mut options = Options::default();
-    let mut amount: Option<(&[u8], bool, bool)> = None;
+    let mut amount: Option<(&[u8], &str)> = None;
     let mut rest = args.iter();
     while let Some(option) = rest.next() {
-        let free = amount.is_none() && !options.keep_ttl && !options.persist;
+        // The same kind of expiry may be given again, another kind not.
+        let same = |kind: &str| amount.is_none_or(|(_, present)| present == kind);
+        let expiry = ["EX", "PX", "EXAT", "PXAT"]
+            .into_iter()
+            .find(|kind| is(option, kind) && same(kind));
         if for_set && is(option, "NX") && !options.only_present {
             options.only_new = true;
         } else if for_set && is(option, "XX") && !options.only_new {
@@ -101,19 +105,17 @@ fn parse_options(args: &[&[u8]], for_set: bool) -> Result<Options, ServerError> 
             options.keep_ttl = true;
         } else if !for_set && is(option, "PERSIST") && amount.is_none() {
             options.persist = true;
-        } else if free && ["EX", "PX", "EXAT", "PXAT"].iter().any(|o| is(option, o)) {
-            let given = rest.next().ok_or_else(error::syntax)?;
-            let seconds = is(option, "EX") || is(option, "EXAT");
-            amount = Some((given, seconds, option.len() == 4));
+        } else if let (Some(kind), false) = (expiry, options.keep_ttl || options.persist) {
+            amount = Some((rest.next().ok_or_else(error::syntax)?, kind));
         } else {
             return Err(error::syntax());
         }
     }
-    if let Some((given, seconds, absolute)) = amount {
+    if let Some((given, kind)) = amount {
         options.expiry = Some(Expiry {
             amount: integer(given)?,
-            seconds,
-            absolute,
+            seconds: kind.starts_with('E'),
+            absolute: kind.ends_with("AT"),
         });
     }
     Ok(options)

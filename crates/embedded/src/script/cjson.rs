@@ -20,7 +20,7 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
     let encode = lua.create_function(|lua, args: MultiValue| {
         let value = only(lua, &args, "encode")?;
         let mut text = Vec::new();
-        write(lua, &value, &mut text, 0)?;
+        write(lua, &value, &mut text)?;
         lua.create_string(text)
     })?;
     cjson.raw_set("encode", encode)?;
@@ -54,7 +54,86 @@ fn only(lua: &Lua, args: &MultiValue, name: &str) -> mlua::Result<Value> {
     }
 }
 
-fn write(lua: &Lua, value: &Value, out: &mut Vec<u8>, depth: usize) -> mlua::Result<()> {
+/// A table that is being written. There is no recursion: tables may be nested deeper than the
+/// stack of a runtime's thread allows for.
+enum Open {
+    Array {
+        table: Table,
+        next: i64,
+        len: i64,
+    },
+    Object {
+        pairs: std::vec::IntoIter<(Value, Value)>,
+        is_first: bool,
+    },
+}
+
+fn write(lua: &Lua, value: &Value, out: &mut Vec<u8>) -> mlua::Result<()> {
+    let mut open = Vec::new();
+    let mut value = Some(value.clone());
+    loop {
+        if let Some(value) = value.take() {
+            match value {
+                Value::Table(table) => open.push(begin(lua, table, open.len() + 1, out)?),
+                scalar => write_scalar(lua, &scalar, out)?,
+            }
+        }
+        match open.last_mut() {
+            None => return Ok(()),
+            Some(Open::Array { table, next, len }) if *next <= *len => {
+                if *next > 1 {
+                    out.push(b',');
+                }
+                value = Some(table.raw_get(*next)?);
+                *next += 1;
+            }
+            Some(Open::Array { .. }) => {
+                out.push(b']');
+                open.pop();
+            }
+            Some(Open::Object { pairs, is_first }) => match pairs.next() {
+                Some((key, item)) => {
+                    if !std::mem::take(is_first) {
+                        out.push(b',');
+                    }
+                    write_key(lua, &key, out)?;
+                    value = Some(item);
+                }
+                None => {
+                    out.push(b'}');
+                    open.pop();
+                }
+            },
+        }
+    }
+}
+
+fn begin(lua: &Lua, table: Table, depth: usize, out: &mut Vec<u8>) -> mlua::Result<Open> {
+    if depth > MAX_DEPTH {
+        let text = format!("Cannot serialise, excessive nesting ({depth})");
+        return Err(raise::text(lua, &text));
+    }
+    match array_length(lua, &table)? {
+        Some(len) => {
+            out.push(b'[');
+            Ok(Open::Array {
+                table,
+                next: 1,
+                len,
+            })
+        }
+        None => {
+            out.push(b'{');
+            let pairs: Vec<(Value, Value)> = table.pairs().collect::<mlua::Result<_>>()?;
+            Ok(Open::Object {
+                pairs: pairs.into_iter(),
+                is_first: true,
+            })
+        }
+    }
+}
+
+fn write_scalar(lua: &Lua, value: &Value, out: &mut Vec<u8>) -> mlua::Result<()> {
     match value {
         Value::Nil => out.extend_from_slice(b"null"),
         Value::LightUserData(LightUserData(pointer)) if pointer.is_null() => {
@@ -66,22 +145,9 @@ fn write(lua: &Lua, value: &Value, out: &mut Vec<u8>, depth: usize) -> mlua::Res
         Value::Integer(number) => write_number(lua, *number as f64, out)?,
         Value::Number(number) => write_number(lua, *number, out)?,
         Value::String(text) => write_string(&text.as_bytes(), out),
-        Value::Table(table) => {
-            let depth = depth + 1;
-            if depth > MAX_DEPTH {
-                let text = format!("Cannot serialise, excessive depth ({depth})");
-                return Err(raise::text(lua, &text));
-            }
-            match array_length(lua, table)? {
-                Some(len) => write_array(lua, table, len, out, depth)?,
-                None => write_object(lua, table, out, depth)?,
-            }
-        }
         other => {
-            return Err(raise::text(
-                lua,
-                &format!("Cannot serialise {}: type not supported", other.type_name()),
-            ));
+            let text = format!("Cannot serialise {}: type not supported", other.type_name());
+            return Err(raise::text(lua, &text));
         }
     }
     Ok(())
@@ -125,50 +191,23 @@ fn array_length(lua: &Lua, table: &Table) -> mlua::Result<Option<i64>> {
     Ok(Some(max))
 }
 
-fn write_array(
-    lua: &Lua,
-    table: &Table,
-    len: i64,
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> mlua::Result<()> {
-    out.push(b'[');
-    for index in 1..=len {
-        if index > 1 {
-            out.push(b',');
+fn write_key(lua: &Lua, key: &Value, out: &mut Vec<u8>) -> mlua::Result<()> {
+    match key {
+        Value::String(key) => write_string(&key.as_bytes(), out),
+        Value::Integer(_) | Value::Number(_) => {
+            out.push(b'"');
+            write_scalar(lua, key, out)?;
+            out.push(b'"');
         }
-        write(lua, &table.raw_get(index)?, out, depth)?;
+        _ => {
+            let text = format!(
+                "Cannot serialise {}: table key must be a number or string",
+                key.type_name()
+            );
+            return Err(raise::text(lua, &text));
+        }
     }
-    out.push(b']');
-    Ok(())
-}
-
-fn write_object(lua: &Lua, table: &Table, out: &mut Vec<u8>, depth: usize) -> mlua::Result<()> {
-    out.push(b'{');
-    let mut first = true;
-    for pair in table.pairs::<Value, Value>() {
-        let (key, value) = pair?;
-        if !std::mem::take(&mut first) {
-            out.push(b',');
-        }
-        match &key {
-            Value::String(key) => write_string(&key.as_bytes(), out),
-            Value::Integer(_) | Value::Number(_) => {
-                out.push(b'"');
-                write_number(lua, key.as_f64().unwrap_or_default(), out)?;
-                out.push(b'"');
-            }
-            _ => {
-                return Err(raise::text(
-                    lua,
-                    "Cannot serialise table: table key must be a number or string",
-                ));
-            }
-        }
-        out.push(b':');
-        write(lua, &value, out, depth)?;
-    }
-    out.push(b'}');
+    out.push(b':');
     Ok(())
 }
 

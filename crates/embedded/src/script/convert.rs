@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use mlua::{Lua, Table, Value as LuaValue};
-use redkit_core::{ServerError, Value};
+use redkit_core::Value;
 
 use crate::error::{self, Reply};
 use crate::number::format_g17;
 use crate::state::Protocol;
 
-/// Tables within tables in a script's result.
-const MAX_DEPTH: usize = 1_000;
+/// Tables within tables in a script's result: few enough for the stack of a runtime's thread.
+const MAX_DEPTH: usize = 100;
 
 /// A command's reply as `redis.call` gives it.
 pub(super) fn to_lua(lua: &Lua, reply: Value, protocol: Protocol) -> mlua::Result<LuaValue> {
@@ -116,13 +116,16 @@ fn truncate(number: f64) -> i64 {
 
 fn convert_table(table: &Table, protocol: Protocol, depth: usize) -> mlua::Result<Value> {
     if let LuaValue::String(text) = table.raw_get("err")? {
-        return Ok(Value::Error(ServerError::parse(&line(&text))));
+        return Ok(Value::Error(error::from_line(&line(&text))));
     }
     if let LuaValue::String(text) = table.raw_get("ok")? {
         return Ok(Value::status(&line(&text)));
     }
-    if let Some(number) = table.raw_get::<LuaValue>("double")?.as_number() {
-        return Ok(Value::Double(number));
+    match table.raw_get("double")? {
+        LuaValue::Number(number) => return Ok(Value::Double(number)),
+        #[expect(clippy::cast_precision_loss, reason = "it was a double before")]
+        LuaValue::Integer(number) => return Ok(Value::Double(number as f64)),
+        _ => {}
     }
     if let LuaValue::Table(map) = table.raw_get("map")? {
         let mut pairs = Vec::new();

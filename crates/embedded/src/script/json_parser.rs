@@ -1,19 +1,14 @@
 //! Decoding of JSON into Lua values, with the error texts of the server's library.
 
-use mlua::{Lua, Value};
+use mlua::{Lua, LuaString, Table, Value};
 
 use super::cjson::MAX_DEPTH;
 use super::raise;
+use crate::number::parse_hex_f64;
 
 pub(super) fn decode(lua: &Lua, text: &[u8]) -> mlua::Result<Value> {
-    let mut parser = Parser {
-        lua,
-        text,
-        at: 0,
-        depth: 0,
-    };
-    let token = parser.next()?;
-    let value = parser.value(token)?;
+    let mut parser = Parser { lua, text, at: 0 };
+    let value = parser.value()?;
     let token = parser.next()?;
     match token.kind {
         Kind::End => Ok(value),
@@ -25,7 +20,13 @@ struct Parser<'l, 't> {
     lua: &'l Lua,
     text: &'t [u8],
     at: usize,
-    depth: usize,
+}
+
+/// A table that is being read. There is no recursion: values may be nested deeper than the stack
+/// of a runtime's thread allows for.
+enum Open {
+    Array { table: Table, index: i64 },
+    Object { table: Table, key: LuaString },
 }
 
 struct Token {
@@ -69,80 +70,113 @@ impl Kind {
 }
 
 impl Parser<'_, '_> {
-    fn value(&mut self, token: Token) -> mlua::Result<Value> {
-        match token.kind {
-            Kind::String(text) => Ok(Value::String(self.lua.create_string(text)?)),
-            Kind::Number(number) => Ok(Value::Number(number)),
-            Kind::Boolean(truth) => Ok(Value::Boolean(truth)),
-            Kind::Null => Ok(Value::NULL),
-            Kind::ObjectBegin => self.object(),
-            Kind::ArrayBegin => self.array(),
-            _ => Err(self.unexpected("value", &token)),
-        }
-    }
-
-    fn object(&mut self) -> mlua::Result<Value> {
-        self.descend()?;
-        let table = self.lua.create_table()?;
-        let mut token = self.next()?;
-        if matches!(token.kind, Kind::ObjectEnd) {
-            self.depth -= 1;
-            return Ok(Value::Table(table));
-        }
+    fn value(&mut self) -> mlua::Result<Value> {
+        let mut open = Vec::new();
         loop {
-            let Kind::String(key) = token.kind else {
-                return Err(self.unexpected("object key string", &token));
+            let token = self.next()?;
+            let Some(value) = self.begin(token, &mut open)? else {
+                continue;
             };
-            token = self.next()?;
-            if !matches!(token.kind, Kind::Colon) {
-                return Err(self.unexpected("colon", &token));
-            }
-            token = self.next()?;
-            let value = self.value(token)?;
-            table.raw_set(self.lua.create_string(key)?, value)?;
-            token = self.next()?;
-            match token.kind {
-                Kind::ObjectEnd => break,
-                Kind::Comma => token = self.next()?,
-                _ => return Err(self.unexpected("comma or object end", &token)),
+            if let Some(value) = self.attach(value, &mut open)? {
+                return Ok(value);
             }
         }
-        self.depth -= 1;
-        Ok(Value::Table(table))
     }
 
-    fn array(&mut self) -> mlua::Result<Value> {
-        self.descend()?;
-        let table = self.lua.create_table()?;
-        let mut token = self.next()?;
-        if matches!(token.kind, Kind::ArrayEnd) {
-            self.depth -= 1;
-            return Ok(Value::Table(table));
-        }
-        for index in 1_i64.. {
-            table.raw_set(index, self.value(token)?)?;
-            token = self.next()?;
-            match token.kind {
-                Kind::ArrayEnd => break,
-                Kind::Comma => token = self.next()?,
-                _ => return Err(self.unexpected("comma or array end", &token)),
+    /// Reads a value that is complete, or the beginning of one up to its first item.
+    fn begin(&mut self, token: Token, open: &mut Vec<Open>) -> mlua::Result<Option<Value>> {
+        Ok(Some(match token.kind {
+            Kind::String(text) => Value::String(self.lua.create_string(text)?),
+            Kind::Number(number) => Value::Number(number),
+            Kind::Boolean(truth) => Value::Boolean(truth),
+            Kind::Null => Value::NULL,
+            Kind::ObjectBegin => {
+                let table = self.descend(open.len())?;
+                let token = self.next()?;
+                if !matches!(token.kind, Kind::ObjectEnd) {
+                    let key = self.key(token)?;
+                    open.push(Open::Object { table, key });
+                    return Ok(None);
+                }
+                Value::Table(table)
             }
-        }
-        self.depth -= 1;
-        Ok(Value::Table(table))
+            Kind::ArrayBegin => {
+                let table = self.descend(open.len())?;
+                let before = self.at;
+                let token = self.next()?;
+                if !matches!(token.kind, Kind::ArrayEnd) {
+                    self.at = before;
+                    open.push(Open::Array { table, index: 1 });
+                    return Ok(None);
+                }
+                Value::Table(table)
+            }
+            _ => return Err(self.unexpected("value", &token)),
+        }))
     }
 
-    fn descend(&mut self) -> mlua::Result<()> {
-        self.depth += 1;
-        match self.depth > MAX_DEPTH {
+    /// Puts a value into the table that it belongs to, and those that end with it into theirs.
+    /// Gives the outermost one when it is complete.
+    fn attach(&mut self, mut value: Value, open: &mut Vec<Open>) -> mlua::Result<Option<Value>> {
+        loop {
+            let Some(top) = open.pop() else {
+                return Ok(Some(value));
+            };
+            match top {
+                Open::Array { table, index } => {
+                    table.raw_set(index, value)?;
+                    let token = self.next()?;
+                    match token.kind {
+                        Kind::ArrayEnd => value = Value::Table(table),
+                        Kind::Comma => {
+                            let index = index + 1;
+                            open.push(Open::Array { table, index });
+                            return Ok(None);
+                        }
+                        _ => return Err(self.unexpected("comma or array end", &token)),
+                    }
+                }
+                Open::Object { table, key } => {
+                    table.raw_set(key, value)?;
+                    let token = self.next()?;
+                    match token.kind {
+                        Kind::ObjectEnd => value = Value::Table(table),
+                        Kind::Comma => {
+                            let token = self.next()?;
+                            let key = self.key(token)?;
+                            open.push(Open::Object { table, key });
+                            return Ok(None);
+                        }
+                        _ => return Err(self.unexpected("comma or object end", &token)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// A field's name and the colon after it.
+    fn key(&mut self, token: Token) -> mlua::Result<LuaString> {
+        let Kind::String(key) = token.kind else {
+            return Err(self.unexpected("object key string", &token));
+        };
+        let token = self.next()?;
+        match token.kind {
+            Kind::Colon => self.lua.create_string(key),
+            _ => Err(self.unexpected("colon", &token)),
+        }
+    }
+
+    fn descend(&mut self, depth: usize) -> mlua::Result<Table> {
+        match depth >= MAX_DEPTH {
             true => Err(raise::text(
                 self.lua,
                 &format!(
                     "Found too many nested data structures ({}) at character {}",
-                    self.depth, self.at
+                    depth + 1,
+                    self.at
                 ),
             )),
-            false => Ok(()),
+            false => self.lua.create_table(),
         }
     }
 
@@ -178,7 +212,7 @@ impl Parser<'_, '_> {
         }
         let kind = match self.peek() {
             Some(b'"') => return Ok(self.string()),
-            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b'-' | b'+' | b'0'..=b'9') => self.number(),
             Some(b't') if self.word(b"true") => Kind::Boolean(true),
             Some(b'f') if self.word(b"false") => Kind::Boolean(false),
             Some(b'n') if self.word(b"null") => Kind::Null,
@@ -223,20 +257,16 @@ impl Parser<'_, '_> {
 
     fn number(&mut self) -> Kind {
         let rest = self.text.get(self.at..).unwrap_or_default();
-        let end = rest
-            .iter()
-            .position(|b| !matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'))
-            .unwrap_or(rest.len());
-        // The longest beginning that is a number counts; what follows it is the next token.
-        for end in (1..=end).rev() {
-            let parsed = rest
-                .get(..end)
-                .and_then(|text| std::str::from_utf8(text).ok())
-                .and_then(|text| text.parse().ok());
-            if let Some(number) = parsed {
-                self.at += end;
-                return Kind::Number(number);
-            }
+        let parsed = rest
+            .get(..number_len(rest))
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .and_then(|text| {
+                let number = text.parse().ok().or_else(|| parse_hex_f64(text))?;
+                Some((text.len(), number))
+            });
+        if let Some((len, number)) = parsed {
+            self.at += len;
+            return Kind::Number(number);
         }
         Kind::Wrong("invalid number")
     }
@@ -307,4 +337,31 @@ impl Parser<'_, '_> {
         self.at += 4;
         u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     }
+}
+
+/// How many bytes of `text` are a number; what follows them is the next token.
+fn number_len(text: &[u8]) -> usize {
+    let digits = |from: usize, is: fn(&u8) -> bool| {
+        let rest = text.get(from..).unwrap_or_default();
+        from + rest.iter().take_while(|b| is(b)).count()
+    };
+    let start = usize::from(matches!(text.first(), Some(b'-' | b'+')));
+    if let Some([b'0', b'x' | b'X', ..]) = text.get(start..) {
+        let end = digits(start + 2, u8::is_ascii_hexdigit);
+        if end > start + 2 {
+            return end;
+        }
+    }
+    let mut end = digits(start, u8::is_ascii_digit);
+    if text.get(end) == Some(&b'.') {
+        end = digits(end + 1, u8::is_ascii_digit);
+    }
+    if let Some(b'e' | b'E') = text.get(end) {
+        let sign = usize::from(matches!(text.get(end + 1), Some(b'-' | b'+')));
+        let power = digits(end + 1 + sign, u8::is_ascii_digit);
+        if power > end + 1 + sign {
+            end = power;
+        }
+    }
+    end
 }

@@ -46,7 +46,6 @@ struct Host {
     /// Calls a script and turns what it raises into a table.
     runner: Function,
     run: Arc<Mutex<Run>>,
-    random: Arc<Mutex<random::Generator>>,
     compiled: HashMap<String, Script>,
 }
 
@@ -122,7 +121,7 @@ impl Scripts {
                 self.host()?.compile(&sha, body)?;
                 Ok(Value::bulk(sha))
             }
-            [name, shas @ ..] if is(name, "EXISTS") && !shas.is_empty() => {
+            [name, shas @ ..] if is(name, "EXISTS") => {
                 let host = self.host.as_ref();
                 let known = shas.iter().map(|sha| {
                     let sha = String::from_utf8_lossy(sha).to_ascii_lowercase();
@@ -140,11 +139,7 @@ impl Scripts {
                 "NOTBUSY",
                 "No scripts in execution right now.",
             )),
-            [name, ..] if ["LOAD", "EXISTS", "KILL"].iter().any(|n| is(name, n)) => Err(
-                error::arity(&format!("script|{}", String::from_utf8_lossy(name))),
-            ),
-            [name, ..] => Err(error::unknown_subcommand("script", name)),
-            [] => Err(error::arity("script")),
+            _ => Err(error::syntax()),
         }
     }
 
@@ -171,14 +166,12 @@ impl Host {
             read_only: false,
             deadline: Instant::now(),
         }));
-        let random = Arc::new(Mutex::new(random::Generator::default()));
-        let sandbox = sandbox::start(state, &run, &random)?;
+        let sandbox = sandbox::start(state, &run)?;
         Ok(Self {
             lua: sandbox.lua,
             globals: sandbox.globals,
             runner: sandbox.runner,
             run,
-            random,
             compiled: HashMap::new(),
         })
     }
@@ -222,7 +215,6 @@ impl Host {
             read_only: read_only || script.no_writes,
             deadline: Instant::now() + TIME_LIMIT,
         };
-        self.random.lock().seed(0);
         self.call(sha, script, keys, argv)
             .unwrap_or_else(|error| Err(raise::reply(&error, sha)))
     }

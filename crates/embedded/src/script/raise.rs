@@ -98,9 +98,9 @@ pub(super) fn uncaught(error: &Value, sha: &str) -> ServerError {
     });
     match described {
         Some((text, Some(line))) => {
-            ServerError::parse(&format!("{text} script: {sha}, on {SOURCE}:{line}."))
+            error::from_line(&format!("{text} script: {sha}, on {SOURCE}:{line}."))
         }
-        Some((text, None)) => ServerError::parse(&text),
+        Some((text, None)) => error::from_line(&text),
         None => error::err(format!("Error running script {sha}, execution failure")),
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn uncaught(error: &Value, sha: &str) -> ServerError {
 /// The reply for an error outside of the script itself, such as a lack of memory.
 pub(super) fn reply(error: &mlua::Error, sha: &str) -> ServerError {
     match raised(error) {
-        Raised::Reply(reply) => ServerError::parse(&reply),
+        Raised::Reply(reply) => error::from_line(&reply),
         Raised::Text(text) => error::err(format!("Error running script {sha}, {text}")),
     }
 }

@@ -1,5 +1,5 @@
-//! `math.random` of scripts: the 48-bit congruential generator of POSIX, which the server seeds
-//! with the same number before every script.
+//! `math.random` of scripts: the 48-bit congruential generator of POSIX, so that scripts which seed
+//! it get the numbers that they get on the server.
 
 use mlua::{Lua, Table};
 use parking_lot::Mutex;
@@ -9,17 +9,19 @@ use std::sync::Arc;
 use super::raise;
 
 const MULTIPLIER: u64 = 0x5_DEEC_E66D;
+/// Where the generator starts when nobody seeds it.
+const UNSEEDED: u64 = 0x1234_ABCD_330E;
 const MASK: u64 = (1 << 48) - 1;
 /// The largest number that the generator gives, as a divisor.
 const MAX: f64 = 2_147_483_647.0;
 
-#[derive(Debug, Default)]
-pub(super) struct Generator {
+#[derive(Debug)]
+struct Generator {
     state: u64,
 }
 
 impl Generator {
-    pub(super) fn seed(&mut self, seed: u32) {
+    fn seed(&mut self, seed: u32) {
         self.state = (u64::from(seed) << 16) | 0x330E;
     }
 
@@ -32,12 +34,9 @@ impl Generator {
 }
 
 /// Replaces `math.random` and `math.randomseed`.
-pub(super) fn install(
-    lua: &Lua,
-    math: &Table,
-    generator: &Arc<Mutex<Generator>>,
-) -> mlua::Result<()> {
-    let shared = Arc::clone(generator);
+pub(super) fn install(lua: &Lua, math: &Table) -> mlua::Result<()> {
+    let generator = Arc::new(Mutex::new(Generator { state: UNSEEDED }));
+    let shared = Arc::clone(&generator);
     let random = lua.create_function(move |lua, (low, high): (Option<f64>, Option<f64>)| {
         let unit = shared.lock().next();
         let (low, high) = match (low, high) {
@@ -54,7 +53,7 @@ pub(super) fn install(
         Ok((unit * (high - low + 1.0)).floor() + low)
     })?;
     math.raw_set("random", random)?;
-    let shared = Arc::clone(generator);
+    let shared = generator;
     let seed = lua.create_function(move |_, seed: f64| {
         #[expect(
             clippy::cast_possible_truncation,

@@ -8,7 +8,8 @@ use redkit_core::{ServerError, Value};
 use smallvec::SmallVec;
 
 use super::{Run, convert, hex_sha1, raise};
-use crate::commands::{self, Access, Run as Runs};
+use crate::commands::{self, Access, Misuse, Run as Runs};
+use crate::error;
 use crate::number::format_g17;
 use crate::state::{Protocol, State};
 
@@ -36,9 +37,9 @@ pub(super) fn table(
     logging(lua, &redis)?;
 
     let shared = Arc::clone(run);
-    let set_resp = lua.create_function(move |_, args: MultiValue| {
+    let set_resp = lua.create_function(move |lua, args: MultiValue| {
         let version = match (args.len(), args.front()) {
-            (1, Some(version)) => version.as_f64(),
+            (1, Some(version)) => lua.coerce_number(version.clone())?,
             _ => return Err(raise::command("ERR redis.setresp() requires one argument.")),
         };
         shared.lock().protocol = match version {
@@ -125,7 +126,7 @@ fn logging(lua: &Lua, redis: &Table) -> mlua::Result<()> {
                 "ERR redis.log() requires two arguments or more.",
             ));
         };
-        let Some(level) = level.as_f64() else {
+        let Some(level) = lua.coerce_number(level)? else {
             return Err(raise::command(
                 "ERR First argument must be a number (log level).",
             ));
@@ -156,7 +157,7 @@ fn call(
     args: &MultiValue,
 ) -> mlua::Result<Result<Value, ServerError>> {
     if args.is_empty() {
-        return Ok(Err(ServerError::parse(
+        return Ok(Err(error::from_line(
             "ERR Please specify at least one argument for this redis lib call",
         )));
     }
@@ -168,7 +169,7 @@ fn call(
             LuaValue::Integer(number) => write_number(*number, &mut buffer),
             LuaValue::Number(number) => buffer.extend_from_slice(format_g17(*number).as_bytes()),
             _ => {
-                return Ok(Err(ServerError::parse(
+                return Ok(Err(error::from_line(
                     "ERR Lua redis lib command arguments must be strings or integers",
                 )));
             }
@@ -200,12 +201,18 @@ fn execute(state: &Mutex<State>, run: &Run, argv: &[&[u8]]) -> Result<Value, Ser
     let (name, args) = argv
         .split_first()
         .map_or((&b""[..], &[][..]), |(name, args)| (*name, args));
-    let refused = |text: &str| Err(ServerError::parse(text));
+    let refused = |text: &str| Err(error::from_line(text));
     let Some(spec) = commands::lookup(name) else {
         return refused("ERR Unknown Redis command called from script");
     };
-    if !spec.accepts(args.len()) {
-        return refused("ERR Wrong number of args calling Redis command from script");
+    match spec.check(args) {
+        Ok(()) => {}
+        Err(Misuse::UnknownSubcommand) => {
+            return refused("ERR Unknown Redis command called from script");
+        }
+        Err(Misuse::Arguments(_)) => {
+            return refused("ERR Wrong number of args calling Redis command from script");
+        }
     }
     let Runs::Data(handler) = spec.run else {
         return refused("ERR This Redis command is not allowed from script");

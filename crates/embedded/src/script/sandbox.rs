@@ -5,8 +5,7 @@ use std::sync::Arc;
 use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
 use parking_lot::Mutex;
 
-use super::random::{self, Generator};
-use super::{INSTRUCTIONS_PER_CHECK, MEMORY_LIMIT, Run, bit, cjson, raise, redis_api};
+use super::{INSTRUCTIONS_PER_CHECK, MEMORY_LIMIT, Run, bit, cjson, raise, random, redis_api};
 use crate::state::State;
 
 /// A Lua state that is ready for scripts.
@@ -16,15 +15,11 @@ pub(super) struct Sandbox {
     pub(super) runner: Function,
 }
 
-pub(super) fn start(
-    state: &Arc<Mutex<State>>,
-    run: &Arc<Mutex<Run>>,
-    generator: &Arc<Mutex<Generator>>,
-) -> mlua::Result<Sandbox> {
+pub(super) fn start(state: &Arc<Mutex<State>>, run: &Arc<Mutex<Run>>) -> mlua::Result<Sandbox> {
     let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::OS;
     let lua = Lua::new_with(libraries, LuaOptions::new())?;
     lua.set_memory_limit(MEMORY_LIMIT)?;
-    random::install(&lua, &lua.globals().raw_get("math")?, generator)?;
+    random::install(&lua, &lua.globals().raw_get("math")?)?;
 
     let provided = lua.create_table()?;
     provided.raw_set("redis", redis_api::table(&lua, state, run)?)?;

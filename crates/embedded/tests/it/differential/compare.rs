@@ -1,0 +1,167 @@
+//! When two replies are the same.
+
+use redkit_core::{CallError, Value};
+
+use super::grammar::Line;
+
+/// How closely texts are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strictness {
+    /// The server of whose version the engine claims to be: everything.
+    Texts,
+    /// Another version: error codes, not their texts; numbers in texts by their value.
+    Codes,
+}
+
+type Reply = Result<Value, CallError>;
+
+/// `queued` are the commands of the transaction, for `EXEC`.
+pub(super) fn same(
+    line: &Line,
+    queued: &[Line],
+    expected: &Reply,
+    actual: &Reply,
+    strictness: Strictness,
+) -> bool {
+    let name = line.effective_name();
+    match (expected, actual) {
+        (Ok(Value::Array(expected)), Ok(Value::Array(actual))) if name == "EXEC" => {
+            let pairs = expected.iter().zip(actual);
+            expected.len() == actual.len()
+                && expected.len() == queued.len()
+                && queued.iter().zip(pairs).all(|(line, (expected, actual))| {
+                    same(line, &[], &reply(expected), &reply(actual), strictness)
+                })
+        }
+        (Ok(expected), Ok(actual)) => {
+            let (expected, actual) = (normalized(&name, expected), normalized(&name, actual));
+            same_values(&name, &expected, &actual, strictness)
+        }
+        (Err(CallError::Replied(expected)), Err(CallError::Replied(actual))) => {
+            same_errors(expected, actual, strictness)
+        }
+        _ => false,
+    }
+}
+
+/// An item of a transaction's reply as a reply of its own.
+fn reply(item: &Value) -> Reply {
+    match item {
+        Value::Error(error) => Err(CallError::Replied(error.clone())),
+        value => Ok(value.clone()),
+    }
+}
+
+fn same_errors(
+    expected: &redkit_core::ServerError,
+    actual: &redkit_core::ServerError,
+    strictness: Strictness,
+) -> bool {
+    match strictness {
+        Strictness::Texts => expected == actual,
+        Strictness::Codes => expected.code() == actual.code(),
+    }
+}
+
+fn same_values(name: &str, expected: &Value, actual: &Value, strictness: Strictness) -> bool {
+    let all = |a: &[Value], b: &[Value]| {
+        a.len() == b.len()
+            && a.iter()
+                .zip(b)
+                .all(|(a, b)| same_values(name, a, b, strictness))
+    };
+    match (expected, actual) {
+        (Value::Array(a), Value::Array(b)) | (Value::Set(a), Value::Set(b)) => all(a, b),
+        (Value::Map(a), Value::Map(b)) => {
+            a.len() == b.len()
+                && a.iter().zip(b).all(|((ak, av), (bk, bv))| {
+                    same_values(name, ak, bk, strictness) && same_values(name, av, bv, strictness)
+                })
+        }
+        (Value::Error(a), Value::Error(b)) => same_errors(a, b, strictness),
+        // Random picks are only alike.
+        (Value::Bulk(_), Value::Bulk(_)) | (Value::Double(_), Value::Double(_))
+            if is_random(name) =>
+        {
+            true
+        }
+        (Value::Int(a), Value::Int(b)) => match tolerance(name) {
+            Some(tolerance) if *a > 0 && *b > 0 => a.abs_diff(*b) <= tolerance,
+            _ => a == b,
+        },
+        (Value::Bulk(a), Value::Bulk(b)) if strictness == Strictness::Codes && a != b => {
+            let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<f64>().ok();
+            let is_error = |text: &[u8]| text.starts_with(b"ERR ");
+            match (number(a), number(b)) {
+                (Some(a), Some(b)) => a == b,
+                _ => is_error(a) && is_error(b),
+            }
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn is_random(name: &str) -> bool {
+    [
+        "SPOP",
+        "SRANDMEMBER",
+        "HRANDFIELD",
+        "ZRANDMEMBER",
+        "RANDOMKEY",
+    ]
+    .contains(&name)
+}
+
+/// How far replies of commands that depend on the time may lie apart.
+fn tolerance(name: &str) -> Option<u64> {
+    match name {
+        "TTL" | "EXPIRETIME" => Some(2),
+        "PTTL" | "PEXPIRETIME" => Some(2_000),
+        _ => None,
+    }
+}
+
+/// Puts what has no order into one.
+fn normalized(name: &str, value: &Value) -> Value {
+    let sorted = |mut items: Vec<Value>| {
+        items.sort_by_cached_key(|item| format!("{item:?}"));
+        items
+    };
+    let inside = |items: &[Value]| items.iter().map(|item| normalized(name, item)).collect();
+    match value {
+        Value::Set(items) => Value::Set(sorted(inside(items))),
+        Value::Map(pairs) => {
+            let mut pairs: Vec<(Value, Value)> = pairs
+                .iter()
+                .map(|(k, v)| (normalized(name, k), normalized(name, v)))
+                .collect();
+            pairs.sort_by_cached_key(|pair| format!("{pair:?}"));
+            Value::Map(pairs)
+        }
+        Value::Array(items) if is_unordered(name) => Value::Array(sorted(inside(items))),
+        Value::Array(items) => Value::Array(inside(items)),
+        other => other.clone(),
+    }
+}
+
+fn is_unordered(name: &str) -> bool {
+    [
+        "KEYS",
+        "HKEYS",
+        "HVALS",
+        "HGETALL",
+        "SMEMBERS",
+        "SUNION",
+        "SINTER",
+        "SDIFF",
+        "SCAN",
+        "HSCAN",
+        "SSCAN",
+        "ZSCAN",
+        "SPOP",
+        "SRANDMEMBER",
+        "HRANDFIELD",
+        "ZRANDMEMBER",
+    ]
+    .contains(&name)
+}

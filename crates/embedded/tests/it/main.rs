@@ -1,0 +1,10 @@
+//! The embedded engine from outside: through `Backend`, and against real servers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod differential;
