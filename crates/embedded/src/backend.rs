@@ -1,5 +1,6 @@
 //! [`Embedded`], the engine as a [`Backend`].
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::engine::Engine;
 use crate::session::Session;
+use crate::shareable;
 
 /// The version of Redis whose commands and error texts the engine has.
 const VERSION: (u16, u16, u16) = (7, 0, 15);
@@ -27,13 +29,16 @@ pub struct Embedded {
 struct Shared {
     engine: Mutex<Engine>,
     state: watch::Sender<ConnectionState>,
+    /// The states of the dedicated sessions, which end with the engine.
+    dedicated: Mutex<HashMap<i64, watch::Sender<ConnectionState>>>,
 }
 
 /// A session of its own on the data of an [`Embedded`].
 struct Dedicated {
     shared: Arc<Shared>,
     session: Mutex<Session>,
-    closed: watch::Sender<ConnectionState>,
+    id: i64,
+    state: watch::Sender<ConnectionState>,
 }
 
 impl Embedded {
@@ -43,6 +48,7 @@ impl Embedded {
             shared: Arc::new(Shared {
                 engine: Mutex::new(Engine::new()),
                 state: watch::Sender::new(ConnectionState::Connected(1)),
+                dedicated: Mutex::default(),
             }),
         }
     }
@@ -67,14 +73,7 @@ impl Backend for Embedded {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
         // A call never waits; without this a loop of calls would starve the other tasks.
         tokio::task::coop::consume_budget().await;
-        if ["MULTI", "WATCH"]
-            .iter()
-            .any(|n| command.name().eq_ignore_ascii_case(n))
-        {
-            return Err(unsupported(
-                "MULTI and WATCH belong to one connection: send MULTI … EXEC in one pipeline, or use dedicated()",
-            ));
-        }
+        shareable::check_one(command)?;
         self.shared.run(|engine| {
             let mut session = engine.new_session();
             execute(engine, &mut session, command)
@@ -86,14 +85,13 @@ impl Backend for Embedded {
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         tokio::task::coop::consume_budget().await;
+        shareable::check_pipeline(commands)?;
         self.shared.run(|engine| {
             let mut session = engine.new_session();
-            let replies = commands
+            commands
                 .iter()
                 .map(|command| execute(engine, &mut session, command))
-                .collect();
-            engine.with_state(|state| session.unwatch(&mut state.db));
-            replies
+                .collect()
         })
     }
 
@@ -118,11 +116,12 @@ impl Backend for Embedded {
     }
 
     async fn shutdown(&self) {
+        let engine = self.shared.engine.lock();
         self.shared.state.send_replace(ConnectionState::Closed);
-        self.shared
-            .engine
-            .lock()
-            .with_state(|state| state.pubsub.clear());
+        for state in self.shared.dedicated.lock().values() {
+            state.send_replace(ConnectionState::Closed);
+        }
+        engine.with_state(|state| state.pubsub.clear());
     }
 }
 
@@ -160,11 +159,17 @@ impl Shared {
     }
 
     fn dedicated(self: &Arc<Self>) -> Result<Arc<dyn Backend>, CallError> {
-        let session = self.run(Engine::new_session)?;
+        let state = watch::Sender::new(ConnectionState::Connected(1));
+        let session = self.run(|engine| {
+            let session = engine.new_session();
+            self.dedicated.lock().insert(session.id, state.clone());
+            session
+        })?;
         Ok(Arc::new(Dedicated {
             shared: Arc::clone(self),
+            id: session.id,
             session: Mutex::new(session),
-            closed: watch::Sender::new(ConnectionState::Connected(1)),
+            state,
         }))
     }
 }
@@ -173,6 +178,7 @@ impl Shared {
 impl Backend for Dedicated {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
         tokio::task::coop::consume_budget().await;
+        shareable::check_any(command)?;
         self.run(|engine, session| execute(engine, session, command))?
     }
 
@@ -181,6 +187,7 @@ impl Backend for Dedicated {
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         tokio::task::coop::consume_budget().await;
+        commands.iter().try_for_each(shareable::check_any)?;
         self.run(|engine, session| {
             commands
                 .iter()
@@ -208,15 +215,12 @@ impl Backend for Dedicated {
     }
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
-        match self.shared.is_closed() {
-            true => self.shared.state.subscribe(),
-            false => self.closed.subscribe(),
-        }
+        self.state.subscribe()
     }
 
     /// Ends this session only, as closing a connection would.
     async fn shutdown(&self) {
-        self.closed.send_replace(ConnectionState::Closed);
+        self.state.send_replace(ConnectionState::Closed);
         self.leave();
     }
 }
@@ -230,7 +234,7 @@ impl Dedicated {
     }
 
     fn refuse_if_closed(&self) -> Result<(), CallError> {
-        match *self.closed.borrow() {
+        match *self.state.borrow() {
             ConnectionState::Closed => Err(shut_down()),
             _ => Ok(()),
         }
@@ -241,6 +245,7 @@ impl Dedicated {
         session.transaction = None;
         let engine = self.shared.engine.lock();
         engine.with_state(|state| session.unwatch(&mut state.db));
+        self.shared.dedicated.lock().remove(&self.id);
     }
 }
 

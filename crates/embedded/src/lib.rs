@@ -41,6 +41,7 @@ mod number;
 mod pubsub;
 mod script;
 mod session;
+mod shareable;
 mod state;
 mod value;
 

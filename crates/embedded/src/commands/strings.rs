@@ -338,8 +338,9 @@ fn set_bit(state: &mut State, args: &[&[u8]]) -> Reply {
     };
     let value = state.db.edit_or_new::<Bytes>(key)?;
     let mut previous = false;
+    let grows = value.len() <= byte;
     modify(value, |bytes| {
-        if bytes.len() <= byte {
+        if grows {
             bytes.resize(byte + 1, 0);
         }
         if let Some(target) = bytes.get_mut(byte) {
@@ -350,7 +351,9 @@ fn set_bit(state: &mut State, args: &[&[u8]]) -> Reply {
             }
         }
     });
-    state.db.changed(key);
+    if grows || previous != on {
+        state.db.changed(key);
+    }
     Ok(Value::Int(previous.into()))
 }
 

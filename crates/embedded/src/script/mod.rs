@@ -155,6 +155,7 @@ impl Scripts {
             None => Host::start(&self.state)
                 .map_err(|error| error::err(format!("Error starting Lua: {error}")))?,
         };
+        host.make_room()?;
         Ok(self.host.insert(host))
     }
 }
@@ -174,6 +175,17 @@ impl Host {
             run,
             compiled: HashMap::new(),
         })
+    }
+
+    /// Lua 5.1 does not collect its garbage when memory runs out; what one script left behind must
+    /// not be missing in the next.
+    fn make_room(&self) -> Result<(), ServerError> {
+        if self.lua.used_memory() > MEMORY_LIMIT / 2 {
+            self.lua
+                .gc_collect()
+                .map_err(|error| error::err(format!("Error collecting garbage: {error}")))?;
+        }
+        Ok(())
     }
 
     fn compile(&mut self, sha: &str, body: &[u8]) -> Result<Script, ServerError> {

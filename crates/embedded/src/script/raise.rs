@@ -101,7 +101,15 @@ pub(super) fn uncaught(error: &Value, sha: &str) -> ServerError {
             error::from_line(&format!("{text} script: {sha}, on {SOURCE}:{line}."))
         }
         Some((text, None)) => error::from_line(&text),
-        None => error::err(format!("Error running script {sha}, execution failure")),
+        // Without memory there is no table either.
+        None => {
+            let text = match error {
+                Value::Error(error) => raised(error).to_string(),
+                Value::String(text) => text.to_string_lossy(),
+                _ => "execution failure".to_owned(),
+            };
+            error::err(format!("Error running script {sha}, {text}"))
+        }
     }
 }
 

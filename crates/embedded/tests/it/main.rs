@@ -7,4 +7,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod backend;
 mod differential;
+mod expiry;
+mod pubsub;
+mod scans;
+mod scripts;
+mod shell;
+mod transactions;
+mod types;

@@ -1,0 +1,140 @@
+//! What scripts may and may not do. How they convert and fail is compared in `differential`.
+
+use std::time::{Duration, Instant};
+
+use redkit_core::{Backend, Command};
+use redkit_embedded::Embedded;
+
+use crate::shell::{run, session, write};
+
+async fn eval(engine: &Embedded, script: &str) -> String {
+    write(engine.call(&Command::new("EVAL").arg(script).arg(0)).await)
+}
+
+#[tokio::test]
+async fn a_script_without_end_is_ended_even_if_it_catches_that() {
+    for script in [
+        "while true do end",
+        "while true do pcall(function() while true do end end) end",
+        "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+    ] {
+        let engine = Embedded::new();
+        let started = Instant::now();
+        let reply = eval(&engine, script).await;
+        assert!(
+            reply.starts_with("-ERR Error running script (timeout)"),
+            "{reply}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(20));
+        assert_eq!(eval(&engine, "return 1").await, ":1");
+    }
+}
+
+#[tokio::test]
+async fn a_script_without_measure_is_ended() {
+    let engine = Embedded::new();
+    let script = "local t = {} for i = 1, 1e9 do t[i] = string.rep(tostring(i), 1000) end";
+    let reply = eval(&engine, script).await;
+    assert!(reply.contains("not enough memory"), "{reply}");
+    assert_eq!(eval(&engine, "return 1").await, ":1");
+}
+
+#[tokio::test]
+async fn a_deep_or_cyclic_value_is_no_trouble() {
+    let engine = Embedded::new();
+    let nested = "local t = {} for i = 1, 5000 do t = {t} end return t";
+    assert!(
+        eval(&engine, nested)
+            .await
+            .contains("reached lua stack limit")
+    );
+    let cyclic = "local t = {} t[1] = t return t";
+    assert!(
+        eval(&engine, cyclic)
+            .await
+            .contains("reached lua stack limit")
+    );
+    let json = "return cjson.decode(string.rep('[', 999) .. string.rep(']', 999)) ~= nil";
+    assert_eq!(eval(&engine, json).await, ":1");
+    let json = "return cjson.decode(string.rep('[', 100000))";
+    assert!(
+        eval(&engine, json)
+            .await
+            .contains("too many nested data structures (1001)")
+    );
+}
+
+#[tokio::test]
+async fn writes_before_an_error_stay() {
+    let engine = Embedded::new();
+    let script = "redis.call('set', 'k', 'v') redis.call('lpush', 'k', 'x')";
+    let reply = eval(&engine, script).await;
+    assert!(reply.starts_with("-WRONGTYPE"), "{reply}");
+    assert_eq!(run(&engine, "GET k").await, "\"v\"");
+}
+
+#[tokio::test]
+async fn scripts_reach_nothing_outside() {
+    let engine = Embedded::new();
+    for name in [
+        "io", "require", "dofile", "loadfile", "debug", "package", "print", "newproxy",
+    ] {
+        let reply = eval(&engine, &format!("return {name}")).await;
+        assert!(reply.contains("nonexistent global variable"), "{reply}");
+    }
+    for script in [
+        "redis.call = 1",
+        "string.x = 1",
+        "_G.x = 1",
+        "rawset(_G, 'x', 1)",
+        "setmetatable(_G, {})",
+        "getmetatable('').__index.x = 1",
+    ] {
+        assert!(eval(&engine, script).await.starts_with('-'), "{script}");
+    }
+    assert_eq!(eval(&engine, "return os.execute == nil").await, ":1");
+    // Bytecode could break out of the interpreter.
+    let reply = eval(
+        &engine,
+        "return loadstring(string.char(27) .. 'Lua') == nil",
+    )
+    .await;
+    assert_eq!(reply, ":1");
+}
+
+#[tokio::test]
+async fn scripts_are_known_by_their_digest() {
+    let engine = Embedded::new();
+    session(
+        &engine,
+        "
+        EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0 => -NOSCRIPT No matching script. Please use EVAL.
+        SCRIPT LOAD 'return 1' => \"e0e1f9fabfc9d4800c877a703b823ac0578ff8db\"
+        EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0 => :1
+        EVALSHA_RO E0E1F9FABFC9D4800C877A703B823AC0578FF8DB 0 => :1
+        SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db x => [:1 :0]
+        SCRIPT FLUSH => OK
+        EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0 => -NOSCRIPT No matching script. Please use EVAL.
+        EVAL 'return 1' 0 => :1
+        EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0 => :1
+        ",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_shebang_sets_flags() {
+    let engine = Embedded::new();
+    let reply = eval(
+        &engine,
+        "#!lua flags=no-writes\nreturn redis.call('set', 'k', 'v')",
+    )
+    .await;
+    assert!(
+        reply.starts_with("-ERR Write commands are not allowed"),
+        "{reply}"
+    );
+    assert_eq!(eval(&engine, "#!lua\nreturn 1").await, ":1");
+    let reply = eval(&engine, "#!python\nreturn 1").await;
+    assert_eq!(reply, "-ERR Unexpected engine in script shebang: python");
+}
