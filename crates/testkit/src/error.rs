@@ -31,6 +31,16 @@ pub enum Error {
         /// What the server wrote.
         log: String,
     },
+    /// Something did not come about in time.
+    #[error("{what} did not come about within {waited:?}: {cause}")]
+    Late {
+        /// What was waited for.
+        what: String,
+        /// How long it was waited for.
+        waited: Duration,
+        /// What was seen last.
+        cause: String,
+    },
     /// The server refused an administrative command.
     #[error("{command} was answered by {reply}")]
     Refused {

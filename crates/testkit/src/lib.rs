@@ -2,17 +2,22 @@
 //!
 //! - [`Server`]: a private Redis or Valkey on a free port, in a temporary folder, that dies with
 //!   the test whatever way the test ends;
+//! - [`Cluster`]: such servers made into a cluster, with live migration of slots and failover;
 //! - [`Proxy`]: a TCP proxy that delays, swallows, holds back, cuts, severs and refuses;
 //! - [`suite!`]: one test body that runs on every backend, each as a test of its own.
 //!
 //! `docs/testing.md` says how to use them. This crate is never published.
 
+mod admin;
+mod blocking;
+mod cluster;
 mod error;
 mod port;
 mod proxy;
 mod server;
 mod suite;
 
+pub use cluster::{Cluster, ClusterOptions, Migration};
 pub use error::Error;
 pub use proxy::{Close, Direction, Proxy};
 pub use server::{Program, RawReply, Server, ServerOptions, Tls};

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,9 +19,11 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 pub use self::options::ServerOptions;
+pub(crate) use self::options::url;
 pub use self::program::Program;
 pub use self::raw::RawReply;
 pub use self::tls::Tls;
+use crate::blocking::blocking;
 use crate::{Error, port};
 use process::Process;
 use readiness::await_answer;
@@ -39,7 +42,9 @@ pub struct Server {
     executable: PathBuf,
     options: ServerOptions,
     port: u16,
+    bus_port: Option<u16>,
     tls: Option<Tls>,
+    stopped: AtomicBool,
 }
 
 impl Server {
@@ -132,6 +137,16 @@ impl Server {
         u32::try_from(process.as_ref()?.pid().as_raw_nonzero().get()).ok()
     }
 
+    /// Whether its process was started, and neither killed nor stopped by the methods here.
+    pub fn is_running(&self) -> bool {
+        self.process.lock().is_some() && !self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// The port of its cluster bus, if it is a cluster's node.
+    pub(crate) fn bus_port(&self) -> Option<u16> {
+        self.bus_port
+    }
+
     /// What it has written to its log.
     pub fn log(&self) -> String {
         std::fs::read(self.log_file())
@@ -145,7 +160,9 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] when it is not running.
     pub fn stop(&self) -> Result<(), Error> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        self.stopped.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Lets a stopped process go on (SIGCONT).
@@ -153,7 +170,9 @@ impl Server {
     /// # Errors
     /// [`Error::Io`] when it is not running.
     pub fn cont(&self) -> Result<(), Error> {
-        self.signal(Signal::CONT)
+        self.signal(Signal::CONT)?;
+        self.stopped.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Kills the process (SIGKILL) and returns when it is gone. What it had written to its folder
@@ -185,6 +204,7 @@ impl Server {
         })
         .await?;
         up.map_err(|cause| self.not_up(cause))?;
+        self.stopped.store(false, Ordering::Relaxed);
         *self.process.lock() = Some(process);
         Ok(())
     }
@@ -261,18 +281,22 @@ impl Server {
             .prefix("redkit-")
             .tempdir()
             .map_err(Error::io("making a temporary folder"))?;
-        let tls = match options.tls {
-            true => Some(Tls::make(folder.path())?),
-            false => None,
+        let tls = match (&options.tls_of, options.tls) {
+            (Some(tls), _) => Some(tls.clone()),
+            (None, true) => Some(Tls::make(folder.path())?),
+            (None, false) => None,
         };
+        let free = || port::free().map_err(Error::io("looking for a free port"));
         let server = Self {
             process: Mutex::new(None),
             folder,
             program,
             executable,
+            port: free()?,
+            bus_port: options.cluster_node.then(free).transpose()?,
             options,
-            port: port::free().map_err(Error::io("looking for a free port"))?,
             tls,
+            stopped: AtomicBool::new(false),
         };
         std::fs::write(server.configuration_file(), server.configuration())
             .map_err(Error::io("writing the server's configuration"))?;
@@ -285,8 +309,13 @@ impl Server {
 
     fn configuration(&self) -> String {
         let folder = self.folder.path();
-        self.options
-            .configuration(self.port, folder, &self.socket(), self.tls.as_ref())
+        let mut text =
+            self.options
+                .configuration(self.port, folder, &self.socket(), self.tls.as_ref());
+        if let Some(port) = self.bus_port {
+            text += &format!("cluster-port {port}\n");
+        }
+        text
     }
 
     fn spawn(&self) -> Result<Process, Error> {
@@ -324,19 +353,4 @@ impl Server {
             log: self.log(),
         }
     }
-}
-
-/// Runs what blocks on a thread for it. It also keeps a paused clock from running ahead while
-/// real work is waited for.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| {
-            Err(Error::Io {
-                what: "a thread of the test kit",
-                source: io::Error::other(error),
-            })
-        })
 }

@@ -14,6 +14,9 @@ pub struct ServerOptions {
     pub(super) password: Option<String>,
     pub(super) tls: bool,
     pub(super) unix_url: bool,
+    /// The certificates of another server, which then has to outlive this one.
+    pub(super) tls_of: Option<Tls>,
+    pub(super) cluster_node: bool,
     lines: Vec<String>,
 }
 
@@ -55,6 +58,24 @@ impl ServerOptions {
         self
     }
 
+    /// Adds lines before those of [`ServerOptions::config`], which win over them.
+    pub(crate) fn first(mut self, lines: impl Iterator<Item = String>) -> Self {
+        self.lines.splice(0..0, lines);
+        self
+    }
+
+    /// Makes it a cluster's node, whose bus has a free port of its own.
+    pub(crate) fn cluster_node(mut self) -> Self {
+        self.cluster_node = true;
+        self.first(std::iter::once("cluster-enabled yes".to_owned()))
+    }
+
+    /// Speaks TLS with the certificates of another server.
+    pub(crate) fn tls_of(mut self, tls: Tls) -> Self {
+        self.tls_of = Some(tls);
+        self
+    }
+
     /// The configuration file of a server with these options.
     pub(super) fn configuration(
         &self,
@@ -87,6 +108,8 @@ impl ServerOptions {
         }
         if let Some(password) = &self.password {
             lines.push(format!("requirepass \"{password}\""));
+            // For its master, if it becomes a replica.
+            lines.push(format!("masterauth \"{password}\""));
         }
         lines.extend(self.lines.iter().cloned());
         lines.join("\n") + "\n"
@@ -94,17 +117,7 @@ impl ServerOptions {
 
     /// The URL of a server with these options at `addr`.
     pub(super) fn url(&self, addr: SocketAddr, tls: Option<&Tls>) -> String {
-        let credentials = match &self.password {
-            Some(password) => format!(":{}@", escape(password)),
-            None => String::new(),
-        };
-        match tls {
-            None => format!("redis://{credentials}{addr}"),
-            Some(tls) => {
-                let ca_file = escape(&tls.ca_file.to_string_lossy()).to_string();
-                format!("rediss://{credentials}{addr}?tls_ca_file={ca_file}")
-            }
-        }
+        url("redis", self.password.as_deref(), &[addr], "", tls)
     }
 
     /// The URL of such a server's unix socket.
@@ -117,6 +130,33 @@ impl ServerOptions {
     }
 }
 
-fn escape(text: &str) -> impl fmt::Display {
+/// `scheme://:password@addr,addr/path`, over TLS if there are certificates.
+pub(crate) fn url(
+    scheme: &str,
+    password: Option<&str>,
+    addrs: &[SocketAddr],
+    path: &str,
+    tls: Option<&Tls>,
+) -> String {
+    let credentials = match password {
+        Some(password) => format!(":{}@", escape(password)),
+        None => String::new(),
+    };
+    let addrs: Vec<_> = addrs.iter().map(SocketAddr::to_string).collect();
+    let rest = format!("{credentials}{}{path}", addrs.join(","));
+    match (tls, scheme.split_once('-')) {
+        (None, _) => format!("{scheme}://{rest}"),
+        (Some(tls), topology) => {
+            let scheme = match topology {
+                Some((_, topology)) => format!("rediss-{topology}"),
+                None => "rediss".to_owned(),
+            };
+            let ca_file = escape(&tls.ca_file.to_string_lossy()).to_string();
+            format!("{scheme}://{rest}?tls_ca_file={ca_file}")
+        }
+    }
+}
+
+pub(crate) fn escape(text: &str) -> impl fmt::Display {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
