@@ -299,12 +299,12 @@ impl Cluster {
         Ok(View::merge(views))
     }
 
+    /// The servers of these members, in the order of [`Cluster::nodes`].
     fn servers<'a>(&self, members: impl Iterator<Item = &'a Member>) -> Vec<&Server> {
-        members
-            .filter_map(|member| {
-                let its = |node: &&Server| node.addr().port() == member.port;
-                self.nodes.iter().find(its)
-            })
+        let ports: Vec<_> = members.map(|member| member.port).collect();
+        let nodes = self.nodes.iter();
+        nodes
+            .filter(|node| ports.contains(&node.addr().port()))
             .collect()
     }
 }

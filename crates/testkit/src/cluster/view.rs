@@ -85,12 +85,14 @@ impl View {
             .max_by_key(|member| member.epoch)
     }
 
-    /// The masters: those that own a slot which they claim, and those that claim none.
+    /// The masters: those that own a slot which they claim, and those that claim none. One that
+    /// failed and was replaced claims none, and is not a master any more.
     pub(super) fn masters(&self) -> impl Iterator<Item = &Member> {
         self.0.iter().filter(|member| {
             let mut first_slots = member.slots.iter().map(|range| *range.start());
             let owns = |slot| self.owner(slot).is_some_and(|owner| owner.id == member.id);
-            member.is("master") && (member.slots.is_empty() || first_slots.any(owns))
+            let is_spare = member.slots.is_empty() && !member.is("fail");
+            member.is("master") && (is_spare || first_slots.any(owns))
         })
     }
 
@@ -149,6 +151,9 @@ mod tests {
             assert_eq!(view.owner(50).unwrap().port, 2);
             assert_eq!(ports(view.masters()), [2]);
         }
+        let told = "a 127.0.0.1:1@11 master,fail - 0 0 1 disconnected";
+        let view = View::parse(&format!("{told}\n{B_PROMOTED}"));
+        assert_eq!(ports(view.masters()), [2]);
         assert!(stale().settled(&[1, 2]).is_ok());
         assert!(fresh().settled(&[2]).is_ok());
         assert!(fresh().settled(&[1, 2]).unwrap_err().contains("fail"));
