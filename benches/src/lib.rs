@@ -3,5 +3,5 @@
 mod measure;
 mod report;
 
-pub use measure::{Load, Paired, Sample, Worker, compare};
+pub use measure::{Load, Paired, Sample, Worker, compare, run_alone};
 pub use report::{Section, Target, write_section};

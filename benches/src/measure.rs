@@ -89,6 +89,11 @@ pub async fn compare<O: Worker, P: Worker>(
     }
 }
 
+/// Runs one contender for one slice.
+pub async fn run_alone<W: Worker>(load: Load, make: impl Fn(usize) -> W) -> Sample {
+    run(load, &make).await
+}
+
 async fn run<W: Worker>(load: Load, make: &impl Fn(usize) -> W) -> Sample {
     let stop = Arc::new(AtomicBool::new(false));
     let start = Instant::now();

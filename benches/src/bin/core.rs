@@ -9,8 +9,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use redis::IntoConnectionInfo;
 use redis::aio::MultiplexedConnection;
-use redkit_benches::{Load, Paired, Section, Target, Worker, compare, write_section};
+use redis::io::tcp::TcpSettings;
+use redkit_benches::{Load, Paired, Section, Target, Worker, compare, run_alone, write_section};
 use redkit_core::{Client, ClientConfig, Command, Key, Script};
 use redkit_testkit::{Server, ServerOptions};
 
@@ -29,6 +31,9 @@ struct Arguments {
     /// Only this operation (GET, SET, EVALSHA).
     #[arg(long)]
     operation: Option<String>,
+    /// Run only this side (ours, raw) for some seconds, to be looked at with a profiler.
+    #[arg(long)]
+    profile: Option<String>,
 }
 
 const KEYS: usize = 1000;
@@ -139,17 +144,28 @@ fn main() -> ExitCode {
     runtime.block_on(run(&arguments))
 }
 
+/// The raw driver with the same socket option as ours: without `TCP_NODELAY`, its default, commands
+/// wait for the acknowledgement of earlier ones, which batches well on loopback and costs a round
+/// trip on a network.
+async fn raw(url: &str) -> MultiplexedConnection {
+    let info = format!("{url}?protocol=resp3")
+        .into_connection_info()
+        .unwrap();
+    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    redis::Client::open(info)
+        .unwrap()
+        .get_multiplexed_async_connection()
+        .await
+        .unwrap()
+}
+
 async fn run(arguments: &Arguments) -> ExitCode {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let url = server.url();
     let client = Client::connect(ClientConfig::from_url(&url).unwrap())
         .await
         .unwrap();
-    let connection = redis::Client::open(format!("{url}?protocol=resp3"))
-        .unwrap()
-        .get_multiplexed_async_connection()
-        .await
-        .unwrap();
+    let connection = raw(&url).await;
     let keys: Vec<Key> = (0..KEYS)
         .map(|i| client.key(format!("bench:{i:08}")))
         .collect();
@@ -195,6 +211,23 @@ async fn run(arguments: &Arguments) -> ExitCode {
                 keys: keys.clone(),
                 next: i,
             };
+            if let Some(side) = &arguments.profile {
+                let load = Load {
+                    slice: Duration::from_secs(3),
+                    ..load
+                };
+                let sample = match side.as_str() {
+                    "ours" => run_alone(load, ours).await,
+                    _ => run_alone(load, raw).await,
+                };
+                println!(
+                    "{side} {} {tasks}: {:.0}/s, {:.2} µs",
+                    operation.name(),
+                    sample.throughput,
+                    sample.cpu
+                );
+                continue;
+            }
             let paired = compare(load, ours, raw).await;
             println!("{}", row(operation, tasks, &paired));
             rows.push((operation, tasks, paired));
@@ -235,8 +268,8 @@ fn text(rows: &[(Operation, usize, Paired)], version: (u16, u16, u16)) -> String
     let mut text = format!(
         "## core: the client beside the raw driver\n\n\
          `cargo xtask bench core`, Redis {}.{}.{} on loopback, {cores} cores shared by client and \
-         server.\nThe peer is `MultiplexedConnection` of the `redis` crate with its defaults: no \
-         breaker, no retry, no\nreconnection. Values of 64 bytes; the script is one `GET`. Targets: \
+         server.\nThe peer is `MultiplexedConnection` of the `redis` crate with its defaults and, as \
+         ours, `TCP_NODELAY`:\nno breaker, no retry, no reconnection. Values of 64 bytes; the script is one `GET`. Targets: \
          throughput at least {LEAST_THROUGHPUT}, CPU at\nmost {MOST_CPU} times the raw driver's.\n\n{HEAD}\n",
         version.0, version.1, version.2
     );
