@@ -5,6 +5,8 @@ pub(crate) mod redis;
 #[cfg(feature = "redis")]
 mod stream;
 #[cfg(feature = "redis")]
+mod subscriptions;
+#[cfg(feature = "redis")]
 mod supervisor;
 #[cfg(all(feature = "redis", feature = "tls"))]
 mod tls;

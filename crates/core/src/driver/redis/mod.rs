@@ -15,10 +15,10 @@ use tokio::time::{Instant, timeout_at};
 
 use self::dedicated::{Dedicated, Limits};
 use self::link::{RedisConnector, RedisLink};
-use self::subscriptions::Subscriptions;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
 use crate::config::ClientConfig;
+use crate::driver::subscriptions::Subscriptions;
 use crate::driver::supervisor::{Supervisor, Timing};
 use crate::error::{CallError, Error, Fault, FaultKind};
 use crate::push::{Interest, PushStream};

@@ -1,191 +1,38 @@
-//! Subscriptions: a connection of their own, made when somebody subscribes, and made anew, with
-//! everything subscribed again, when it breaks. Subscribers are told of the gap.
+//! How the `redis` crate subscribes, and where its pushed frames go.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::redis::aio::{AsyncPushSender, SendError};
 use ::redis::{PushInfo, PushKind};
-use backon::{BackoffBuilder, ExponentialBuilder};
-use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use async_trait::async_trait;
 
 use super::convert::push_bytes;
 use super::link::{RedisConnector, RedisLink};
 use crate::command::Command;
-use crate::driver::supervisor::{Link, Timing, is_worth_a_line};
-use crate::error::{CallError, Fault, FaultKind};
-use crate::push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};
+use crate::driver::subscriptions::{Change, Name, NameKind, PushConnector, PushLink, Registry};
+use crate::error::{CallError, Fault};
+use crate::push::Push;
 
-/// How many items a subscriber may leave unread before it is told that it lags.
-const QUEUE: usize = 65_536;
+#[async_trait]
+impl PushConnector for RedisConnector {
+    type Link = RedisLink;
 
-/// How many subscribers may wait for the connection at once.
-const WAITING: usize = 1024;
-
-/// The handle that a backend keeps. Dropping it ends every subscription.
-pub(super) struct Subscriptions {
-    requests: mpsc::Sender<Request>,
-    shutdown: CancellationToken,
-    _task: AbortOnDropHandle<()>,
-}
-
-enum Request {
-    Subscribe {
-        names: Vec<Name>,
-        sink: PushSink,
-        done: oneshot::Sender<Result<(), CallError>>,
-    },
-    /// A subscriber is gone.
-    Prune,
-}
-
-/// What can be subscribed to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Name {
-    kind: NameKind,
-    bytes: Bytes,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum NameKind {
-    Channel,
-    Pattern,
-    Sharded,
-}
-
-impl Subscriptions {
-    pub(super) fn start(connector: RedisConnector, timing: Timing) -> Self {
-        let (requests, incoming) = mpsc::channel(WAITING);
-        let shutdown = CancellationToken::new();
-        let task = Task {
-            connector,
-            timing,
-            registry: Arc::default(),
-            incoming,
-        };
-        let stop = shutdown.clone();
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                () = task.run() => {}
-                () = stop.cancelled() => {}
-            }
-        });
-        Self {
-            requests,
-            shutdown,
-            _task: AbortOnDropHandle::new(task),
-        }
-    }
-
-    /// Subscribes, and waits until the server has confirmed it, but not beyond `deadline`.
-    pub(super) async fn subscribe(
-        &self,
-        interest: Interest,
-        deadline: Instant,
-    ) -> Result<PushStream, CallError> {
-        let names = names(interest);
-        let (sink, stream) = push_channel(QUEUE);
-        let (done, confirmed) = oneshot::channel();
-        let requests = self.requests.clone();
-        // When the queue is full the task is busy, and prunes when it next looks at its registry.
-        let stream = stream.on_drop(move || drop(requests.try_send(Request::Prune)));
-        let request = Request::Subscribe { names, sink, done };
-        let outcome = timeout_at(deadline, async {
-            self.requests.send(request).await.ok()?;
-            confirmed.await.ok()
-        });
-        match outcome.await {
-            Ok(Some(result)) => result.map(|()| stream),
-            Ok(None) => Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent()),
-            Err(_) => Err(Fault::new(
-                FaultKind::Timeout,
-                "the subscription was not confirmed within the deadline",
-            )
-            .maybe()),
-        }
-    }
-
-    pub(super) fn shutdown(&self) {
-        self.shutdown.cancel();
+    async fn connect(&self, registry: &Arc<Registry>) -> Result<RedisLink, Fault> {
+        let registry: Arc<dyn AsyncPushSender> = Arc::clone(registry) as _;
+        self.connect_with(Some(registry)).await
     }
 }
 
-fn names(interest: Interest) -> Vec<Name> {
-    let (kind, all) = match interest {
-        Interest::Channels(all) => (NameKind::Channel, all),
-        Interest::Patterns(all) => (NameKind::Pattern, all),
-        Interest::Sharded(all) => (NameKind::Sharded, all),
-    };
-    all.into_iter().map(|bytes| Name { kind, bytes }).collect()
-}
-
-/// Who listens to what. The connection's read side looks here for every message.
-#[derive(Default)]
-struct Registry {
-    listeners: Mutex<HashMap<Name, Vec<PushSink>>>,
-}
-
-impl Registry {
-    fn add(&self, names: &[Name], sink: &PushSink) {
-        let mut listeners = self.listeners.lock();
-        for name in names {
-            listeners
-                .entry(name.clone())
-                .or_default()
-                .push(sink.clone());
-        }
-    }
-
-    /// Forgets listeners that are gone; gives the names that nobody listens to any more.
-    fn prune(&self) -> Vec<Name> {
-        let mut abandoned = Vec::new();
-        self.listeners.lock().retain(|name, sinks| {
-            sinks.retain(|sink| !sink.is_closed());
-            if sinks.is_empty() {
-                abandoned.push(name.clone());
-            }
-            !sinks.is_empty()
-        });
-        abandoned
-    }
-
-    fn is_empty(&self) -> bool {
-        self.listeners.lock().is_empty()
-    }
-
-    fn names(&self) -> Vec<Name> {
-        self.listeners.lock().keys().cloned().collect()
-    }
-
-    fn has(&self, name: &Name) -> bool {
-        self.listeners.lock().contains_key(name)
-    }
-
-    /// Tells every listener, once, that it may have missed something.
-    fn announce_gap(&self) {
-        let listeners = self.listeners.lock();
-        // A listener to many names stands here many times; saying it again does no harm, but
-        // costs room in its queue.
-        let mut told: Vec<&PushSink> = Vec::new();
-        for sink in listeners.values().flatten() {
-            if !told.iter().any(|known| known.same_queue(sink)) {
-                sink.send(Push::Gap(GapReason::Reconnected));
-                told.push(sink);
-            }
-        }
-    }
-
-    fn deliver(&self, name: &Name, message: &Push) {
-        if let Some(sinks) = self.listeners.lock().get(name) {
-            for sink in sinks {
-                sink.send(message.clone());
-            }
-        }
+#[async_trait]
+impl PushLink for RedisLink {
+    /// One command for each name, so that each has one confirmation.
+    async fn change(&self, change: Change, names: &[Name]) -> Result<(), CallError> {
+        let commands: Vec<_> = names
+            .iter()
+            .map(|name| Command::new(change.command(name.kind)).arg(&name.bytes))
+            .collect();
+        let confirmations = self.send_all(&commands).await?;
+        confirmations.into_iter().try_for_each(|one| one.map(drop))
     }
 }
 
@@ -213,196 +60,5 @@ impl AsyncPushSender for Registry {
             },
         );
         Ok(())
-    }
-}
-
-struct Task {
-    connector: RedisConnector,
-    timing: Timing,
-    registry: Arc<Registry>,
-    incoming: mpsc::Receiver<Request>,
-}
-
-impl Task {
-    async fn run(mut self) {
-        // A request taken from the queue while there was no connection.
-        let mut first = None;
-        let mut lost = false;
-        loop {
-            if self.registry.is_empty() && first.is_none() {
-                lost = false;
-                match self.incoming.recv().await {
-                    Some(request) => first = Some(request),
-                    None => return,
-                }
-            }
-            let Some(link) = self.connect(&mut first).await else {
-                continue;
-            };
-            if lost && self.resubscribe(&link).await.is_err() {
-                continue;
-            }
-            lost = self.serve(&link, first.take()).await;
-        }
-    }
-
-    /// Connects, again and again while somebody wants it.
-    async fn connect(&self, first: &mut Option<Request>) -> Option<RedisLink> {
-        let mut delays = ExponentialBuilder::default()
-            .with_min_delay(self.timing.reconnect.min_delay)
-            .with_max_delay(self.timing.reconnect.max_delay)
-            .with_jitter()
-            .without_max_times()
-            .build();
-        for attempt in 1_u32.. {
-            let registry: Arc<dyn AsyncPushSender> = Arc::clone(&self.registry) as _;
-            let connecting = self.connector.connect_with(Some(registry));
-            let fault = match timeout(self.timing.connect_timeout, connecting).await {
-                Ok(Ok(link)) => return Some(link),
-                Ok(Err(fault)) => fault,
-                Err(_) => Fault::new(FaultKind::Connect, "no connection within `connect_timeout`"),
-            };
-            if is_worth_a_line(attempt) {
-                tracing::warn!(
-                    target: "redkit::connection",
-                    attempt, error = %fault, "no connection for subscriptions"
-                );
-            }
-            if first.as_ref().is_some_and(Request::is_abandoned) {
-                *first = None;
-            }
-            self.registry.prune();
-            if self.registry.is_empty() && first.is_none() {
-                return None;
-            }
-            let pause = delays.next().unwrap_or(self.timing.reconnect.max_delay);
-            sleep(pause.min(self.timing.reconnect.max_delay)).await;
-        }
-        None
-    }
-
-    async fn resubscribe(&self, link: &RedisLink) -> Result<(), CallError> {
-        self.registry.prune();
-        let names = self.registry.names();
-        self.change(link, Change::Subscribe, &names).await?;
-        // Only now: who reads the state again because of the gap misses nothing after it.
-        self.registry.announce_gap();
-        Ok(())
-    }
-
-    /// Serves requests until the connection breaks (`true`) or is not needed any more.
-    async fn serve(&mut self, link: &RedisLink, first: Option<Request>) -> bool {
-        let mut next = first;
-        let mut read_before = link.bytes_read();
-        loop {
-            if let Some(request) = next.take()
-                && self.handle(link, request).await.is_err()
-            {
-                return true;
-            }
-            if self.registry.is_empty() && self.incoming.is_empty() {
-                return false;
-            }
-            tokio::select! {
-                () = link.closed() => return true,
-                request = self.incoming.recv() => match request {
-                    Some(request) => next = Some(request),
-                    None => return false,
-                },
-                () = sleep(self.timing.probe_interval) => {
-                    let silent = link.bytes_read() == read_before;
-                    let answered = timeout(self.timing.probe_timeout, link.ping());
-                    if silent && !matches!(answered.await, Ok(Ok(()))) {
-                        return true;
-                    }
-                    read_before = link.bytes_read();
-                    // Whose message to prune did not fit into the queue is noticed here.
-                    next = Some(Request::Prune);
-                }
-            }
-        }
-    }
-
-    /// The error means that the connection is of no more use.
-    async fn handle(&self, link: &RedisLink, request: Request) -> Result<(), CallError> {
-        match request {
-            Request::Prune => {
-                let abandoned = self.registry.prune();
-                self.change(link, Change::Unsubscribe, &abandoned).await
-            }
-            Request::Subscribe { done, .. } if done.is_closed() => Ok(()),
-            Request::Subscribe { names, sink, done } => {
-                let new: Vec<_> = names
-                    .iter()
-                    .filter(|n| !self.registry.has(n))
-                    .cloned()
-                    .collect();
-                // Before the server knows: its first message may follow its confirmation at once.
-                self.registry.add(&names, &sink);
-                let outcome = self.change(link, Change::Subscribe, &new).await;
-                let broken = match &outcome {
-                    Err(CallError::Replied(_)) | Ok(()) => Ok(()),
-                    Err(error) => Err(error.clone()),
-                };
-                // When nobody waits any more the stream is gone, and is pruned like any other.
-                let failed = outcome.is_err();
-                drop(done.send(outcome));
-                if failed && broken.is_ok() {
-                    // Some of the names may have been accepted before the one that was not.
-                    drop(sink);
-                    let abandoned = self.registry.prune();
-                    self.change(link, Change::Unsubscribe, &abandoned).await?;
-                }
-                broken
-            }
-        }
-    }
-
-    /// One command for each name, so that each has one confirmation.
-    async fn change(
-        &self,
-        link: &RedisLink,
-        change: Change,
-        names: &[Name],
-    ) -> Result<(), CallError> {
-        let commands: Vec<_> = names
-            .iter()
-            .map(|name| Command::new(change.command(name.kind)).arg(&name.bytes))
-            .collect();
-        match timeout(self.timing.connect_timeout, link.send_all(&commands)).await {
-            Ok(confirmations) => confirmations?.into_iter().try_for_each(|one| one.map(drop)),
-            Err(_) => {
-                let message = "the server did not confirm a subscription in time";
-                Err(Fault::new(FaultKind::Timeout, message).maybe())
-            }
-        }
-    }
-}
-
-impl Request {
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Request::Subscribe { done, .. } => done.is_closed(),
-            Request::Prune => true,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Change {
-    Subscribe,
-    Unsubscribe,
-}
-
-impl Change {
-    fn command(self, kind: NameKind) -> &'static str {
-        match (self, kind) {
-            (Change::Subscribe, NameKind::Channel) => "SUBSCRIBE",
-            (Change::Subscribe, NameKind::Pattern) => "PSUBSCRIBE",
-            (Change::Subscribe, NameKind::Sharded) => "SSUBSCRIBE",
-            (Change::Unsubscribe, NameKind::Channel) => "UNSUBSCRIBE",
-            (Change::Unsubscribe, NameKind::Pattern) => "PUNSUBSCRIBE",
-            (Change::Unsubscribe, NameKind::Sharded) => "SUNSUBSCRIBE",
-        }
     }
 }
