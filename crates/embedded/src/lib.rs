@@ -25,6 +25,10 @@
 //! # }
 //! ```
 //!
+//! Scripts run in Lua 5.1 with the libraries `redis`, `bit` and `cjson` beside Lua's own; `struct`
+//! and `cmsgpack` are not there. The caller's thread runs them, so a script is ended after five
+//! seconds, or when scripts together use more than 256 MB; what it wrote until then stays.
+//!
 //! Commands run one at a time under one lock, as on the server, and a call never waits for
 //! anything else. What is stored lives as long as one clone of the [`Embedded`] that stored it,
 //! or one of its dedicated sessions.

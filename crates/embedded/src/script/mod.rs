@@ -238,8 +238,10 @@ impl Host {
         keys: &[&[u8]],
         argv: &[&[u8]],
     ) -> mlua::Result<Reply> {
-        self.globals.raw_set("KEYS", self.strings(keys)?)?;
-        self.globals.raw_set("ARGV", self.strings(argv)?)?;
+        without_limit(&self.lua, || {
+            self.globals.raw_set("KEYS", self.strings(keys)?)?;
+            self.globals.raw_set("ARGV", self.strings(argv)?)
+        })?;
         let (done, result): (bool, mlua::Value) = self.runner.call(&script.function)?;
         match done {
             true => convert::to_reply(result, self.run.lock().protocol),
@@ -254,6 +256,16 @@ impl Host {
         }
         Ok(table)
     }
+}
+
+/// Runs `action` without the limit on memory. With it, every single step from Rust into Lua is
+/// guarded against running out, which costs more than the step; what Rust puts there is no larger
+/// than what is stored or was sent, and the script's next allocation meets the limit again.
+fn without_limit<R>(lua: &Lua, action: impl FnOnce() -> mlua::Result<R>) -> mlua::Result<R> {
+    let limit = lua.set_memory_limit(0)?;
+    let result = action();
+    lua.set_memory_limit(limit)?;
+    result
 }
 
 /// Splits `numkeys key … arg …`.

@@ -34,10 +34,29 @@ end
 
 local globals = {}
 for _, name in ipairs({
-    "assert", "collectgarbage", "error", "gcinfo", "getmetatable", "ipairs", "load", "loadstring",
-    "rawequal", "select", "tonumber", "tostring", "type", "unpack", "_VERSION",
+    "assert", "collectgarbage", "error", "gcinfo", "getmetatable", "ipairs", "rawequal", "select",
+    "tonumber", "tostring", "type", "unpack", "_VERSION",
 }) do
     globals[name] = _G[name]
+end
+
+-- Precompiled code is not checked by the interpreter and could break out of it.
+function globals.loadstring(code, name)
+    if type(code) == "string" and string.byte(code) == 27 then
+        return nil, "precompiled code is not allowed"
+    end
+    return loadstring(code, name)
+end
+
+function globals.load(reader, name)
+    local pieces = {}
+    for piece in reader do
+        if piece == "" then
+            break
+        end
+        pieces[#pieces + 1] = piece
+    end
+    return globals.loadstring(table.concat(pieces), name or "=(load)")
 end
 
 function globals.pcall(...)

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use redkit_core::{ServerError, Value};
 use smallvec::SmallVec;
 
-use super::{Run, convert, hex_sha1, raise};
+use super::{Run, convert, hex_sha1, raise, without_limit};
 use crate::commands::{self, Access, Misuse, Run as Runs};
 use crate::error;
 use crate::number::format_g17;
@@ -25,11 +25,12 @@ pub(super) fn table(
         let (state, run) = (Arc::clone(state), Arc::clone(run));
         let call = lua.create_function(move |lua, args: MultiValue| {
             let protocol = run.lock().protocol;
-            match call(&state, &run, &args)? {
-                Ok(reply) => convert::to_lua(lua, reply, protocol),
-                Err(error) if raises => Err(raise::command(&error.to_string())),
-                Err(error) => convert::to_lua(lua, Value::Error(error), protocol),
-            }
+            let reply = match call(&state, &run, &args) {
+                Ok(reply) => reply,
+                Err(error) if raises => return Err(raise::command(&error.to_string())),
+                Err(error) => Value::Error(error),
+            };
+            without_limit(lua, || convert::to_lua(lua, reply, protocol))
         })?;
         redis.raw_set(if raises { "call" } else { "pcall" }, call)?;
     }
@@ -150,16 +151,12 @@ fn logging(lua: &Lua, redis: &Table) -> mlua::Result<()> {
     redis.raw_set("log", log)
 }
 
-/// Carries out a command for a script. The outer error is raised even by `pcall`.
-fn call(
-    state: &Mutex<State>,
-    run: &Mutex<Run>,
-    args: &MultiValue,
-) -> mlua::Result<Result<Value, ServerError>> {
+/// Carries out a command for a script.
+fn call(state: &Mutex<State>, run: &Mutex<Run>, args: &MultiValue) -> Result<Value, ServerError> {
     if args.is_empty() {
-        return Ok(Err(error::from_line(
+        return Err(error::from_line(
             "ERR Please specify at least one argument for this redis lib call",
-        )));
+        ));
     }
     let mut buffer = Vec::with_capacity(64);
     let mut ends: SmallVec<[usize; 8]> = SmallVec::new();
@@ -169,9 +166,9 @@ fn call(
             LuaValue::Integer(number) => write_number(*number, &mut buffer),
             LuaValue::Number(number) => buffer.extend_from_slice(format_g17(*number).as_bytes()),
             _ => {
-                return Ok(Err(error::from_line(
+                return Err(error::from_line(
                     "ERR Lua redis lib command arguments must be strings or integers",
-                )));
+                ));
             }
         }
         ends.push(buffer.len());
@@ -183,7 +180,7 @@ fn call(
         .map(Option::unwrap_or_default)
         .collect();
     let run = run.lock();
-    Ok(execute(state, &run, &argv))
+    execute(state, &run, &argv)
 }
 
 /// Integers up to 17 digits are written as such by `%.17g`, larger ones with an exponent.

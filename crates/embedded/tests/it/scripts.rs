@@ -94,12 +94,19 @@ async fn scripts_reach_nothing_outside() {
     }
     assert_eq!(eval(&engine, "return os.execute == nil").await, ":1");
     // Bytecode could break out of the interpreter.
-    let reply = eval(
-        &engine,
-        "return loadstring(string.char(27) .. 'Lua') == nil",
-    )
-    .await;
-    assert_eq!(reply, ":1");
+    for load in [
+        "loadstring(code)",
+        "load(coroutine.wrap(function() coroutine.yield(code) end))",
+    ] {
+        let script = format!("local code = string.char(27) .. 'Lua' return select(2, {load})");
+        let reply = eval(&engine, &script).await;
+        assert!(reply.contains("precompiled"), "{reply}");
+    }
+    let pieces = "coroutine.wrap(function() coroutine.yield('return ') coroutine.yield('7') end)";
+    assert_eq!(
+        eval(&engine, &format!("return load({pieces})()")).await,
+        ":7"
+    );
 }
 
 #[tokio::test]

@@ -143,7 +143,14 @@ impl<I: Iterator<Item = (usize, u16)>> Expansion<I> {
         if sort == "any" {
             let template = TEMPLATES[self.choose(TEMPLATES.len())];
             let first = template.split(" ; ").next().unwrap_or_default();
-            match first.contains('`') || first.contains("$any") {
+            // Transactions do not nest: what happens to one with a MULTI or a WATCH inside depends on
+            // the server's version.
+            let is_plain = !first.contains('`') && !first.contains("$any");
+            match !is_plain
+                || ["MULTI", "WATCH"]
+                    .iter()
+                    .any(|name| first.starts_with(name))
+            {
                 true => out.push_str("PING"),
                 false => self.write(first, out),
             }

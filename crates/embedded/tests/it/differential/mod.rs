@@ -21,7 +21,7 @@ use compare::Strictness;
 use grammar::Line;
 
 /// Sequences per server when nothing else is said.
-const CASES: u32 = 4_000;
+const CASES: u32 = 10_000;
 /// The same server behind TLS has nothing new to say about commands.
 const CASES_TLS: u32 = 200;
 /// Commands per sequence.

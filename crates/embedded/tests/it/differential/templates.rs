@@ -302,7 +302,7 @@ pub(super) const TEMPLATES: &[&str] = &[
     "{get|Set|sEtNx} $s $v",
     // Transactions.
     "MULTI ; $any ; $any ; EXEC",
-    "MULTI ; $any ; {EXEC|DISCARD|FOO ; EXEC|GET ; EXEC|WATCH a ; EXEC}",
+    "MULTI ; $any ; {EXEC|DISCARD|FOO ; EXEC|GET ; EXEC}",
     "WATCH $k $s ; $any ; MULTI ; $any ; EXEC",
     "WATCH $k ; {UNWATCH|DISCARD|EXEC} ; $any ; MULTI ; $any ; EXEC",
     // Scripts.
