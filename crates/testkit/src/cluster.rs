@@ -58,13 +58,8 @@ impl Cluster {
         if let Some(tls) = nodes.first().and_then(Server::tls) {
             node_options = node_options.tls_of(tls.clone());
         }
-        let starting: Vec<_> = (1..masters * (1 + replicas_per_master))
-            .map(|_| tokio::spawn(Server::start(program, node_options.clone())))
-            .collect();
-        for node in starting {
-            let node = node.await.map_err(std::io::Error::other);
-            nodes.push(node.map_err(Error::io("starting a node"))??);
-        }
+        let others = masters * (1 + replicas_per_master) - 1;
+        nodes.extend(Server::start_many(program, node_options, others).await?);
         formation::form(&nodes, masters).await?;
         let password = nodes.first().and_then(Server::password).map(str::to_owned);
         let cluster = Self { nodes, password };
@@ -81,7 +76,8 @@ impl Cluster {
     /// The same URL with other addresses in it: some of the nodes, or what is no node at all.
     pub fn url_at(&self, addrs: &[SocketAddr]) -> String {
         let tls = self.nodes.first().and_then(Server::tls);
-        server::url("redis-cluster", self.password.as_deref(), addrs, "", tls)
+        let password = self.password.as_deref();
+        server::url("redis-cluster", password, addrs, "", tls, None)
     }
 
     /// All nodes: first those that were started as masters, then the replicas, of which the first

@@ -3,6 +3,7 @@
 //! - [`Server`]: a private Redis or Valkey on a free port, in a temporary folder, that dies with
 //!   the test whatever way the test ends;
 //! - [`Cluster`]: such servers made into a cluster, with live migration of slots and failover;
+//! - [`Sentinels`]: a master, its replicas and the sentinels that watch over them;
 //! - [`Proxy`]: a TCP proxy that delays, swallows, holds back, cuts, severs and refuses;
 //! - [`suite!`]: one test body that runs on every backend, each as a test of its own.
 //!
@@ -14,11 +15,13 @@ mod cluster;
 mod error;
 mod port;
 mod proxy;
+mod sentinels;
 mod server;
 mod suite;
 
 pub use cluster::{Cluster, ClusterOptions, Migration};
 pub use error::Error;
 pub use proxy::{Close, Direction, Proxy};
+pub use sentinels::{SentinelOptions, Sentinels};
 pub use server::{Program, RawReply, Server, ServerOptions, Tls};
 pub use suite::{BackendKind, Fixture, Outcome, Runtime, run};

@@ -88,6 +88,23 @@ impl Server {
         .await
     }
 
+    /// Starts several at once.
+    pub(crate) async fn start_many(
+        program: Program,
+        options: ServerOptions,
+        count: usize,
+    ) -> Result<Vec<Self>, Error> {
+        let starting: Vec<_> = (0..count)
+            .map(|_| tokio::spawn(Self::start(program, options.clone())))
+            .collect();
+        let mut servers = Vec::new();
+        for server in starting {
+            let server = server.await.map_err(io::Error::other);
+            servers.push(server.map_err(Error::io("starting servers"))??);
+        }
+        Ok(servers)
+    }
+
     /// Which program it is.
     pub fn program(&self) -> Program {
         self.program
@@ -327,6 +344,7 @@ impl Server {
         Process::start(
             &self.executable,
             &self.configuration_file(),
+            self.options.sentinel,
             self.folder.path(),
             &log,
         )

@@ -17,6 +17,7 @@ pub struct ServerOptions {
     /// The certificates of another server, which then has to outlive this one.
     pub(super) tls_of: Option<Tls>,
     pub(super) cluster_node: bool,
+    pub(super) sentinel: bool,
     lines: Vec<String>,
 }
 
@@ -70,6 +71,12 @@ impl ServerOptions {
         self.first(std::iter::once("cluster-enabled yes".to_owned()))
     }
 
+    /// Makes it a sentinel, which takes other commands than a server.
+    pub(crate) fn sentinel(mut self) -> Self {
+        self.sentinel = true;
+        self
+    }
+
     /// Speaks TLS with the certificates of another server.
     pub(crate) fn tls_of(mut self, tls: Tls) -> Self {
         self.tls_of = Some(tls);
@@ -117,7 +124,7 @@ impl ServerOptions {
 
     /// The URL of a server with these options at `addr`.
     pub(super) fn url(&self, addr: SocketAddr, tls: Option<&Tls>) -> String {
-        url("redis", self.password.as_deref(), &[addr], "", tls)
+        url("redis", self.password.as_deref(), &[addr], "", tls, None)
     }
 
     /// The URL of such a server's unix socket.
@@ -130,33 +137,39 @@ impl ServerOptions {
     }
 }
 
-/// `scheme://:password@addr,addr/path`, over TLS if there are certificates.
+/// `scheme://:password@addr,addr/path?parameter=…`, over TLS if there are certificates.
 pub(crate) fn url(
     scheme: &str,
     password: Option<&str>,
     addrs: &[SocketAddr],
     path: &str,
     tls: Option<&Tls>,
+    parameter: Option<(&str, &str)>,
 ) -> String {
     let credentials = match password {
         Some(password) => format!(":{}@", escape(password)),
         None => String::new(),
     };
     let addrs: Vec<_> = addrs.iter().map(SocketAddr::to_string).collect();
-    let rest = format!("{credentials}{}{path}", addrs.join(","));
-    match (tls, scheme.split_once('-')) {
-        (None, _) => format!("{scheme}://{rest}"),
-        (Some(tls), topology) => {
-            let scheme = match topology {
-                Some((_, topology)) => format!("rediss-{topology}"),
-                None => "rediss".to_owned(),
-            };
-            let ca_file = escape(&tls.ca_file.to_string_lossy()).to_string();
-            format!("{scheme}://{rest}?tls_ca_file={ca_file}")
-        }
-    }
+    let scheme = match (tls, scheme.split_once('-')) {
+        (None, _) => scheme.to_owned(),
+        (Some(_), None) => "rediss".to_owned(),
+        (Some(_), Some((_, topology))) => format!("rediss-{topology}"),
+    };
+    let ca_file = tls.map(|tls| tls.ca_file.to_string_lossy());
+    let query: Vec<_> = [
+        ca_file.as_deref().map(|file| ("tls_ca_file", file)),
+        parameter,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(name, value)| format!("{name}={}", escape(value)))
+    .collect();
+    let question = if query.is_empty() { "" } else { "?" };
+    let (addrs, query) = (addrs.join(","), query.join("&"));
+    format!("{scheme}://{credentials}{addrs}{path}{question}{query}")
 }
 
-pub(crate) fn escape(text: &str) -> impl fmt::Display {
+fn escape(text: &str) -> impl fmt::Display {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }

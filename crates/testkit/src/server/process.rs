@@ -48,6 +48,7 @@ impl Process {
     pub(super) fn start(
         program: &Path,
         configuration: &Path,
+        sentinel: bool,
         folder: &Path,
         log: &File,
     ) -> io::Result<Self> {
@@ -56,6 +57,7 @@ impl Process {
             .arg(folder)
             .arg(program)
             .arg(configuration)
+            .args(sentinel.then_some("--sentinel"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log.try_clone()?)

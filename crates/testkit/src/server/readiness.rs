@@ -25,7 +25,7 @@ pub(super) fn await_answer(
         let cause = match raw::exchange(socket, password, &[b"INFO".to_vec()]) {
             Ok(RawReply::Bulk(info)) => {
                 let info = String::from_utf8_lossy(&info);
-                if info.contains(&ours) && info.contains("\r\nloading:0\r\n") {
+                if info.contains(&ours) && !info.contains("\r\nloading:1\r\n") {
                     return Ok(());
                 }
                 "it is still loading, or another server answers".to_owned()

@@ -8,5 +8,6 @@
 
 mod cluster;
 mod proxy;
+mod sentinels;
 mod server;
 mod suite;
