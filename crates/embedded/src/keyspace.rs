@@ -18,7 +18,7 @@ const SWEEP: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Keyspace {
     /// Removal swaps the last key into the gap: positions only ever shrink, which is what makes
-    /// the positions usable as scan cursors (see [`crate::commands::scan`]).
+    /// the positions usable as scan cursors (see the module of the `SCAN` commands).
     entries: IndexMap<Bytes, Entry>,
     expiries: BTreeSet<(i64, Bytes)>,
     watched: HashMap<Bytes, Watched>,

@@ -1,4 +1,4 @@
-//! A Redis-compatible engine in the process, as a [`Backend`]: the same commands, the same error
+//! A Redis-compatible engine in the process, as a [`Backend`](redkit_core::Backend): the same commands, the same error
 //! texts, the same Lua, and nothing to install.
 //!
 //! It is for trying things out, for tests without a server, for single-process programs and as a

@@ -264,11 +264,12 @@ fn append(state: &mut State, args: &[&[u8]]) -> Reply {
     let [key, tail] = args else {
         return Err(error::syntax());
     };
-    let value = state.db.edit_or_new::<Bytes>(key)?;
-    let len = value.len().saturating_add(tail.len());
+    let present = state.db.view::<Bytes>(key)?.map_or(0, Bytes::len);
+    let len = present.saturating_add(tail.len());
     if len > MAX_LEN {
         return Err(error::too_long());
     }
+    let value = state.db.edit_or_new::<Bytes>(key)?;
     modify(value, |bytes| bytes.extend_from_slice(tail));
     state.db.changed(key);
     Ok(super::int(len))
