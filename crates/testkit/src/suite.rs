@@ -1,6 +1,7 @@
 //! [`suite!`](crate::suite!): one test body on every backend chosen.
 
 mod fixture;
+mod home;
 mod selection;
 
 use std::fmt;
@@ -22,11 +23,25 @@ pub enum BackendKind {
     Valkey,
     /// A Redis with TLS and a password, through the `redis` driver.
     Tls,
+    /// A cluster of three Redis masters, through the `redis` driver.
+    Cluster,
+    /// A cluster of three Valkey masters, through the `redis` driver.
+    ValkeyCluster,
+    /// A Redis with a replica, found through three sentinels, through the `redis` driver.
+    Sentinel,
 }
 
 impl BackendKind {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Embedded, Self::Redis, Self::Valkey, Self::Tls];
+    pub const ALL: &'static [Self] = &[
+        Self::Embedded,
+        Self::Redis,
+        Self::Valkey,
+        Self::Tls,
+        Self::Cluster,
+        Self::ValkeyCluster,
+        Self::Sentinel,
+    ];
 
     /// The name in `REDKIT_TEST_BACKENDS`.
     pub fn name(self) -> &'static str {
@@ -35,6 +50,9 @@ impl BackendKind {
             BackendKind::Redis => "redis",
             BackendKind::Valkey => "valkey",
             BackendKind::Tls => "tls",
+            BackendKind::Cluster => "cluster",
+            BackendKind::ValkeyCluster => "valkey_cluster",
+            BackendKind::Sentinel => "sentinel",
         }
     }
 
@@ -154,7 +172,7 @@ where
 /// the function, in this order, say how it runs:
 ///
 /// - `#[paused]`: on a paused clock. Embedded only: a server's time does not stop.
-/// - `#[networked]`: only where a server is behind the client.
+/// - `#[networked]`: only where one server is behind the client, so on none that has several.
 /// - `#[multi_thread]`: on a runtime with four threads.
 ///
 /// ```
@@ -194,7 +212,9 @@ macro_rules! suite {
     };
     (@all $name:ident $runtime:ident) => {
         $crate::suite! {
-            @tests $name $runtime embedded = Embedded, redis = Redis, valkey = Valkey, tls = Tls
+            @tests $name $runtime
+            embedded = Embedded, redis = Redis, valkey = Valkey, tls = Tls, cluster = Cluster,
+            valkey_cluster = ValkeyCluster, sentinel = Sentinel
         }
     };
     (@networked $name:ident $runtime:ident) => {

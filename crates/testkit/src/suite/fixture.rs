@@ -4,16 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use redkit_core::{Client, ClientConfig};
-use redkit_embedded::Embedded;
-use tokio::sync::OnceCell;
 
 use super::BackendKind;
-use crate::{Error, Program, Server, ServerOptions};
+use super::home::{Home, start};
+use crate::{Cluster, Error, Sentinels, Server, ServerOptions};
 
 /// A client on a backend, in a namespace that no other test uses.
 ///
-/// The networked backends share one server per kind and test process: a test that stops it, flushes
-/// it or counts its commands takes a [`Fixture::private_server`].
+/// The networked backends share one server, one cluster or one set of sentinels per kind and test
+/// process: a test that stops it, flushes it or counts its commands takes a
+/// [`Fixture::private_server`], or starts a [`Cluster`] or [`Sentinels`] of its own.
 pub struct Fixture {
     /// The client.
     pub client: Client,
@@ -23,21 +23,9 @@ pub struct Fixture {
     home: Home,
 }
 
-enum Home {
-    Embedded(Embedded),
-    Server(&'static Server),
-}
-
 impl Fixture {
     pub(super) async fn new(kind: BackendKind) -> Result<Self, Error> {
-        let home = match shared(kind) {
-            None => Home::Embedded(Embedded::new()),
-            Some(shared) => Home::Server(
-                shared
-                    .get_or_try_init(|| start(kind, ServerOptions::new()))
-                    .await?,
-            ),
-        };
+        let home = Home::of(kind).await?;
         let namespace = format!("test-{:016x}", rand::random::<u64>());
         let client = connect(kind, &home, config(kind, &home, &namespace)?).await?;
         Ok(Self {
@@ -69,11 +57,27 @@ impl Fixture {
         connect(self.kind, &self.home, config).await
     }
 
-    /// The shared server behind the client; `None` when embedded.
+    /// The shared server behind the client; `None` when it is embedded, or several servers.
     pub fn server(&self) -> Option<&'static Server> {
         match self.home {
-            Home::Embedded(_) => None,
             Home::Server(server) => Some(server),
+            _ => None,
+        }
+    }
+
+    /// The shared cluster behind the client, where it is one.
+    pub fn cluster(&self) -> Option<&'static Cluster> {
+        match self.home {
+            Home::Cluster(cluster) => Some(cluster),
+            _ => None,
+        }
+    }
+
+    /// The shared sentinels through which the client finds its server, where it does.
+    pub fn sentinels(&self) -> Option<&'static Sentinels> {
+        match self.home {
+            Home::Sentinels(sentinels) => Some(sentinels),
+            _ => None,
         }
     }
 
@@ -81,7 +85,7 @@ impl Fixture {
     /// where the backend is TLS.
     ///
     /// # Errors
-    /// [`Error`] when it does not come up, and on embedded, which has no server.
+    /// [`Error`] when it does not come up, and on a backend that is not one server.
     pub async fn private_server(&self, options: ServerOptions) -> Result<Server, Error> {
         start(self.kind, options).await
     }
@@ -105,44 +109,8 @@ impl fmt::Debug for Fixture {
     }
 }
 
-/// One per kind and process. Nothing drops them: a server ends with the process that started it.
-fn shared(kind: BackendKind) -> Option<&'static OnceCell<Server>> {
-    static REDIS: OnceCell<Server> = OnceCell::const_new();
-    static VALKEY: OnceCell<Server> = OnceCell::const_new();
-    static TLS: OnceCell<Server> = OnceCell::const_new();
-    match kind {
-        BackendKind::Embedded => None,
-        BackendKind::Redis => Some(&REDIS),
-        BackendKind::Valkey => Some(&VALKEY),
-        BackendKind::Tls => Some(&TLS),
-    }
-}
-
-async fn start(kind: BackendKind, options: ServerOptions) -> Result<Server, Error> {
-    match kind {
-        BackendKind::Embedded => Err(Error::Client {
-            backend: kind.to_string(),
-            cause: "it has no server; mark the test #[networked]".to_owned(),
-        }),
-        BackendKind::Redis => Server::start(Program::Redis, options).await,
-        BackendKind::Valkey => Server::start(Program::Valkey, options).await,
-        BackendKind::Tls => {
-            let options = match options.has_password() {
-                true => options,
-                // It has characters that a URL has to escape.
-                false => options.password("p@ss/w%rd:?#"),
-            };
-            Server::start(Program::Redis, options.tls()).await
-        }
-    }
-}
-
 fn config(kind: BackendKind, home: &Home, namespace: &str) -> Result<ClientConfig, Error> {
-    let url = match home {
-        Home::Embedded(_) => "embedded://".to_owned(),
-        Home::Server(server) => server.url(),
-    };
-    ClientConfig::from_url(&url)
+    ClientConfig::from_url(&home.url())
         .map(|config| config.namespace(namespace))
         .map_err(no_client(kind))
 }
@@ -152,7 +120,7 @@ async fn connect(kind: BackendKind, home: &Home, config: ClientConfig) -> Result
         Home::Embedded(engine) => {
             Client::from_backend(Arc::new(engine.clone()), &config).map_err(no_client(kind))
         }
-        Home::Server(_) => Client::connect(config).await.map_err(no_client(kind)),
+        _ => Client::connect(config).await.map_err(no_client(kind)),
     }
 }
 

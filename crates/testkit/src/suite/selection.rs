@@ -7,7 +7,7 @@ use crate::{Error, Program};
 const VARIABLE: &str = "REDKIT_TEST_BACKENDS";
 
 /// Backends that are planned and not built, so that asking for one is told from a typing error.
-const PLANNED: &[&str] = &["cluster", "sentinel", "fred"];
+const PLANNED: &[&str] = &["fred"];
 
 /// Whether a backend's tests run.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Selection {
     }
 
     /// A backend that is named is chosen even when it is absent, so that its tests fail. With none
-    /// named, `embedded` is chosen and whatever is there.
+    /// named, `embedded` is chosen and whatever is there of those that need not be named.
     fn of(
         kind: BackendKind,
         named: &str,
@@ -45,6 +45,10 @@ impl Selection {
                 false => Selection::LeftOut(format!("{VARIABLE} does not name {kind}")),
             });
         }
+        if let Some(why) = kind.has_to_be_named() {
+            let why = format!("{VARIABLE} is not set, and {why}");
+            return Ok(Selection::LeftOut(why));
+        }
         Ok(match kind.program() {
             Some(program) if !is_there(program) => Selection::LeftOut(format!(
                 "{VARIABLE} is not set, and there is no {}",
@@ -60,8 +64,20 @@ impl BackendKind {
     pub(super) fn program(self) -> Option<Program> {
         match self {
             BackendKind::Embedded => None,
-            BackendKind::Redis | BackendKind::Tls => Some(Program::Redis),
-            BackendKind::Valkey => Some(Program::Valkey),
+            BackendKind::Redis
+            | BackendKind::Tls
+            | BackendKind::Cluster
+            | BackendKind::Sentinel => Some(Program::Redis),
+            BackendKind::Valkey | BackendKind::ValkeyCluster => Some(Program::Valkey),
+        }
+    }
+
+    /// Why its tests run only when it is named.
+    fn has_to_be_named(self) -> Option<&'static str> {
+        match self {
+            BackendKind::Cluster | BackendKind::Sentinel => Some("no driver connects to it yet"),
+            BackendKind::ValkeyCluster => Some("it has to be named"),
+            _ => None,
         }
     }
 }
@@ -105,12 +121,14 @@ mod tests {
             assert!(chosen(BackendKind::Valkey, named, true));
             assert!(!chosen(BackendKind::Valkey, named, false));
             assert!(!chosen(BackendKind::Tls, named, false));
+            assert!(!chosen(BackendKind::ValkeyCluster, named, true));
         }
+        assert!(chosen(BackendKind::ValkeyCluster, "valkey_cluster", true));
     }
 
     #[test]
     fn a_name_that_cannot_be_followed_fails_every_test() {
-        for (named, why) in [("redis,reddis", "unknown"), ("redis,cluster", "planned")] {
+        for (named, why) in [("redis,reddis", "unknown"), ("redis,fred", "planned")] {
             let error = Selection::of(BackendKind::Redis, named, |_| true).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
         }

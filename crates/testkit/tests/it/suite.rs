@@ -26,13 +26,19 @@ redkit_testkit::suite! {
 
         let kind = match fixture.kind {
             BackendKind::Embedded => ServerKind::Embedded,
-            BackendKind::Valkey => ServerKind::Valkey,
+            BackendKind::Valkey | BackendKind::ValkeyCluster => ServerKind::Valkey,
             _ => ServerKind::Redis,
         };
         assert_eq!(fixture.client.capabilities().server, kind);
         let key = format!("{}:k", fixture.namespace());
         assert_eq!(fixture.client.key("k").as_bytes(), key.as_bytes());
-        assert_eq!(fixture.server().is_some(), fixture.kind.is_networked());
+        let has_servers = [
+            fixture.server().is_some(),
+            fixture.cluster().is_some(),
+            fixture.sentinels().is_some(),
+        ];
+        let homes = has_servers.into_iter().filter(|has| *has).count();
+        assert_eq!(homes, usize::from(fixture.kind.is_networked()));
         assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::CurrentThread);
         Ok(())
     }
