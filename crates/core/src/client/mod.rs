@@ -91,9 +91,7 @@ impl Client {
 
     #[cfg(feature = "redis")]
     async fn driver(config: &ClientConfig) -> Result<Arc<dyn Backend>, Error> {
-        Ok(Arc::new(
-            crate::driver::redis::RedisBackend::connect(config).await?,
-        ))
+        crate::driver::redis::connect(config).await
     }
 
     #[cfg(not(feature = "redis"))]

@@ -174,6 +174,8 @@ pub struct ClientConfig {
     pub(crate) tls: Option<TlsConfig>,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<SecretString>,
+    pub(crate) sentinel_username: Option<String>,
+    pub(crate) sentinel_password: Option<SecretString>,
     pub(crate) database: u32,
     pub(crate) namespace: String,
     pub(crate) client_name: Option<String>,
@@ -195,6 +197,8 @@ impl ClientConfig {
             tls: None,
             username: None,
             password: None,
+            sentinel_username: None,
+            sentinel_password: None,
             database: 0,
             namespace: String::new(),
             client_name: None,
@@ -261,6 +265,21 @@ impl ClientConfig {
     #[must_use]
     pub fn password(mut self, password: impl Into<SecretString>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// The user to authenticate as at the sentinels. Default: nobody; the servers' credentials are
+    /// not sent to sentinels.
+    #[must_use]
+    pub fn sentinel_username(mut self, username: impl Into<String>) -> Self {
+        self.sentinel_username = Some(username.into());
+        self
+    }
+
+    /// The password for the sentinels.
+    #[must_use]
+    pub fn sentinel_password(mut self, password: impl Into<SecretString>) -> Self {
+        self.sentinel_password = Some(password.into());
         self
     }
 

@@ -56,6 +56,8 @@ settings! {
     master: String,
     username: String,
     password: SecretString,
+    sentinel_username: String,
+    sentinel_password: SecretString,
     database: u32,
     namespace: String,
     client_name: String,
@@ -171,7 +173,8 @@ impl Settings {
             ($($name:ident)*) => {$( if self.$name.0.is_none() { self.$name = other.$name; } )*};
         }
         fill! {
-            host port unix_socket cluster sentinels master username password database namespace
+            host port unix_socket cluster sentinels master username password sentinel_username
+            sentinel_password database namespace
             client_name tls tls_ca_file tls_client_cert_file tls_client_key_file tls_server_name
             connect_timeout command_timeout probe_interval max_in_flight lazy retry_attempts
             retry_min_delay retry_max_delay reconnect_min_delay reconnect_max_delay
@@ -203,6 +206,8 @@ impl TryFrom<Settings> for ClientConfig {
         take! {
             username => username;
             password => password;
+            sentinel_username => sentinel_username;
+            sentinel_password => sentinel_password;
             database => database;
             namespace => namespace;
             client_name => client_name;

@@ -77,7 +77,8 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 /// traffic.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// A stream that counts the bytes it read.
+/// A stream that counts the bytes it read. It does not pass on vectored writes: the codec above has
+/// one buffer, for which a plain write is cheaper.
 pub(super) struct Counted<S> {
     inner: S,
     read: Arc<AtomicU64>,
@@ -120,17 +121,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::backend::{Capabilities, ConnectionState};
-use crate::config::ReconnectConfig;
+use crate::config::{ClientConfig, ReconnectConfig};
 use crate::error::{CallError, Fault, FaultKind};
 
 /// Makes connections.
@@ -54,6 +54,21 @@ pub(super) struct Timing {
     pub(super) probe_timeout: Duration,
     pub(super) reconnect: ReconnectConfig,
 }
+
+impl Timing {
+    pub(super) fn of(config: &ClientConfig) -> Self {
+        Self {
+            connect_timeout: config.connect_timeout,
+            probe_interval: config.probe_interval,
+            probe_timeout: (config.command_timeout / 2).clamp(PROBE_LEAST, PROBE_MOST),
+            reconnect: config.reconnect,
+        }
+    }
+}
+
+/// Between these bounds a probe waits half a command's time for an answer.
+const PROBE_LEAST: Duration = Duration::from_millis(20);
+const PROBE_MOST: Duration = Duration::from_millis(500);
 
 /// The handle that a backend keeps. Dropping it ends the task and closes the connection.
 pub(super) struct Supervisor<L> {
@@ -110,6 +125,11 @@ impl<L: Link> Supervisor<L> {
             return Ok(link);
         }
         self.wait_for_link(deadline).await
+    }
+
+    /// The live connection, if there is one now.
+    pub(super) fn current(&self) -> Option<Arc<L>> {
+        self.shared.current.load_full()
     }
 
     /// Tells the supervisor that a call timed out on the live connection.

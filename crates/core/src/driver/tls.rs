@@ -13,15 +13,16 @@ use tokio_rustls::client::TlsStream;
 use crate::config::{Address, ConfigError, TlsConfig};
 use crate::error::{Fault, FaultKind};
 
-/// Ready to encrypt connections to one server.
+/// Ready to encrypt connections.
 pub(super) struct Tls {
     connector: TlsConnector,
-    name: ServerName<'static>,
+    /// The name to check certificates against, when it is not the host's.
+    name: Option<ServerName<'static>>,
 }
 
 impl Tls {
     /// Reads the files that `config` names.
-    pub(super) fn new(config: &TlsConfig, host: &str) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: &TlsConfig) -> Result<Self, ConfigError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -48,8 +49,12 @@ impl Tls {
             }
             _ => builder.with_no_client_auth(),
         };
-        let name = config.server_name.as_deref().unwrap_or(host);
-        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+        let name = config
+            .server_name
+            .clone()
+            .map(ServerName::try_from)
+            .transpose();
+        let name = name.map_err(|_| {
             ConfigError::new(
                 "tls_server_name",
                 "it is not a name that a certificate can carry",
@@ -68,28 +73,35 @@ impl Tls {
         stream: TcpStream,
         address: &Address,
     ) -> Result<TlsStream<TcpStream>, Fault> {
-        self.connector
-            .connect(self.name.clone(), stream)
-            .await
-            .map_err(|error| {
-                let fix = match error
-                    .get_ref()
-                    .and_then(|e| e.downcast_ref::<rustls::Error>())
-                {
-                    Some(rustls::Error::InvalidCertificate(_)) => {
-                        "check `tls_ca_file` and `tls_server_name`"
-                    }
-                    Some(rustls::Error::AlertReceived(_)) => {
-                        "the server may want a client certificate: check `tls_client_cert_file`"
-                    }
-                    _ => "the port may not speak TLS: write redis:// for a plain connection",
-                };
-                Fault::new(
-                    FaultKind::Tls,
-                    format!("TLS handshake with {address} failed: {error}; {fix}"),
-                )
-                .with_source(error)
-            })
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(address.host.clone()).map_err(|error| {
+                let message = format!(
+                    "`{}` is not a name that a certificate can carry; set `tls_server_name`",
+                    address.host
+                );
+                Fault::new(FaultKind::Tls, message).with_source(error)
+            })?,
+        };
+        self.connector.connect(name, stream).await.map_err(|error| {
+            let fix = match error
+                .get_ref()
+                .and_then(|e| e.downcast_ref::<rustls::Error>())
+            {
+                Some(rustls::Error::InvalidCertificate(_)) => {
+                    "check `tls_ca_file` and `tls_server_name`"
+                }
+                Some(rustls::Error::AlertReceived(_)) => {
+                    "the server may want a client certificate: check `tls_client_cert_file`"
+                }
+                _ => "the port may not speak TLS: write redis:// for a plain connection",
+            };
+            Fault::new(
+                FaultKind::Tls,
+                format!("TLS handshake with {address} failed: {error}; {fix}"),
+            )
+            .with_source(error)
+        })
     }
 }
 

@@ -38,12 +38,6 @@ async fn malformed_urls_and_fields() {
     assert!(error.to_string().contains("`command_timeout`"), "{error}");
     let error = failure(config("embedded://")).await;
     assert!(error.to_string().contains("redkit-embedded"), "{error}");
-    for url in [
-        "redis-cluster://localhost",
-        "redis-sentinel://localhost/main",
-    ] {
-        assert!(failure(config(url)).await.to_string().contains("`url`"));
-    }
 }
 
 #[tokio::test]

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::link::{RedisConnector, RedisLink};
+use super::link::RedisLink;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
+use crate::config::ClientConfig;
 use crate::driver::supervisor::{Connector, Link};
 use crate::error::{CallError, Fault, FaultKind};
 use crate::push::{Interest, PushStream};
@@ -51,19 +52,25 @@ pub(super) struct Limits {
     pub(super) connect: Duration,
 }
 
+impl Limits {
+    pub(super) fn of(config: &ClientConfig) -> Self {
+        Self {
+            command: config.command_timeout,
+            connect: config.connect_timeout,
+        }
+    }
+}
+
 /// One connection for one user. When it breaks it stays broken: what was set on it is gone.
-pub(super) struct Dedicated {
+pub(super) struct Dedicated<C> {
     link: Mutex<Option<Arc<RedisLink>>>,
-    connector: RedisConnector,
+    connector: C,
     limits: Limits,
     state: watch::Sender<ConnectionState>,
 }
 
-impl Dedicated {
-    pub(super) async fn open(
-        connector: &RedisConnector,
-        limits: Limits,
-    ) -> Result<Self, CallError> {
+impl<C: Connector<Link = RedisLink> + Clone> Dedicated<C> {
+    pub(super) async fn open(connector: C, limits: Limits) -> Result<Self, CallError> {
         let connected = timeout(limits.connect, connector.connect())
             .await
             .unwrap_or_else(|_| {
@@ -73,7 +80,7 @@ impl Dedicated {
         let link = connected.map_err(Fault::not_sent)?;
         Ok(Self {
             link: Mutex::new(Some(Arc::new(link))),
-            connector: connector.clone(),
+            connector,
             limits,
             state: watch::Sender::new(ConnectionState::Connected(1)),
         })
@@ -92,9 +99,15 @@ impl Dedicated {
             .deadline_at()
             .unwrap_or_else(|| Instant::now() + self.limits.command)
     }
+}
 
+trait GiveUp: Sync {
     /// After a call without a reply nobody knows the connection's state (a transaction half
     /// queued, a blocking pop still waiting to take an item that nobody would see): it ends.
+    fn give_up(&self);
+}
+
+impl<C: Sync> GiveUp for Dedicated<C> {
     fn give_up(&self) {
         self.link.lock().take();
         self.state.send_replace(ConnectionState::Closed);
@@ -102,7 +115,7 @@ impl Dedicated {
 }
 
 /// Ends the connection when a call on it is dropped before its reply came.
-struct Unanswered<'d>(Option<&'d Dedicated>);
+struct Unanswered<'d>(Option<&'d dyn GiveUp>);
 
 impl Unanswered<'_> {
     fn settle<T>(mut self, outcome: Result<Result<T, CallError>, Elapsed>) -> Result<T, CallError> {
@@ -125,7 +138,7 @@ impl Drop for Unanswered<'_> {
 }
 
 #[async_trait]
-impl Backend for Dedicated {
+impl<C: Connector<Link = RedisLink> + Clone> Backend for Dedicated<C> {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
         check_countable(command)?;
         let link = self.link()?;
@@ -153,7 +166,9 @@ impl Backend for Dedicated {
     }
 
     async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        Ok(Arc::new(Self::open(&self.connector, self.limits).await?))
+        Ok(Arc::new(
+            Self::open(self.connector.clone(), self.limits).await?,
+        ))
     }
 
     fn topology(&self) -> Topology {

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ::redis::aio::{AsyncPushSender, MultiplexedConnection};
 use ::redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
+use smallvec::{SmallVec, smallvec};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -31,9 +32,19 @@ pub(super) struct RedisLink {
     connection: MultiplexedConnection,
     closed: CancellationToken,
     read: Arc<AtomicU64>,
+    is_closed: Arc<AtomicBool>,
     capabilities: Capabilities,
+    role: Role,
     large: Semaphore,
-    _task: AbortOnDropHandle<()>,
+    _tasks: SmallVec<[AbortOnDropHandle<()>; 2]>,
+}
+
+/// What a server is to its fellows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Unknown,
+    Master,
+    Replica,
 }
 
 impl RedisLink {
@@ -105,9 +116,23 @@ impl RedisLink {
         Ok(Some(room))
     }
 
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Ends the connection when it is cancelled, and is cancelled when the connection has ended.
+    pub(super) fn closer(&self) -> CancellationToken {
+        self.closed.clone()
+    }
+
+    /// Runs a task for as long as the connection is kept.
+    pub(super) fn keep(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(task)));
+    }
+
     /// What is known to be closed before a command is handed over did not carry it.
     fn check_open(&self) -> Result<(), CallError> {
-        if self.closed.is_cancelled() {
+        if self.is_closed.load(Ordering::Acquire) {
             return Err(Fault::new(FaultKind::Disconnected, "the connection is closed").not_sent());
         }
         Ok(())
@@ -143,6 +168,16 @@ pub(super) struct RedisConnector {
     place: Place,
     info: RedisConnectionInfo,
     client_name: Option<String>,
+    expected: Expected,
+}
+
+/// What kind of server the configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// One that serves every key.
+    Standalone,
+    /// A node of a cluster, a sentinel, or what a sentinel names.
+    Any,
 }
 
 #[derive(Clone)]
@@ -166,11 +201,47 @@ impl RedisConnector {
         if let Some(password) = &config.password {
             info = info.set_password(password.expose_secret());
         }
+        let expected = match config.endpoint {
+            Endpoint::Standalone(_) | Endpoint::Unix(_) => Expected::Standalone,
+            _ => Expected::Any,
+        };
         Ok(Self {
             place: place(config)?,
             info,
             client_name: config.client_name.clone(),
+            expected,
         })
+    }
+
+    /// The same for another server.
+    pub(super) fn at(&self, address: &Address) -> Self {
+        let place = match &self.place {
+            #[cfg(feature = "tls")]
+            Place::Tls(_, tls) => Place::Tls(address.clone(), Arc::clone(tls)),
+            _ => Place::Tcp(address.clone()),
+        };
+        Self {
+            place,
+            ..self.clone()
+        }
+    }
+
+    /// The same with other credentials: sentinels have their own, and no databases.
+    pub(super) fn for_sentinel(&self, config: &ClientConfig) -> Self {
+        let mut info = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP3)
+            .set_skip_set_lib_name();
+        if let Some(username) = &config.sentinel_username {
+            info = info.set_username(username);
+        }
+        if let Some(password) = &config.sentinel_password {
+            info = info.set_password(password.expose_secret());
+        }
+        Self {
+            info,
+            client_name: None,
+            ..self.clone()
+        }
     }
 
     /// Makes a connection that hands pushed frames to `pushes`.
@@ -221,30 +292,43 @@ impl RedisConnector {
                 .await
                 .map_err(|error| to_handshake_fault(error, &self.target(), tls))?;
         let closed = CancellationToken::new();
-        let task = tokio::spawn(drive(driver, closed.clone()));
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(drive(driver, closed.clone(), Arc::clone(&is_closed)));
         let mut link = RedisLink {
             connection,
             closed,
             read,
+            is_closed,
             capabilities: Capabilities::UNKNOWN,
+            role: Role::Unknown,
             large: Semaphore::new(LARGE_BLOCKS as usize),
-            _task: AbortOnDropHandle::new(task),
+            _tasks: smallvec![AbortOnDropHandle::new(task)],
         };
-        link.capabilities = self.introduce(&link).await?;
+        let Some(hello) = self.introduce(&link).await? else {
+            return Ok(link);
+        };
+        if hello.mode == "cluster" && self.expected == Expected::Standalone {
+            let message = format!(
+                "{} is a node of a cluster and serves a part of the keys only; write \
+                 redis-cluster:// instead of redis://",
+                self.target()
+            );
+            return Err(Fault::new(FaultKind::Handshake, message));
+        }
+        link.capabilities = hello.capabilities;
+        link.role = hello.role;
         Ok(link)
     }
 
     /// Names the connection and asks what the server is. A user who may not do either can still
     /// use the connection.
-    async fn introduce(&self, link: &RedisLink) -> Result<Capabilities, Fault> {
+    async fn introduce(&self, link: &RedisLink) -> Result<Option<Hello>, Fault> {
         if let Some(name) = &self.client_name {
             let set_name = Command::new("CLIENT").arg("SETNAME").arg(name);
             not_broken(link.send(&set_name).await)?;
         }
         let hello = not_broken(link.send(&Command::new("HELLO")).await)?;
-        Ok(hello
-            .and_then(capabilities)
-            .unwrap_or(Capabilities::UNKNOWN))
+        Ok(hello.and_then(Hello::parse))
     }
 }
 
@@ -277,10 +361,25 @@ const LARGE: usize = 64 * 1024;
 /// How many blocks of that size may be packed at once on a connection: 16 MiB.
 const LARGE_BLOCKS: u32 = 256;
 
-async fn drive(driver: impl Future<Output = ()>, closed: CancellationToken) {
-    // Also when the future panics, nobody must wait on this connection.
-    let _closed = closed.drop_guard();
-    driver.await;
+/// Runs a connection until it breaks or is closed from here.
+async fn drive(
+    driver: impl Future<Output = ()>,
+    closed: CancellationToken,
+    is_closed: Arc<AtomicBool>,
+) {
+    // Also when the future panics, nobody must wait on this connection. A flag beside the token,
+    // because every call looks at it, and the token's look takes a lock.
+    struct OnEnd(Arc<AtomicBool>);
+    impl Drop for OnEnd {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let _on_end = (OnEnd(is_closed), closed.clone().drop_guard());
+    tokio::select! {
+        () = driver => {}
+        () = closed.cancelled() => {}
+    }
 }
 
 fn not_broken(reply: Result<Value, CallError>) -> Result<Option<Value>, Fault> {
@@ -291,53 +390,75 @@ fn not_broken(reply: Result<Value, CallError>) -> Result<Option<Value>, Fault> {
     }
 }
 
-fn capabilities(hello: Value) -> Option<Capabilities> {
-    let fields: Vec<(String, Value)> = hello.to().ok()?;
-    let text = |name: &str| {
-        let value = fields.iter().find(|(field, _)| field == name)?.1.clone();
-        value.to::<String>().ok()
-    };
-    let server = match text("server")?.as_str() {
-        "redis" => ServerKind::Redis,
-        "valkey" => ServerKind::Valkey,
-        _ => ServerKind::Unknown,
-    };
-    let version = text("version")?;
-    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    let mut part = || parts.next().unwrap_or(0);
-    Some(Capabilities::of(server, (part(), part(), part())))
+/// What a server says of itself.
+struct Hello {
+    capabilities: Capabilities,
+    role: Role,
+    mode: String,
 }
 
+impl Hello {
+    fn parse(reply: Value) -> Option<Self> {
+        let fields: Vec<(String, Value)> = reply.to().ok()?;
+        let text = |name: &str| {
+            let value = fields.iter().find(|(field, _)| field == name)?.1.clone();
+            value.to::<String>().ok()
+        };
+        let server = match text("server")?.as_str() {
+            "redis" => ServerKind::Redis,
+            "valkey" => ServerKind::Valkey,
+            _ => ServerKind::Unknown,
+        };
+        let version = text("version")?;
+        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+        let mut part = || parts.next().unwrap_or(0);
+        let role = match text("role").as_deref() {
+            Some("master") => Role::Master,
+            Some("replica" | "slave") => Role::Replica,
+            _ => Role::Unknown,
+        };
+        Some(Self {
+            capabilities: Capabilities::of(server, (part(), part(), part())),
+            role,
+            mode: text("mode").unwrap_or_default(),
+        })
+    }
+}
+
+/// Where `config` connects to; for a cluster or sentinels the first of their addresses, from which
+/// [`RedisConnector::at`] goes to the others.
 fn place(config: &ClientConfig) -> Result<Place, ConfigError> {
-    match (&config.endpoint, &config.tls) {
-        (Endpoint::Standalone(address), None) => Ok(Place::Tcp(address.clone())),
+    let none = || ConfigError::new("url", "it names no host", "name at least one");
+    let address = match &config.endpoint {
+        Endpoint::Standalone(address) => address,
+        Endpoint::Cluster(nodes) => nodes.first().ok_or_else(none)?,
+        Endpoint::Sentinel { sentinels, .. } => sentinels.first().ok_or_else(none)?,
+        #[cfg(unix)]
+        Endpoint::Unix(path) if config.tls.is_none() => return Ok(Place::Unix(path.clone())),
+        Endpoint::Unix(_) => {
+            return Err(ConfigError::new(
+                "unix_socket",
+                "a unix socket carries no TLS, and exists on unix systems only",
+                "take `tls` out, or connect over TCP",
+            ));
+        }
+        Endpoint::Embedded => {
+            return Err(ConfigError::new(
+                "url",
+                "redkit-core has no engine of its own",
+                "use `redkit::connect`, or `Client::from_backend` with redkit-embedded's `Embedded`",
+            ));
+        }
+    };
+    match &config.tls {
+        None => Ok(Place::Tcp(address.clone())),
         #[cfg(feature = "tls")]
-        (Endpoint::Standalone(address), Some(tls)) => Ok(Place::Tls(
-            address.clone(),
-            Arc::new(Tls::new(tls, &address.host)?),
-        )),
+        Some(tls) => Ok(Place::Tls(address.clone(), Arc::new(Tls::new(tls)?))),
         #[cfg(not(feature = "tls"))]
-        (Endpoint::Standalone(_), Some(_)) => Err(ConfigError::new(
+        Some(_) => Err(ConfigError::new(
             "tls",
             "this build has no TLS",
             "enable the feature `tls` of redkit-core, or write redis:// for a plain connection",
-        )),
-        #[cfg(unix)]
-        (Endpoint::Unix(path), None) => Ok(Place::Unix(path.clone())),
-        (Endpoint::Unix(_), _) => Err(ConfigError::new(
-            "unix_socket",
-            "a unix socket carries no TLS, and exists on unix systems only",
-            "take `tls` out, or connect over TCP",
-        )),
-        (Endpoint::Cluster(_) | Endpoint::Sentinel { .. }, _) => Err(ConfigError::new(
-            "url",
-            "this version has no driver for clusters and sentinels yet",
-            "connect to one server by redis:// or rediss://",
-        )),
-        (Endpoint::Embedded, _) => Err(ConfigError::new(
-            "url",
-            "redkit-core has no engine of its own",
-            "use `redkit::connect`, or `Client::from_backend` with redkit-embedded's `Embedded`",
         )),
     }
 }

@@ -1,0 +1,162 @@
+//! Commands without keys: some concern every master, the rest goes to any.
+
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+use super::Shared;
+use crate::command::Command;
+use crate::config::Address;
+use crate::error::{CallError, Fault, FaultKind};
+use crate::value::Value;
+
+impl Shared {
+    pub(super) async fn call_without_keys(&self, command: &Command) -> Result<Value, CallError> {
+        match command.name().to_ascii_uppercase().as_str() {
+            "SCAN" => self.scan(command).await,
+            "DBSIZE" => sum(self.on_every_master(command).await?),
+            "KEYS" => concatenate(self.on_every_master(command).await?),
+            "RANDOMKEY" => {
+                let mut keys = self.on_every_master(command).await?;
+                keys.retain(|key| *key != Value::Nil);
+                match keys.len() {
+                    0 => Ok(Value::Nil),
+                    n => Ok(keys.swap_remove(rand::random_range(0..n))),
+                }
+            }
+            "FLUSHALL" | "FLUSHDB" | "SCRIPT" | "FUNCTION" => {
+                let replies = self.on_every_master(command).await?;
+                first(replies)
+            }
+            _ => self.call_on(command, None).await,
+        }
+    }
+
+    /// The same command on every master at once; the first error is the outcome.
+    async fn on_every_master(&self, command: &Command) -> Result<Vec<Value>, CallError> {
+        let deadline = self.deadline(command);
+        let masters = self.masters(deadline).await?;
+        try_join_all(
+            masters
+                .iter()
+                .map(|address| self.on_master(address, command, deadline)),
+        )
+        .await
+    }
+
+    async fn on_master(
+        &self,
+        address: &Address,
+        command: &Command,
+        deadline: Instant,
+    ) -> Result<Value, CallError> {
+        let reached = self.nodes.reach(address, deadline).await?;
+        self.send(&reached, command, false, deadline).await
+    }
+
+    async fn masters(&self, deadline: Instant) -> Result<Vec<Address>, CallError> {
+        // Waits for a view when there is none yet.
+        self.nodes.serving(None, deadline).await?;
+        Ok(self.nodes.view().masters())
+    }
+
+    /// One master after the other. The cursor that goes out is the node's own and the master's
+    /// place in the list in one number; a scan during which masters come and go may see keys twice
+    /// or not at all, as the keys themselves move.
+    async fn scan(&self, command: &Command) -> Result<Value, CallError> {
+        let cursor = command
+            .get(0)
+            .and_then(|arg| std::str::from_utf8(arg).ok()?.parse().ok());
+        let Some(cursor) = cursor else {
+            // The server's own error is the right one.
+            return self.call_on(command, None).await;
+        };
+        let deadline = self.deadline(command);
+        let masters = self.masters(deadline).await?;
+        let (place, own) = split(cursor);
+        let Some(address) = masters.get(place) else {
+            return Ok(reply(0, Vec::new()));
+        };
+        let mut scan = Command::new(command.name()).arg(own);
+        for arg in command.iter().skip(1) {
+            scan = scan.arg(arg);
+        }
+        let (next, keys): (u64, Vec<Value>) = self
+            .on_master(address, &scan, deadline)
+            .await?
+            .to()
+            .map_err(|error| Fault::new(FaultKind::Protocol, error.to_string()).maybe())?;
+        let next = match next {
+            0 if place + 1 < masters.len() => join(place + 1, 0),
+            0 => Some(0),
+            next => join(place, next),
+        };
+        match next {
+            Some(next) => Ok(reply(next, keys)),
+            None => Err(Fault::new(
+                FaultKind::Unsupported,
+                "a node's cursor leaves no room for the node's number; scan the nodes one by one",
+            )
+            .not_sent()),
+        }
+    }
+}
+
+/// Servers' cursors are positions in tables of less than 2^48 entries; the rest names the master.
+const CURSOR_BITS: u32 = 48;
+
+fn split(cursor: u64) -> (usize, u64) {
+    let place = usize::try_from(cursor >> CURSOR_BITS).unwrap_or(usize::MAX);
+    (place, cursor & ((1 << CURSOR_BITS) - 1))
+}
+
+fn join(place: usize, own: u64) -> Option<u64> {
+    let place = u64::try_from(place).ok()?;
+    (own >> CURSOR_BITS == 0 && place < 1 << (64 - CURSOR_BITS))
+        .then_some(place << CURSOR_BITS | own)
+}
+
+fn reply(cursor: u64, keys: Vec<Value>) -> Value {
+    Value::Array(vec![Value::bulk(cursor.to_string()), Value::Array(keys)])
+}
+
+fn sum(replies: Vec<Value>) -> Result<Value, CallError> {
+    let mut total = 0_i64;
+    for reply in replies {
+        let count: i64 = reply
+            .to()
+            .map_err(|error| Fault::new(FaultKind::Protocol, error.to_string()).maybe())?;
+        total = total.saturating_add(count);
+    }
+    Ok(Value::Int(total))
+}
+
+fn concatenate(replies: Vec<Value>) -> Result<Value, CallError> {
+    let mut all = Vec::new();
+    for reply in replies {
+        let items: Vec<Value> = reply
+            .to()
+            .map_err(|error| Fault::new(FaultKind::Protocol, error.to_string()).maybe())?;
+        all.extend(items);
+    }
+    Ok(Value::Array(all))
+}
+
+fn first(replies: Vec<Value>) -> Result<Value, CallError> {
+    replies.into_iter().next().ok_or_else(|| {
+        Fault::new(FaultKind::Connect, "no master of the cluster is known").not_sent()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_carry_the_master() {
+        for (place, own) in [(0, 0), (0, 5), (3, 0), (3, (1 << CURSOR_BITS) - 1)] {
+            assert_eq!(split(join(place, own).unwrap()), (place, own));
+        }
+        assert_eq!(join(0, 1 << CURSOR_BITS), None);
+        assert_eq!(join(1 << 16, 0), None);
+    }
+}

@@ -1,0 +1,355 @@
+//! The nodes of a cluster, each under a supervisor of its own, and the view of who serves what,
+//! which one task keeps up to date.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::slots::SlotMap;
+use crate::backend::{Capabilities, ConnectionState, ServerKind};
+use crate::command::Command;
+use crate::config::Address;
+use crate::driver::redis::link::{RedisConnector, RedisLink};
+use crate::driver::supervisor::{Supervisor, Timing};
+use crate::error::{CallError, Fault, FaultKind};
+
+/// How long the nodes have to say what they see.
+const VIEW_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How often the view is asked for while a node is in trouble: a failover is known this soon.
+const TROUBLED: Duration = Duration::from_millis(100);
+
+/// How often it is asked for otherwise.
+const CALM: Duration = Duration::from_secs(30);
+
+/// The least time between two looks, however many redirections come.
+const PACE: Duration = Duration::from_millis(20);
+
+pub(super) struct Nodes {
+    connector: RedisConnector,
+    timing: Timing,
+    seeds: Vec<Address>,
+    view: watch::Sender<Arc<SlotMap>>,
+    known: Mutex<HashMap<Address, Arc<Supervisor<RedisLink>>>>,
+    state: watch::Sender<ConnectionState>,
+    refresh: Notify,
+}
+
+/// A connection, and whose it is.
+pub(super) struct Reached {
+    pub(super) address: Address,
+    pub(super) node: Arc<Supervisor<RedisLink>>,
+    pub(super) link: Arc<RedisLink>,
+}
+
+impl Nodes {
+    pub(super) fn new(connector: RedisConnector, seeds: Vec<Address>, timing: Timing) -> Self {
+        Self {
+            connector,
+            timing,
+            seeds,
+            view: watch::Sender::new(Arc::new(SlotMap::empty())),
+            known: Mutex::default(),
+            state: watch::Sender::new(ConnectionState::Connecting),
+            refresh: Notify::new(),
+        }
+    }
+
+    /// Keeps the view up to date, for ever.
+    pub(super) async fn keep_up_to_date(&self) {
+        loop {
+            let pause = if self.in_trouble() { TROUBLED } else { CALM };
+            tokio::select! {
+                () = self.refresh.notified() => {}
+                () = sleep(pause) => {}
+            }
+            if let Err(fault) = self.look().await {
+                tracing::debug!(target: "redkit::connection", error = %fault, "no view of the cluster");
+            }
+            sleep(PACE).await;
+        }
+    }
+
+    /// Asks the nodes what they see, and takes over what most of them say.
+    pub(super) async fn look(&self) -> Result<(), Fault> {
+        let mut asked = self.view.borrow().all();
+        asked.extend(self.seeds.iter().cloned());
+        asked.dedup();
+        let mut answers: FuturesUnordered<_> =
+            asked.iter().map(|address| self.view_of(address)).collect();
+        let mut votes: Vec<(SlotMap, usize)> = Vec::new();
+        let mut refusal = None;
+        let count = asked.len();
+        let counting = async {
+            while let Some(answer) = answers.next().await {
+                let map = match answer {
+                    Ok(map) => map,
+                    Err(fault) => {
+                        refusal = Some(fault);
+                        continue;
+                    }
+                };
+                let index = votes
+                    .iter()
+                    .position(|(known, _)| *known == map)
+                    .unwrap_or_else(|| {
+                        votes.push((map, 0));
+                        votes.len() - 1
+                    });
+                if let Some((_, votes)) = votes.get_mut(index) {
+                    *votes += 1;
+                    if *votes * 2 > count {
+                        return;
+                    }
+                }
+            }
+        };
+        // Nodes that do not answer in time do not vote.
+        drop(timeout(VIEW_TIMEOUT.max(self.timing.probe_timeout), counting).await);
+        drop(answers);
+        match votes.into_iter().max_by_key(|(_, votes)| *votes) {
+            Some((map, _)) => {
+                self.take_over(map);
+                Ok(())
+            }
+            None => Err(refusal.unwrap_or_else(|| {
+                Fault::new(FaultKind::Connect, "no node of the cluster answered")
+            })),
+        }
+    }
+
+    /// The connection to the node that serves `slot` (any master without one); waits for a
+    /// connection, or for another node to take over, until `deadline`.
+    pub(super) async fn serving(
+        &self,
+        slot: Option<u16>,
+        deadline: Instant,
+    ) -> Result<Reached, CallError> {
+        let mut view = self.view.subscribe();
+        loop {
+            let owner = {
+                let map = view.borrow_and_update();
+                match slot {
+                    Some(slot) => map.owner(slot).cloned(),
+                    None => self.any_master(&map),
+                }
+            };
+            let Some(address) = owner else {
+                self.refresh.notify_one();
+                match timeout_at(deadline, view.changed()).await {
+                    Ok(Ok(())) => continue,
+                    _ => return Err(nobody(slot).not_sent()),
+                }
+            };
+            let node = self.node(&address);
+            if let Some(link) = node.current() {
+                return Ok(Reached {
+                    address,
+                    node,
+                    link,
+                });
+            }
+            self.refresh.notify_one();
+            tokio::select! {
+                link = node.link(deadline) => {
+                    let link = link?;
+                    return Ok(Reached { address, node, link });
+                }
+                changed = view.changed() => if changed.is_err() {
+                    return Err(nobody(slot).not_sent());
+                }
+            }
+        }
+    }
+
+    /// The connection to one node.
+    pub(super) async fn reach(
+        &self,
+        address: &Address,
+        deadline: Instant,
+    ) -> Result<Reached, CallError> {
+        let node = self.node(address);
+        let link = node.link(deadline).await?;
+        Ok(Reached {
+            address: address.clone(),
+            node,
+            link,
+        })
+    }
+
+    /// The connection to one node, if there is one now.
+    pub(super) fn reach_if_connected(&self, address: &Address) -> Option<Reached> {
+        let node = self.node(address);
+        let link = node.current()?;
+        Some(Reached {
+            address: address.clone(),
+            node,
+            link,
+        })
+    }
+
+    /// A node said that `slot` has moved.
+    pub(super) fn moved(&self, slot: u16, to: &Address) {
+        self.view.send_if_modified(|map| {
+            if map.owner(slot) == Some(to) {
+                return false;
+            }
+            Arc::make_mut(map).set_owner(slot, to);
+            true
+        });
+        self.refresh.notify_one();
+    }
+
+    /// Something is amiss: look again soon.
+    pub(super) fn doubt(&self) {
+        self.refresh.notify_one();
+    }
+
+    pub(super) fn view(&self) -> Arc<SlotMap> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    /// What the servers can do, as far as the least capable one that is connected can.
+    pub(super) fn capabilities(&self) -> Capabilities {
+        let known = self.known.lock();
+        let connected = known.values().map(|node| node.capabilities());
+        connected
+            .filter(|one| one.server != ServerKind::Unknown)
+            .min_by_key(|one| one.version)
+            .unwrap_or(Capabilities::UNKNOWN)
+    }
+
+    pub(super) fn connector_to(&self, address: &Address) -> RedisConnector {
+        self.connector.at(address)
+    }
+
+    /// Every address worth trying: those of the view, and those that were configured.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        let mut all = self.view.borrow().masters();
+        all.extend(
+            self.seeds
+                .iter()
+                .filter(|seed| !all.contains(seed))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
+        all
+    }
+
+    pub(super) fn shutdown(&self) {
+        for node in self.known.lock().values() {
+            node.shutdown();
+        }
+        self.state.send_replace(ConnectionState::Closed);
+    }
+
+    fn node(&self, address: &Address) -> Arc<Supervisor<RedisLink>> {
+        let mut known = self.known.lock();
+        let node = known.entry(address.clone()).or_insert_with(|| {
+            Arc::new(Supervisor::start(
+                self.connector.at(address),
+                self.timing,
+                false,
+            ))
+        });
+        Arc::clone(node)
+    }
+
+    /// One that is connected if there is one, taking turns.
+    fn any_master(&self, map: &SlotMap) -> Option<Address> {
+        let mut masters = map.masters();
+        if masters.is_empty() {
+            return None;
+        }
+        let turn = rand::random_range(0..masters.len());
+        masters.rotate_left(turn);
+        let known = self.known.lock();
+        let is_connected = |address: &&Address| {
+            known
+                .get(*address)
+                .is_some_and(|n| n.state().borrow().is_connected())
+        };
+        masters
+            .iter()
+            .find(is_connected)
+            .or(masters.first())
+            .cloned()
+    }
+
+    fn in_trouble(&self) -> bool {
+        let masters = self.view.borrow().masters();
+        let known = self.known.lock();
+        masters.is_empty()
+            || masters
+                .iter()
+                .filter_map(|address| known.get(address))
+                .any(|node| !matches!(*node.state().borrow(), ConnectionState::Connected(_)))
+    }
+
+    async fn view_of(&self, address: &Address) -> Result<SlotMap, Fault> {
+        let deadline = Instant::now() + self.timing.connect_timeout;
+        let node = self.node(address);
+        let link = node.link(deadline).await.map_err(into_fault)?;
+        let slots = Command::new("CLUSTER").arg("SLOTS");
+        let reply = link.send(&slots).await.map_err(into_fault)?;
+        SlotMap::parse(reply, address)
+            .ok_or_else(|| Fault::new(FaultKind::Protocol, "CLUSTER SLOTS has another shape"))
+    }
+
+    fn take_over(&self, map: SlotMap) {
+        let all = map.all();
+        // Nodes that have left: their connections end when the last call on them has.
+        self.known
+            .lock()
+            .retain(|address, _| all.contains(address) || self.seeds.contains(address));
+        self.view.send_if_modified(|view| {
+            if **view == map {
+                return false;
+            }
+            *view = Arc::new(map);
+            true
+        });
+        if !self.in_trouble() {
+            self.state.send_if_modified(|state| match state {
+                ConnectionState::Closed => false,
+                ConnectionState::Connected(_) => false,
+                _ => {
+                    *state = ConnectionState::Connected(1);
+                    true
+                }
+            });
+        }
+    }
+}
+
+fn nobody(slot: Option<u16>) -> Fault {
+    let message = match slot {
+        Some(slot) => format!("no node of the cluster serves slot {slot}"),
+        None => "no master of the cluster is known".to_owned(),
+    };
+    Fault::new(FaultKind::Connect, message)
+}
+
+fn into_fault(error: CallError) -> Fault {
+    match error {
+        CallError::NotSent(fault) | CallError::Maybe(fault) => fault,
+        CallError::Replied(error) => {
+            let fix = if error.message().contains("cluster support disabled") {
+                "the server is no cluster node: write redis:// instead of redis-cluster://"
+            } else {
+                "the user needs the right to `CLUSTER SLOTS`"
+            };
+            Fault::new(FaultKind::Handshake, format!("{error}; {fix}"))
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Pipelines: split by node, sent at the same time, put back in order.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+
+use super::slots::{slot_of, slot_of_all};
+use super::{Follow, NOT_NOW, Shared};
+use crate::command::Command;
+use crate::config::Address;
+use crate::error::CallError;
+use crate::value::Value;
+use tokio::time::{Instant, sleep};
+
+type Replies = Vec<Result<Value, CallError>>;
+
+impl Shared {
+    pub(super) async fn pipeline(&self, commands: &[Command]) -> Result<Replies, CallError> {
+        let Some(deadline) = commands.iter().map(|command| self.deadline(command)).max() else {
+            return Ok(Vec::new());
+        };
+        if commands
+            .iter()
+            .any(|command| command.name().eq_ignore_ascii_case("MULTI"))
+        {
+            return self.transaction(commands, deadline).await;
+        }
+        let mut replies: Vec<Option<Result<Value, CallError>>> =
+            commands.iter().map(|_| None).collect();
+        let mut by_node: BTreeMap<Option<NodeKey>, Vec<usize>> = BTreeMap::new();
+        let view = self.nodes.view();
+        for (index, command) in commands.iter().enumerate() {
+            match slot_of(command) {
+                // Without a key, or without a known owner: each by itself, below.
+                Ok(slot) => {
+                    let owner = slot.and_then(|slot| view.owner(slot)).map(NodeKey::from);
+                    by_node.entry(owner).or_default().push(index);
+                }
+                // The error belongs to its command; the others are sent.
+                Err(error) => {
+                    if let Some(reply) = replies.get_mut(index) {
+                        *reply = Some(Err(error));
+                    }
+                }
+            }
+        }
+        let groups = by_node.into_iter().map(|(node, indices)| async move {
+            let group: Vec<Command> = indices
+                .iter()
+                .filter_map(|&index| commands.get(index).cloned())
+                .collect();
+            let replies = self.group(node, &group, deadline).await;
+            indices.into_iter().zip(replies).collect::<Vec<_>>()
+        });
+        for (index, reply) in join_all(groups).await.into_iter().flatten() {
+            if let Some(place) = replies.get_mut(index) {
+                *place = Some(reply);
+            }
+        }
+        // Every place has been filled: by its own error or by its group.
+        Ok(replies.into_iter().flatten().collect())
+    }
+
+    /// The part of a pipeline for one node. What the node sends elsewhere is sent there, one
+    /// command after the other, in their order.
+    async fn group(&self, node: Option<NodeKey>, group: &[Command], deadline: Instant) -> Replies {
+        let sent = match node {
+            Some(node) => self.send_group(&node.into(), group, deadline).await,
+            None => Ok(group.iter().map(|_| None).collect()),
+        };
+        let first = match sent {
+            Ok(first) => first,
+            Err(error) => return group.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut replies = Vec::with_capacity(group.len());
+        for (command, reply) in group.iter().zip(first) {
+            replies.push(match reply {
+                Some(reply) => reply,
+                None => self.alone(command).await,
+            });
+        }
+        replies
+    }
+
+    /// The replies of a node; `None` for what it did not carry out and another node, or another
+    /// time, is to be asked for.
+    async fn send_group(
+        &self,
+        address: &Address,
+        group: &[Command],
+        deadline: Instant,
+    ) -> Result<Vec<Option<Result<Value, CallError>>>, CallError> {
+        let reached = match self.nodes.reach_if_connected(address) {
+            Some(reached) => reached,
+            // It may be gone for good: each command finds its own way.
+            None => return Ok(group.iter().map(|_| None).collect()),
+        };
+        let replies = self
+            .bounded(&reached, deadline, reached.link.send_all(group))
+            .await?;
+        let mut redirects = 0;
+        let elsewhere = |reply: Result<Value, CallError>| match reply {
+            Err(CallError::Replied(error))
+                if !matches!(self.follow(&error, &reached, &mut redirects), Follow::No) =>
+            {
+                None
+            }
+            other => Some(other),
+        };
+        Ok(replies.into_iter().map(elsewhere).collect())
+    }
+
+    async fn alone(&self, command: &Command) -> Result<Value, CallError> {
+        match slot_of(command)? {
+            Some(slot) => self.call_on(command, Some(slot)).await,
+            None => Box::pin(self.call_without_keys(command)).await,
+        }
+    }
+
+    /// A pipeline with a transaction goes to one node as a whole. When it is the transaction and
+    /// nothing else, and the node refused a part of it because the slot is elsewhere, nothing of
+    /// it was carried out, and it is sent again.
+    async fn transaction(
+        &self,
+        commands: &[Command],
+        deadline: Instant,
+    ) -> Result<Replies, CallError> {
+        let slot = slot_of_all(commands)?;
+        let is = |command: Option<&Command>, name: &str| {
+            command.is_some_and(|command| command.name().eq_ignore_ascii_case(name))
+        };
+        let multis = commands
+            .iter()
+            .filter(|command| is(Some(*command), "MULTI"))
+            .count();
+        let is_whole = multis == 1 && is(commands.first(), "MULTI") && is(commands.last(), "EXEC");
+        let mut redirects = 0;
+        loop {
+            let reached = self.nodes.serving(slot, deadline).await?;
+            let replies = self
+                .bounded(&reached, deadline, reached.link.send_all(commands))
+                .await?;
+            let mut again = false;
+            for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
+                if let CallError::Replied(error) = error {
+                    again |= !matches!(self.follow(error, &reached, &mut redirects), Follow::No);
+                }
+            }
+            let aborted = replies.iter().any(|reply| {
+                matches!(reply, Err(CallError::Replied(error)) if error.code() == "EXECABORT")
+            });
+            if !(is_whole && again && aborted) || Instant::now() + NOT_NOW >= deadline {
+                return Ok(replies);
+            }
+            sleep(NOT_NOW).await;
+        }
+    }
+}
+
+/// An address that can be sorted by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct NodeKey(String, u16);
+
+impl From<&Address> for NodeKey {
+    fn from(address: &Address) -> Self {
+        Self(address.host.clone(), address.port)
+    }
+}
+
+impl From<NodeKey> for Address {
+    fn from(NodeKey(host, port): NodeKey) -> Self {
+        Self { host, port }
+    }
+}

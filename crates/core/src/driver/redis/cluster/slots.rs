@@ -1,0 +1,252 @@
+//! Which node serves which slot.
+
+use std::collections::BTreeSet;
+
+use crate::command::Command;
+use crate::config::Address;
+use crate::error::{CallError, Fault, FaultKind};
+use crate::keys::slot;
+use crate::value::Value;
+
+pub(super) const SLOTS: u16 = 16_384;
+
+/// A view of the cluster: the master of every slot, and the replicas of every master.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SlotMap {
+    /// An index into `nodes`, or [`NOBODY`].
+    owners: Vec<u16>,
+    nodes: Vec<Address>,
+    replicas: BTreeSet<(String, u16)>,
+}
+
+const NOBODY: u16 = u16::MAX;
+
+impl SlotMap {
+    /// Nobody serves anything.
+    pub(super) fn empty() -> Self {
+        Self {
+            owners: vec![NOBODY; usize::from(SLOTS)],
+            nodes: Vec::new(),
+            replicas: BTreeSet::new(),
+        }
+    }
+
+    /// Reads the reply to `CLUSTER SLOTS` from the node at `asked`; `None` when it is none.
+    pub(super) fn parse(reply: Value, asked: &Address) -> Option<Self> {
+        let mut map = Self::empty();
+        for range in reply.to::<Vec<Value>>().ok()? {
+            let mut parts = range.to::<Vec<Value>>().ok()?.into_iter();
+            let first: u16 = parts.next()?.to().ok()?;
+            let last: u16 = parts.next()?.to().ok()?;
+            let master = node(parts.next()?, asked)?;
+            for slot in first..=last.min(SLOTS - 1) {
+                map.set_owner(slot, &master);
+            }
+            map.replicas.extend(parts.filter_map(|part| {
+                let address = node(part, asked)?;
+                Some((address.host, address.port))
+            }));
+        }
+        Some(map)
+    }
+
+    pub(super) fn owner(&self, slot: u16) -> Option<&Address> {
+        self.nodes
+            .get(usize::from(*self.owners.get(usize::from(slot))?))
+    }
+
+    pub(super) fn set_owner(&mut self, slot: u16, address: &Address) {
+        let known = self.nodes.iter().position(|node| node == address);
+        let index = known.unwrap_or_else(|| {
+            self.nodes.push(address.clone());
+            self.nodes.len() - 1
+        });
+        if let (Some(owner), Ok(index)) =
+            (self.owners.get_mut(usize::from(slot)), u16::try_from(index))
+        {
+            *owner = index;
+        }
+    }
+
+    /// The masters that serve slots, in an order that depends on their addresses alone.
+    pub(super) fn masters(&self) -> Vec<Address> {
+        let serving: BTreeSet<u16> = self
+            .owners
+            .iter()
+            .copied()
+            .filter(|&owner| owner != NOBODY)
+            .collect();
+        let mut masters: Vec<Address> = serving
+            .into_iter()
+            .filter_map(|i| self.nodes.get(usize::from(i)).cloned())
+            .collect();
+        masters.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
+        masters
+    }
+
+    /// Every node of the view.
+    pub(super) fn all(&self) -> Vec<Address> {
+        let replicas = self.replicas.iter();
+        let replicas = replicas.map(|(host, port)| Address {
+            host: host.clone(),
+            port: *port,
+        });
+        self.masters().into_iter().chain(replicas).collect()
+    }
+}
+
+fn node(value: Value, asked: &Address) -> Option<Address> {
+    let mut parts = value.to::<Vec<Value>>().ok()?.into_iter();
+    // A node that does not know its own name leaves it empty: it is the one that was asked.
+    let host: Option<String> = parts.next()?.to().ok()?;
+    let port: u16 = parts.next()?.to().ok()?;
+    let host = host
+        .filter(|host| !host.is_empty())
+        .unwrap_or_else(|| asked.host.clone());
+    Some(Address { host, port })
+}
+
+/// The slot that a command's keys share; `None` when it has no keys.
+pub(super) fn slot_of(command: &Command) -> Result<Option<u16>, CallError> {
+    common_slot(command.name(), command.keys())
+}
+
+/// The slot that all keys of several commands share.
+pub(super) fn slot_of_all(commands: &[Command]) -> Result<Option<u16>, CallError> {
+    common_slot("a transaction", commands.iter().flat_map(Command::keys))
+}
+
+fn common_slot<'k>(
+    what: &str,
+    mut keys: impl Iterator<Item = &'k [u8]>,
+) -> Result<Option<u16>, CallError> {
+    let Some(first) = keys.next() else {
+        return Ok(None);
+    };
+    let expected = slot(first);
+    match keys.find(|key| slot(key) != expected) {
+        None => Ok(Some(expected)),
+        Some(other) => {
+            let message = format!(
+                "{what} names keys of different slots (`{}` in {expected}, `{}` in {}); on a \
+                 cluster they must share one: give them the same hash tag, such as `{{tag}}` in \
+                 the key or in the namespace of `Client::key`, or send a command for each",
+                first.escape_ascii(),
+                other.escape_ascii(),
+                slot(other)
+            );
+            Err(Fault::new(FaultKind::Invalid, message).not_sent())
+        }
+    }
+}
+
+/// Where a server says that a slot is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Redirect {
+    /// For good.
+    Moved(u16, Address),
+    /// For this one command.
+    Ask(Address),
+}
+
+/// Reads `MOVED slot host:port` and `ASK slot host:port` from the node at `from`.
+pub(super) fn redirect(code: &str, message: &str, from: &Address) -> Option<Redirect> {
+    let (slot, address) = message.split_once(' ')?;
+    let slot = slot.parse().ok().filter(|&slot| slot < SLOTS)?;
+    let (host, port) = address.rsplit_once(':')?;
+    let host = match host {
+        "" | "?" => from.host.clone(),
+        host => host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned(),
+    };
+    let address = Address {
+        host,
+        port: port.parse().ok()?,
+    };
+    match code {
+        "MOVED" => Some(Redirect::Moved(slot, address)),
+        "ASK" => Some(Redirect::Ask(address)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(host: &str, port: u16) -> Address {
+        Address {
+            host: host.to_owned(),
+            port,
+        }
+    }
+
+    #[test]
+    fn a_view_is_read_and_changed() {
+        let node = |host: &str, port: i64| {
+            Value::Array(vec![
+                Value::bulk(host.to_owned()),
+                Value::Int(port),
+                Value::bulk("id"),
+            ])
+        };
+        let range = |first: i64, last: i64, nodes: Vec<Value>| {
+            let mut items = vec![Value::Int(first), Value::Int(last)];
+            items.extend(nodes);
+            Value::Array(items)
+        };
+        let reply = Value::Array(vec![
+            range(0, 99, vec![node("a", 1), node("b", 2)]),
+            range(100, 16_383, vec![node("", 3)]),
+        ]);
+        let mut map = SlotMap::parse(reply, &at("asked", 9)).unwrap();
+        assert_eq!(
+            (map.owner(99), map.owner(100)),
+            (Some(&at("a", 1)), Some(&at("asked", 3)))
+        );
+        assert_eq!(map.masters(), [at("a", 1), at("asked", 3)]);
+        assert_eq!(map.all(), [at("a", 1), at("asked", 3), at("b", 2)]);
+        map.set_owner(100, &at("b", 2));
+        assert_eq!(map.owner(100), Some(&at("b", 2)));
+        assert_eq!(SlotMap::empty().owner(0), None);
+        assert!(SlotMap::parse(Value::Ok, &at("a", 1)).is_none());
+        assert!(SlotMap::parse(Value::Array(vec![Value::Int(1)]), &at("a", 1)).is_none());
+    }
+
+    #[test]
+    fn redirects_are_read_and_nonsense_is_not() {
+        let from = at("from", 1);
+        assert_eq!(
+            redirect("MOVED", "5 h:2", &from),
+            Some(Redirect::Moved(5, at("h", 2)))
+        );
+        assert_eq!(
+            redirect("ASK", "5 [::1]:2", &from),
+            Some(Redirect::Ask(at("::1", 2)))
+        );
+        assert_eq!(
+            redirect("MOVED", "5 :2", &from),
+            Some(Redirect::Moved(5, at("from", 2)))
+        );
+        for wrong in ["", "5", "16384 h:1", "x h:1", "5 h", "5 h:99999"] {
+            assert_eq!(redirect("MOVED", wrong, &from), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn keys_of_different_slots_are_refused_by_name() {
+        let one = Command::new("MGET").key("{a}1").key("{a}2");
+        assert_eq!(slot_of(&one).unwrap(), Some(slot(b"a")));
+        let error = slot_of(&Command::new("MGET").key("a").key("b"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("MGET") && error.contains("15495") && error.contains("3300"),
+            "{error}"
+        );
+        assert!(error.contains("hash tag"), "{error}");
+        assert_eq!(slot_of(&Command::new("PING")).unwrap(), None);
+    }
+}
