@@ -1,10 +1,14 @@
 //! `cargo xtask …`: the maintainers' commands. This file only dispatches; each command has a module.
 
+mod backends;
 mod bench;
+mod chaos;
 mod ci;
 mod doctor;
+mod matrix;
 mod provision;
 mod test;
+mod totals;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -24,14 +28,32 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Runs all tests on every backend, after providing the servers that are missing.
+    /// Runs all tests on the backends, after providing the servers that are missing, and says what
+    /// it left out.
     Test {
         /// The backends, as a list with commas.
-        #[arg(long, default_value = test::BACKENDS)]
-        backends: String,
+        #[arg(long)]
+        backends: Option<String>,
         /// What the test programs are given: a filter, `--nocapture`, …
         #[arg(last = true)]
         arguments: Vec<String>,
+    },
+    /// Runs the suites on every server, topology and driver, and prints one table.
+    Matrix {
+        /// The backends, as a list with commas; all when none are named.
+        #[arg(long)]
+        backends: Option<String>,
+    },
+    /// Breaks servers under load and prints figures.
+    Chaos {
+        /// Whose scenarios: `core`, …
+        subject: String,
+        /// Which; all of them when none is named.
+        #[arg(long)]
+        scenario: Option<String>,
+        /// Lists them.
+        #[arg(long)]
+        list: bool,
     },
     /// Runs everything that must hold before a change lands.
     Ci,
@@ -72,7 +94,13 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
         Task::Test {
             backends,
             arguments,
-        } => test::run(&sh, &backends, &arguments),
+        } => test::run(&sh, backends.as_deref(), &arguments),
+        Task::Matrix { backends } => matrix::run(&sh, backends.as_deref()),
+        Task::Chaos {
+            subject,
+            scenario,
+            list,
+        } => chaos::run(&sh, &subject, scenario.as_deref(), list),
         Task::Ci => ci::run(&sh),
         Task::Doctor => doctor::run(&sh),
         Task::Bench { name, check, quick } => bench::run(&sh, &name, check, quick),

@@ -12,7 +12,7 @@ use xshell::Shell;
 use crate::Failure;
 
 /// A server program.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Server {
     /// The folder's name under `target/servers`.
     pub(crate) name: &'static str,
@@ -45,7 +45,7 @@ pub(crate) const VALKEY: Server = Server {
 };
 
 /// A server's version.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(u16, u16, u16);
 
 /// A server that is there.
