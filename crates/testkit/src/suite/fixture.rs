@@ -41,6 +41,12 @@ impl Fixture {
         &self.namespace
     }
 
+    /// The URL of the backend, for a program in another process; `embedded://` is an engine of its
+    /// own there.
+    pub fn url(&self) -> String {
+        self.home.url()
+    }
+
     /// The configuration of [`Fixture::client`], to change and give to [`Fixture::connect`].
     ///
     /// # Errors
