@@ -118,6 +118,21 @@ impl Command {
         (1..self.ends.len()).map(|i| self.part(i).unwrap_or_default())
     }
 
+    /// The arguments after the name as shared buffers: one copy for all of them, none for those
+    /// that are shared already.
+    #[cfg(feature = "fred")]
+    pub(crate) fn shared_args(&self) -> impl Iterator<Item = Bytes> {
+        let buffer = Bytes::copy_from_slice(&self.buffer);
+        (1..self.ends.len()).map(move |index| {
+            if let Some((_, bytes)) = self.shared.iter().find(|(at, _)| *at == index) {
+                return bytes.clone();
+            }
+            let end = self.ends.get(index).copied().unwrap_or_default();
+            let start = self.ends.get(index - 1).copied().unwrap_or_default();
+            buffer.slice(start.min(end)..end)
+        })
+    }
+
     /// The `index`th argument after the name.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         self.part(index.checked_add(1)?)
@@ -385,6 +400,12 @@ mod tests {
         assert_eq!(command.get(2).map(<[u8]>::as_ptr), Some(large.as_ptr()));
         assert_eq!(command.keys().next(), Some(&large[..]));
         assert_eq!(command.byte_len(), 3 + 1 + 2 * WORTH_SHARING);
+        #[cfg(feature = "fred")]
+        assert!(
+            command
+                .shared_args()
+                .eq(command.iter().map(Bytes::copy_from_slice))
+        );
     }
 
     #[test]

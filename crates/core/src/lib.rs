@@ -22,6 +22,7 @@
 //!
 //! # Features
 //! - `redis` (default): the networked driver, on the `redis` crate.
+//! - `fred`: a second networked driver, on the `fred` crate, for one server; see [`fred`].
 //! - `tls`: encrypted connections by rustls.
 
 mod backend;
@@ -44,8 +45,10 @@ pub use clients::Clients;
 pub use codec::Codec;
 pub use command::{Command, ToArg};
 pub use config::{
-    Address, ClientConfig, ConfigError, Endpoint, ReconnectConfig, RetryConfig, TlsConfig,
+    Address, ClientConfig, ConfigError, Driver, Endpoint, ReconnectConfig, RetryConfig, TlsConfig,
 };
+#[cfg(feature = "fred")]
+pub use driver::fred;
 pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError};
 pub use keys::{Key, Keyspace, escape_glob, slot};
 pub use push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};

@@ -64,7 +64,7 @@ impl Client {
     /// could be made.
     pub async fn connect(config: ClientConfig) -> Result<Self, Error> {
         config.validate()?;
-        let backend = Self::driver(&config).await?;
+        let backend = crate::driver::connect(&config).await?;
         Self::from_backend(backend, &config)
     }
 
@@ -87,25 +87,6 @@ impl Client {
             codec: Codec::default(),
             prefix: namespace_prefix(&config.namespace).into(),
         })
-    }
-
-    #[cfg(feature = "redis")]
-    async fn driver(config: &ClientConfig) -> Result<Arc<dyn Backend>, Error> {
-        crate::driver::redis::connect(config).await
-    }
-
-    #[cfg(not(feature = "redis"))]
-    #[expect(
-        clippy::unused_async,
-        reason = "the same signature with and without a driver"
-    )]
-    async fn driver(_: &ClientConfig) -> Result<Arc<dyn Backend>, Error> {
-        Err(ConfigError::new(
-            "url",
-            "this build of redkit-core has no networked driver",
-            "enable its feature `redis`, or use `Client::from_backend`",
-        )
-        .into())
     }
 
     /// The same client with a further namespace inside its own: `shop` becomes `shop:eu`.

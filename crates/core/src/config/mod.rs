@@ -85,6 +85,17 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Which crate carries the commands to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Driver {
+    /// The `redis` crate: every topology. The default.
+    #[default]
+    Redis,
+    /// The `fred` crate: one server only. Needs the feature `fred`.
+    Fred,
+}
+
 /// A host and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
@@ -171,6 +182,7 @@ pub struct ReconnectConfig {
 #[serde(try_from = "Settings")]
 pub struct ClientConfig {
     pub(crate) endpoint: Endpoint,
+    pub(crate) driver: Driver,
     pub(crate) tls: Option<TlsConfig>,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<SecretString>,
@@ -194,6 +206,7 @@ impl ClientConfig {
     pub fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
+            driver: Driver::default(),
             tls: None,
             username: None,
             password: None,
@@ -252,6 +265,13 @@ impl ClientConfig {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
         Self::try_from(Settings::from_vars(vars)?)
+    }
+
+    /// Which crate carries the commands (`driver=fred` in a URL). Default: the `redis` crate.
+    #[must_use]
+    pub fn driver(mut self, driver: Driver) -> Self {
+        self.driver = driver;
+        self
     }
 
     /// The user to authenticate as (Redis ACL).

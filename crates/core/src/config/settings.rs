@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::url::{self, ParsedUrl};
-use super::{Address, ClientConfig, ConfigError, Endpoint, TlsConfig};
+use super::{Address, ClientConfig, ConfigError, Driver, Endpoint, TlsConfig};
 use crate::breaker::Window;
 
 /// Declares every setting once: for serde, and for [`Settings::set`] by name.
@@ -51,6 +51,7 @@ settings! {
     host: String,
     port: u16,
     unix_socket: PathBuf,
+    driver: Driver,
     cluster: Addresses,
     sentinels: Addresses,
     master: String,
@@ -173,7 +174,7 @@ impl Settings {
             ($($name:ident)*) => {$( if self.$name.0.is_none() { self.$name = other.$name; } )*};
         }
         fill! {
-            host port unix_socket cluster sentinels master username password sentinel_username
+            host port unix_socket driver cluster sentinels master username password sentinel_username
             sentinel_password database namespace
             client_name tls tls_ca_file tls_client_cert_file tls_client_key_file tls_server_name
             connect_timeout command_timeout probe_interval max_in_flight lazy retry_attempts
@@ -204,6 +205,7 @@ impl TryFrom<Settings> for ClientConfig {
             )*};
         }
         take! {
+            driver => driver;
             username => username;
             password => password;
             sentinel_username => sentinel_username;
@@ -353,6 +355,16 @@ impl FromText for PathBuf {
         match text {
             "" => Err("write a file's path".to_owned()),
             text => Ok(PathBuf::from(text)),
+        }
+    }
+}
+
+impl FromText for Driver {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "redis" => Ok(Driver::Redis),
+            "fred" => Ok(Driver::Fred),
+            _ => Err("write redis or fred".to_owned()),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::error::{CallError, Fault, FaultKind};
 use crate::push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};
 
 /// How many items a subscriber may leave unread before it is told that it lags.
-const QUEUE: usize = 65_536;
+pub(super) const QUEUE: usize = 65_536;
 
 /// How many subscribers may wait for the connection at once.
 const WAITING: usize = 1024;
@@ -97,6 +97,10 @@ impl Subscriptions {
     }
 
     /// Subscribes, and waits until the server has confirmed it, but not beyond `deadline`.
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(dead_code, reason = "fred spreads names over several of these")
+    )]
     pub(super) async fn subscribe(
         &self,
         interest: Interest,
@@ -132,6 +136,12 @@ impl Subscriptions {
             )
             .maybe()),
         }
+    }
+
+    /// Says that a subscriber is gone.
+    #[cfg(feature = "fred")]
+    pub(super) fn prune(&self) {
+        drop(self.requests.try_send(Request::Prune));
     }
 
     pub(super) fn shutdown(&self) {
@@ -186,19 +196,20 @@ impl Registry {
         self.listeners.lock().keys().cloned().collect()
     }
 
-    fn has(&self, name: &Name) -> bool {
+    /// Whether anybody listens to `name`.
+    pub(super) fn has(&self, name: &Name) -> bool {
         self.listeners.lock().contains_key(name)
     }
 
     /// Tells every listener, once, that it may have missed something.
-    fn announce_gap(&self) {
+    pub(super) fn announce(&self, reason: GapReason) {
         let listeners = self.listeners.lock();
         // A listener to many names stands here many times; saying it again does no harm, but
         // costs room in its queue.
         let mut told: Vec<&PushSink> = Vec::new();
         for sink in listeners.values().flatten() {
             if !told.iter().any(|known| known.same_queue(sink)) {
-                sink.send(Push::Gap(GapReason::Reconnected));
+                sink.send(Push::Gap(reason));
                 told.push(sink);
             }
         }
@@ -283,7 +294,7 @@ impl<C: PushConnector> Task<C> {
         let names = self.registry.names();
         self.change(link, Change::Subscribe, &names).await?;
         // Only now: who reads the state again because of the gap misses nothing after it.
-        self.registry.announce_gap();
+        self.registry.announce(GapReason::Reconnected);
         Ok(())
     }
 
@@ -391,6 +402,7 @@ pub(super) enum Change {
 
 impl Change {
     /// The command's name.
+    #[cfg(feature = "redis")]
     pub(super) fn command(self, kind: NameKind) -> &'static str {
         match (self, kind) {
             (Change::Subscribe, NameKind::Channel) => "SUBSCRIBE",

@@ -42,6 +42,10 @@ pub(super) trait Link: Send + Sync + 'static {
     /// the answer to a probe is.
     fn bytes_read(&self) -> u64;
 
+    /// Ends the connection, also for calls that still hold it: they need not wait for replies that
+    /// cannot come.
+    fn close(&self);
+
     /// What the server at the other end can do.
     fn capabilities(&self) -> Capabilities;
 }
@@ -128,6 +132,7 @@ impl<L: Link> Supervisor<L> {
     }
 
     /// The live connection, if there is one now.
+    #[cfg(feature = "redis")]
     pub(super) fn current(&self) -> Option<Arc<L>> {
         self.shared.current.load_full()
     }
@@ -273,7 +278,11 @@ async fn serve_all<C: Connector>(
     let mut link = first;
     loop {
         *made += 1;
-        match serve(shared, connector, Arc::new(link), *made, timing).await {
+        let current = Arc::new(link);
+        let end = serve(shared, connector, &current, *made, timing).await;
+        shared.current.store(None);
+        current.close();
+        match end {
             End::Replaced(next) => link = next,
             End::Lost(fault) => return Some(fault),
             End::Shutdown => return None,
@@ -292,14 +301,13 @@ enum End<L> {
 async fn serve<C: Connector>(
     shared: &Shared<C::Link>,
     connector: &C,
-    link: Arc<C::Link>,
+    link: &Arc<C::Link>,
     number: u64,
     timing: Timing,
 ) -> End<C::Link> {
-    shared.current.store(Some(Arc::clone(&link)));
+    shared.current.store(Some(Arc::clone(link)));
     *shared.fault.lock() = None;
     if !shared.enter(ConnectionState::Connected(number)) {
-        shared.current.store(None);
         return End::Shutdown;
     }
     tracing::info!(target: "redkit::connection", server = %shared.target, number, "connected");
@@ -315,7 +323,7 @@ async fn serve<C: Connector>(
             // Who waits for the server to recover sees the way back to `Connected`.
             shared.enter(ConnectionState::Suspect(number));
             let verdict = tokio::select! {
-                verdict = examine(&*link, connector, timing.probe_timeout) => verdict,
+                verdict = examine(&**link, connector, timing.probe_timeout) => verdict,
                 () = shared.shutdown.cancelled() => return End::Shutdown,
             };
             if let Some(end) = verdict {

@@ -67,7 +67,17 @@ impl Tls {
         })
     }
 
+    /// For a driver that encrypts by itself.
+    #[cfg(feature = "fred")]
+    pub(super) fn connector(&self) -> &TlsConnector {
+        &self.connector
+    }
+
     /// Encrypts a connection.
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(dead_code, reason = "fred encrypts by itself")
+    )]
     pub(super) async fn wrap(
         &self,
         stream: TcpStream,
