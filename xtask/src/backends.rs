@@ -69,6 +69,13 @@ pub(crate) const BACKENDS: &[Backend] = &[
         driver: "redis",
         left_out: None,
     },
+    Backend {
+        name: "fred",
+        server: Some(&REDIS),
+        topology: "standalone",
+        driver: "fred",
+        left_out: None,
+    },
 ];
 
 /// The backends of a list with commas; with none, those that `cargo xtask test` does not leave out.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use self::fixture::Fixture;
 use crate::Error;
+use redkit_core::Driver;
 use selection::Selection;
 
 /// What a test of a suite runs on.
@@ -29,6 +30,8 @@ pub enum BackendKind {
     ValkeyCluster,
     /// A Redis with a replica, found through three sentinels, through the `redis` driver.
     Sentinel,
+    /// A Redis, through the `fred` driver.
+    Fred,
 }
 
 impl BackendKind {
@@ -41,6 +44,7 @@ impl BackendKind {
         Self::Cluster,
         Self::ValkeyCluster,
         Self::Sentinel,
+        Self::Fred,
     ];
 
     /// The name in `REDKIT_TEST_BACKENDS`.
@@ -53,6 +57,15 @@ impl BackendKind {
             BackendKind::Cluster => "cluster",
             BackendKind::ValkeyCluster => "valkey_cluster",
             BackendKind::Sentinel => "sentinel",
+            BackendKind::Fred => "fred",
+        }
+    }
+
+    /// What carries the commands, where it is not the `redis` driver.
+    fn driver(self) -> Driver {
+        match self {
+            BackendKind::Fred => Driver::Fred,
+            _ => Driver::Redis,
         }
     }
 
@@ -214,11 +227,13 @@ macro_rules! suite {
         $crate::suite! {
             @tests $name $runtime
             embedded = Embedded, redis = Redis, valkey = Valkey, tls = Tls, cluster = Cluster,
-            valkey_cluster = ValkeyCluster, sentinel = Sentinel
+            valkey_cluster = ValkeyCluster, sentinel = Sentinel, fred = Fred
         }
     };
     (@networked $name:ident $runtime:ident) => {
-        $crate::suite! { @tests $name $runtime redis = Redis, valkey = Valkey, tls = Tls }
+        $crate::suite! {
+            @tests $name $runtime redis = Redis, valkey = Valkey, tls = Tls, fred = Fred
+        }
     };
     (@paused $name:ident) => {
         $crate::suite! { @tests $name Paused embedded = Embedded }

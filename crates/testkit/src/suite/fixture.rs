@@ -102,7 +102,9 @@ impl Fixture {
     /// # Errors
     /// [`Error::Client`] when core does not take the URL.
     pub fn config_at(&self, url: &str) -> Result<ClientConfig, Error> {
-        ClientConfig::from_url(url).map_err(no_client(self.kind))
+        ClientConfig::from_url(url)
+            .map(|config| config.driver(self.kind.driver()))
+            .map_err(no_client(self.kind))
     }
 }
 
@@ -117,7 +119,7 @@ impl fmt::Debug for Fixture {
 
 fn config(kind: BackendKind, home: &Home, namespace: &str) -> Result<ClientConfig, Error> {
     ClientConfig::from_url(&home.url())
-        .map(|config| config.namespace(namespace))
+        .map(|config| config.namespace(namespace).driver(kind.driver()))
         .map_err(no_client(kind))
 }
 

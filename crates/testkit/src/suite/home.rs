@@ -31,6 +31,7 @@ impl Home {
         static TLS: OnceCell<Server> = OnceCell::const_new();
         static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
         static VALKEY_CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+        static FRED: OnceCell<Server> = OnceCell::const_new();
         static SENTINELS: OnceCell<Sentinels> = OnceCell::const_new();
         Ok(match kind {
             BackendKind::Embedded => Home::Embedded(Embedded::new()),
@@ -42,6 +43,7 @@ impl Home {
                 Home::Cluster(cluster(&VALKEY_CLUSTER, Program::Valkey).await?)
             }
             BackendKind::Sentinel => Home::Sentinels(sentinels(&SENTINELS).await?),
+            BackendKind::Fred => Home::Server(server(&FRED, kind).await?),
         })
     }
 
@@ -63,7 +65,7 @@ pub(super) async fn start(kind: BackendKind, options: ServerOptions) -> Result<S
     };
     match kind {
         BackendKind::Embedded => Err(is_not_one("it has no server; mark the test #[networked]")),
-        BackendKind::Redis => Server::start(Program::Redis, options).await,
+        BackendKind::Redis | BackendKind::Fred => Server::start(Program::Redis, options).await,
         BackendKind::Valkey => Server::start(Program::Valkey, options).await,
         BackendKind::Tls => {
             let options = match options.has_password() {

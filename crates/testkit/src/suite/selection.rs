@@ -6,9 +6,6 @@ use crate::{Error, Program};
 /// The variable that names the backends, as a list with commas.
 const VARIABLE: &str = "REDKIT_TEST_BACKENDS";
 
-/// Backends that are planned and not built, so that asking for one is told from a typing error.
-const PLANNED: &[&str] = &["fred"];
-
 /// Whether a backend's tests run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Selection {
@@ -67,7 +64,8 @@ impl BackendKind {
             BackendKind::Redis
             | BackendKind::Tls
             | BackendKind::Cluster
-            | BackendKind::Sentinel => Some(Program::Redis),
+            | BackendKind::Sentinel
+            | BackendKind::Fred => Some(Program::Redis),
             BackendKind::Valkey | BackendKind::ValkeyCluster => Some(Program::Valkey),
         }
     }
@@ -78,12 +76,8 @@ fn parse(name: &str) -> Result<BackendKind, Error> {
         return Ok(*kind);
     }
     let known: Vec<_> = BackendKind::ALL.iter().map(|kind| kind.name()).collect();
-    let what = match PLANNED.contains(&name) {
-        true => "is planned and not there yet",
-        false => "is unknown",
-    };
     Err(Error::Backends(format!(
-        "`{name}` {what}; there are {}",
+        "`{name}` is unknown; there are {}",
         known.join(", ")
     )))
 }
@@ -121,9 +115,7 @@ mod tests {
 
     #[test]
     fn a_name_that_cannot_be_followed_fails_every_test() {
-        for (named, why) in [("redis,reddis", "unknown"), ("redis,fred", "planned")] {
-            let error = Selection::of(BackendKind::Redis, named, |_| true).unwrap_err();
-            assert!(error.to_string().contains(why), "{error}");
-        }
+        let error = Selection::of(BackendKind::Redis, "redis,reddis", |_| true).unwrap_err();
+        assert!(error.to_string().contains("`reddis`"), "{error}");
     }
 }
