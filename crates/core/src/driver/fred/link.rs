@@ -114,11 +114,6 @@ impl FredLink {
             })
     }
 
-    /// Ends the connection for everybody.
-    pub(super) fn close(&self) {
-        self.closed.cancel();
-    }
-
     async fn collect(
         &self,
         sequence: &Sequence<'_>,
@@ -197,6 +192,10 @@ impl FredLink {
 
 #[async_trait]
 impl Link for FredLink {
+    fn close(&self) {
+        self.closed.cancel();
+    }
+
     async fn closed(&self) {
         self.closed.cancelled().await;
     }

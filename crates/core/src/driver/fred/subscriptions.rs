@@ -147,6 +147,10 @@ struct LaneLink {
 
 #[async_trait]
 impl Link for LaneLink {
+    fn close(&self) {
+        self.link.close();
+    }
+
     async fn closed(&self) {
         self.link.closed().await;
     }
