@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use redkit_core::{Client, ClientConfig, Clients, Error, ErrorKind, FaultKind, TlsConfig};
-use redkit_testkit::{Server, ServerOptions};
+use redkit_core::{Client, ClientConfig, Clients, Command, Error, ErrorKind, FaultKind, TlsConfig};
+use redkit_testkit::{Cluster, Program, Sentinels, Server, ServerOptions};
 
 const SECRET: &str = "hunter2";
 
@@ -153,4 +153,68 @@ async fn unknown_client_names_list_the_known() {
         "no client named `cahce`; there are: cache, sessions"
     );
     clients.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_cluster_url_to_a_standalone_server_and_the_reverse() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let error = failure(config(&format!("redis-cluster://{}", server.addr()))).await;
+    assert!(error.to_string().contains("write redis://"), "{error}");
+
+    let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
+    let error = failure(config(&cluster.nodes()[0].url())).await;
+    assert!(error.to_string().contains("redis-cluster://"), "{error}");
+
+    let client = Client::connect(config(&cluster.url())).await.unwrap();
+    let mget = Command::new("MGET").key("a").key("b");
+    let error = client.call::<Vec<Option<String>>>(mget).await.unwrap_err();
+    assert_eq!(
+        (kind(&error), error.kind()),
+        (FaultKind::Invalid, ErrorKind::Usage)
+    );
+    assert!(error.to_string().contains("hash tag"), "{error}");
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn no_sentinel_and_no_such_master() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = failure(config(&format!("redis-sentinel://{closed}/mymaster"))).await;
+    assert_eq!(kind(&error), FaultKind::Connect);
+    assert!(error.to_string().contains(&closed.to_string()), "{error}");
+
+    let sentinels = Sentinels::start(Program::Redis, 1, 0).await.unwrap();
+    let url = sentinels.url().replace("/mymaster", "/yourmaster");
+    let error = failure(config(&url)).await;
+    assert!(error.to_string().contains("yourmaster"), "{error}");
+    assert!(error.to_string().contains("`master`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_without_the_right_is_told_which_command_it_lacks() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let rule = [
+        "ACL", "SETUSER", "reader", "on", ">right", "~*", "+@read", "+hello", "+ping",
+    ];
+    server.raw(&rule).await.unwrap();
+    let url = format!("redis://reader:right@{}", server.addr());
+    let client = Client::connect(config(&url)).await.unwrap();
+    client
+        .call::<Option<String>>(Command::new("GET").key("k"))
+        .await
+        .unwrap();
+    let error = client
+        .call::<()>(Command::new("SET").key("k").arg(SECRET))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Server);
+    let shown = error.to_string();
+    assert!(
+        shown.contains("NOPERM") && shown.contains("'set'") && !shown.contains(SECRET),
+        "{shown}"
+    );
+    client.shutdown().await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use redkit_core::{Client, ClientConfig, Command, Error};
+use redkit_core::{Client, ClientConfig, Command, Driver, Error};
 use redkit_testkit::{Proxy, Server, ServerOptions};
 
 use crate::lateness::Lateness;
@@ -15,10 +15,22 @@ const SLACK: Duration = Duration::from_millis(50);
 /// One case at a time: a thousand callers with a megabyte each leave no room for a neighbour.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+each_driver! {
+    (flavor = "multi_thread", worker_threads = 2)
+    stopped_server_few_callers_small_values,
+    stopped_server_few_callers_large_values,
+    stopped_server_many_callers_small_values,
+    stopped_server_many_callers_large_values,
+    half_open_sockets,
+    killed_and_restarted_server,
+    dropped_calls_leave_nothing_behind,
+}
+
 /// With a breaker calls are refused at once after a while; without one each has to be waited for.
-async fn connect(url: &str, breaker: bool) -> Client {
+async fn connect(driver: Driver, url: &str, breaker: bool) -> Client {
     let config = ClientConfig::from_url(&format!("{url}?breaker_enabled={breaker}"))
         .unwrap()
+        .driver(driver)
         .command_timeout(TIMEOUT);
     Client::connect(config).await.unwrap()
 }
@@ -51,16 +63,16 @@ async fn slowest(client: &Client, callers: usize, payload: &Bytes) -> (Duration,
     (worst, lateness.worst())
 }
 
-async fn answers_by_the_deadline_while_stopped(callers: usize, size: usize) {
+async fn answers_by_the_deadline_while_stopped(driver: Driver, callers: usize, size: usize) {
     let _alone = ALONE.lock().await;
     for breaker in [false, true] {
-        stopped(callers, size, breaker).await;
+        stopped(driver, callers, size, breaker).await;
     }
 }
 
-async fn stopped(callers: usize, size: usize, breaker: bool) {
+async fn stopped(driver: Driver, callers: usize, size: usize, breaker: bool) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let client = connect(&server.url(), breaker).await;
+    let client = connect(driver, &server.url(), breaker).await;
     let payload = Bytes::from(vec![b'x'; size]);
     server.stop().unwrap();
     for round in 0..3 {
@@ -113,32 +125,27 @@ async fn recovers_at_once(server: &Server, client: &Client) {
     assert!(gap <= Duration::from_millis(100) + late, "it took {gap:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped_server_few_callers_small_values() {
-    answers_by_the_deadline_while_stopped(16, 16).await;
+async fn stopped_server_few_callers_small_values(driver: Driver) {
+    answers_by_the_deadline_while_stopped(driver, 16, 16).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped_server_few_callers_large_values() {
-    answers_by_the_deadline_while_stopped(16, 1 << 20).await;
+async fn stopped_server_few_callers_large_values(driver: Driver) {
+    answers_by_the_deadline_while_stopped(driver, 16, 1 << 20).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped_server_many_callers_small_values() {
-    answers_by_the_deadline_while_stopped(1024, 16).await;
+async fn stopped_server_many_callers_small_values(driver: Driver) {
+    answers_by_the_deadline_while_stopped(driver, 1024, 16).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopped_server_many_callers_large_values() {
-    answers_by_the_deadline_while_stopped(1024, 1 << 20).await;
+async fn stopped_server_many_callers_large_values(driver: Driver) {
+    answers_by_the_deadline_while_stopped(driver, 1024, 1 << 20).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn half_open_sockets() {
+async fn half_open_sockets(driver: Driver) {
     let _alone = ALONE.lock().await;
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let proxy = Proxy::start(server.addr()).await.unwrap();
-    let client = connect(&server.url_at(proxy.addr()), true).await;
+    let client = connect(driver, &server.url_at(proxy.addr()), true).await;
     for case in ["half open", "black hole"] {
         match case {
             "half open" => proxy.half_open(),
@@ -158,11 +165,10 @@ async fn half_open_sockets() {
     client.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_and_restarted_server() {
+async fn killed_and_restarted_server(driver: Driver) {
     let _alone = ALONE.lock().await;
     let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let client = connect(&server.url(), true).await;
+    let client = connect(driver, &server.url(), true).await;
     for round in 0..3 {
         server.kill9().await;
         let (worst, late) = slowest(&client, 64, &Bytes::from_static(b"x")).await;
@@ -178,10 +184,9 @@ async fn killed_and_restarted_server() {
 }
 
 /// What a caller gives up on does not hold anybody else up.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dropped_calls_leave_nothing_behind() {
+async fn dropped_calls_leave_nothing_behind(driver: Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let client = connect(&server.url(), true).await;
+    let client = connect(driver, &server.url(), true).await;
     for i in 0..500_i64 {
         let set = client.call::<()>(Command::new("SET").key("k").arg(i));
         drop(tokio::time::timeout(Duration::from_micros(50), set).await);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redkit_core::breaker::BreakerState;
-use redkit_core::{CallError, Client, ClientConfig, Command, Error, FaultKind, Value};
+use redkit_core::{CallError, Client, ClientConfig, Command, Driver, Error, FaultKind, Value};
 use redkit_testkit::{Close, Fixture, Proxy, Server, ServerOptions};
 
 fn fault(error: &Error) -> FaultKind {
@@ -94,11 +94,19 @@ redkit_testkit::suite! {
     }
 }
 
-#[tokio::test]
-async fn an_idempotent_call_survives_a_cut_connection_and_another_does_not() {
+each_driver! {
+    ()
+    an_idempotent_call_survives_a_cut_connection_and_another_does_not,
+    a_hanging_server_opens_the_breaker_and_a_new_connection_tries_it,
+    too_many_calls_in_flight_are_refused,
+}
+
+async fn an_idempotent_call_survives_a_cut_connection_and_another_does_not(driver: Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let proxy = Proxy::start(server.addr()).await.unwrap();
-    let config = ClientConfig::from_url(&server.url_at(proxy.addr())).unwrap();
+    let config = ClientConfig::from_url(&server.url_at(proxy.addr()))
+        .unwrap()
+        .driver(driver);
     let client = Client::connect(config).await.unwrap();
     client
         .call::<()>(Command::new("SET").key("k").arg("v"))
@@ -127,8 +135,7 @@ async fn an_idempotent_call_survives_a_cut_connection_and_another_does_not() {
     client.shutdown().await;
 }
 
-#[tokio::test]
-async fn a_hanging_server_opens_the_breaker_and_a_new_connection_tries_it() {
+async fn a_hanging_server_opens_the_breaker_and_a_new_connection_tries_it(driver: Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let mut breaker = redkit_core::breaker::BreakerConfig::default();
     breaker.minimum_calls = 5;
@@ -136,6 +143,7 @@ async fn a_hanging_server_opens_the_breaker_and_a_new_connection_tries_it() {
     breaker.open_for = Duration::from_secs(600);
     let config = ClientConfig::from_url(&server.url())
         .unwrap()
+        .driver(driver)
         .command_timeout(Duration::from_millis(200))
         .breaker(breaker);
     let client = Client::connect(config).await.unwrap();
@@ -160,11 +168,11 @@ async fn a_hanging_server_opens_the_breaker_and_a_new_connection_tries_it() {
     client.shutdown().await;
 }
 
-#[tokio::test]
-async fn too_many_calls_in_flight_are_refused() {
+async fn too_many_calls_in_flight_are_refused(driver: Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let config = ClientConfig::from_url(&server.url())
         .unwrap()
+        .driver(driver)
         .max_in_flight(4)
         .command_timeout(Duration::from_millis(300));
     let client = Client::connect(config).await.unwrap();

@@ -104,7 +104,8 @@ redkit_testkit::suite! {
                 client.call::<i64>(Command::new("PUBLISH").arg(&channel).arg(i)),
                 client.call::<Vec<String>>(Command::new("LRANGE").key(&key).arg(0).arg(-1)),
             );
-            assert_eq!((published?, list?.join(" ").as_str()), (1, "message a b"));
+            published?; // on a cluster it counts the subscribers of one node only
+            assert_eq!(list?.join(" "), "message a b");
             let pushed = news.next().await;
             let payload = i.to_string().into();
             assert_eq!(pushed, Some(Push::Message { channel: name.clone(), pattern: None, payload }));

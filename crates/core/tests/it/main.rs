@@ -6,6 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[macro_use]
+mod drivers;
+
 mod bad_input;
 mod bounded;
 mod calls;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use redkit_core::{CallError, Client, ClientConfig, Command};
+use redkit_core::{CallError, Client, ClientConfig, Command, Driver};
 use redkit_testkit::{Program, Server, ServerOptions};
 
 const TASKS: usize = 128;
@@ -18,21 +18,29 @@ struct Tally {
     maybe: AtomicU64,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_redis() {
-    increments_under_kills(Program::Redis).await;
+each_driver! {
+    (flavor = "multi_thread", worker_threads = 2)
+    on_redis,
+    on_valkey,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_valkey() {
-    increments_under_kills(Program::Valkey).await;
+async fn on_redis(driver: Driver) {
+    increments_under_kills(driver, Program::Redis).await;
 }
 
-async fn increments_under_kills(program: Program) {
+async fn on_valkey(driver: Driver) {
+    increments_under_kills(driver, Program::Valkey).await;
+}
+
+async fn increments_under_kills(driver: Driver, program: Program) {
     let server = Server::start(program, ServerOptions::new()).await.unwrap();
-    let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap())
-        .await
-        .unwrap();
+    let client = Client::connect(
+        ClientConfig::from_url(&server.url())
+            .unwrap()
+            .driver(driver),
+    )
+    .await
+    .unwrap();
     let tally = Arc::new(Tally::default());
     let stop = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = (0..TASKS)
@@ -64,7 +72,7 @@ async fn increments_under_kills(program: Program) {
         read(&tally.maybe),
     );
     println!(
-        "{program:?}: {killed} connections killed, {calls} calls, {answered} answered, \
+        "{program:?} by {driver:?}: {killed} connections killed, {calls} calls, {answered} answered, \
          {maybe} unknown, {applied} applied, {} retries",
         client.stats().retries
     );

@@ -2,8 +2,18 @@
 
 use std::time::Duration;
 
-use redkit_core::{Client, ClientConfig, Command, ConnectionState, ServerKind};
+use redkit_core::{Client, ClientConfig, Command, ConnectionState, Driver, ServerKind};
 use redkit_testkit::{Close, Program, Proxy, Server, ServerOptions};
+
+each_driver! {
+    ()
+    every_way_to_lose_a_connection,
+    a_silent_connection_is_probed,
+    a_large_reply_is_a_sign_of_life,
+    lazy_clients_connect_at_the_first_command,
+    the_server_is_known_by_what_it_says,
+    unix_sockets_and_databases,
+}
 
 async fn ping_until_answered(client: &Client) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -16,12 +26,12 @@ async fn ping_until_answered(client: &Client) {
     }
 }
 
-#[tokio::test]
-async fn every_way_to_lose_a_connection() {
+async fn every_way_to_lose_a_connection(driver: Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let proxy = Proxy::start(server.addr()).await.unwrap();
     let config = ClientConfig::from_url(&server.url_at(proxy.addr()))
         .unwrap()
+        .driver(driver)
         .command_timeout(Duration::from_millis(300));
     let client = Client::connect(config).await.unwrap();
     type Lose = fn(&Proxy);
@@ -50,12 +60,12 @@ async fn every_way_to_lose_a_connection() {
     assert_eq!(*client.state().borrow(), ConnectionState::Closed);
 }
 
-#[tokio::test]
-async fn a_silent_connection_is_probed() {
+async fn a_silent_connection_is_probed(driver: Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let proxy = Proxy::start(server.addr()).await.unwrap();
     let config = ClientConfig::from_url(&server.url_at(proxy.addr()))
         .unwrap()
+        .driver(driver)
         .command_timeout(Duration::from_millis(200))
         .probe_interval(Duration::from_millis(50));
     let client = Client::connect(config).await.unwrap();
@@ -76,12 +86,12 @@ async fn a_silent_connection_is_probed() {
     client.shutdown().await;
 }
 
-#[tokio::test]
-async fn a_large_reply_is_a_sign_of_life() {
+async fn a_large_reply_is_a_sign_of_life(driver: Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let proxy = Proxy::start(server.addr()).await.unwrap();
     let config = ClientConfig::from_url(&server.url_at(proxy.addr()))
         .unwrap()
+        .driver(driver)
         .command_timeout(Duration::from_millis(100))
         .probe_interval(Duration::from_millis(30));
     let client = Client::connect(config).await.unwrap();
@@ -99,10 +109,12 @@ async fn a_large_reply_is_a_sign_of_life() {
     client.shutdown().await;
 }
 
-#[tokio::test]
-async fn lazy_clients_connect_at_the_first_command() {
+async fn lazy_clients_connect_at_the_first_command(driver: Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let config = ClientConfig::from_url(&server.url()).unwrap().lazy(true);
+    let config = ClientConfig::from_url(&server.url())
+        .unwrap()
+        .driver(driver)
+        .lazy(true);
     let client = Client::connect(config).await.unwrap();
     assert_eq!(*client.state().borrow(), ConnectionState::Idle);
     assert_eq!(client.capabilities().server, ServerKind::Unknown);
@@ -114,8 +126,7 @@ async fn lazy_clients_connect_at_the_first_command() {
     client.shutdown().await;
 }
 
-#[tokio::test]
-async fn the_server_is_known_by_what_it_says() {
+async fn the_server_is_known_by_what_it_says(driver: Driver) {
     for (program, kind) in [
         (Program::Redis, ServerKind::Redis),
         (Program::Valkey, ServerKind::Valkey),
@@ -123,6 +134,7 @@ async fn the_server_is_known_by_what_it_says() {
         let server = Server::start(program, ServerOptions::new()).await.unwrap();
         let config = ClientConfig::from_url(&server.url())
             .unwrap()
+            .driver(driver)
             .client_name("it");
         let client = Client::connect(config).await.unwrap();
         let capabilities = client.capabilities();
@@ -138,11 +150,10 @@ async fn the_server_is_known_by_what_it_says() {
     }
 }
 
-#[tokio::test]
-async fn unix_sockets_and_databases() {
+async fn unix_sockets_and_databases(driver: Driver) {
     let server = Server::redis(ServerOptions::new().unix()).await.unwrap();
     let url = format!("unix://{}?database=3", server.socket().display());
-    let client = Client::connect(ClientConfig::from_url(&url).unwrap())
+    let client = Client::connect(ClientConfig::from_url(&url).unwrap().driver(driver))
         .await
         .unwrap();
     client

@@ -22,10 +22,16 @@ redkit_testkit::suite! {
     }
 }
 
-#[tokio::test]
-async fn a_flushed_or_restarted_server_is_sent_the_text_once() {
+each_driver! {
+    ()
+    a_flushed_or_restarted_server_is_sent_the_text_once,
+}
+
+async fn a_flushed_or_restarted_server_is_sent_the_text_once(driver: redkit_core::Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let config = redkit_core::ClientConfig::from_url(&server.url()).unwrap();
+    let config = redkit_core::ClientConfig::from_url(&server.url())
+        .unwrap()
+        .driver(driver);
     let client = redkit_core::Client::connect(config).await.unwrap();
     let append = || APPEND.invoke([client.key("list")]).arg("x");
     assert_eq!(client.eval::<Vec<String>>(append()).await.unwrap().len(), 1);

@@ -27,7 +27,7 @@ use crate::driver::tls::Tls;
 use crate::error::{CallError, Fault, FaultKind};
 use crate::value::Value;
 
-/// One connection. Dropping it closes the socket, whoever still waits for a reply.
+/// One connection. Its socket is closed when the last who holds it lets go, or by `close`.
 pub(super) struct RedisLink {
     connection: MultiplexedConnection,
     closed: CancellationToken,
@@ -155,6 +155,10 @@ impl Link for RedisLink {
 
     fn bytes_read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        self.closed.cancel();
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ::redis::aio::{AsyncPushSender, SendError};
 use ::redis::{PushInfo, PushKind};
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use super::convert::push_bytes;
 use super::link::{RedisConnector, RedisLink};
@@ -18,8 +19,18 @@ impl PushConnector for RedisConnector {
     type Link = RedisLink;
 
     async fn connect(&self, registry: &Arc<Registry>) -> Result<RedisLink, Fault> {
-        let registry: Arc<dyn AsyncPushSender> = Arc::clone(registry) as _;
-        self.connect_with(Some(registry)).await
+        let moved = CancellationToken::new();
+        let pushes = Pushes {
+            registry: Arc::clone(registry),
+            moved: moved.clone(),
+        };
+        let mut link = self.connect_with(Some(Arc::new(pushes))).await?;
+        let closer = link.closer();
+        link.keep(async move {
+            moved.cancelled().await;
+            closer.cancel();
+        });
+        Ok(link)
     }
 }
 
@@ -36,7 +47,15 @@ impl PushLink for RedisLink {
     }
 }
 
-impl AsyncPushSender for Registry {
+/// Where a connection's pushed frames go.
+struct Pushes {
+    registry: Arc<Registry>,
+    /// Cancelled when the server ends a subscription that somebody still listens to: the slot of a
+    /// sharded channel has moved to another node, and the connection must follow it.
+    moved: CancellationToken,
+}
+
+impl AsyncPushSender for Pushes {
     fn send(&self, push: PushInfo) -> Result<(), SendError> {
         let mut items = push.data.into_iter().map(push_bytes);
         let mut next = || items.next().unwrap_or_default();
@@ -44,6 +63,16 @@ impl AsyncPushSender for Registry {
             PushKind::Message => (NameKind::Channel, None),
             PushKind::SMessage => (NameKind::Sharded, None),
             PushKind::PMessage => (NameKind::Pattern, Some(next())),
+            PushKind::SUnsubscribe => {
+                let name = Name {
+                    kind: NameKind::Sharded,
+                    bytes: next(),
+                };
+                if self.registry.has(&name) {
+                    self.moved.cancel();
+                }
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         let (channel, payload) = (next(), next());
@@ -51,7 +80,7 @@ impl AsyncPushSender for Registry {
             kind,
             bytes: pattern.clone().unwrap_or_else(|| channel.clone()),
         };
-        self.deliver(
+        self.registry.deliver(
             &name,
             &Push::Message {
                 channel,

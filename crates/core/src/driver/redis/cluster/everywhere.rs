@@ -14,6 +14,7 @@ impl Shared {
         match command.name().to_ascii_uppercase().as_str() {
             "SCAN" => self.scan(command).await,
             "DBSIZE" => sum(self.on_every_master(command).await?),
+            "PUBSUB" => merge(self.on_every_master(command).await?),
             "KEYS" => concatenate(self.on_every_master(command).await?),
             "RANDOMKEY" => {
                 let mut keys = self.on_every_master(command).await?;
@@ -141,6 +142,37 @@ fn concatenate(replies: Vec<Value>) -> Result<Value, CallError> {
     Ok(Value::Array(all))
 }
 
+/// Channels with their counts are added up, whichever node they live on; plain counts too; names
+/// stand once.
+fn merge(replies: Vec<Value>) -> Result<Value, CallError> {
+    if replies.iter().all(|reply| matches!(reply, Value::Int(_))) {
+        return sum(replies);
+    }
+    let mut names: Vec<Value> = Vec::new();
+    let mut counts: Vec<(Value, i64)> = Vec::new();
+    for reply in replies {
+        let Value::Array(items) = reply else { continue };
+        let mut items = items.into_iter().peekable();
+        while let Some(name) = items.next() {
+            let Some(count) = items.next_if(|next| matches!(next, Value::Int(_))) else {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+                continue;
+            };
+            let count = count.to::<i64>().unwrap_or(0);
+            match counts.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, total)) => *total = total.saturating_add(count),
+                None => counts.push((name, count)),
+            }
+        }
+    }
+    let counts = counts
+        .into_iter()
+        .flat_map(|(name, count)| [name, Value::Int(count)]);
+    Ok(Value::Array(names.into_iter().chain(counts).collect()))
+}
+
 fn first(replies: Vec<Value>) -> Result<Value, CallError> {
     replies.into_iter().next().ok_or_else(|| {
         Fault::new(FaultKind::Connect, "no master of the cluster is known").not_sent()
@@ -150,6 +182,30 @@ fn first(replies: Vec<Value>) -> Result<Value, CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_of_subscribers_are_added_up() {
+        let reply = |a: i64, b: i64| {
+            Value::Array(vec![
+                Value::bulk("a"),
+                Value::Int(a),
+                Value::bulk("b"),
+                Value::Int(b),
+            ])
+        };
+        assert_eq!(merge(vec![reply(1, 0), reply(2, 5)]).unwrap(), reply(3, 5));
+        assert_eq!(
+            merge(vec![Value::Int(1), Value::Int(2)]).unwrap(),
+            Value::Int(3)
+        );
+        let names = |names: &[&'static str]| {
+            Value::Array(names.iter().map(|name| Value::bulk(*name)).collect())
+        };
+        assert_eq!(
+            merge(vec![names(&["a"]), names(&["a", "b"])]).unwrap(),
+            names(&["a", "b"])
+        );
+    }
 
     #[test]
     fn cursors_carry_the_master() {

@@ -279,6 +279,8 @@ impl PushConnector for AnyNode {
                 "no node of the cluster is known",
             ));
         };
+        // When this fails the masters may be others by now.
+        self.0.nodes.doubt();
         PushConnector::connect(&self.0.nodes.connector_to(chosen), registry).await
     }
 }

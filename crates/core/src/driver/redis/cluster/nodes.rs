@@ -233,17 +233,13 @@ impl Nodes {
         self.connector.at(address)
     }
 
-    /// Every address worth trying: those of the view, and those that were configured.
+    /// The masters; while none is known, what was configured.
     pub(super) fn addresses(&self) -> Vec<Address> {
-        let mut all = self.view.borrow().masters();
-        all.extend(
-            self.seeds
-                .iter()
-                .filter(|seed| !all.contains(seed))
-                .cloned()
-                .collect::<Vec<_>>(),
-        );
-        all
+        let masters = self.view.borrow().masters();
+        if masters.is_empty() {
+            return self.seeds.clone();
+        }
+        masters
     }
 
     pub(super) fn shutdown(&self) {
