@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::slots::SlotMap;
 use crate::backend::{Capabilities, ConnectionState, ServerKind};
@@ -21,6 +21,9 @@ use crate::error::{CallError, Fault, FaultKind};
 
 /// How long the nodes have to say what they see.
 const VIEW_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How long to wait for the others once one has answered: a stopped node must not delay the news.
+const STRAGGLERS: Duration = Duration::from_millis(50);
 
 /// How often the view is asked for while a node is in trouble: a failover is known this soon.
 const TROUBLED: Duration = Duration::from_millis(100);
@@ -79,42 +82,31 @@ impl Nodes {
     /// Asks the nodes what they see, and takes over what most of them say.
     pub(super) async fn look(&self) -> Result<(), Fault> {
         let mut asked = self.view.borrow().all();
-        asked.extend(self.seeds.iter().cloned());
-        asked.dedup();
+        for seed in &self.seeds {
+            if !asked.contains(seed) {
+                asked.push(seed.clone());
+            }
+        }
         let mut answers: FuturesUnordered<_> =
             asked.iter().map(|address| self.view_of(address)).collect();
-        let mut votes: Vec<(SlotMap, usize)> = Vec::new();
+        let mut votes = Votes::default();
         let mut refusal = None;
-        let count = asked.len();
-        let counting = async {
-            while let Some(answer) = answers.next().await {
-                let map = match answer {
-                    Ok(map) => map,
-                    Err(fault) => {
-                        refusal = Some(fault);
-                        continue;
-                    }
-                };
-                let index = votes
-                    .iter()
-                    .position(|(known, _)| *known == map)
-                    .unwrap_or_else(|| {
-                        votes.push((map, 0));
-                        votes.len() - 1
-                    });
-                if let Some((_, votes)) = votes.get_mut(index) {
-                    *votes += 1;
-                    if *votes * 2 > count {
-                        return;
-                    }
-                }
-            }
-        };
+        let mut deadline = Instant::now() + VIEW_TIMEOUT.max(self.timing.probe_timeout);
         // Nodes that do not answer in time do not vote.
-        drop(timeout(VIEW_TIMEOUT.max(self.timing.probe_timeout), counting).await);
+        while let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await {
+            match answer {
+                Ok(map) => {
+                    if votes.add(map) * 2 > asked.len() {
+                        break;
+                    }
+                    deadline = deadline.min(Instant::now() + STRAGGLERS);
+                }
+                Err(fault) => refusal = Some(fault),
+            }
+        }
         drop(answers);
-        match votes.into_iter().max_by_key(|(_, votes)| *votes) {
-            Some((map, _)) => {
+        match votes.winner() {
+            Some(map) => {
                 self.take_over(map);
                 Ok(())
             }
@@ -325,6 +317,29 @@ impl Nodes {
                 }
             });
         }
+    }
+}
+
+/// Who sees what.
+#[derive(Default)]
+struct Votes(Vec<(SlotMap, usize)>);
+
+impl Votes {
+    /// Counts a view; gives how many share it.
+    fn add(&mut self, map: SlotMap) -> usize {
+        if let Some((_, votes)) = self.0.iter_mut().find(|(known, _)| *known == map) {
+            *votes += 1;
+            return *votes;
+        }
+        self.0.push((map, 1));
+        1
+    }
+
+    fn winner(self) -> Option<SlotMap> {
+        self.0
+            .into_iter()
+            .max_by_key(|(_, votes)| *votes)
+            .map(|(map, _)| map)
     }
 }
 
