@@ -167,3 +167,102 @@ async fn unix_sockets_and_databases(driver: Driver) {
     assert!(keyspace.contains("db3:keys=1"), "{keyspace}");
     client.shutdown().await;
 }
+
+/// Credentials that a test can rotate.
+struct Rotating(std::sync::Arc<std::sync::Mutex<&'static str>>);
+
+#[async_trait::async_trait]
+impl redkit_core::CredentialProvider for Rotating {
+    async fn credentials(
+        &self,
+    ) -> Result<redkit_core::Credentials, Box<dyn std::error::Error + Send + Sync>> {
+        let password = (*self.0.lock().unwrap()).into();
+        Ok(redkit_core::Credentials {
+            username: Some("app".to_owned()),
+            password,
+        })
+    }
+}
+
+#[tokio::test]
+async fn rotated_passwords_are_asked_for_at_every_connection() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    server
+        .raw(&["ACL", "SETUSER", "app", "on", ">one", "~*", "+@all"])
+        .await
+        .unwrap();
+    let password = std::sync::Arc::new(std::sync::Mutex::new("one"));
+    let config = ClientConfig::from_url(&server.url())
+        .unwrap()
+        .credential_provider(Rotating(std::sync::Arc::clone(&password)));
+    let client = Client::connect(config).await.unwrap();
+    ping_until_answered(&client).await;
+    server
+        .raw(&["ACL", "SETUSER", "app", "resetpass", ">two"])
+        .await
+        .unwrap();
+    *password.lock().unwrap() = "two";
+    server.kill_clients().await.unwrap();
+    ping_until_answered(&client).await;
+    let who: String = client
+        .call(Command::new("ACL").arg("WHOAMI"))
+        .await
+        .unwrap();
+    assert_eq!(who, "app");
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn reads_go_to_replicas_when_they_may() {
+    let cluster = redkit_testkit::Cluster::start(Program::Redis, 3, 1)
+        .await
+        .unwrap();
+    let config = ClientConfig::from_url(&cluster.url())
+        .unwrap()
+        .read_from_replicas(true);
+    let client = Client::connect(config).await.unwrap();
+    client
+        .call::<()>(Command::new("SET").key("k").arg("v"))
+        .await
+        .unwrap();
+    let master = cluster.node_of_slot(redkit_core::slot(b"k")).await.unwrap();
+    let replicas = cluster.replicas_of(master).await.unwrap();
+    let reads = async |node: &Server| {
+        let stats = node
+            .raw(&["INFO", "commandstats"])
+            .await
+            .unwrap()
+            .text()
+            .unwrap();
+        let calls = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("cmdstat_get:calls="));
+        calls.map_or(0, |calls| {
+            calls.split(',').next().unwrap().parse::<u64>().unwrap()
+        })
+    };
+    let before = reads(master).await;
+    // The replica may be a moment behind; then it has nothing, and that is the answer.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while reads(replicas[0]).await < 20 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the replica is not asked"
+        );
+        client
+            .call::<Option<String>>(Command::new("GET").key("k"))
+            .await
+            .unwrap();
+    }
+    let value: Option<String> = client.call(Command::new("GET").key("k")).await.unwrap();
+    assert_eq!(value.as_deref(), Some("v"));
+    assert!(
+        reads(master).await - before < 10,
+        "the master was asked while a replica was there"
+    );
+    client
+        .call::<()>(Command::new("SET").key("k").arg("w"))
+        .await
+        .unwrap();
+    client.shutdown().await;
+}

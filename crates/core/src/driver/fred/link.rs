@@ -2,7 +2,9 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use ::fred::clients::{Client, WithOptions};
@@ -11,7 +13,9 @@ use ::fred::interfaces::{ClientLike, FredResult, Resp3Frame};
 use ::fred::types::config::Options;
 use ::fred::types::{ClusterHash, CustomCommand, Value as FredValue};
 use async_trait::async_trait;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -34,7 +38,8 @@ pub(super) struct FredLink {
     /// Read while one command is handed over, written while several are that belong together.
     order: RwLock<()>,
     closed: CancellationToken,
-    replies: AtomicU64,
+    replies: Arc<AtomicU64>,
+    probes: Mutex<JoinSet<()>>,
     capabilities: Capabilities,
     _connection: AbortOnDropHandle<()>,
 }
@@ -135,14 +140,14 @@ impl FredLink {
             // Each is queued by its first poll; nobody else's comes in between.
             let _order = self.order.write();
             early.extend(sent.iter_mut().map(|future| future.as_mut().poll(cx)));
-            std::task::Poll::Ready(())
+            Poll::Ready(())
         })
         .await;
         let mut frames = Vec::with_capacity(sent.len());
         for (at, (future, early)) in sent.into_iter().zip(early).enumerate() {
             let frame = match early {
-                std::task::Poll::Ready(frame) => frame,
-                std::task::Poll::Pending => future.await,
+                Poll::Ready(frame) => frame,
+                Poll::Pending => future.await,
             };
             if frame.is_ok() {
                 self.count();
@@ -200,11 +205,38 @@ impl Link for FredLink {
         self.closed.cancelled().await;
     }
 
+    /// Its reply counts also when the probe has stopped waiting for it: fred shows no other sign
+    /// that bytes arrive, only late. fred's own limit ends the task.
     async fn ping(&self) -> Result<(), Fault> {
-        match self.send(&Command::new("PING"), Instant::now()).await {
-            // An error is an answer too: the server lives.
-            Ok(_) | Err(CallError::Replied(_)) => Ok(()),
-            Err(CallError::NotSent(fault) | CallError::Maybe(fault)) => Err(fault),
+        let broken = || Fault::new(FaultKind::Disconnected, "the connection is closed");
+        if self.closed.is_cancelled() {
+            return Err(broken());
+        }
+        let (answer, answered) = oneshot::channel();
+        let client = self.client.with_options(&backstop(Instant::now()));
+        let replies = Arc::clone(&self.replies);
+        let mut probe = Box::pin(async move {
+            let none: Vec<FredValue> = Vec::new();
+            // An error of the server's is an answer too: it lives.
+            let outcome = client.custom_raw(name("PING"), none).await;
+            if outcome.is_ok() {
+                replies.fetch_add(1, Ordering::Relaxed);
+            }
+            drop(answer.send(outcome));
+        });
+        let queued = poll_fn(|cx| {
+            let _order = self.order.read();
+            Poll::Ready(probe.as_mut().poll(cx))
+        });
+        if queued.await.is_pending() {
+            let mut probes = self.probes.lock();
+            while probes.try_join_next().is_some() {}
+            probes.spawn(probe);
+        }
+        match self.unless_closed(answered).await {
+            Ok(Ok(Ok(_))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(broken().with_source(error)),
+            Ok(Err(_)) | Err(_) => Err(broken()),
         }
     }
 
@@ -246,13 +278,13 @@ impl FredConnector {
         let connection = {
             let mut connected = pin!(client.wait_for_connect());
             // Its first poll begins to listen: the outcome must not come before that.
-            let early = poll_fn(|cx| std::task::Poll::Ready(connected.as_mut().poll(cx))).await;
+            let early = poll_fn(|cx| Poll::Ready(connected.as_mut().poll(cx))).await;
             // fred spawns the connection's task. Whoever gives up waiting must not leave it behind.
             let mut task = AbortOnDropHandle::new(client.connect());
             let connected = async {
                 match early {
-                    std::task::Poll::Ready(outcome) => outcome,
-                    std::task::Poll::Pending => connected.await,
+                    Poll::Ready(outcome) => outcome,
+                    Poll::Pending => connected.await,
                 }
             };
             tokio::select! {
@@ -269,7 +301,8 @@ impl FredConnector {
             client,
             order: RwLock::new(()),
             closed,
-            replies: AtomicU64::new(0),
+            replies: Arc::default(),
+            probes: Mutex::default(),
             capabilities: Capabilities::UNKNOWN,
             _connection: connection,
         };
