@@ -12,6 +12,7 @@ mod drivers;
 mod bad_input;
 mod bounded;
 mod calls;
+mod fred;
 mod hostile;
 mod lateness;
 mod never_twice;

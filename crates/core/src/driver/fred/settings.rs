@@ -77,7 +77,8 @@ impl Settings {
             default_command_timeout: self.command_timeout,
             broadcast_channel_capacity: match use_of {
                 Use::Commands => EVENTS,
-                Use::Subscriptions => MESSAGES,
+                Use::ManyNames => MANY,
+                Use::OneName => FEW,
             },
             ..PerformanceConfig::default()
         };
@@ -128,7 +129,10 @@ impl Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     Commands,
-    Subscriptions,
+    /// Subscriptions to any number of channels.
+    ManyNames,
+    /// The subscription to one pattern.
+    OneName,
 }
 
 /// fred's own limit stands this much behind ours, which is the one that ends calls.
@@ -137,11 +141,15 @@ pub(super) const MARGIN: Duration = Duration::from_secs(1);
 /// As the `redis` driver has it.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// How many messages fred holds for us. Its default of 32 loses messages at the first burst.
-const MESSAGES: usize = 65_536;
+/// How many messages fred holds until our task takes them, which it does at once. fred's default
+/// of 32 loses messages at the first burst. But fred makes room for all of them, in each of its
+/// queues, when a client is made: this many take 39 MB.
+const MANY: usize = 65_536;
 
-/// The same where nothing is subscribed. fred makes room for all of them when a client is made,
-/// and there are seven such queues.
+/// The same for a pattern, each of which has a connection: 2.4 MB. What does not fit is told.
+const FEW: usize = 4096;
+
+/// The same where nothing is subscribed.
 const EVENTS: usize = 64;
 
 fn server(config: &ClientConfig) -> Result<ServerConfig, ConfigError> {

@@ -74,9 +74,11 @@ impl Lanes {
         let (sink, stream) = push_channel(QUEUE);
         let held: Vec<_> = used.iter().map(|(lane, _)| Arc::clone(lane)).collect();
         let stream = stream.on_drop(move || held.iter().for_each(|lane| lane.prune()));
-        for (lane, names) in used {
-            lane.attach(names, sink.clone(), deadline).await?;
-        }
+        let attached = used.iter().map(|(lane, names)| {
+            let (names, sink) = (names.clone(), sink.clone());
+            lane.attach(names, sink, deadline)
+        });
+        futures_util::future::try_join_all(attached).await?;
         Ok(stream)
     }
 
@@ -129,7 +131,11 @@ impl PushConnector for LaneConnector {
     type Link = LaneLink;
 
     async fn connect(&self, registry: &Arc<Registry>) -> Result<LaneLink, Fault> {
-        let link = self.connector.connect_for(Use::Subscriptions).await?;
+        let use_of = match self.lane {
+            Lane::Channels => Use::ManyNames,
+            Lane::Alone(_) => Use::OneName,
+        };
+        let link = self.connector.connect_for(use_of).await?;
         let route = Route {
             registry: Arc::clone(registry),
             lane: self.lane.clone(),
