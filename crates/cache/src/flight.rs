@@ -17,12 +17,10 @@ pub(crate) type Outcome<T> = Result<T, Error>;
 
 /// The loads in progress. Dropping it ends them.
 pub(crate) struct Flights<T> {
-    state: Mutex<State<T>>,
-}
-
-struct State<T> {
-    by_key: HashMap<Key, Flight<T>>,
-    tasks: JoinSet<()>,
+    by_key: Mutex<HashMap<Key, Flight<T>>>,
+    /// Apart from the map, which a task that ends takes itself off: also one that ends as it is
+    /// spawned, because the runtime is going down.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 struct Flight<T> {
@@ -47,18 +45,16 @@ impl Void {
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
     pub(crate) fn new() -> Self {
         Self {
-            state: Mutex::new(State {
-                by_key: HashMap::new(),
-                tasks: JoinSet::new(),
-            }),
+            by_key: Mutex::default(),
+            tasks: Mutex::default(),
         }
     }
 
     /// Joins the flight of `key`, or starts one with `load`. Gives the outcome, and whether it was
     /// this call that started it.
     ///
-    /// The flight goes on when the caller goes away. `owner` is how the flight finds back to take
-    /// itself off the list; it must not keep the list alive.
+    /// The flight goes on when the caller goes away. `load` is the user's code, and runs without a
+    /// lock; when two callers begin at the same time, what one of them made is dropped unused.
     pub(crate) async fn join<F, L>(self: &Arc<Self>, key: &Key, load: F) -> (Outcome<T>, bool)
     where
         F: FnOnce(Void) -> L,
@@ -79,7 +75,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// What is being loaded for `key` is out of date: it goes to those who wait for it already,
     /// but is not kept, and later callers do not join it.
     pub(crate) fn void(&self, key: &Key) {
-        if let Some(flight) = self.state.lock().by_key.remove(key) {
+        if let Some(flight) = self.by_key.lock().remove(key) {
             flight.void.0.store(true, Ordering::SeqCst);
         }
     }
@@ -93,33 +89,37 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         F: FnOnce(Void) -> L,
         L: Future<Output = Outcome<T>> + Send + 'static,
     {
-        let mut state = self.state.lock();
-        // Tasks that have ended are taken off here, so that the set stays as small as its life.
-        while state.tasks.try_join_next().is_some() {}
-        if let Some(flight) = state.by_key.get(key) {
+        if let Some(flight) = self.by_key.lock().get(key) {
             return (flight.outcome.clone(), false);
         }
         let void = Void::default();
         let (sender, outcome) = watch::channel(None);
         let load = load(void.clone());
+        {
+            let mut by_key = self.by_key.lock();
+            if let Some(flight) = by_key.get(key) {
+                return (flight.outcome.clone(), false);
+            }
+            let flight = Flight {
+                outcome: outcome.clone(),
+                void: void.clone(),
+            };
+            by_key.insert(key.clone(), flight);
+        }
         // Whatever ends the task, a panic included, takes the flight off the list.
         let landing = Landing {
             flights: Arc::downgrade(self),
             key: key.clone(),
-            void: void.clone(),
+            void,
         };
-        state.tasks.spawn(async move {
+        let mut tasks = self.tasks.lock();
+        // Tasks that have ended are taken off here, so that the set stays as small as its life.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
             let result = load.await;
             sender.send_replace(Some(result));
             drop(landing);
         });
-        state.by_key.insert(
-            key.clone(),
-            Flight {
-                outcome: outcome.clone(),
-                void,
-            },
-        );
         (outcome, true)
     }
 }
@@ -135,14 +135,13 @@ impl<T> Drop for Landing<T> {
         let Some(flights) = self.flights.upgrade() else {
             return;
         };
-        let mut state = flights.state.lock();
+        let mut by_key = flights.by_key.lock();
         // After `void` another flight may stand here.
-        if state
-            .by_key
+        if by_key
             .get(&self.key)
             .is_some_and(|flight| flight.void.same(&self.void))
         {
-            state.by_key.remove(&self.key);
+            by_key.remove(&self.key);
         }
     }
 }

@@ -169,6 +169,12 @@ impl Command {
         self.deadline
     }
 
+    /// Whether the name says that nothing is changed.
+    #[cfg(feature = "redis")]
+    pub(crate) fn only_reads(&self) -> bool {
+        only_reads(self.name())
+    }
+
     /// Takes over how `other` may be treated.
     pub(crate) fn like(mut self, other: &Command) -> Self {
         self.idempotent = other.idempotent;

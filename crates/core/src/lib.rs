@@ -45,7 +45,8 @@ pub use clients::Clients;
 pub use codec::Codec;
 pub use command::{Command, ToArg};
 pub use config::{
-    Address, ClientConfig, ConfigError, Driver, Endpoint, ReconnectConfig, RetryConfig, TlsConfig,
+    Address, ClientConfig, ConfigError, CredentialProvider, Credentials, Driver, Endpoint,
+    ReconnectConfig, RetryConfig, TlsConfig,
 };
 #[cfg(feature = "fred")]
 pub use driver::fred;

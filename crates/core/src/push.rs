@@ -149,9 +149,11 @@ impl Stream for PushStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Push>> {
         match self.receiver.poll_recv(cx) {
             // Nothing queued: if the last items were dropped, nobody else would ever say so.
-            Poll::Pending | Poll::Ready(None) if self.dropped.load(Ordering::Acquire) > 0 => {
-                let dropped = self.dropped.swap(0, Ordering::AcqRel);
-                Poll::Ready(Some(Push::Gap(GapReason::Lagged(dropped))))
+            quiet @ (Poll::Pending | Poll::Ready(None)) => {
+                match self.dropped.swap(0, Ordering::AcqRel) {
+                    0 => quiet,
+                    dropped => Poll::Ready(Some(Push::Gap(GapReason::Lagged(dropped)))),
+                }
             }
             other => other,
         }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
-use super::flight::Flights;
+use super::flight::{Flight, Flights};
 use super::shareable::{check_pipeline, check_shareable};
 use super::stats::{ClientStats, Numbers};
 use crate::backend::{Backend, ConnectionState};
@@ -102,6 +102,11 @@ impl Calls {
             commands,
         };
         self.treat(attempt, checked, start, deadline).await
+    }
+
+    /// Counts something as in flight that is not a call, such as making a subscription.
+    pub(super) fn admit(&self) -> Result<Flight<'_>, CallError> {
+        self.flights.admit()
     }
 
     pub(super) fn backend(&self) -> &Arc<dyn Backend> {
@@ -205,13 +210,13 @@ impl Calls {
             now = Instant::now();
             let error = match result {
                 Ok(reply) => {
-                    permit.settle_at(Outcome::Success, now);
+                    permit.settle_at(attempt.judge(&reply, &self.breaker), now);
                     return (Ok(reply), now);
                 }
                 Err(error) => error,
             };
             permit.settle_at(self.breaker.classify(&error), now);
-            match self.pause(&mut pauses, &error, attempt.is_idempotent()) {
+            match self.pause(&mut pauses, &error, attempt) {
                 Some(pause) if now + pause < deadline => {
                     tracing::debug!(target: "redkit::client", command = attempt.name(), %error, ?pause, "retrying");
                     self.numbers.retried();
@@ -259,13 +264,18 @@ impl Calls {
         &self,
         pauses: &mut Option<ExponentialBackoff>,
         error: &CallError,
-        idempotent: bool,
+        attempt: &impl Attempt,
     ) -> Option<Duration> {
+        let idempotent = attempt.is_idempotent();
         let may_repeat = match error {
             CallError::NotSent(fault) => fault.kind().is_transient(),
             CallError::Maybe(fault) => idempotent && fault.kind().is_transient(),
-            // The server did nothing, and says that it soon can.
-            CallError::Replied(error) => matches!(error.code(), "TRYAGAIN" | "LOADING"),
+            // The server did nothing, and says that it soon can. A script may say so itself, after
+            // it has written.
+            CallError::Replied(error) => {
+                matches!(error.code(), "TRYAGAIN" | "LOADING")
+                    && (idempotent || !is_script(attempt.name()))
+            }
         };
         if !may_repeat {
             return None;
@@ -289,6 +299,8 @@ trait Attempt: Sync {
     type Reply: Send;
 
     fn send(&self) -> impl Future<Output = Result<Self::Reply, CallError>> + Send;
+    /// What an answer says about the server.
+    fn judge(&self, reply: &Self::Reply, breaker: &Breaker) -> Outcome;
     fn name(&self) -> &str;
     fn is_idempotent(&self) -> bool;
 }
@@ -303,6 +315,10 @@ impl Attempt for Single<'_> {
 
     fn send(&self) -> impl Future<Output = Result<Value, CallError>> + Send {
         self.backend.call(self.command)
+    }
+
+    fn judge(&self, _: &Value, _: &Breaker) -> Outcome {
+        Outcome::Success
     }
 
     fn name(&self) -> &str {
@@ -326,6 +342,15 @@ impl Attempt for Batch<'_> {
         self.backend.pipeline(self.commands)
     }
 
+    /// A part that failed speaks against the server, whatever became of the others.
+    fn judge(&self, replies: &Self::Reply, breaker: &Breaker) -> Outcome {
+        let mut errors = replies.iter().filter_map(|reply| reply.as_ref().err());
+        match errors.any(|error| breaker.classify(error) == Outcome::Failure) {
+            true => Outcome::Failure,
+            false => Outcome::Success,
+        }
+    }
+
     fn name(&self) -> &str {
         "pipeline"
     }
@@ -333,6 +358,14 @@ impl Attempt for Batch<'_> {
     fn is_idempotent(&self) -> bool {
         self.commands.iter().all(Command::is_idempotent)
     }
+}
+
+fn is_script(name: &str) -> bool {
+    let starts = |prefix: &str| {
+        name.get(..prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    starts("EVAL") || starts("FCALL")
 }
 
 /// The attribute `error.type` of OpenTelemetry: the server's code, or the kind of fault.

@@ -153,8 +153,11 @@ impl Client {
     }
 
     /// Sends several commands together: one round trip, an answer per command, in their order.
-    /// `MULTI` and `EXEC` may be among them. The batch counts as one call for the breaker, and is
-    /// repeated as a whole only when nothing of it was sent.
+    /// `MULTI` and `EXEC` may be among them. The batch counts as one call for the breaker. It is
+    /// repeated as a whole when nothing of it was sent, or all of it is idempotent.
+    ///
+    /// On a cluster the commands of one node keep their order; those that a node sends elsewhere
+    /// during a migration are carried out after the others.
     ///
     /// # Errors
     /// [`Error::Call`] when nothing is known of any of the commands.
@@ -201,6 +204,8 @@ impl Client {
             let fault = Fault::new(FaultKind::Invalid, "no channel is named; name at least one");
             return Err(Error::call("SUBSCRIBE", fault.not_sent()));
         }
+        let refused = |error| Error::call("SUBSCRIBE", error);
+        let _flight = self.calls.admit().map_err(refused)?;
         let limit = self.calls.subscribe_timeout();
         timeout(limit, self.backend().subscribe(interest))
             .await
@@ -220,6 +225,8 @@ impl Client {
     /// # Errors
     /// [`Error::Call`] when no connection could be made.
     pub async fn dedicated(&self) -> Result<Self, Error> {
+        let refused = |error| Error::call("CONNECT", error);
+        let _flight = self.calls.admit().map_err(refused)?;
         let backend = self
             .backend()
             .dedicated()

@@ -8,9 +8,12 @@ use crate::error::{CallError, Fault, FaultKind};
 pub(super) fn check_shareable(command: &Command) -> Result<(), CallError> {
     let remedy = match kind(command.name()) {
         Kind::Shareable => return Ok(()),
+        Kind::MayBlock if !blocks(command) => return Ok(()),
         Kind::Client if !client_subcommand_changes_connection(command) => return Ok(()),
         Kind::Subscribes => "use `subscribe`",
-        Kind::Blocks => "use it on a `dedicated` connection: it would hold up every other caller",
+        Kind::Blocks | Kind::MayBlock => {
+            "use it on a `dedicated` connection: it would hold up every other caller"
+        }
         Kind::Transaction => {
             "send MULTI to EXEC in one `pipeline`, or use a `dedicated` connection: commands of \
              other callers would get in between"
@@ -55,6 +58,8 @@ enum Kind {
     Shareable,
     Subscribes,
     Blocks,
+    /// Depends on an option.
+    MayBlock,
     Transaction,
     Connection,
     Client,
@@ -79,12 +84,21 @@ fn kind(name: &str) -> Kind {
         | b"SUNSUBSCRIBE" => Kind::Subscribes,
         b"BLPOP" | b"BRPOP" | b"BLMOVE" | b"BLMPOP" | b"BRPOPLPUSH" | b"BZPOPMIN" | b"BZPOPMAX"
         | b"BZMPOP" | b"WAIT" | b"WAITAOF" => Kind::Blocks,
+        b"XREAD" | b"XREADGROUP" => Kind::MayBlock,
         b"MULTI" | b"EXEC" | b"DISCARD" | b"WATCH" | b"UNWATCH" => Kind::Transaction,
         b"MONITOR" | b"QUIT" | b"RESET" | b"HELLO" | b"SELECT" | b"AUTH" | b"ASKING"
-        | b"READONLY" | b"READWRITE" => Kind::Connection,
+        | b"READONLY" | b"READWRITE" | b"SYNC" | b"PSYNC" => Kind::Connection,
         b"CLIENT" => Kind::Client,
         _ => Kind::Shareable,
     }
+}
+
+/// Whether the option `BLOCK` stands where options do.
+fn blocks(command: &Command) -> bool {
+    command
+        .iter()
+        .take_while(|arg| !arg.eq_ignore_ascii_case(b"STREAMS"))
+        .any(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))
 }
 
 fn client_subcommand_changes_connection(command: &Command) -> bool {
@@ -112,6 +126,17 @@ mod tests {
     fn what_would_disturb_others_is_refused_with_a_remedy() {
         assert!(refused(&Command::new("subscribe").arg("c")).contains("`subscribe`"));
         assert!(refused(&Command::new("BLPOP").key("k").arg(0)).contains("dedicated"));
+        let read = |block: bool| {
+            let command = Command::new("XREAD").arg("COUNT").arg(1);
+            let command = if block {
+                command.arg("block").arg(0)
+            } else {
+                command
+            };
+            command.arg("STREAMS").key("block").arg("$")
+        };
+        assert!(refused(&read(true)).contains("dedicated"));
+        assert!(check_shareable(&read(false)).is_ok());
         assert!(refused(&Command::new("Multi")).contains("pipeline"));
         assert!(refused(&Command::new("CLIENT").arg("reply").arg("off")).contains("dedicated"));
         for name in ["GET", "SET", "EVALSHA", "HGETALL", "PUBLISH", "UNLINK", ""] {

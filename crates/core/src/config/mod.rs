@@ -1,18 +1,22 @@
 //! [`ClientConfig`]: where the servers are and how to treat them. It is checked as a whole before
 //! anything connects; an error names the field and the fix, and never shows a secret.
 
+mod credentials;
 mod settings;
 mod url;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::breaker::BreakerConfig;
+pub(crate) use credentials::SharedProvider;
+pub use credentials::{CredentialProvider, Credentials};
 pub(crate) use settings::Settings;
 
 /// A configuration that cannot work: which field, why, and what to write instead.
@@ -186,6 +190,8 @@ pub struct ClientConfig {
     pub(crate) tls: Option<TlsConfig>,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<SecretString>,
+    pub(crate) provider: Option<SharedProvider>,
+    pub(crate) read_from_replicas: bool,
     pub(crate) sentinel_username: Option<String>,
     pub(crate) sentinel_password: Option<SecretString>,
     pub(crate) database: u32,
@@ -210,6 +216,8 @@ impl ClientConfig {
             tls: None,
             username: None,
             password: None,
+            provider: None,
+            read_from_replicas: false,
             sentinel_username: None,
             sentinel_password: None,
             database: 0,
@@ -285,6 +293,22 @@ impl ClientConfig {
     #[must_use]
     pub fn password(mut self, password: impl Into<SecretString>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// Asks `provider` for the credentials of each new connection to a server, in place of
+    /// [`username`](Self::username) and [`password`](Self::password).
+    #[must_use]
+    pub fn credential_provider(mut self, provider: impl CredentialProvider) -> Self {
+        self.provider = Some(SharedProvider(Arc::new(provider)));
+        self
+    }
+
+    /// Lets commands that only read go to a replica of the master that serves their slot, on a
+    /// cluster. What they read may be older than what was acknowledged. Default: off.
+    #[must_use]
+    pub fn read_from_replicas(mut self, replicas: bool) -> Self {
+        self.read_from_replicas = replicas;
         self
     }
 
@@ -431,6 +455,13 @@ impl ClientConfig {
         positive("probe_interval", self.probe_interval)?;
         positive("reconnect_max_delay", self.reconnect.max_delay)?;
         positive("reconnect_min_delay", self.reconnect.min_delay)?;
+        if self.retry.max_delay > MAX_DURATION {
+            return Err(ConfigError::new(
+                "retry_max_delay",
+                "it is longer than a day",
+                "give a shorter duration",
+            ));
+        }
         let ordered = |field: &'static str, min: Duration, max: Duration| {
             if min <= max {
                 return Ok(());
@@ -470,6 +501,20 @@ impl ClientConfig {
                 "password",
                 "a user name is given without a password",
                 "give both, or neither",
+            ));
+        }
+        if self.provider.is_some() && (self.username.is_some() || self.password.is_some()) {
+            return Err(ConfigError::new(
+                "password",
+                "credentials are given beside a credential provider",
+                "give one of them",
+            ));
+        }
+        if self.read_from_replicas && !matches!(self.endpoint, Endpoint::Cluster(_)) {
+            return Err(ConfigError::new(
+                "read_from_replicas",
+                "only a cluster's replicas are known",
+                "leave it out, or connect to a cluster",
             ));
         }
         if let Some(name) = &self.client_name

@@ -36,7 +36,7 @@ macro_rules! settings {
                         Ok(())
                     })*
                     _ => Err(ConfigError::new(
-                        name.escape_default().to_string(),
+                        printable(name),
                         "there is no such field",
                         format!("the fields are {}", Self::NAMES.join(", ")),
                     )),
@@ -72,6 +72,7 @@ settings! {
     probe_interval: Duration,
     max_in_flight: usize,
     lazy: bool,
+    read_from_replicas: bool,
     retry_attempts: u32,
     retry_min_delay: Duration,
     retry_max_delay: Duration,
@@ -177,7 +178,8 @@ impl Settings {
             host port unix_socket driver cluster sentinels master username password sentinel_username
             sentinel_password database namespace
             client_name tls tls_ca_file tls_client_cert_file tls_client_key_file tls_server_name
-            connect_timeout command_timeout probe_interval max_in_flight lazy retry_attempts
+            connect_timeout command_timeout probe_interval max_in_flight lazy
+            read_from_replicas retry_attempts
             retry_min_delay retry_max_delay reconnect_min_delay reconnect_max_delay
             breaker_enabled breaker_window breaker_minimum_calls breaker_failure_rate
             breaker_slow_call breaker_slow_call_rate breaker_open_for breaker_half_open_calls
@@ -218,6 +220,7 @@ impl TryFrom<Settings> for ClientConfig {
             probe_interval => probe_interval;
             max_in_flight => max_in_flight;
             lazy => lazy;
+            read_from_replicas => read_from_replicas;
             retry_attempts => retry.max_attempts;
             retry_min_delay => retry.min_delay;
             retry_max_delay => retry.max_delay;
@@ -260,6 +263,16 @@ impl TryFrom<Settings> for ClientConfig {
         };
         config.validate()?;
         Ok(config)
+    }
+}
+
+/// A field's name as it was given, unless it could be something else that must not be shown.
+fn printable(name: &str) -> String {
+    let is_name = name.len() <= 40 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    if is_name {
+        name.to_owned()
+    } else {
+        "url".to_owned()
     }
 }
 
@@ -508,6 +521,8 @@ mod tests {
             ("redis://:hunter2", "host"),
             ("redis://u:hun/ter2@host", "password"),
             ("redis://u:hunter2@host:port", "port"),
+            ("redis://u:hunt?er2@host", "password"),
+            ("redis://host?hunter2=1", "url"),
             ("redis://u:hunter2@host:0", "port"),
             ("redis://u:hunter2@[::1", "host"),
             ("redis://a:1,b:2", "url"),
@@ -546,7 +561,7 @@ mod tests {
             assert_eq!(error.field(), field, "{url}: {error}");
             let shown = format!("{error} {error:?}");
             assert!(
-                !shown.contains("hunter2") && !shown.contains("ter2"),
+                !shown.contains("hunter2") && !shown.contains("er2"),
                 "{shown}"
             );
         }

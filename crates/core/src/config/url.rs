@@ -28,6 +28,13 @@ pub(super) fn parse(url: &str, settings: &mut Settings) -> Result<ParsedUrl, Con
         .split_once("://")
         .ok_or_else(|| ConfigError::new("url", "it has no scheme", SCHEMES))?;
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if query.contains('@') && !rest.contains('@') {
+        return Err(ConfigError::new(
+            "password",
+            "the user name or password holds a `?`",
+            "percent-encode it: `?` is %3F, `@` is %40, `/` is %2F",
+        ));
+    }
     apply_query(query, settings)?;
     let kind = scheme.to_ascii_lowercase().replacen("valkey", "redis", 1);
     let tls = kind.starts_with("rediss");

@@ -12,6 +12,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 
 use crate::config::Address;
 use crate::error::{Fault, FaultKind};
@@ -28,8 +29,19 @@ pub(super) async fn connect_tcp(address: &Address) -> Result<TcpStream, Fault> {
             Fault::new(FaultKind::Connect, message).with_source(error)
         })?;
     let mut last = io::Error::other("the name has no address");
-    for candidate in found {
-        match TcpStream::connect(candidate).await {
+    let mut found = found.peekable();
+    while let Some(candidate) = found.next() {
+        // The last address has what is left of the connect timeout.
+        let limit = if found.peek().is_some() {
+            PER_ADDRESS
+        } else {
+            Duration::MAX
+        };
+        let connecting = timeout(limit, TcpStream::connect(candidate));
+        match connecting
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        {
             Ok(stream) => {
                 tune(&stream).map_err(|error| {
                     Fault::new(FaultKind::Connect, "cannot set socket options").with_source(error)
@@ -44,6 +56,10 @@ pub(super) async fn connect_tcp(address: &Address) -> Result<TcpStream, Fault> {
     );
     Err(Fault::new(FaultKind::Connect, message).with_source(last))
 }
+
+/// How long an address may take while there are others: one that swallows packets must not keep a
+/// client from the next.
+const PER_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Connects to a unix socket.
 #[cfg(unix)]

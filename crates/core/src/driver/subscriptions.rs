@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::supervisor::{Link, Timing, is_worth_a_line};
-use crate::error::{CallError, Fault, FaultKind};
+use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};
 
 /// How many items a subscriber may leave unread before it is told that it lags.
@@ -43,6 +43,7 @@ pub(super) trait PushLink: Link {
 
 /// The handle that a backend keeps. Dropping it ends every subscription.
 pub(super) struct Subscriptions {
+    registry: Arc<Registry>,
     requests: mpsc::Sender<Request>,
     shutdown: CancellationToken,
     _task: AbortOnDropHandle<()>,
@@ -76,10 +77,11 @@ impl Subscriptions {
     pub(super) fn start(connector: impl PushConnector, timing: Timing) -> Self {
         let (requests, incoming) = mpsc::channel(WAITING);
         let shutdown = CancellationToken::new();
+        let registry = Arc::new(Registry::default());
         let task = Task {
             connector,
             timing,
-            registry: Arc::default(),
+            registry: Arc::clone(&registry),
             incoming,
         };
         let stop = shutdown.clone();
@@ -90,6 +92,7 @@ impl Subscriptions {
             }
         });
         Self {
+            registry,
             requests,
             shutdown,
             _task: AbortOnDropHandle::new(task),
@@ -144,8 +147,16 @@ impl Subscriptions {
         drop(self.requests.try_send(Request::Prune));
     }
 
+    /// Whether nobody listens.
+    #[cfg(feature = "redis")]
+    pub(super) fn is_idle(&self) -> bool {
+        self.registry.is_empty()
+    }
+
     pub(super) fn shutdown(&self) {
         self.shutdown.cancel();
+        // With their sinks the streams end.
+        self.registry.clear();
     }
 }
 
@@ -186,6 +197,23 @@ impl Registry {
             !sinks.is_empty()
         });
         abandoned
+    }
+
+    /// Takes a listener off every name.
+    fn detach(&self, sink: &PushSink) {
+        self.listeners.lock().retain(|_, sinks| {
+            sinks.retain(|one| !one.same_queue(sink));
+            !sinks.is_empty()
+        });
+    }
+
+    fn clear(&self) {
+        self.listeners.lock().clear();
+    }
+
+    /// Takes all listeners off a name.
+    fn forget(&self, name: &Name) {
+        self.listeners.lock().remove(name);
     }
 
     fn is_empty(&self) -> bool {
@@ -249,6 +277,8 @@ impl<C: PushConnector> Task<C> {
                 continue;
             };
             if lost && self.resubscribe(&link).await.is_err() {
+                // The connection was made at once, so this is what paces the next try.
+                sleep(self.timing.reconnect.max_delay).await;
                 continue;
             }
             lost = self.serve(&link, first.take()).await;
@@ -292,10 +322,33 @@ impl<C: PushConnector> Task<C> {
     async fn resubscribe(&self, link: &C::Link) -> Result<(), CallError> {
         self.registry.prune();
         let names = self.registry.names();
-        self.change(link, Change::Subscribe, &names).await?;
+        if let Err(error) = self.change(link, Change::Subscribe, &names).await {
+            let CallError::Replied(_) = error else {
+                return Err(error);
+            };
+            // One name that is refused must not keep the others waiting.
+            for name in &names {
+                self.resubscribe_one(link, name).await?;
+            }
+        }
         // Only now: who reads the state again because of the gap misses nothing after it.
         self.registry.announce(GapReason::Reconnected);
         Ok(())
+    }
+
+    /// Ends the streams that listen to a name which the server refuses for good.
+    async fn resubscribe_one(&self, link: &C::Link, name: &Name) -> Result<(), CallError> {
+        match self
+            .change(link, Change::Subscribe, std::slice::from_ref(name))
+            .await
+        {
+            Err(CallError::Replied(error)) if !is_for_now(&error) => {
+                tracing::warn!(target: "redkit::connection", %error, "a subscription is refused");
+                self.registry.forget(name);
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Serves requests until the connection breaks (`true`) or is not needed any more.
@@ -354,12 +407,18 @@ impl<C: PushConnector> Task<C> {
                 };
                 // When nobody waits any more the stream is gone, and is pruned like any other.
                 let failed = outcome.is_err();
+                if failed {
+                    // Before anybody else asks for the same name and finds it here.
+                    self.registry.detach(&sink);
+                }
                 drop(done.send(outcome));
                 if failed && broken.is_ok() {
                     // Some of the names may have been accepted before the one that was not.
-                    drop(sink);
-                    let abandoned = self.registry.prune();
-                    self.change(link, Change::Unsubscribe, &abandoned).await?;
+                    let unheard: Vec<_> = new
+                        .into_iter()
+                        .filter(|name| !self.registry.has(name))
+                        .collect();
+                    self.change(link, Change::Unsubscribe, &unheard).await?;
                 }
                 broken
             }
@@ -383,6 +442,11 @@ impl<C: PushConnector> Task<C> {
             }
         }
     }
+}
+
+/// Whether the server will accept later what it refuses now.
+fn is_for_now(error: &ServerError) -> bool {
+    error.is_server_state() || matches!(error.code(), "MOVED" | "ASK")
 }
 
 impl Request {

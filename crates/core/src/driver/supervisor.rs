@@ -239,12 +239,19 @@ async fn supervise<C: Connector>(shared: &Shared<C::Link>, connector: &C, timing
         };
         let fault = match connected {
             Ok(link) => {
-                attempt = 0;
-                backoff = delays(timing.reconnect);
-                match serve_all(shared, connector, link, &mut made, timing).await {
-                    Some(fault) => fault,
-                    None => return,
+                let since = Instant::now();
+                let Some(fault) = serve_all(shared, connector, link, &mut made, timing).await
+                else {
+                    return;
+                };
+                // One that is closed as soon as it stands must not be made anew without a pause.
+                if since.elapsed() > timing.reconnect.min_delay {
+                    attempt = 0;
+                    backoff = delays(timing.reconnect);
+                } else {
+                    attempt = attempt.saturating_add(1);
                 }
+                fault
             }
             Err(fault) => {
                 attempt = attempt.saturating_add(1);

@@ -96,6 +96,14 @@ pub(super) fn to_call_error(error: RedisError) -> CallError {
 /// An error of the first commands on a connection: who refused what, and which field to look at.
 pub(super) fn to_handshake_fault(error: RedisError, target: &str, tls: bool) -> Fault {
     let detail = error.to_string();
+    if detail.contains("unknown command") {
+        // Such a reply quotes the arguments, and the password is one of them.
+        let message = format!(
+            "{target} does not know HELLO; check that the address is a Redis (6 or later) or \
+             Valkey server's, and that the command was not renamed"
+        );
+        return Fault::new(FaultKind::Handshake, message);
+    }
     let code = error.code().unwrap_or_default();
     let says = |word: &str| code == word || detail.contains(word);
     let (kind, fix) = if says("NOAUTH") {

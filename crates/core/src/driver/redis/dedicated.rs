@@ -109,7 +109,10 @@ trait GiveUp: Sync {
 
 impl<C: Sync> GiveUp for Dedicated<C> {
     fn give_up(&self) {
-        self.link.lock().take();
+        if let Some(link) = self.link.lock().take() {
+            // Also for a call on a clone: nothing may be taken from a list that nobody sees.
+            link.close();
+        }
         self.state.send_replace(ConnectionState::Closed);
     }
 }

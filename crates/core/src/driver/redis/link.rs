@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::convert::{to_call_error, to_cmd, to_handshake_fault, to_pipeline, to_reply};
 use crate::backend::{Capabilities, ServerKind};
 use crate::command::Command;
-use crate::config::{Address, ClientConfig, ConfigError, Endpoint};
+use crate::config::{Address, ClientConfig, ConfigError, Endpoint, SharedProvider};
 use crate::driver::stream::{self, Counted};
 use crate::driver::supervisor::{Connector, Link};
 #[cfg(feature = "tls")]
@@ -172,6 +172,9 @@ pub(super) struct RedisConnector {
     place: Place,
     info: RedisConnectionInfo,
     client_name: Option<String>,
+    provider: Option<SharedProvider>,
+    /// Whether replicas are to serve reads on this connection.
+    read_only: bool,
     expected: Expected,
 }
 
@@ -213,6 +216,8 @@ impl RedisConnector {
             place: place(config)?,
             info,
             client_name: config.client_name.clone(),
+            provider: config.provider.clone(),
+            read_only: config.read_from_replicas,
             expected,
         })
     }
@@ -244,6 +249,7 @@ impl RedisConnector {
         Self {
             info,
             client_name: None,
+            provider: None,
             ..self.clone()
         }
     }
@@ -292,7 +298,7 @@ impl RedisConnector {
         }
         let stream = Counted::new(stream, Arc::clone(&read));
         let (connection, driver) =
-            MultiplexedConnection::new_with_config(&self.info, stream, config)
+            MultiplexedConnection::new_with_config(&self.info().await?, stream, config)
                 .await
                 .map_err(|error| to_handshake_fault(error, &self.target(), tls))?;
         let closed = CancellationToken::new();
@@ -324,12 +330,34 @@ impl RedisConnector {
         Ok(link)
     }
 
+    /// What to introduce ourselves with.
+    async fn info(&self) -> Result<RedisConnectionInfo, Fault> {
+        let Some(SharedProvider(provider)) = &self.provider else {
+            return Ok(self.info.clone());
+        };
+        let credentials = provider.credentials().await.map_err(|error| {
+            let message = format!("the credential provider failed: {error}");
+            Fault::new(FaultKind::Handshake, message)
+        })?;
+        let info = self
+            .info
+            .clone()
+            .set_password(credentials.password.expose_secret());
+        Ok(match credentials.username {
+            Some(username) => info.set_username(username),
+            None => info,
+        })
+    }
+
     /// Names the connection and asks what the server is. A user who may not do either can still
     /// use the connection.
     async fn introduce(&self, link: &RedisLink) -> Result<Option<Hello>, Fault> {
         if let Some(name) = &self.client_name {
             let set_name = Command::new("CLIENT").arg("SETNAME").arg(name);
             not_broken(link.send(&set_name).await)?;
+        }
+        if self.read_only {
+            not_broken(link.send(&Command::new("READONLY")).await)?;
         }
         let hello = not_broken(link.send(&Command::new("HELLO")).await)?;
         Ok(hello.and_then(Hello::parse))

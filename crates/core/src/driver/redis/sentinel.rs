@@ -18,7 +18,7 @@ use crate::error::{CallError, Fault, FaultKind};
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// How often the sentinels are asked whether the master is still the same.
-const WATCH: Duration = Duration::from_millis(250);
+const WATCH: Duration = Duration::from_millis(500);
 
 /// Makes connections to the master that the sentinels name.
 #[derive(Clone)]
@@ -102,6 +102,13 @@ impl SentinelConnector {
         }
     }
 
+    /// Whether a server says itself that it is a master: one sentinel that is behind, or calls the
+    /// servers by other names, must not cut a connection that works.
+    async fn is_master(&self, address: &Address) -> bool {
+        let link = timeout(PATIENCE, self.servers.at(address).connect_with(None)).await;
+        matches!(link, Ok(Ok(link)) if link.role() == Role::Master)
+    }
+
     /// Finds the master and connects to it, with what is done to pushed frames left to `connect`.
     async fn connect_by<F>(
         &self,
@@ -136,6 +143,7 @@ async fn watch(connector: SentinelConnector, address: Address, closer: Cancellat
         }
         if let Ok(now) = connector.find().await
             && now != address
+            && connector.is_master(&now).await
         {
             tracing::info!(
                 target: "redkit::connection",

@@ -1,9 +1,9 @@
 //! Commands without keys: some concern every master, the rest goes to any.
 
-use futures_util::future::try_join_all;
-use tokio::time::Instant;
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
 
-use super::Shared;
+use super::{Follow, NOT_NOW, Shared};
 use crate::command::Command;
 use crate::config::Address;
 use crate::error::{CallError, Fault, FaultKind};
@@ -32,16 +32,15 @@ impl Shared {
         }
     }
 
-    /// The same command on every master at once; the first error is the outcome.
+    /// The same command on every master at once. When it reached some of them and not others, the
+    /// outcome is unknown: it must not be repeated as if nothing had happened.
     async fn on_every_master(&self, command: &Command) -> Result<Vec<Value>, CallError> {
         let deadline = self.deadline(command);
         let masters = self.masters(deadline).await?;
-        try_join_all(
-            masters
-                .iter()
-                .map(|address| self.on_master(address, command, deadline)),
-        )
-        .await
+        let calls = masters
+            .iter()
+            .map(|address| self.on_master(address, command, deadline));
+        combine(join_all(calls).await)
     }
 
     async fn on_master(
@@ -50,8 +49,18 @@ impl Shared {
         command: &Command,
         deadline: Instant,
     ) -> Result<Value, CallError> {
-        let reached = self.nodes.reach(address, deadline).await?;
-        self.send(&reached, command, false, deadline).await
+        let mut redirects = 0;
+        loop {
+            let reached = self.nodes.reach(address, deadline).await?;
+            let error = match self.send(&reached, command, false, deadline).await {
+                Err(CallError::Replied(error)) => error,
+                other => return other,
+            };
+            match self.follow(&error, &reached, &mut redirects) {
+                Follow::Later if Instant::now() + NOT_NOW < deadline => sleep(NOT_NOW).await,
+                _ => return Err(CallError::Replied(error)),
+            }
+        }
     }
 
     async fn masters(&self, deadline: Instant) -> Result<Vec<Address>, CallError> {
@@ -100,6 +109,20 @@ impl Shared {
             .not_sent()),
         }
     }
+}
+
+/// All values, or one error for all: `NotSent` only when no master has seen the command.
+fn combine(outcomes: Vec<Result<Value, CallError>>) -> Result<Vec<Value>, CallError> {
+    let untouched = outcomes
+        .iter()
+        .all(|outcome| matches!(outcome, Err(CallError::NotSent(_))));
+    outcomes
+        .into_iter()
+        .map(|outcome| match outcome {
+            Err(CallError::NotSent(fault)) if !untouched => Err(CallError::Maybe(fault)),
+            other => other,
+        })
+        .collect()
 }
 
 /// Servers' cursors are positions in tables of less than 2^48 entries; the rest names the master.
@@ -205,6 +228,16 @@ mod tests {
             merge(vec![names(&["a"]), names(&["a", "b"])]).unwrap(),
             names(&["a", "b"])
         );
+    }
+
+    #[test]
+    fn what_reached_one_master_may_not_be_called_not_sent() {
+        let not_sent = || Err(Fault::new(FaultKind::Disconnected, "x").not_sent());
+        let mixed = combine(vec![Ok(Value::Ok), not_sent()]);
+        assert!(matches!(mixed, Err(CallError::Maybe(_))), "{mixed:?}");
+        let none = combine(vec![not_sent(), not_sent()]);
+        assert!(matches!(none, Err(CallError::NotSent(_))), "{none:?}");
+        assert_eq!(combine(vec![Ok(Value::Ok)]).unwrap(), [Value::Ok]);
     }
 
     #[test]

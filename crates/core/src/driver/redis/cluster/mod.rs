@@ -37,7 +37,7 @@ pub(super) struct ClusterBackend {
     shared: Arc<Shared>,
     timing: Timing,
     subscriptions: Subscriptions,
-    /// By slot. They are few, and one without listeners has no connection.
+    /// By slot, each with a connection to the node that serves it.
     sharded: Mutex<HashMap<u16, Arc<Subscriptions>>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -45,6 +45,7 @@ pub(super) struct ClusterBackend {
 struct Shared {
     nodes: Nodes,
     limits: Limits,
+    read_from_replicas: bool,
 }
 
 /// How long to wait before a server that said "not now" is asked again.
@@ -65,17 +66,18 @@ impl ClusterBackend {
         let shared = Arc::new(Shared {
             nodes: Nodes::new(connector, seeds.to_vec(), timing),
             limits,
+            read_from_replicas: config.read_from_replicas,
         });
         if !config.lazy {
             shared
                 .nodes
-                .look()
+                .look(config.connect_timeout)
                 .await
                 .map_err(|fault| Error::call("CONNECT", fault.not_sent()))?;
         }
         let task = tokio::spawn({
-            let shared = Arc::clone(&shared);
-            async move { shared.nodes.keep_up_to_date().await }
+            let (shared, lazy) = (Arc::clone(&shared), config.lazy);
+            async move { shared.nodes.keep_up_to_date(lazy).await }
         });
         Ok(Self {
             subscriptions: Subscriptions::start(AnyNode(Arc::clone(&shared)), timing),
@@ -89,6 +91,8 @@ impl ClusterBackend {
     /// The subscriptions that live on the node that serves `slot`.
     fn sharded(&self, slot: u16) -> Arc<Subscriptions> {
         let mut sharded = self.sharded.lock();
+        // Those that nobody listens to any more, and nobody is about to.
+        sharded.retain(|_, one| Arc::strong_count(one) > 1 || !one.is_idle());
         Arc::clone(sharded.entry(slot).or_insert_with(|| {
             let node = NodeOf {
                 shared: Arc::clone(&self.shared),
@@ -128,6 +132,19 @@ impl Shared {
                 Follow::Later | Follow::No => return Err(CallError::Replied(error)),
             }
         }
+    }
+
+    /// Reads from a replica; from the master when no replica has the answer.
+    async fn read(&self, command: &Command, slot: u16) -> Result<Value, CallError> {
+        if let Some(reached) = self.nodes.replica(slot) {
+            let deadline = self.deadline(command);
+            match self.send(&reached, command, false, deadline).await {
+                Err(CallError::Replied(error)) if is_elsewhere(&error) => self.nodes.doubt(),
+                Err(CallError::NotSent(_) | CallError::Maybe(_)) if Instant::now() < deadline => {}
+                answer => return answer,
+            }
+        }
+        self.call_on(command, Some(slot)).await
     }
 
     async fn send(
@@ -193,6 +210,14 @@ impl Shared {
     }
 }
 
+/// Whether a replica says that another node, or another time, is to be asked.
+fn is_elsewhere(error: &ServerError) -> bool {
+    matches!(
+        error.code(),
+        "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "LOADING"
+    )
+}
+
 /// How to go on after an error.
 enum Follow {
     /// At once, at this node, with permission to ask.
@@ -209,6 +234,9 @@ enum Follow {
 impl Backend for ClusterBackend {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
         match slot_of(command)? {
+            Some(slot) if self.shared.read_from_replicas && command.only_reads() => {
+                self.shared.read(command, slot).await
+            }
             Some(slot) => self.shared.call_on(command, Some(slot)).await,
             None => self.shared.call_without_keys(command).await,
         }
@@ -222,6 +250,9 @@ impl Backend for ClusterBackend {
     }
 
     async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
+        if self.shared.nodes.is_closed() {
+            return Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent());
+        }
         let deadline = Instant::now() + self.shared.limits.connect + self.shared.limits.command;
         let Interest::Sharded(names) = &interest else {
             return self.subscriptions.subscribe(interest, deadline).await;
@@ -234,7 +265,7 @@ impl Backend for ClusterBackend {
     }
 
     /// A connection to one master, for keys that it serves. Which master is said by the first
-    /// command that names a key; it stays there.
+    /// command (one without a key takes any); it stays there.
     async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
         Ok(Arc::new(OneNode {
             shared: Arc::clone(&self.shared),
@@ -317,7 +348,25 @@ struct OneNode {
 }
 
 impl OneNode {
-    async fn node(&self, slot: Option<u16>) -> Result<Arc<Dedicated<RedisConnector>>, CallError> {
+    /// The connection, made now if need be; callers at the same time wait for the one, each until
+    /// its own deadline.
+    async fn node(
+        &self,
+        slot: Option<u16>,
+        deadline: Instant,
+    ) -> Result<Arc<Dedicated<RedisConnector>>, CallError> {
+        timeout_at(deadline, self.connected(slot))
+            .await
+            .unwrap_or_else(|_| {
+                let message = "no dedicated connection within the deadline";
+                Err(Fault::new(FaultKind::Timeout, message).not_sent())
+            })
+    }
+
+    async fn connected(
+        &self,
+        slot: Option<u16>,
+    ) -> Result<Arc<Dedicated<RedisConnector>>, CallError> {
         let mut inner = self.inner.lock().await;
         let view = self.shared.nodes.view();
         let owner = match slot {
@@ -348,17 +397,22 @@ impl OneNode {
 #[async_trait]
 impl Backend for OneNode {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        self.node(slot_of(command)?).await?.call(command).await
+        let deadline = self.shared.deadline(command);
+        self.node(slot_of(command)?, deadline)
+            .await?
+            .call(command)
+            .await
     }
 
     async fn pipeline(
         &self,
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        self.node(slots::slot_of_all(commands)?)
-            .await?
-            .pipeline(commands)
-            .await
+        let Some(deadline) = commands.iter().map(|one| self.shared.deadline(one)).max() else {
+            return Ok(Vec::new());
+        };
+        let slot = slots::slot_of_all(commands)?;
+        self.node(slot, deadline).await?.pipeline(commands).await
     }
 
     async fn subscribe(&self, _: Interest) -> Result<PushStream, CallError> {

@@ -10,6 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::slots::SlotMap;
 use crate::backend::{Capabilities, ConnectionState, ServerKind};
@@ -28,8 +29,9 @@ const STRAGGLERS: Duration = Duration::from_millis(50);
 /// How often the view is asked for while a node is in trouble: a failover is known this soon.
 const TROUBLED: Duration = Duration::from_millis(100);
 
-/// How often it is asked for otherwise.
-const CALM: Duration = Duration::from_secs(30);
+/// How often it is asked for otherwise. Servers list a replica only once it has replicated
+/// something, so new ones are found this late.
+const CALM: Duration = Duration::from_secs(5);
 
 /// The least time between two looks, however many redirections come.
 const PACE: Duration = Duration::from_millis(20);
@@ -42,6 +44,7 @@ pub(super) struct Nodes {
     known: Mutex<HashMap<Address, Arc<Supervisor<RedisLink>>>>,
     state: watch::Sender<ConnectionState>,
     refresh: Notify,
+    closed: CancellationToken,
 }
 
 /// A connection, and whose it is.
@@ -61,26 +64,53 @@ impl Nodes {
             known: Mutex::default(),
             state: watch::Sender::new(ConnectionState::Connecting),
             refresh: Notify::new(),
+            closed: CancellationToken::new(),
         }
     }
 
-    /// Keeps the view up to date, for ever.
-    pub(super) async fn keep_up_to_date(&self) {
-        loop {
+    /// Keeps the view up to date until shutdown. A lazy one begins when somebody asks.
+    pub(super) async fn keep_up_to_date(&self, lazy: bool) {
+        if lazy {
+            self.refresh.notified().await;
+        }
+        while !self.closed.is_cancelled() {
+            if let Err(fault) = self.look(self.view_timeout()).await {
+                tracing::debug!(target: "redkit::connection", error = %fault, "no view of the cluster");
+            }
+            self.publish();
+            sleep(PACE).await;
             let pause = if self.in_trouble() { TROUBLED } else { CALM };
             tokio::select! {
                 () = self.refresh.notified() => {}
                 () = sleep(pause) => {}
+                () = self.closed.cancelled() => {}
             }
-            if let Err(fault) = self.look().await {
-                tracing::debug!(target: "redkit::connection", error = %fault, "no view of the cluster");
-            }
-            sleep(PACE).await;
         }
     }
 
+    fn view_timeout(&self) -> Duration {
+        VIEW_TIMEOUT.max(self.timing.probe_timeout)
+    }
+
+    /// Says how the cluster as a whole is. Trouble that is over counts as a new connection.
+    fn publish(&self) {
+        let trouble = self.in_trouble();
+        self.state.send_if_modified(|state| {
+            let next = match (&*state, trouble) {
+                (ConnectionState::Closed, _) => return false,
+                (ConnectionState::Connected(number), true) => ConnectionState::Suspect(*number),
+                (ConnectionState::Suspect(number), false) => ConnectionState::Connected(number + 1),
+                (ConnectionState::Connected(_) | ConnectionState::Suspect(_), _) => return false,
+                (_, false) => ConnectionState::Connected(1),
+                (_, true) => return false,
+            };
+            *state = next;
+            true
+        });
+    }
+
     /// Asks the nodes what they see, and takes over what most of them say.
-    pub(super) async fn look(&self) -> Result<(), Fault> {
+    pub(super) async fn look(&self, limit: Duration) -> Result<(), Fault> {
         let mut asked = self.view.borrow().all();
         for seed in &self.seeds {
             if !asked.contains(seed) {
@@ -90,8 +120,8 @@ impl Nodes {
         let mut answers: FuturesUnordered<_> =
             asked.iter().map(|address| self.view_of(address)).collect();
         let mut votes = Votes::default();
-        let mut refusal = None;
-        let mut deadline = Instant::now() + VIEW_TIMEOUT.max(self.timing.probe_timeout);
+        let mut refusal: Option<Fault> = None;
+        let mut deadline = Instant::now() + limit;
         // Nodes that do not answer in time do not vote.
         while let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await {
             match answer {
@@ -101,7 +131,11 @@ impl Nodes {
                     }
                     deadline = deadline.min(Instant::now() + STRAGGLERS);
                 }
-                Err(fault) => refusal = Some(fault),
+                // Wrong credentials say more than that another node is down.
+                Err(fault) if refusal.is_none() || fault.kind() == FaultKind::Handshake => {
+                    refusal = Some(fault);
+                }
+                Err(_) => {}
             }
         }
         drop(answers);
@@ -186,6 +220,19 @@ impl Nodes {
         })
     }
 
+    /// A connected replica of the master that serves `slot`, if there is one, taking turns.
+    pub(super) fn replica(&self, slot: u16) -> Option<Reached> {
+        let view = self.view();
+        let mut replicas: Vec<Address> = view.replicas_of(view.owner(slot)?).collect();
+        if replicas.len() > 1 {
+            let turn = rand::random_range(0..replicas.len());
+            replicas.rotate_left(turn);
+        }
+        replicas
+            .iter()
+            .find_map(|address| self.reach_if_connected(address))
+    }
+
     /// A node said that `slot` has moved.
     pub(super) fn moved(&self, slot: u16, to: &Address) {
         self.view.send_if_modified(|map| {
@@ -234,7 +281,12 @@ impl Nodes {
         masters
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
+    }
+
     pub(super) fn shutdown(&self) {
+        self.closed.cancel();
         for node in self.known.lock().values() {
             node.shutdown();
         }
@@ -250,6 +302,9 @@ impl Nodes {
                 false,
             ))
         });
+        if self.closed.is_cancelled() {
+            node.shutdown();
+        }
         Arc::clone(node)
     }
 
@@ -285,8 +340,12 @@ impl Nodes {
     }
 
     async fn view_of(&self, address: &Address) -> Result<SlotMap, Fault> {
-        let deadline = Instant::now() + self.timing.connect_timeout;
         let node = self.node(address);
+        if node.current().is_none() {
+            // Not longer than one attempt takes: who cannot be reached has no say.
+            node.first_attempt().await?;
+        }
+        let deadline = Instant::now() + PACE;
         let link = node.link(deadline).await.map_err(into_fault)?;
         let slots = Command::new("CLUSTER").arg("SLOTS");
         let reply = link.send(&slots).await.map_err(into_fault)?;
@@ -307,16 +366,7 @@ impl Nodes {
             *view = Arc::new(map);
             true
         });
-        if !self.in_trouble() {
-            self.state.send_if_modified(|state| match state {
-                ConnectionState::Closed => false,
-                ConnectionState::Connected(_) => false,
-                _ => {
-                    *state = ConnectionState::Connected(1);
-                    true
-                }
-            });
-        }
+        self.publish();
     }
 }
 

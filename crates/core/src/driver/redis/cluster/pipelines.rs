@@ -58,7 +58,7 @@ impl Shared {
             }
         }
         // Every place has been filled: by its own error or by its group.
-        Ok(replies.into_iter().flatten().collect())
+        all_lost(replies.into_iter().flatten().collect())
     }
 
     /// The part of a pipeline for one node. What the node sends elsewhere is sent there, one
@@ -146,14 +146,29 @@ impl Shared {
                     again |= !matches!(self.follow(error, &reached, &mut redirects), Follow::No);
                 }
             }
-            let aborted = replies.iter().any(|reply| {
-                matches!(reply, Err(CallError::Replied(error)) if error.code() == "EXECABORT")
-            });
+            // `EXEC` itself can be what is sent elsewhere; the server has discarded the rest then.
+            let aborted = matches!(replies.last(), Some(Err(CallError::Replied(_))));
             if !(is_whole && again && aborted) || Instant::now() + NOT_NOW >= deadline {
                 return Ok(replies);
             }
             sleep(NOT_NOW).await;
         }
+    }
+}
+
+/// When nothing was answered the batch failed as a whole.
+fn all_lost(replies: Replies) -> Result<Replies, CallError> {
+    let mut lost = None;
+    for reply in &replies {
+        match reply {
+            Err(error @ CallError::Maybe(_)) => lost = Some(error),
+            Err(error @ CallError::NotSent(_)) => lost = lost.or(Some(error)),
+            _ => return Ok(replies),
+        }
+    }
+    match lost.cloned() {
+        Some(error) => Err(error),
+        None => Ok(replies),
     }
 }
 

@@ -16,8 +16,12 @@ pub(super) struct SlotMap {
     /// An index into `nodes`, or [`NOBODY`].
     owners: Vec<u16>,
     nodes: Vec<Address>,
-    replicas: BTreeSet<(String, u16)>,
+    /// Each master's, as (master, replica).
+    replicas: BTreeSet<(Node, Node)>,
 }
+
+/// An address that can be sorted by.
+type Node = (String, u16);
 
 const NOBODY: u16 = u16::MAX;
 
@@ -43,8 +47,11 @@ impl SlotMap {
                 map.set_owner(slot, &master);
             }
             map.replicas.extend(parts.filter_map(|part| {
-                let address = node(part, asked)?;
-                Some((address.host, address.port))
+                let replica = node(part, asked)?;
+                Some((
+                    (master.host.clone(), master.port),
+                    (replica.host, replica.port),
+                ))
             }));
         }
         Some(map)
@@ -84,14 +91,27 @@ impl SlotMap {
         masters
     }
 
+    /// The replicas of a master.
+    pub(super) fn replicas_of(&self, master: &Address) -> impl Iterator<Item = Address> {
+        let of_master =
+            move |(known, _): &&(Node, Node)| known.0 == master.host && known.1 == master.port;
+        self.replicas
+            .iter()
+            .filter(of_master)
+            .map(|(_, replica)| to_address(replica))
+    }
+
     /// Every node of the view.
     pub(super) fn all(&self) -> Vec<Address> {
-        let replicas = self.replicas.iter();
-        let replicas = replicas.map(|(host, port)| Address {
-            host: host.clone(),
-            port: *port,
-        });
+        let replicas = self.replicas.iter().map(|(_, replica)| to_address(replica));
         self.masters().into_iter().chain(replicas).collect()
+    }
+}
+
+fn to_address((host, port): &Node) -> Address {
+    Address {
+        host: host.clone(),
+        port: *port,
     }
 }
 

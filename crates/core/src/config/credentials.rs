@@ -1,0 +1,58 @@
+//! Credentials that change while the program runs.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+
+/// A user's name and password.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The user; `None` is the default user.
+    pub username: Option<String>,
+    /// The password.
+    pub password: SecretString,
+}
+
+/// Gives credentials for each new connection: from a secret store that rotates them, or as tokens
+/// that expire. Connections that stand are not authenticated again; servers keep them.
+///
+/// ```
+/// use redkit_core::{ClientConfig, CredentialProvider, Credentials};
+///
+/// struct FromFile(std::path::PathBuf);
+///
+/// #[async_trait::async_trait]
+/// impl CredentialProvider for FromFile {
+///     async fn credentials(&self) -> Result<Credentials, Box<dyn std::error::Error + Send + Sync>> {
+///         let password = std::fs::read_to_string(&self.0)?;
+///         Ok(Credentials { username: None, password: password.trim_end().into() })
+///     }
+/// }
+///
+/// let config = ClientConfig::from_url("redis://localhost")?
+///     .credential_provider(FromFile("/run/secrets/redis".into()));
+/// # Ok::<(), redkit_core::ConfigError>(())
+/// ```
+#[async_trait]
+pub trait CredentialProvider: Send + Sync + 'static {
+    /// The credentials to use now. It is asked for every attempt to connect, and there are several
+    /// a second during an outage: keep what was fetched, and drop it when it was refused or its
+    /// time is up. The wait counts towards the connect timeout.
+    ///
+    /// # Errors
+    /// Any error; the connection is then not made, and tried again like one that was refused.
+    async fn credentials(&self) -> Result<Credentials, Box<dyn StdError + Send + Sync>>;
+}
+
+/// A provider that a configuration can hold, print and clone.
+#[derive(Clone)]
+pub(crate) struct SharedProvider(pub(crate) Arc<dyn CredentialProvider>);
+
+impl fmt::Debug for SharedProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialProvider")
+    }
+}
