@@ -40,7 +40,7 @@ mod script;
 mod value;
 
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, Topology};
-pub use client::{Client, ClientStats};
+pub use client::{Client, ClientStats, check_pipeline, check_shareable};
 pub use clients::Clients;
 pub use codec::Codec;
 pub use command::{Command, ToArg};

@@ -8,14 +8,14 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use redkit_core::{
     Backend, CallError, Capabilities, Command, ConnectionState, Fault, FaultKind, Interest,
-    PushStream, ServerKind, Topology, Value,
+    PushStream, ServerKind, Topology, Value, check_pipeline, check_shareable,
 };
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
+use crate::carried::check_any;
 use crate::engine::Engine;
 use crate::session::Session;
-use crate::shareable;
 
 /// The version of Redis whose commands and error texts the engine has.
 const VERSION: (u16, u16, u16) = (7, 0, 15);
@@ -73,7 +73,7 @@ impl Backend for Embedded {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
         // A call never waits; without this a loop of calls would starve the other tasks.
         tokio::task::coop::consume_budget().await;
-        shareable::check_one(command)?;
+        check_shareable(command)?;
         self.shared.run(|engine| {
             let mut session = engine.new_session();
             execute(engine, &mut session, command)
@@ -85,7 +85,7 @@ impl Backend for Embedded {
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         tokio::task::coop::consume_budget().await;
-        shareable::check_pipeline(commands)?;
+        check_pipeline(commands)?;
         self.shared.run(|engine| {
             let mut session = engine.new_session();
             commands
@@ -178,7 +178,7 @@ impl Shared {
 impl Backend for Dedicated {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
         tokio::task::coop::consume_budget().await;
-        shareable::check_any(command)?;
+        check_any(command)?;
         self.run(|engine, session| execute(engine, session, command))?
     }
 
@@ -187,7 +187,7 @@ impl Backend for Dedicated {
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         tokio::task::coop::consume_budget().await;
-        commands.iter().try_for_each(shareable::check_any)?;
+        commands.iter().try_for_each(check_any)?;
         self.run(|engine, session| {
             commands
                 .iter()

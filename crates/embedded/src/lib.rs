@@ -35,6 +35,7 @@
 
 mod args;
 mod backend;
+mod carried;
 mod clock;
 mod commands;
 mod engine;
@@ -45,7 +46,6 @@ mod number;
 mod pubsub;
 mod script;
 mod session;
-mod shareable;
 mod state;
 mod value;
 

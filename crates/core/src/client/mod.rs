@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::calls::Calls;
+pub use self::shareable::{check_pipeline, check_shareable};
 pub use self::stats::ClientStats;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::breaker::Breaker;

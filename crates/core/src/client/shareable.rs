@@ -4,8 +4,12 @@
 use crate::command::Command;
 use crate::error::{CallError, Fault, FaultKind};
 
-/// Refuses commands that belong on a connection of their own.
-pub(super) fn check_shareable(command: &Command) -> Result<(), CallError> {
+/// Refuses a command that belongs on a connection of its own. [`Client`](crate::Client) asks before
+/// it sends anything on a shared connection; a backend that can be used without one may ask too.
+///
+/// # Errors
+/// [`CallError::NotSent`] with the remedy.
+pub fn check_shareable(command: &Command) -> Result<(), CallError> {
     let remedy = match kind(command.name()) {
         Kind::Shareable => return Ok(()),
         Kind::MayBlock if !blocks(command) => return Ok(()),
@@ -30,8 +34,12 @@ pub(super) fn check_shareable(command: &Command) -> Result<(), CallError> {
     Err(Fault::new(FaultKind::Invalid, message).not_sent())
 }
 
-/// In a pipeline the commands of a transaction arrive back to back.
-pub(super) fn check_pipeline(commands: &[Command]) -> Result<(), CallError> {
+/// The same for a pipeline, in which the commands of a transaction arrive back to back.
+///
+/// # Errors
+/// [`CallError::NotSent`] for the first command that does not belong there, and for a transaction
+/// without an end.
+pub fn check_pipeline(commands: &[Command]) -> Result<(), CallError> {
     let mut open = false;
     for command in commands {
         match kind(command.name()) {

@@ -168,7 +168,7 @@ async fn the_server() {
         CONFIG GET maxmemory => {}
         SCRIPT NOPE => -ERR unknown subcommand 'NOPE'. Try SCRIPT HELP.
         XADD s * a b => -ERR unknown command 'XADD', with args beginning with: 's' '*' 'a' 'b' 
-        BLPOP l 0 => -ERR unknown command 'BLPOP', with args beginning with: 'l' '0' 
+        NOSUCH l 0 => -ERR unknown command 'NOSUCH', with args beginning with: 'l' '0' 
         ",
     )
     .await;

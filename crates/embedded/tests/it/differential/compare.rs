@@ -34,7 +34,10 @@ pub(super) fn same(
                 })
         }
         (Ok(expected), Ok(actual)) => {
-            let (expected, actual) = (normalized(&name, expected), normalized(&name, actual));
+            let (expected, actual) = (
+                normalized(&name, expected, strictness),
+                normalized(&name, actual, strictness),
+            );
             same_values(&name, &expected, &actual, strictness)
         }
         (Err(CallError::Replied(expected)), Err(CallError::Replied(actual))) => {
@@ -122,24 +125,44 @@ fn tolerance(name: &str) -> Option<u64> {
 }
 
 /// Puts what has no order into one.
-fn normalized(name: &str, value: &Value) -> Value {
+fn normalized(name: &str, value: &Value, strictness: Strictness) -> Value {
     let sorted = |mut items: Vec<Value>| {
         items.sort_by_cached_key(|item| format!("{item:?}"));
         items
     };
-    let inside = |items: &[Value]| items.iter().map(|item| normalized(name, item)).collect();
+    let inside = |items: &[Value]| {
+        items
+            .iter()
+            .map(|item| normalized(name, item, strictness))
+            .collect()
+    };
     match value {
         Value::Set(items) => Value::Set(sorted(inside(items))),
         Value::Map(pairs) => {
             let mut pairs: Vec<(Value, Value)> = pairs
                 .iter()
-                .map(|(k, v)| (normalized(name, k), normalized(name, v)))
+                .map(|(k, v)| {
+                    (
+                        normalized(name, k, strictness),
+                        normalized(name, v, strictness),
+                    )
+                })
                 .collect();
             pairs.sort_by_cached_key(|pair| format!("{pair:?}"));
             Value::Map(pairs)
         }
         Value::Array(items) if is_unordered(name) => Value::Array(sorted(inside(items))),
         Value::Array(items) => Value::Array(inside(items)),
+        // Scores stand here as texts, which the servers write differently, and sort differently.
+        Value::Bulk(text) if name == "ZSCAN" && strictness == Strictness::Codes => {
+            let number = std::str::from_utf8(text)
+                .ok()
+                .and_then(|text| text.parse::<f64>().ok());
+            number.map_or_else(
+                || value.clone(),
+                |number| Value::bulk(format!("{number:?}")),
+            )
+        }
         other => other.clone(),
     }
 }
