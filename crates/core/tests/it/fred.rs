@@ -9,7 +9,8 @@ use fred::interfaces::{ClientLike, EventInterface, ListInterface, PubsubInterfac
 use fred::types::{ClusterHash, CustomCommand};
 use redkit_core::fred::FredBackend;
 use redkit_core::{
-    Backend, CallError, Client, ClientConfig, Command, Driver, FaultKind, Interest, Value,
+    Backend, CallError, Client, ClientConfig, Command, CredentialProvider, Credentials, Driver,
+    FaultKind, Interest, Value,
 };
 use redkit_testkit::{Server, ServerOptions};
 use tokio::time::timeout;
@@ -271,4 +272,96 @@ async fn what_fred_would_send_as_another_command_is_refused() {
         "PONG"
     );
     client.shutdown().await;
+}
+
+struct Rotating;
+
+#[async_trait::async_trait]
+impl CredentialProvider for Rotating {
+    async fn credentials(&self) -> Result<Credentials, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Credentials {
+            username: None,
+            password: "right".to_owned().into(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_credential_provider_is_asked() {
+    let server = Server::redis(ServerOptions::new().password("right"))
+        .await
+        .unwrap();
+    let config = ClientConfig::from_url(&format!("redis://{}", server.addr()))
+        .unwrap()
+        .driver(Driver::Fred)
+        .credential_provider(Rotating);
+    let client = Client::connect(config).await.unwrap();
+    assert_eq!(
+        client.call::<String>(Command::new("PING")).await.unwrap(),
+        "PONG"
+    );
+    client.shutdown().await;
+}
+
+async fn refusal(url: &str) -> String {
+    let config = ClientConfig::from_url(url).unwrap().driver(Driver::Fred);
+    let shown = Client::connect(config).await.unwrap_err().to_string();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    shown
+}
+
+#[tokio::test]
+async fn it_speaks_tls_and_names_what_is_wrong_with_a_connection() {
+    let encrypted = Server::redis(ServerOptions::new().tls()).await.unwrap();
+    let client = Client::connect(config(&encrypted)).await.unwrap();
+    assert_eq!(
+        client.call::<String>(Command::new("PING")).await.unwrap(),
+        "PONG"
+    );
+    client.shutdown().await;
+
+    let plain = Server::redis(ServerOptions::new().password("right"))
+        .await
+        .unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let separator = if encrypted.url().contains('?') {
+        '&'
+    } else {
+        '?'
+    };
+    for (url, field) in [
+        (
+            format!("rediss://:hunter2@{}", encrypted.addr()),
+            "`tls_ca_file`",
+        ),
+        (
+            format!(
+                "{}{separator}tls_server_name=elsewhere.example",
+                encrypted.url()
+            ),
+            "`tls_server_name`",
+        ),
+        (
+            format!("redis://:hunter2@{}", encrypted.addr()),
+            "rediss://",
+        ),
+        (format!("rediss://:hunter2@{}", plain.addr()), "redis://"),
+        (format!("redis://:hunter2@{}", plain.addr()), "`password`"),
+        (format!("redis://{}", plain.addr()), "set `password`"),
+        (
+            format!("redis://nobody:hunter2@{}", plain.addr()),
+            "`username`",
+        ),
+        (format!("redis://:right@{}/99", plain.addr()), "`database`"),
+        (format!("redis://:hunter2@{closed}"), "`port`"),
+        ("redis://:hunter2@no-such-host.invalid".to_owned(), "`host`"),
+        ("unix:///no/such/socket".to_owned(), "`unix_socket`"),
+        ("redis-cluster://:hunter2@a".to_owned(), "`driver`"),
+    ] {
+        let shown = refusal(&url).await;
+        assert!(shown.contains(field), "{field} in {shown}");
+    }
 }

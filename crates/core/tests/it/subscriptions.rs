@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Client, ClientConfig, Command, Error, GapReason, Interest, Push, PushStream};
+use redkit_core::{
+    Client, ClientConfig, Command, Driver, Error, GapReason, Interest, Push, PushStream,
+};
 use redkit_testkit::{Fixture, Server, ServerOptions};
 
 async fn next(stream: &mut PushStream) -> Push {
@@ -86,12 +88,20 @@ redkit_testkit::suite! {
     }
 }
 
-#[tokio::test]
-async fn a_restarted_server_is_subscribed_again_and_the_gap_is_told() {
+each_driver! {
+    ()
+    a_restarted_server_is_subscribed_again_and_the_gap_is_told,
+}
+
+async fn a_restarted_server_is_subscribed_again_and_the_gap_is_told(driver: Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap())
-        .await
-        .unwrap();
+    let client = Client::connect(
+        ClientConfig::from_url(&server.url())
+            .unwrap()
+            .driver(driver),
+    )
+    .await
+    .unwrap();
     let names = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
     let mut stream = client.subscribe(Interest::Channels(names)).await.unwrap();
     publish(&client, b"a", "1").await.unwrap();

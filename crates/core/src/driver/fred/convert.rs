@@ -141,7 +141,7 @@ pub(super) fn to_handshake_fault(error: FredError, target: &str, tls: bool) -> F
         )
     } else if says("certificate") || says("Certificate") {
         (FaultKind::Tls, "check `tls_ca_file` and `tls_server_name`")
-    } else if says("refused") || says("os error 2") {
+    } else if says("refused") || says("NotFound") {
         (
             FaultKind::Connect,
             "check `host` and `port` (or `unix_socket`), and that the server runs",

@@ -269,7 +269,7 @@ impl FredConnector {
     }
 
     pub(super) async fn connect_for(&self, use_of: Use) -> Result<FredLink, Fault> {
-        let client = self.settings.client(use_of);
+        let client = self.settings.client(use_of).await?;
         let closed = CancellationToken::new();
         let refused = |error| {
             let (target, encrypted) = (self.settings.target(), self.settings.is_encrypted());

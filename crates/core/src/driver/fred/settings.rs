@@ -12,15 +12,17 @@ use ::fred::types::config::{
 use secrecy::ExposeSecret;
 use socket2_05::TcpKeepalive;
 
-use crate::config::{Address, ClientConfig, ConfigError, Endpoint};
+use crate::config::{Address, ClientConfig, ConfigError, Endpoint, SharedProvider};
 #[cfg(feature = "tls")]
 use crate::driver::tls::Tls;
+use crate::error::{Fault, FaultKind};
 
 /// What every client of fred's is made of.
 #[derive(Clone)]
 pub(super) struct Settings {
     config: Config,
     connection: ConnectionConfig,
+    provider: Option<SharedProvider>,
     command_timeout: Duration,
     target: String,
     is_encrypted: bool,
@@ -63,6 +65,7 @@ impl Settings {
                 },
                 ..ConnectionConfig::default()
             },
+            provider: config.provider.clone(),
             command_timeout: config.command_timeout.saturating_add(MARGIN),
             target: config.endpoint.to_string(),
             is_encrypted: config.tls.is_some(),
@@ -72,7 +75,7 @@ impl Settings {
     }
 
     /// A client that has not connected yet. It will not reconnect: it is replaced.
-    pub(super) fn client(&self, use_of: Use) -> Client {
+    pub(super) async fn client(&self, use_of: Use) -> Result<Client, Fault> {
         let performance = PerformanceConfig {
             default_command_timeout: self.command_timeout,
             broadcast_channel_capacity: match use_of {
@@ -82,12 +85,17 @@ impl Settings {
             },
             ..PerformanceConfig::default()
         };
-        Client::new(
-            self.config.clone(),
-            Some(performance),
-            Some(self.connection.clone()),
-            None,
-        )
+        let mut config = self.config.clone();
+        if let Some(SharedProvider(provider)) = &self.provider {
+            let credentials = provider.credentials().await.map_err(|error| {
+                let message = format!("the credential provider failed: {error}");
+                Fault::new(FaultKind::Handshake, message)
+            })?;
+            config.username = credentials.username.or(config.username);
+            config.password = Some(credentials.password.expose_secret().to_owned());
+        }
+        let connection = Some(self.connection.clone());
+        Ok(Client::new(config, Some(performance), connection, None))
     }
 
     pub(super) fn target(&self) -> &str {
@@ -146,7 +154,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// queues, when a client is made: this many take 39 MB.
 const MANY: usize = 65_536;
 
-/// The same for a pattern, each of which has a connection: 2.4 MB. What does not fit is told.
+/// The same for a pattern, each of which has a connection: a sixteenth of that memory. What does not fit is told.
 const FEW: usize = 4096;
 
 /// The same where nothing is subscribed.
