@@ -1,8 +1,6 @@
 //! A cache's numbers: its own counters, and the same as metrics. Handles are made once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use metrics::Counter;
+use redkit_core::Tally;
 
 /// What a cache has done since it was built. Only this process's calls are counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,50 +35,26 @@ impl CacheStats {
     }
 }
 
-/// A counter of our own and its metric.
-pub(crate) struct Number {
-    own: AtomicU64,
-    metric: Counter,
-}
-
-impl Number {
-    fn new(metric: Counter) -> Self {
-        Self {
-            own: AtomicU64::new(0),
-            metric,
-        }
-    }
-
-    pub(crate) fn add_one(&self) {
-        self.own.fetch_add(1, Ordering::Relaxed);
-        self.metric.increment(1);
-    }
-
-    fn get(&self) -> u64 {
-        self.own.load(Ordering::Relaxed)
-    }
-}
-
 pub(crate) struct Numbers {
-    pub(crate) hits: Number,
-    pub(crate) misses: Number,
-    pub(crate) bypasses: Number,
-    pub(crate) loads: Number,
-    pub(crate) load_failures: Number,
-    pub(crate) shared: Number,
-    pub(crate) fill_failures: Number,
-    pub(crate) decode_failures: Number,
+    pub(crate) hits: Tally,
+    pub(crate) misses: Tally,
+    pub(crate) bypasses: Tally,
+    pub(crate) loads: Tally,
+    pub(crate) load_failures: Tally,
+    pub(crate) shared: Tally,
+    pub(crate) fill_failures: Tally,
+    pub(crate) decode_failures: Tally,
 }
 
 impl Numbers {
     pub(crate) fn new(cache: &str) -> Self {
         let reads = |result: &'static str| {
-            Number::new(metrics::counter!(
+            Tally::new(metrics::counter!(
                 "redkit_cache_reads_total", "cache" => cache.to_owned(), "result" => result
             ))
         };
         let loads = |outcome: &'static str| {
-            Number::new(metrics::counter!(
+            Tally::new(metrics::counter!(
                 "redkit_cache_loads_total", "cache" => cache.to_owned(), "outcome" => outcome
             ))
         };
@@ -91,10 +65,10 @@ impl Numbers {
             loads: loads("loaded"),
             load_failures: loads("failed"),
             shared: loads("shared"),
-            fill_failures: Number::new(metrics::counter!(
+            fill_failures: Tally::new(metrics::counter!(
                 "redkit_cache_fill_failures_total", "cache" => cache.to_owned()
             )),
-            decode_failures: Number::new(metrics::counter!(
+            decode_failures: Tally::new(metrics::counter!(
                 "redkit_cache_decode_failures_total", "cache" => cache.to_owned()
             )),
         }

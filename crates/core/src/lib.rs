@@ -37,6 +37,7 @@ mod error;
 mod keys;
 mod push;
 mod script;
+mod tally;
 mod value;
 
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, Topology};
@@ -54,4 +55,5 @@ pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError};
 pub use keys::{Key, Keyspace, escape_glob, slot};
 pub use push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};
 pub use script::{Invocation, Script};
+pub use tally::Tally;
 pub use value::{FromValue, Value, ValueError};

@@ -1,11 +1,11 @@
 //! A client's numbers: its own counters, and the same as metrics. Handles are made once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Histogram};
+use metrics::Histogram;
 
 use crate::error::CallError;
+use crate::tally::Tally;
 
 /// What a client has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,38 +32,13 @@ impl ClientStats {
     }
 }
 
-/// A counter of our own and its metric.
-#[derive(Debug)]
-struct Number {
-    own: AtomicU64,
-    metric: Counter,
-}
-
-impl Number {
-    fn new(metric: Counter) -> Self {
-        Self {
-            own: AtomicU64::new(0),
-            metric,
-        }
-    }
-
-    fn add_one(&self) {
-        self.own.fetch_add(1, Ordering::Relaxed);
-        self.metric.increment(1);
-    }
-
-    fn get(&self) -> u64 {
-        self.own.load(Ordering::Relaxed)
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Numbers {
-    answered: Number,
-    refused: Number,
-    not_sent: Number,
-    unknown: Number,
-    retries: Number,
+    answered: Tally,
+    refused: Tally,
+    not_sent: Tally,
+    unknown: Tally,
+    retries: Tally,
     duration: Histogram,
 }
 
@@ -71,7 +46,7 @@ impl Numbers {
     pub(super) fn new(client: &str) -> Self {
         let client = client.to_owned();
         let calls = |outcome: &'static str| {
-            Number::new(metrics::counter!(
+            Tally::new(metrics::counter!(
                 "redkit_client_calls_total", "client" => client.clone(), "outcome" => outcome
             ))
         };
@@ -80,7 +55,7 @@ impl Numbers {
             refused: calls("refused"),
             not_sent: calls("not_sent"),
             unknown: calls("unknown"),
-            retries: Number::new(
+            retries: Tally::new(
                 metrics::counter!("redkit_client_retries_total", "client" => client.clone()),
             ),
             duration: metrics::histogram!(
@@ -123,7 +98,7 @@ impl Numbers {
             &self.unknown,
             &self.retries,
         ] {
-            number.own.store(0, Ordering::Relaxed);
+            number.reset();
         }
     }
 }

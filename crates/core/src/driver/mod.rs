@@ -2,6 +2,8 @@
 
 #[cfg(feature = "fred")]
 pub mod fred;
+#[cfg(any(feature = "redis", feature = "fred"))]
+mod hello;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 #[cfg(feature = "redis")]

@@ -54,14 +54,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     }
 
-    let error = products
-        .get_or_load("0", || from_database(0))
-        .await
-        .unwrap_err();
-    println!(
-        "product 0: {error}; the loader's own: {:?}",
-        error.load_error::<NotFound>()
-    );
+    if let Err(error) = products.get_or_load("0", || from_database(0)).await {
+        let own = error.load_error::<NotFound>();
+        println!("product 0: {error}; the loader's own: {own:?}");
+    }
 
     // After the database was written:
     products.invalidate("42").await?;

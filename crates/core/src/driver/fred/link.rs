@@ -25,9 +25,10 @@ use super::reply_shape::may_be_mistaken;
 use super::sequence::{Broken, Sequence, Step, out_of_step};
 use super::settings::{MARGIN, Settings, Use};
 use super::typed::Typed;
-use crate::backend::{Capabilities, ServerKind};
+use crate::backend::Capabilities;
 use crate::command::Command;
 use crate::config::{ClientConfig, ConfigError};
+use crate::driver::hello::Hello;
 use crate::driver::supervisor::{Connector, Link};
 use crate::error::{CallError, Fault, FaultKind};
 use crate::value::Value;
@@ -319,15 +320,28 @@ impl FredConnector {
             commands.push(Command::new("CLIENT").arg("SETNAME").arg(name));
         }
         match link.send_all(&commands, deadline).await {
-            Ok(replies) => Ok(replies
-                .into_iter()
-                .next()
-                .and_then(Result::ok)
-                .and_then(capabilities)
-                .unwrap_or(Capabilities::UNKNOWN)),
+            Ok(replies) => {
+                let hello = replies.into_iter().next().and_then(Result::ok);
+                match hello.and_then(Hello::parse) {
+                    Some(hello) if hello.is_cluster_node() => Err(self.is_cluster_node()),
+                    Some(hello) => Ok(hello.capabilities),
+                    None => Ok(Capabilities::UNKNOWN),
+                }
+            }
             Err(CallError::Replied(_)) => Ok(Capabilities::UNKNOWN),
             Err(CallError::NotSent(fault) | CallError::Maybe(fault)) => Err(fault),
         }
+    }
+}
+
+impl FredConnector {
+    fn is_cluster_node(&self) -> Fault {
+        let message = format!(
+            "{} is a node of a cluster and serves a part of the keys only; write redis-cluster:// \
+             and leave the choice of the driver out, because fred is not used for clusters",
+            self.settings.target()
+        );
+        Fault::new(FaultKind::Handshake, message)
     }
 }
 
@@ -382,21 +396,4 @@ fn backstop(deadline: Instant) -> Options {
 fn lost() -> CallError {
     let message = "the connection broke before the reply came";
     Fault::new(FaultKind::Disconnected, message).maybe()
-}
-
-fn capabilities(hello: Value) -> Option<Capabilities> {
-    let fields: Vec<(String, Value)> = hello.to().ok()?;
-    let text = |name: &str| {
-        let value = fields.iter().find(|(field, _)| field == name)?.1.clone();
-        value.to::<String>().ok()
-    };
-    let server = match text("server")?.as_str() {
-        "redis" => ServerKind::Redis,
-        "valkey" => ServerKind::Valkey,
-        _ => ServerKind::Unknown,
-    };
-    let version = text("version")?;
-    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    let mut part = || parts.next().unwrap_or(0);
-    Some(Capabilities::of(server, (part(), part(), part())))
 }

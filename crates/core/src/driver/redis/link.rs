@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::convert::{to_call_error, to_cmd, to_handshake_fault, to_pipeline, to_reply};
-use crate::backend::{Capabilities, ServerKind};
+use crate::backend::Capabilities;
 use crate::command::Command;
 use crate::config::{Address, ClientConfig, ConfigError, Endpoint, SharedProvider};
+use crate::driver::hello::{Hello, Role};
 use crate::driver::stream::{self, Counted};
 use crate::driver::supervisor::{Connector, Link};
 #[cfg(feature = "tls")]
@@ -37,14 +38,6 @@ pub(super) struct RedisLink {
     role: Role,
     large: Semaphore,
     _tasks: SmallVec<[AbortOnDropHandle<()>; 2]>,
-}
-
-/// What a server is to its fellows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    Unknown,
-    Master,
-    Replica,
 }
 
 impl RedisLink {
@@ -317,7 +310,7 @@ impl RedisConnector {
         let Some(hello) = self.introduce(&link).await? else {
             return Ok(link);
         };
-        if hello.mode == "cluster" && self.expected == Expected::Standalone {
+        if hello.is_cluster_node() && self.expected == Expected::Standalone {
             let message = format!(
                 "{} is a node of a cluster and serves a part of the keys only; write \
                  redis-cluster:// instead of redis://",
@@ -419,41 +412,6 @@ fn not_broken(reply: Result<Value, CallError>) -> Result<Option<Value>, Fault> {
         Ok(value) => Ok(Some(value)),
         Err(CallError::Replied(_)) => Ok(None),
         Err(CallError::NotSent(fault) | CallError::Maybe(fault)) => Err(fault),
-    }
-}
-
-/// What a server says of itself.
-struct Hello {
-    capabilities: Capabilities,
-    role: Role,
-    mode: String,
-}
-
-impl Hello {
-    fn parse(reply: Value) -> Option<Self> {
-        let fields: Vec<(String, Value)> = reply.to().ok()?;
-        let text = |name: &str| {
-            let value = fields.iter().find(|(field, _)| field == name)?.1.clone();
-            value.to::<String>().ok()
-        };
-        let server = match text("server")?.as_str() {
-            "redis" => ServerKind::Redis,
-            "valkey" => ServerKind::Valkey,
-            _ => ServerKind::Unknown,
-        };
-        let version = text("version")?;
-        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-        let mut part = || parts.next().unwrap_or(0);
-        let role = match text("role").as_deref() {
-            Some("master") => Role::Master,
-            Some("replica" | "slave") => Role::Replica,
-            _ => Role::Unknown,
-        };
-        Some(Self {
-            capabilities: Capabilities::of(server, (part(), part(), part())),
-            role,
-            mode: text("mode").unwrap_or_default(),
-        })
     }
 }
 

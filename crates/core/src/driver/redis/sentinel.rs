@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::link::{RedisConnector, RedisLink, Role};
+use super::link::{RedisConnector, RedisLink};
 use crate::command::Command;
 use crate::config::Address;
+use crate::driver::hello::Role;
 use crate::driver::subscriptions::{PushConnector, Registry};
 use crate::driver::supervisor::Connector;
 use crate::error::{CallError, Fault, FaultKind};

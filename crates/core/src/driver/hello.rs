@@ -1,0 +1,90 @@
+//! What a server says of itself in its reply to `HELLO`.
+
+use crate::backend::{Capabilities, ServerKind};
+use crate::value::Value;
+
+/// What a server is to its fellows.
+#[cfg(feature = "redis")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Unknown,
+    Master,
+    Replica,
+}
+
+/// The reply, read.
+pub(super) struct Hello {
+    pub(super) capabilities: Capabilities,
+    #[cfg(feature = "redis")]
+    pub(super) role: Role,
+    pub(super) mode: String,
+}
+
+impl Hello {
+    /// `None` when the reply has another shape: what is not known is not promised.
+    pub(super) fn parse(reply: Value) -> Option<Self> {
+        let fields: Vec<(String, Value)> = reply.to().ok()?;
+        let text = |name: &str| {
+            let value = fields.iter().find(|(field, _)| field == name)?.1.clone();
+            value.to::<String>().ok()
+        };
+        let server = match text("server")?.as_str() {
+            "redis" => ServerKind::Redis,
+            "valkey" => ServerKind::Valkey,
+            _ => ServerKind::Unknown,
+        };
+        let version = text("version")?;
+        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+        let mut part = || parts.next().unwrap_or(0);
+        Some(Self {
+            capabilities: Capabilities::of(server, (part(), part(), part())),
+            #[cfg(feature = "redis")]
+            role: match text("role").as_deref() {
+                Some("master") => Role::Master,
+                Some("replica" | "slave") => Role::Replica,
+                _ => Role::Unknown,
+            },
+            mode: text("mode").unwrap_or_default(),
+        })
+    }
+
+    /// Whether it serves a part of the keys only.
+    pub(super) fn is_cluster_node(&self) -> bool {
+        self.mode == "cluster"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(fields: &[(&'static str, &'static str)]) -> Value {
+        let pairs = fields
+            .iter()
+            .map(|(k, v)| (Value::bulk(*k), Value::bulk(*v)));
+        Value::Map(pairs.collect())
+    }
+
+    #[test]
+    fn servers_are_known_by_what_they_say() {
+        let said = hello(&[
+            ("server", "valkey"),
+            ("version", "8.0.1"),
+            ("mode", "cluster"),
+            ("role", "replica"),
+        ]);
+        let hello = Hello::parse(said).unwrap();
+        assert_eq!(hello.capabilities.server, ServerKind::Valkey);
+        assert_eq!(hello.capabilities.version, (8, 0, 1));
+        assert!(hello.is_cluster_node());
+    }
+
+    #[test]
+    fn a_program_that_says_little_is_unknown() {
+        assert!(Hello::parse(Value::Ok).is_none());
+        assert!(Hello::parse(hello(&[("server", "redis")])).is_none());
+        let odd = Hello::parse(hello(&[("server", "other"), ("version", "x.y")])).unwrap();
+        assert_eq!(odd.capabilities.version, (0, 0, 0));
+        assert_eq!(odd.capabilities.server, ServerKind::Unknown);
+    }
+}
