@@ -10,10 +10,9 @@ pub(crate) fn err(text: impl Into<Box<str>>) -> ServerError {
     ServerError::new("ERR", text)
 }
 
-/// From a line that a script made: the first word is the code, whatever it is.
+/// From a line that a script made.
 pub(crate) fn from_line(line: &str) -> ServerError {
-    let (code, text) = line.split_once(' ').unwrap_or((line, ""));
-    ServerError::new(code, text)
+    ServerError::parse(line)
 }
 
 pub(crate) fn wrong_type() -> ServerError {

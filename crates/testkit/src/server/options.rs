@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Tls;
 
-/// How a [`Server`] is set up. The default is a server without password, TLS and persistence.
+/// How a [`Server`](crate::Server) is set up. The default is a server without password, TLS and persistence.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
     pub(super) password: Option<String>,
@@ -45,7 +45,7 @@ impl ServerOptions {
         self
     }
 
-    /// Gives the unix socket as its [`Server::url`]. Every server has one beside its port.
+    /// Gives the unix socket as its [`Server::url`](crate::Server::url). Every server has one beside its port.
     #[must_use]
     pub fn unix(mut self) -> Self {
         self.unix_url = true;

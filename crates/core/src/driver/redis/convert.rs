@@ -71,8 +71,12 @@ fn to_value(value: RedisValue) -> Value {
     }
 }
 
+/// The crate takes the first word for the code, whatever it is; here a code is in capitals.
 fn to_server_error(error: &::redis::ServerError) -> ServerError {
-    ServerError::new(error.code(), error.details().unwrap_or_default())
+    match error.details() {
+        Some(details) => ServerError::parse(&format!("{} {details}", error.code())),
+        None => ServerError::parse(error.code()),
+    }
 }
 
 /// An error of the connection under a call. It cannot be told whether the command left, so the

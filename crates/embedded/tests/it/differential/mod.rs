@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use redkit_core::{Backend, CallError, Client, ClientConfig, Command, Value};
 use redkit_embedded::Embedded;
-use redkit_testkit::{BackendKind, Fixture, ServerOptions};
+use redkit_testkit::{Program, Server, ServerOptions};
 use tokio::time::Instant;
 
 use compare::Strictness;
@@ -22,33 +22,34 @@ use grammar::Line;
 
 /// Sequences per server when nothing else is said.
 const CASES: u32 = 10_000;
-/// The same server behind TLS has nothing new to say about commands.
-const CASES_TLS: u32 = 200;
 /// Commands per sequence.
 const LONGEST: usize = 40;
 
-redkit_testkit::suite! {
-    /// Every sequence gives the same replies and leaves the same keys.
-    #[networked]
-    #[multi_thread]
-    async fn random_sequences_agree(fixture: Fixture) {
-        let server = fixture.private_server(ServerOptions::new()).await.unwrap();
-        let config: ClientConfig = fixture.config_at(&server.url()).unwrap();
-        let client = Client::connect(config).await.unwrap();
-        let real = client.backend().dedicated().await.unwrap();
-        let embedded = Embedded::new().dedicated().await.unwrap();
-        let (strictness, cases) = match fixture.kind {
-            BackendKind::Valkey => (Strictness::Codes, CASES),
-            BackendKind::Tls => (Strictness::Texts, CASES_TLS),
-            _ => (Strictness::Texts, CASES),
-        };
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || {
-            explore(cases, &|lines| runtime.block_on(agree(&real, &embedded, lines, strictness)));
-        })
-        .await
-        .unwrap();
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn random_sequences_agree_with_redis() {
+    random_sequences_agree(Program::Redis, Strictness::Texts).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_sequences_agree_with_valkey() {
+    random_sequences_agree(Program::Valkey, Strictness::Codes).await;
+}
+
+/// Every sequence gives the same replies and leaves the same keys.
+async fn random_sequences_agree(program: Program, strictness: Strictness) {
+    let server = Server::start(program, ServerOptions::new()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let real = client.backend().dedicated().await.unwrap();
+    let embedded = Embedded::new().dedicated().await.unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        explore(CASES, &|lines| {
+            runtime.block_on(agree(&real, &embedded, lines, strictness))
+        });
+    })
+    .await
+    .unwrap();
 }
 
 fn explore(cases: u32, agree: &dyn Fn(&[Line]) -> Result<(), String>) {
