@@ -113,6 +113,7 @@ async fn set_price(
         id: Id,
         price_cents: Cents,
     }
+    let request = input::whole(request, BODY_LIMIT).await?;
     let id = input::id("product", id)?;
     input::same_site(request.headers())?;
     let accepts = Format::of(request.headers());

@@ -44,6 +44,21 @@ pub(super) fn page(query: Result<Query<Paging>, QueryRejection>) -> Result<PageN
     })
 }
 
+/// The request with all of its body read, which must not be longer than `limit`. A longer one is
+/// read too, within reason: who answers and closes while the other side still writes may take its
+/// own answer off the wire.
+pub(super) async fn whole(request: Request, limit: usize) -> Result<Request, Refusal> {
+    const PATIENCE: usize = 1 << 20;
+    let (parts, body) = request.into_parts();
+    match axum::body::to_bytes(body, PATIENCE).await {
+        Ok(body) if body.len() <= limit => Ok(Request::from_parts(parts, body.into())),
+        _ => Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The body is longer than {limit} bytes, or broke off."),
+        )),
+    }
+}
+
 /// The price in a request's body, and the format that the body had.
 pub(super) async fn price(request: Request) -> Result<(Cents, Format), Refusal> {
     #[derive(Deserialize)]
