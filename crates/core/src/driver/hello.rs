@@ -1,7 +1,20 @@
 //! What a server says of itself in its reply to `HELLO`.
 
 use crate::backend::{Capabilities, ServerKind};
+use crate::error::{Fault, FaultKind};
 use crate::value::Value;
+
+/// The fault when a server does not know `HELLO`. Its own words must not be shown: they quote the
+/// arguments, and the password is one of them.
+pub(super) fn unknown(server_says: &str, target: &str) -> Option<Fault> {
+    server_says.contains("unknown command").then(|| {
+        let message = format!(
+            "{target} does not know HELLO; check that the address is a Redis (6 or later) or \
+             Valkey server's, and that the command was not renamed"
+        );
+        Fault::new(FaultKind::Handshake, message)
+    })
+}
 
 /// What a server is to its fellows.
 #[cfg(feature = "redis")]

@@ -218,3 +218,18 @@ async fn a_user_without_the_right_is_told_which_command_it_lacks() {
     );
     client.shutdown().await;
 }
+
+/// Such a server quotes the arguments of the command that it does not know.
+#[tokio::test]
+async fn a_server_without_hello_does_not_bring_the_password_to_light() {
+    let renamed = ServerOptions::new().config("rename-command HELLO \"\"");
+    let server = Server::redis(renamed).await.unwrap();
+    for driver in ["redis", "fred"] {
+        let url = format!("redis://:{SECRET}@{}?driver={driver}", server.addr());
+        let error = failure(config(&url)).await;
+        assert!(
+            error.to_string().contains(&server.addr().to_string()),
+            "{error}"
+        );
+    }
+}

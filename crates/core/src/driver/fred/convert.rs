@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redis_protocol::resp3::types::VerbatimStringFormat;
 
 use crate::command::Command;
+use crate::driver::hello;
 use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
@@ -119,6 +120,9 @@ pub(super) fn to_typed_error(error: FredError) -> CallError {
 /// An error of connecting: who refused what, and which field to look at.
 pub(super) fn to_handshake_fault(error: FredError, target: &str, tls: bool) -> Fault {
     let detail = error.details().to_owned();
+    if let Some(fault) = hello::unknown(&detail, target) {
+        return fault;
+    }
     let says = |word: &str| detail.contains(word);
     let (kind, fix) = if says("NOAUTH") {
         (

@@ -4,6 +4,7 @@ use ::redis::{Cmd, Pipeline, RedisError, Value as RedisValue, VerbatimFormat};
 use bytes::Bytes;
 
 use crate::command::Command;
+use crate::driver::hello;
 use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
@@ -100,13 +101,8 @@ pub(super) fn to_call_error(error: RedisError) -> CallError {
 /// An error of the first commands on a connection: who refused what, and which field to look at.
 pub(super) fn to_handshake_fault(error: RedisError, target: &str, tls: bool) -> Fault {
     let detail = error.to_string();
-    if detail.contains("unknown command") {
-        // Such a reply quotes the arguments, and the password is one of them.
-        let message = format!(
-            "{target} does not know HELLO; check that the address is a Redis (6 or later) or \
-             Valkey server's, and that the command was not renamed"
-        );
-        return Fault::new(FaultKind::Handshake, message);
+    if let Some(fault) = hello::unknown(&detail, target) {
+        return fault;
     }
     let code = error.code().unwrap_or_default();
     let says = |word: &str| code == word || detail.contains(word);
