@@ -1,6 +1,7 @@
 //! What a server says of itself in its reply to `HELLO`.
 
 use crate::backend::{Capabilities, ServerKind};
+use crate::config::Endpoint;
 use crate::error::{Fault, FaultKind};
 use crate::value::Value;
 
@@ -17,7 +18,6 @@ pub(super) fn unknown(server_says: &str, target: &str) -> Option<Fault> {
 }
 
 /// What a server is to its fellows.
-#[cfg(feature = "redis")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Unknown,
@@ -25,12 +25,29 @@ pub(super) enum Role {
     Replica,
 }
 
+/// What kind of server the configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// One that serves every key.
+    Standalone,
+    /// A node of a cluster, a sentinel, or what a sentinel names.
+    Any,
+}
+
+impl Expected {
+    pub(super) fn of(endpoint: &Endpoint) -> Self {
+        match endpoint {
+            Endpoint::Standalone(_) | Endpoint::Unix(_) => Expected::Standalone,
+            _ => Expected::Any,
+        }
+    }
+}
+
 /// The reply, read.
 pub(super) struct Hello {
     pub(super) capabilities: Capabilities,
-    #[cfg(feature = "redis")]
     pub(super) role: Role,
-    pub(super) mode: String,
+    mode: String,
 }
 
 impl Hello {
@@ -51,7 +68,6 @@ impl Hello {
         let mut part = || parts.next().unwrap_or(0);
         Some(Self {
             capabilities: Capabilities::of(server, (part(), part(), part())),
-            #[cfg(feature = "redis")]
             role: match text("role").as_deref() {
                 Some("master") => Role::Master,
                 Some("replica" | "slave") => Role::Replica,
@@ -61,9 +77,23 @@ impl Hello {
         })
     }
 
-    /// Whether it serves a part of the keys only.
-    pub(super) fn is_cluster_node(&self) -> bool {
-        self.mode == "cluster"
+    /// Refuses the server at `target` when it is of another kind than the configuration is for.
+    pub(super) fn check(&self, expected: Expected, target: &str) -> Result<(), Fault> {
+        let is = match (expected, self.mode.as_str()) {
+            (Expected::Standalone, "cluster") => {
+                "a node of a cluster and serves a part of the keys only; write redis-cluster:// \
+                 instead of redis:// (with the `redis` driver)"
+            }
+            (Expected::Standalone, "sentinel") => {
+                "a sentinel and serves no keys; write redis-sentinel:// instead of redis://, and \
+                 the master's name as the path"
+            }
+            _ => return Ok(()),
+        };
+        Err(Fault::new(
+            FaultKind::Handshake,
+            format!("{target} is {is}"),
+        ))
     }
 }
 
@@ -89,7 +119,10 @@ mod tests {
         let hello = Hello::parse(said).unwrap();
         assert_eq!(hello.capabilities.server, ServerKind::Valkey);
         assert_eq!(hello.capabilities.version, (8, 0, 1));
-        assert!(hello.is_cluster_node());
+        assert_eq!(hello.role, Role::Replica);
+        let refused = hello.check(Expected::Standalone, "here").unwrap_err();
+        assert!(refused.to_string().contains("redis-cluster://"), "{refused}");
+        hello.check(Expected::Any, "here").unwrap();
     }
 
     #[test]

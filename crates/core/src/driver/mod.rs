@@ -3,9 +3,17 @@
 #[cfg(feature = "fred")]
 pub mod fred;
 #[cfg(any(feature = "redis", feature = "fred"))]
+mod dedicated;
+#[cfg(any(feature = "redis", feature = "fred"))]
 mod hello;
+#[cfg(any(feature = "redis", feature = "fred"))]
+mod link;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(any(feature = "redis", feature = "fred"))]
+mod sentinel;
+#[cfg(any(feature = "redis", feature = "fred"))]
+mod server;
 #[cfg(feature = "redis")]
 mod stream;
 #[cfg(any(feature = "redis", feature = "fred"))]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -13,66 +12,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::link::{Connector, Link, Timing};
 use crate::backend::{Capabilities, ConnectionState};
-use crate::config::{ClientConfig, ReconnectConfig};
+use crate::config::ReconnectConfig;
 use crate::error::{CallError, Fault, FaultKind};
-
-/// Makes connections.
-#[async_trait]
-pub(super) trait Connector: Send + Sync + 'static {
-    type Link: Link;
-
-    /// Makes one connection, ready for commands.
-    async fn connect(&self) -> Result<Self::Link, Fault>;
-
-    /// Where it connects to, for messages.
-    fn target(&self) -> String;
-}
-
-/// One connection.
-#[async_trait]
-pub(super) trait Link: Send + Sync + 'static {
-    /// Waits until the connection is known to be broken.
-    async fn closed(&self);
-
-    /// Asks the server for a sign of life.
-    async fn ping(&self) -> Result<(), Fault>;
-
-    /// Counts the bytes that came in: a connection on which bytes arrive is alive, however late
-    /// the answer to a probe is.
-    fn bytes_read(&self) -> u64;
-
-    /// Ends the connection, also for calls that still hold it: they need not wait for replies that
-    /// cannot come.
-    fn close(&self);
-
-    /// What the server at the other end can do.
-    fn capabilities(&self) -> Capabilities;
-}
-
-/// When to give up on what.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Timing {
-    pub(super) connect_timeout: Duration,
-    pub(super) probe_interval: Duration,
-    pub(super) probe_timeout: Duration,
-    pub(super) reconnect: ReconnectConfig,
-}
-
-impl Timing {
-    pub(super) fn of(config: &ClientConfig) -> Self {
-        Self {
-            connect_timeout: config.connect_timeout,
-            probe_interval: config.probe_interval,
-            probe_timeout: (config.command_timeout / 2).clamp(PROBE_LEAST, PROBE_MOST),
-            reconnect: config.reconnect,
-        }
-    }
-}
-
-/// Between these bounds a probe waits half a command's time for an answer.
-const PROBE_LEAST: Duration = Duration::from_millis(20);
-const PROBE_MOST: Duration = Duration::from_millis(500);
 
 /// The handle that a backend keeps. Dropping it ends the task and closes the connection.
 pub(super) struct Supervisor<L> {

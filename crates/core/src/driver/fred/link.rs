@@ -1,4 +1,4 @@
-//! One connection of the `fred` crate, and how it is made.
+//! One connection of the `fred` crate.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -8,7 +8,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ::fred::clients::{Client, WithOptions};
-use ::fred::error::Error as FredError;
 use ::fred::interfaces::{ClientLike, FredResult, Resp3Frame};
 use ::fred::types::config::Options;
 use ::fred::types::{ClusterHash, CustomCommand, Value as FredValue};
@@ -20,16 +19,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::convert::{to_args, to_call_error, to_handshake_fault, to_reply};
+use super::convert::{to_args, to_call_error, to_reply};
 use super::reply_shape::may_be_mistaken;
 use super::sequence::{Broken, Sequence, Step, out_of_step};
-use super::settings::{MARGIN, Settings, Use};
+use super::settings::MARGIN;
 use super::typed::Typed;
 use crate::backend::Capabilities;
 use crate::command::Command;
-use crate::config::{ClientConfig, ConfigError};
-use crate::driver::hello::Hello;
-use crate::driver::supervisor::{Connector, Link};
+use crate::driver::hello::{Hello, Role};
+use crate::driver::link::{CommandLink, Link};
 use crate::error::{CallError, Fault, FaultKind};
 use crate::value::Value;
 
@@ -42,10 +40,38 @@ pub(super) struct FredLink {
     replies: Arc<AtomicU64>,
     probes: Mutex<JoinSet<()>>,
     capabilities: Capabilities,
-    _connection: AbortOnDropHandle<()>,
+    role: Role,
+    /// Whether its one user has sent `MULTI`, and not `EXEC`.
+    is_queueing: Mutex<bool>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl FredLink {
+    /// A connection of `client`'s, that `driver` runs until `closed`.
+    pub(super) fn new(
+        client: Client,
+        driver: impl Future<Output = ()> + Send + 'static,
+        closed: CancellationToken,
+    ) -> Self {
+        Self {
+            client,
+            order: RwLock::new(()),
+            closed,
+            replies: Arc::default(),
+            probes: Mutex::default(),
+            capabilities: Capabilities::UNKNOWN,
+            role: Role::Unknown,
+            is_queueing: Mutex::new(false),
+            _tasks: vec![AbortOnDropHandle::new(tokio::spawn(driver))],
+        }
+    }
+
+    /// Takes over what the server says of itself.
+    pub(super) fn is(&mut self, hello: &Hello) {
+        self.capabilities = hello.capabilities;
+        self.role = hello.role;
+    }
+
     /// fred's client. It is dead when this link is.
     pub(super) fn client(&self) -> &Client {
         &self.client
@@ -252,122 +278,76 @@ impl Link for FredLink {
     }
 }
 
-/// Makes connections to one server.
-#[derive(Clone)]
-pub(super) struct FredConnector {
-    settings: Settings,
-    client_name: Option<String>,
-    timeout: Duration,
-}
-
-impl FredConnector {
-    pub(super) fn new(config: &ClientConfig) -> Result<Self, ConfigError> {
-        Ok(Self {
-            settings: Settings::new(config)?,
-            client_name: config.client_name.clone(),
-            timeout: config.connect_timeout,
-        })
+impl CommandLink for FredLink {
+    async fn exchange(&self, command: &Command, deadline: Instant) -> Result<Value, CallError> {
+        self.send(command, deadline).await
     }
 
-    pub(super) async fn connect_for(&self, use_of: Use) -> Result<FredLink, Fault> {
-        let client = self.settings.client(use_of).await?;
-        let closed = CancellationToken::new();
-        let refused = |error| {
-            let (target, encrypted) = (self.settings.target(), self.settings.is_encrypted());
-            to_handshake_fault(error, target, encrypted)
-        };
-        let connection = {
-            let mut connected = pin!(client.wait_for_connect());
-            // Its first poll begins to listen: the outcome must not come before that.
-            let early = poll_fn(|cx| Poll::Ready(connected.as_mut().poll(cx))).await;
-            // fred spawns the connection's task. Whoever gives up waiting must not leave it behind.
-            let mut task = AbortOnDropHandle::new(client.connect());
-            let connected = async {
-                match early {
-                    Poll::Ready(outcome) => outcome,
-                    Poll::Pending => connected.await,
-                }
-            };
-            tokio::select! {
-                biased;
-                outcome = connected => outcome.map_err(refused)?,
-                ended = &mut task => {
-                    let error = ended.map_err(FredError::from).and_then(|ended| ended).err();
-                    return Err(refused(error.unwrap_or_else(FredError::new_canceled)));
-                }
-            }
-            AbortOnDropHandle::new(tokio::spawn(drive(task, closed.clone())))
-        };
-        let mut link = FredLink {
-            client,
-            order: RwLock::new(()),
-            closed,
-            replies: Arc::default(),
-            probes: Mutex::default(),
-            capabilities: Capabilities::UNKNOWN,
-            _connection: connection,
-        };
-        link.capabilities = self.introduce(&link).await?;
-        Ok(link)
+    async fn exchange_all(
+        &self,
+        commands: &[Command],
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        self.send_all(commands, deadline).await
     }
 
-    /// Names the connection and asks what the server is. A user who may not do either can still
-    /// use the connection.
-    async fn introduce(&self, link: &FredLink) -> Result<Capabilities, Fault> {
-        let deadline = Instant::now() + self.timeout;
-        let mut commands = vec![Command::new("HELLO")];
-        if let Some(name) = &self.client_name {
-            commands.push(Command::new("CLIENT").arg("SETNAME").arg(name));
+    async fn exchange_alone(
+        &self,
+        commands: &[Command],
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        let sequence = Sequence::dedicated(commands, &mut self.is_queueing.lock());
+        self.run(&sequence, deadline).await
+    }
+
+    /// Refuses what fred cannot count the replies of, and what would change the protocol under it.
+    fn check_alone(command: &Command) -> Result<(), CallError> {
+        let name = command.name();
+        let is_any_of = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
+        let first_is = |word: &[u8]| {
+            command
+                .get(0)
+                .is_some_and(|sub| sub.eq_ignore_ascii_case(word))
+        };
+        let of_client = is_any_of(&["CLIENT"]) && (first_is(b"REPLY") || first_is(b"TRACKING"));
+        let of_protocol = is_any_of(&["HELLO"]) && command.arg_count() > 0;
+        let uncounted = [
+            "MONITOR",
+            "RESET",
+            "QUIT",
+            "SUBSCRIBE",
+            "PSUBSCRIBE",
+            "SSUBSCRIBE",
+            "UNSUBSCRIBE",
+            "PUNSUBSCRIBE",
+            "SUNSUBSCRIBE",
+        ];
+        if !of_client && !of_protocol && !is_any_of(&uncounted) {
+            return Ok(());
         }
-        match link.send_all(&commands, deadline).await {
-            Ok(replies) => {
-                let hello = replies.into_iter().next().and_then(Result::ok);
-                match hello.and_then(Hello::parse) {
-                    Some(hello) if hello.is_cluster_node() => Err(self.is_cluster_node()),
-                    Some(hello) => Ok(hello.capabilities),
-                    None => Ok(Capabilities::UNKNOWN),
-                }
-            }
-            Err(CallError::Replied(_)) => Ok(Capabilities::UNKNOWN),
-            Err(CallError::NotSent(fault) | CallError::Maybe(fault)) => Err(fault),
-        }
-    }
-}
-
-impl FredConnector {
-    fn is_cluster_node(&self) -> Fault {
         let message = format!(
-            "{} is a node of a cluster and serves a part of the keys only; write redis-cluster:// \
-             and leave the choice of the driver out, because fred is not used for clusters",
-            self.settings.target()
+            "{name} is not carried by the `fred` driver, because its replies cannot be told \
+             apart; use `subscribe` for subscriptions"
         );
-        Fault::new(FaultKind::Handshake, message)
-    }
-}
-
-#[async_trait]
-impl Connector for FredConnector {
-    type Link = FredLink;
-
-    async fn connect(&self) -> Result<FredLink, Fault> {
-        self.connect_for(Use::Commands).await
+        Err(Fault::new(FaultKind::Unsupported, message).not_sent())
     }
 
-    fn target(&self) -> String {
-        self.settings.target().to_owned()
+    fn role(&self) -> Role {
+        self.role
+    }
+
+    fn closer(&self) -> CancellationToken {
+        self.closed.clone()
+    }
+
+    fn keep(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self._tasks
+            .push(AbortOnDropHandle::new(tokio::spawn(task)));
     }
 }
 
 /// How long fred may keep a step of a sequence: as good as for ever. The link ends long before.
 const WHOLE: Duration = Duration::from_secs(3600);
-
-async fn drive(task: AbortOnDropHandle<FredResult<()>>, closed: CancellationToken) {
-    let _closed = closed.clone().drop_guard();
-    tokio::select! {
-        ended = task => tracing::debug!(target: "redkit::connection", ?ended, "fred's task ended"),
-        () = closed.cancelled() => {}
-    }
-}
 
 fn name(name: &str) -> CustomCommand {
     CustomCommand::new(name, ClusterHash::FirstKey, false)

@@ -1,4 +1,5 @@
-//! The driver on the `fred` crate, for one server: TCP, TLS or a unix socket.
+//! The driver on the `fred` crate, for one server: over TCP, TLS or a unix socket, or found through
+//! sentinels.
 //!
 //! Choose it by the setting `driver` (`redis://host?driver=fred`, or
 //! [`ClientConfig::driver`](crate::ClientConfig::driver)); everything above it stays the same. To
@@ -32,7 +33,9 @@
 //!   reconnects with a [`Gap`](crate::Push::Gap), and say so when fred's queue overflowed.
 //!
 //! # What is not
-//! - Clusters and sentinels are refused. Databases go up to 255.
+//! - Clusters are refused. Databases go up to 255.
+//! - Changes of keys ([`Interest::Invalidations`](crate::Interest::Invalidations)) are refused: fred
+//!   throws the message away that says that all keys changed (`FLUSHALL`).
 //! - Names of channels must be UTF-8. Every pattern has a connection of its own, because fred does
 //!   not say which pattern matched. A pattern that matches both kinds of notifications about keys
 //!   gets a gap in place of each notification.
@@ -43,8 +46,9 @@
 //! - A command that was given up may still be carried out: fred keeps it queued until the
 //!   connection ends.
 
+mod connector;
 mod convert;
-mod dedicated;
+mod delivery;
 mod link;
 mod reply_shape;
 mod sequence;
@@ -56,25 +60,22 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
 
-use self::dedicated::{Dedicated, Limits};
-use self::link::{FredConnector, FredLink};
+use self::connector::FredConnector;
 use self::subscriptions::Lanes;
+use super::link::ServerConnector;
+use super::sentinel::Route;
+use super::server::OneServer;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
-use crate::config::ClientConfig;
-use crate::driver::supervisor::{Supervisor, Timing};
-use crate::error::{CallError, Error, Fault, FaultKind};
+use crate::config::{ClientConfig, Endpoint};
+use crate::error::{CallError, Error};
 use crate::push::{Interest, PushStream};
 use crate::value::Value;
 
 /// A backend on one server, through the `fred` crate. See [the module](self).
 pub struct FredBackend {
-    supervisor: Supervisor<FredLink>,
-    lanes: Lanes,
-    connector: FredConnector,
-    limits: Limits,
+    server: OneServer<FredConnector, Lanes>,
 }
 
 impl FredBackend {
@@ -85,23 +86,20 @@ impl FredBackend {
     /// [`Error::Call`] when the first attempt to connect failed.
     pub async fn connect(config: &ClientConfig) -> Result<Self, Error> {
         config.validate()?;
-        let connector = FredConnector::new(config)?;
-        let timing = Timing::of(config);
-        let supervisor = Supervisor::start(connector.clone(), timing, config.lazy);
-        if !config.lazy {
-            supervisor
-                .first_attempt()
-                .await
-                .map_err(|fault| Error::call("CONNECT", fault.not_sent()))?;
-        }
+        let base = FredConnector::new(config)?;
+        let route = match &config.endpoint {
+            Endpoint::Sentinel { sentinels, master } => {
+                let ask = base.for_sentinel(config);
+                let sentinels = sentinels
+                    .iter()
+                    .map(|address| Lanes::to_sentinel(ask.at(address)))
+                    .collect();
+                Route::named(base, master, sentinels)
+            }
+            _ => Route::Fixed(base),
+        };
         Ok(Self {
-            lanes: Lanes::new(connector.clone(), timing),
-            supervisor,
-            connector,
-            limits: Limits {
-                command: config.command_timeout,
-                connect: config.connect_timeout,
-            },
+            server: OneServer::start(route, config, Lanes::new).await?,
         })
     }
 
@@ -114,74 +112,45 @@ impl FredBackend {
     /// # Errors
     /// [`CallError::NotSent`] when there is no connection.
     pub async fn client(&self) -> Result<::fred::clients::Client, CallError> {
-        let deadline = Instant::now() + self.limits.command;
-        let link = self.supervisor.link(deadline).await?;
+        let link = self.server.link().await?;
         Ok(link.client().clone())
-    }
-
-    fn deadline(&self, command: &Command) -> Instant {
-        command
-            .deadline_at()
-            .unwrap_or_else(|| Instant::now() + self.limits.command)
-    }
-
-    #[cold]
-    fn timed_out(&self) -> CallError {
-        self.supervisor.suspect();
-        Fault::new(FaultKind::Timeout, "no reply within the deadline").maybe()
     }
 }
 
 #[async_trait]
 impl Backend for FredBackend {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        let deadline = self.deadline(command);
-        let link = self.supervisor.link(deadline).await?;
-        match timeout_at(deadline, link.send(command, deadline)).await {
-            Ok(reply) => reply,
-            Err(_) => Err(self.timed_out()),
-        }
+        self.server.call(command).await
     }
 
     async fn pipeline(
         &self,
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        let Some(deadline) = commands.iter().map(|command| self.deadline(command)).max() else {
-            return Ok(Vec::new());
-        };
-        let link = self.supervisor.link(deadline).await?;
-        match timeout_at(deadline, link.send_all(commands, deadline)).await {
-            Ok(replies) => replies,
-            Err(_) => Err(self.timed_out()),
-        }
+        self.server.pipeline(commands).await
     }
 
     async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
-        let deadline = Instant::now() + self.limits.connect + self.limits.command;
-        self.lanes.subscribe(interest, deadline).await
+        self.server.subscribe(interest).await
     }
 
     async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        Ok(Arc::new(
-            Dedicated::open(&self.connector, self.limits).await?,
-        ))
+        self.server.dedicated().await
     }
 
     fn topology(&self) -> Topology {
-        Topology::Standalone
+        self.server.topology()
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.supervisor.capabilities()
+        self.server.capabilities()
     }
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
-        self.supervisor.state()
+        self.server.state()
     }
 
     async fn shutdown(&self) {
-        self.lanes.shutdown();
-        self.supervisor.shutdown();
+        self.server.shutdown().await;
     }
 }

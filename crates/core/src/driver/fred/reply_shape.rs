@@ -41,6 +41,8 @@ fn is_harmless(name: &[u8]) -> bool {
             | b"PSETEX"
             | b"SETNX"
             | b"GETSET"
+            // Maps, and an address; sentinels have no MULTI.
+            | b"SENTINEL"
             | b"GETDEL"
             | b"GETEX"
             | b"STRLEN"

@@ -98,6 +98,29 @@ impl Settings {
         Ok(Client::new(config, Some(performance), connection, None))
     }
 
+    /// The same for another server.
+    pub(super) fn at(&self, address: &Address) -> Self {
+        let mut own = self.clone();
+        let mut server = Server::new(address.host.clone(), address.port);
+        if let ServerConfig::Centralized { server: known } = &own.config.server {
+            server.tls_server_name.clone_from(&known.tls_server_name);
+        }
+        own.config.server = ServerConfig::Centralized { server };
+        own.target = address.to_string();
+        own
+    }
+
+    /// The same with a sentinel's credentials, and without a database.
+    pub(super) fn for_sentinel(&self, config: &ClientConfig) -> Self {
+        let mut own = self.clone();
+        let password = config.sentinel_password.as_ref();
+        own.config.username.clone_from(&config.sentinel_username);
+        own.config.password = password.map(|password| password.expose_secret().to_owned());
+        own.config.database = None;
+        own.provider = None;
+        own
+    }
+
     pub(super) fn target(&self) -> &str {
         &self.target
     }
@@ -178,11 +201,13 @@ fn server(config: &ClientConfig) -> Result<ServerConfig, ConfigError> {
              return other keys' values",
             "use the `redis` driver for a cluster",
         )),
-        Endpoint::Sentinel { .. } => Err(ConfigError::new(
-            "driver",
-            "the `fred` driver does not follow sentinels yet",
-            "use the `redis` driver, or name the server",
-        )),
+        // The first of them, from which `Settings::at` goes to the others and to the servers.
+        Endpoint::Sentinel { sentinels, .. } => match sentinels.first() {
+            Some(Address { host, port }) => Ok(ServerConfig::Centralized {
+                server: Server::new(host.clone(), *port),
+            }),
+            None => Err(ConfigError::new("url", "it names no host", "name at least one")),
+        },
         Endpoint::Embedded => Err(ConfigError::new(
             "url",
             "redkit-core has no engine of its own",
@@ -224,9 +249,23 @@ mod tests {
         let cluster = refused("redis-cluster://a,b");
         assert_eq!(cluster.field(), "driver");
         assert!(cluster.to_string().contains("other keys' values"));
-        assert_eq!(refused("redis-sentinel://a/main").field(), "driver");
         assert_eq!(refused("redis://a/256").field(), "database");
         assert_eq!(refused("embedded://").field(), "url");
+    }
+
+    #[test]
+    fn sentinels_are_not_given_the_servers_password() {
+        let url = "redis-sentinel://:secret@a,b/main?database=3&sentinel_password=theirs";
+        let settings = Settings::new(&ClientConfig::from_url(url).unwrap()).unwrap();
+        let config = ClientConfig::from_url(url).unwrap();
+        let sentinel = settings.for_sentinel(&config).at(&Address {
+            host: "b".to_owned(),
+            port: 1,
+        });
+        assert_eq!(sentinel.config.password.as_deref(), Some("theirs"));
+        assert_eq!(sentinel.config.database, None);
+        assert_eq!(sentinel.target(), "b:1");
+        assert_eq!(settings.config.password.as_deref(), Some("secret"));
     }
 
     #[test]

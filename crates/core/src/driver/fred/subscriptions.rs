@@ -5,32 +5,31 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use ::fred::clients::Client;
-use ::fred::interfaces::{EventInterface, PubsubInterface};
-use ::fred::types::{KeyspaceEvent, Message, MessageKind, Value as FredValue};
+use ::fred::interfaces::PubsubInterface;
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::link::{FredConnector, FredLink};
+use super::connector::FredConnector;
+use super::delivery::Delivery;
+use super::link::FredLink;
 use super::settings::Use;
 use crate::backend::Capabilities;
 use crate::command::Command;
+use crate::driver::link::{Connector, Link, Timing};
+use crate::driver::sentinel::Route;
+use crate::driver::server::Subscriber;
 use crate::driver::subscriptions::{
     Change, Name, NameKind, PushConnector, PushLink, QUEUE, Registry, Subscriptions, names,
 };
-use crate::driver::supervisor::{Link, Timing};
 use crate::error::{CallError, Fault, FaultKind};
-use crate::push::{GapReason, Interest, Push, PushStream, push_channel};
+use crate::push::{Interest, PushStream, push_channel};
 use crate::value::Value;
 
 /// The connections for subscriptions. Dropping it ends every subscription that nobody reads.
 pub(super) struct Lanes {
-    connector: FredConnector,
+    route: Route<FredConnector>,
     timing: Timing,
     /// `None` after shutdown. A lane lives as long as somebody reads what comes on it.
     lanes: Mutex<Option<HashMap<Lane, Weak<Subscriptions>>>>,
@@ -38,26 +37,65 @@ pub(super) struct Lanes {
 
 /// Which connection a name is subscribed on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Lane {
+pub(super) enum Lane {
     Channels,
     Alone(Name),
 }
 
 impl Lanes {
-    pub(super) fn new(connector: FredConnector, timing: Timing) -> Self {
+    pub(super) fn new(route: Route<FredConnector>, timing: Timing) -> Self {
         Self {
-            connector,
+            route,
             timing,
             lanes: Mutex::new(Some(HashMap::new())),
         }
     }
 
-    /// Subscribes, and waits until the server has confirmed it, but not beyond `deadline`.
-    pub(super) async fn subscribe(
+    /// Connections to a sentinel, for what it publishes on its few channels.
+    pub(super) fn to_sentinel(sentinel: FredConnector) -> impl PushConnector {
+        LaneConnector {
+            route: Route::Fixed(sentinel),
+            lane: Lane::Channels,
+            use_of: Use::Commands,
+        }
+    }
+
+    fn lane(&self, lane: Lane) -> Result<Arc<Subscriptions>, CallError> {
+        let mut lanes = self.lanes.lock();
+        let Some(lanes) = &mut *lanes else {
+            return Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent());
+        };
+        lanes.retain(|_, known| known.strong_count() > 0);
+        if let Some(known) = lanes.get(&lane).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let connector = LaneConnector {
+            route: self.route.clone(),
+            lane: lane.clone(),
+            use_of: match lane {
+                Lane::Channels => Use::ManyNames,
+                Lane::Alone(_) => Use::OneName,
+            },
+        };
+        let made = Arc::new(Subscriptions::start(connector, self.timing));
+        lanes.insert(lane, Arc::downgrade(&made));
+        Ok(made)
+    }
+}
+
+#[async_trait]
+impl Subscriber for Lanes {
+    async fn subscribe(
         &self,
         interest: Interest,
         deadline: Instant,
     ) -> Result<PushStream, CallError> {
+        if matches!(interest, Interest::Invalidations { .. }) {
+            interest.check()?;
+            let message = "the `fred` driver does not track changes of keys: fred throws the \
+                           message away that says that all of them changed; use the `redis` driver";
+            return Err(Fault::new(FaultKind::Unsupported, message).not_sent());
+        }
         let mut by_lane: HashMap<Lane, Vec<Name>> = HashMap::new();
         for name in names(interest)? {
             if std::str::from_utf8(&name.bytes).is_err() {
@@ -82,31 +120,13 @@ impl Lanes {
         Ok(stream)
     }
 
-    pub(super) fn shutdown(&self) {
+    fn shutdown(&self) {
         let lanes = self.lanes.lock().take();
         for lane in lanes.iter().flat_map(HashMap::values) {
             if let Some(lane) = lane.upgrade() {
                 lane.shutdown();
             }
         }
-    }
-
-    fn lane(&self, lane: Lane) -> Result<Arc<Subscriptions>, CallError> {
-        let mut lanes = self.lanes.lock();
-        let Some(lanes) = &mut *lanes else {
-            return Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent());
-        };
-        lanes.retain(|_, known| known.strong_count() > 0);
-        if let Some(known) = lanes.get(&lane).and_then(Weak::upgrade) {
-            return Ok(known);
-        }
-        let connector = LaneConnector {
-            connector: self.connector.clone(),
-            lane: lane.clone(),
-        };
-        let made = Arc::new(Subscriptions::start(connector, self.timing));
-        lanes.insert(lane, Arc::downgrade(&made));
-        Ok(made)
     }
 }
 
@@ -116,14 +136,15 @@ impl Lane {
         match name.kind {
             NameKind::Channel if is_notification => Lane::Alone(name.clone()),
             NameKind::Pattern => Lane::Alone(name.clone()),
-            NameKind::Channel | NameKind::Sharded => Lane::Channels,
+            NameKind::Channel | NameKind::Sharded | NameKind::Prefix => Lane::Channels,
         }
     }
 }
 
 struct LaneConnector {
-    connector: FredConnector,
+    route: Route<FredConnector>,
     lane: Lane,
+    use_of: Use,
 }
 
 #[async_trait]
@@ -131,17 +152,21 @@ impl PushConnector for LaneConnector {
     type Link = LaneLink;
 
     async fn connect(&self, registry: &Arc<Registry>) -> Result<LaneLink, Fault> {
-        let use_of = match self.lane {
-            Lane::Channels => Use::ManyNames,
-            Lane::Alone(_) => Use::OneName,
-        };
-        let link = self.connector.connect_for(use_of).await?;
-        let route = Route {
+        let use_of = self.use_of;
+        let link = self
+            .route
+            .connect_by(|server| async move { server.connect_for(use_of).await })
+            .await?;
+        let delivery = Delivery {
             registry: Arc::clone(registry),
             lane: self.lane.clone(),
         };
-        let pump = AbortOnDropHandle::new(tokio::spawn(route.deliver(link.client().clone())));
+        let pump = AbortOnDropHandle::new(tokio::spawn(delivery.run(link.client().clone())));
         Ok(LaneLink { link, _pump: pump })
+    }
+
+    fn target(&self) -> String {
+        self.route.target()
     }
 }
 
@@ -189,11 +214,16 @@ impl PushLink for LaneLink {
         }
         Ok(())
     }
+
+    async fn ask(&self, command: &Command) -> Result<Value, CallError> {
+        self.link.send(command, Instant::now()).await
+    }
 }
 
 impl LaneLink {
     /// fred does not wait for a confirmation of most of these commands, and an error of theirs goes
-    /// to the next command. So an `ECHO` follows: its text is the confirmation.
+    /// to the next command. So a `PING` follows: its text is the confirmation. (Sentinels have no
+    /// `ECHO`.)
     async fn change_some(
         &self,
         change: Change,
@@ -216,6 +246,8 @@ impl LaneLink {
                 }
                 return Ok(());
             }
+            // Refused before.
+            (_, NameKind::Prefix) => return Ok(()),
         };
         sent.map_err(super::convert::to_typed_error)?;
         match self.echo().await? {
@@ -231,8 +263,8 @@ impl LaneLink {
     async fn echo(&self) -> Result<Echo, CallError> {
         let text = format!("redkit-{:032x}", rand::random::<u128>());
         let deadline = Instant::now();
-        let echo = Command::new("ECHO").arg(&text);
-        match self.link.send(&echo, deadline).await {
+        let ping = Command::new("PING").arg(&text);
+        match self.link.send(&ping, deadline).await {
             Ok(Value::Bulk(back)) if back == text.as_bytes() => Ok(Echo::Own),
             Ok(_) => Ok(Echo::Stale),
             Err(error @ CallError::Replied(_)) => Ok(Echo::Refused(error)),
@@ -265,78 +297,3 @@ const AT_ONCE: usize = 256;
 
 const CATCH_UP_TRIES: usize = 5;
 const CATCH_UP_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
-
-/// From fred's queues to those who listen.
-struct Route {
-    registry: Arc<Registry>,
-    lane: Lane,
-}
-
-impl Route {
-    async fn deliver(self, client: Client) {
-        let mut messages: Receiver<Message> = client.message_rx();
-        let mut notifications: Receiver<KeyspaceEvent> = client.keyspace_event_rx();
-        // What a client holds would keep the queues open, and this task with them.
-        drop(client);
-        loop {
-            let outcome = tokio::select! {
-                message = messages.recv() => message.map(|message| self.message(message)),
-                event = notifications.recv() => event.map(|event| self.notification(&event)),
-            };
-            match outcome {
-                Ok(()) => {}
-                Err(RecvError::Lagged(count)) => self.registry.announce(GapReason::Lagged(count)),
-                Err(RecvError::Closed) => return,
-            }
-        }
-    }
-
-    fn message(&self, message: Message) {
-        let channel = message.channel.into_inner();
-        let name = match (&self.lane, message.kind) {
-            (Lane::Alone(name), _) => name.clone(),
-            (Lane::Channels, kind) => Name {
-                kind: match kind {
-                    MessageKind::SMessage => NameKind::Sharded,
-                    _ => NameKind::Channel,
-                },
-                bytes: channel.clone(),
-            },
-        };
-        self.push(&name, channel, to_bytes(message.value));
-    }
-
-    /// fred takes a notification about a key apart, and does not say which of the two kinds it was.
-    fn notification(&self, event: &KeyspaceEvent) {
-        let Lane::Alone(name) = &self.lane else {
-            return self.registry.announce(GapReason::Lagged(1));
-        };
-        let key = Bytes::copy_from_slice(event.key.as_bytes());
-        let operation = Bytes::copy_from_slice(event.operation.as_bytes());
-        let (kind, about, payload) = if name.bytes.starts_with(b"__keyspace@") {
-            ("__keyspace@", &key, &operation)
-        } else if name.bytes.starts_with(b"__keyevent@") {
-            ("__keyevent@", &operation, &key)
-        } else {
-            // A pattern for both kinds: it cannot be told what came, only that something did.
-            return self.registry.announce(GapReason::Lagged(1));
-        };
-        let mut channel = format!("{kind}{}__:", event.db).into_bytes();
-        channel.extend_from_slice(about);
-        self.push(name, channel.into(), payload.clone());
-    }
-
-    fn push(&self, name: &Name, channel: Bytes, payload: Bytes) {
-        let pattern = (name.kind == NameKind::Pattern).then(|| name.bytes.clone());
-        let message = Push::Message {
-            channel,
-            pattern,
-            payload,
-        };
-        self.registry.deliver(name, &message);
-    }
-}
-
-fn to_bytes(value: FredValue) -> Bytes {
-    super::convert::own(value.into_bytes().unwrap_or_default())
-}

@@ -1,62 +1,193 @@
 //! How the `redis` crate subscribes, and where its pushed frames go.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redis::aio::{AsyncPushSender, SendError};
-use ::redis::{PushInfo, PushKind};
+use ::redis::{PushInfo, PushKind, Value as RedisValue};
 use async_trait::async_trait;
-use tokio_util::sync::CancellationToken;
+use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::convert::push_bytes;
-use super::link::{RedisConnector, RedisLink};
+use super::connector::RedisConnector;
+use super::link::RedisLink;
+use super::tracking::Tracking;
+use crate::backend::Capabilities;
 use crate::command::Command;
-use crate::driver::subscriptions::{Change, Name, NameKind, PushConnector, PushLink, Registry};
-use crate::error::{CallError, Fault};
-use crate::push::Push;
+use crate::driver::link::{Connector, Link};
+use crate::driver::sentinel::Route;
+use crate::driver::server::Subscriber;
+use crate::driver::subscriptions::{
+    Change, Name, NameKind, PushConnector, PushLink, Registry, Subscriptions,
+};
+use crate::error::{CallError, Fault, FaultKind};
+use crate::push::{Interest, Push, PushStream};
+use crate::value::Value;
 
 #[async_trait]
-impl PushConnector for RedisConnector {
-    type Link = RedisLink;
+impl Subscriber for Subscriptions {
+    async fn subscribe(
+        &self,
+        interest: Interest,
+        deadline: Instant,
+    ) -> Result<PushStream, CallError> {
+        Subscriptions::subscribe(self, interest, deadline).await
+    }
 
-    async fn connect(&self, registry: &Arc<Registry>) -> Result<RedisLink, Fault> {
-        let moved = CancellationToken::new();
-        let pushes = Pushes {
-            registry: Arc::clone(registry),
-            moved: moved.clone(),
-        };
-        let mut link = self.connect_with(Some(Arc::new(pushes))).await?;
-        let closer = link.closer();
-        link.keep(async move {
-            moved.cancelled().await;
-            closer.cancel();
-        });
-        Ok(link)
+    fn shutdown(&self) {
+        Subscriptions::shutdown(self);
     }
 }
 
 #[async_trait]
-impl PushLink for RedisLink {
-    /// One command for each name, so that each has one confirmation.
+impl PushConnector for Route<RedisConnector> {
+    type Link = PushedLink;
+
+    async fn connect(&self, registry: &Arc<Registry>) -> Result<PushedLink, Fault> {
+        let strays = Arc::new(AtomicU64::new(0));
+        let pushes: Arc<dyn AsyncPushSender> = Arc::new(Pushes {
+            registry: Arc::clone(registry),
+            strays: Arc::clone(&strays),
+        });
+        let link = self
+            .connect_by(|server| async move { server.connect_with(Some(pushes)).await })
+            .await?;
+        Ok(PushedLink {
+            link,
+            strays,
+            tracking: tokio::sync::Mutex::default(),
+            registry: Arc::clone(registry),
+        })
+    }
+
+    fn target(&self) -> String {
+        Connector::target(self)
+    }
+}
+
+/// A connection for subscriptions.
+pub(super) struct PushedLink {
+    link: RedisLink,
+    strays: Arc<AtomicU64>,
+    /// Held while the server is asked, so that what is noted here is what it was asked for last.
+    tracking: tokio::sync::Mutex<Tracking>,
+    registry: Arc<Registry>,
+}
+
+#[async_trait]
+impl Link for PushedLink {
+    async fn closed(&self) {
+        self.link.closed().await;
+    }
+
+    async fn ping(&self) -> Result<(), Fault> {
+        self.link.ping().await
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.link.bytes_read()
+    }
+
+    fn close(&self) {
+        self.link.close();
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.link.capabilities()
+    }
+}
+
+#[async_trait]
+impl PushLink for PushedLink {
     async fn change(&self, change: Change, names: &[Name]) -> Result<(), CallError> {
+        let (prefixes, channels): (Vec<&Name>, Vec<&Name>) =
+            names.iter().partition(|name| name.kind == NameKind::Prefix);
+        if !channels.is_empty() {
+            self.change_channels(change, &channels).await?;
+        }
+        match prefixes.is_empty() {
+            true => Ok(()),
+            false => self.change_prefixes(change, &prefixes).await,
+        }
+    }
+
+    async fn ask(&self, command: &Command) -> Result<Value, CallError> {
+        self.link.send(command).await
+    }
+}
+
+impl PushedLink {
+    /// One command for each name, so that each has one confirmation.
+    async fn change_channels(&self, change: Change, names: &[&Name]) -> Result<(), CallError> {
         let commands: Vec<_> = names
             .iter()
-            .map(|name| Command::new(change.command(name.kind)).arg(&name.bytes))
+            .filter_map(|name| Some(Command::new(word(change, name.kind)?).arg(&name.bytes)))
             .collect();
-        let confirmations = self.send_all(&commands).await?;
+        let strays = self.strays.load(Ordering::Acquire);
+        let confirmations = self.link.send_all(&commands).await?;
+        // The crate takes the end of a subscription that nobody asked for as the answer to the
+        // command that is under way, so these may not be the answers to ours.
+        if self.strays.load(Ordering::Acquire) != strays {
+            let message = "a slot moved while a subscription was being confirmed";
+            return Err(Fault::new(FaultKind::Protocol, message).maybe());
+        }
         confirmations.into_iter().try_for_each(|one| one.map(drop))
     }
+
+    async fn change_prefixes(&self, change: Change, names: &[&Name]) -> Result<(), CallError> {
+        let mut tracking = self.tracking.lock().await;
+        let mut next = tracking.clone();
+        let prefixes = names.iter().map(|name| &name.bytes);
+        let step = match change {
+            Change::Subscribe => next.add(prefixes),
+            Change::Unsubscribe => next.remove(prefixes),
+        };
+        for reply in self.link.send_all(&step.commands).await? {
+            // Of a transaction the last reply has the others in it.
+            if let Value::Array(results) = reply? {
+                for result in results {
+                    if let Value::Error(error) = result {
+                        return Err(CallError::Replied(error));
+                    }
+                }
+            }
+        }
+        *tracking = next;
+        if step.has_gap {
+            self.registry.prefixes_had_a_gap();
+        }
+        Ok(())
+    }
+}
+
+/// The command that changes a subscription to what is published.
+fn word(change: Change, kind: NameKind) -> Option<&'static str> {
+    Some(match (change, kind) {
+        (Change::Subscribe, NameKind::Channel) => "SUBSCRIBE",
+        (Change::Subscribe, NameKind::Pattern) => "PSUBSCRIBE",
+        (Change::Subscribe, NameKind::Sharded) => "SSUBSCRIBE",
+        (Change::Unsubscribe, NameKind::Channel) => "UNSUBSCRIBE",
+        (Change::Unsubscribe, NameKind::Pattern) => "PUNSUBSCRIBE",
+        (Change::Unsubscribe, NameKind::Sharded) => "SUNSUBSCRIBE",
+        (_, NameKind::Prefix) => return None,
+    })
 }
 
 /// Where a connection's pushed frames go.
 struct Pushes {
     registry: Arc<Registry>,
-    /// Cancelled when the server ends a subscription that somebody still listens to: the slot of a
-    /// sharded channel has moved to another node, and the connection must follow it.
-    moved: CancellationToken,
+    /// How many subscriptions the server ended that somebody still listens to: the slot of a
+    /// sharded channel has moved to another node.
+    strays: Arc<AtomicU64>,
 }
 
 impl AsyncPushSender for Pushes {
     fn send(&self, push: PushInfo) -> Result<(), SendError> {
+        if push.kind == PushKind::Invalidate {
+            self.invalidate(push.data);
+            return Ok(());
+        }
         let mut items = push.data.into_iter().map(push_bytes);
         let mut next = || items.next().unwrap_or_default();
         let (kind, pattern) = match push.kind {
@@ -68,8 +199,9 @@ impl AsyncPushSender for Pushes {
                     kind: NameKind::Sharded,
                     bytes: next(),
                 };
-                if self.registry.has(&name) {
-                    self.moved.cancel();
+                // When nobody listens we ended it ourselves.
+                if self.registry.lose(&name) {
+                    self.strays.fetch_add(1, Ordering::AcqRel);
                 }
                 return Ok(());
             }
@@ -89,5 +221,18 @@ impl AsyncPushSender for Pushes {
             },
         );
         Ok(())
+    }
+}
+
+impl Pushes {
+    /// No list of keys stands for all of them: somebody emptied a database.
+    fn invalidate(&self, data: Vec<RedisValue>) {
+        match data.into_iter().next() {
+            Some(RedisValue::Array(keys)) => {
+                let keys: Vec<Bytes> = keys.into_iter().map(push_bytes).collect();
+                self.registry.invalidate(Some(&keys));
+            }
+            _ => self.registry.invalidate(None),
+        }
     }
 }

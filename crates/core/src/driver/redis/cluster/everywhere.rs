@@ -35,7 +35,7 @@ impl Shared {
     /// The same command on every master at once. When it reached some of them and not others, the
     /// outcome is unknown: it must not be repeated as if nothing had happened.
     async fn on_every_master(&self, command: &Command) -> Result<Vec<Value>, CallError> {
-        let deadline = self.deadline(command);
+        let deadline = self.limits.deadline(command);
         let masters = self.masters(deadline).await?;
         let calls = masters
             .iter()
@@ -80,7 +80,7 @@ impl Shared {
             // The server's own error is the right one.
             return self.call_on(command, None).await;
         };
-        let deadline = self.deadline(command);
+        let deadline = self.limits.deadline(command);
         let masters = self.masters(deadline).await?;
         let (place, own) = split(cursor);
         let Some(address) = masters.get(place) else {

@@ -4,30 +4,30 @@
 //! others. `MOVED`, `ASK`, `TRYAGAIN`, `CLUSTERDOWN` and `READONLY` say that nothing was carried
 //! out; they are followed here, until the command's deadline, and do not surface before it.
 
+mod dedicated;
 mod everywhere;
 mod nodes;
 mod pipelines;
 mod slots;
+mod spread;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::dedicated::OneNode;
 use self::nodes::{Nodes, Reached};
 use self::slots::{Redirect, redirect, slot_of};
-use super::dedicated::{Dedicated, Limits};
-use super::link::{RedisConnector, RedisLink};
+use self::spread::Spread;
+use super::connector::RedisConnector;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
 use crate::config::{Address, ClientConfig};
-use crate::driver::subscriptions::{PushConnector, Registry, Subscriptions};
-use crate::driver::supervisor::Timing;
+use crate::driver::link::{Limits, Timing, no_reply};
 use crate::error::{CallError, Error, Fault, FaultKind, ServerError};
 use crate::push::{Interest, PushStream};
 use crate::value::Value;
@@ -35,10 +35,7 @@ use crate::value::Value;
 /// A backend on a cluster.
 pub(super) struct ClusterBackend {
     shared: Arc<Shared>,
-    timing: Timing,
-    subscriptions: Subscriptions,
-    /// By slot, each with a connection to the node that serves it.
-    sharded: Mutex<HashMap<u16, Arc<Subscriptions>>>,
+    subscriptions: Spread,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -80,39 +77,17 @@ impl ClusterBackend {
             async move { shared.nodes.keep_up_to_date(lazy).await }
         });
         Ok(Self {
-            subscriptions: Subscriptions::start(AnyNode(Arc::clone(&shared)), timing),
-            sharded: Mutex::default(),
+            subscriptions: Spread::start(&shared, timing),
             shared,
-            timing,
             _task: AbortOnDropHandle::new(task),
         })
-    }
-
-    /// The subscriptions that live on the node that serves `slot`.
-    fn sharded(&self, slot: u16) -> Arc<Subscriptions> {
-        let mut sharded = self.sharded.lock();
-        // Those that nobody listens to any more, and nobody is about to.
-        sharded.retain(|_, one| Arc::strong_count(one) > 1 || !one.is_idle());
-        Arc::clone(sharded.entry(slot).or_insert_with(|| {
-            let node = NodeOf {
-                shared: Arc::clone(&self.shared),
-                slot,
-            };
-            Arc::new(Subscriptions::start(node, self.timing))
-        }))
     }
 }
 
 impl Shared {
-    fn deadline(&self, command: &Command) -> Instant {
-        command
-            .deadline_at()
-            .unwrap_or_else(|| Instant::now() + self.limits.command)
-    }
-
     /// Carries out a command on the node that serves `slot`, or on any master without one.
     async fn call_on(&self, command: &Command, slot: Option<u16>) -> Result<Value, CallError> {
-        let deadline = self.deadline(command);
+        let deadline = self.limits.deadline(command);
         let mut ask = None;
         let mut redirects = 0;
         loop {
@@ -137,7 +112,7 @@ impl Shared {
     /// Reads from a replica; from the master when no replica has the answer.
     async fn read(&self, command: &Command, slot: u16) -> Result<Value, CallError> {
         if let Some(reached) = self.nodes.replica(slot) {
-            let deadline = self.deadline(command);
+            let deadline = self.limits.deadline(command);
             match self.send(&reached, command, false, deadline).await {
                 Err(CallError::Replied(error)) if is_elsewhere(&error) => self.nodes.doubt(),
                 Err(CallError::NotSent(_) | CallError::Maybe(_)) if Instant::now() < deadline => {}
@@ -177,7 +152,7 @@ impl Shared {
     ) -> Result<T, CallError> {
         let result = timeout_at(deadline, sent).await.unwrap_or_else(|_| {
             reached.node.suspect();
-            Err(Fault::new(FaultKind::Timeout, "no reply within the deadline").maybe())
+            Err(no_reply())
         });
         if matches!(result, Err(CallError::Maybe(_) | CallError::NotSent(_))) {
             self.nodes.doubt();
@@ -253,25 +228,14 @@ impl Backend for ClusterBackend {
         if self.shared.nodes.is_closed() {
             return Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent());
         }
-        let deadline = Instant::now() + self.shared.limits.connect + self.shared.limits.command;
-        let Interest::Sharded(names) = &interest else {
-            return self.subscriptions.subscribe(interest, deadline).await;
-        };
-        let command = Command::new("SSUBSCRIBE").keys_from(names);
-        match slot_of(&command)? {
-            Some(slot) => self.sharded(slot).subscribe(interest, deadline).await,
-            None => Err(Fault::new(FaultKind::Invalid, "no channel is named").not_sent()),
-        }
+        let deadline = self.shared.limits.subscribed();
+        self.subscriptions.subscribe(interest, deadline).await
     }
 
     /// A connection to one master, for keys that it serves. Which master is said by the first
     /// command (one without a key takes any); it stays there.
     async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        Ok(Arc::new(OneNode {
-            shared: Arc::clone(&self.shared),
-            inner: tokio::sync::Mutex::new(None),
-            state: watch::Sender::new(ConnectionState::Idle),
-        }))
+        Ok(Arc::new(OneNode::new(&self.shared)))
     }
 
     fn topology(&self) -> Topology {
@@ -288,163 +252,6 @@ impl Backend for ClusterBackend {
 
     async fn shutdown(&self) {
         self.subscriptions.shutdown();
-        for subscriptions in self.sharded.lock().values() {
-            subscriptions.shutdown();
-        }
         self.shared.nodes.shutdown();
-    }
-}
-
-/// Plain messages and patterns reach every node, so any will do; the next one after a loss.
-struct AnyNode(Arc<Shared>);
-
-#[async_trait]
-impl PushConnector for AnyNode {
-    type Link = RedisLink;
-
-    async fn connect(&self, registry: &Arc<Registry>) -> Result<RedisLink, Fault> {
-        let addresses = self.0.nodes.addresses();
-        let Some(chosen) = addresses.get(rand::random_range(0..addresses.len().max(1))) else {
-            return Err(Fault::new(
-                FaultKind::Connect,
-                "no node of the cluster is known",
-            ));
-        };
-        // When this fails the masters may be others by now.
-        self.0.nodes.doubt();
-        PushConnector::connect(&self.0.nodes.connector_to(chosen), registry).await
-    }
-}
-
-/// Sharded messages go to the node that serves the channel's slot.
-struct NodeOf {
-    shared: Arc<Shared>,
-    slot: u16,
-}
-
-#[async_trait]
-impl PushConnector for NodeOf {
-    type Link = RedisLink;
-
-    async fn connect(&self, registry: &Arc<Registry>) -> Result<RedisLink, Fault> {
-        let Some(owner) = self.shared.nodes.view().owner(self.slot).cloned() else {
-            self.shared.nodes.doubt();
-            return Err(Fault::new(
-                FaultKind::Connect,
-                "no node serves the channel's slot",
-            ));
-        };
-        // When this fails another node may have taken over, or be about to.
-        self.shared.nodes.doubt();
-        PushConnector::connect(&self.shared.nodes.connector_to(&owner), registry).await
-    }
-}
-
-/// A dedicated connection that is made when it is known to which node.
-struct OneNode {
-    shared: Arc<Shared>,
-    inner: tokio::sync::Mutex<Option<(Address, Arc<Dedicated<RedisConnector>>)>>,
-    state: watch::Sender<ConnectionState>,
-}
-
-impl OneNode {
-    /// The connection, made now if need be; callers at the same time wait for the one, each until
-    /// its own deadline.
-    async fn node(
-        &self,
-        slot: Option<u16>,
-        deadline: Instant,
-    ) -> Result<Arc<Dedicated<RedisConnector>>, CallError> {
-        timeout_at(deadline, self.connected(slot))
-            .await
-            .unwrap_or_else(|_| {
-                let message = "no dedicated connection within the deadline";
-                Err(Fault::new(FaultKind::Timeout, message).not_sent())
-            })
-    }
-
-    async fn connected(
-        &self,
-        slot: Option<u16>,
-    ) -> Result<Arc<Dedicated<RedisConnector>>, CallError> {
-        let mut inner = self.inner.lock().await;
-        let view = self.shared.nodes.view();
-        let owner = match slot {
-            Some(slot) => view.owner(slot).cloned(),
-            None => view.masters().into_iter().next(),
-        };
-        if let Some((address, node)) = &*inner {
-            if slot.is_some() && owner.as_ref() != Some(address) {
-                let message = format!(
-                    "this dedicated connection is to {address}, which does not serve the key; \
-                     open another for keys of another node"
-                );
-                return Err(Fault::new(FaultKind::Invalid, message).not_sent());
-            }
-            return Ok(Arc::clone(node));
-        }
-        let address = owner.ok_or_else(|| {
-            Fault::new(FaultKind::Connect, "no node of the cluster serves the key").not_sent()
-        })?;
-        let connector = self.shared.nodes.connector_to(&address);
-        let node = Arc::new(Dedicated::open(connector, self.shared.limits).await?);
-        self.state.send_replace(ConnectionState::Connected(1));
-        *inner = Some((address, Arc::clone(&node)));
-        Ok(node)
-    }
-}
-
-#[async_trait]
-impl Backend for OneNode {
-    async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        let deadline = self.shared.deadline(command);
-        self.node(slot_of(command)?, deadline)
-            .await?
-            .call(command)
-            .await
-    }
-
-    async fn pipeline(
-        &self,
-        commands: &[Command],
-    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        let Some(deadline) = commands.iter().map(|one| self.shared.deadline(one)).max() else {
-            return Ok(Vec::new());
-        };
-        let slot = slots::slot_of_all(commands)?;
-        self.node(slot, deadline).await?.pipeline(commands).await
-    }
-
-    async fn subscribe(&self, _: Interest) -> Result<PushStream, CallError> {
-        let message =
-            "a dedicated connection takes no subscriptions; subscribe on the shared client";
-        Err(Fault::new(FaultKind::Unsupported, message).not_sent())
-    }
-
-    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        Ok(Arc::new(Self {
-            shared: Arc::clone(&self.shared),
-            inner: tokio::sync::Mutex::new(None),
-            state: watch::Sender::new(ConnectionState::Idle),
-        }))
-    }
-
-    fn topology(&self) -> Topology {
-        Topology::Cluster
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.shared.nodes.capabilities()
-    }
-
-    fn state(&self) -> watch::Receiver<ConnectionState> {
-        self.state.subscribe()
-    }
-
-    async fn shutdown(&self) {
-        if let Some((_, node)) = self.inner.lock().await.take() {
-            node.shutdown().await;
-        }
-        self.state.send_replace(ConnectionState::Closed);
     }
 }

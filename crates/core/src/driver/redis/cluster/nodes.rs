@@ -16,8 +16,10 @@ use super::slots::SlotMap;
 use crate::backend::{Capabilities, ConnectionState, ServerKind};
 use crate::command::Command;
 use crate::config::Address;
-use crate::driver::redis::link::{RedisConnector, RedisLink};
-use crate::driver::supervisor::{Supervisor, Timing};
+use crate::driver::link::{ServerConnector, Timing};
+use crate::driver::redis::connector::RedisConnector;
+use crate::driver::redis::link::RedisLink;
+use crate::driver::supervisor::Supervisor;
 use crate::error::{CallError, Fault, FaultKind};
 
 /// How long the nodes have to say what they see.
@@ -252,6 +254,11 @@ impl Nodes {
 
     pub(super) fn view(&self) -> Arc<SlotMap> {
         Arc::clone(&self.view.borrow())
+    }
+
+    /// Tells when the view changes.
+    pub(super) fn views(&self) -> watch::Receiver<Arc<SlotMap>> {
+        self.view.subscribe()
     }
 
     pub(super) fn state(&self) -> watch::Receiver<ConnectionState> {

@@ -16,7 +16,7 @@ type Replies = Vec<Result<Value, CallError>>;
 
 impl Shared {
     pub(super) async fn pipeline(&self, commands: &[Command]) -> Result<Replies, CallError> {
-        let Some(deadline) = commands.iter().map(|command| self.deadline(command)).max() else {
+        let Some(deadline) = self.limits.latest(commands) else {
             return Ok(Vec::new());
         };
         if commands

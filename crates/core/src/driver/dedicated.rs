@@ -1,0 +1,155 @@
+//! A connection of one's own: for blocking commands, `WATCH`, `WAIT`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::link::{CommandLink, Connector, Limits, Link, no_reply};
+use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::command::Command;
+use crate::error::{CallError, Fault, FaultKind};
+use crate::push::{Interest, PushStream};
+use crate::value::Value;
+
+/// One connection for one user. When it breaks it stays broken: what was set on it is gone.
+pub(super) struct Dedicated<C: Connector> {
+    link: Mutex<Option<Arc<C::Link>>>,
+    connector: C,
+    limits: Limits,
+    topology: Topology,
+    state: watch::Sender<ConnectionState>,
+}
+
+impl<C: Connector<Link: CommandLink>> Dedicated<C> {
+    pub(super) async fn open(
+        connector: C,
+        limits: Limits,
+        topology: Topology,
+    ) -> Result<Self, CallError> {
+        let connected = timeout(limits.connect, connector.connect())
+            .await
+            .unwrap_or_else(|_| {
+                let message = "no dedicated connection within `connect_timeout`";
+                Err(Fault::new(FaultKind::Timeout, message))
+            });
+        let link = connected.map_err(Fault::not_sent)?;
+        Ok(Self {
+            link: Mutex::new(Some(Arc::new(link))),
+            connector,
+            limits,
+            topology,
+            state: watch::Sender::new(ConnectionState::Connected(1)),
+        })
+    }
+
+    fn link(&self) -> Result<Arc<C::Link>, CallError> {
+        self.link.lock().clone().ok_or_else(|| {
+            let message = "the dedicated connection was closed or given up after a call without a \
+                           reply; open another";
+            Fault::new(FaultKind::Disconnected, message).not_sent()
+        })
+    }
+
+    async fn run(
+        &self,
+        commands: &[Command],
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        commands.iter().try_for_each(C::Link::check_alone)?;
+        let link = self.link()?;
+        let unanswered = Unanswered(Some(self));
+        unanswered.settle(timeout_at(deadline, link.exchange_alone(commands, deadline)).await)
+    }
+}
+
+impl<C: Connector> Dedicated<C> {
+    /// After a call without a reply nobody knows the connection's state (a transaction half
+    /// queued, a blocking pop still waiting to take an item that nobody would see): it ends.
+    fn give_up(&self) {
+        if let Some(link) = self.link.lock().take() {
+            // Also for a call on a clone: nothing may be taken from a list that nobody sees.
+            link.close();
+        }
+        self.state.send_replace(ConnectionState::Closed);
+    }
+}
+
+/// Ends the connection when a call on it is dropped before its reply came.
+struct Unanswered<'d, C: Connector>(Option<&'d Dedicated<C>>);
+
+impl<C: Connector> Unanswered<'_, C> {
+    fn settle<T>(mut self, outcome: Result<Result<T, CallError>, Elapsed>) -> Result<T, CallError> {
+        let result = outcome.unwrap_or_else(|_| Err(no_reply()));
+        if !matches!(result, Err(CallError::Maybe(_))) {
+            self.0 = None;
+        }
+        result
+    }
+}
+
+impl<C: Connector> Drop for Unanswered<'_, C> {
+    fn drop(&mut self) {
+        if let Some(dedicated) = self.0 {
+            dedicated.give_up();
+        }
+    }
+}
+
+/// The refusal of subscriptions on a connection that is one user's.
+pub(super) fn takes_no_subscriptions() -> CallError {
+    let message = "a dedicated connection takes no subscriptions; subscribe on the shared client";
+    Fault::new(FaultKind::Unsupported, message).not_sent()
+}
+
+#[async_trait]
+impl<C: Connector<Link: CommandLink>> Backend for Dedicated<C> {
+    async fn call(&self, command: &Command) -> Result<Value, CallError> {
+        let commands = std::slice::from_ref(command);
+        let replies = self.run(commands, self.limits.deadline(command)).await?;
+        replies
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| Err(Fault::new(FaultKind::Protocol, "the reply is missing").maybe()))
+    }
+
+    async fn pipeline(
+        &self,
+        commands: &[Command],
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        match self.limits.latest(commands) {
+            Some(deadline) => self.run(commands, deadline).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn subscribe(&self, _: Interest) -> Result<PushStream, CallError> {
+        Err(takes_no_subscriptions())
+    }
+
+    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
+        let connector = self.connector.clone();
+        let another = Self::open(connector, self.limits, self.topology).await?;
+        Ok(Arc::new(another))
+    }
+
+    fn topology(&self) -> Topology {
+        self.topology
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.link()
+            .map_or(Capabilities::UNKNOWN, |link| link.capabilities())
+    }
+
+    fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    async fn shutdown(&self) {
+        self.give_up();
+    }
+}

@@ -1,0 +1,101 @@
+//! Where a backend's one server is: at the address configured, or where sentinels say.
+
+mod board;
+mod lookout;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use self::lookout::Lookout;
+use super::hello::Role;
+use super::link::{CommandLink, Connector, ServerConnector};
+use super::subscriptions::PushConnector;
+use crate::backend::Topology;
+use crate::error::{Fault, FaultKind};
+
+/// The way to the server.
+#[derive(Clone)]
+pub(super) enum Route<C> {
+    /// It is always the same.
+    Fixed(C),
+    /// It is the master of a name, whichever server that is.
+    Named {
+        servers: C,
+        lookout: Arc<Lookout>,
+    },
+}
+
+impl<C: ServerConnector> Route<C> {
+    /// The master `name` by what `sentinels` say; each of those makes connections to one sentinel.
+    /// Nothing is connected before it is needed.
+    pub(super) fn named<P: PushConnector>(servers: C, name: &str, sentinels: Vec<P>) -> Self {
+        Route::Named {
+            servers,
+            lookout: Arc::new(Lookout::new(name, sentinels)),
+        }
+    }
+
+    pub(super) fn topology(&self) -> Topology {
+        match self {
+            Route::Fixed(_) => Topology::Standalone,
+            Route::Named { .. } => Topology::Sentinel,
+        }
+    }
+
+    /// Connects to the server, by `connect`. A connection to a master ends when the sentinels name
+    /// another: nothing more is written to the old one.
+    pub(super) async fn connect_by<F>(&self, connect: impl FnOnce(C) -> F) -> Result<C::Link, Fault>
+    where
+        F: Future<Output = Result<C::Link, Fault>>,
+    {
+        let (servers, lookout) = match self {
+            Route::Fixed(connector) => return connect(connector.clone()).await,
+            Route::Named { servers, lookout } => (servers, lookout),
+        };
+        let address = lookout.find().await?;
+        let connected = connect(servers.at(&address)).await;
+        let mut link = connected.inspect_err(|_| lookout.doubt())?;
+        if link.role() == Role::Replica {
+            // The sentinels are behind, or the failover has not got there yet.
+            lookout.doubt();
+            let message = format!(
+                "{address} is named as master of `{}`, and is a replica",
+                lookout.name()
+            );
+            return Err(Fault::new(FaultKind::Connect, message));
+        }
+        let (closer, superseded) = (link.closer(), lookout.superseded(&address));
+        link.keep(async move {
+            tokio::select! {
+                () = superseded => closer.cancel(),
+                () = closer.cancelled() => {}
+            }
+        });
+        Ok(link)
+    }
+
+    /// Asks no sentinel any more.
+    pub(super) fn shutdown(&self) {
+        if let Route::Named { lookout, .. } = self {
+            lookout.shutdown();
+        }
+    }
+}
+
+#[async_trait]
+impl<C: ServerConnector> Connector for Route<C> {
+    type Link = C::Link;
+
+    async fn connect(&self) -> Result<C::Link, Fault> {
+        self.connect_by(|server| async move { server.connect().await })
+            .await
+    }
+
+    fn target(&self) -> String {
+        match self {
+            Route::Fixed(connector) => connector.target(),
+            Route::Named { lookout, .. } => format!("the master `{}`", lookout.name()),
+        }
+    }
+}

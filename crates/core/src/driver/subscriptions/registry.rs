@@ -1,0 +1,298 @@
+//! [`Registry`]: who listens to what, and whether the server knows.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Name, NameKind};
+use crate::push::{GapReason, Push, PushSink};
+
+/// Who listens to what. The connection's read side looks here for every message.
+#[derive(Default)]
+pub(in crate::driver) struct Registry {
+    listeners: Mutex<HashMap<Name, Listeners>>,
+    lost: Notify,
+}
+
+#[derive(Default)]
+struct Listeners {
+    sinks: Vec<PushSink>,
+    standing: Standing,
+}
+
+/// What the server knows of a name.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is being asked, and who subscribes waits for its answer.
+    #[default]
+    Asked,
+    /// It has confirmed it on the present connection.
+    Confirmed,
+    /// It knew once, or another server did: it is to be asked again, and then the gap told.
+    Lost,
+}
+
+impl Registry {
+    /// Adds a listener; gives the names that the server has not confirmed.
+    pub(in crate::driver) fn add(&self, names: &[Name], sink: &PushSink) -> Vec<Name> {
+        let mut listeners = self.listeners.lock();
+        let mut unconfirmed = Vec::new();
+        for name in names {
+            let known = listeners.entry(name.clone()).or_default();
+            known.add(sink);
+            if known.standing != Standing::Confirmed && !unconfirmed.contains(name) {
+                unconfirmed.push(name.clone());
+            }
+        }
+        unconfirmed
+    }
+
+    /// Adds a listener to names that the server is still to be asked for.
+    pub(super) fn adopt(&self, names: &[Name], sink: &PushSink) {
+        let mut listeners = self.listeners.lock();
+        for name in names {
+            let known = listeners.entry(name.clone()).or_default();
+            known.add(sink);
+            // To be told of the gap, it has to go through the same again as the others.
+            known.standing = Standing::Lost;
+        }
+        drop(listeners);
+        self.lost.notify_one();
+    }
+
+    /// The server has confirmed these names. Who listened to one that had been lost is told.
+    pub(super) fn confirm(&self, names: &[Name]) {
+        let mut listeners = self.listeners.lock();
+        let mut told: Vec<PushSink> = Vec::new();
+        for name in names {
+            let Some(known) = listeners.get_mut(name) else {
+                continue;
+            };
+            if std::mem::replace(&mut known.standing, Standing::Confirmed) == Standing::Lost {
+                tell(&known.sinks, &Push::Gap(GapReason::Reconnected), &mut told);
+            }
+        }
+    }
+
+    /// The connection is gone, and with it what the server knew.
+    pub(super) fn lose_all(&self) {
+        for known in self.listeners.lock().values_mut() {
+            known.standing = Standing::Lost;
+        }
+    }
+
+    /// The server has ended a subscription by itself. Whether anybody still listens.
+    pub(in crate::driver) fn lose(&self, name: &Name) -> bool {
+        match self.listeners.lock().get_mut(name) {
+            Some(known) => known.standing = Standing::Lost,
+            None => return false,
+        }
+        self.lost.notify_one();
+        true
+    }
+
+    /// Waits until a name was lost, or taken over.
+    pub(super) async fn something_lost(&self) {
+        self.lost.notified().await;
+    }
+
+    pub(super) fn lost(&self) -> Vec<Name> {
+        let listeners = self.listeners.lock();
+        let lost = listeners
+            .iter()
+            .filter(|(_, known)| known.standing == Standing::Lost);
+        lost.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Forgets listeners that are gone; gives the names that nobody listens to any more.
+    pub(super) fn prune(&self) -> Vec<Name> {
+        let mut abandoned = Vec::new();
+        self.listeners.lock().retain(|name, known| {
+            known.sinks.retain(|sink| !sink.is_closed());
+            if known.sinks.is_empty() {
+                abandoned.push(name.clone());
+            }
+            !known.sinks.is_empty()
+        });
+        abandoned
+    }
+
+    /// Takes a listener off these names.
+    pub(super) fn detach(&self, names: &[Name], sink: &PushSink) {
+        self.listeners.lock().retain(|name, known| {
+            if names.contains(name) {
+                known.sinks.retain(|one| !one.same_queue(sink));
+            }
+            !known.sinks.is_empty()
+        });
+    }
+
+    /// Takes the names that `choose` wants off, with those who listen to them.
+    #[cfg(feature = "redis")]
+    pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<PushSink>)> {
+        let mut listeners = self.listeners.lock();
+        let chosen = listeners.extract_if(|name, _| choose(name));
+        chosen.map(|(name, known)| (name, known.sinks)).collect()
+    }
+
+    pub(super) fn clear(&self) {
+        self.listeners.lock().clear();
+    }
+
+    /// Takes all listeners off a name.
+    pub(super) fn forget(&self, name: &Name) {
+        self.listeners.lock().remove(name);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.listeners.lock().is_empty()
+    }
+
+    /// Whether anybody listens to `name`.
+    pub(super) fn has(&self, name: &Name) -> bool {
+        self.listeners.lock().contains_key(name)
+    }
+
+    /// Whether `sink` listens to all of `names`.
+    #[cfg(feature = "redis")]
+    pub(super) fn listens(&self, names: &[Name], sink: &PushSink) -> bool {
+        let listeners = self.listeners.lock();
+        names.iter().all(|name| {
+            let known = listeners.get(name);
+            known.is_some_and(|known| known.sinks.iter().any(|one| one.same_queue(sink)))
+        })
+    }
+
+    /// Tells every listener, once, that it may have missed something.
+    #[cfg(feature = "fred")]
+    pub(in crate::driver) fn announce(&self, reason: GapReason) {
+        let mut told = Vec::new();
+        for known in self.listeners.lock().values() {
+            tell(&known.sinks, &Push::Gap(reason), &mut told);
+        }
+    }
+
+    /// Gives `message` to who listens to `name`.
+    pub(in crate::driver) fn deliver(&self, name: &Name, message: &Push) {
+        if let Some(known) = self.listeners.lock().get(name) {
+            for sink in &known.sinks {
+                sink.send(message.clone());
+            }
+        }
+    }
+
+    /// Tells who listens to changes of keys that these have changed; `None`: that all may have.
+    pub(in crate::driver) fn invalidate(&self, keys: Option<&[Bytes]>) {
+        let listeners = self.listeners.lock();
+        let of_keys = listeners
+            .iter()
+            .filter(|(name, _)| name.kind == NameKind::Prefix);
+        let mut told = Vec::new();
+        for (name, known) in of_keys {
+            let Some(keys) = keys else {
+                tell(&known.sinks, &Push::Invalidate(None), &mut told);
+                continue;
+            };
+            let its = keys.iter().filter(|key| key.starts_with(&name.bytes));
+            let its: Vec<Bytes> = its.cloned().collect();
+            if !its.is_empty() {
+                tell(&known.sinks, &Push::Invalidate(Some(its)), &mut Vec::new());
+            }
+        }
+    }
+
+    /// The server forgot changes of keys for a moment: who listened to them is told.
+    pub(in crate::driver) fn prefixes_had_a_gap(&self) {
+        let mut told = Vec::new();
+        for (name, known) in &*self.listeners.lock() {
+            // Who is waiting for the server's first answer has missed nothing.
+            if name.kind == NameKind::Prefix && known.standing == Standing::Confirmed {
+                tell(&known.sinks, &Push::Gap(GapReason::Reconnected), &mut told);
+            }
+        }
+    }
+}
+
+impl Listeners {
+    fn add(&mut self, sink: &PushSink) {
+        if !self.sinks.iter().any(|known| known.same_queue(sink)) {
+            self.sinks.push(sink.clone());
+        }
+    }
+}
+
+/// Sends to each of `sinks` that is not among those `told` already. A listener to many names stands
+/// in the registry many times; saying it again does no harm, but costs room in its queue.
+fn tell(sinks: &[PushSink], push: &Push, told: &mut Vec<PushSink>) {
+    for sink in sinks {
+        if !told.iter().any(|known| known.same_queue(sink)) {
+            sink.send(push.clone());
+            told.push(sink.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::push::{PushStream, push_channel};
+
+    fn name(kind: NameKind, text: &'static str) -> Name {
+        Name {
+            kind,
+            bytes: text.into(),
+        }
+    }
+
+    async fn all(sink: PushSink, registry: Registry, mut stream: PushStream) -> Vec<Push> {
+        drop((sink, registry));
+        let mut seen = Vec::new();
+        while let Some(push) = stream.next().await {
+            seen.push(push);
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_gap_is_told_once_and_only_of_what_was_lost() {
+        let registry = Registry::default();
+        let (a, b) = (name(NameKind::Channel, "a"), name(NameKind::Channel, "b"));
+        let both = [a.clone(), b.clone(), a.clone()];
+        let (sink, stream) = push_channel(8);
+        assert_eq!(registry.add(&both, &sink).len(), 2);
+        registry.confirm(&both);
+        assert!(registry.add(&both, &sink).is_empty());
+        registry.lose_all();
+        assert_eq!(registry.lost().len(), 2);
+        registry.confirm(&both);
+        assert!(registry.lose(&b) && registry.lost() == [b.clone()]);
+        registry.confirm(&[b]);
+        registry.deliver(&a, &Push::Invalidate(None));
+        let gap = || Push::Gap(GapReason::Reconnected);
+        let expected = [gap(), gap(), Push::Invalidate(None)];
+        assert_eq!(all(sink, registry, stream).await, expected);
+    }
+
+    #[tokio::test]
+    async fn changes_go_to_those_whose_prefix_the_key_has() {
+        let registry = Registry::default();
+        let prefixes = [name(NameKind::Prefix, "x:"), name(NameKind::Prefix, "y:")];
+        let (sink, stream) = push_channel(8);
+        registry.add(&prefixes, &sink);
+        registry.prefixes_had_a_gap();
+        registry.confirm(&prefixes);
+        let keys: [Bytes; 3] = ["x:1".into(), "z:1".into(), "x:2".into()];
+        registry.invalidate(Some(&keys));
+        registry.invalidate(Some(&keys[1..2]));
+        registry.invalidate(None);
+        registry.prefixes_had_a_gap();
+        let expected = [
+            Push::Invalidate(Some(vec!["x:1".into(), "x:2".into()])),
+            Push::Invalidate(None),
+            Push::Gap(GapReason::Reconnected),
+        ];
+        assert_eq!(all(sink, registry, stream).await, expected);
+    }
+}

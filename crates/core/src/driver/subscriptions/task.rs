@@ -1,0 +1,252 @@
+//! [`Task`]: keeps the connection, and the server's knowledge of who listens to what, up to date.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::{Change, Name, PushConnector, PushLink, Registry, Request, is_for_now};
+use crate::driver::link::{Link, Timing};
+use crate::driver::supervisor::is_worth_a_line;
+use crate::error::{CallError, Fault, FaultKind};
+
+/// How soon a name is asked for again that the server cannot take now.
+const NOT_NOW: Duration = Duration::from_millis(100);
+
+pub(super) struct Task<C> {
+    connector: C,
+    timing: Timing,
+    registry: Arc<Registry>,
+    incoming: mpsc::Receiver<Request>,
+}
+
+impl<C: PushConnector> Task<C> {
+    pub(super) fn new(
+        connector: C,
+        timing: Timing,
+        registry: Arc<Registry>,
+        incoming: mpsc::Receiver<Request>,
+    ) -> Self {
+        Self {
+            connector,
+            timing,
+            registry,
+            incoming,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        // A request taken from the queue while there was no connection.
+        let mut first = None;
+        loop {
+            while self.registry.is_empty() && first.is_none() {
+                tokio::select! {
+                    request = self.incoming.recv() => match request {
+                        Some(request) => first = Some(request),
+                        None => return,
+                    },
+                    () = self.registry.something_lost() => {}
+                }
+            }
+            let Some(link) = self.connect(&mut first).await else {
+                continue;
+            };
+            match self.settle(&link).await {
+                Ok(()) => self.serve(&link, first.take()).await,
+                // The connection was made at once, so this is what paces the next try.
+                Err(_) => sleep(self.timing.reconnect.max_delay).await,
+            }
+            self.registry.lose_all();
+        }
+    }
+
+    /// Connects, again and again while somebody wants it.
+    async fn connect(&self, first: &mut Option<Request>) -> Option<C::Link> {
+        let mut delays = ExponentialBuilder::default()
+            .with_min_delay(self.timing.reconnect.min_delay)
+            .with_max_delay(self.timing.reconnect.max_delay)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        for attempt in 1_u32.. {
+            if first.as_ref().is_some_and(Request::is_abandoned) {
+                *first = None;
+            }
+            self.registry.prune();
+            if self.registry.is_empty() && first.is_none() {
+                return None;
+            }
+            let connecting = self.connector.connect(&self.registry);
+            let fault = match timeout(self.timing.connect_timeout, connecting).await {
+                Ok(Ok(link)) => return Some(link),
+                Ok(Err(fault)) => fault,
+                Err(_) => Fault::new(FaultKind::Connect, "no connection within `connect_timeout`"),
+            };
+            if is_worth_a_line(attempt) {
+                tracing::warn!(
+                    target: "redkit::connection",
+                    server = %self.connector.target(), attempt, error = %fault,
+                    "no connection for subscriptions"
+                );
+            }
+            let pause = delays.next().unwrap_or(self.timing.reconnect.max_delay);
+            sleep(pause.min(self.timing.reconnect.max_delay)).await;
+        }
+        None
+    }
+
+    /// Subscribes what the server does not know any more, and tells those who listen. What it cannot
+    /// take now stays lost. The error means that the connection is of no more use.
+    async fn settle(&self, link: &C::Link) -> Result<(), CallError> {
+        let lost = self.registry.lost();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let mut standing = Vec::new();
+        match self.change(link, Change::Subscribe, &lost).await {
+            Ok(()) => standing = lost,
+            // One name that is refused must not keep the others waiting.
+            Err(CallError::Replied(_)) => {
+                for name in lost {
+                    if self.settle_one(link, &name).await? {
+                        standing.push(name);
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        // Only now: who reads the state again because of the gap misses nothing after it.
+        self.registry.confirm(&standing);
+        Ok(())
+    }
+
+    /// Whether it stands. Ends the streams that listen to a name which the server refuses for good.
+    async fn settle_one(&self, link: &C::Link, name: &Name) -> Result<bool, CallError> {
+        match self
+            .change(link, Change::Subscribe, std::slice::from_ref(name))
+            .await
+        {
+            Ok(()) => Ok(true),
+            Err(CallError::Replied(error)) if is_for_now(&error) => {
+                self.connector.is_elsewhere(&error);
+                Ok(false)
+            }
+            Err(CallError::Replied(error)) => {
+                tracing::warn!(target: "redkit::connection", %error, "a subscription is refused");
+                self.registry.forget(name);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Serves requests until the connection breaks or is not needed any more.
+    async fn serve(&mut self, link: &C::Link, first: Option<Request>) {
+        let mut next = first;
+        let mut read_before = link.bytes_read();
+        loop {
+            if let Some(request) = next.take()
+                && self.handle(link, request).await.is_err()
+            {
+                return;
+            }
+            if self.registry.is_empty() && self.incoming.is_empty() {
+                return;
+            }
+            let again = match self.registry.lost().is_empty() {
+                true => None,
+                false => Some(Instant::now() + NOT_NOW),
+            };
+            tokio::select! {
+                () = link.closed() => return,
+                request = self.incoming.recv() => match request {
+                    Some(request) => next = Some(request),
+                    None => return,
+                },
+                () = self.registry.something_lost() => if self.settle(link).await.is_err() {
+                    return;
+                },
+                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
+                    if self.settle(link).await.is_err() {
+                        return;
+                    }
+                }
+                () = sleep(self.timing.probe_interval) => {
+                    let silent = link.bytes_read() == read_before;
+                    let answered = timeout(self.timing.probe_timeout, link.ping());
+                    if silent && !matches!(answered.await, Ok(Ok(()))) {
+                        return;
+                    }
+                    read_before = link.bytes_read();
+                    // Whose message to prune did not fit into the queue is noticed here.
+                    next = Some(Request::Prune);
+                }
+            }
+        }
+    }
+
+    /// The error means that the connection is of no more use.
+    async fn handle(&self, link: &C::Link, request: Request) -> Result<(), CallError> {
+        let (names, sink, done) = match request {
+            Request::Prune => {
+                let abandoned = self.registry.prune();
+                return self.unsubscribe(link, abandoned).await;
+            }
+            Request::Unsubscribe(names) => return self.unsubscribe(link, names).await,
+            Request::Subscribe { done, .. } if done.is_closed() => return Ok(()),
+            Request::Subscribe { names, sink, done } => (names, sink, done),
+        };
+        // Before the server knows: its first message may follow its confirmation at once.
+        let new = self.registry.add(&names, &sink);
+        let outcome = self.change(link, Change::Subscribe, &new).await;
+        match &outcome {
+            Ok(()) => self.registry.confirm(&new),
+            // Before anybody else asks for the same name and finds it here.
+            Err(_) => self.registry.detach(&names, &sink),
+        }
+        // When nobody waits any more the stream is gone, and is pruned like any other.
+        drop(done.send(outcome.clone()));
+        match outcome {
+            Ok(()) => Ok(()),
+            // Some of the names may have been accepted before the one that was not.
+            Err(CallError::Replied(_)) => self.unsubscribe(link, new).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Unsubscribes what nobody listens to. A refusal does no harm: the server sends what goes
+    /// nowhere, or has ended it by itself.
+    async fn unsubscribe(&self, link: &C::Link, names: Vec<Name>) -> Result<(), CallError> {
+        let unheard: Vec<_> = names
+            .into_iter()
+            .filter(|name| !self.registry.has(name))
+            .collect();
+        match self.change(link, Change::Unsubscribe, &unheard).await {
+            Err(CallError::Replied(error)) => {
+                tracing::debug!(target: "redkit::connection", %error, "not unsubscribed");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    async fn change(
+        &self,
+        link: &C::Link,
+        change: Change,
+        names: &[Name],
+    ) -> Result<(), CallError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        match timeout(self.timing.connect_timeout, link.change(change, names)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let message = "the server did not confirm a subscription in time";
+                Err(Fault::new(FaultKind::Timeout, message).maybe())
+            }
+        }
+    }
+}
