@@ -76,6 +76,13 @@ pub(crate) const BACKENDS: &[Backend] = &[
         driver: "fred",
         left_out: None,
     },
+    Backend {
+        name: "fred_sentinel",
+        server: Some(&REDIS),
+        topology: "sentinel",
+        driver: "fred",
+        left_out: Some("`fred` and `sentinel` each run; the matrix has both together"),
+    },
 ];
 
 /// The backends of a list with commas; with none, those that `cargo xtask test` does not leave out.

@@ -300,7 +300,7 @@ impl Server {
             .map_err(Error::io("making a temporary folder"))?;
         let tls = match (&options.tls_of, options.tls) {
             (Some(tls), _) => Some(tls.clone()),
-            (None, true) => Some(Tls::make(folder.path())?),
+            (None, true) => Some(Tls::make(folder.path(), options.has_expired)?),
             (None, false) => None,
         };
         let free = || port::free().map_err(Error::io("looking for a free port"));

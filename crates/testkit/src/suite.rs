@@ -32,6 +32,8 @@ pub enum BackendKind {
     Sentinel,
     /// A Redis, through the `fred` driver.
     Fred,
+    /// A Redis with a replica, found through three sentinels, through the `fred` driver.
+    FredSentinel,
 }
 
 impl BackendKind {
@@ -45,6 +47,7 @@ impl BackendKind {
         Self::ValkeyCluster,
         Self::Sentinel,
         Self::Fred,
+        Self::FredSentinel,
     ];
 
     /// The name in `REDKIT_TEST_BACKENDS`.
@@ -58,13 +61,14 @@ impl BackendKind {
             BackendKind::ValkeyCluster => "valkey_cluster",
             BackendKind::Sentinel => "sentinel",
             BackendKind::Fred => "fred",
+            BackendKind::FredSentinel => "fred_sentinel",
         }
     }
 
     /// What carries the commands, where it is not the `redis` driver.
     fn driver(self) -> Driver {
         match self {
-            BackendKind::Fred => Driver::Fred,
+            BackendKind::Fred | BackendKind::FredSentinel => Driver::Fred,
             _ => Driver::Redis,
         }
     }
@@ -227,7 +231,8 @@ macro_rules! suite {
         $crate::suite! {
             @tests $name $runtime
             embedded = Embedded, redis = Redis, valkey = Valkey, tls = Tls, cluster = Cluster,
-            valkey_cluster = ValkeyCluster, sentinel = Sentinel, fred = Fred
+            valkey_cluster = ValkeyCluster, sentinel = Sentinel, fred = Fred,
+            fred_sentinel = FredSentinel
         }
     };
     (@networked $name:ident $runtime:ident) => {

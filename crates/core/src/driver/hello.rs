@@ -121,7 +121,10 @@ mod tests {
         assert_eq!(hello.capabilities.version, (8, 0, 1));
         assert_eq!(hello.role, Role::Replica);
         let refused = hello.check(Expected::Standalone, "here").unwrap_err();
-        assert!(refused.to_string().contains("redis-cluster://"), "{refused}");
+        assert!(
+            refused.to_string().contains("redis-cluster://"),
+            "{refused}"
+        );
         hello.check(Expected::Any, "here").unwrap();
     }
 

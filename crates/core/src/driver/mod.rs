@@ -1,9 +1,11 @@
 //! Networked drivers: ways to carry commands to servers, kept alive by one supervisor.
 
-#[cfg(feature = "fred")]
-pub mod fred;
+#[cfg(any(feature = "redis", feature = "fred"))]
+mod certificate;
 #[cfg(any(feature = "redis", feature = "fred"))]
 mod dedicated;
+#[cfg(feature = "fred")]
+pub mod fred;
 #[cfg(any(feature = "redis", feature = "fred"))]
 mod hello;
 #[cfg(any(feature = "redis", feature = "fred"))]

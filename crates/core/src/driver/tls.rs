@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::certificate;
 use crate::config::{Address, ConfigError, TlsConfig};
 use crate::error::{Fault, FaultKind};
 
@@ -94,18 +95,8 @@ impl Tls {
             })?,
         };
         self.connector.connect(name, stream).await.map_err(|error| {
-            let fix = match error
-                .get_ref()
-                .and_then(|e| e.downcast_ref::<rustls::Error>())
-            {
-                Some(rustls::Error::InvalidCertificate(_)) => {
-                    "check `tls_ca_file` and `tls_server_name`"
-                }
-                Some(rustls::Error::AlertReceived(_)) => {
-                    "the server may want a client certificate: check `tls_client_cert_file`"
-                }
-                _ => "the port may not speak TLS: write redis:// for a plain connection",
-            };
+            let fix = certificate::remedy(&error.to_string())
+                .unwrap_or("the port may not speak TLS: write redis:// for a plain connection");
             Fault::new(
                 FaultKind::Tls,
                 format!("TLS handshake with {address} failed: {error}; {fix}"),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redkit_core::{
     Client, ClientConfig, Command, Driver, Error, GapReason, Interest, Push, PushStream,
 };
-use redkit_testkit::{Fixture, Server, ServerOptions};
+use redkit_testkit::{Cluster, Fixture, Program, Server, ServerOptions};
 
 async fn next(stream: &mut PushStream) -> Push {
     tokio::time::timeout(Duration::from_secs(10), stream.next())
@@ -131,4 +131,109 @@ async fn a_restarted_server_is_subscribed_again_and_the_gap_is_told(driver: Driv
         while stream.next().await.is_some() {}
     });
     end.await.expect("a shut down client ends its streams");
+}
+
+/// How many connections of a server listen to sharded channels, and to how many.
+async fn sharded_connections(server: &Server) -> (usize, u64) {
+    let list = server.raw(&["CLIENT", "LIST"]).await.unwrap();
+    let list = list.text().unwrap();
+    let channels = list.lines().filter_map(|line| {
+        let count = line
+            .split(' ')
+            .find_map(|field| field.strip_prefix("ssub="))?;
+        count.parse::<u64>().ok().filter(|count| *count > 0)
+    });
+    channels.fold((0, 0), |(connections, sum), count| {
+        (connections + 1, sum + count)
+    })
+}
+
+async fn heard(client: &Client, stream: &mut PushStream, channel: &Bytes, payload: &str) {
+    let publish = Command::new("SPUBLISH").key(channel).arg(payload);
+    client.call::<i64>(publish).await.unwrap();
+    assert_eq!(next(stream).await, message(channel, None, payload));
+}
+
+#[tokio::test]
+async fn sharded_channels_share_one_connection_to_each_master_and_follow_their_slots() {
+    let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
+    let masters = cluster.masters().await.unwrap();
+    let config = ClientConfig::from_url(&cluster.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let channels: Vec<Bytes> = (0..60).map(|i| format!("channel-{i}").into()).collect();
+    let (together, apart) = channels.split_at(30);
+    // Of all slots in one subscription, and one by one.
+    let interest = Interest::Sharded(together.to_vec());
+    let mut all = client.subscribe(interest).await.unwrap();
+    let mut each = Vec::new();
+    for channel in apart {
+        let interest = Interest::Sharded(vec![channel.clone()]);
+        each.push(client.subscribe(interest).await.unwrap());
+    }
+    let prefixes = vec![Bytes::from_static(b"p:")];
+    let tracked = client.subscribe(Interest::Invalidations { prefixes });
+    let _tracked = tracked.await.unwrap();
+    let mut sum = 0;
+    for master in &masters {
+        let (connections, channels) = sharded_connections(master).await;
+        assert_eq!(connections, 1, "{}", master.addr());
+        sum += channels;
+        let list = master.raw(&["CLIENT", "LIST"]).await.unwrap();
+        let list = list.text().unwrap();
+        let tracking: Vec<&str> = list
+            .lines()
+            .filter(|line| line.contains(" flags=Pt ") || line.contains(" flags=tP "))
+            .collect();
+        assert_eq!(
+            tracking.len(),
+            1,
+            "changes of keys come on the same: {list}"
+        );
+    }
+    assert_eq!(sum, 60);
+    for channel in together {
+        heard(&client, &mut all, channel, "together").await;
+    }
+    for (channel, stream) in apart.iter().zip(&mut each) {
+        heard(&client, stream, channel, "apart").await;
+    }
+
+    // Slots move to another node, one after the other, and nothing else is disturbed.
+    let moving = &apart[..5];
+    for channel in moving {
+        let slot = redkit_core::slot(channel);
+        let from = cluster.node_of_slot(slot).await.unwrap();
+        let to = masters.iter().find(|node| node.addr() != from.addr());
+        cluster
+            .migrate_slots(slot..=slot, from, to.unwrap())
+            .await
+            .unwrap();
+    }
+    for (channel, stream) in apart.iter().zip(&mut each) {
+        let is_moved = moving
+            .iter()
+            .any(|moved| redkit_core::slot(moved) == redkit_core::slot(channel));
+        if is_moved {
+            assert_eq!(next(stream).await, Push::Gap(GapReason::Reconnected));
+        }
+        heard(&client, stream, channel, "after").await;
+    }
+    let mut sum = 0;
+    for master in &masters {
+        let (connections, channels) = sharded_connections(master).await;
+        assert_eq!(connections, 1, "{}", master.addr());
+        sum += channels;
+    }
+    assert_eq!(sum, 60, "nothing is subscribed twice, or left behind");
+
+    // Who leaves is unsubscribed, wherever the channel is by now.
+    drop((each, all));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    for master in &masters {
+        while sharded_connections(master).await.1 > 0 {
+            assert!(tokio::time::Instant::now() < deadline, "still subscribed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    client.shutdown().await;
 }

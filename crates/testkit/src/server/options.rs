@@ -13,6 +13,8 @@ use super::Tls;
 pub struct ServerOptions {
     pub(super) password: Option<String>,
     pub(super) tls: bool,
+    pub(super) has_expired: bool,
+    wants_clients: bool,
     pub(super) unix_url: bool,
     /// The certificates of another server, which then has to outlive this one.
     pub(super) tls_of: Option<Tls>,
@@ -43,6 +45,21 @@ impl ServerOptions {
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// Speaks TLS with a certificate that is over.
+    #[must_use]
+    pub fn expired_tls(mut self) -> Self {
+        self.has_expired = true;
+        self.tls()
+    }
+
+    /// Speaks TLS, and demands a client's certificate, which its [`Server::url`](crate::Server::url)
+    /// names; [`Tls`](crate::Tls) has the files.
+    #[must_use]
+    pub fn mutual_tls(mut self) -> Self {
+        self.wants_clients = true;
+        self.tls()
     }
 
     /// Gives the unix socket as its [`Server::url`](crate::Server::url). Every server has one beside its port.
@@ -110,7 +127,10 @@ impl ServerOptions {
                 format!("tls-cert-file \"{}\"", tls.certificate_file.display()),
                 format!("tls-key-file \"{}\"", tls.key_file.display()),
                 format!("tls-ca-cert-file \"{}\"", tls.ca_file.display()),
-                "tls-auth-clients no".to_owned(),
+                format!(
+                    "tls-auth-clients {}",
+                    if self.wants_clients { "yes" } else { "no" }
+                ),
             ]),
         }
         if let Some(password) = &self.password {
@@ -124,7 +144,15 @@ impl ServerOptions {
 
     /// The URL of a server with these options at `addr`.
     pub(super) fn url(&self, addr: SocketAddr, tls: Option<&Tls>) -> String {
-        url("redis", self.password.as_deref(), &[addr], "", tls, None)
+        let url = url("redis", self.password.as_deref(), &[addr], "", tls, None);
+        match tls.filter(|_| self.wants_clients) {
+            None => url,
+            Some(tls) => format!(
+                "{url}&tls_client_cert_file={}&tls_client_key_file={}",
+                escape(&tls.client_certificate_file.to_string_lossy()),
+                escape(&tls.client_key_file.to_string_lossy())
+            ),
+        }
     }
 
     /// The URL of such a server's unix socket.

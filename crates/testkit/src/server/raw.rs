@@ -5,8 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a server may take over an administrative command.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server may take over an administrative command. One that writes its configuration
+/// waits for a busy disk.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Longer replies than this are no administrative ones.
 const LONGEST: usize = 512 * 1024 * 1024;

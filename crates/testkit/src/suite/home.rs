@@ -42,7 +42,10 @@ impl Home {
             BackendKind::ValkeyCluster => {
                 Home::Cluster(cluster(&VALKEY_CLUSTER, Program::Valkey).await?)
             }
-            BackendKind::Sentinel => Home::Sentinels(sentinels(&SENTINELS).await?),
+            // Through either driver the same: a namespace keeps the tests apart.
+            BackendKind::Sentinel | BackendKind::FredSentinel => {
+                Home::Sentinels(sentinels(&SENTINELS).await?)
+            }
             BackendKind::Fred => Home::Server(server(&FRED, kind).await?),
         })
     }
@@ -78,7 +81,7 @@ pub(super) async fn start(kind: BackendKind, options: ServerOptions) -> Result<S
         BackendKind::Cluster | BackendKind::ValkeyCluster => Err(is_not_one(
             "it is several servers; mark the test #[networked], or take a `Cluster`",
         )),
-        BackendKind::Sentinel => Err(is_not_one(
+        BackendKind::Sentinel | BackendKind::FredSentinel => Err(is_not_one(
             "it is several servers; mark the test #[networked], or take `Sentinels`",
         )),
     }

@@ -21,7 +21,8 @@ impl Selection {
     }
 
     /// A backend that is named is chosen even when it is absent, so that its tests fail. With none
-    /// named, `embedded` is chosen and whatever is there: of clusters one, as they take longest.
+    /// named, `embedded` is chosen and whatever is there: of clusters one, as they take longest,
+    /// and each driver and topology once.
     fn of(
         kind: BackendKind,
         named: &str,
@@ -42,8 +43,13 @@ impl Selection {
                 false => Selection::LeftOut(format!("{VARIABLE} does not name {kind}")),
             });
         }
-        if kind == BackendKind::ValkeyCluster {
-            let why = format!("{VARIABLE} is not set, and `cluster` runs the same on Redis");
+        let twin = match kind {
+            BackendKind::ValkeyCluster => Some("`cluster` runs the same on Redis"),
+            BackendKind::FredSentinel => Some("`fred` and `sentinel` run the same"),
+            _ => None,
+        };
+        if let Some(twin) = twin {
+            let why = format!("{VARIABLE} is not set, and {twin}");
             return Ok(Selection::LeftOut(why));
         }
         Ok(match kind.program() {
@@ -65,7 +71,8 @@ impl BackendKind {
             | BackendKind::Tls
             | BackendKind::Cluster
             | BackendKind::Sentinel
-            | BackendKind::Fred => Some(Program::Redis),
+            | BackendKind::Fred
+            | BackendKind::FredSentinel => Some(Program::Redis),
             BackendKind::Valkey | BackendKind::ValkeyCluster => Some(Program::Valkey),
         }
     }
@@ -109,8 +116,10 @@ mod tests {
             assert!(chosen(BackendKind::Cluster, named, true));
             assert!(!chosen(BackendKind::Sentinel, named, false));
             assert!(!chosen(BackendKind::ValkeyCluster, named, true));
+            assert!(!chosen(BackendKind::FredSentinel, named, true));
         }
         assert!(chosen(BackendKind::ValkeyCluster, "valkey_cluster", true));
+        assert!(chosen(BackendKind::FredSentinel, "fred_sentinel", true));
     }
 
     #[test]

@@ -134,4 +134,3 @@ async fn drive(task: AbortOnDropHandle<FredResult<()>>, closed: CancellationToke
         () = closed.cancelled() => {}
     }
 }
-

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redis_protocol::resp3::types::VerbatimStringFormat;
 
 use crate::command::Command;
-use crate::driver::hello;
+use crate::driver::{certificate, hello};
 use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
@@ -124,7 +124,10 @@ pub(super) fn to_handshake_fault(error: FredError, target: &str, tls: bool) -> F
         return fault;
     }
     let says = |word: &str| detail.contains(word);
-    let (kind, fix) = if says("NOAUTH") {
+    let of_certificate = certificate::remedy(&detail).filter(|_| tls);
+    let (kind, fix) = if let Some(remedy) = of_certificate {
+        (FaultKind::Tls, remedy)
+    } else if says("NOAUTH") {
         (
             FaultKind::Handshake,
             "the server wants credentials: set `password` (and `username`)",
@@ -143,8 +146,6 @@ pub(super) fn to_handshake_fault(error: FredError, target: &str, tls: bool) -> F
             FaultKind::Connect,
             "the name cannot be resolved: check `host`",
         )
-    } else if says("certificate") || says("Certificate") {
-        (FaultKind::Tls, "check `tls_ca_file` and `tls_server_name`")
     } else if says("refused") || says("NotFound") {
         (
             FaultKind::Connect,
@@ -153,7 +154,8 @@ pub(super) fn to_handshake_fault(error: FredError, target: &str, tls: bool) -> F
     } else if tls {
         (
             FaultKind::Tls,
-            "the port may not speak TLS: write redis:// for a plain connection",
+            "the port may not speak TLS: write redis:// for a plain connection; who demands a \
+             client certificate and gets none may hang up like this: see `tls_client_cert_file`",
         )
     } else if matches!(error.kind(), ErrorKind::IO | ErrorKind::Timeout) {
         (

@@ -341,8 +341,7 @@ impl CommandLink for FredLink {
     }
 
     fn keep(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self._tasks
-            .push(AbortOnDropHandle::new(tokio::spawn(task)));
+        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(task)));
     }
 }
 

@@ -206,7 +206,11 @@ fn server(config: &ClientConfig) -> Result<ServerConfig, ConfigError> {
             Some(Address { host, port }) => Ok(ServerConfig::Centralized {
                 server: Server::new(host.clone(), *port),
             }),
-            None => Err(ConfigError::new("url", "it names no host", "name at least one")),
+            None => Err(ConfigError::new(
+                "url",
+                "it names no host",
+                "name at least one",
+            )),
         },
         Endpoint::Embedded => Err(ConfigError::new(
             "url",

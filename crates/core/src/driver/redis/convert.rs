@@ -4,7 +4,7 @@ use ::redis::{Cmd, Pipeline, RedisError, Value as RedisValue, VerbatimFormat};
 use bytes::Bytes;
 
 use crate::command::Command;
-use crate::driver::hello;
+use crate::driver::{certificate, hello};
 use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
@@ -105,8 +105,11 @@ pub(super) fn to_handshake_fault(error: RedisError, target: &str, tls: bool) -> 
         return fault;
     }
     let code = error.code().unwrap_or_default();
+    let of_certificate = certificate::remedy(&detail).filter(|_| tls);
     let says = |word: &str| code == word || detail.contains(word);
-    let (kind, fix) = if says("NOAUTH") {
+    let (kind, fix) = if let Some(remedy) = of_certificate {
+        (FaultKind::Tls, remedy)
+    } else if says("NOAUTH") {
         (
             FaultKind::Handshake,
             "the server wants credentials: set `password` (and `username`)",
@@ -123,7 +126,11 @@ pub(super) fn to_handshake_fault(error: RedisError, target: &str, tls: bool) -> 
     } else if error.is_io_error() && !tls {
         (FaultKind::Connect, "the port may want TLS: write rediss://")
     } else if error.is_io_error() {
-        (FaultKind::Connect, "check `host` and `port`")
+        (
+            FaultKind::Tls,
+            "check `host` and `port`; who demands a client certificate and gets none may hang up \
+             like this: see `tls_client_cert_file`",
+        )
     } else {
         (
             FaultKind::Handshake,

@@ -221,8 +221,7 @@ impl CommandLink for RedisLink {
     }
 
     fn keep(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self._tasks
-            .push(AbortOnDropHandle::new(tokio::spawn(task)));
+        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(task)));
     }
 }
 
@@ -252,4 +251,3 @@ async fn drive(
         () = closed.cancelled() => {}
     }
 }
-

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::convert::push_bytes;
 use super::connector::RedisConnector;
+use super::convert::push_bytes;
 use super::link::RedisLink;
 use super::tracking::Tracking;
 use crate::backend::Capabilities;

@@ -83,7 +83,10 @@ fn cover(wanted: &BTreeSet<Bytes>, tracked: &BTreeSet<Bytes>) -> BTreeSet<Bytes>
 
 /// Without `NOLOOP`: other users of this process's other connections count as others anyway.
 fn on(prefixes: &BTreeSet<Bytes>) -> Command {
-    let on = Command::new("CLIENT").arg("TRACKING").arg("ON").arg("BCAST");
+    let on = Command::new("CLIENT")
+        .arg("TRACKING")
+        .arg("ON")
+        .arg("BCAST");
     prefixes
         .iter()
         .fold(on, |on, prefix| on.arg("PREFIX").arg(prefix))
@@ -117,13 +120,15 @@ mod tests {
             (sent(&step), step.has_gap)
         };
         let on = |rest: &str| format!("CLIENT TRACKING ON BCAST PREFIX {rest}");
-        assert_eq!(
-            add(&["b:x:", "a:"]),
-            (vec![on("a: PREFIX b:x:")], false)
-        );
+        assert_eq!(add(&["b:x:", "a:"]), (vec![on("a: PREFIX b:x:")], false));
         assert_eq!(add(&["a:", "a:1", "b:x:"]), (vec![], false));
         assert_eq!(add(&["c:"]), (vec![on("c:")], false));
-        let anew = ["MULTI ", "CLIENT TRACKING OFF", &on("a: PREFIX b: PREFIX c:"), "EXEC "];
+        let anew = [
+            "MULTI ",
+            "CLIENT TRACKING OFF",
+            &on("a: PREFIX b: PREFIX c:"),
+            "EXEC ",
+        ];
         let anew: Vec<_> = anew.iter().map(|&text| text.to_owned()).collect();
         assert_eq!(add(&["b:"]), (anew, true));
     }

@@ -113,10 +113,7 @@ impl Lookout {
                 Verdict::Open => news.changed().await,
             };
             if changed.is_err() || self.shared.shutdown.is_cancelled() {
-                return Err(Fault::new(
-                    FaultKind::Shutdown,
-                    "the client was shut down",
-                ));
+                return Err(Fault::new(FaultKind::Shutdown, "the client was shut down"));
             }
         }
     }
@@ -132,7 +129,11 @@ impl Lookout {
         let (name, address) = (Arc::clone(&self.shared.name), address.clone());
         async move {
             let is_other = |now: &Option<Address>| now.as_ref().is_some_and(|now| *now != address);
-            let other = master.wait_for(is_other).await.ok().and_then(|now| now.clone());
+            let other = master
+                .wait_for(is_other)
+                .await
+                .ok()
+                .and_then(|now| now.clone());
             let Some(other) = other else {
                 // Nobody looks out any more.
                 return std::future::pending().await;
@@ -208,6 +209,13 @@ async fn attend<P: PushConnector>(
     registry.add(&switched, &sink);
     let link = match timeout(PATIENCE, sentinel.connect(&registry)).await {
         Ok(Ok(link)) => link,
+        Ok(Err(fault)) if fault.kind() == FaultKind::Handshake => {
+            let message = format!(
+                "sentinel: {fault} (for sentinels these are `sentinel_username` and \
+                 `sentinel_password`)"
+            );
+            return Fault::new(FaultKind::Handshake, message);
+        }
         Ok(Err(fault)) => return fault,
         Err(_) => return late(),
     };

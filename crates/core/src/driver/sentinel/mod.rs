@@ -20,10 +20,7 @@ pub(super) enum Route<C> {
     /// It is always the same.
     Fixed(C),
     /// It is the master of a name, whichever server that is.
-    Named {
-        servers: C,
-        lookout: Arc<Lookout>,
-    },
+    Named { servers: C, lookout: Arc<Lookout> },
 }
 
 impl<C: ServerConnector> Route<C> {

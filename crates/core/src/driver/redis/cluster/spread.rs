@@ -83,7 +83,11 @@ impl Spread {
             }
         });
         match is_everywhere {
-            true => self.by_node.attach_everywhere(names, sink, deadline).await?,
+            true => {
+                self.by_node
+                    .attach_everywhere(names, sink, deadline)
+                    .await?
+            }
             false => self.by_node.attach(names, sink, deadline).await?,
         }
         Ok(stream)
@@ -240,9 +244,7 @@ impl ByNode {
     }
 
     fn prune(&self) {
-        self.everywhere
-            .lock()
-            .retain(|(_, sink)| !sink.is_closed());
+        self.everywhere.lock().retain(|(_, sink)| !sink.is_closed());
         for node in self.nodes.lock().values() {
             node.prune();
         }

@@ -1,0 +1,215 @@
+//! The master that sentinels name: found, followed, and left at once when it is another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redkit_core::{Client, ClientConfig, Command, Driver};
+use redkit_testkit::{Program, SentinelOptions, Sentinels, Server, ServerOptions};
+use tokio_util::task::AbortOnDropHandle;
+
+each_driver! {
+    ()
+    nothing_is_written_to_the_old_master_once_the_switch_is_known,
+    a_master_that_comes_back_from_the_dead_is_left_alone,
+    a_replica_that_is_named_as_master_is_refused,
+    most_sentinels_decide_when_they_disagree,
+    sentinels_and_servers_have_credentials_of_their_own,
+}
+
+fn config(url: &str, driver: Driver) -> ClientConfig {
+    ClientConfig::from_url(url).unwrap().driver(driver)
+}
+
+/// Writes without a pause, and counts what was answered.
+struct Writers {
+    answered: Arc<AtomicU64>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Writers {
+    fn start(client: &Client) -> Self {
+        let answered = Arc::new(AtomicU64::new(0));
+        let tasks = (0..4).map(|i| {
+            let (client, answered) = (client.clone(), Arc::clone(&answered));
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                let key = client.key(&format!("key-{i}"));
+                loop {
+                    let set = Command::new("SET").key(&key).arg("v");
+                    match client.call::<()>(set).await {
+                        Ok(()) => drop(answered.fetch_add(1, Ordering::Relaxed)),
+                        Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                    }
+                }
+            }))
+        });
+        Self {
+            _tasks: tasks.collect(),
+            answered,
+        }
+    }
+
+    /// Waits until more was answered than has been until now.
+    async fn go_on(&self) {
+        let before = self.answered.load(Ordering::Relaxed);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while self.answered.load(Ordering::Relaxed) < before + 20 {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "no write is answered"
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// How many `SET`s a server has been sent, by clients or by its master.
+async fn sets(server: &Server) -> u64 {
+    let stats = server.raw(&["INFO", "commandstats"]).await.unwrap();
+    let stats = stats.text().unwrap();
+    let calls = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_set:calls="));
+    calls.map_or(0, |calls| {
+        calls.split(',').next().unwrap().parse::<u64>().unwrap()
+    })
+}
+
+async fn is_master(server: &Server) -> bool {
+    let info = server.raw(&["INFO", "replication"]).await.unwrap();
+    info.text().unwrap().contains("role:master")
+}
+
+/// How long after all sentinels know. They say so at once; a client that has to ask them for it
+/// needs up to two seconds.
+const AT_ONCE: Duration = Duration::from_millis(250);
+
+async fn nothing_is_written_to_the_old_master_once_the_switch_is_known(driver: Driver) {
+    let sentinels = Sentinels::start(Program::Redis, 3, 2).await.unwrap();
+    let client = Client::connect(config(&sentinels.url(), driver))
+        .await
+        .unwrap();
+    let writers = Writers::start(&client);
+    for round in 0..2 {
+        writers.go_on().await;
+        let old = sentinels.master().await.unwrap();
+        let new = sentinels.failover().await.unwrap();
+        tokio::time::sleep(AT_ONCE).await;
+        let (old_before, new_before) = (sets(old).await, sets(new).await);
+        writers.go_on().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (old_after, new_after) = (sets(old).await, sets(new).await);
+        assert!(
+            is_master(old).await,
+            "round {round}: it would have taken writes, so that this shows something"
+        );
+        assert_eq!(old_before, old_after, "round {round}: the old master");
+        assert!(new_before < new_after, "round {round}: the new master");
+    }
+    client.shutdown().await;
+}
+
+async fn a_master_that_comes_back_from_the_dead_is_left_alone(driver: Driver) {
+    let options = SentinelOptions::new().down_after(Duration::from_secs(1));
+    let sentinels = Sentinels::start_with(Program::Redis, 3, 1, options)
+        .await
+        .unwrap();
+    let client = Client::connect(config(&sentinels.url(), driver))
+        .await
+        .unwrap();
+    let writers = Writers::start(&client);
+    writers.go_on().await;
+    let old = sentinels.kill_master().await.unwrap();
+    sentinels.wait_for_other_master(old.addr()).await.unwrap();
+    writers.go_on().await;
+    // It thinks that it is a master, until the sentinels tell it otherwise.
+    old.restart().await.unwrap();
+    assert!(is_master(old).await);
+    let new = sentinels.master().await.unwrap();
+    new.kill_clients().await.unwrap();
+    writers.go_on().await;
+    assert!(is_master(old).await, "this shows something");
+    assert_eq!(sets(old).await, 0, "the old master");
+    client.shutdown().await;
+}
+
+/// Two servers that no sentinel knows, the second a replica of the first.
+async fn pair() -> (Server, Server) {
+    let master = Server::redis(ServerOptions::new()).await.unwrap();
+    let replica = Server::redis(ServerOptions::new()).await.unwrap();
+    let port = master.addr().port().to_string();
+    replica
+        .raw(&["REPLICAOF", "127.0.0.1", &port])
+        .await
+        .unwrap();
+    (master, replica)
+}
+
+/// Has a sentinel name `server` as the master `other`.
+async fn name(sentinel: &Server, server: &Server) {
+    let port = server.addr().port().to_string();
+    let monitor = ["SENTINEL", "MONITOR", "other", "127.0.0.1", &port, "9"];
+    assert!(!sentinel.raw(&monitor).await.unwrap().is_error());
+}
+
+async fn a_replica_that_is_named_as_master_is_refused(driver: Driver) {
+    let (_master, replica) = pair().await;
+    let sentinels = Sentinels::start(Program::Redis, 1, 0).await.unwrap();
+    name(&sentinels.sentinels()[0], &replica).await;
+    let url = sentinels.url().replace("/mymaster", "/other");
+    let error = Client::connect(config(&url, driver)).await.unwrap_err();
+    let shown = error.to_string();
+    assert!(
+        shown.contains("is a replica") && shown.contains("`other`"),
+        "{shown}"
+    );
+    assert!(shown.contains(&replica.addr().to_string()), "{shown}");
+}
+
+async fn most_sentinels_decide_when_they_disagree(driver: Driver) {
+    let (master, _replica) = pair().await;
+    let (stale, _replica) = pair().await;
+    let sentinels = Sentinels::start(Program::Redis, 3, 0).await.unwrap();
+    let url = sentinels.url().replace("/mymaster", "/other");
+    // Whichever is asked first, and whichever is behind.
+    for behind in 0..3 {
+        for (at, sentinel) in sentinels.sentinels().iter().enumerate() {
+            sentinel
+                .raw(&["SENTINEL", "REMOVE", "other"])
+                .await
+                .unwrap();
+            name(sentinel, if at == behind { &stale } else { &master }).await;
+        }
+        let client = Client::connect(config(&url, driver)).await.unwrap();
+        let set = Command::new("SET").key("k").arg(behind);
+        client.call::<()>(set).await.unwrap();
+        let found = master.raw(&["GET", "k"]).await.unwrap().int();
+        assert_eq!(found, Some(i64::try_from(behind).unwrap()));
+        client.shutdown().await;
+    }
+}
+
+async fn sentinels_and_servers_have_credentials_of_their_own(driver: Driver) {
+    let options = SentinelOptions::new()
+        .password("servers")
+        .sentinel_password("theirs")
+        .tls();
+    let sentinels = Sentinels::start_with(Program::Redis, 1, 0, options)
+        .await
+        .unwrap();
+    let client = Client::connect(config(&sentinels.url(), driver))
+        .await
+        .unwrap();
+    let pong: String = client.call(Command::new("PING")).await.unwrap();
+    assert_eq!(pong, "PONG");
+    client.shutdown().await;
+
+    let url = sentinels.url().replace("sentinel_password=theirs", "x=");
+    let wrong = url.replace("&x=", "").replace("?x=", "");
+    let error = Client::connect(config(&wrong, driver)).await.unwrap_err();
+    let shown = error.to_string();
+    assert!(
+        shown.contains("`sentinel_password`") && !shown.contains("servers@"),
+        "{shown}"
+    );
+}
