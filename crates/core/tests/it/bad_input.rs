@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use redkit_core::{Client, ClientConfig, Clients, Command, Error, ErrorKind, FaultKind, TlsConfig};
+use redkit_core::{
+    Client, ClientConfig, Clients, Command, Driver, Error, ErrorKind, FaultKind, TlsConfig, Value,
+};
 use redkit_testkit::{Cluster, Program, Sentinels, Server, ServerOptions};
 
 const SECRET: &str = "hunter2";
@@ -155,16 +157,54 @@ async fn unknown_client_names_list_the_known() {
     clients.shutdown().await;
 }
 
-#[tokio::test]
-async fn a_cluster_url_to_a_standalone_server_and_the_reverse() {
+each_driver! {
+    ()
+    another_topology_than_the_url_says,
+    no_sentinel_and_no_such_master,
+    a_user_is_told_which_command_and_which_right_it_lacks,
+}
+
+fn through(driver: Driver, url: &str) -> ClientConfig {
+    config(url).driver(driver)
+}
+
+async fn another_topology_than_the_url_says(driver: Driver) {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let error = failure(config(&format!("redis-cluster://{}", server.addr()))).await;
-    assert!(error.to_string().contains("write redis://"), "{error}");
+    let addr = server.addr();
+    let error = failure(through(
+        driver,
+        &format!("redis-cluster://:{SECRET}@{addr}"),
+    ))
+    .await;
+    let remedy = match driver {
+        // Refused before anything is sent.
+        Driver::Fred => "`driver`",
+        _ => "write redis://",
+    };
+    assert!(error.to_string().contains(remedy), "{error}");
+    let url = format!("redis-sentinel://:{SECRET}@{addr}/mymaster");
+    let error = failure(through(driver, &url)).await;
+    assert_eq!(kind(&error), FaultKind::Handshake, "{error}");
+    let shown = error.to_string();
+    assert!(
+        shown.contains("is no sentinel") && shown.contains("write redis://"),
+        "{shown}"
+    );
+    assert!(shown.contains(&addr.to_string()), "{shown}");
 
     let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
-    let error = failure(config(&cluster.nodes()[0].url())).await;
+    let error = failure(through(driver, &cluster.nodes()[0].url())).await;
     assert!(error.to_string().contains("redis-cluster://"), "{error}");
 
+    let sentinels = Sentinels::start(Program::Redis, 1, 0).await.unwrap();
+    let url = sentinels.sentinels()[0].url();
+    let error = failure(through(driver, &url)).await;
+    assert!(error.to_string().contains("redis-sentinel://"), "{error}");
+}
+
+#[tokio::test]
+async fn keys_of_several_slots() {
+    let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
     let client = Client::connect(config(&cluster.url())).await.unwrap();
     let mget = Command::new("MGET").key("a").key("b");
     let error = client.call::<Vec<Option<String>>>(mget).await.unwrap_err();
@@ -176,47 +216,79 @@ async fn a_cluster_url_to_a_standalone_server_and_the_reverse() {
     client.shutdown().await;
 }
 
-#[tokio::test]
-async fn no_sentinel_and_no_such_master() {
+async fn no_sentinel_and_no_such_master(driver: Driver) {
     let closed = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let error = failure(config(&format!("redis-sentinel://{closed}/mymaster"))).await;
+    let url = format!("redis-sentinel://{closed}/mymaster");
+    let error = failure(through(driver, &url)).await;
     assert_eq!(kind(&error), FaultKind::Connect);
     assert!(error.to_string().contains(&closed.to_string()), "{error}");
 
     let sentinels = Sentinels::start(Program::Redis, 1, 0).await.unwrap();
     let url = sentinels.url().replace("/mymaster", "/yourmaster");
-    let error = failure(config(&url)).await;
+    let error = failure(through(driver, &url)).await;
     assert!(error.to_string().contains("yourmaster"), "{error}");
     assert!(error.to_string().contains("`master`"), "{error}");
+
+    // One that can be reached is enough.
+    let sentinel = sentinels.sentinels()[0].addr();
+    let url = format!("redis-sentinel://{closed},{sentinel}/mymaster");
+    let client = Client::connect(through(driver, &url)).await.unwrap();
+    let pong: String = client.call(Command::new("PING")).await.unwrap();
+    assert_eq!(pong, "PONG");
+    client.shutdown().await;
 }
 
-#[tokio::test]
-async fn a_user_without_the_right_is_told_which_command_it_lacks() {
-    let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let rule = [
-        "ACL", "SETUSER", "reader", "on", ">right", "~*", "+@read", "+hello", "+ping",
+async fn refused_rights(client: &Client) {
+    let missing = [
+        (Command::new("SET").key("mine:k").arg(SECRET), "'set'"),
+        (
+            Command::new("FUNCTION").arg("LIST").arg(SECRET),
+            "'function|list'",
+        ),
+        (Command::new("GET").key("other:k"), "keys"),
+        (Command::new("PUBLISH").arg("c").arg(SECRET), "channels"),
     ];
-    server.raw(&rule).await.unwrap();
-    let url = format!("redis://reader:right@{}", server.addr());
-    let client = Client::connect(config(&url)).await.unwrap();
     client
-        .call::<Option<String>>(Command::new("GET").key("k"))
+        .call::<Option<String>>(Command::new("GET").key("mine:k"))
         .await
         .unwrap();
-    let error = client
-        .call::<()>(Command::new("SET").key("k").arg(SECRET))
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Server);
-    let shown = error.to_string();
-    assert!(
-        shown.contains("NOPERM") && shown.contains("'set'") && !shown.contains(SECRET),
-        "{shown}"
-    );
+    for (command, right) in missing {
+        let name = command.name().to_owned();
+        let error = client.call::<Value>(command).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Server, "{error}");
+        let shown = error.to_string();
+        for part in ["NOPERM", &name, right] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        assert!(!shown.contains(SECRET), "{shown}");
+    }
+}
+
+async fn a_user_is_told_which_command_and_which_right_it_lacks(driver: Driver) {
+    // The last two for `fred`, which nests what it could mistake.
+    let rule = [
+        "ACL", "SETUSER", "reader", "on", ">right", "~mine:*", "&none", "+@read", "+hello",
+        "+ping", "+cluster", "+publish", "+multi", "+exec",
+    ];
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    server.raw(&rule).await.unwrap();
+    let url = format!("redis://reader:right@{}", server.addr());
+    let client = Client::connect(through(driver, &url)).await.unwrap();
+    refused_rights(&client).await;
     client.shutdown().await;
+    if driver == Driver::Redis {
+        let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
+        for node in cluster.nodes() {
+            node.raw(&rule).await.unwrap();
+        }
+        let url = cluster.url().replace("://", "://reader:right@");
+        let client = Client::connect(config(&url)).await.unwrap();
+        refused_rights(&client).await;
+        client.shutdown().await;
+    }
 }
 
 /// Such a server quotes the arguments of the command that it does not know.

@@ -180,9 +180,10 @@ async fn sharded_channels_share_one_connection_to_each_master_and_follow_their_s
         sum += channels;
         let list = master.raw(&["CLIENT", "LIST"]).await.unwrap();
         let list = list.text().unwrap();
+        // P: subscribed to channels; t: tracking; B: by prefixes.
         let tracking: Vec<&str> = list
             .lines()
-            .filter(|line| line.contains(" flags=Pt ") || line.contains(" flags=tP "))
+            .filter(|line| line.contains(" flags=PtB "))
             .collect();
         assert_eq!(
             tracking.len(),
