@@ -51,10 +51,7 @@ mod tests {
             ),
             (invalid(CertificateError::UnknownIssuer), "`tls_ca_file`"),
             (invalid(CertificateError::Revoked), "`tls_ca_file`"),
-            (
-                alert(AlertDescription::CertificateRequired),
-                "`tls_client_key_file`",
-            ),
+            (alert(AlertDescription::CertificateRequired), "demands"),
             (alert(AlertDescription::UnknownCA), "`tls_client_cert_file`"),
             (alert(AlertDescription::CertificateExpired), "renew"),
         ] {

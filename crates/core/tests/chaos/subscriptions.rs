@@ -109,6 +109,55 @@ async fn a_sharded_subscription_follows_its_slot() {
     client.shutdown().await;
 }
 
+/// Who subscribes while slots move is not told that it stands when it does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sharded_subscriptions_while_slots_move() {
+    const SLOTS: u16 = 300;
+    let _alone = ALONE.lock().await;
+    let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
+    let client = Client::connect(ClientConfig::from_url(&cluster.url()).unwrap())
+        .await
+        .unwrap();
+    let from = cluster.node_of_slot(0).await.unwrap();
+    let to = cluster.node_of_slot(16_383).await.unwrap();
+    let mut channels: Vec<Option<String>> = vec![None; usize::from(SLOTS)];
+    let mut missing = channels.len();
+    for i in 0.. {
+        let name = format!("channel-{i}");
+        let slot = usize::from(redkit_core::slot(name.as_bytes()));
+        if let Some(place @ None) = channels.get_mut(slot) {
+            *place = Some(name);
+            missing -= 1;
+        }
+        if missing == 0 {
+            break;
+        }
+    }
+    let channels: Vec<Bytes> = channels.into_iter().flatten().map(Bytes::from).collect();
+    let subscribing = async {
+        let mut streams = Vec::new();
+        // Now before, now behind the slot that is moving.
+        for (at, channel) in channels.iter().enumerate() {
+            let other = &channels[(at * 7) % channels.len()];
+            for channel in [channel, other] {
+                let interest = Interest::Sharded(vec![channel.clone()]);
+                let stream = client.subscribe(interest).await.unwrap();
+                streams.push((channel, stream));
+            }
+        }
+        streams
+    };
+    let moving = cluster.migrate_slots(0..=SLOTS - 1, from, to);
+    let (moved, streams) = tokio::join!(moving, subscribing);
+    moved.unwrap();
+    let made = streams.len();
+    for (channel, mut stream) in streams {
+        heard_again(&client, &mut stream, "SPUBLISH", channel).await;
+    }
+    println!("{made} subscriptions made while {SLOTS} slots moved, all of them heard");
+    client.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscriptions_follow_the_master() {
     let _alone = ALONE.lock().await;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::interfaces::{ClientLike, EventInterface, ListInterface, PubsubInterface};
+use fred::interfaces::{
+    ClientLike, EventInterface, ListInterface, PubsubInterface, TrackingInterface,
+};
 use fred::types::{ClusterHash, CustomCommand};
 use redkit_core::fred::FredBackend;
 use redkit_core::{
@@ -237,6 +239,30 @@ async fn patterns_and_notifications_are_told_apart() {
         ]
     );
     client.shutdown().await;
+}
+
+#[tokio::test]
+async fn freds_own_client_keeps_silent_about_a_flush() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let backend = FredBackend::connect(&config(&server)).await.unwrap();
+    let client = backend.client().await.unwrap();
+    let mut told = client.invalidation_rx();
+    client
+        .start_tracking("p:", true, false, false, false)
+        .await
+        .unwrap();
+    server.raw(&["SET", "p:1", "v"]).await.unwrap();
+    let first = timeout(Duration::from_secs(5), told.recv()).await;
+    assert_eq!(first.unwrap().unwrap().keys[0].as_bytes(), b"p:1");
+    server.raw(&["FLUSHALL"]).await.unwrap();
+    server.raw(&["SET", "p:2", "v"]).await.unwrap();
+    let next = timeout(Duration::from_secs(5), told.recv()).await;
+    assert_eq!(
+        next.unwrap().unwrap().keys[0].as_bytes(),
+        b"p:2",
+        "of the flush in between there is no word"
+    );
+    backend.shutdown().await;
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ::redis::aio::{AsyncPushSender, SendError};
 use ::redis::{PushInfo, PushKind, Value as RedisValue};
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::connector::RedisConnector;
 use super::convert::push_bytes;
@@ -124,15 +125,33 @@ impl PushedLink {
             .iter()
             .filter_map(|name| Some(Command::new(word(change, name.kind)?).arg(&name.bytes)))
             .collect();
-        let strays = self.strays.load(Ordering::Acquire);
-        let confirmations = self.link.send_all(&commands).await?;
-        // The crate takes the end of a subscription that nobody asked for as the answer to the
-        // command that is under way, so these may not be the answers to ours.
-        if self.strays.load(Ordering::Acquire) != strays {
-            let message = "a slot moved while a subscription was being confirmed";
-            return Err(Fault::new(FaultKind::Protocol, message).maybe());
+        for _ in 0..TRIES {
+            let strays = self.strays.load(Ordering::Acquire);
+            let confirmations = self.link.send_all(&commands).await?;
+            if self.strays.load(Ordering::Acquire) == strays {
+                return confirmations.into_iter().try_for_each(|one| one.map(drop));
+            }
+            // The crate takes the end of a subscription that nobody asked for as the answer to the
+            // command that is under way, so these may not be the answers to ours.
+            self.catch_up().await?;
         }
-        confirmations.into_iter().try_for_each(|one| one.map(drop))
+        let message = "slots moved all the time while a subscription was being confirmed";
+        Err(Fault::new(FaultKind::Protocol, message).maybe())
+    }
+
+    /// Waits until an answer is that to its command again. What comes while no command is under way
+    /// is dropped by the crate.
+    async fn catch_up(&self) -> Result<(), CallError> {
+        for _ in 0..TRIES {
+            let text = format!("redkit-{:032x}", rand::random::<u128>());
+            match self.link.send(&Command::new("PING").arg(&text)).await {
+                Ok(Value::Bulk(back)) if back == text.as_bytes() => return Ok(()),
+                Ok(_) | Err(CallError::Replied(_)) => sleep(PAUSE).await,
+                Err(error) => return Err(error),
+            }
+        }
+        let message = "replies on the connection for subscriptions stay out of step";
+        Err(Fault::new(FaultKind::Protocol, message).maybe())
     }
 
     async fn change_prefixes(&self, change: Change, names: &[&Name]) -> Result<(), CallError> {
@@ -160,6 +179,10 @@ impl PushedLink {
         Ok(())
     }
 }
+
+/// How often a confirmation is asked for anew, and how soon, while slots move.
+const TRIES: usize = 16;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// The command that changes a subscription to what is published.
 fn word(change: Change, kind: NameKind) -> Option<&'static str> {

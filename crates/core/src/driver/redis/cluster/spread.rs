@@ -139,17 +139,23 @@ impl ByNode {
             };
             let node = self.node(&owner);
             let is_moved = |view: &Arc<SlotMap>| view.owner(slot) != Some(&owner);
-            let refusal = tokio::select! {
+            let error = tokio::select! {
                 outcome = node.attach(names.clone(), sink.clone(), deadline) => match outcome {
-                    Err(CallError::Replied(error)) => error,
-                    other => return other,
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
                 },
                 // The node may be dead, and another has taken over.
                 _ = views.wait_for(is_moved) => continue,
             };
-            if !is_elsewhere(&self.shared, &refusal, &owner) || Instant::now() + NOT_NOW >= deadline
-            {
-                return Err(CallError::Replied(refusal));
+            let may_stand_later = match &error {
+                CallError::Replied(refusal) => is_elsewhere(&self.shared, refusal, &owner),
+                // To subscribe twice does no harm.
+                CallError::NotSent(fault) | CallError::Maybe(fault) => {
+                    matches!(fault.kind(), FaultKind::Disconnected | FaultKind::Protocol)
+                }
+            };
+            if !may_stand_later || Instant::now() + NOT_NOW >= deadline {
+                return Err(error);
             }
             sleep(NOT_NOW).await;
         }
