@@ -64,6 +64,6 @@ pub use tally::Tally;
 pub use value::{FromValue, Value, ValueError};
 pub use values::{
     Change, Conditional, Deleted, Drawn, ExpireIf, Expiry, Group, Grouping, Groups, Kind, Pattern,
-    Pipeline, Previous, Queued, Renewal, Replies, Scan, ScanStream, Set, SetItem, SetMode,
-    SetOptions, Stored, Swap, Sweep, Swept, ToKey, Transaction, Ttl, Unconditional, Update,
+    Pipeline, Previous, Queued, Renewal, Replies, Scan, ScanStream, SetItem, SetOptions, Stored,
+    Swap, Sweep, Swept, ToKey, Transaction, Ttl, Unconditional, Update, Write, WriteMode,
 };

@@ -37,7 +37,7 @@ pub use self::pattern::Pattern;
 pub use self::pipeline::Pipeline;
 pub use self::queue::{Queued, Replies};
 pub use self::scan::{Scan, ScanStream};
-pub use self::set::{Conditional, Previous, Set, SetMode, Unconditional};
+pub use self::set::{Conditional, Previous, Unconditional, Write, WriteMode};
 pub use self::set_options::SetOptions;
 pub use self::swap::{Renewal, Swap};
 pub use self::sweep::{Sweep, Swept};

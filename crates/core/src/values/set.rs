@@ -41,15 +41,15 @@ impl Client {
     ///
     /// While the server cannot be reached it waits until the call's deadline. Whether a write that
     /// got no answer was carried out nobody knows; it is not sent again unless it is
-    /// [`repeatable`](Set::repeatable).
+    /// [`repeatable`](Write::repeatable).
     ///
     /// # Errors
     /// On `.await`: [`Error::Encode`] when the value cannot be encoded, [`Error::Call`] for a time
     /// that cannot be (before anything is sent) and when there is no answer.
-    pub fn set<T: Serialize + ?Sized>(&self, key: impl ToKey, value: &T) -> Set<'_> {
+    pub fn set<T: Serialize + ?Sized>(&self, key: impl ToKey, value: &T) -> Write<'_> {
         let key = key.to_key(self);
         let payload = self.codec().encode(key.as_bytes(), value);
-        Set::new(self, key, payload)
+        Write::new(self, key, payload)
     }
 
     /// Writes bytes as they are: plain, unless the codec compresses or encrypts. Options as with
@@ -57,24 +57,24 @@ impl Client {
     ///
     /// # Errors
     /// As [`set`](Self::set).
-    pub fn set_bytes(&self, key: impl ToKey, bytes: impl Into<Bytes>) -> Set<'_> {
+    pub fn set_bytes(&self, key: impl ToKey, bytes: impl Into<Bytes>) -> Write<'_> {
         let key = key.to_key(self);
         let payload = self.codec().encode_bytes(key.as_bytes(), bytes);
-        Set::new(self, key, payload)
+        Write::new(self, key, payload)
     }
 
     /// [`set_bytes`](Self::set_bytes) for text.
     ///
     /// # Errors
     /// As [`set`](Self::set).
-    pub fn set_text(&self, key: impl ToKey, text: &str) -> Set<'_> {
+    pub fn set_text(&self, key: impl ToKey, text: &str) -> Write<'_> {
         self.set_bytes(key, Bytes::copy_from_slice(text.as_bytes()))
     }
 }
 
 /// A write that is made by `.await`: see [`Client::set`]. What it gives depends on its options.
 #[must_use = "nothing is written before `.await`"]
-pub struct Set<'c, M = Unconditional> {
+pub struct Write<'c, M = Unconditional> {
     client: &'c Client,
     key: Key,
     payload: Result<Bytes, Error>,
@@ -82,10 +82,10 @@ pub struct Set<'c, M = Unconditional> {
     mode: PhantomData<fn() -> M>,
 }
 
-/// What a [`Set`] gives.
-pub trait SetMode: sealed::Mode {}
+/// What a [`Write`] gives.
+pub trait WriteMode: sealed::Mode {}
 
-impl<M: sealed::Mode> SetMode for M {}
+impl<M: sealed::Mode> WriteMode for M {}
 
 /// Written always: gives `()`.
 #[derive(Debug)]
@@ -93,8 +93,8 @@ pub enum Unconditional {}
 /// Written under a condition: gives whether it was.
 #[derive(Debug)]
 pub enum Conditional {}
-/// Gives the value from before, as a `T`. Under [`if_absent`](Set::if_absent) there being one means
-/// that nothing was written; under [`if_present`](Set::if_present) there being none does.
+/// Gives the value from before, as a `T`. Under [`if_absent`](Write::if_absent) there being one means
+/// that nothing was written; under [`if_present`](Write::if_present) there being none does.
 #[derive(Debug)]
 pub struct Previous<T>(PhantomData<fn() -> T>);
 
@@ -137,7 +137,7 @@ impl<T: DeserializeOwned + Send + 'static> sealed::Mode for Previous<T> {
     }
 }
 
-impl<'c> Set<'c> {
+impl<'c> Write<'c> {
     fn new(client: &'c Client, key: Key, payload: Result<Bytes, Error>) -> Self {
         Self {
             client,
@@ -149,12 +149,12 @@ impl<'c> Set<'c> {
     }
 
     /// Only if there is no such key (`NX`); gives whether it was written.
-    pub fn if_absent(self) -> Set<'c, Conditional> {
+    pub fn if_absent(self) -> Write<'c, Conditional> {
         self.with(SetOptions::if_absent)
     }
 
     /// Only if there is such a key (`XX`); gives whether it was written.
-    pub fn if_present(self) -> Set<'c, Conditional> {
+    pub fn if_present(self) -> Write<'c, Conditional> {
         self.with(SetOptions::if_present)
     }
 
@@ -165,7 +165,7 @@ impl<'c> Set<'c> {
     }
 }
 
-impl<'c, M> Set<'c, M> {
+impl<'c, M> Write<'c, M> {
     /// The key expires after this time (`PX`).
     pub fn ttl(self, ttl: Duration) -> Self {
         self.with(|options| options.ttl(ttl))
@@ -188,12 +188,12 @@ impl<'c, M> Set<'c, M> {
 
     /// Gives the value from before (`GET`). When that is not a `T`, `.await` is an error that
     /// carries it, and the write *has* been made.
-    pub fn returning<T: DeserializeOwned + Send + 'static>(self) -> Set<'c, Previous<T>> {
+    pub fn returning<T: DeserializeOwned + Send + 'static>(self) -> Write<'c, Previous<T>> {
         self.with(|options| options)
     }
 
-    fn with<N>(self, change: impl FnOnce(SetOptions) -> SetOptions) -> Set<'c, N> {
-        Set {
+    fn with<N>(self, change: impl FnOnce(SetOptions) -> SetOptions) -> Write<'c, N> {
+        Write {
             client: self.client,
             key: self.key,
             payload: self.payload,
@@ -203,7 +203,7 @@ impl<'c, M> Set<'c, M> {
     }
 }
 
-impl<'c, M: SetMode> IntoFuture for Set<'c, M> {
+impl<'c, M: WriteMode> IntoFuture for Write<'c, M> {
     type Output = Result<M::Output, Error>;
     type IntoFuture = BoxFuture<'c, Self::Output>;
 
@@ -226,9 +226,9 @@ impl<'c, M: SetMode> IntoFuture for Set<'c, M> {
 }
 
 /// Shows the key and the options.
-impl<M> fmt::Debug for Set<'_, M> {
+impl<M> fmt::Debug for Write<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Set")
+        f.debug_struct("Write")
             .field("key", &self.key)
             .field("options", &self.options)
             .finish_non_exhaustive()

@@ -40,7 +40,7 @@ impl Client {
     /// # Ok(()) }
     /// ```
     ///
-    /// To write where nothing is, use [`set`](Client::set) with [`if_absent`](crate::Set::if_absent).
+    /// To write where nothing is, use [`set`](Client::set) with [`if_absent`](crate::Write::if_absent).
     ///
     /// # Errors
     /// On `.await`: [`Error::Encode`], [`Error::Call`]. It is never sent twice when it may have been
