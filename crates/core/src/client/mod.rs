@@ -199,13 +199,8 @@ impl Client {
     /// # Errors
     /// [`Error::Call`] when the server refused or did not confirm in time.
     pub async fn subscribe(&self, interest: Interest) -> Result<PushStream, Error> {
-        let (Interest::Channels(names) | Interest::Patterns(names) | Interest::Sharded(names)) =
-            &interest;
-        if names.is_empty() {
-            let fault = Fault::new(FaultKind::Invalid, "no channel is named; name at least one");
-            return Err(Error::call("SUBSCRIBE", fault.not_sent()));
-        }
         let refused = |error| Error::call("SUBSCRIBE", error);
+        interest.check().map_err(refused)?;
         let _flight = self.calls.admit().map_err(refused)?;
         let limit = self.calls.subscribe_timeout();
         timeout(limit, self.backend().subscribe(interest))

@@ -113,7 +113,7 @@ impl Subscriptions {
         let requests = self.requests.clone();
         // When the queue is full the task is busy, and prunes when it next looks at its registry.
         let stream = stream.on_drop(move || drop(requests.try_send(Request::Prune)));
-        self.attach(names(interest), sink, deadline).await?;
+        self.attach(names(interest)?, sink, deadline).await?;
         Ok(stream)
     }
 
@@ -160,13 +160,18 @@ impl Subscriptions {
     }
 }
 
-pub(super) fn names(interest: Interest) -> Vec<Name> {
+pub(super) fn names(interest: Interest) -> Result<Vec<Name>, CallError> {
+    interest.check()?;
     let (kind, all) = match interest {
         Interest::Channels(all) => (NameKind::Channel, all),
         Interest::Patterns(all) => (NameKind::Pattern, all),
         Interest::Sharded(all) => (NameKind::Sharded, all),
+        Interest::Invalidations { .. } => {
+            let message = "this driver does not track keys yet";
+            return Err(Fault::new(FaultKind::Invalid, message).not_sent());
+        }
     };
-    all.into_iter().map(|bytes| Name { kind, bytes }).collect()
+    Ok(all.into_iter().map(|bytes| Name { kind, bytes }).collect())
 }
 
 /// Who listens to what. The connection's read side looks here for every message.

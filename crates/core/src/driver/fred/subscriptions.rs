@@ -59,7 +59,7 @@ impl Lanes {
         deadline: Instant,
     ) -> Result<PushStream, CallError> {
         let mut by_lane: HashMap<Lane, Vec<Name>> = HashMap::new();
-        for name in names(interest) {
+        for name in names(interest)? {
             if std::str::from_utf8(&name.bytes).is_err() {
                 let message = "the `fred` driver carries only names of channels that are UTF-8; \
                                use the `redis` driver for others";
