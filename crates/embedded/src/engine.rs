@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use redkit_core::{ServerError, Value};
 use smallvec::SmallVec;
 
+use crate::blocking::{Attempt, Ticket};
 use crate::commands::{self, Run, SessionCommand, Spec};
 use crate::error::{self, Reply};
 use crate::script::Scripts;
@@ -21,6 +22,14 @@ pub(crate) struct Engine {
     state: Arc<Mutex<State>>,
     scripts: Scripts,
     sessions: i64,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Done(Reply),
+    /// The reply comes later.
+    Waiting(Ticket),
 }
 
 impl Engine {
@@ -43,12 +52,19 @@ impl Engine {
         action(&mut self.state.lock())
     }
 
-    /// Carries out a command, which is its name and its arguments.
-    pub(crate) fn execute(&mut self, session: &mut Session, argv: &[&[u8]]) -> Reply {
+    /// Carries out a command, which is its name and its arguments, and serves those who waited for
+    /// what it brought.
+    pub(crate) fn execute(&mut self, session: &mut Session, argv: &[&[u8]]) -> Outcome {
+        let outcome = self.dispatch(session, argv);
+        self.state.lock().settle();
+        outcome
+    }
+
+    fn dispatch(&mut self, session: &mut Session, argv: &[&[u8]]) -> Outcome {
         self.state.lock().tick();
         let checked = check(argv);
         if let Some(transaction) = &mut session.transaction {
-            return match checked {
+            return Outcome::Done(match checked {
                 Ok((
                     Spec {
                         run:
@@ -71,16 +87,28 @@ impl Engine {
                     transaction.broken = true;
                     Err(refused)
                 }
-            };
+            });
         }
-        let (spec, args) = checked?;
-        self.run(spec, session, args)
+        let (spec, args) = match checked {
+            Ok(checked) => checked,
+            Err(refused) => return Outcome::Done(Err(refused)),
+        };
+        let Run::Blocking { handler, .. } = spec.run else {
+            return Outcome::Done(self.run(spec, session, args));
+        };
+        let mut state = self.state.lock();
+        match handler(&mut state, args) {
+            Ok(Attempt::Done(reply)) => Outcome::Done(reply),
+            Ok(Attempt::Wait(wait)) => Outcome::Waiting(state.enqueue(session.id, wait)),
+            Err(refused) => Outcome::Done(Err(refused)),
+        }
     }
 
+    /// Runs a command without waiting for anything.
     fn run(&mut self, spec: &Spec, session: &mut Session, args: &[&[u8]]) -> Reply {
         match spec.run {
-            Run::Data(handler) => handler(&mut self.state.lock(), args),
             Run::Session(command) => self.run_session(command, session, args),
+            _ => spec.run_at_once(&mut self.state.lock(), args),
         }
     }
 

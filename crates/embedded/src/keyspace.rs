@@ -1,6 +1,6 @@
-//! The keys: lookup by type, expiry, scan order, and the versions that `WATCH` compares.
+//! The keys: lookup by type, expiry, scan order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
@@ -8,6 +8,7 @@ use rand::RngExt;
 use redkit_core::ServerError;
 
 use crate::error;
+use crate::observers::Observers;
 use crate::value::{Data, Kind};
 
 /// Expired keys that one command buries at most beyond those that it touches, so that no command
@@ -21,8 +22,7 @@ pub(crate) struct Keyspace {
     /// the positions usable as scan cursors (see the module of the `SCAN` commands).
     entries: IndexMap<Bytes, Entry>,
     expiries: BTreeSet<(i64, Bytes)>,
-    watched: HashMap<Bytes, Watched>,
-    changes: u64,
+    pub(crate) observers: Observers,
     now: i64,
 }
 
@@ -30,12 +30,6 @@ pub(crate) struct Keyspace {
 pub(crate) struct Entry {
     pub(crate) data: Data,
     expires: Option<i64>,
-}
-
-#[derive(Debug, Default)]
-struct Watched {
-    watchers: usize,
-    version: u64,
 }
 
 impl Keyspace {
@@ -159,13 +153,7 @@ impl Keyspace {
 
     /// Notes that a key's value changed.
     pub(crate) fn changed(&mut self, key: &[u8]) {
-        if self.watched.is_empty() {
-            return;
-        }
-        self.changes += 1;
-        if let Some(watched) = self.watched.get_mut(key) {
-            watched.version = self.changes;
-        }
+        self.observers.changed(key);
     }
 
     /// Notes that items went away, and the key with the last of them.
@@ -208,12 +196,12 @@ impl Keyspace {
     }
 
     pub(crate) fn clear(&mut self) {
-        let watched: Vec<Bytes> = self.watched.keys().cloned().collect();
-        for key in watched {
+        for key in self.observers.observed() {
             if self.contains(&key) {
                 self.changed(&key);
             }
         }
+        self.observers.cleared();
         self.entries = IndexMap::new();
         self.expiries = BTreeSet::new();
     }
@@ -222,24 +210,13 @@ impl Keyspace {
     pub(crate) fn watch(&mut self, key: &[u8]) -> u64 {
         // A key that is expired already is watched as absent.
         self.contains(key);
-        let watched = self.watched.entry(Bytes::copy_from_slice(key)).or_default();
-        watched.watchers += 1;
-        watched.version
-    }
-
-    pub(crate) fn unwatch(&mut self, key: &[u8]) {
-        if let Some(watched) = self.watched.get_mut(key) {
-            watched.watchers -= 1;
-            if watched.watchers == 0 {
-                self.watched.remove(key);
-            }
-        }
+        self.observers.watch(key)
     }
 
     /// The version of a watched key now.
     pub(crate) fn version(&mut self, key: &[u8]) -> u64 {
         self.contains(key);
-        self.watched.get(key).map_or(0, |watched| watched.version)
+        self.observers.version(key)
     }
 
     fn position(&mut self, key: &[u8]) -> Option<usize> {

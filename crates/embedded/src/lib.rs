@@ -35,6 +35,7 @@
 
 mod args;
 mod backend;
+mod blocking;
 mod carried;
 mod clock;
 mod commands;
@@ -43,6 +44,7 @@ mod error;
 mod glob;
 mod keyspace;
 mod number;
+mod observers;
 mod pubsub;
 mod script;
 mod session;

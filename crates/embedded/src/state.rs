@@ -2,6 +2,7 @@
 
 use redkit_core::Value;
 
+use crate::blocking::Waiters;
 use crate::clock::Clock;
 use crate::keyspace::Keyspace;
 use crate::pubsub::PubSub;
@@ -11,6 +12,7 @@ use crate::pubsub::PubSub;
 pub(crate) struct State {
     pub(crate) db: Keyspace,
     pub(crate) pubsub: PubSub,
+    pub(crate) waiters: Waiters,
     /// The shapes in which replies are wanted: RESP3 for callers, RESP2 within scripts unless
     /// they ask for more.
     pub(crate) protocol: Protocol,
@@ -32,6 +34,7 @@ impl State {
         Self {
             db: Keyspace::default(),
             pubsub: PubSub::default(),
+            waiters: Waiters::default(),
             protocol: Protocol::Resp3,
             clock,
             micros,
@@ -44,6 +47,11 @@ impl State {
     pub(crate) fn tick(&mut self) {
         self.micros = self.clock.micros();
         self.db.set_now(self.micros / 1_000);
+    }
+
+    /// Ends a command: who waited for what it brought is served.
+    pub(crate) fn settle(&mut self) {
+        self.serve_waiters();
     }
 
     /// Microseconds since the Unix epoch.

@@ -1,5 +1,6 @@
 //! The commands: their names, how many arguments they take, and what carries them out.
 
+mod blocking_pops;
 pub(crate) mod client;
 mod counters;
 mod expiry;
@@ -23,11 +24,15 @@ use std::sync::LazyLock;
 use redkit_core::{ServerError, Value};
 
 use crate::args;
+use crate::blocking::Attempt;
 use crate::error::{self, Reply};
 use crate::state::State;
 
 /// Carries out a command on the state; the arguments are those after the name.
 pub(crate) type Handler = fn(&mut State, &[&[u8]]) -> Reply;
+
+/// Like [`Handler`], for a command that may wait for a key.
+pub(crate) type BlockingHandler = fn(&mut State, &[&[u8]]) -> Result<Attempt, ServerError>;
 
 /// Arguments that were split in two.
 pub(crate) type Split<'a, 'b> = (&'a [&'b [u8]], &'a [&'b [u8]]);
@@ -54,6 +59,11 @@ pub(crate) enum Access {
 #[derive(Debug)]
 pub(crate) enum Run {
     Data(Handler),
+    /// May wait for a key, unless it runs in a transaction or a script.
+    Blocking {
+        handler: BlockingHandler,
+        in_scripts: bool,
+    },
     /// Concerns the connection or runs other commands; not allowed in scripts.
     Session(SessionCommand),
 }
@@ -111,6 +121,18 @@ impl Spec {
         }
     }
 
+    /// Carries out a command that concerns the state alone, and does not wait.
+    pub(crate) fn run_at_once(&self, state: &mut State, args: &[&[u8]]) -> Reply {
+        match self.run {
+            Run::Data(handler) => handler(state, args),
+            Run::Blocking { handler, .. } => match handler(state, args)? {
+                Attempt::Done(reply) => reply,
+                Attempt::Wait(_) => Ok(Value::Nil),
+            },
+            Run::Session(_) => Err(error::syntax()),
+        }
+    }
+
     /// Makes the command a family.
     const fn with(mut self, subcommands: &'static [(&'static str, i8)]) -> Self {
         self.subcommands = subcommands;
@@ -146,6 +168,7 @@ const MODULES: &[&[Spec]] = &[
     expiry::COMMANDS,
     hashes::COMMANDS,
     lists::COMMANDS,
+    blocking_pops::COMMANDS,
     sets::COMMANDS,
     set_algebra::COMMANDS,
     sorted_sets::COMMANDS,
@@ -203,6 +226,19 @@ const fn write(name: &'static str, arity: i8, handler: Handler) -> Spec {
         subcommands: &[],
         access: Access::Write,
         run: Run::Data(handler),
+    }
+}
+
+const fn blocking(name: &'static str, arity: i8, handler: BlockingHandler) -> Spec {
+    Spec {
+        name,
+        arity,
+        subcommands: &[],
+        access: Access::Write,
+        run: Run::Blocking {
+            handler,
+            in_scripts: false,
+        },
     }
 }
 

@@ -70,6 +70,10 @@ fn info(state: &mut State, args: &[&[u8]]) -> Reply {
             state.uptime(),
         ));
     }
+    if wanted("clients") {
+        let blocked = state.waiters.len();
+        sections.push(format!("# Clients\r\nblocked_clients:{blocked}\r\n"));
+    }
     if wanted("replication") {
         sections.push("# Replication\r\nrole:master\r\nconnected_slaves:0\r\n".to_owned());
     }

@@ -211,15 +211,19 @@ fn execute(state: &Mutex<State>, run: &Run, argv: &[&[u8]]) -> Result<Value, Ser
             return refused("ERR Wrong number of args calling Redis command from script");
         }
     }
-    let Runs::Data(handler) = spec.run else {
+    if let Runs::Session(_)
+    | Runs::Blocking {
+        in_scripts: false, ..
+    } = spec.run
+    {
         return refused("ERR This Redis command is not allowed from script");
-    };
+    }
     if run.read_only && spec.access == Access::Write {
         return refused("ERR Write commands are not allowed from read-only scripts.");
     }
     let mut state = state.lock();
     let outer = std::mem::replace(&mut state.protocol, run.protocol);
-    let reply = handler(&mut state, args);
+    let reply = spec.run_at_once(&mut state, args);
     state.protocol = outer;
     reply
 }

@@ -8,6 +8,7 @@
 )]
 
 mod backend;
+mod blocking;
 mod differential;
 mod expiry;
 mod pubsub;

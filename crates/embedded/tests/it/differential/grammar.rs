@@ -203,7 +203,7 @@ fn alternatives(text: &str) -> Vec<&str> {
 }
 
 /// Words are separated by blanks; what stands between backquotes is one word; `~` is an empty one.
-fn words(line: &str) -> Vec<String> {
+pub(super) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (index, part) in line.split('`').enumerate() {
         match index % 2 == 1 {

@@ -3,6 +3,7 @@
 //!
 //! `REDKIT_PROPTEST_CASES` sets the number of sequences.
 
+mod blocking;
 mod compare;
 mod grammar;
 mod templates;
