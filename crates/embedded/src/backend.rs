@@ -186,6 +186,7 @@ fn at_once(outcome: Outcome) -> Result<Value, CallError> {
 fn capabilities() -> Capabilities {
     let mut capabilities = Capabilities::of(ServerKind::Embedded, VERSION);
     capabilities.tracking = false;
+    capabilities.field_expiry = true;
     capabilities
 }
 

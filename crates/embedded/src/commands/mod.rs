@@ -4,6 +4,7 @@ mod blocking_pops;
 pub(crate) mod client;
 mod counters;
 mod expiry;
+mod field_expiry;
 mod hashes;
 mod keys;
 mod lists;
@@ -168,6 +169,7 @@ const MODULES: &[&[Spec]] = &[
     keys::COMMANDS,
     expiry::COMMANDS,
     hashes::COMMANDS,
+    field_expiry::COMMANDS,
     lists::COMMANDS,
     blocking_pops::COMMANDS,
     sets::COMMANDS,

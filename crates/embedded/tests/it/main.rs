@@ -11,6 +11,7 @@ mod backend;
 mod blocking;
 mod differential;
 mod expiry;
+mod field_expiry;
 mod pubsub;
 mod scans;
 mod scripts;
