@@ -200,6 +200,15 @@ impl Keyspace {
         self.entries.len()
     }
 
+    /// When the next key, or field of a hash, expires.
+    pub(crate) fn next_expiry(&self) -> Option<i64> {
+        let first = |set: &BTreeSet<(i64, Bytes)>| set.first().map(|(at, _)| *at);
+        match (first(&self.expiries), first(&self.field_expiries)) {
+            (Some(key), Some(field)) => Some(key.min(field)),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// The number of keys that will expire, after burying all that have.
     pub(crate) fn expiring(&mut self) -> usize {
         self.sweep(usize::MAX);

@@ -6,6 +6,7 @@ use crate::blocking::Waiters;
 use crate::clock::Clock;
 use crate::keyspace::Keyspace;
 use crate::pubsub::PubSub;
+use crate::tracking::Trackers;
 
 /// The state of an engine, apart from its scripts.
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(crate) struct State {
     pub(crate) db: Keyspace,
     pub(crate) pubsub: PubSub,
     pub(crate) waiters: Waiters,
+    pub(crate) trackers: Trackers,
     /// The shapes in which replies are wanted: RESP3 for callers, RESP2 within scripts unless
     /// they ask for more.
     pub(crate) protocol: Protocol,
@@ -35,6 +37,7 @@ impl State {
             db: Keyspace::default(),
             pubsub: PubSub::default(),
             waiters: Waiters::default(),
+            trackers: Trackers::default(),
             protocol: Protocol::Resp3,
             clock,
             micros,
@@ -49,9 +52,15 @@ impl State {
         self.db.set_now(self.micros / 1_000);
     }
 
-    /// Ends a command: who waited for what it brought is served.
+    /// Ends a command: who waited for what it brought is served, who keeps what it changed is told.
     pub(crate) fn settle(&mut self) {
         self.serve_waiters();
+        self.tell_trackers();
+    }
+
+    /// Buries all keys that have expired.
+    pub(crate) fn bury_expired(&mut self) {
+        self.db.len();
     }
 
     /// Microseconds since the Unix epoch.

@@ -17,5 +17,6 @@ mod scans;
 mod scripts;
 mod shell;
 mod streams;
+mod tracking;
 mod transactions;
 mod types;
