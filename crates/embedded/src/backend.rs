@@ -187,6 +187,7 @@ impl Shared {
         let state = watch::Sender::new(ConnectionState::Connected(1));
         let session = self.run(|engine| {
             let session = engine.new_session();
+            engine.with_state(|state| state.connect(session.id));
             self.dedicated.lock().insert(session.id, state.clone());
             session
         })?;

@@ -15,6 +15,11 @@ use crate::value::{Data, Kind};
 /// pays for all of a mass expiry.
 const SWEEP: usize = 16;
 
+/// What a key costs beside its name and its value, roughly.
+pub(crate) const ENTRY_BYTES: usize = 96;
+/// Keys that are looked at for the size of all.
+const SAMPLE: usize = 256;
+
 /// All keys of an engine.
 #[derive(Debug, Default)]
 pub(crate) struct Keyspace {
@@ -25,7 +30,25 @@ pub(crate) struct Keyspace {
     /// Hashes by when the first of their fields expires.
     field_expiries: BTreeSet<(i64, Bytes)>,
     pub(crate) observers: Observers,
+    pub(crate) lookups: Lookups,
     now: i64,
+}
+
+/// What became of looking for keys.
+#[derive(Debug, Default)]
+pub(crate) struct Lookups {
+    /// Whether the running command reads, so that it counts.
+    pub(crate) counting: bool,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) expired: u64,
+}
+
+/// A value as it is looked at from outside.
+pub(crate) struct Object<'a> {
+    pub(crate) data: &'a Data,
+    /// Since it was last used.
+    pub(crate) idle_millis: i64,
 }
 
 #[derive(Debug)]
@@ -34,14 +57,16 @@ pub(crate) struct Entry {
     expires: Option<i64>,
     /// Under which time the key stands in `field_expiries`.
     fields_due: Option<i64>,
+    used_at: i64,
 }
 
 impl Entry {
-    fn new(data: Data, expires: Option<i64>) -> Self {
+    fn new(data: Data, expires: Option<i64>, now: i64) -> Self {
         Self {
             data,
             expires,
             fields_due: None,
+            used_at: now,
         }
     }
 }
@@ -98,7 +123,7 @@ impl Keyspace {
         let index = match self.position(key) {
             Some(index) => index,
             None => {
-                let entry = Entry::new(K::default().into_data(), None);
+                let entry = Entry::new(K::default().into_data(), None, self.now);
                 self.entries
                     .insert_full(Bytes::copy_from_slice(key), entry)
                     .0
@@ -125,7 +150,7 @@ impl Keyspace {
     pub(crate) fn put_expiring(&mut self, key: &[u8], data: Data, expires: Option<i64>) {
         self.changed(key);
         let has_field_expiries = data.next_field_expiry().is_some();
-        let entry = Entry::new(data, expires);
+        let entry = Entry::new(data, expires, self.now);
         let (previous, fields_due) = match self.entries.get_mut(key) {
             Some(present) => {
                 let present = std::mem::replace(present, entry);
@@ -225,6 +250,29 @@ impl Keyspace {
         self.entries.get_index(index).map(|(key, _)| key)
     }
 
+    /// A value, without using it.
+    pub(crate) fn peek(&mut self, key: &[u8]) -> Option<Object<'_>> {
+        let used_at = self.entries.get(key)?.used_at;
+        let index = self.position(key)?;
+        let (_, entry) = self.entries.get_index_mut(index)?;
+        entry.used_at = used_at;
+        Some(Object {
+            data: &entry.data,
+            idle_millis: (self.now - used_at).max(0),
+        })
+    }
+
+    /// A rough number of bytes of all keys and values.
+    pub(crate) fn weight(&self) -> usize {
+        let len = self.entries.len();
+        let step = (len / SAMPLE).max(1);
+        let sample = self.entries.iter().step_by(step).take(SAMPLE);
+        let bytes: usize = sample
+            .map(|(key, entry)| key.len() + entry.data.weight() + ENTRY_BYTES)
+            .sum();
+        bytes.saturating_mul(len) / len.clamp(1, SAMPLE)
+    }
+
     /// The key at a position below [`Keyspace::len`].
     pub(crate) fn at_slot(&self, index: usize) -> Option<(&Bytes, &Data)> {
         self.entries
@@ -258,8 +306,21 @@ impl Keyspace {
     }
 
     fn position(&mut self, key: &[u8]) -> Option<usize> {
-        let (index, _, entry) = self.entries.get_full(key)?;
+        let position = self.find(key);
+        if self.lookups.counting {
+            match position {
+                Some(_) => self.lookups.hits += 1,
+                None => self.lookups.misses += 1,
+            }
+        }
+        position
+    }
+
+    fn find(&mut self, key: &[u8]) -> Option<usize> {
+        let (index, _, entry) = self.entries.get_full_mut(key)?;
+        entry.used_at = self.now;
         if entry.expires.is_some_and(|at| at < self.now) {
+            self.lookups.expired += 1;
             self.remove_at(index);
             return None;
         }
@@ -297,7 +358,7 @@ impl Keyspace {
                 return;
             };
             // Looking at the key is enough; but whatever happens, the sweep must go on.
-            self.position(&due.1);
+            self.find(&due.1);
             self.expiries.remove(&due);
             self.field_expiries.remove(&due);
         }

@@ -49,6 +49,7 @@ mod pubsub;
 mod script;
 mod session;
 mod state;
+mod tally;
 mod tracking;
 mod value;
 

@@ -3,6 +3,7 @@
 mod hash;
 pub(crate) mod sorted_set;
 pub(crate) mod stream;
+mod weight;
 
 use std::collections::VecDeque;
 
