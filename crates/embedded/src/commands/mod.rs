@@ -19,6 +19,7 @@ mod scan;
 mod server;
 mod set_algebra;
 mod sets;
+mod sort;
 mod sorted_set_algebra;
 mod sorted_set_ranges;
 mod sorted_sets;
@@ -200,6 +201,7 @@ const MODULES: &[&[Spec]] = &[
     lcs::COMMANDS,
     counters::COMMANDS,
     keys::COMMANDS,
+    sort::COMMANDS,
     expiry::COMMANDS,
     hashes::COMMANDS,
     field_expiry::COMMANDS,
