@@ -147,6 +147,16 @@ impl Spec {
         }
     }
 
+    /// Its name and those of its subcommands, as the server lists them.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let own = self.name.to_ascii_lowercase();
+        let subcommands = self.subcommands.iter();
+        let subcommands: Vec<String> = subcommands
+            .map(|(name, _)| format!("{own}|{}", name.to_ascii_lowercase()))
+            .collect();
+        std::iter::once(own).chain(subcommands)
+    }
+
     /// Makes the command a family.
     const fn with(mut self, subcommands: &'static [(&'static str, i8)]) -> Self {
         self.subcommands = subcommands;

@@ -460,6 +460,7 @@ pub(super) const TEMPLATES: &[&str] = &[
     "CLIENT {SETNAME a|GETNAME|SETNAME|FOO|GETNAME x|UNBLOCK 99999999|UNBLOCK 99999999 FOO|UNBLOCK x|NO-EVICT ON|NO-EVICT x|GETREDIR}",
     "OBJECT {REFCOUNT nosuchkey|IDLETIME $k|FREQ $k|FOO $k|ENCODING|ENCODING nosuchkey}",
     "MEMORY USAGE nosuchkey {|SAMPLES 5|FOO 1|SAMPLES x}",
+    "SLOWLOG {RESET|GET x|GET -2|FOO|GET 1 2}",
     "{ROLE|AUTH x|HELLO 9|HELLO x|HELLO 3 FOO}",
     // Not for scripts, in which later versions allow it.
     "PING ; WAIT {0 0|x 0|0 x}",
