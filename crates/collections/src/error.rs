@@ -1,0 +1,220 @@
+//! What can go wrong with a collection.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use redkit_core::{CallError, ErrorKind, Key, ServerError};
+
+/// Any failure of a collection.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection, the server or the codec.
+    #[error(transparent)]
+    Core(#[from] redkit_core::Error),
+
+    /// The server is too old for this. Remedy: a newer one, or another operation. Nothing was sent
+    /// or carried out.
+    #[error("{what} needs {needs}; this server is {found}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+        /// The servers that can do it.
+        needs: &'static str,
+        /// What answered.
+        found: Box<str>,
+    },
+
+    /// An argument cannot work (a score that is not a number, a time of zero). Nothing was sent.
+    #[error("{what}: {problem}; {fix}")]
+    Invalid {
+        /// The argument.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: Cow<'static, str>,
+        /// What to give instead.
+        fix: &'static str,
+    },
+
+    /// One operation names keys on different slots of the cluster. Remedy: give them a common hash
+    /// tag, as in `{user:7}:friends` and `{user:7}:blocked`. Nothing was sent.
+    #[error(
+        "the keys `{first}` and `{second}` lie on different slots of the cluster; give them the \
+         same hash tag, such as `{{user:7}}:friends` and `{{user:7}}:blocked`"
+    )]
+    CrossSlot {
+        /// A key.
+        first: Key,
+        /// A key on another slot.
+        second: Key,
+    },
+
+    /// The operation finds items by their bytes, and the client's codec gives other bytes every
+    /// time (it encrypts). Remedy: a client with a deterministic codec for this collection.
+    #[error(
+        "{what} needs a codec that encodes equal values to equal bytes, and this client's \
+         encrypts; use a client with another codec for this collection"
+    )]
+    NotComparable {
+        /// The operation or the type.
+        what: &'static str,
+    },
+
+    /// Items cannot go from one list to the other, because their codec binds them to a place.
+    /// Remedy: give both lists the same place with [`List::bound_to`](crate::List::bound_to).
+    #[error(
+        "items of `{from}` are encrypted for their place and could not be read in `{to}`; give \
+         both lists the same place with `bound_to`"
+    )]
+    Bound {
+        /// Where the items are.
+        from: Key,
+        /// Where they were to go.
+        to: Key,
+    },
+
+    /// A number would leave its range: 64 bits for integers, finite for floats. It was not
+    /// changed.
+    #[error("the number at `{key}` would leave its range")]
+    Overflow {
+        /// The key, and the field if there is one.
+        key: Box<str>,
+    },
+
+    /// What is stored is not a number, so it cannot be counted up. It was not changed.
+    #[error("what is stored at `{key}` is not a number of this kind")]
+    NotANumber {
+        /// The key, and the field if there is one.
+        key: Box<str>,
+    },
+
+    /// Items were taken from the collection, and one of them is not of its type. Nothing is lost:
+    /// the bytes of all of them are here.
+    #[error("{} item(s) were taken, and not all can be read: {error}", taken.len())]
+    Undecodable {
+        /// What was taken, as it was stored, in order.
+        taken: Vec<Bytes>,
+        /// Of a sorted set, their scores.
+        scores: Vec<f64>,
+        /// Why one of them cannot be read.
+        #[source]
+        error: redkit_core::Error,
+    },
+
+    /// Others changed the value every time between reading and writing it. Nothing was written.
+    /// Remedy: try later; or split what everybody changes.
+    #[error("`{key}` was changed by others in each of {attempts} attempts")]
+    Contended {
+        /// The key and the field.
+        key: Box<str>,
+        /// How often it was tried.
+        attempts: u32,
+    },
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Core(error) => error.kind(),
+            Error::Unsupported { .. } | Error::Contended { .. } => ErrorKind::Server,
+            Error::Invalid { .. }
+            | Error::CrossSlot { .. }
+            | Error::NotComparable { .. }
+            | Error::Bound { .. } => ErrorKind::Usage,
+            Error::Overflow { .. } | Error::NotANumber { .. } | Error::Undecodable { .. } => {
+                ErrorKind::Data
+            }
+        }
+    }
+
+    /// Whether the same operation may succeed later without a change to program or data. It does
+    /// *not* say that repeating is safe: for that see [`Error::is_maybe`].
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Core(error) => error.is_retryable(),
+            Error::Contended { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the operation may have been carried out although no answer came.
+    pub fn is_maybe(&self) -> bool {
+        matches!(self, Error::Core(error) if error.is_maybe())
+    }
+
+    pub(crate) fn invalid(
+        what: &'static str,
+        problem: impl Into<Cow<'static, str>>,
+        fix: &'static str,
+    ) -> Self {
+        Error::Invalid {
+            what,
+            problem: problem.into(),
+            fix,
+        }
+    }
+
+    /// The server's own words, when it answered with an error.
+    pub(crate) fn replied(&self) -> Option<&ServerError> {
+        match self {
+            Error::Core(error) => error.call_error().and_then(CallError::server_error),
+            _ => None,
+        }
+    }
+
+    /// A refused increment by its reason. Scripts put more text behind the server's, so the words
+    /// are looked for, not compared.
+    pub(crate) fn numeric(self, place: impl FnOnce() -> Box<str>) -> Self {
+        let says = |words: &str| self.replied().is_some_and(|e| e.message().contains(words));
+        if says("would overflow") || says("NaN or Infinity") {
+            return Error::Overflow { key: place() };
+        }
+        if says("is not an integer") || says("is not a valid float") || says("is not a float") {
+            return Error::NotANumber { key: place() };
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redkit_core::Error as CoreError;
+
+    use super::*;
+
+    fn replied(line: &str) -> Error {
+        Error::Core(CoreError::Call {
+            command: "INCRBY".into(),
+            error: CallError::Replied(ServerError::parse(line)),
+        })
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_counted_say_why() {
+        let numeric = |line| replied(line).numeric(|| "k".into());
+        assert!(matches!(
+            numeric("ERR increment or decrement would overflow"),
+            Error::Overflow { .. }
+        ));
+        assert!(matches!(
+            numeric("ERR hash value is not an integer script: f, on @user_script:1."),
+            Error::NotANumber { .. }
+        ));
+        assert!(matches!(numeric("WRONGTYPE Operation"), Error::Core(_)));
+    }
+
+    #[test]
+    fn errors_say_whose_fault_they_are() {
+        let slots = Error::CrossSlot {
+            first: Key::from_raw("a"),
+            second: Key::from_raw("b"),
+        };
+        assert_eq!(
+            (slots.kind(), slots.is_retryable()),
+            (ErrorKind::Usage, false)
+        );
+        assert!(slots.to_string().contains("hash tag"), "{slots}");
+        assert!(replied("LOADING x").is_retryable());
+    }
+}
