@@ -186,7 +186,6 @@ fn at_once(outcome: Outcome) -> Result<Value, CallError> {
 fn capabilities() -> Capabilities {
     let mut capabilities = Capabilities::of(ServerKind::Embedded, VERSION);
     capabilities.tracking = false;
-    capabilities.streams = false;
     capabilities
 }
 

@@ -16,6 +16,7 @@ mod sets;
 mod sorted_set_algebra;
 mod sorted_set_ranges;
 mod sorted_sets;
+pub(crate) mod streams;
 mod strings;
 
 use std::collections::HashMap;
@@ -177,6 +178,12 @@ const MODULES: &[&[Spec]] = &[
     scan::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
+    streams::COMMANDS[0],
+    streams::COMMANDS[1],
+    streams::COMMANDS[2],
+    streams::COMMANDS[3],
+    streams::COMMANDS[4],
+    streams::COMMANDS[5],
     SESSION,
 ];
 

@@ -221,6 +221,14 @@ fn execute(state: &Mutex<State>, run: &Run, argv: &[&[u8]]) -> Result<Value, Ser
     if run.read_only && spec.access == Access::Write {
         return refused("ERR Write commands are not allowed from read-only scripts.");
     }
+    if let Runs::Blocking { .. } = spec.run
+        && commands::streams::asks_to_wait(args)
+    {
+        let name = String::from_utf8_lossy(name);
+        return refused(&format!(
+            "ERR {name} command is not allowed with BLOCK option from scripts"
+        ));
+    }
     let mut state = state.lock();
     let outer = std::mem::replace(&mut state.protocol, run.protocol);
     let reply = spec.run_at_once(&mut state, args);

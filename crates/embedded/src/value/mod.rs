@@ -1,6 +1,7 @@
 //! What a key can hold.
 
 pub(crate) mod sorted_set;
+pub(crate) mod stream;
 
 use std::collections::VecDeque;
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use indexmap::{IndexMap, IndexSet};
 
 use self::sorted_set::SortedSet;
+use self::stream::Stream;
 
 /// Fields and their values. Indexed, so that a random field and a scan position cost nothing.
 pub(crate) type Hash = IndexMap<Bytes, Bytes>;
@@ -22,6 +24,7 @@ pub(crate) enum Data {
     Hash(Hash),
     Set(Set),
     SortedSet(SortedSet),
+    Stream(Stream),
 }
 
 impl Data {
@@ -33,13 +36,14 @@ impl Data {
             Data::Hash(_) => "hash",
             Data::Set(_) => "set",
             Data::SortedSet(_) => "zset",
+            Data::Stream(_) => "stream",
         }
     }
 
-    /// An aggregate without items, which is a key that does not exist.
+    /// An aggregate without items, which is a key that does not exist. Streams stay.
     pub(crate) fn is_empty_aggregate(&self) -> bool {
         match self {
-            Data::String(_) => false,
+            Data::String(_) | Data::Stream(_) => false,
             Data::List(list) => list.is_empty(),
             Data::Hash(hash) => hash.is_empty(),
             Data::Set(set) => set.is_empty(),
@@ -83,3 +87,4 @@ kind!(List, List);
 kind!(Hash, Hash);
 kind!(Set, Set);
 kind!(SortedSet, SortedSet);
+kind!(Stream, Stream);

@@ -15,5 +15,6 @@ mod pubsub;
 mod scans;
 mod scripts;
 mod shell;
+mod streams;
 mod transactions;
 mod types;

@@ -49,17 +49,40 @@ const SCENES: &[&str] = &[
     "b RPUSH m 1 ; b RPUSH n 2 ; a BLPOP k m n 9 ; a BLMPOP 9 3 k m n RIGHT ; a BLPOP k m n 0.01",
     "a> BLPOP k m n 9 ; b RPUSH n 1 ; a< ; b EXISTS k m n",
     "a> BLPOP k k 9 ; b RPUSH k 1 2 ; a< ; b LRANGE k 0 -1",
+    // Streams: everybody gets what is new.
+    "a> XREAD BLOCK 9000 STREAMS x $ ; b> XREAD COUNT 1 BLOCK 0 STREAMS y x 0 0 ; c XADD x 1-1 f v ; a< ; b<",
+    "a> XREAD BLOCK 9000 STREAMS x 5-0 ; b XADD x 3-0 f v ; b XADD x 5-0 f v ; b XADD x 5-1 f v ; a<",
+    "a> XREAD BLOCK 9000 STREAMS x $ ; b MULTI ; b XADD x 1-1 f 1 ; b XADD x 1-2 f 2 ; b EXEC ; a<",
+    "a> XREAD BLOCK 9000 STREAMS x $ ; b XGROUP CREATE x g $ MKSTREAM ; b SET y 1 ; b XADD x 2-1 f 1 ; a<",
+    "b XADD x 1-1 f v ; a XREAD BLOCK 9000 STREAMS x 0 ; a XREAD BLOCK 5 STREAMS x $ ; a XREAD BLOCK 5 STREAMS x 1-1 ; a XREAD BLOCK 9 STREAMS x +1",
+    // One of a group gets it.
+    "c XGROUP CREATE x g 0 MKSTREAM ; a> XREADGROUP GROUP g a BLOCK 9000 STREAMS x > ; b> XREADGROUP GROUP g b BLOCK 9000 STREAMS x > ; c XADD x 1-1 f 1 ; a< ; c XADD x 1-2 f 2 ; b< ; c XPENDING x g - + 9",
+    "c XGROUP CREATE x g 0 MKSTREAM ; a> XREADGROUP GROUP g a BLOCK 9000 COUNT 1 STREAMS x > ; b> XREADGROUP GROUP g b NOACK BLOCK 9000 STREAMS x > ; c MULTI ; c XADD x 1-1 f 1 ; c XADD x 1-2 f 2 ; c EXEC ; a< ; b< ; c XPENDING x g - + 9",
+    "c XGROUP CREATE x g 0 MKSTREAM ; c XGROUP CREATE x h 0 ; a> XREADGROUP GROUP g a BLOCK 9000 STREAMS x > ; b> XREADGROUP GROUP h b BLOCK 9000 STREAMS x > ; c XADD x 1-1 f 1 ; a< ; b< ; a XREADGROUP GROUP g a BLOCK 5 STREAMS x >",
+    "c XGROUP CREATE x g 0 MKSTREAM ; c XGROUP CREATE y g 0 MKSTREAM ; a> XREADGROUP GROUP g a BLOCK 9000 STREAMS x y > > ; c XADD y 1-1 f 1 ; a< ; c XINFO GROUPS y",
+    "c XGROUP CREATE x g 0 MKSTREAM ; a XREADGROUP GROUP g a BLOCK 9000 STREAMS x 0 ; a XREADGROUP GROUP g a BLOCK 5 STREAMS x >",
+    // The group goes away under a reader.
+    "c XGROUP CREATE x g 0 MKSTREAM ; c XGROUP CREATE x h 0 ; a> XREADGROUP GROUP g a BLOCK 9000 STREAMS x > ; b> XREADGROUP GROUP h b BLOCK 9000 STREAMS x > ; c XGROUP DESTROY x g ; a< ; c XADD x 1-1 f 1 ; b<",
     // Nothing comes.
     "a BLPOP k 0.01 ; a BLMOVE k m LEFT LEFT 0.01 ; a BLMPOP 0.01 1 k LEFT ; a BZPOPMAX k 0.01 ; a BZMPOP 0.01 1 k MAX ; a BRPOPLPUSH k m 0.01",
     // No waiting in a transaction or a script.
-    "a MULTI ; a BLPOP k 0 ; a BLMOVE k m LEFT LEFT 0 ; a BZPOPMIN k 0 ; a BLMPOP 0 1 k LEFT ; a EXEC",
+    "a MULTI ; a BLPOP k 0 ; a BLMOVE k m LEFT LEFT 0 ; a BZPOPMIN k 0 ; a BLMPOP 0 1 k LEFT ; a XREAD BLOCK 0 STREAMS k $ ; a EXEC",
+    "a EVAL `return redis.pcall('xread', 'streams', 'k', '0')` 0 ; a XADD k 1-0 f v ; a EVAL `return redis.pcall('xread', 'streams', 'k', '0')` 0",
     // Timeouts.
     "a BLPOP k x ; a BLPOP k -1 ; a BLPOP k -inf ; a BLPOP k nan ; a BLMPOP x 1 k LEFT ; a BLMOVE k m x LEFT 0 ; a BLMOVE k m LEFT LEFT x",
     "a BLMPOP 1 0 k LEFT ; a BLMPOP 1 1 k x ; a BLMPOP 1 1 k LEFT COUNT 0 ; a BZMPOP 1 1 k LEFT ; a BLPOP k ; a BLMPOP 0.01 2 k LEFT",
 ];
 
 /// What later versions do differently.
-const SCENES_OF_THIS_VERSION: &[&str] = &["a EVAL `return redis.pcall('blpop', 'k', 0)` 0"];
+const SCENES_OF_THIS_VERSION: &[&str] = &[
+    "a EVAL `return redis.pcall('blpop', 'k', 0)` 0",
+    "a EVAL `return redis.pcall('xread', 'block', '0', 'streams', 'k', '$')` 0",
+    // The stream goes away under a reader of a group.
+    "c XGROUP CREATE x g 0 MKSTREAM ; a> XREADGROUP GROUP g a BLOCK 9000 STREAMS x > ; c DEL x ; a<",
+    "c XGROUP CREATE x g 0 MKSTREAM ; a> XREADGROUP GROUP g a BLOCK 9000 STREAMS x > ; c SET x v ; a<",
+    "c XGROUP CREATE x g 0 MKSTREAM ; a> XREADGROUP GROUP g a BLOCK 9000 STREAMS x > ; c RENAME x y ; a<",
+    "c XGROUP CREATE x g 0 MKSTREAM ; a> XREADGROUP GROUP g a BLOCK 9000 STREAMS x > ; c FLUSHALL ; a<",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scenes_go_as_on_redis() {
