@@ -24,6 +24,8 @@
 //! - `redis` (default): the networked driver, on the `redis` crate.
 //! - `fred`: a second networked driver, on the `fred` crate, for one server; see [`fred`].
 //! - `tls`: encrypted connections by rustls.
+//! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
+//!   `encryption`: encrypted values. See [`Codec`].
 
 mod backend;
 pub mod breaker;
@@ -43,7 +45,9 @@ mod value;
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, Topology};
 pub use client::{Client, ClientStats, check_pipeline, check_shareable};
 pub use clients::Clients;
-pub use codec::Codec;
+pub use codec::{Algorithm, Codec, CodecError, Compression, Format, StoredForm};
+#[cfg(feature = "encryption")]
+pub use codec::{EncryptionKey, KeyRing};
 pub use command::{Command, ToArg};
 pub use config::{
     Address, ClientConfig, ConfigError, CredentialProvider, Credentials, Driver, Endpoint,

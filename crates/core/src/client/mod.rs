@@ -106,6 +106,15 @@ impl Client {
         })
     }
 
+    /// The same client with another codec for its values.
+    #[must_use]
+    pub fn with_codec(&self, codec: Codec) -> Self {
+        Self {
+            codec,
+            ..self.clone()
+        }
+    }
+
     /// The namespace, without the colon that ends it.
     pub fn namespace(&self) -> &str {
         self.prefix.strip_suffix(':').unwrap_or_default()

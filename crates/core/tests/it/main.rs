@@ -12,6 +12,14 @@ mod drivers;
 mod bad_input;
 mod bounded;
 mod calls;
+#[cfg(all(
+    feature = "encryption",
+    feature = "lz4",
+    feature = "messagepack",
+    feature = "postcard",
+    feature = "zstd"
+))]
+mod codec;
 mod fred;
 mod hostile;
 mod lateness;
