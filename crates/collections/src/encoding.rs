@@ -8,19 +8,13 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 
-/// Refuses a codec that encodes equal values to different bytes, where items are found by their
+/// Refuses a codec that may encode equal values to different bytes, where items are found by their
 /// bytes.
 pub(crate) fn require_equality(codec: &Codec, what: &'static str) -> Result<(), Error> {
-    match is_deterministic(codec) {
+    match codec.is_deterministic() {
         true => Ok(()),
         false => Err(Error::NotComparable { what }),
     }
-}
-
-/// The one place that asks whether a codec gives equal bytes for equal values.
-pub(crate) fn is_deterministic(_codec: &Codec) -> bool {
-    // JSON is the only codec there is.
-    true
 }
 
 /// The places of a hash's fields, to which a codec that encrypts binds their values: a value that

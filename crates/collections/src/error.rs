@@ -49,11 +49,12 @@ pub enum Error {
         second: Key,
     },
 
-    /// The operation finds items by their bytes, and the client's codec gives other bytes every
-    /// time (it encrypts). Remedy: a client with a deterministic codec for this collection.
+    /// The operation finds items by their bytes, and the client's codec does not always give the
+    /// same (it encrypts or compresses). Remedy: for this collection a client with another codec,
+    /// by [`Client::with_codec`](redkit_core::Client::with_codec).
     #[error(
-        "{what} needs a codec that encodes equal values to equal bytes, and this client's \
-         encrypts; use a client with another codec for this collection"
+        "{what} needs a codec that always gives the same bytes, and this client's encrypts or \
+         compresses; use `with_codec` for a client with another codec"
     )]
     NotComparable {
         /// The operation or the type.

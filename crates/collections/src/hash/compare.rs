@@ -26,7 +26,7 @@ impl<V: Serialize + DeserializeOwned> Hash<V> {
     /// [`update`](Self::update), which compares what it read.
     ///
     /// # Errors
-    /// [`Error::NotComparable`] when the client's codec encrypts: use [`update`](Self::update).
+    /// [`Error::NotComparable`] when the client's codec encrypts or compresses: use [`update`](Self::update).
     pub async fn compare_and_set<Q>(
         &self,
         field: impl ToArg,

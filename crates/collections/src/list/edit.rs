@@ -47,7 +47,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// there is no such item.
     ///
     /// # Errors
-    /// [`Error::NotComparable`] when the client's codec encrypts.
+    /// [`Error::NotComparable`] when the client's codec encrypts or compresses.
     pub async fn insert_before<Q>(&self, pivot: &Q, item: &Q) -> Result<Option<usize>, Error>
     where
         T: Borrow<Q>,
@@ -60,7 +60,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// there is no such item.
     ///
     /// # Errors
-    /// [`Error::NotComparable`] when the client's codec encrypts.
+    /// [`Error::NotComparable`] when the client's codec encrypts or compresses.
     pub async fn insert_after<Q>(&self, pivot: &Q, item: &Q) -> Result<Option<usize>, Error>
     where
         T: Borrow<Q>,
@@ -72,7 +72,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// Removes items that equal `item`; gives how many.
     ///
     /// # Errors
-    /// [`Error::NotComparable`] when the client's codec encrypts.
+    /// [`Error::NotComparable`] when the client's codec encrypts or compresses.
     pub async fn remove<Q>(&self, item: &Q, which: Occurrences) -> Result<usize, Error>
     where
         T: Borrow<Q>,
@@ -93,7 +93,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// The position of the first item that equals `item`.
     ///
     /// # Errors
-    /// [`Error::NotComparable`] when the client's codec encrypts.
+    /// [`Error::NotComparable`] when the client's codec encrypts or compresses.
     pub async fn position<Q>(&self, item: &Q) -> Result<Option<usize>, Error>
     where
         T: Borrow<Q>,
@@ -108,7 +108,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// last of them first, with `Last`.
     ///
     /// # Errors
-    /// [`Error::NotComparable`] when the client's codec encrypts.
+    /// [`Error::NotComparable`] when the client's codec encrypts or compresses.
     pub async fn positions<Q>(&self, item: &Q, which: Occurrences) -> Result<Vec<usize>, Error>
     where
         T: Borrow<Q>,

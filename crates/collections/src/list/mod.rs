@@ -73,7 +73,7 @@ static PUSH_CAPPED: Script = Script::new(include_str!("../scripts/push_capped.lu
 /// # Encryption
 /// A codec that encrypts binds items to their list's key. Lists between which items move need a
 /// common place: [`bound_to`](Self::bound_to). Operations that find an item by its value are
-/// refused then ([`Error::NotComparable`]).
+/// refused then ([`Error::NotComparable`]), and with a codec that compresses.
 pub struct List<T> {
     handle: Handle,
     place: Option<Bytes>,

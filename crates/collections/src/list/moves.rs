@@ -7,7 +7,6 @@ use serde::de::DeserializeOwned;
 use redkit_core::Command;
 
 use super::{End, List};
-use crate::encoding::is_deterministic;
 use crate::error::Error;
 use crate::slots;
 use crate::write::{Shape, write};
@@ -40,7 +39,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     pub(super) fn check_move(&self, target: &List<T>) -> Result<(), Error> {
         let example = self.move_command("LMOVE", target, End::Front, End::Back);
         slots::check(&self.handle.client, &example)?;
-        if self.place() != target.place() && !is_deterministic(self.handle.client.codec()) {
+        if self.place() != target.place() && self.handle.client.codec().is_encrypting() {
             return Err(Error::Bound {
                 from: self.key().clone(),
                 to: target.key().clone(),

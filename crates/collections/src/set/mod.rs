@@ -21,7 +21,8 @@ use crate::write::{Shape, write};
 ///
 /// Members are equal when the client's codec gives equal bytes for them. With JSON that holds for
 /// values that are equal, except for types that are not always encoded alike, such as one with a
-/// `HashMap` in it: take a `BTreeMap`. A client whose codec encrypts is refused.
+/// `HashMap` in it: take a `BTreeMap`. A client whose codec
+/// encrypts or compresses is refused.
 ///
 /// ```
 /// use redkit_collections::Set;
@@ -75,7 +76,7 @@ impl<T> Set<T> {
     /// Nothing is sent.
     ///
     /// # Errors
-    /// [`Error::NotComparable`] when the client's codec encrypts.
+    /// [`Error::NotComparable`] when the client's codec encrypts or compresses.
     pub fn new(client: &Client, key: impl ToArg) -> Result<Self, Error> {
         require_equality(client.codec(), "a set")?;
         Ok(Self {

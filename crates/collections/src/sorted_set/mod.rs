@@ -31,7 +31,7 @@ static RANK: Script = Script::new(include_str!("../scripts/rank.lua"));
 /// Scores are `f64`, infinities among them; what is not a number is refused before it is sent.
 /// Members of equal score are in the order of their bytes as they are encoded. They are equal when
 /// the client's codec gives equal bytes for them, as in a [`Set`](crate::Set); a client whose codec
-/// encrypts is refused.
+/// encrypts or compresses is refused.
 ///
 /// Ranges are Rust's, also with [`Bound`](std::ops::Bound): by rank from 0 with negative ones from
 /// the end (`0..10`), by score (`100.0..`, `..=5.0`), by member.
@@ -92,7 +92,7 @@ impl<T> SortedSet<T> {
     /// cluster. Nothing is sent.
     ///
     /// # Errors
-    /// [`Error::NotComparable`] when the client's codec encrypts.
+    /// [`Error::NotComparable`] when the client's codec encrypts or compresses.
     pub fn new(client: &Client, key: impl ToArg) -> Result<Self, Error> {
         require_equality(client.codec(), "a sorted set")?;
         Ok(Self {

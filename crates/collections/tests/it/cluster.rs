@@ -19,7 +19,10 @@ fn settled<T: std::fmt::Debug>(fixture: &Fixture, result: Result<T, Error>) {
     assert!(matches!(error, Error::CrossSlot { .. }), "{error}");
     assert_eq!((error.kind(), error.is_maybe()), (ErrorKind::Usage, false));
     let shown = error.to_string();
-    assert!(shown.contains(":one`") && shown.contains(":two`") && shown.contains("hash tag"), "{shown}");
+    assert!(
+        shown.contains(":one`") && shown.contains(":two`") && shown.contains("hash tag"),
+        "{shown}"
+    );
 }
 
 redkit_testkit::suite! {

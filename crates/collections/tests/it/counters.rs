@@ -13,7 +13,10 @@ fn ttl() -> Ttl {
 /// With and without a time to live: two ways to the server, one behaviour.
 fn both(fixture: &Fixture) -> [Counter; 2] {
     let plain = Counter::new(&fixture.client, "plain");
-    [plain, Counter::new(&fixture.client, "timed").with_ttl(ttl())]
+    [
+        plain,
+        Counter::new(&fixture.client, "timed").with_ttl(ttl()),
+    ]
 }
 
 redkit_testkit::suite! {

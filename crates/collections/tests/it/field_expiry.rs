@@ -11,9 +11,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn is_clear<T: std::fmt::Debug>(result: Result<T, Error>) {
     let error = result.unwrap_err();
-    let Error::Unsupported { needs, .. } = &error else { panic!("{error}") };
+    let Error::Unsupported { needs, .. } = &error else {
+        panic!("{error}")
+    };
     assert_eq!(*needs, "Redis 7.4 or Valkey 9.0");
-    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Server, false));
+    assert_eq!(
+        (error.kind(), error.is_retryable()),
+        (ErrorKind::Server, false)
+    );
     assert!(error.to_string().contains("this server is"), "{error}");
 }
 

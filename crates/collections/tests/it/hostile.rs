@@ -8,9 +8,40 @@ use redkit_testkit::Fixture;
 /// Texts that a server, a protocol, a glob or a codec could take for something else.
 fn texts() -> Vec<String> {
     let mut texts: Vec<String> = [
-        "", " ", " padded ", "123", "-0", "1e3", "inf", "nan", "null", "nil", "true", "\"", "\\", "{", "[]",
-        "-ERR no", "+OK", "MOVED 1 h:1", "$-1\r\n", "*3\r\n$7\r\nmessage\r\n", "message", "a\0b", "\u{1}", "*?[a-z]\\",
-        "{a}{b}", "é", "🫖", "\u{202e}", "(1", "[a", "+", "-", "LIMIT", "WITHSCORES",
+        "",
+        " ",
+        " padded ",
+        "123",
+        "-0",
+        "1e3",
+        "inf",
+        "nan",
+        "null",
+        "nil",
+        "true",
+        "\"",
+        "\\",
+        "{",
+        "[]",
+        "-ERR no",
+        "+OK",
+        "MOVED 1 h:1",
+        "$-1\r\n",
+        "*3\r\n$7\r\nmessage\r\n",
+        "message",
+        "a\0b",
+        "\u{1}",
+        "*?[a-z]\\",
+        "{a}{b}",
+        "é",
+        "🫖",
+        "\u{202e}",
+        "(1",
+        "[a",
+        "+",
+        "-",
+        "LIMIT",
+        "WITHSCORES",
     ]
     .map(str::to_owned)
     .into();
@@ -43,7 +74,7 @@ redkit_testkit::suite! {
             assert!(set.contains(text).await?);
             assert_eq!(sorted.score(text).await?, Some(1.0));
             assert_eq!(hash.get(text).await?.as_ref(), Some(text));
-            assert!(hash.compare_and_set(text, Some(text), "new").await?);
+            assert!(hash.compare_and_set(text, Some(text.as_str()), "new").await?);
             assert_eq!(list.remove(text, Occurrences::All).await?, 1);
             assert_eq!(sorted.range_by_member(text.clone()..=text.clone(), Default::default()).await?, [text.clone()]);
         }

@@ -12,7 +12,10 @@ const MANY: u32 = 100_000;
 /// What a stream of items holds at a time is a reply: none of them may be large.
 fn most_items(watched: &Watched, name: &str) -> (usize, usize) {
     let calls = watched.calls();
-    assert!(calls.iter().all(|(called, _)| called == name), "{name} only");
+    assert!(
+        calls.iter().all(|(called, _)| called == name),
+        "{name} only"
+    );
     let most = calls.iter().map(|(_, items)| *items).max().unwrap_or(0);
     (most, calls.len())
 }

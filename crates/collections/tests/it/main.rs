@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod codecs;
 mod consumers;
 mod counters;
 mod faults;

@@ -181,7 +181,7 @@ redkit_testkit::suite! {
         fixture.client.call::<i64>(add).await?;
         let error = board.pop_max().await.unwrap_err();
         let Error::Undecodable { taken, scores, .. } = &error else { panic!("{error}") };
-        assert_eq!((&taken[..], &scores[..]), (&["{"][..], &[7.0][..]));
+        assert_eq!((taken, scores), (&vec!["{".into()], &vec![7.0]));
         Ok(())
     }
 
