@@ -210,21 +210,22 @@ redkit_testkit::suite! {
     }
 
     async fn more_items_than_lua_can_pass_on(fixture: Fixture) -> Result<(), Error> {
+        let client = &Watched::new(&fixture).client;
         let ttl = Ttl::on_create(MINUTE)?;
         let many: Vec<u32> = (0..20_001).collect();
-        let set = Set::<u32>::new(&fixture.client, "s")?.with_ttl(ttl);
+        let set = Set::<u32>::new(client, "s")?.with_ttl(ttl);
         assert_eq!(set.add_many(&many).await?, 20_001);
         assert_eq!(set.add_many(many.iter().chain([&20_001])).await?, 1);
-        let list = List::<u32>::new(&fixture.client, "l").with_ttl(ttl);
+        let list = List::<u32>::new(client, "l").with_ttl(ttl);
         assert_eq!(list.push_back_many(&many).await?, 20_001);
         assert_eq!(list.range(..).await?, many, "in their order");
-        let front = List::<u32>::new(&fixture.client, "f").with_ttl(ttl);
+        let front = List::<u32>::new(client, "f").with_ttl(ttl);
         assert_eq!(front.push_front_many(&many).await?, 20_001);
         assert_eq!((front.get(0).await?, front.get(-1).await?), (Some(20_000), Some(0)));
-        let hash: Hash<u32> = Hash::new(&fixture.client, "h").with_ttl(ttl);
+        let hash: Hash<u32> = Hash::new(client, "h").with_ttl(ttl);
         assert_eq!(hash.set_many(many.iter().map(|n| (*n, n))).await?, 20_001);
         assert_eq!(hash.get(17_777).await?, Some(17_777));
-        let sorted = SortedSet::<u32>::new(&fixture.client, "z")?.with_ttl(ttl);
+        let sorted = SortedSet::<u32>::new(client, "z")?.with_ttl(ttl);
         let scored = many.iter().map(|n| (n, f64::from(*n)));
         assert_eq!(sorted.add_with(Add::when(AddIf::Greater).count_changed(), scored).await?, 20_001);
         assert_eq!(sorted.score(&17_777).await?, Some(17_777.0));

@@ -1,6 +1,7 @@
 //! [`Watched`]: a fixture's backend that is watched, and interfered with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redkit_core::{
@@ -8,7 +9,6 @@ use redkit_core::{
     Topology, Value,
 };
 use redkit_testkit::Fixture;
-use std::sync::Mutex;
 use tokio::sync::watch;
 
 /// What comes before a call, given how often that has happened.
@@ -34,7 +34,9 @@ impl Watched {
             calls: Mutex::default(),
             before: Mutex::default(),
         });
-        let config = fixture.config().unwrap();
+        // Patient, because what is watched can be large, and the machine busy.
+        let patience = Duration::from_secs(30);
+        let config = fixture.config().unwrap().command_timeout(patience);
         Self {
             client: Client::from_backend(seen.clone(), &config).unwrap(),
             seen,
