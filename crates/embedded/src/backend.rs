@@ -1,5 +1,6 @@
 //! [`Embedded`], the engine as a [`Backend`].
 
+mod burial;
 mod dedicated;
 
 use std::collections::HashMap;
@@ -7,13 +8,16 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use redkit_core::{
     Backend, CallError, Capabilities, Command, ConnectionState, Fault, FaultKind, Interest,
     PushStream, ServerKind, Topology, Value, check_pipeline, check_shareable,
 };
 use smallvec::SmallVec;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::dedicated::Dedicated;
 use crate::engine::{Engine, Outcome};
@@ -117,6 +121,7 @@ impl Backend for Embedded {
         }
         engine.with_state(|state| {
             state.pubsub.clear();
+            state.untrack_all();
             state.unblock_all();
         });
     }
@@ -137,6 +142,10 @@ impl Shared {
     }
 
     fn subscribe(self: &Arc<Self>, interest: Interest) -> Result<PushStream, CallError> {
+        interest.check()?;
+        if let Interest::Invalidations { prefixes } = &interest {
+            return self.track(prefixes);
+        }
         if !matches!(
             interest,
             Interest::Channels(_) | Interest::Patterns(_) | Interest::Sharded(_)
@@ -155,10 +164,30 @@ impl Shared {
         }))
     }
 
+    fn track(self: &Arc<Self>, prefixes: &[Bytes]) -> Result<PushStream, CallError> {
+        let ((subscription, stream), next_expiry) = self.run(|engine| {
+            engine.with_state(|state| (state.track(prefixes), state.next_expiry()))
+        })?;
+        let shared: Weak<Self> = Arc::downgrade(self);
+        // Without a runtime, a key that expired is told of with the next command.
+        let burial = Handle::try_current().ok().map(|runtime| {
+            let burial = burial::run(Weak::clone(&shared), next_expiry);
+            AbortOnDropHandle::new(runtime.spawn(burial))
+        });
+        Ok(stream.on_drop(move || {
+            drop(burial);
+            if let Some(shared) = shared.upgrade() {
+                let engine = shared.engine.lock();
+                engine.with_state(|state| state.untrack(subscription));
+            }
+        }))
+    }
+
     fn dedicated(self: &Arc<Self>) -> Result<Arc<dyn Backend>, CallError> {
         let state = watch::Sender::new(ConnectionState::Connected(1));
         let session = self.run(|engine| {
             let session = engine.new_session();
+            engine.with_state(|state| state.connect(session.id));
             self.dedicated.lock().insert(session.id, state.clone());
             session
         })?;
@@ -185,7 +214,8 @@ fn at_once(outcome: Outcome) -> Result<Value, CallError> {
 
 fn capabilities() -> Capabilities {
     let mut capabilities = Capabilities::of(ServerKind::Embedded, VERSION);
-    capabilities.tracking = false;
+    // Of a later version than the rest.
+    capabilities.field_expiry = true;
     capabilities
 }
 

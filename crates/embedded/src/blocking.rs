@@ -61,6 +61,11 @@ impl Waiters {
         self.waiting.len()
     }
 
+    /// Whether a session waits.
+    pub(crate) fn has(&self, session: i64) -> bool {
+        self.of_session(session).is_some()
+    }
+
     /// The first waiter for a key that came after `previous`.
     fn next_for(&self, key: &[u8], previous: u64) -> Option<u64> {
         let numbers = self.by_key.get(key)?;

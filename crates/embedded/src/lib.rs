@@ -49,6 +49,8 @@ mod pubsub;
 mod script;
 mod session;
 mod state;
+mod tally;
+mod tracking;
 mod value;
 
 pub use backend::Embedded;

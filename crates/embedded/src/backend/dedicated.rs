@@ -192,6 +192,7 @@ impl Dedicated {
         engine.with_state(|state| {
             session.unwatch(&mut state.db);
             state.unblock(self.id, None);
+            state.connections.remove(&self.id);
         });
         self.shared.dedicated.lock().remove(&self.id);
     }

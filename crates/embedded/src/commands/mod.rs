@@ -1,12 +1,18 @@
 //! The commands: their names, how many arguments they take, and what carries them out.
 
+mod bitfields;
+mod bitmaps;
 mod blocking_pops;
 pub(crate) mod client;
 mod counters;
 mod expiry;
+mod field_expiry;
 mod hashes;
+mod info;
 mod keys;
+mod lcs;
 mod lists;
+mod objects;
 mod pubsub;
 mod random;
 mod scan;
@@ -16,11 +22,12 @@ mod sets;
 mod sorted_set_algebra;
 mod sorted_set_ranges;
 mod sorted_sets;
-pub(crate) mod streams;
+mod streams;
 mod strings;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 use redkit_core::{ServerError, Value};
 
@@ -60,6 +67,8 @@ pub(crate) enum Access {
 #[derive(Debug)]
 pub(crate) enum Run {
     Data(Handler),
+    /// Asks about the connection or the server; not allowed in scripts.
+    OutsideScripts(Handler),
     /// May wait for a key, unless it runs in a transaction or a script.
     Blocking {
         handler: BlockingHandler,
@@ -77,6 +86,9 @@ pub(crate) enum SessionCommand {
     Watch,
     Unwatch,
     Client,
+    Hello,
+    Auth,
+    Quit,
     Reset,
     Eval { read_only: bool },
     EvalSha { read_only: bool },
@@ -123,9 +135,9 @@ impl Spec {
     }
 
     /// Carries out a command that concerns the state alone, and does not wait.
-    pub(crate) fn run_at_once(&self, state: &mut State, args: &[&[u8]]) -> Reply {
+    fn run_at_once(&self, state: &mut State, args: &[&[u8]]) -> Reply {
         match self.run {
-            Run::Data(handler) => handler(state, args),
+            Run::Data(handler) | Run::OutsideScripts(handler) => handler(state, args),
             Run::Blocking { handler, .. } => match handler(state, args)? {
                 Attempt::Done(reply) => reply,
                 Attempt::Wait(_) => Ok(Value::Nil),
@@ -141,13 +153,32 @@ impl Spec {
     }
 }
 
+/// A command and its number, which is that of its place in [`all`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listed {
+    pub(crate) spec: &'static Spec,
+    pub(crate) number: usize,
+}
+
+impl State {
+    /// Carries out a command that concerns the state alone, without waiting, and counts it.
+    pub(crate) fn run_counted(&mut self, command: Listed, args: &[&[u8]]) -> Reply {
+        let start = Instant::now();
+        self.db.lookups.counting = command.spec.access == Access::Read;
+        let reply = command.spec.run_at_once(self, args);
+        self.db.lookups.counting = false;
+        self.tally
+            .ran(command.number, start.elapsed(), reply.is_err());
+        reply
+    }
+}
+
 /// The command of this name, in any case.
-pub(crate) fn lookup(name: &[u8]) -> Option<&'static Spec> {
-    static TABLE: LazyLock<HashMap<&'static [u8], &'static Spec>> = LazyLock::new(|| {
-        MODULES
-            .iter()
-            .flat_map(|module| module.iter())
-            .map(|spec| (spec.name.as_bytes(), spec))
+pub(crate) fn lookup(name: &[u8]) -> Option<Listed> {
+    static TABLE: LazyLock<HashMap<&'static [u8], Listed>> = LazyLock::new(|| {
+        all()
+            .enumerate()
+            .map(|(number, spec)| (spec.name.as_bytes(), Listed { spec, number }))
             .collect()
     });
     let mut upper = [0; 24];
@@ -157,17 +188,21 @@ pub(crate) fn lookup(name: &[u8]) -> Option<&'static Spec> {
     TABLE.get(&*upper).copied()
 }
 
-/// The number of commands.
-fn count() -> usize {
-    MODULES.iter().map(|module| module.len()).sum()
+/// All commands.
+pub(crate) fn all() -> impl Iterator<Item = &'static Spec> {
+    MODULES.iter().flat_map(|module| module.iter())
 }
 
 const MODULES: &[&[Spec]] = &[
     strings::COMMANDS,
+    bitmaps::COMMANDS,
+    bitfields::COMMANDS,
+    lcs::COMMANDS,
     counters::COMMANDS,
     keys::COMMANDS,
     expiry::COMMANDS,
     hashes::COMMANDS,
+    field_expiry::COMMANDS,
     lists::COMMANDS,
     blocking_pops::COMMANDS,
     sets::COMMANDS,
@@ -178,6 +213,8 @@ const MODULES: &[&[Spec]] = &[
     scan::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
+    info::COMMANDS,
+    objects::COMMANDS,
     streams::COMMANDS[0],
     streams::COMMANDS[1],
     streams::COMMANDS[2],
@@ -193,12 +230,10 @@ const SESSION: &[Spec] = &[
     session("DISCARD", 1, SessionCommand::Discard),
     session("WATCH", -2, SessionCommand::Watch),
     session("UNWATCH", 1, SessionCommand::Unwatch),
-    session("CLIENT", -2, SessionCommand::Client).with(&[
-        ("SETNAME", 3),
-        ("GETNAME", 2),
-        ("ID", 2),
-        ("NO-EVICT", 3),
-    ]),
+    session("CLIENT", -2, SessionCommand::Client).with(client::SUBCOMMANDS),
+    session("HELLO", -1, SessionCommand::Hello),
+    session("AUTH", -2, SessionCommand::Auth),
+    session("QUIT", -1, SessionCommand::Quit),
     session("RESET", 1, SessionCommand::Reset),
     session("EVAL", -3, SessionCommand::Eval { read_only: false }),
     session("EVAL_RO", -3, SessionCommand::Eval { read_only: true }),
@@ -223,6 +258,14 @@ const fn read(name: &'static str, arity: i8, handler: Handler) -> Spec {
         subcommands: &[],
         access: Access::Read,
         run: Run::Data(handler),
+    }
+}
+
+/// A command that reads and that scripts may not call.
+const fn outside_scripts(name: &'static str, arity: i8, handler: Handler) -> Spec {
+    Spec {
+        run: Run::OutsideScripts(handler),
+        ..read(name, arity, handler)
     }
 }
 

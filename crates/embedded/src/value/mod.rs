@@ -1,18 +1,19 @@
 //! What a key can hold.
 
+mod hash;
 pub(crate) mod sorted_set;
 pub(crate) mod stream;
+mod weight;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexSet;
 
+pub(crate) use self::hash::Hash;
 use self::sorted_set::SortedSet;
 use self::stream::Stream;
 
-/// Fields and their values. Indexed, so that a random field and a scan position cost nothing.
-pub(crate) type Hash = IndexMap<Bytes, Bytes>;
 pub(crate) type List = VecDeque<Bytes>;
 pub(crate) type Set = IndexSet<Bytes>;
 
@@ -37,6 +38,14 @@ impl Data {
             Data::Set(_) => "set",
             Data::SortedSet(_) => "zset",
             Data::Stream(_) => "stream",
+        }
+    }
+
+    /// When the first field of a hash expires.
+    pub(crate) fn next_field_expiry(&self) -> Option<i64> {
+        match self {
+            Data::Hash(hash) => hash.next_expiry(),
+            _ => None,
         }
     }
 

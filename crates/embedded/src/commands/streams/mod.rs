@@ -8,8 +8,6 @@ mod options;
 mod range;
 mod read;
 
-pub(crate) use self::read::asks_to_wait;
-
 use redkit_core::ServerError;
 
 use super::Spec;

@@ -62,7 +62,7 @@ enum From {
 }
 
 impl<'a, 'b> Read<'a, 'b> {
-    fn parse(args: &'a [&'b [u8]], for_group: bool) -> Result<Self, ServerError> {
+    fn parse(state: &State, args: &'a [&'b [u8]], for_group: bool) -> Result<Self, ServerError> {
         let mut read = Read {
             block: None,
             count: None,
@@ -80,6 +80,11 @@ impl<'a, 'b> Read<'a, 'b> {
         loop {
             rest = match rest {
                 [option, amount, rest @ ..] if is(option, "BLOCK") => {
+                    if let Some(name) = &state.waiting_refused {
+                        return Err(error::err(format!(
+                            "{name} command is not allowed with BLOCK option from scripts"
+                        )));
+                    }
                     read.block = Some(milliseconds(amount)?);
                     rest
                 }
@@ -131,7 +136,7 @@ impl<'a, 'b> Read<'a, 'b> {
 }
 
 fn xread(state: &mut State, args: &[&[u8]]) -> Result<Attempt, ServerError> {
-    let read = Read::parse(args, false)?;
+    let read = Read::parse(state, args, false)?;
     let mut after = Vec::with_capacity(read.keys.len());
     for (key, id) in read.keys.iter().zip(read.ids) {
         let stream = state.db.view::<Stream>(key)?;
@@ -190,7 +195,7 @@ fn entries_after(
 }
 
 fn xread_group(state: &mut State, args: &[&[u8]]) -> Result<Attempt, ServerError> {
-    let read = Read::parse(args, true)?;
+    let read = Read::parse(state, args, true)?;
     let Some((group, consumer)) = read.group else {
         return Err(error::err("Missing GROUP option for XREADGROUP"));
     };
@@ -299,10 +304,4 @@ fn by_stream(protocol: Protocol, found: Vec<(Bytes, Vec<Value>)>) -> Value {
         Protocol::Resp3 => Value::Map(pairs.collect()),
         Protocol::Resp2 => Value::Array(pairs.map(|(a, b)| Value::Array(vec![a, b])).collect()),
     }
-}
-
-/// Whether a script asks to wait, which it may not.
-pub(crate) fn asks_to_wait(args: &[&[u8]]) -> bool {
-    let mut options = args.iter().take_while(|arg| !is(arg, "STREAMS"));
-    options.any(|arg| is(arg, "BLOCK"))
 }

@@ -129,7 +129,8 @@ impl Group {
         let pending = self.pending.entry(id).or_insert_with(|| Pending {
             consumer: consumer.clone(),
             delivered_at: 0,
-            deliveries: 0,
+            // One that is claimed without having been delivered counts as delivered.
+            deliveries: 1,
         });
         pending.delivered_at = claim.delivered_at;
         pending.deliveries = match claim.deliveries {

@@ -52,6 +52,29 @@ pub(super) const SORTS: &[(&str, &[&str])] = &[
     ),
     ("g", &["g1", "g2"]),
     ("dollar", &["$"]),
+    ("i2", &["0", "1", "-1", "2", "-2", "5", "-5", "100", "-100"]),
+    (
+        "field",
+        &[
+            "u8", "i8", "u1", "i5", "u16", "i64", "u63", "u64", "i65", "x", "u0", "i32",
+        ],
+    ),
+    (
+        "bitat",
+        &[
+            "0",
+            "1",
+            "7",
+            "#1",
+            "#0",
+            "13",
+            "-1",
+            "x",
+            "#x",
+            "100",
+            "4294967296",
+        ],
+    ),
     // Without `+`, which later versions take.
     ("since", &["0", "1-0", "3", "6-1", "9", "x", "-", "1-"]),
     ("c", &["c1", "c2"]),
@@ -235,6 +258,19 @@ pub(super) const TEMPLATES: &[&str] = &[
     "SETRANGE $s {0|1|3|10|-1|536870912|x} $v",
     "SETBIT $s $bit {0|1|2|x}",
     "GETBIT $s $bit",
+    // Bits.
+    "SETBIT $s $bit {0|1}",
+    "BITCOUNT $s {|$i2 $i2|$i2 $i2 BYTE|$i2 $i2 BIT}",
+    "BITPOS $s {0|1} {|$i2|$i2 $i2|$i2 $i2 BYTE|$i2 $i2 BIT}",
+    "BITPOS $s {2|x}",
+    "BITOP {AND|OR|XOR|NOT|FOO} $s {$s|$s $s|$k $s|$s $s $s}",
+    "BITFIELD $s +{{GET|SET|INCRBY} $field $bitat} ",
+    "BITFIELD $s {|OVERFLOW {WRAP|SAT|FAIL|x}} +{{SET|INCRBY} $field $bitat {1|-1|100|200|-129|70000|-70000|x}} {|GET $field $bitat}",
+    "BITFIELD $s OVERFLOW {SAT|FAIL} INCRBY {i8|u8|u4|i64} {0|4} {100|-100|127|9223372036854775807}",
+    "BITFIELD $s OVERFLOW WRAP INCRBY {i8|u8|u4|i64} {0|4} {100|-100|127|9223372036854775807}",
+    "BITFIELD_RO $s {GET $field $bitat|SET u8 0 1|FOO}",
+    "LCS $s $s {|LEN|IDX|IDX MINMATCHLEN {1|2|-1}|IDX WITHMATCHLEN|IDX MINMATCHLEN 2 WITHMATCHLEN|LEN IDX|FOO|MINMATCHLEN x}",
+    "MSET s1 ohmytext s2 mynewtext ; LCS s1 s2 {|LEN|IDX|IDX WITHMATCHLEN MINMATCHLEN 4}",
     // Counters.
     "{INCR|DECR} $s",
     "{INCRBY|DECRBY} $s $int",
@@ -414,7 +450,12 @@ pub(super) const TEMPLATES: &[&str] = &[
     "SCRIPT LOAD `return ARGV[1]` ; EVALSHA 098e0f0d1448c0a81dafe820f66d460eb09263da 0 $v ; EVALSHA 098E0F0D1448C0A81DAFE820F66D460EB09263DA {-1|x|9|0} ; EVALSHA_RO 098e0f0d1448c0a81dafe820f66d460eb09263da 0 $v",
     "SCRIPT {LOAD|EXISTS|FOO|FLUSH x|KILL|LOAD a b}",
     "SCRIPT LOAD `bad syntax`",
-    "CLIENT {SETNAME a|GETNAME|SETNAME|FOO|GETNAME x}",
+    "CLIENT {SETNAME a|GETNAME|SETNAME|FOO|GETNAME x|UNBLOCK 99999999|UNBLOCK 99999999 FOO|UNBLOCK x|NO-EVICT ON|NO-EVICT x|GETREDIR}",
+    "OBJECT {REFCOUNT nosuchkey|IDLETIME $k|FREQ $k|FOO $k|ENCODING|ENCODING nosuchkey}",
+    "MEMORY USAGE nosuchkey {|SAMPLES 5|FOO 1|SAMPLES x}",
+    "{ROLE|AUTH x|HELLO 9|HELLO x|HELLO 3 FOO}",
+    // Not for scripts, in which later versions allow it.
+    "PING ; WAIT {0 0|x 0|0 x}",
     "PUBSUB {NUMPAT|CHANNELS|CHANNELS x*|NUMSUB|NUMSUB a b|FOO|SHARDCHANNELS|SHARDNUMSUB a}",
     "SELECT {0|x|100}",
 ];
