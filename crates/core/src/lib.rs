@@ -41,6 +41,7 @@ mod push;
 mod script;
 mod tally;
 mod value;
+mod values;
 
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, Topology};
 pub use client::{Client, ClientStats, check_pipeline, check_shareable};
@@ -61,3 +62,8 @@ pub use push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};
 pub use script::{Invocation, Script};
 pub use tally::Tally;
 pub use value::{FromValue, Value, ValueError};
+pub use values::{
+    Change, Conditional, Deleted, Drawn, ExpireIf, Expiry, Group, Grouping, Groups, Kind, Pattern,
+    Pipeline, Previous, Queued, Renewal, Replies, Scan, ScanStream, SetItem, SetOptions, Stored,
+    Swap, Sweep, Swept, ToKey, Transaction, Ttl, Unconditional, Update, Write, WriteMode,
+};

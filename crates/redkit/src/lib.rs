@@ -21,7 +21,8 @@
 //! Every pattern is a crate of its own (`redkit-cache`, …) that depends on `redkit-core` only.
 //!
 //! # Features
-//! Default: `redis`, `embedded`, `cache`, `collections`. Optional: `tls`.
+//! Default: `redis`, `embedded`, `cache`, `collections`. Optional: `tls`; `messagepack`, `postcard`, `zstd`,
+//! `lz4` and `encryption` for values: see [`Codec`].
 
 #[cfg(feature = "cache")]
 pub use redkit_cache as cache;

@@ -129,6 +129,11 @@ impl Client {
         Key::from_raw(bytes)
     }
 
+    /// What stands in front of every key: empty, or the namespace and its colon.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// A full key without the namespace; `None` when it lies outside of it.
     pub fn strip<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
         key.strip_prefix(self.prefix.as_bytes())
@@ -175,8 +180,16 @@ impl Client {
         &self,
         mut commands: Vec<Command>,
     ) -> Result<Vec<Result<Value, CallError>>, Error> {
+        self.pipeline_ref(&mut commands).await
+    }
+
+    /// The same for a caller that needs the commands to read the replies.
+    pub(crate) async fn pipeline_ref(
+        &self,
+        commands: &mut [Command],
+    ) -> Result<Vec<Result<Value, CallError>>, Error> {
         self.calls
-            .run_all(&mut commands)
+            .run_all(commands)
             .await
             .map_err(|error| Error::call("pipeline", error))
     }

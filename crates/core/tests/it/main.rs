@@ -10,6 +10,7 @@
 mod drivers;
 
 mod bad_input;
+mod batches;
 mod bounded;
 mod calls;
 #[cfg(all(
@@ -22,8 +23,13 @@ mod calls;
 mod codec;
 mod fred;
 mod hostile;
+mod keys;
 mod lateness;
 mod never_twice;
 mod recovery;
+mod scans;
 mod scripts;
 mod subscriptions;
+#[cfg(all(feature = "encryption", feature = "messagepack"))]
+mod swaps;
+mod values;
