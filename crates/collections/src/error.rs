@@ -9,7 +9,8 @@ use redkit_core::{CallError, ErrorKind, Key, ServerError};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The connection, the server or the codec.
+    /// The connection, the server or the codec; and an operation on keys of different slots of a
+    /// cluster, which is not sent.
     #[error(transparent)]
     Core(#[from] redkit_core::Error),
 
@@ -34,19 +35,6 @@ pub enum Error {
         problem: Cow<'static, str>,
         /// What to give instead.
         fix: &'static str,
-    },
-
-    /// One operation names keys on different slots of the cluster. Remedy: give them a common hash
-    /// tag, as in `{user:7}:friends` and `{user:7}:blocked`. Nothing was sent.
-    #[error(
-        "the keys `{first}` and `{second}` lie on different slots of the cluster; give them the \
-         same hash tag, such as `{{user:7}}:friends` and `{{user:7}}:blocked`"
-    )]
-    CrossSlot {
-        /// A key.
-        first: Key,
-        /// A key on another slot.
-        second: Key,
     },
 
     /// The operation finds items by their bytes, and the client's codec does not always give the
@@ -101,16 +89,6 @@ pub enum Error {
         #[source]
         error: redkit_core::Error,
     },
-
-    /// Others changed the value every time between reading and writing it. Nothing was written.
-    /// Remedy: try later; or split what everybody changes.
-    #[error("`{key}` was changed by others in each of {attempts} attempts")]
-    Contended {
-        /// The key and the field.
-        key: Box<str>,
-        /// How often it was tried.
-        attempts: u32,
-    },
 }
 
 impl Error {
@@ -118,11 +96,10 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Core(error) => error.kind(),
-            Error::Unsupported { .. } | Error::Contended { .. } => ErrorKind::Server,
-            Error::Invalid { .. }
-            | Error::CrossSlot { .. }
-            | Error::NotComparable { .. }
-            | Error::Bound { .. } => ErrorKind::Usage,
+            Error::Unsupported { .. } => ErrorKind::Server,
+            Error::Invalid { .. } | Error::NotComparable { .. } | Error::Bound { .. } => {
+                ErrorKind::Usage
+            }
             Error::Overflow { .. } | Error::NotANumber { .. } | Error::Undecodable { .. } => {
                 ErrorKind::Data
             }
@@ -134,7 +111,6 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Core(error) => error.is_retryable(),
-            Error::Contended { .. } => true,
             _ => false,
         }
     }
@@ -207,15 +183,11 @@ mod tests {
 
     #[test]
     fn errors_say_whose_fault_they_are() {
-        let slots = Error::CrossSlot {
-            first: Key::from_raw("a"),
-            second: Key::from_raw("b"),
-        };
+        let wrong = Error::invalid("ttl", "it is zero", "give a time");
         assert_eq!(
-            (slots.kind(), slots.is_retryable()),
+            (wrong.kind(), wrong.is_retryable()),
             (ErrorKind::Usage, false)
         );
-        assert!(slots.to_string().contains("hash tag"), "{slots}");
         assert!(replied("LOADING x").is_retryable());
     }
 }

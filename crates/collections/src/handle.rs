@@ -1,23 +1,23 @@
 //! What all handles are made of: a client, a key and a time to live.
 
-use redkit_core::{Client, Command, FromValue, Key, ToArg};
+use redkit_core::{Client, Command, FromValue, Key, ToArg, ToKey, Ttl, check_same_slot};
 
 use crate::error::Error;
-use crate::ttl::{TimeLeft, Ttl};
+use crate::lifetime::Lifetime;
 use crate::write::{Shape, write};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     pub(crate) client: Client,
     pub(crate) key: Key,
-    pub(crate) ttl: Option<Ttl>,
+    pub(crate) ttl: Option<Lifetime>,
 }
 
 impl Handle {
-    pub(crate) fn new(client: &Client, key: impl ToArg) -> Self {
+    pub(crate) fn new(client: &Client, key: impl ToKey) -> Self {
         Self {
             client: client.clone(),
-            key: client.key(key),
+            key: key.to_key(client),
             ttl: None,
         }
     }
@@ -48,8 +48,8 @@ impl Handle {
         self.call(self.command("UNLINK")).await
     }
 
-    pub(crate) async fn time_left(&self) -> Result<TimeLeft, Error> {
-        Ok(TimeLeft::of_millis(self.call(self.command("PTTL")).await?))
+    pub(crate) async fn time_left(&self) -> Result<Ttl, Error> {
+        Ok(self.client.ttl(&self.key).await?)
     }
 }
 
@@ -59,9 +59,9 @@ macro_rules! operations_of_every_handle {
     ($name:ident $(<$item:ident>)?) => {
         impl $(<$item>)? $name $(<$item>)? {
             /// Gives the key a time to live with this handle's writes, each in one step with the
-            /// write: see [`Ttl`](crate::Ttl).
+            /// write: see [`Lifetime`](crate::Lifetime).
             #[must_use]
-            pub fn with_ttl(mut self, ttl: crate::Ttl) -> Self {
+            pub fn with_ttl(mut self, ttl: crate::Lifetime) -> Self {
                 self.handle.ttl = Some(ttl);
                 self
             }
@@ -83,7 +83,7 @@ macro_rules! operations_of_every_handle {
             }
 
             /// How long the key still lives. One round trip, O(1).
-            pub async fn time_left(&self) -> Result<crate::TimeLeft, crate::Error> {
+            pub async fn time_left(&self) -> Result<redkit_core::Ttl, crate::Error> {
                 self.handle.time_left().await
             }
         }
@@ -99,6 +99,11 @@ macro_rules! operations_of_every_handle {
     };
 }
 pub(crate) use operations_of_every_handle;
+
+/// On a cluster, refuses a command whose keys lie on different slots, before it is sent.
+pub(crate) fn check_slots(client: &Client, command: &Command) -> Result<(), Error> {
+    Ok(check_same_slot(client, command.name(), command.keys())?)
+}
 
 /// An argument's bytes.
 pub(crate) fn bytes_of(arg: impl ToArg) -> Vec<u8> {

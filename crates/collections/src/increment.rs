@@ -3,7 +3,7 @@
 use redkit_core::{Client, Invocation, Key, Script};
 
 use crate::error::Error;
-use crate::ttl::{Ttl, script_args};
+use crate::lifetime::{Lifetime, script_args};
 
 static INCREMENT: Script = Script::new(include_str!("scripts/increment.lua"));
 
@@ -13,13 +13,13 @@ pub(crate) async fn increment(
     key: &Key,
     field: Option<&[u8]>,
     by: i64,
-    ttl: Ttl,
+    ttl: Lifetime,
 ) -> Result<i64, Error> {
     Ok(client.eval(invocation(key, field, by, ttl)).await?)
 }
 
 /// The call of the script.
-pub(crate) fn invocation(key: &Key, field: Option<&[u8]>, by: i64, ttl: Ttl) -> Invocation {
+pub(crate) fn invocation(key: &Key, field: Option<&[u8]>, by: i64, ttl: Lifetime) -> Invocation {
     let (millis, policy) = script_args(Some(ttl));
     let call = INCREMENT.invoke([key]).arg(by).arg(millis).arg(policy);
     match field {

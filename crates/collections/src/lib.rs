@@ -10,7 +10,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use redkit_collections::{Hash, Ttl};
+//! use redkit_collections::{Hash, Lifetime};
 //! # use redkit_core::{Client, ClientConfig};
 //! # use redkit_embedded::Embedded;
 //!
@@ -18,7 +18,7 @@
 //! # let client = Client::from_backend(std::sync::Arc::new(Embedded::new()), &ClientConfig::default())?;
 //! // Ends an hour after it was last written to.
 //! let basket: Hash<u32> = Hash::new(&client, "basket:7")
-//!     .with_ttl(Ttl::on_write(Duration::from_secs(3600))?);
+//!     .with_ttl(Lifetime::on_write(Duration::from_secs(3600))?);
 //! basket.set("teapot", &1).await?;
 //! basket.incr("cup", 4).await?;
 //! assert_eq!(basket.get_many(["teapot", "cup", "spoon"]).await?, [Some(1), Some(4), None]);
@@ -31,7 +31,7 @@
 //! default, so that other programs read them. Nothing is trimmed or guessed: the text `"123"` is not
 //! the number, and `null` is not absent.
 //!
-//! **Time to live.** A handle may carry a [`Ttl`], and then no write of it leaves its key without
+//! **Time to live.** A handle may carry a [`Lifetime`], and then no write of it leaves its key without
 //! one: the write and the time go in one step, by a script, in one round trip.
 //!
 //! **When Redis is down** every operation gives the error, by the client's deadline. Reads are
@@ -47,20 +47,19 @@ mod error;
 mod handle;
 mod hash;
 mod increment;
+mod lifetime;
 mod list;
 mod positions;
 mod scan;
 mod set;
-mod slots;
 mod sorted_set;
-mod ttl;
 mod write;
 
 pub use counter::{Bounded, Counter, Counters, FloatCounter};
 pub use error::Error;
 pub use hash::Hash;
+pub use lifetime::{ExpirePolicy, Lifetime};
 pub use list::{End, List, ListConsumer, Occurrences};
-pub use scan::{Scan, Scanned};
+pub use scan::Scanned;
 pub use set::Set;
 pub use sorted_set::{Add, AddIf, Aggregate, Combine, Order, Select, SortedSet, SortedSetConsumer};
-pub use ttl::{ExpirePolicy, TimeLeft, Ttl};

@@ -2,70 +2,43 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::vec::IntoIter;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::stream::unfold;
-use redkit_core::{ToArg, escape_glob};
+use redkit_core::Pattern;
 
 use crate::error::Error;
-use crate::handle::{Handle, bytes_of};
-
-/// What a scan looks for, and how much it asks for at a time.
-///
-/// Of a hash the pattern is matched against field names, of sets and sorted sets against members
-/// as they are stored: with JSON the text `abc` is stored as `"abc"`, with its quotes.
-#[derive(Debug, Clone, Default)]
-#[must_use = "it is an argument of `scan`"]
-pub struct Scan {
-    pattern: Option<Vec<u8>>,
-    count: Option<usize>,
-}
-
-impl Scan {
-    /// Everything.
-    pub fn all() -> Self {
-        Self::default()
-    }
-
-    /// What matches a glob, in which `*`, `?`, `[…]` and `\` have their meaning.
-    pub fn matching(glob: impl ToArg) -> Self {
-        Self {
-            pattern: Some(bytes_of(glob)),
-            count: None,
-        }
-    }
-
-    /// What begins with these bytes, taken literally.
-    pub fn prefix(literal: impl ToArg) -> Self {
-        let mut pattern = escape_glob(&bytes_of(literal));
-        pattern.push(b'*');
-        Self::matching(pattern)
-    }
-
-    /// About how many items the server looks at per round trip: more is faster, and blocks the
-    /// server longer at a time. Default: 100. Zero counts as one.
-    pub fn count(mut self, count: usize) -> Self {
-        self.count = Some(count.max(1));
-        self
-    }
-}
-
-const DEFAULT_COUNT: usize = 100;
+use crate::handle::Handle;
 
 /// A collection's items, one page at a time: a [`Stream`], and [`next`](Self::next) for who needs
-/// no more. It holds one page in memory, and asks for the next when that is used up.
+/// no more. Nothing is sent before the first is asked for. It holds one page in memory, and asks
+/// for the next when that is used up.
 ///
 /// An item that cannot be decoded is an error, after which the stream goes on; after any other
 /// error it ends.
 #[must_use = "streams do nothing unless polled"]
 pub struct Scanned<T> {
     inner: Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>,
+    page: Arc<AtomicU32>,
 }
 
+/// How many items are asked for at a time.
+const PAGE: u32 = 100;
+
 impl<T> Scanned<T> {
+    /// How many items a page has (of a list), or the server looks at for one (of a hash or set);
+    /// 100 at first, and zero counts as one. Larger pages need fewer round trips and hold up the
+    /// server for longer at a time.
+    pub fn page(self, items: u32) -> Self {
+        self.page.store(items.max(1), Ordering::Relaxed);
+        self
+    }
+
     /// The next item; `None` after the last.
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         std::future::poll_fn(|cx| self.inner.as_mut().poll_next(cx)).await
@@ -101,15 +74,19 @@ pub(crate) struct Page<C> {
     pub(crate) next: Option<C>,
 }
 
-/// A stream over pages. `decode` takes the items that make up one of the stream's.
+/// A stream over pages. `fetch` is told where a page starts and how long it is; `decode` takes the
+/// items that make up one of the stream's.
 pub(crate) fn paged<T, C, F, Fut, D>(start: C, fetch: F, decode: D) -> Scanned<T>
 where
     C: Send + 'static,
-    F: Fn(C) -> Fut + Send + 'static,
+    F: Fn(C, u32) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Page<C>, Error>> + Send + 'static,
     D: FnMut(&mut IntoIter<Bytes>) -> Option<Result<T, Error>> + Send + 'static,
     T: 'static,
 {
+    let page = Arc::new(AtomicU32::new(PAGE));
+    let len = Arc::clone(&page);
+    let fetch = move |start| fetch(start, len.load(Ordering::Relaxed));
     let state = (Vec::new().into_iter(), Some(start), fetch, decode);
     let stream = unfold(state, |(mut items, mut next, fetch, mut decode)| async {
         loop {
@@ -119,13 +96,15 @@ where
             match fetch(next.take()?).await {
                 Ok(page) => (items, next) = (page.items.into_iter(), page.next),
                 Err(error) => {
-                    return Some((Err(error), (Vec::new().into_iter(), None, fetch, decode)));
+                    let ended = (Vec::new().into_iter(), None, fetch, decode);
+                    return Some((Err(error), ended));
                 }
             }
         }
     });
     Scanned {
         inner: Box::pin(stream),
+        page,
     }
 }
 
@@ -133,18 +112,16 @@ where
 pub(crate) fn scanned<T: 'static>(
     handle: &Handle,
     name: &'static str,
-    scan: Scan,
+    pattern: &Pattern,
     decode: impl FnMut(&mut IntoIter<Bytes>) -> Option<Result<T, Error>> + Send + 'static,
 ) -> Scanned<T> {
-    let handle = handle.clone();
-    let fetch = move |cursor: String| {
+    let (handle, glob) = (handle.clone(), pattern.to_glob());
+    let fetch = move |cursor: String, page: u32| {
         let mut command = handle.command(name).arg(&cursor);
-        if let Some(pattern) = &scan.pattern {
-            command = command.arg("MATCH").arg(pattern);
+        if glob != b"*" {
+            command = command.arg("MATCH").arg(&glob);
         }
-        command = command
-            .arg("COUNT")
-            .arg(scan.count.unwrap_or(DEFAULT_COUNT));
+        command = command.arg("COUNT").arg(page);
         let handle = handle.clone();
         async move {
             let (cursor, items) = handle.call::<(String, Vec<Bytes>)>(command).await?;

@@ -3,7 +3,7 @@
 use redkit_core::{Client, Command, FromValue, Invocation, Key, Script};
 
 use crate::error::Error;
-use crate::ttl::{Ttl, script_args};
+use crate::lifetime::{Lifetime, script_args};
 
 static WRITE: Script = Script::new(include_str!("scripts/write.lua"));
 
@@ -24,7 +24,7 @@ pub(crate) enum Shape {
 pub(crate) async fn write<R: FromValue>(
     client: &Client,
     key: &Key,
-    ttl: Option<Ttl>,
+    ttl: Option<Lifetime>,
     command: Command,
     shape: Shape,
 ) -> Result<R, Error> {
@@ -35,7 +35,7 @@ pub(crate) async fn write<R: FromValue>(
 }
 
 /// The call of the script that does the same as `command` and gives `key` its time.
-pub(crate) fn invocation(key: &Key, ttl: Ttl, command: &Command, shape: Shape) -> Invocation {
+pub(crate) fn invocation(key: &Key, ttl: Lifetime, command: &Command, shape: Shape) -> Invocation {
     let mut keys = vec![key.as_bytes()];
     keys.extend(command.keys().filter(|other| *other != key.as_bytes()));
     let (word, head) = match shape {

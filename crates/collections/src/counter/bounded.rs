@@ -4,7 +4,7 @@ use redkit_core::Script;
 
 use super::Counter;
 use crate::error::Error;
-use crate::ttl::script_args;
+use crate::lifetime::script_args;
 
 static INCREMENT_BOUNDED: Script = Script::new(include_str!("../scripts/increment_bounded.lua"));
 

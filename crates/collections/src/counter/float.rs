@@ -1,6 +1,6 @@
 //! [`FloatCounter`]: a number with a fraction that many count up.
 
-use redkit_core::{Client, ToArg};
+use redkit_core::{Client, ToKey};
 
 use super::{not_a_number, set};
 use crate::error::Error;
@@ -24,7 +24,7 @@ operations_of_every_handle!(FloatCounter);
 
 impl FloatCounter {
     /// The counter at `key` in the client's namespace. Nothing is sent.
-    pub fn new(client: &Client, key: impl ToArg) -> Self {
+    pub fn new(client: &Client, key: impl ToKey) -> Self {
         Self {
             handle: Handle::new(client, key),
         }

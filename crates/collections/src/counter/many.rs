@@ -1,10 +1,10 @@
 //! [`Counters`]: many counters at once.
 
-use redkit_core::{CallError, Client, Command, Error as CoreError, FromValue, Key, ToArg, Value};
+use redkit_core::{CallError, Client, Command, Error as CoreError, FromValue, Key, ToKey, Value};
 
 use crate::error::Error;
 use crate::increment::invocation;
-use crate::ttl::Ttl;
+use crate::lifetime::Lifetime;
 
 /// Many [`Counter`](crate::Counter)s at once, in one round trip, with an answer of its own for
 /// each.
@@ -39,7 +39,7 @@ use crate::ttl::Ttl;
 #[derive(Debug, Clone)]
 pub struct Counters {
     client: Client,
-    ttl: Option<Ttl>,
+    ttl: Option<Lifetime>,
 }
 
 impl Counters {
@@ -52,19 +52,22 @@ impl Counters {
     }
 
     /// Gives counters a time to live with these increments, each in one step with its own: see
-    /// [`Ttl`].
+    /// [`Lifetime`].
     #[must_use]
-    pub fn with_ttl(mut self, ttl: Ttl) -> Self {
+    pub fn with_ttl(mut self, ttl: Lifetime) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
     /// What they are, in the order of the keys; 0 for those that are not there.
-    pub async fn get_many<K: ToArg>(
+    pub async fn get_many<K: ToKey>(
         &self,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Vec<Result<i64, Error>>, Error> {
-        let keys: Vec<Key> = keys.into_iter().map(|key| self.client.key(key)).collect();
+        let keys: Vec<Key> = keys
+            .into_iter()
+            .map(|key| key.to_key(&self.client))
+            .collect();
         let reads = keys.iter().map(|key| Command::new("GET").key(key));
         let replies = self.send(reads.collect()).await?;
         let values = replies.into_iter().zip(&keys);
@@ -74,13 +77,13 @@ impl Counters {
     }
 
     /// Adds to each what is given with it; gives the sums, in the order of the keys.
-    pub async fn incr_many<K: ToArg>(
+    pub async fn incr_many<K: ToKey>(
         &self,
         increments: impl IntoIterator<Item = (K, i64)>,
     ) -> Result<Vec<Result<i64, Error>>, Error> {
         let increments: Vec<(Key, i64)> = increments
             .into_iter()
-            .map(|(key, by)| (self.client.key(key), by))
+            .map(|(key, by)| (key.to_key(&self.client), by))
             .collect();
         let replies = match self.ttl {
             None => {
@@ -102,7 +105,7 @@ impl Counters {
     async fn incr_expiring(
         &self,
         increments: &[(Key, i64)],
-        ttl: Ttl,
+        ttl: Lifetime,
     ) -> Result<Vec<Result<Value, CallError>>, Error> {
         let calls: Vec<_> = increments
             .iter()

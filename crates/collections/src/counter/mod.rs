@@ -4,7 +4,7 @@ mod bounded;
 mod float;
 mod many;
 
-use redkit_core::{Client, ToArg};
+use redkit_core::{Client, ToArg, ToKey};
 
 pub use self::bounded::Bounded;
 pub use self::float::FloatCounter;
@@ -12,7 +12,7 @@ pub use self::many::Counters;
 use crate::error::Error;
 use crate::handle::{Handle, operations_of_every_handle};
 use crate::increment::increment;
-use crate::ttl::ExpirePolicy;
+use crate::lifetime::ExpirePolicy;
 use crate::write::Shape;
 
 /// A 64-bit integer under one key, counted up and down by many at the same time: visits, stock,
@@ -22,7 +22,7 @@ use crate::write::Shape;
 ///
 /// ```
 /// use std::time::Duration;
-/// use redkit_collections::{Bounded, Counter, Ttl};
+/// use redkit_collections::{Bounded, Counter, Lifetime};
 /// # use redkit_core::{Client, ClientConfig};
 /// # use redkit_embedded::Embedded;
 ///
@@ -30,7 +30,7 @@ use crate::write::Shape;
 /// # let client = Client::from_backend(std::sync::Arc::new(Embedded::new()), &ClientConfig::default())?;
 /// // The time is set by the increment that creates the counter, in the same step.
 /// let today = Counter::new(&client, "visits:today")
-///     .with_ttl(Ttl::on_create(Duration::from_secs(86_400))?);
+///     .with_ttl(Lifetime::on_create(Duration::from_secs(86_400))?);
 /// assert_eq!(today.incr(1).await?, 1);
 ///
 /// let seats = Counter::new(&client, "seats:sold");
@@ -58,7 +58,7 @@ operations_of_every_handle!(Counter);
 
 impl Counter {
     /// The counter at `key` in the client's namespace. Nothing is sent.
-    pub fn new(client: &Client, key: impl ToArg) -> Self {
+    pub fn new(client: &Client, key: impl ToKey) -> Self {
         Self {
             handle: Handle::new(client, key),
         }

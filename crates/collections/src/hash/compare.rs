@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 
 use bytes::Bytes;
-use redkit_core::{Script, ToArg};
+use redkit_core::{Error as CoreError, Script, ToArg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -11,7 +11,7 @@ use super::Hash;
 use crate::encoding::{encode, field_name, require_equality};
 use crate::error::Error;
 use crate::handle::bytes_of;
-use crate::ttl::script_args;
+use crate::lifetime::script_args;
 
 static COMPARE_AND_SET: Script = Script::new(include_str!("../scripts/compare_and_set.lua"));
 
@@ -63,7 +63,7 @@ impl<V: Serialize + DeserializeOwned> Hash<V> {
     /// Two round trips when nobody interferes, two more for each time that somebody did.
     ///
     /// # Errors
-    /// [`Error::Contended`] after 32 attempts in which somebody did. When
+    /// [`Contended`](redkit_core::Error::Contended) after 32 attempts in which somebody did. When
     /// [`is_maybe`](Error::is_maybe) holds the change may have been made.
     pub async fn update(
         &self,
@@ -89,10 +89,10 @@ impl<V: Serialize + DeserializeOwned> Hash<V> {
                 return Ok(new);
             }
         }
-        Err(Error::Contended {
+        Err(Error::Core(CoreError::Contended {
             key: field_name(&self.handle.key, &field),
             attempts: ATTEMPTS,
-        })
+        }))
     }
 
     async fn compare<Q: Serialize + ?Sized>(

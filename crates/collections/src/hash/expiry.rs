@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::time::Duration;
 
-use redkit_core::{Command, Script, ToArg};
+use redkit_core::{Command, Script, ToArg, Ttl};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -11,7 +11,7 @@ use super::Hash;
 use crate::encoding::encode;
 use crate::error::Error;
 use crate::handle::bytes_of;
-use crate::ttl::{TimeLeft, milliseconds, script_args};
+use crate::lifetime::{milliseconds, script_args, time_left};
 
 static SET_EXPIRING: Script = Script::new(include_str!("../scripts/set_expiring.lua"));
 
@@ -42,9 +42,9 @@ impl<V> Hash<V> {
     pub async fn fields_time_left<F: ToArg>(
         &self,
         fields: impl IntoIterator<Item = F>,
-    ) -> Result<Vec<TimeLeft>, Error> {
+    ) -> Result<Vec<Ttl>, Error> {
         let replies = self.of_fields(self.handle.command("HPTTL"), fields).await?;
-        Ok(replies.into_iter().map(TimeLeft::of_millis).collect())
+        Ok(replies.into_iter().map(time_left).collect())
     }
 
     /// Takes fields' time to live away; says of each whether it had one.

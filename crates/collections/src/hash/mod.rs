@@ -8,14 +8,14 @@ use std::borrow::Borrow;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use redkit_core::{Client, Error as CoreError, FromValue, ToArg, Value};
+use redkit_core::{Client, Error as CoreError, FromValue, Pattern, ToArg, ToKey, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::encoding::{FieldPlaces, decode, encode, name_field};
 use crate::error::Error;
 use crate::handle::{Handle, bytes_of, operations_of_every_handle};
-use crate::scan::{Scan, Scanned, scanned};
+use crate::scan::{Scanned, scanned};
 use crate::write::Shape;
 
 /// Fields with values of one type under one key: a user's settings, a basket, a table of prices.
@@ -78,7 +78,7 @@ operations_of_every_handle!(Hash<V>);
 impl<V> Hash<V> {
     /// The hash at `key` in the client's namespace; braces in the key choose its slot in a cluster.
     /// Nothing is sent.
-    pub fn new(client: &Client, key: impl ToArg) -> Self {
+    pub fn new(client: &Client, key: impl ToKey) -> Self {
         Self {
             handle: Handle::new(client, key),
             value: PhantomData,
@@ -240,21 +240,22 @@ impl<V: Serialize + DeserializeOwned> Hash<V> {
     /// to end is seen at least once; during changes some may be seen twice.
     ///
     /// ```
-    /// # use redkit_collections::{Error, Hash, Scan};
+    /// use redkit_core::Pattern;
+    /// # use redkit_collections::{Error, Hash};
     /// # async fn example(prices: Hash<u64>) -> Result<(), Error> {
-    /// let mut cups = prices.scan::<String>(Scan::prefix("cup:"));
+    /// let mut cups = prices.scan::<String>(Pattern::prefix("cup:"));
     /// while let Some(entry) = cups.next().await {
     ///     let (name, price) = entry?;
     ///     println!("{name}: {price}");
     /// }
     /// # Ok(()) }
     /// ```
-    pub fn scan<F: FromValue + 'static>(&self, scan: Scan) -> Scanned<(F, V)>
+    pub fn scan<F: FromValue + 'static>(&self, pattern: Pattern) -> Scanned<(F, V)>
     where
         V: 'static,
     {
         let (hash, mut places) = (self.clone(), self.places());
-        scanned(&self.handle, "HSCAN", scan, move |items| {
+        scanned(&self.handle, "HSCAN", &pattern, move |items| {
             let (name, raw) = (items.next()?, items.next()?);
             Some(hash.entry("HSCAN", &mut places, name, raw))
         })

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
 use bytes::Bytes;
-use redkit_core::{Client, Command, Script, ToArg};
+use redkit_core::{Client, Command, Script, ToArg, ToKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -18,9 +18,9 @@ pub use self::edit::Occurrences;
 use crate::encoding::{decode, decode_taken, decode_taken_one, encode};
 use crate::error::Error;
 use crate::handle::{Handle, bytes_of, operations_of_every_handle};
+use crate::lifetime::script_args;
 use crate::positions::positions;
 use crate::scan::{Page, Scanned, paged};
-use crate::ttl::script_args;
 use crate::write::Shape;
 
 static PUSH_CAPPED: Script = Script::new(include_str!("../scripts/push_capped.lua"));
@@ -68,7 +68,7 @@ static PUSH_CAPPED: Script = Script::new(include_str!("../scripts/push_capped.lu
 ///
 /// # In a cluster
 /// A list is one key, so it lies on one node. `move_to` needs both lists in one slot: see
-/// [`Error::CrossSlot`].
+/// [`check_same_slot`](redkit_core::check_same_slot).
 ///
 /// # Encryption
 /// A codec that encrypts binds items to their list's key. Lists between which items move need a
@@ -103,7 +103,7 @@ impl End {
 impl<T> List<T> {
     /// The list at `key` in the client's namespace; braces in the key choose its slot in a cluster.
     /// Nothing is sent.
-    pub fn new(client: &Client, key: impl ToArg) -> Self {
+    pub fn new(client: &Client, key: impl ToKey) -> Self {
         Self {
             handle: Handle::new(client, key),
             place: None,
@@ -270,17 +270,17 @@ impl<T: Serialize + DeserializeOwned> List<T> {
         raw.into_iter().map(|raw| self.open(raw)).collect()
     }
 
-    /// All items from front to back, `page` of them per round trip (zero counts as one).
+    /// All items from front to back, a page per round trip.
     ///
     /// Pages are positions: when items are pushed or popped at the front meanwhile, some are seen
     /// twice or not at all. What is only pushed at the back does no harm.
-    pub fn stream(&self, page_len: u32) -> Scanned<T>
+    pub fn stream(&self) -> Scanned<T>
     where
         T: 'static,
     {
         let (handle, list) = (self.handle.clone(), self.clone());
-        let len = i64::from(page_len.max(1));
-        let fetch = move |first: i64| {
+        let fetch = move |first: i64, len: u32| {
+            let len = i64::from(len);
             let (handle, last) = (handle.clone(), first.saturating_add(len - 1));
             async move {
                 let items: Vec<Bytes> = handle.call(page(&handle, first, last)).await?;

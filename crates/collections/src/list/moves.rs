@@ -8,7 +8,7 @@ use redkit_core::Command;
 
 use super::{End, List};
 use crate::error::Error;
-use crate::slots;
+use crate::handle::check_slots;
 use crate::write::{Shape, write};
 
 impl<T: Serialize + DeserializeOwned> List<T> {
@@ -17,7 +17,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// The other list's time to live applies.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the lists lie on different slots of a cluster; [`Error::Bound`]
+    /// [`Error::Core`] when the lists lie on different slots of a cluster; [`Error::Bound`]
     /// when the codec encrypts and binds items of the two lists to different places;
     /// [`Error::Undecodable`] for an item that is not a `T`: it was moved.
     pub async fn move_to(&self, target: &List<T>, from: End, to: End) -> Result<Option<T>, Error> {
@@ -38,7 +38,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// Refuses a move whose items could not be read, or that the cluster would refuse.
     pub(super) fn check_move(&self, target: &List<T>) -> Result<(), Error> {
         let example = self.move_command("LMOVE", target, End::Front, End::Back);
-        slots::check(&self.handle.client, &example)?;
+        check_slots(&self.handle.client, &example)?;
         if self.place() != target.place() && self.handle.client.codec().is_encrypting() {
             return Err(Error::Bound {
                 from: self.key().clone(),

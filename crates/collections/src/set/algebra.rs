@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::Set;
 use crate::error::Error;
-use crate::slots;
+use crate::handle::check_slots;
 use crate::write::Shape;
 
 /// Operations on several sets. What stores replaces what was in the set, its time to live
@@ -15,7 +15,7 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
     /// The members of this set or of any of the others.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the sets lie on different slots of a cluster.
+    /// [`Error::Core`] when the sets lie on different slots of a cluster.
     pub async fn union<'s>(
         &self,
         others: impl IntoIterator<Item = &'s Set<T>>,
@@ -29,7 +29,7 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
     /// The members of this set that all of the others have too.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the sets lie on different slots of a cluster.
+    /// [`Error::Core`] when the sets lie on different slots of a cluster.
     pub async fn intersection<'s>(
         &self,
         others: impl IntoIterator<Item = &'s Set<T>>,
@@ -43,7 +43,7 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
     /// The members of this set that none of the others has.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the sets lie on different slots of a cluster.
+    /// [`Error::Core`] when the sets lie on different slots of a cluster.
     pub async fn difference<'s>(
         &self,
         others: impl IntoIterator<Item = &'s Set<T>>,
@@ -57,7 +57,7 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
     /// How many members of this set all of the others have too, counted to `limit` at most.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the sets lie on different slots of a cluster.
+    /// [`Error::Core`] when the sets lie on different slots of a cluster.
     pub async fn intersection_len<'s>(
         &self,
         others: impl IntoIterator<Item = &'s Set<T>>,
@@ -76,14 +76,14 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
         }
         let command = Command::new("SINTERCARD").arg(sets.len()).keys_from(sets);
         let command = command.arg("LIMIT").arg(limit.unwrap_or(0));
-        slots::check(&self.handle.client, &command)?;
+        check_slots(&self.handle.client, &command)?;
         self.handle.call(command).await
     }
 
     /// Makes this set the union of others; gives its number of members.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the sets lie on different slots of a cluster; [`Error::Invalid`]
+    /// [`Error::Core`] when the sets lie on different slots of a cluster; [`Error::Invalid`]
     /// when no set is named.
     pub async fn store_union<'s>(
         &self,
@@ -152,7 +152,7 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
             .handle
             .command(name)
             .keys_from(others.into_iter().map(Set::key));
-        slots::check(&self.handle.client, &command)?;
+        check_slots(&self.handle.client, &command)?;
         Ok(command)
     }
 }

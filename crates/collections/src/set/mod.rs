@@ -6,15 +6,14 @@ use std::borrow::Borrow;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use redkit_core::{Client, Command, ToArg};
+use redkit_core::{Client, Command, Pattern, ToKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::encoding::{decode, decode_taken, encode, require_equality};
 use crate::error::Error;
-use crate::handle::{Handle, operations_of_every_handle};
-use crate::scan::{Scan, Scanned, scanned};
-use crate::slots;
+use crate::handle::{Handle, check_slots, operations_of_every_handle};
+use crate::scan::{Scanned, scanned};
 use crate::write::{Shape, write};
 
 /// Members of one type under one key, each once and in no order: tags, followers, what was seen.
@@ -62,7 +61,7 @@ use crate::write::{Shape, write};
 ///
 /// # In a cluster
 /// A set is one key, so it lies on one node. What names several sets needs them in one slot: see
-/// [`Error::CrossSlot`]. Sets of one operation are those of one server or cluster; the first one's
+/// [`check_same_slot`](redkit_core::check_same_slot). Sets of one operation are those of one server or cluster; the first one's
 /// client is used.
 pub struct Set<T> {
     handle: Handle,
@@ -77,7 +76,7 @@ impl<T> Set<T> {
     ///
     /// # Errors
     /// [`Error::NotComparable`] when the client's codec encrypts or compresses.
-    pub fn new(client: &Client, key: impl ToArg) -> Result<Self, Error> {
+    pub fn new(client: &Client, key: impl ToKey) -> Result<Self, Error> {
         require_equality(client.codec(), "a set")?;
         Ok(Self {
             handle: Handle::new(client, key),
@@ -216,7 +215,7 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
     /// to live applies.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the sets lie on different slots of a cluster.
+    /// [`Error::Core`] when the sets lie on different slots of a cluster.
     pub async fn move_to<Q>(&self, target: &Set<T>, member: &Q) -> Result<bool, Error>
     where
         T: Borrow<Q>,
@@ -224,7 +223,7 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
     {
         let command = self.handle.command("SMOVE").key(target.key());
         let command = command.arg(self.seal(member)?);
-        slots::check(&self.handle.client, &command)?;
+        check_slots(&self.handle.client, &command)?;
         let handle = &target.handle;
         write(
             &self.handle.client,
@@ -238,13 +237,13 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
 
     /// The members that match, in no order. What is there from beginning to end is seen at least
     /// once; during changes some may be seen twice. The pattern is matched against members as they
-    /// are stored.
-    pub fn scan(&self, scan: Scan) -> Scanned<T>
+    /// are stored: with JSON the text `abc` is stored as `"abc"`, with its quotes.
+    pub fn scan(&self, pattern: Pattern) -> Scanned<T>
     where
         T: 'static,
     {
         let set = self.clone();
-        scanned(&self.handle, "SSCAN", scan, move |items| {
+        scanned(&self.handle, "SSCAN", &pattern, move |items| {
             items.next().map(|raw| set.open(raw))
         })
     }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::SortedSet;
 use super::bounds::checked;
 use crate::error::Error;
-use crate::slots;
+use crate::handle::check_slots;
 use crate::write::Shape;
 
 /// What becomes of a member's scores in several sets.
@@ -87,7 +87,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     /// The members of this set or of any of the others, in the order of their combined scores.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the sets lie on different slots of a cluster; [`Error::Invalid`]
+    /// [`Error::Core`] when the sets lie on different slots of a cluster; [`Error::Invalid`]
     /// for weights that do not fit.
     pub async fn union<'s>(
         &self,
@@ -121,7 +121,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     /// The members of this set that none of the others has, with their scores here.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the sets lie on different slots of a cluster.
+    /// [`Error::Core`] when the sets lie on different slots of a cluster.
     pub async fn difference<'s>(
         &self,
         others: impl IntoIterator<Item = &'s SortedSet<T>>,
@@ -136,7 +136,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     /// How many members of this set all of the others have too, counted to `limit` at most.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the sets lie on different slots of a cluster.
+    /// [`Error::Core`] when the sets lie on different slots of a cluster.
     pub async fn intersection_len<'s>(
         &self,
         others: impl IntoIterator<Item = &'s SortedSet<T>>,
@@ -157,7 +157,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     /// Makes this set the union of others, with combined scores; gives its number of members.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the sets lie on different slots of a cluster; [`Error::Invalid`]
+    /// [`Error::Core`] when the sets lie on different slots of a cluster; [`Error::Invalid`]
     /// when no set is named, or for weights that do not fit.
     pub async fn store_union<'s>(
         &self,
@@ -243,7 +243,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     ) -> Result<Command, Error> {
         let count = sets.len();
         let command = command.arg(count).keys_from(sets);
-        slots::check(&self.handle.client, &command)?;
+        check_slots(&self.handle.client, &command)?;
         match combine {
             Some(combine) => combine.of(command, count),
             None => Ok(command),

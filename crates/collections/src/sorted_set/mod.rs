@@ -10,7 +10,7 @@ use std::borrow::Borrow;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use redkit_core::{Client, Command, Error as CoreError, Script, ToArg, Value};
+use redkit_core::{Client, Command, Error as CoreError, Pattern, Script, ToKey, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,7 +21,7 @@ pub use self::consumer::SortedSetConsumer;
 use crate::encoding::{decode, encode, require_equality};
 use crate::error::Error;
 use crate::handle::{Handle, operations_of_every_handle};
-use crate::scan::{Scan, Scanned, scanned};
+use crate::scan::{Scanned, scanned};
 
 static RANK: Script = Script::new(include_str!("../scripts/rank.lua"));
 
@@ -78,7 +78,7 @@ static RANK: Script = Script::new(include_str!("../scripts/rank.lua"));
 ///
 /// # In a cluster
 /// A sorted set is one key, so it lies on one node. What names several needs them in one slot: see
-/// [`Error::CrossSlot`]. Sets of one operation are those of one server or cluster; the first one's
+/// [`check_same_slot`](redkit_core::check_same_slot). Sets of one operation are those of one server or cluster; the first one's
 /// client is used.
 pub struct SortedSet<T> {
     handle: Handle,
@@ -93,7 +93,7 @@ impl<T> SortedSet<T> {
     ///
     /// # Errors
     /// [`Error::NotComparable`] when the client's codec encrypts or compresses.
-    pub fn new(client: &Client, key: impl ToArg) -> Result<Self, Error> {
+    pub fn new(client: &Client, key: impl ToKey) -> Result<Self, Error> {
         require_equality(client.codec(), "a sorted set")?;
         Ok(Self {
             handle: Handle::new(client, key),
@@ -229,12 +229,12 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     /// The members that match, with their scores, in no order. What is there from beginning to end
     /// is seen at least once; during changes some may be seen twice. The pattern is matched against
     /// members as they are stored.
-    pub fn scan(&self, scan: Scan) -> Scanned<(T, f64)>
+    pub fn scan(&self, pattern: Pattern) -> Scanned<(T, f64)>
     where
         T: 'static,
     {
         let set = self.clone();
-        scanned(&self.handle, "ZSCAN", scan, move |items| {
+        scanned(&self.handle, "ZSCAN", &pattern, move |items| {
             let (member, score) = (items.next()?, items.next()?);
             Some(set.open(member).and_then(|member| {
                 let score = Value::Bulk(score).to();

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use super::SortedSet;
 use super::bounds::{Ends, Order, Select};
 use crate::error::Error;
+use crate::handle::check_slots;
 use crate::positions::positions;
-use crate::slots;
 use crate::write::Shape;
 
 /// Ranges. What gives members holds all of them in memory: bound the range, or
@@ -113,7 +113,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     /// it goes, its time to live included.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the two lie on different slots of a cluster.
+    /// [`Error::Core`] when the two lie on different slots of a cluster.
     pub async fn store_range_by_rank(
         &self,
         source: &SortedSet<T>,
@@ -130,7 +130,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     /// in it goes, its time to live included.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the two lie on different slots of a cluster; [`Error::Invalid`]
+    /// [`Error::Core`] when the two lie on different slots of a cluster; [`Error::Invalid`]
     /// for a bound that is not a number.
     pub async fn store_range_by_score(
         &self,
@@ -147,7 +147,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     /// in it goes, its time to live included.
     ///
     /// # Errors
-    /// [`Error::CrossSlot`] when the two lie on different slots of a cluster.
+    /// [`Error::Core`] when the two lie on different slots of a cluster.
     pub async fn store_range_by_member(
         &self,
         source: &SortedSet<T>,
@@ -164,7 +164,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     }
 
     async fn store_range(&self, command: Command) -> Result<usize, Error> {
-        slots::check(&self.handle.client, &command)?;
+        check_slots(&self.handle.client, &command)?;
         self.handle.write(command, Shape::Once).await
     }
 }

@@ -1,9 +1,10 @@
 //! Other codecs than JSON: what is encrypted opens in its own place only, and what is found by its
 //! bytes needs a codec that always gives the same.
 
-use redkit_collections::{Counter, End, Error, Hash, List, Occurrences, Scan, Set, SortedSet};
+use redkit_collections::{Counter, End, Error, Hash, List, Occurrences, Set, SortedSet};
 use redkit_core::{
     Client, Codec, Command, Compression, EncryptionKey, Error as CoreError, ErrorKind, KeyRing,
+    Pattern,
 };
 use redkit_testkit::Fixture;
 
@@ -49,7 +50,7 @@ redkit_testkit::suite! {
         assert_eq!(a.get("role").await?.as_deref(), Some("user"));
         assert_eq!(a.get_all::<String>().await?, [("role".to_owned(), "user".to_owned())]);
         assert_eq!(a.values().await?, ["user"]);
-        assert_eq!(a.scan::<String>(Scan::all()).collect().await?.len(), 1);
+        assert_eq!(a.scan::<String>(Pattern::all()).collect().await?.len(), 1);
         assert_eq!(a.random_entries::<String>(1).await?.len(), 1);
         let raw: Vec<u8> = client.call(Command::new("HGET").key(a.key()).arg("role")).await?;
         assert!(!raw.windows(4).any(|four| four == b"user"));

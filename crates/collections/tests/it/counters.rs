@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use redkit_collections::{Bounded, Counter, Counters, Error, FloatCounter, TimeLeft, Ttl};
-use redkit_core::{Command, ErrorKind};
+use redkit_collections::{Bounded, Counter, Counters, Error, FloatCounter, Lifetime};
+use redkit_core::{Command, ErrorKind, Ttl};
 use redkit_testkit::{Fixture, ServerOptions};
 
-fn ttl() -> Ttl {
-    Ttl::on_create(Duration::from_secs(60)).unwrap()
+fn ttl() -> Lifetime {
+    Lifetime::on_create(Duration::from_secs(60)).unwrap()
 }
 
 /// With and without a time to live: two ways to the server, one behaviour.
@@ -133,7 +133,7 @@ redkit_testkit::suite! {
             counter.incr(1.0).await?;
         }
         let timed = FloatCounter::new(&fixture.client, "timed");
-        assert!(matches!(timed.time_left().await?, TimeLeft::Left(_)));
+        assert!(matches!(timed.time_left().await?, Ttl::In(_)));
         Ok(())
     }
 
@@ -161,7 +161,7 @@ redkit_testkit::suite! {
         assert!(values[2].is_err() && values[3].is_err());
         assert!(Counters::new(client).get_many::<&str>([]).await?.is_empty());
         let left = Counter::new(client, "n1").time_left().await?;
-        assert!(matches!(left, TimeLeft::Left(_)), "{left:?}");
+        assert!(matches!(left, Ttl::In(_)), "{left:?}");
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use redkit_collections::{Combine, Counter, Error, Hash, List, Set, SortedSet, Ttl};
+use redkit_collections::{Combine, Counter, Error, Hash, Lifetime, List, Set, SortedSet};
 use redkit_core::{CallError, Client};
 use redkit_testkit::{Close, Fixture, Proxy, ServerOptions};
 
@@ -19,7 +19,7 @@ const COUNT: &str = "
 
 /// Writes that create keys, which are gone a moment later, so that most writes create them anew.
 async fn write(client: &Client, n: u64) -> Result<(), Error> {
-    let ttl = Ttl::on_create(Duration::from_millis(15))?;
+    let ttl = Lifetime::on_create(Duration::from_millis(15))?;
     let key = format!("{{k{}}}", n % 7);
     match n % 9 {
         0 => Hash::<u64>::new(client, format!("h{key}"))

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use redkit_collections::{Error, Hash, TimeLeft, Ttl};
-use redkit_core::ErrorKind;
+use redkit_collections::{Error, Hash, Lifetime};
+use redkit_core::{ErrorKind, Ttl};
 use redkit_testkit::Fixture;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -36,21 +36,21 @@ redkit_testkit::suite! {
         }
         assert_eq!(hash.expire_fields(["a", "x"], MINUTE).await?, [true, false]);
         let times = hash.fields_time_left(["a", "b", "x"]).await?;
-        assert!(matches!(times[0], TimeLeft::Left(left) if left <= MINUTE && left > MINUTE / 2), "{times:?}");
-        assert_eq!(times[1..], [TimeLeft::Unlimited, TimeLeft::Missing]);
+        assert!(matches!(times[0], Ttl::In(left) if left <= MINUTE && left > MINUTE / 2), "{times:?}");
+        assert_eq!(times[1..], [Ttl::Forever, Ttl::Absent]);
         assert_eq!(hash.persist_fields(["a", "b", "x"]).await?, [true, false, false]);
-        assert_eq!(hash.fields_time_left(["a"]).await?, [TimeLeft::Unlimited]);
+        assert_eq!(hash.fields_time_left(["a"]).await?, [Ttl::Forever]);
         assert!(hash.set_expiring("c", &3, MINUTE).await? && !hash.set_expiring("c", &4, MINUTE).await?);
-        assert!(matches!(hash.fields_time_left(["c"]).await?[0], TimeLeft::Left(_)));
+        assert!(matches!(hash.fields_time_left(["c"]).await?[0], Ttl::In(_)));
         assert_eq!(hash.get("c").await?, Some(4));
         hash.set("c", &5).await?;
-        assert_eq!(hash.fields_time_left(["c"]).await?, [TimeLeft::Unlimited], "a plain set takes it away");
+        assert_eq!(hash.fields_time_left(["c"]).await?, [Ttl::Forever], "a plain set takes it away");
         let nowhere: Hash<u32> = Hash::new(&fixture.client, "nowhere");
         assert_eq!(nowhere.expire_fields(["a", "b"], MINUTE).await?, [false, false]);
-        assert_eq!(nowhere.fields_time_left(["a", "b"]).await?, [TimeLeft::Missing; 2]);
-        let timed = nowhere.with_ttl(Ttl::on_create(MINUTE * 2)?);
+        assert_eq!(nowhere.fields_time_left(["a", "b"]).await?, [Ttl::Absent; 2]);
+        let timed = nowhere.with_ttl(Lifetime::on_create(MINUTE * 2)?);
         timed.set_expiring("a", &1, MINUTE).await?;
-        assert!(matches!(timed.time_left().await?, TimeLeft::Left(left) if left > MINUTE));
+        assert!(matches!(timed.time_left().await?, Ttl::In(left) if left > MINUTE));
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use redkit_collections::{Error, Hash, Scan};
-use redkit_core::{Command, Error as CoreError};
+use redkit_collections::{Error, Hash};
+use redkit_core::{Command, Error as CoreError, Pattern};
 use redkit_testkit::Fixture;
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +135,7 @@ redkit_testkit::suite! {
                             });
                             match done.await {
                                 Ok(_) => break,
-                                Err(error) => assert!(matches!(error, Error::Contended { .. }), "{error}"),
+                                Err(error) => assert!(matches!(error, Error::Core(CoreError::Contended { .. })), "{error}"),
                             }
                         }
                     }
@@ -166,7 +166,7 @@ redkit_testkit::suite! {
             })
             .await
             .unwrap_err();
-        assert!(matches!(&error, Error::Contended { attempts: 32, .. }), "{error}");
+        assert!(matches!(&error, Error::Core(CoreError::Contended { attempts: 32, .. })), "{error}");
         assert!(error.is_retryable());
         assert_eq!((seen.len(), &seen[..3]), (32, &[1, 1000, 2000][..]));
         assert_eq!(hash.get("f").await?, Some(32_000), "nothing was written over it");
@@ -191,16 +191,16 @@ redkit_testkit::suite! {
         let names: Vec<String> = (0..700).map(|n| format!("cup:{n}")).chain((0..300).map(|n| format!("c*p:{n}"))).collect();
         let values: Vec<u32> = (0..1000).collect();
         hash.set_many(names.iter().zip(&values)).await?;
-        let all: BTreeMap<String, u32> = hash.scan(Scan::all().count(50)).collect().await?.into_iter().collect();
+        let all: BTreeMap<String, u32> = hash.scan(Pattern::all()).page(50).collect().await?.into_iter().collect();
         assert_eq!(all.len(), 1000);
         assert_eq!(all["cup:42"], 42);
         let count = async |scan| {
             let found: Vec<(String, u32)> = hash.scan(scan).collect().await?;
             Ok::<_, Error>(found.into_iter().collect::<BTreeMap<_, _>>().len())
         };
-        assert_eq!(count(Scan::prefix("c*p:")).await?, 300, "taken literally");
-        assert_eq!(count(Scan::matching("c*p:*")).await?, 1000);
-        assert_eq!(count(Scan::matching("cup:1?")).await?, 10);
+        assert_eq!(count(Pattern::prefix("c*p:")).await?, 300, "taken literally");
+        assert_eq!(count(Pattern::glob("c*p:*")).await?, 1000);
+        assert_eq!(count(Pattern::glob("cup:1?")).await?, 10);
         Ok(())
     }
 
@@ -214,7 +214,7 @@ redkit_testkit::suite! {
         let Error::Core(CoreError::Decode { key, raw, .. }) = &error else { panic!("{error}") };
         assert_eq!((key.ends_with(":h[n]"), &raw[..]), (true, &b"\"123\""[..]), "{key}");
         // A scan goes on behind it.
-        let mut scan = words.scan::<String>(Scan::all());
+        let mut scan = words.scan::<String>(Pattern::all());
         fixture.client.call::<i64>(Command::new("HSET").key(words.key()).arg("bad").arg("{")).await?;
         let (mut good, mut bad) = (0, 0);
         while let Some(entry) = scan.next().await {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use redkit_collections::{Error, Hash, List, Occurrences, Scan, Set, SortedSet};
+use redkit_collections::{Error, Hash, List, Occurrences, Set, SortedSet};
+use redkit_core::Pattern;
 use redkit_testkit::Fixture;
 
 /// Texts that a server, a protocol, a glob or a codec could take for something else.
@@ -56,14 +57,14 @@ redkit_testkit::suite! {
         let list: List<String> = List::new(client, "list");
         list.push_back_many(&texts).await?;
         assert_eq!(list.range(..).await?, texts);
-        assert_eq!(list.stream(7).collect().await?, texts);
+        assert_eq!(list.stream().page(7).collect().await?, texts);
         let all: BTreeSet<String> = texts.iter().cloned().collect();
         let set: Set<String> = Set::new(client, "set")?;
         set.add_many(&texts).await?;
         assert_eq!(set.members().await?.into_iter().collect::<BTreeSet<_>>(), all);
         let sorted: SortedSet<String> = SortedSet::new(client, "sorted")?;
         sorted.add_many(texts.iter().map(|text| (text, 1.0))).await?;
-        let scanned: BTreeSet<String> = sorted.scan(Scan::all()).collect().await?.into_iter().map(|(m, _)| m).collect();
+        let scanned: BTreeSet<String> = sorted.scan(Pattern::all()).collect().await?.into_iter().map(|(m, _)| m).collect();
         assert_eq!(scanned, all);
         let hash: Hash<String> = Hash::new(client, "hash");
         hash.set_many(texts.iter().map(|text| (text, text))).await?;
@@ -88,7 +89,7 @@ redkit_testkit::suite! {
         let fields: Vec<(Vec<u8>, Vec<u8>)> = hash.get_all().await?;
         assert_eq!(fields.len(), 256);
         assert!(fields.iter().all(|(field, value)| field == value));
-        let found: Vec<(Vec<u8>, Vec<u8>)> = hash.scan(Scan::prefix(b"*".as_slice())).collect().await?;
+        let found: Vec<(Vec<u8>, Vec<u8>)> = hash.scan(Pattern::prefix(b"*".as_slice())).collect().await?;
         assert_eq!(found.len(), 1);
         Ok(())
     }

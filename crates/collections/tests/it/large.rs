@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use redkit_collections::{Error, Hash, List, Scan, Set, SortedSet};
+use redkit_collections::{Error, Hash, List, Set, SortedSet};
+use redkit_core::Pattern;
 use redkit_testkit::Fixture;
 
 use crate::watched::Watched;
@@ -31,7 +32,7 @@ redkit_testkit::suite! {
             list.push_back_many(part).await?;
         }
         watched.calls();
-        let (mut stream, mut next) = (list.stream(500), 0);
+        let (mut stream, mut next) = (list.stream().page(500), 0);
         while let Some(item) = stream.next().await {
             assert_eq!(item?, next);
             next += 1;
@@ -51,14 +52,14 @@ redkit_testkit::suite! {
         // A bucket can hold more than was asked for, not much more.
         let limit = 3 * 500;
         let mut seen = HashSet::new();
-        let mut stream = set.scan(Scan::all().count(500));
+        let mut stream = set.scan(Pattern::all()).page(500);
         while let Some(item) = stream.next().await {
             seen.insert(item?);
         }
         assert_eq!(seen.len(), items.len());
         assert!(most_items(&watched, "SSCAN").0 < limit);
         seen.clear();
-        let mut stream = sorted.scan(Scan::all().count(500));
+        let mut stream = sorted.scan(Pattern::all()).page(500);
         while let Some(item) = stream.next().await {
             let (item, score) = item?;
             assert!((f64::from(item) - score).abs() < 0.5);
@@ -67,7 +68,7 @@ redkit_testkit::suite! {
         assert_eq!(seen.len(), items.len());
         assert!(most_items(&watched, "ZSCAN").0 < 2 * limit);
         seen.clear();
-        let mut stream = hash.scan::<u32>(Scan::all().count(500));
+        let mut stream = hash.scan::<u32>(Pattern::all()).page(500);
         while let Some(item) = stream.next().await {
             let (field, value) = item?;
             assert_eq!(field, value);

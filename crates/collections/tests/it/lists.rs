@@ -107,11 +107,11 @@ redkit_testkit::suite! {
 
     async fn a_stream_goes_through_pages(fixture: Fixture) -> Result<(), Error> {
         let list = list(&fixture, "l");
-        assert!(list.stream(3).collect().await?.is_empty());
+        assert!(list.stream().page(3).collect().await?.is_empty());
         let items: Vec<u32> = (0..10).collect();
         list.push_back_many(&items).await?;
         for page in [0, 1, 3, 5, 10, 11] {
-            assert_eq!(list.stream(page).collect().await?, items, "by {page}");
+            assert_eq!(list.stream().page(page).collect().await?, items, "by {page}");
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ redkit_testkit::suite! {
     async fn another_type_of_key_is_an_error(fixture: Fixture) -> Result<(), Error> {
         let list = list(&fixture, "l");
         fixture.client.call::<()>(Command::new("SET").key(list.key()).arg("x")).await?;
-        let ttl = redkit_collections::Ttl::on_create(std::time::Duration::from_secs(60))?;
+        let ttl = redkit_collections::Lifetime::on_create(std::time::Duration::from_secs(60))?;
         for list in [list.clone(), list.clone().with_ttl(ttl)] {
             let error = list.push_back(&1).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Server);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use redkit_collections::{Error, Scan, Set};
-use redkit_core::Command;
+use redkit_collections::{Error, Set};
+use redkit_core::{Command, Pattern};
 use redkit_testkit::Fixture;
 
 fn sorted(mut members: Vec<String>) -> Vec<String> {
@@ -89,10 +89,10 @@ redkit_testkit::suite! {
         let set: Set<String> = Set::new(&fixture.client, "s")?;
         let members: Vec<String> = (0..1000).map(|n| format!("m[{n}]")).collect();
         set.add_many(&members).await?;
-        let found: BTreeSet<String> = set.scan(Scan::all()).collect().await?.into_iter().collect();
+        let found: BTreeSet<String> = set.scan(Pattern::all()).collect().await?.into_iter().collect();
         assert_eq!(found.len(), 1000);
         // As they are stored: JSON, with quotes.
-        let found: BTreeSet<String> = set.scan(Scan::prefix("\"m[7")).collect().await?.into_iter().collect();
+        let found: BTreeSet<String> = set.scan(Pattern::prefix("\"m[7")).collect().await?.into_iter().collect();
         assert_eq!(found.len(), 111);
         Ok(())
     }

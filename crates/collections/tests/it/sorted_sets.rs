@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use redkit_collections::{Add, AddIf, Combine, Error, Order, Scan, Select, SortedSet};
-use redkit_core::Command;
+use redkit_collections::{Add, AddIf, Combine, Error, Order, Select, SortedSet};
+use redkit_core::{Command, Pattern};
 use redkit_testkit::Fixture;
 
 use Order::{Ascending, Descending};
@@ -50,7 +50,7 @@ redkit_testkit::suite! {
         let finite = (Bound::Excluded(f64::NEG_INFINITY), Bound::Excluded(f64::INFINITY));
         assert_eq!(board.count_by_score(finite).await?, 1);
         assert_eq!(board.rank_with_score("top", Descending).await?, Some((0, f64::INFINITY)));
-        let scanned: BTreeMap<String, f64> = board.scan(Scan::all()).collect().await?.into_iter().collect();
+        let scanned: BTreeMap<String, f64> = board.scan(Pattern::all()).collect().await?.into_iter().collect();
         assert_eq!(scanned["low"], f64::NEG_INFINITY);
 
         fixture.client.reset_stats();

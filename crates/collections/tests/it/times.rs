@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use redkit_collections::{
-    Add, AddIf, Combine, Counter, Counters, End, Error, FloatCounter, Hash, List, Order, Select,
-    Set, SortedSet, TimeLeft, Ttl,
+    Add, AddIf, Combine, Counter, Counters, End, Error, FloatCounter, Hash, Lifetime, List, Order,
+    Select, Set, SortedSet,
 };
-use redkit_core::{Client, Command};
+use redkit_core::{Client, Command, Ttl};
 use redkit_testkit::Fixture;
 
 use crate::watched::Watched;
@@ -14,7 +14,7 @@ use crate::watched::Watched;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Every write that can create a key, by name, each on its own key `{t}:<name>`; sources are there.
-async fn every_creating_write(client: &Client, ttl: Ttl) -> Result<Vec<&'static str>, Error> {
+async fn every_creating_write(client: &Client, ttl: Lifetime) -> Result<Vec<&'static str>, Error> {
     let mut done = Vec::new();
     let mut at = |name: &'static str| {
         done.push(name);
@@ -143,7 +143,7 @@ async fn pttl(client: &Client, name: &str) -> i64 {
 redkit_testkit::suite! {
     async fn every_creating_write_gives_a_time(fixture: Fixture) -> Result<(), Error> {
         let client = &fixture.client;
-        for ttl in [Ttl::on_create(MINUTE)?, Ttl::on_write(MINUTE)?] {
+        for ttl in [Lifetime::on_create(MINUTE)?, Lifetime::on_write(MINUTE)?] {
             let done = every_creating_write(client, ttl).await?;
             assert!(done.len() >= 38, "{}", done.len());
             for name in done {
@@ -158,7 +158,7 @@ redkit_testkit::suite! {
     async fn only_the_policy_that_says_so_starts_the_time_anew(fixture: Fixture) -> Result<(), Error> {
         let client = &fixture.client;
         let long = Duration::from_secs(3600);
-        for (ttl, anew) in [(Ttl::on_create(long)?, false), (Ttl::on_write(long)?, true)] {
+        for (ttl, anew) in [(Lifetime::on_create(long)?, false), (Lifetime::on_write(long)?, true)] {
             let names = every_creating_write(client, ttl).await?;
             for name in &names {
                 let shorten = Command::new("PEXPIRE").key(client.key(format!("{{t}}:{name}"))).arg(50_000);
@@ -183,26 +183,26 @@ redkit_testkit::suite! {
     async fn a_key_without_a_time_gets_one_by_the_next_write(fixture: Fixture) -> Result<(), Error> {
         let plain: Set<u32> = Set::new(&fixture.client, "s")?;
         plain.add(&1).await?;
-        assert_eq!(plain.time_left().await?, TimeLeft::Unlimited);
-        let timed = plain.clone().with_ttl(Ttl::on_create(MINUTE)?);
+        assert_eq!(plain.time_left().await?, Ttl::Forever);
+        let timed = plain.clone().with_ttl(Lifetime::on_create(MINUTE)?);
         assert!(!timed.add(&1).await?, "it was there");
-        let TimeLeft::Left(left) = plain.time_left().await? else { panic!("no time") };
+        let Ttl::In(left) = plain.time_left().await? else { panic!("no time") };
         assert!(left <= MINUTE && left > MINUTE / 2, "{left:?}");
         plain.add(&2).await?;
-        assert!(matches!(plain.time_left().await?, TimeLeft::Left(_)), "a handle without leaves it");
+        assert!(matches!(plain.time_left().await?, Ttl::In(_)), "a handle without leaves it");
         plain.clear().await?;
-        assert_eq!(plain.time_left().await?, TimeLeft::Missing);
+        assert_eq!(plain.time_left().await?, Ttl::Absent);
         Ok(())
     }
 
     async fn a_write_and_its_time_are_one_round_trip(fixture: Fixture) -> Result<(), Error> {
         let watched = Watched::new(&fixture);
         let set: Set<u32> = Set::new(&watched.client, "s")?;
-        let set = set.with_ttl(Ttl::on_create(MINUTE)?);
+        let set = set.with_ttl(Lifetime::on_create(MINUTE)?);
         set.add(&0).await?; // which may have to send the script's text
         watched.calls();
         set.add(&1).await?;
-        let counter = Counter::new(&watched.client, "c").with_ttl(Ttl::on_write(MINUTE)?);
+        let counter = Counter::new(&watched.client, "c").with_ttl(Lifetime::on_write(MINUTE)?);
         counter.set(1).await?;
         let names: Vec<String> = watched.calls().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["EVALSHA", "SET"]);
@@ -211,7 +211,7 @@ redkit_testkit::suite! {
 
     async fn more_items_than_lua_can_pass_on(fixture: Fixture) -> Result<(), Error> {
         let client = &Watched::new(&fixture).client;
-        let ttl = Ttl::on_create(MINUTE)?;
+        let ttl = Lifetime::on_create(MINUTE)?;
         let many: Vec<u32> = (0..20_001).collect();
         let set = Set::<u32>::new(client, "s")?.with_ttl(ttl);
         assert_eq!(set.add_many(&many).await?, 20_001);
@@ -230,7 +230,7 @@ redkit_testkit::suite! {
         assert_eq!(sorted.add_with(Add::when(AddIf::Greater).count_changed(), scored).await?, 20_001);
         assert_eq!(sorted.score(&17_777).await?, Some(17_777.0));
         for left in [set.time_left().await?, list.time_left().await?, hash.time_left().await?, sorted.time_left().await?] {
-            assert!(matches!(left, TimeLeft::Left(_)), "{left:?}");
+            assert!(matches!(left, Ttl::In(_)), "{left:?}");
         }
         Ok(())
     }
@@ -238,9 +238,9 @@ redkit_testkit::suite! {
     #[paused]
     async fn a_collection_ends_with_its_time(fixture: Fixture) -> Result<(), Error> {
         let created: Set<u32> = Set::new(&fixture.client, "c")?;
-        let created = created.with_ttl(Ttl::on_create(MINUTE)?);
+        let created = created.with_ttl(Lifetime::on_create(MINUTE)?);
         let written: Set<u32> = Set::new(&fixture.client, "w")?;
-        let written = written.with_ttl(Ttl::on_write(MINUTE)?);
+        let written = written.with_ttl(Lifetime::on_write(MINUTE)?);
         for n in 0..3 {
             created.add(&n).await?;
             written.add(&0).await?; // which is there already: that counts, too

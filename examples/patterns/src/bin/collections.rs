@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use redkit::collections::{
-    Bounded, Counter, End, Hash, List, Occurrences, Order, Set, SortedSet, Ttl,
+    Bounded, Counter, End, Hash, List, Occurrences, Order, Set, SortedSet, Lifetime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_namespace("patterns:collections")?;
 
     // A basket that ends half an hour after it was last touched: the time is set with the write.
-    let idle = Ttl::on_write(Duration::from_secs(1800))?;
+    let idle = Lifetime::on_write(Duration::from_secs(1800))?;
     let basket: Hash<u32> = Hash::new(&client, "basket:7").with_ttl(idle);
     basket.set_many([("teapot", &1), ("cup", &4)]).await?;
     basket.incr("cup", 2).await?;

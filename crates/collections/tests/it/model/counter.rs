@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use redkit_collections::{Bounded, Counter, Error, Ttl};
+use redkit_collections::{Bounded, Counter, Error, Lifetime};
 
 use super::on_embedded;
 
@@ -103,7 +103,7 @@ proptest! {
         on_embedded(|client| async move {
             let mut counter = Counter::new(&client, "c");
             if timed {
-                counter = counter.with_ttl(Ttl::on_create(Duration::from_secs(600)).unwrap());
+                counter = counter.with_ttl(Lifetime::on_create(Duration::from_secs(600)).unwrap());
             }
             let mut model = 0;
             for op in ops {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use redkit_collections::{Error, Hash, Scan};
+use redkit_collections::{Error, Hash};
+use redkit_core::Pattern;
 
 use super::on_embedded;
 
@@ -121,7 +122,7 @@ async fn step(hash: &Hash<i64>, model: &mut BTreeMap<String, i64>, op: Op) -> Re
         Op::All => {
             let all: BTreeMap<String, i64> = hash.get_all().await?.into_iter().collect();
             assert_eq!(all, *model);
-            let scan = hash.scan(Scan::all().count(2)).collect().await?;
+            let scan = hash.scan(Pattern::all()).page(2).collect().await?;
             assert_eq!(scan.into_iter().collect::<BTreeMap<String, i64>>(), *model);
             let (mut values, mut expected) = (hash.values().await?, Vec::new());
             expected.extend(model.values().copied());

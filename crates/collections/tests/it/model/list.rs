@@ -215,7 +215,7 @@ async fn step(list: &List<u8>, model: &mut VecDeque<u8>, op: Op) -> Result<(), E
         }
         Op::Stream(page) => {
             let expected: Vec<u8> = model.iter().copied().collect();
-            assert_eq!(list.stream(page).collect().await?, expected);
+            assert_eq!(list.stream().page(page).collect().await?, expected);
         }
     }
     assert_eq!(*model, list.range(..).await?);

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use redkit_collections::{Error, Scan, Set};
+use redkit_collections::{Error, Set};
+use redkit_core::Pattern;
 
 use super::on_embedded;
 
@@ -112,7 +113,7 @@ async fn step(sets: &[Set<u8>], models: &mut [Model], op: Op) -> Result<(), Erro
             models[target] = result;
         }
         Op::Scan(n) => {
-            let scan = sets[n].scan(Scan::all().count(2)).collect().await?;
+            let scan = sets[n].scan(Pattern::all()).page(2).collect().await?;
             assert_eq!(scan.into_iter().collect::<Model>(), models[n]);
             let chosen = sets[n].random_many(3).await?;
             assert!(chosen.iter().all(|member| models[n].contains(member)));

@@ -5,7 +5,8 @@ use std::ops::{Bound, RangeBounds};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use redkit_collections::{Add, AddIf, Aggregate, Combine, Error, Order, Scan, Select, SortedSet};
+use redkit_collections::{Add, AddIf, Aggregate, Combine, Error, Order, Select, SortedSet};
+use redkit_core::Pattern;
 
 use super::on_embedded;
 
@@ -303,7 +304,7 @@ async fn step(sets: &[SortedSet<u8>], models: &mut [Model], op: Op) -> Result<()
             set.range_by_rank(.., Order::Ascending).await?,
             sorted(model)
         );
-        let scan = set.scan(Scan::all().count(2)).collect().await?;
+        let scan = set.scan(Pattern::all()).page(2).collect().await?;
         assert_eq!(scan.into_iter().collect::<Model>(), *model);
     }
     Ok(())

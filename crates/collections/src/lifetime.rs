@@ -1,6 +1,8 @@
-//! [`Ttl`]: how long a collection lives.
+//! [`Lifetime`]: how long a collection lives, and when its time starts.
 
 use std::time::Duration;
+
+use redkit_core::Ttl;
 
 use crate::error::Error;
 
@@ -9,15 +11,15 @@ use crate::error::Error;
 ///
 /// ```
 /// use std::time::Duration;
-/// use redkit_collections::{ExpirePolicy, Ttl};
+/// use redkit_collections::{ExpirePolicy, Lifetime};
 ///
-/// let ttl = Ttl::on_create(Duration::from_secs(3600))?;
+/// let ttl = Lifetime::on_create(Duration::from_secs(3600))?;
 /// assert_eq!(ttl.policy(), ExpirePolicy::OnCreate);
-/// assert!(Ttl::on_write(Duration::ZERO).is_err());
+/// assert!(Lifetime::on_write(Duration::ZERO).is_err());
 /// # Ok::<(), redkit_collections::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ttl {
+pub struct Lifetime {
     millis: u64,
     policy: ExpirePolicy,
 }
@@ -34,7 +36,7 @@ pub enum ExpirePolicy {
     OnWrite,
 }
 
-impl Ttl {
+impl Lifetime {
     /// A time that starts with the creating write.
     ///
     /// # Errors
@@ -78,7 +80,7 @@ impl Ttl {
 }
 
 /// How scripts are told of it: the milliseconds, and when to set them; empty without one.
-pub(crate) fn script_args(ttl: Option<Ttl>) -> (String, &'static str) {
+pub(crate) fn script_args(ttl: Option<Lifetime>) -> (String, &'static str) {
     match ttl {
         None => (String::new(), ""),
         Some(ttl) => {
@@ -91,25 +93,12 @@ pub(crate) fn script_args(ttl: Option<Ttl>) -> (String, &'static str) {
     }
 }
 
-/// How long something still lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimeLeft {
-    /// It is not there.
-    Missing,
-    /// It has no time to live.
-    Unlimited,
-    /// It is gone after this time.
-    Left(Duration),
-}
-
-impl TimeLeft {
-    /// From the numbers of `PTTL` and `HPTTL`.
-    pub(crate) fn of_millis(millis: i64) -> Self {
-        match (millis, u64::try_from(millis)) {
-            (_, Ok(millis)) => TimeLeft::Left(Duration::from_millis(millis)),
-            (-1, _) => TimeLeft::Unlimited,
-            _ => TimeLeft::Missing,
-        }
+/// From the numbers of `PTTL` and `HPTTL`.
+pub(crate) fn time_left(millis: i64) -> Ttl {
+    match (millis, u64::try_from(millis)) {
+        (_, Ok(millis)) => Ttl::In(Duration::from_millis(millis)),
+        (-1, _) => Ttl::Forever,
+        _ => Ttl::Absent,
     }
 }
 
@@ -139,13 +128,13 @@ mod tests {
             Duration::from_secs(11 * 365 * 24 * 3600),
             Duration::MAX,
         ] {
-            let error = Ttl::on_create(time).unwrap_err();
+            let error = Lifetime::on_create(time).unwrap_err();
             assert!(
                 matches!(error, Error::Invalid { what: "ttl", .. }),
                 "{error}"
             );
         }
-        let ttl = Ttl::on_write(Duration::from_millis(1)).unwrap();
+        let ttl = Lifetime::on_write(Duration::from_millis(1)).unwrap();
         assert_eq!(ttl.duration(), Duration::from_millis(1));
     }
 }
