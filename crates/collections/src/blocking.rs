@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use redkit_core::{CallError, Client, Command, FaultKind, FromValue};
-use tokio::time::{Instant, sleep};
+use redkit_core::{CallError, Client, Command, Error as CoreError, Fault, FaultKind, FromValue};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::Error;
 
@@ -25,8 +25,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// The longest wait: longer ones are a loop.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// Between attempts, while the wait lasts.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait before another attempt, while the wait lasts: first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 impl Line {
     pub(crate) async fn open(client: &Client) -> Result<Self, Error> {
@@ -58,24 +58,22 @@ impl Line {
             return Err(Error::invalid("wait", "it is over a day", fix));
         }
         let end = Instant::now() + wait;
-        let mut attempt = 0;
+        // One more attempt is made at once, even when nothing is waited for: the first may only
+        // have shown that the connection was gone.
+        let mut pause = Duration::ZERO;
         loop {
-            attempt += 1;
             let left = end.saturating_duration_since(Instant::now());
             let error = match self.attempt(end + self.margin, build(left)).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
-            // One more attempt is due even when nothing is waited for: the first may only have
-            // shown that the connection was gone.
-            let may_go_on = attempt == 1 || Instant::now() + PAUSE < end;
+            let may_go_on = pause.is_zero() || Instant::now() + pause < end;
             if !took_nothing(&error) || !may_go_on {
                 return Err(error);
             }
             tracing::debug!(target: "redkit::collections", %error, "waiting on a new connection");
-            if attempt > 1 {
-                sleep(PAUSE).await;
-            }
+            sleep(pause).await;
+            pause = (pause * 2).clamp(PAUSES.0, PAUSES.1);
         }
     }
 
@@ -84,19 +82,18 @@ impl Line {
         deadline: Instant,
         command: Command,
     ) -> Result<R, Error> {
-        let own = self.connection().await?;
+        let own = timeout_at(deadline, self.connection())
+            .await
+            .unwrap_or_else(|_| Err(no_connection()))?;
         let result = own.call(command.deadline(deadline)).await;
         self.last_reply = Instant::now();
-        // After a refusal that has nothing to do with the server's state the connection is good.
-        let keeps = match &result {
-            Ok(_) => true,
-            Err(error) => !matches!(
-                error.call_error(),
-                Some(CallError::NotSent(_) | CallError::Maybe(_))
-            ),
-        };
         let result = result.map_err(Error::from);
-        if keeps && !result.as_ref().is_err_and(took_nothing) {
+        // After a refusal that has nothing to do with the server's state the connection is good.
+        let is_good = match &result {
+            Ok(_) => true,
+            Err(error) => error.replied().is_some() && !took_nothing(error),
+        };
+        if is_good {
             self.own = Some(own);
         }
         result
@@ -116,6 +113,17 @@ impl Line {
     }
 }
 
+fn no_connection() -> Error {
+    let fault = Fault::new(
+        FaultKind::Timeout,
+        "no connection within the wait and the margin",
+    );
+    Error::Core(CoreError::Call {
+        command: "CONNECT".into(),
+        error: fault.not_sent(),
+    })
+}
+
 /// Whether the failure certainly came before anything was taken, and another connection may do.
 fn took_nothing(error: &Error) -> bool {
     let Error::Core(error) = error else {
@@ -126,9 +134,18 @@ fn took_nothing(error: &Error) -> bool {
         Some(CallError::NotSent(fault)) => {
             !matches!(fault.kind(), FaultKind::Unsupported | FaultKind::Shutdown)
         }
-        Some(CallError::Replied(error)) => {
-            error.is_server_state() || matches!(error.code(), "UNBLOCKED" | "MOVED" | "ASK")
-        }
+        // The server that was asked is not, or no longer, the one to ask.
+        Some(CallError::Replied(error)) => matches!(
+            error.code(),
+            "UNBLOCKED"
+                | "MOVED"
+                | "ASK"
+                | "TRYAGAIN"
+                | "READONLY"
+                | "LOADING"
+                | "MASTERDOWN"
+                | "CLUSTERDOWN"
+        ),
         _ => false,
     }
 }

@@ -39,7 +39,8 @@ use crate::error::Error;
 /// `pop_front` and `pop_back` take an item and then send it. It is lost when the connection breaks
 /// in between (the call ends with an error for which [`Error::is_maybe`] holds), when the process
 /// dies, and when the call's future is dropped, as in a `select!`, at the moment an item arrives.
-/// Dropping it while nothing arrives is fine; the consumer then goes on with a new connection.
+/// Dropping it while nothing arrives is fine; the consumer then goes on with a new connection. A
+/// server that hangs may carry a wait out, and take an item, after it was given up here.
 ///
 /// `move_to` loses nothing: the item goes into a list of work in progress in the same step, and is
 /// there in all of these cases. Remove it there when the work is done; what a dead worker left

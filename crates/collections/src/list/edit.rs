@@ -148,10 +148,8 @@ impl<T> List<T> {
         let Some((first, last)) = positions(&range) else {
             return self.clear().await.map(drop);
         };
-        // What is cut off at one end only can be cut off again.
-        let idempotent = first == 0 || last == -1 && first < 0;
         let command = self.handle.command("LTRIM").arg(first).arg(last);
-        self.handle.call(command.idempotent(idempotent)).await
+        self.handle.call(command).await
     }
 
     pub(super) fn require_equality(&self, what: &'static str) -> Result<(), Error> {

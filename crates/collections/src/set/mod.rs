@@ -61,8 +61,8 @@ use crate::write::{Shape, write};
 ///
 /// # In a cluster
 /// A set is one key, so it lies on one node. What names several sets needs them in one slot: see
-/// [`check_same_slot`](redkit_core::check_same_slot). Sets of one operation are those of one server or cluster; the first one's
-/// client is used.
+/// [`check_same_slot`](redkit_core::check_same_slot). Sets of one operation are those of one
+/// server or cluster; the first one's client is used.
 pub struct Set<T> {
     handle: Handle,
     member: PhantomData<fn() -> T>,

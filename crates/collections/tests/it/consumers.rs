@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use redkit_collections::{End, Error, Lifetime, List, ListConsumer, Occurrences, SortedSet};
-use redkit_core::{Client, Command, ErrorKind};
-use redkit_testkit::{Fixture, Server, ServerOptions};
+use redkit_core::{Client, ClientConfig, Command, ErrorKind};
+use redkit_testkit::{Cluster, Fixture, Program, Server, ServerOptions};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -289,4 +289,29 @@ redkit_testkit::suite! {
         assert_eq!(acknowledged, (0..ITEMS).collect::<Vec<_>>(), "each once");
         Ok(())
     }
+}
+
+/// A slot that moves to another node takes its waiting consumers along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_follows_its_slot() {
+    let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
+    let config = ClientConfig::from_url(&cluster.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let list: List<u32> = List::new(&client, "l");
+    let waits = waiting(take_one(list.consumer().await.unwrap()));
+    let slot = list.key().slot();
+    let from = cluster.node_of_slot(slot).await.unwrap();
+    until_blocked(from, 1).await;
+    let masters = cluster.masters().await.unwrap();
+    let to = masters.into_iter().find(|node| node.addr() != from.addr());
+    let to = to.unwrap();
+    let migration = cluster.begin_migration(slot, to).await.unwrap();
+    migration.finish().await.unwrap();
+    until_blocked(to, 1).await;
+    list.push_back(&7).await.unwrap();
+    let (result, mut consumer) = waits.await.unwrap();
+    assert_eq!(result.unwrap(), Some(7));
+    list.push_back(&8).await.unwrap();
+    assert_eq!(consumer.pop_front(LONG).await.unwrap(), Some(8));
+    client.shutdown().await;
 }

@@ -14,7 +14,10 @@ use crate::watched::Watched;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Every write that can create a key, by name, each on its own key `{t}:<name>`; sources are there.
-async fn every_creating_write(client: &Client, ttl: Lifetime) -> Result<Vec<&'static str>, Error> {
+pub(crate) async fn every_creating_write(
+    client: &Client,
+    ttl: Lifetime,
+) -> Result<Vec<&'static str>, Error> {
     let mut done = Vec::new();
     let mut at = |name: &'static str| {
         done.push(name);

@@ -1,5 +1,6 @@
 //! [`Watched`]: a fixture's backend that is watched, and interfered with.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ struct Seen {
     inner: Arc<dyn Backend>,
     /// Commands by name, with the number of items in the reply.
     calls: Mutex<Vec<(String, usize)>>,
+    /// The names of those that may be repeated, and of those that may not.
+    repeatable: Mutex<[BTreeSet<String>; 2]>,
     before: Mutex<Option<(&'static str, u64, Before)>>,
 }
 
@@ -32,6 +35,7 @@ impl Watched {
         let seen = Arc::new(Seen {
             inner: fixture.client.backend().clone(),
             calls: Mutex::default(),
+            repeatable: Mutex::default(),
             before: Mutex::default(),
         });
         // Patient, because what is watched can be large, and the machine busy.
@@ -50,6 +54,12 @@ impl Watched {
         command: impl Fn(u64) -> Command + Send + 'static,
     ) {
         *self.seen.before.lock().unwrap() = Some((name, 0, Box::new(command)));
+    }
+
+    /// The names of the commands that may be repeated when no answer came, and of those that may
+    /// not.
+    pub(crate) fn repeatable(&self) -> [BTreeSet<String>; 2] {
+        self.seen.repeatable.lock().unwrap().clone()
     }
 
     /// The calls since this was last asked: their names, and the numbers of items in their replies.
@@ -80,6 +90,8 @@ impl Backend for Seen {
         if let Some(first) = first {
             self.inner.call(&first).await?;
         }
+        let kind = usize::from(!command.is_idempotent());
+        self.repeatable.lock().unwrap()[kind].insert(command.name().to_owned());
         let reply = self.inner.call(command).await;
         let count = reply.as_ref().map_or(0, items);
         let call = (command.name().to_owned(), count);
