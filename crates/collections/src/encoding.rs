@@ -79,7 +79,7 @@ pub(crate) fn decode_taken<T: DeserializeOwned>(
     decoded.map_err(|error| Error::Undecodable {
         taken,
         scores: Vec::new(),
-        error,
+        error: Box::new(error),
     })
 }
 

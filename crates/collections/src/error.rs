@@ -87,7 +87,7 @@ pub enum Error {
         scores: Vec<f64>,
         /// Why one of them cannot be read.
         #[source]
-        error: redkit_core::Error,
+        error: Box<redkit_core::Error>,
     },
 }
 

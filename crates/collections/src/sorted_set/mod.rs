@@ -293,7 +293,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
             Error::Undecodable {
                 taken,
                 scores,
-                error,
+                error: Box::new(error),
             }
         })
     }

@@ -121,7 +121,8 @@ redkit_testkit::suite! {
         let push = Command::new("RPUSH").key(list.key()).args(["1", "not a number", "3", "{"]);
         fixture.client.call::<i64>(push).await?;
         let error = list.pop_front_many(3).await.unwrap_err();
-        let Error::Undecodable { taken, error: CoreError::Decode { .. }, .. } = &error else { panic!("{error}") };
+        let Error::Undecodable { taken, error: cause, .. } = &error else { panic!("{error}") };
+        assert!(matches!(&**cause, CoreError::Decode { .. }), "{cause}");
         assert_eq!(taken, &["1", "not a number", "3"]);
         assert!(!error.to_string().contains("not a number"), "{error}");
         let error = list.pop_back().await.unwrap_err();
