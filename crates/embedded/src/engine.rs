@@ -56,8 +56,14 @@ impl Engine {
     /// Carries out a command, which is its name and its arguments, and serves those who waited for
     /// what it brought.
     pub(crate) fn execute(&mut self, session: &mut Session, argv: &[&[u8]]) -> Outcome {
+        let start = Instant::now();
         let outcome = self.dispatch(session, argv);
-        self.state.lock().settle();
+        let mut state = self.state.lock();
+        let at = state.micros() / 1_000_000;
+        state
+            .slow_log
+            .note(at, start.elapsed(), argv, &session.name);
+        state.settle();
         outcome
     }
 

@@ -1,5 +1,7 @@
 //! The keys: lookup by type, expiry, scan order.
 
+mod objects;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -7,6 +9,8 @@ use indexmap::IndexMap;
 use rand::RngExt;
 use redkit_core::ServerError;
 
+pub(crate) use self::objects::ENTRY_BYTES;
+use self::objects::Lookups;
 use crate::error;
 use crate::observers::Observers;
 use crate::value::{Data, Kind};
@@ -14,11 +18,6 @@ use crate::value::{Data, Kind};
 /// Expired keys that one command buries at most beyond those that it touches, so that no command
 /// pays for all of a mass expiry.
 const SWEEP: usize = 16;
-
-/// What a key costs beside its name and its value, roughly.
-pub(crate) const ENTRY_BYTES: usize = 96;
-/// Keys that are looked at for the size of all.
-const SAMPLE: usize = 256;
 
 /// All keys of an engine.
 #[derive(Debug, Default)]
@@ -34,26 +33,9 @@ pub(crate) struct Keyspace {
     now: i64,
 }
 
-/// What became of looking for keys.
-#[derive(Debug, Default)]
-pub(crate) struct Lookups {
-    /// Whether the running command reads, so that it counts.
-    pub(crate) counting: bool,
-    pub(crate) hits: u64,
-    pub(crate) misses: u64,
-    pub(crate) expired: u64,
-}
-
-/// A value as it is looked at from outside.
-pub(crate) struct Object<'a> {
-    pub(crate) data: &'a Data,
-    /// Since it was last used.
-    pub(crate) idle_millis: i64,
-}
-
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) data: Data,
+struct Entry {
+    data: Data,
     expires: Option<i64>,
     /// Under which time the key stands in `field_expiries`.
     fields_due: Option<i64>,
@@ -248,29 +230,6 @@ impl Keyspace {
         }
         let index = rand::rng().random_range(0..len);
         self.entries.get_index(index).map(|(key, _)| key)
-    }
-
-    /// A value, without using it.
-    pub(crate) fn peek(&mut self, key: &[u8]) -> Option<Object<'_>> {
-        let used_at = self.entries.get(key)?.used_at;
-        let index = self.position(key)?;
-        let (_, entry) = self.entries.get_index_mut(index)?;
-        entry.used_at = used_at;
-        Some(Object {
-            data: &entry.data,
-            idle_millis: (self.now - used_at).max(0),
-        })
-    }
-
-    /// A rough number of bytes of all keys and values.
-    pub(crate) fn weight(&self) -> usize {
-        let len = self.entries.len();
-        let step = (len / SAMPLE).max(1);
-        let sample = self.entries.iter().step_by(step).take(SAMPLE);
-        let bytes: usize = sample
-            .map(|(key, entry)| key.len() + entry.data.weight() + ENTRY_BYTES)
-            .sum();
-        bytes.saturating_mul(len) / len.clamp(1, SAMPLE)
     }
 
     /// The key at a position below [`Keyspace::len`].

@@ -43,13 +43,19 @@ impl Observers {
                 watched.version = self.changes;
             }
         }
+        self.ready(key);
+        if self.tracked.iter().any(|(p, _)| key.starts_with(p)) && !self.stale.keys.contains(key) {
+            self.stale.keys.insert(Bytes::copy_from_slice(key));
+        }
+    }
+
+    /// Lets those who wait for a key look at it. Part of every change; on its own for what is no
+    /// change of the value.
+    pub(crate) fn ready(&mut self, key: &[u8]) {
         if !self.awaited.is_empty()
             && let Some((key, _)) = self.awaited.get_key_value(key)
         {
             self.ready.insert(key.clone());
-        }
-        if self.tracked.iter().any(|(p, _)| key.starts_with(p)) && !self.stale.keys.contains(key) {
-            self.stale.keys.insert(Bytes::copy_from_slice(key));
         }
     }
 

@@ -9,6 +9,7 @@ use crate::blocking::Waiters;
 use crate::clock::Clock;
 use crate::keyspace::Keyspace;
 use crate::pubsub::PubSub;
+use crate::slow_log::SlowLog;
 use crate::tally::Tally;
 use crate::tracking::Trackers;
 
@@ -20,6 +21,7 @@ pub(crate) struct State {
     pub(crate) waiters: Waiters,
     pub(crate) trackers: Trackers,
     pub(crate) tally: Tally,
+    pub(crate) slow_log: SlowLog,
     /// Connections of their own, by their ids.
     pub(crate) connections: BTreeMap<i64, Connection>,
     /// How many there ever were.
@@ -58,6 +60,7 @@ impl State {
             waiters: Waiters::default(),
             trackers: Trackers::default(),
             tally: Tally::default(),
+            slow_log: SlowLog::default(),
             connections: BTreeMap::new(),
             connected: 0,
             protocol: Protocol::Resp3,

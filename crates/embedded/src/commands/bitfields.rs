@@ -212,7 +212,13 @@ fn run(state: &mut State, key: &[u8], operations: &[Operation]) -> Reply {
         }
         replies.extend(operations.iter().map(|operation| operation.run(bytes)));
     });
-    state.db.changed(key);
+    let writes = operations
+        .iter()
+        .zip(&replies)
+        .any(|(operation, reply)| !matches!(operation.action, Action::Get) && *reply != Value::Nil);
+    if writes {
+        state.db.changed(key);
+    }
     Ok(Value::Array(replies))
 }
 

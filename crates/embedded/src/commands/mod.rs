@@ -19,6 +19,7 @@ mod scan;
 mod server;
 mod set_algebra;
 mod sets;
+mod sort;
 mod sorted_set_algebra;
 mod sorted_set_ranges;
 mod sorted_sets;
@@ -146,6 +147,16 @@ impl Spec {
         }
     }
 
+    /// Its name and those of its subcommands, as the server lists them.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let own = self.name.to_ascii_lowercase();
+        let subcommands = self.subcommands.iter();
+        let subcommands: Vec<String> = subcommands
+            .map(|(name, _)| format!("{own}|{}", name.to_ascii_lowercase()))
+            .collect();
+        std::iter::once(own).chain(subcommands)
+    }
+
     /// Makes the command a family.
     const fn with(mut self, subcommands: &'static [(&'static str, i8)]) -> Self {
         self.subcommands = subcommands;
@@ -200,6 +211,7 @@ const MODULES: &[&[Spec]] = &[
     lcs::COMMANDS,
     counters::COMMANDS,
     keys::COMMANDS,
+    sort::COMMANDS,
     expiry::COMMANDS,
     hashes::COMMANDS,
     field_expiry::COMMANDS,

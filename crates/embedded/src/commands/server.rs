@@ -14,6 +14,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     read("SELECT", 2, select),
     outside_scripts("ROLE", 1, role),
     outside_scripts("WAIT", 3, wait),
+    outside_scripts("SLOWLOG", -2, slow_log).with(&[("GET", -2), ("LEN", 2), ("RESET", 2)]),
     read("CONFIG", -2, config).with(&[("GET", -3), ("SET", -4), ("RESETSTAT", 2)]),
     read("COMMAND", -1, command).with(&[("COUNT", 2), ("LIST", -2)]),
 ];
@@ -72,6 +73,25 @@ fn wait(_: &mut State, args: &[&[u8]]) -> Reply {
     Ok(Value::Int(0))
 }
 
+fn slow_log(state: &mut State, args: &[&[u8]]) -> Reply {
+    match args {
+        [name] if is(name, "LEN") => Ok(int(state.slow_log.len())),
+        [name] if is(name, "RESET") => {
+            state.slow_log.clear();
+            Ok(Value::Ok)
+        }
+        [name] if is(name, "GET") => Ok(state.slow_log.show(10)),
+        [name, count] if is(name, "GET") => match integer(count)? {
+            -1 => Ok(state.slow_log.show(usize::MAX)),
+            count => match usize::try_from(count) {
+                Ok(count) => Ok(state.slow_log.show(count)),
+                Err(_) => Err(error::err("count should be greater than or equal to -1")),
+            },
+        },
+        _ => Err(error::syntax()),
+    }
+}
+
 /// The engine has no settings: none is ever found.
 fn config(state: &mut State, args: &[&[u8]]) -> Reply {
     match args {
@@ -93,8 +113,8 @@ fn command(_: &mut State, args: &[&[u8]]) -> Reply {
     match args {
         [name] if is(name, "COUNT") => Ok(int(super::all().count())),
         [name] if is(name, "LIST") => {
-            let names = super::all().map(|spec| Value::bulk(spec.name.to_ascii_lowercase()));
-            Ok(Value::Array(names.collect()))
+            let names = super::all().flat_map(Spec::names);
+            Ok(Value::Array(names.map(Value::bulk).collect()))
         }
         _ => Err(error::err(
             "COMMAND without a subcommand is not available in the embedded engine",

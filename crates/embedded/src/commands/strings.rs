@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redkit_core::{ServerError, Value};
 
 use super::{Spec, read, write};
-use crate::args::{self, integer, is, owned, parse_integer};
+use crate::args::{self, integer, is, owned};
 use crate::error::{self, Reply};
 use crate::state::State;
 use crate::value::Kind;

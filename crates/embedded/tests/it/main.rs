@@ -15,6 +15,7 @@ mod field_expiry;
 mod pubsub;
 mod scans;
 mod scripts;
+mod server;
 mod shell;
 mod streams;
 mod tracking;

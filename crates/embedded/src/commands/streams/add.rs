@@ -137,6 +137,5 @@ fn xset_id(state: &mut State, args: &[&[u8]]) -> Reply {
         ));
     }
     stream.set_ids(last, added, max_deleted);
-    state.db.changed(key);
     Ok(Value::Ok)
 }

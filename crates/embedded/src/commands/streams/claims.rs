@@ -213,7 +213,6 @@ fn xclaim(state: &mut State, args: &[&[u8]]) -> Reply {
             claimed.extend(stream.show(id, options.just_ids));
         }
     }
-    state.db.changed(key);
     Ok(Value::Array(claimed))
 }
 
@@ -275,7 +274,6 @@ fn xauto_claim(state: &mut State, args: &[&[u8]]) -> Reply {
         }
     }
     let cursor = next.and_then(|from| stream.pending_from(from));
-    state.db.changed(key);
     Ok(Value::Array(vec![
         cursor.unwrap_or_default().to_value(),
         Value::Array(claimed),

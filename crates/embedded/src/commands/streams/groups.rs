@@ -1,4 +1,5 @@
-//! Groups and their consumers: `XGROUP` and `XACK`.
+//! Groups and their consumers: `XGROUP` and `XACK`. What a group knows is not part of the value that
+//! `WATCH` and near caches look at, as on the server.
 
 use redkit_core::{ServerError, Value};
 
@@ -72,21 +73,17 @@ fn xgroup(state: &mut State, args: &[&[u8]]) -> Reply {
             let destroyed = stream_of(state, key)?.groups.remove(*group).is_some();
             if destroyed {
                 // Who waits for it is told.
-                state.db.changed(key);
+                state.db.observers.ready(key);
             }
             Ok(Value::Int(destroyed.into()))
         }
         [consumer] if is(subcommand, "CREATECONSUMER") => {
             let now = state.db.now();
             let created = group_of(state, key, group)?.add_consumer(&owned(consumer), now);
-            if created {
-                state.db.changed(key);
-            }
             Ok(Value::Int(created.into()))
         }
         [consumer] if is(subcommand, "DELCONSUMER") => {
             let pending = group_of(state, key, group)?.remove_consumer(consumer);
-            state.db.changed(key);
             Ok(int(pending))
         }
         _ => Err(error::subcommand_syntax("xgroup", subcommand)),
@@ -108,10 +105,13 @@ fn create(state: &mut State, key: &[u8], group: &[u8], id: &[u8], options: &Opti
             "Consumer Group name already exists",
         ));
     }
+    let creates_stream = present.is_none();
     let stream = state.db.edit_or_new::<Stream>(key)?;
     let created = Group::new(last, options.entries_read);
     stream.groups.insert(owned(group), created);
-    state.db.changed(key);
+    if creates_stream {
+        state.db.changed(key);
+    }
     Ok(Value::Ok)
 }
 
@@ -125,7 +125,6 @@ fn set_id(state: &mut State, key: &[u8], group: &[u8], id: &[u8], options: &Opti
         id => StreamId::parse(id, 0)?,
     };
     group.entries_read = options.entries_read;
-    state.db.changed(key);
     Ok(Value::Ok)
 }
 
@@ -176,9 +175,8 @@ fn xack(state: &mut State, args: &[&[u8]]) -> Reply {
         .iter()
         .map(|id| StreamId::parse(id, 0))
         .collect::<Result<Vec<_>, _>>()?;
-    let acknowledged = ids.into_iter().filter(|id| group.acknowledge(*id)).count();
-    if acknowledged > 0 {
-        state.db.changed(key);
-    }
-    Ok(int(acknowledged))
+    Ok(int(ids
+        .into_iter()
+        .filter(|id| group.acknowledge(*id))
+        .count()))
 }

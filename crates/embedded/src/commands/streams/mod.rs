@@ -44,8 +44,7 @@ fn no_such_group(key: &[u8], group: &[u8]) -> ServerError {
     )
 }
 
-/// A group that must exist, to be changed. Afterwards call
-/// [`Keyspace::changed`](crate::keyspace::Keyspace::changed).
+/// A group that must exist.
 fn group_of<'s>(
     state: &'s mut State,
     key: &[u8],

@@ -237,7 +237,6 @@ fn xread_group(state: &mut State, args: &[&[u8]]) -> Result<Attempt, ServerError
             }
         };
         if let Some(entries) = entries {
-            state.db.changed(key);
             found.push((owned(key), entries));
         }
     }
@@ -256,7 +255,6 @@ fn xread_group(state: &mut State, args: &[&[u8]]) -> Result<Attempt, ServerError
                 return Some(Err(gone));
             }
             let entries = new_entries(state, key, &group, &consumer, count, no_ack)?;
-            state.db.changed(key);
             Some(Ok(by_stream(Protocol::Resp3, vec![(owned(key), entries)])))
         }),
     }))

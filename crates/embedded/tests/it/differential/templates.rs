@@ -326,6 +326,13 @@ pub(super) const TEMPLATES: &[&str] = &[
     "RPOPLPUSH $l $l",
     "LMOVE $l $l {LEFT|RIGHT|x} {LEFT|RIGHT}",
     "LMPOP {1 $l|2 $l $l|0 $l|x $l|3 $l} {LEFT|RIGHT|x} {|COUNT $n|FOO 1}",
+    // Sorting.
+    "SORT {$l|$t|$z|$k} ALPHA {|DESC|ASC} {|LIMIT $i $i|LIMIT x 1} {|GET #|GET s* GET #}",
+    "DEL nums ; RPUSH nums 3 1 2 10 1 1.5 ; SORT nums {|DESC|ALPHA|ALPHA DESC} {|LIMIT $i $i} {|STORE {$l|$k}} ; {SORT|SORT_RO} nums BY {w_*|h*->a|s*|nosort} {|DESC} {|GET #|GET s* GET h*->b|GET nosuch} {|LIMIT 1 2} {|STORE $l} ; DEL nums",
+    "SORT $t BY nosort STORE $l",
+    "DEL nums ; ZADD nums 3 a 1 b 2 c ; SORT nums BY nosort {|DESC} {|LIMIT $i $i} {|GET #} ; DEL nums",
+    "{SORT|SORT_RO} {$l|$z|$k} {FOO|LIMIT 1|BY|GET|STORE}",
+    "SORT $l {|DESC|LIMIT 0 2}",
     // Sets.
     "SADD $t +{$m}",
     "SADD $t +{$m} ; SADD $t +{$m}",
@@ -453,6 +460,7 @@ pub(super) const TEMPLATES: &[&str] = &[
     "CLIENT {SETNAME a|GETNAME|SETNAME|FOO|GETNAME x|UNBLOCK 99999999|UNBLOCK 99999999 FOO|UNBLOCK x|NO-EVICT ON|NO-EVICT x|GETREDIR}",
     "OBJECT {REFCOUNT nosuchkey|IDLETIME $k|FREQ $k|FOO $k|ENCODING|ENCODING nosuchkey}",
     "MEMORY USAGE nosuchkey {|SAMPLES 5|FOO 1|SAMPLES x}",
+    "SLOWLOG {RESET|GET x|GET -2|FOO|GET 1 2}",
     "{ROLE|AUTH x|HELLO 9|HELLO x|HELLO 3 FOO}",
     // Not for scripts, in which later versions allow it.
     "PING ; WAIT {0 0|x 0|0 x}",
