@@ -55,9 +55,10 @@ const PAGE: u32 = 1000;
 /// `KEYS`.
 ///
 /// **What it sees.** A key that is there from beginning to end is seen at least once; it may be
-/// seen *twice*, when the server's table grows or shrinks or a slot moves meanwhile. Keys that come
-/// or go meanwhile may be seen or not. When a master fails over during the scan, keys of it may be
-/// missed, since the new master's table is in another order: scan again where that matters.
+/// seen *twice*, when the server's table grows or shrinks meanwhile. Keys that come or go meanwhile
+/// may be seen or not. On a cluster, keys whose slot moves meanwhile may be seen twice or not at
+/// all; and when a master fails over, keys of it may be missed, since the new master's table is in
+/// another order: scan again where that matters.
 ///
 /// **Cost.** The servers go through all of their keys, those of other namespaces too: one round
 /// trip per [page](Scan::page), O(1) per key there is. In memory here: one page.

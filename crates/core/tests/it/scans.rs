@@ -120,10 +120,14 @@ async fn a_scan_ends_with_its_error_and_a_sweep_says_how_far_it_came(driver: Dri
     let config = ClientConfig::from_url(&server.url())
         .unwrap()
         .driver(driver)
-        .namespace("ns")
-        .command_timeout(Duration::from_millis(300));
+        .namespace("ns");
+    // Patient, so that a busy machine does not matter.
+    let patient = config.clone().command_timeout(Duration::from_secs(20));
+    let filler = Client::connect(patient).await.unwrap();
+    fill(&filler, 3000, |i| format!("k:{i}")).await;
+    filler.shutdown().await;
+    let config = config.command_timeout(Duration::from_secs(1));
     let client = Client::connect(config).await.unwrap();
-    fill(&client, 3000, |i| format!("k:{i}")).await;
 
     let mut stream = client.scan(Pattern::all()).page(100).keys();
     assert!(stream.next().await.unwrap().is_ok());
