@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use redkit_collections::{Error, Hash, List, Occurrences, Set, SortedSet};
+use redkit_collections::{Error, Hash, List, Occurrences, Select, Set, SortedSet};
 use redkit_core::Pattern;
 use redkit_testkit::Fixture;
 
@@ -77,7 +77,8 @@ redkit_testkit::suite! {
             assert_eq!(hash.get(text).await?.as_ref(), Some(text));
             assert!(hash.compare_and_set(text, Some(text.as_str()), "new").await?);
             assert_eq!(list.remove(text, Occurrences::All).await?, 1);
-            assert_eq!(sorted.range_by_member(text.clone()..=text.clone(), Default::default()).await?, [text.clone()]);
+            let found = sorted.range_by_member(text.clone()..=text.clone(), Select::ascending()).await?;
+            assert_eq!(found, std::slice::from_ref(text));
         }
         Ok(())
     }
