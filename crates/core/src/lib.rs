@@ -66,4 +66,5 @@ pub use values::{
     Change, Conditional, Deleted, Drawn, ExpireIf, Expiry, Group, Grouping, Groups, Kind, Pattern,
     Pipeline, Previous, Queued, Renewal, Replies, Scan, ScanStream, SetItem, SetOptions, Stored,
     Swap, Sweep, Swept, ToKey, Transaction, Ttl, Unconditional, Update, Write, WriteMode,
+    check_same_slot,
 };

@@ -21,11 +21,13 @@
 //! Every pattern is a crate of its own (`redkit-cache`, …) that depends on `redkit-core` only.
 //!
 //! # Features
-//! Default: `redis`, `embedded`, `cache`. Optional: `tls`; `messagepack`, `postcard`, `zstd`, `lz4` and
-//! `encryption` for values: see [`Codec`].
+//! Default: `redis`, `embedded`, `cache`, `collections`. Optional: `tls`; `messagepack`, `postcard`, `zstd`,
+//! `lz4` and `encryption` for values: see [`Codec`].
 
 #[cfg(feature = "cache")]
 pub use redkit_cache as cache;
+#[cfg(feature = "collections")]
+pub use redkit_collections as collections;
 pub use redkit_core::*;
 #[cfg(feature = "embedded")]
 pub use redkit_embedded as embedded;

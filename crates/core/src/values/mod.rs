@@ -36,6 +36,7 @@ pub use self::many::SetItem;
 pub use self::pattern::Pattern;
 pub use self::pipeline::Pipeline;
 pub use self::queue::{Queued, Replies};
+pub use self::same_slot::check_same_slot;
 pub use self::scan::{Scan, ScanStream};
 pub use self::set::{Conditional, Previous, Unconditional, Write, WriteMode};
 pub use self::set_options::SetOptions;

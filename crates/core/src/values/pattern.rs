@@ -121,6 +121,11 @@ impl Pattern {
         self
     }
 
+    /// The glob as it is sent, for scans of other things than keys, which have no namespace.
+    pub fn to_glob(&self) -> Vec<u8> {
+        self.glob_in("")
+    }
+
     /// The glob behind a namespace.
     pub(super) fn glob_in(&self, prefix: &str) -> Vec<u8> {
         let mut glob = escape_glob(prefix.as_bytes());

@@ -7,10 +7,14 @@ use crate::keys::slot;
 
 use super::expiry::wrong;
 
-/// On a cluster, refuses keys of different slots, by name.
-pub(super) fn check_same_slot<'k>(
+/// On a cluster, refuses keys of different slots, by name and with the remedy; elsewhere any keys
+/// will do.
+///
+/// # Errors
+/// [`Error::Call`], of which nothing was sent.
+pub fn check_same_slot<'k>(
     client: &Client,
-    command: &'static str,
+    command: &str,
     keys: impl IntoIterator<Item = &'k [u8]>,
 ) -> Result<(), Error> {
     if client.topology() != Topology::Cluster {
