@@ -1,3 +1,27 @@
 //! Rate limits that are exact about what they promise, decided on the server's clock.
-//!
-//! This crate holds nothing yet: its first operation lands with its own issue.
+
+mod builder;
+mod decision;
+mod deny_cache;
+mod error;
+mod errands;
+mod limit;
+mod limiter;
+mod line;
+mod outage;
+mod plan;
+mod policy;
+mod quota;
+mod receipt;
+mod scripts;
+mod stats;
+
+pub use builder::RateLimiterBuilder;
+pub use decision::{DecidedBy, Decision, Verdict};
+pub use error::Error;
+pub use limiter::RateLimiter;
+pub use outage::OnOutage;
+pub use policy::{Algorithm, Policy};
+pub use quota::Quota;
+pub use receipt::Receipt;
+pub use stats::LimiterStats;

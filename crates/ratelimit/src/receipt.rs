@@ -1,0 +1,64 @@
+//! [`Receipt`]: proof that a call took units, with which they can be given back.
+
+use std::fmt;
+use std::sync::Arc;
+
+use redkit_core::Client;
+use smallvec::SmallVec;
+
+use crate::deny_cache::DenyCache;
+use crate::error::Error;
+use crate::scripts::{self, Id, Taken};
+
+/// Proof that a call took units, with which they can be given back, once.
+#[derive(Clone)]
+pub struct Receipt {
+    id: Id,
+    /// Where the units are: the server, or this process.
+    client: Client,
+    taken: SmallVec<[Taken; 1]>,
+    /// Denials that no longer hold when the units are back.
+    denials: SmallVec<[(Arc<DenyCache>, Vec<u8>); 1]>,
+}
+
+impl Receipt {
+    pub(crate) fn new(client: &Client, taken: SmallVec<[Taken; 1]>) -> Self {
+        Self {
+            id: rand::random(),
+            client: client.clone(),
+            taken,
+            denials: SmallVec::new(),
+        }
+    }
+
+    pub(crate) fn forgetting(mut self, cache: &Arc<DenyCache>, key: impl Into<Vec<u8>>) -> Self {
+        self.denials.push((Arc::clone(cache), key.into()));
+        self
+    }
+
+    /// Gives the units back: what [`RateLimiter::refund`](crate::RateLimiter::refund) does, for
+    /// receipts of several limiters as well.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when the server could not be asked; it may then have been done in part.
+    /// Calling again is safe.
+    pub async fn refund(&self) -> Result<bool, Error> {
+        let mut given = 0;
+        for taken in &self.taken {
+            given += scripts::refund(&self.client, self.id, taken).await?;
+        }
+        for (cache, key) in &self.denials {
+            cache.forget(key);
+        }
+        Ok(given > 0)
+    }
+}
+
+/// Without the key, which may name a person.
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt")
+            .field("limits", &self.taken.len())
+            .finish_non_exhaustive()
+    }
+}
