@@ -1,14 +1,17 @@
 //! Rate limits that are exact about what they promise, decided on the server's clock.
 
 mod builder;
+mod concurrency;
 mod decision;
 mod deny_cache;
 mod error;
 mod errands;
+mod leases;
 mod limit;
 mod limiter;
 mod line;
 mod outage;
+mod permit;
 mod plan;
 mod policy;
 mod quota;
@@ -17,10 +20,12 @@ mod scripts;
 mod stats;
 
 pub use builder::RateLimiterBuilder;
+pub use concurrency::{ConcurrencyBuilder, ConcurrencyLimiter};
 pub use decision::{DecidedBy, Decision, Verdict};
 pub use error::Error;
 pub use limiter::RateLimiter;
 pub use outage::OnOutage;
+pub use permit::Permit;
 pub use policy::{Algorithm, Policy};
 pub use quota::Quota;
 pub use receipt::Receipt;

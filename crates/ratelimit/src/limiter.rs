@@ -209,7 +209,8 @@ impl RateLimiter {
     }
 
     /// Gives `key` all its units back. Who waits for them goes on waiting, with better prospects.
-    /// One round trip.
+    /// One round trip. Receipts from before are worth nothing any more: do not refund them, because
+    /// units taken since then could be given back in their place.
     ///
     /// # Errors
     /// [`Error::Core`] when the server could not be asked; it may then have been done.
@@ -501,7 +502,7 @@ impl Inner {
             by: place.by,
         };
         match outcome {
-            Outcome::Through(saids) => Ok(Ok(self.decision(&place, call, true, &saids))),
+            Outcome::Through(saids, _) => Ok(Ok(self.decision(&place, call, true, &saids))),
             Outcome::GivenUp(saids, wait) => {
                 let mut decision = self.decision(&place, call, false, &saids);
                 decision.make_wait(wait);

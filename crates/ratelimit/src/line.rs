@@ -31,7 +31,8 @@ pub(crate) struct Wait<'a> {
 
 /// How a wait ended.
 pub(crate) enum Outcome {
-    Through(Saids),
+    /// With what was taken, by a call that was sent at that moment.
+    Through(Saids, Instant),
     /// It would have been too long, by this much at least.
     GivenUp(Saids, Duration),
     Full,
@@ -48,7 +49,8 @@ impl Wait<'_> {
             is_there: true,
         };
         loop {
-            let patience = deadline.saturating_duration_since(Instant::now());
+            let since = Instant::now();
+            let patience = deadline.saturating_duration_since(since);
             let visit = Visit {
                 asks: self.asks,
                 line: &self.line,
@@ -65,7 +67,7 @@ impl Wait<'_> {
                 Standing::Waiting(before) => before,
                 Standing::Through => {
                     place.is_there = false;
-                    return Ok(Outcome::Through(saids));
+                    return Ok(Outcome::Through(saids, since));
                 }
                 Standing::Apart => {
                     place.is_there = false;

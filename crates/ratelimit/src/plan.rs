@@ -134,6 +134,14 @@ impl Plan {
                 "use a smaller burst or a higher rate",
             ));
         }
+        let queue = u128::from(patience) * u128::from(limit) / u128::from(window);
+        if queue > u128::from(MAX_UNITS) {
+            return Err(ConfigError::new(
+                "max_wait",
+                "at this rate over 1,000,000,000 units would wait",
+                "give a shorter time",
+            ));
+        }
         let common = gcd(limit, window);
         let (full_weight, full_share) = (window / common, limit / common);
         let (mut weight, mut share) = (full_weight, full_share);

@@ -81,6 +81,9 @@ local function give_gcra(key, cost, p, mark, part, given_then)
   local stored = redis.call('GET', key)
   local debt, given = debt_of_gcra(stored, share)
   local left = (mark - now) * share + part
+  if left <= 0 then
+    return 0
+  end
   if patience > 0 then
     if left ~= debt then
       return 0
