@@ -288,11 +288,20 @@ impl Inner {
         if owner.user.is_empty() {
             return Err(Error::EmptyKey);
         }
-        let error = match self.wait_at(&self.client, self.limit, owner, deadline).await? {
-            Ok(permit) => return Ok((permit, DecidedBy::Redis)),
-            Err(error) if is_outage(&error) => error,
-            Err(error) => return Err(error.into()),
-        };
+        match self.wait_at(&self.client, self.limit, owner, deadline).await? {
+            Ok(permit) => Ok((permit, DecidedBy::Redis)),
+            Err(error) if is_outage(&error) => self.without_server(owner, deadline, error).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Decides when it is known that the server cannot be asked.
+    pub(crate) async fn without_server(
+        &self,
+        owner: Owner<'_>,
+        deadline: Instant,
+        error: redkit_core::Error,
+    ) -> Result<(Option<Permit>, DecidedBy), Error> {
         let outcome = match &self.on_outage {
             OnOutage::Error => return Err(error.into()),
             OnOutage::Open => (Some(Permit::unheld()), DecidedBy::Open),
@@ -352,7 +361,11 @@ impl Inner {
         Quota::per(self.limit, self.lease)
     }
 
-    /// For the numbers.
+    pub(crate) fn count(&self, decision: &Decision) {
+        self.numbers.decided(decision);
+    }
+
+    /// What an attempt that gave a permit or none comes to.
     pub(crate) fn decision(&self, allowed: bool, by: DecidedBy) -> Decision {
         let verdict = Verdict {
             policy: Arc::clone(&self.name),

@@ -18,6 +18,7 @@ mod quota;
 mod receipt;
 mod scripts;
 mod stats;
+mod together;
 
 pub use builder::RateLimiterBuilder;
 pub use concurrency::{ConcurrencyBuilder, ConcurrencyLimiter};
@@ -30,3 +31,4 @@ pub use policy::{Algorithm, Policy};
 pub use quota::Quota;
 pub use receipt::Receipt;
 pub use stats::LimiterStats;
+pub use together::{Joint, Together};

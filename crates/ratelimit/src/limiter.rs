@@ -472,14 +472,7 @@ impl Inner {
         call: &Call<'_>,
         deadline: Instant,
     ) -> Result<Result<Decision, redkit_core::Error>, Error> {
-        let plans: SmallVec<[Plan; 1]> = place
-            .plans
-            .iter()
-            .map(|plan| plan.without_patience())
-            .collect();
-        for (limit, plan) in self.limits.iter().zip(&plans) {
-            limit.check_cost(plan, call.cost)?;
-        }
+        let plans = self.without_patience(place, call)?;
         let asks = self.asks(&plans, call);
         let (line, beats) = self.line(call);
         let wait = Wait {
@@ -512,7 +505,44 @@ impl Inner {
         }
     }
 
-    pub(crate) fn asks(&self, plans: &[Plan], call: &Call<'_>) -> SmallVec<[Ask; 2]> {
+    /// What a call asks for beside others, where nobody can be told to wait for their turn.
+    pub(crate) fn asks_together(
+        &self,
+        call: &Call<'_>,
+    ) -> Result<(SmallVec<[Plan; 1]>, SmallVec<[Ask; 2]>), Error> {
+        let server = self.server(call)?;
+        let plans = self.without_patience(&server, call)?;
+        let asks = self.asks(&plans, call);
+        Ok((plans, asks))
+    }
+
+    /// [`decide`](Self::decide) when it is known already that the server cannot be asked.
+    pub(crate) async fn decide_without_server(
+        &self,
+        call: &Call<'_>,
+        error: redkit_core::Error,
+    ) -> Result<Decision, Error> {
+        let server = self.server(call)?;
+        self.decide_alone(&server, call, error).await
+    }
+
+    fn without_patience(
+        &self,
+        place: &Place<'_>,
+        call: &Call<'_>,
+    ) -> Result<SmallVec<[Plan; 1]>, Error> {
+        let plans: SmallVec<[Plan; 1]> = place
+            .plans
+            .iter()
+            .map(|plan| plan.without_patience())
+            .collect();
+        for (limit, plan) in self.limits.iter().zip(&plans) {
+            limit.check_cost(plan, call.cost)?;
+        }
+        Ok(plans)
+    }
+
+    fn asks(&self, plans: &[Plan], call: &Call<'_>) -> SmallVec<[Ask; 2]> {
         let asks = self.limits.iter().zip(plans).map(|(limit, plan)| Ask {
             key: limit.key(call.owner),
             what: What::Units {
@@ -557,10 +587,7 @@ impl Inner {
                 mark: said.mark,
             });
             let receipt = Receipt::new(place.client, taken.collect());
-            decision.receipt = Some(Box::new(match &self.deny_cache {
-                Some(cache) => receipt.forgetting(cache, call.owner.in_memory()),
-                None => receipt,
-            }));
+            decision.receipt = Some(Box::new(self.forgetting(receipt, call)));
         }
         decision
     }
@@ -571,7 +598,15 @@ impl Inner {
         cache.look_up(&call.owner.in_memory(), call.cost, call.quota)
     }
 
-    fn remember(&self, call: &Call<'_>, since: Instant, decision: &Decision) {
+    /// A receipt that also undoes what the memory of denials says of the call's key.
+    pub(crate) fn forgetting(&self, receipt: Receipt, call: &Call<'_>) -> Receipt {
+        match &self.deny_cache {
+            Some(cache) => receipt.forgetting(cache, call.owner.in_memory()),
+            None => receipt,
+        }
+    }
+
+    pub(crate) fn remember(&self, call: &Call<'_>, since: Instant, decision: &Decision) {
         if let Some(cache) = &self.deny_cache
             && !decision.is_allowed()
         {

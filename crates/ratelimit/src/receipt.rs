@@ -14,9 +14,8 @@ use crate::scripts::{self, Id, Taken};
 #[derive(Clone)]
 pub struct Receipt {
     id: Id,
-    /// Where the units are: the server, or this process.
-    client: Client,
-    taken: SmallVec<[Taken; 1]>,
+    /// With where the units are: at the server, or in this process.
+    taken: SmallVec<[(Client, Taken); 1]>,
     /// Denials that no longer hold when the units are back.
     denials: SmallVec<[(Arc<DenyCache>, Vec<u8>); 1]>,
 }
@@ -25,10 +24,25 @@ impl Receipt {
     pub(crate) fn new(client: &Client, taken: SmallVec<[Taken; 1]>) -> Self {
         Self {
             id: rand::random(),
-            client: client.clone(),
-            taken,
+            taken: taken.into_iter().map(|taken| (client.clone(), taken)).collect(),
             denials: SmallVec::new(),
         }
+    }
+
+    /// One receipt for several; `None` for none.
+    #[expect(clippy::vec_box, reason = "decisions hold them in boxes")]
+    pub(crate) fn joined(receipts: Vec<Box<Receipt>>) -> Option<Self> {
+        let mut receipts = receipts.into_iter();
+        let mut joined = *receipts.next()?;
+        for receipt in receipts {
+            joined.taken.extend(receipt.taken);
+            joined.denials.extend(receipt.denials);
+        }
+        Some(joined)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.taken.is_empty()
     }
 
     pub(crate) fn forgetting(mut self, cache: &Arc<DenyCache>, key: impl Into<Vec<u8>>) -> Self {
@@ -44,8 +58,8 @@ impl Receipt {
     /// Calling again is safe.
     pub async fn refund(&self) -> Result<bool, Error> {
         let mut given = 0;
-        for taken in &self.taken {
-            given += scripts::refund(&self.client, self.id, taken).await?;
+        for (client, taken) in &self.taken {
+            given += scripts::refund(client, self.id, taken).await?;
         }
         for (cache, key) in &self.denials {
             cache.forget(key);

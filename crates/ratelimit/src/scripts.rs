@@ -238,6 +238,13 @@ pub(crate) fn text(id: Id) -> String {
 }
 
 impl What {
+    pub(crate) fn cost(&self) -> u64 {
+        match self {
+            What::Units { cost, .. } => *cost,
+            What::Lease { .. } => 1,
+        }
+    }
+
     /// The seven fields of a limit: see `several.lua`.
     fn write(&self, call: Invocation) -> Invocation {
         match self {
