@@ -2,6 +2,8 @@
 
 mod builder;
 mod concurrency;
+#[cfg(feature = "serde")]
+mod config;
 mod decision;
 mod deny_cache;
 mod error;
@@ -19,9 +21,13 @@ mod receipt;
 mod scripts;
 mod stats;
 mod together;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use builder::RateLimiterBuilder;
 pub use concurrency::{ConcurrencyBuilder, ConcurrencyLimiter};
+#[cfg(feature = "serde")]
+pub use config::{AlgorithmConfig, LimiterConfig, Limiters, OutageConfig, PolicyConfig};
 pub use decision::{DecidedBy, Decision, Verdict};
 pub use error::Error;
 pub use limiter::RateLimiter;
