@@ -13,7 +13,7 @@ use crate::error::{Error, is_outage};
 use crate::leases::Leases;
 use crate::limit::Owner;
 use crate::limiter::{WHILE_CLOSED, bytes_of};
-use crate::line::{self, Outcome, PAUSE_FOR_LEASES, Wait};
+use crate::line::{self, Outcome, Wait};
 use crate::outage::OnOutage;
 use crate::permit::Permit;
 use crate::quota::Quota;
@@ -337,7 +337,6 @@ impl Inner {
             places: self.max_waiters,
             errands: self.errands(),
             id,
-            longest_pause: PAUSE_FOR_LEASES,
         };
         match wait.until(deadline).await {
             Ok(Outcome::Through(_, since)) => {

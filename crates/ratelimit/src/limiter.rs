@@ -68,10 +68,15 @@ pub(crate) struct Call<'a> {
     take: bool,
 }
 
+/// A plan for each limit.
+pub(crate) type Plans = SmallVec<[Plan; 1]>;
+/// What is asked of each limit.
+pub(crate) type Asks = SmallVec<[Ask; 2]>;
+
 /// Who is asked, with the plans that hold there.
 struct Place<'a> {
     client: &'a Client,
-    plans: SmallVec<[Plan; 1]>,
+    plans: Plans,
     by: DecidedBy,
 }
 
@@ -132,7 +137,8 @@ impl RateLimiter {
     }
 
     /// Takes `cost` units of `key` under a quota that this call names, as when each customer has a
-    /// quota of their own. What was taken under other quotas counts.
+    /// quota of their own. What was taken under other quotas counts; of a rate (GCRA, leaky bucket)
+    /// by the time that it takes to come back.
     ///
     /// # Errors
     /// As [`check_n`](Self::check_n); [`Error::Core`] for a quota that cannot work, for another
@@ -329,7 +335,7 @@ impl Inner {
         })
     }
 
-    fn plans(&self, quota: Option<Quota>) -> Result<SmallVec<[Plan; 1]>, Error> {
+    fn plans(&self, quota: Option<Quota>) -> Result<Plans, Error> {
         match (quota, &*self.limits) {
             (None, limits) => Ok(limits.iter().map(|limit| limit.plan).collect()),
             (Some(quota), [limit]) => Ok(SmallVec::from([limit.plan_for(quota)?])),
@@ -483,7 +489,6 @@ impl Inner {
             places: self.max_waiters,
             errands: &self.errands,
             id: rand::random(),
-            longest_pause: line::PAUSE,
         };
         let outcome = match wait.until(deadline).await {
             Ok(outcome) => outcome,
@@ -509,7 +514,7 @@ impl Inner {
     pub(crate) fn asks_together(
         &self,
         call: &Call<'_>,
-    ) -> Result<(SmallVec<[Plan; 1]>, SmallVec<[Ask; 2]>), Error> {
+    ) -> Result<(Plans, Asks), Error> {
         let server = self.server(call)?;
         let plans = self.without_patience(&server, call)?;
         let asks = self.asks(&plans, call);
@@ -530,8 +535,8 @@ impl Inner {
         &self,
         place: &Place<'_>,
         call: &Call<'_>,
-    ) -> Result<SmallVec<[Plan; 1]>, Error> {
-        let plans: SmallVec<[Plan; 1]> = place
+    ) -> Result<Plans, Error> {
+        let plans: Plans = place
             .plans
             .iter()
             .map(|plan| plan.without_patience())
@@ -542,7 +547,7 @@ impl Inner {
         Ok(plans)
     }
 
-    fn asks(&self, plans: &[Plan], call: &Call<'_>) -> SmallVec<[Ask; 2]> {
+    fn asks(&self, plans: &[Plan], call: &Call<'_>) -> Asks {
         let asks = self.limits.iter().zip(plans).map(|(limit, plan)| Ask {
             key: limit.key(call.owner),
             what: What::Units {

@@ -9,9 +9,9 @@ use crate::errands::{Errand, Errands};
 use crate::scripts::{self, Ask, Id, Saids, Standing, Visit, What};
 
 /// How long a waiter sleeps at most: a third of the time after which it is taken for dead.
-pub(crate) const PAUSE: Duration = Duration::from_secs(1);
-/// The same where a lease is waited for, since nothing says when one will be released.
-pub(crate) const PAUSE_FOR_LEASES: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often who waits for a lease asks, since nothing says when one will be released.
+const PAUSE_FOR_LEASES: Duration = Duration::from_millis(50);
 /// How long who is not first sleeps at least: those before it have to come first.
 const LEAST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -26,7 +26,6 @@ pub(crate) struct Wait<'a> {
     pub(crate) errands: &'a Errands,
     /// The name of the place in line, and of the lease if one is asked for.
     pub(crate) id: Id,
-    pub(crate) longest_pause: Duration,
 }
 
 /// How a wait ended.
@@ -78,9 +77,18 @@ impl Wait<'_> {
                     return Ok(Outcome::Full);
                 }
             };
-            let least = if before > 0 { LEAST_PAUSE } else { Duration::ZERO };
-            sleep(wait.max(least).min(self.longest_pause).min(patience)).await;
+            let pause = match (self.asks_for_leases(), before) {
+                (true, _) => wait.clamp(PAUSE_FOR_LEASES, PAUSE),
+                (false, 0) => wait.min(PAUSE),
+                (false, _) => wait.clamp(LEAST_PAUSE, PAUSE),
+            };
+            sleep(pause.min(patience)).await;
         }
+    }
+
+    fn asks_for_leases(&self) -> bool {
+        let is_lease = |ask: &Ask| matches!(ask.what, What::Lease { .. });
+        self.asks.iter().any(is_lease)
     }
 }
 

@@ -30,10 +30,9 @@ impl Receipt {
     }
 
     /// One receipt for several; `None` for none.
-    #[expect(clippy::vec_box, reason = "decisions hold them in boxes")]
-    pub(crate) fn joined(receipts: Vec<Box<Receipt>>) -> Option<Self> {
+    pub(crate) fn joined(receipts: Vec<Receipt>) -> Option<Self> {
         let mut receipts = receipts.into_iter();
-        let mut joined = *receipts.next()?;
+        let mut joined = receipts.next()?;
         for receipt in receipts {
             joined.taken.extend(receipt.taken);
             joined.denials.extend(receipt.denials);

@@ -419,7 +419,7 @@ async fn take_alone(parts: &[Part], error: redkit_core::Error) -> Result<Joint, 
             by = Some(decision.decided_by);
         }
         verdicts.extend(decision.verdicts);
-        receipts.extend(decision.receipt);
+        receipts.extend(decision.receipt.map(|receipt| *receipt));
         if !all {
             refund_all(receipts).await;
             receipts = Vec::new();
@@ -433,7 +433,7 @@ async fn take_alone(parts: &[Part], error: redkit_core::Error) -> Result<Joint, 
     Ok(Joint { decision, permits })
 }
 
-async fn refund_all(receipts: Vec<Box<Receipt>>) {
+async fn refund_all(receipts: Vec<Receipt>) {
     for receipt in receipts {
         if let Err(error) = receipt.refund().await {
             tracing::warn!(target: "redkit::ratelimit", %error, "cannot give back what another limit denied");
@@ -443,7 +443,7 @@ async fn refund_all(receipts: Vec<Box<Receipt>>) {
 
 async fn give_back(client: &Client, taken: SmallVec<[Taken; 1]>) {
     if !taken.is_empty() {
-        refund_all(vec![Box::new(Receipt::new(client, taken))]).await;
+        refund_all(vec![Receipt::new(client, taken)]).await;
     }
 }
 

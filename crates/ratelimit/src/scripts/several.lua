@@ -22,7 +22,8 @@ local TAKE = {
 }
 
 -- Looks at `count` limits, at each with its own cost and `more` units, or with `only` units.
--- Gives: whether all allow it, the longest wait of those that do not, and what each said.
+-- Gives: whether all allow it, the longest wait of those that do not, and what each said. Leases are
+-- left out of the wait, since most of them are released before they run out.
 local function look_at(count, first, more, only)
   local all, longest, said = true, 0, {}
   for n = 1, count do
@@ -30,7 +31,10 @@ local function look_at(count, first, more, only)
     local cost = only or math.min(ARGV[p + 1] + more, tonumber(ARGV[p + 2]))
     local one = { LOOK[ARGV[p]](KEYS[n], cost, p + 2) }
     if not one[1] then
-      all, longest = false, math.max(longest, one[4])
+      all = false
+      if ARGV[p] ~= 'concurrency' then
+        longest = math.max(longest, one[4])
+      end
     end
     said[n] = one
   end

@@ -30,8 +30,10 @@ pub struct ClientAddress {
     source: Source,
     v4_prefix: u8,
     v6_prefix: u8,
-    peer: Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>,
+    peer: Arc<PeerFrom>,
 }
+
+type PeerFrom = dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync;
 
 impl Default for ClientAddress {
     fn default() -> Self {

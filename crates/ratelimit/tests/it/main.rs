@@ -6,6 +6,17 @@
     reason = "a test fails by panicking"
 )]
 
+mod basics;
+mod clocks;
+mod known_failures;
+mod leases;
+#[cfg(feature = "tower")]
+mod http;
 mod model;
+mod outage;
+mod processes;
 mod properties;
+mod recovery;
 mod state;
+mod together;
+mod waiting;
