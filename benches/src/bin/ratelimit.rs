@@ -98,15 +98,57 @@ fn cases(client: &Client) -> Vec<Case> {
     let much = Quota::per(1_000_000, HOUR);
     let thousand = Quota::per(1000, HOUR);
     vec![
-        case("fixed window", "fixed", Policy::fixed_window(much), 1, Some(7.0)),
-        case("sliding counter", "counter", Policy::sliding_counter(much), 1, Some(15.0)),
+        case(
+            "fixed window",
+            "fixed",
+            Policy::fixed_window(much),
+            1,
+            Some(7.0),
+        ),
+        case(
+            "sliding counter",
+            "counter",
+            Policy::sliding_counter(much),
+            1,
+            Some(15.0),
+        ),
         // A rate that does not divide evenly, with a debt that does not drain while it is measured.
-        case("GCRA", "gcra", Policy::gcra(Quota::per(700_001, HOUR)), 1, Some(14.0)),
-        case("GCRA, denied", "gcra-denied", Policy::gcra(Quota::per_day(1)), 1, Some(5.0)),
+        case(
+            "GCRA",
+            "gcra",
+            Policy::gcra(Quota::per(700_001, HOUR)),
+            1,
+            Some(14.0),
+        ),
+        case(
+            "GCRA, denied",
+            "gcra-denied",
+            Policy::gcra(Quota::per_day(1)),
+            1,
+            Some(5.0),
+        ),
         case("leaky bucket", "leaky", Policy::leaky(much, HOUR), 1, None),
-        case("sliding log, 1,000", "log", Policy::sliding_log(thousand), 1, None),
-        case("bucketed, 10 slices", "bucketed", Policy::bucketed(much), 1, None),
-        case("bucketed, 60 slices", "bucketed60", Policy::new(redkit_ratelimit::Algorithm::Bucketed { slices: 60 }, much), 1, None),
+        case(
+            "sliding log, 1,000",
+            "log",
+            Policy::sliding_log(thousand),
+            1,
+            None,
+        ),
+        case(
+            "bucketed, 10 slices",
+            "bucketed",
+            Policy::bucketed(much),
+            1,
+            None,
+        ),
+        case(
+            "bucketed, 60 slices",
+            "bucketed60",
+            Policy::new(redkit_ratelimit::Algorithm::Bucketed { slices: 60 }, much),
+            1,
+            None,
+        ),
     ]
 }
 
@@ -121,7 +163,11 @@ async fn server_costs(
         for _ in 0..rounds {
             let sets = (0..KEYS).map(|n| {
                 let key = client.key(format!("set:{n:08}"));
-                let set = Command::new("SET").key(&key).arg("1795504826286845").arg("PX").arg(3_600_000);
+                let set = Command::new("SET")
+                    .key(&key)
+                    .arg("1795504826286845")
+                    .arg("PX")
+                    .arg(3_600_000);
                 client.call::<()>(set)
             });
             all(sets).await;
@@ -147,7 +193,10 @@ async fn server_costs(
         let bytes = bytes_of(server, &key).await;
         report.server(case.name, took, bytes, case.at_most);
     }
-    let places = ConcurrencyLimiter::builder(client, "places").limit(100).build().unwrap();
+    let places = ConcurrencyLimiter::builder(client, "places")
+        .limit(100)
+        .build()
+        .unwrap();
     let held = micros_of(server, "evalsha", async {
         for n in 0..KEYS {
             drop(places.try_acquire(format!("{n:08}")).await.unwrap());
@@ -178,7 +227,10 @@ async fn server_costs(
         .unwrap();
     let call = |n: usize| {
         let key = format!("{n:08}");
-        Together::new().limit(&tiers, &key).limit(&fixed, &key).check()
+        Together::new()
+            .limit(&tiers, &key)
+            .limit(&fixed, &key)
+            .check()
     };
     let took = micros_of(server, "evalsha", async {
         for _ in 0..rounds {
@@ -206,7 +258,9 @@ async fn server_costs(
 }
 
 /// All of them at once; none may fail.
-async fn all<T, E: std::fmt::Debug>(calls: impl Iterator<Item = impl Future<Output = Result<T, E>>>) {
+async fn all<T, E: std::fmt::Debug>(
+    calls: impl Iterator<Item = impl Future<Output = Result<T, E>>>,
+) {
     for result in futures_util::future::join_all(calls).await {
         drop(result.unwrap());
     }
@@ -226,12 +280,19 @@ async fn micros_of(server: &Server, command: &str, work: impl Future<Output = ()
 
 async fn used_memory(server: &Server) -> i64 {
     let memory = info(server, "memory").await;
-    let line = memory.lines().find_map(|line| line.strip_prefix("used_memory:"));
+    let line = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
     line.unwrap().trim().parse().unwrap()
 }
 
 async fn info(server: &Server, section: &str) -> String {
-    server.raw(&["INFO", section]).await.unwrap().text().unwrap()
+    server
+        .raw(&["INFO", section])
+        .await
+        .unwrap()
+        .text()
+        .unwrap()
 }
 
 async fn bytes_of(server: &Server, key: &str) -> Option<i64> {
@@ -281,7 +342,9 @@ impl Worker for Raw {
 }
 
 async fn beside_raw(server: &Server, client: &Client, load: Load) -> Paired {
-    let info = format!("{}?protocol=resp3", server.url()).into_connection_info().unwrap();
+    let info = format!("{}?protocol=resp3", server.url())
+        .into_connection_info()
+        .unwrap();
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     let connection = redis::Client::open(info)
         .unwrap()
@@ -290,13 +353,20 @@ async fn beside_raw(server: &Server, client: &Client, load: Load) -> Paired {
         .unwrap();
     // Nothing is ever denied, and states come and go as under real load.
     let limiter = RateLimiter::builder(client, "raw")
-        .policy(Policy::gcra(Quota::per(1_000_000, Duration::from_secs(3600))))
+        .policy(Policy::gcra(Quota::per(
+            1_000_000,
+            Duration::from_secs(3600),
+        )))
         .build()
         .unwrap();
     assert!(limiter.check("k").await.unwrap().is_allowed());
     let sha = sha_of_gcra(server).await;
     let ours = Arc::new((0..KEYS).map(|n| format!("{n:08}")).collect::<Vec<_>>());
-    let theirs = Arc::new((0..KEYS).map(|n| format!("ratelimit:raw:{{{n:08}}}:gcra")).collect::<Vec<_>>());
+    let theirs = Arc::new(
+        (0..KEYS)
+            .map(|n| format!("ratelimit:raw:{{{n:08}}}:gcra"))
+            .collect::<Vec<_>>(),
+    );
     compare(
         load,
         |next| Ours {
@@ -442,7 +512,11 @@ impl Report {
     }
 
     fn verdict(&self, check: bool) -> ExitCode {
-        let missed: Vec<_> = self.targets.iter().filter(|target| !target.is_met()).collect();
+        let missed: Vec<_> = self
+            .targets
+            .iter()
+            .filter(|target| !target.is_met())
+            .collect();
         for target in &missed {
             println!("missed: {} is {:.3}", target.what, target.value);
         }

@@ -2,9 +2,10 @@
 
 use redkit_core::{Client, ConfigError};
 
+use crate::deciding::Settings;
 use crate::error::Error;
 use crate::limit::Limit;
-use crate::limiter::{RateLimiter, Settings};
+use crate::limiter::RateLimiter;
 use crate::outage::OnOutage;
 use crate::policy::{Algorithm, Policy};
 

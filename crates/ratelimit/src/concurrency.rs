@@ -8,11 +8,12 @@ use bytes::Bytes;
 use redkit_core::{Client, ConfigError, Key, Keyspace, ToArg};
 use tokio::time::Instant;
 
+use crate::deciding::WHILE_CLOSED;
 use crate::decision::{DecidedBy, Decision, Verdict};
 use crate::error::{Error, is_outage};
 use crate::leases::Leases;
 use crate::limit::Owner;
-use crate::limiter::{WHILE_CLOSED, bytes_of};
+use crate::limiter::bytes_of;
 use crate::line::{self, Outcome, Wait};
 use crate::outage::OnOutage;
 use crate::permit::Permit;
@@ -118,7 +119,11 @@ impl ConcurrencyBuilder {
             return wrong("limit", problem, "give a number between");
         }
         if self.lease < Duration::from_millis(100) || self.lease > Duration::from_secs(86_400) {
-            return wrong("lease", "it is under 100 ms or over a day", "give a time such as 30 s");
+            return wrong(
+                "lease",
+                "it is under 100 ms or over a day",
+                "give a time such as 30 s",
+            );
         }
         if let OnOutage::Local { instances, .. } = self.on_outage
             && !(1..=self.limit).contains(&instances.into())
@@ -193,7 +198,9 @@ impl ConcurrencyLimiter {
         let result = self.inner.wait(owner, line::deadline(timeout)).await;
         match result {
             Ok((permit, by)) => {
-                self.inner.numbers.decided(&self.inner.decision(permit.is_some(), by));
+                self.inner
+                    .numbers
+                    .decided(&self.inner.decision(permit.is_some(), by));
                 Ok(permit)
             }
             Err(error) => {
@@ -218,7 +225,12 @@ impl ConcurrencyLimiter {
         let ask = inner.ask(self.owner(&user), 0, inner.limit);
         let (all, saids) = scripts::decide_together(&inner.client, &[ask], false).await?;
         let verdicts = saids.iter().map(|said| inner.verdict(said));
-        Ok(Decision::new(all, verdicts.collect(), Duration::ZERO, DecidedBy::Redis))
+        Ok(Decision::new(
+            all,
+            verdicts.collect(),
+            Duration::ZERO,
+            DecidedBy::Redis,
+        ))
     }
 
     /// The name.
@@ -288,7 +300,10 @@ impl Inner {
         if owner.user.is_empty() {
             return Err(Error::EmptyKey);
         }
-        match self.wait_at(&self.client, self.limit, owner, deadline).await? {
+        match self
+            .wait_at(&self.client, self.limit, owner, deadline)
+            .await?
+        {
             Ok(permit) => Ok((permit, DecidedBy::Redis)),
             Err(error) if is_outage(&error) => self.without_server(owner, deadline, error).await,
             Err(error) => Err(error.into()),
@@ -373,7 +388,11 @@ impl Inner {
             limit: self.limit,
             remaining: 0,
             reset_after: self.lease,
-            retry_after: if allowed { Duration::ZERO } else { WHILE_CLOSED },
+            retry_after: if allowed {
+                Duration::ZERO
+            } else {
+                WHILE_CLOSED
+            },
         };
         Decision::new(allowed, [verdict].into_iter().collect(), Duration::ZERO, by)
     }

@@ -150,7 +150,9 @@ impl Limiters {
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RateLimiter)> {
-        self.by_name.iter().map(|(name, limiter)| (name.as_str(), limiter))
+        self.by_name
+            .iter()
+            .map(|(name, limiter)| (name.as_str(), limiter))
     }
 }
 

@@ -128,7 +128,11 @@ impl Decision {
         if self.allowed {
             return Duration::ZERO;
         }
-        let longest = self.verdicts.iter().map(|verdict| verdict.retry_after).max();
+        let longest = self
+            .verdicts
+            .iter()
+            .map(|verdict| verdict.retry_after)
+            .max();
         longest.unwrap_or_default()
     }
 
@@ -183,7 +187,11 @@ impl Verdict {
             limit,
             remaining: said.left,
             reset_after: said.reset,
-            retry_after: if said.allowed { Duration::ZERO } else { said.wait },
+            retry_after: if said.allowed {
+                Duration::ZERO
+            } else {
+                said.wait
+            },
         }
     }
 

@@ -92,8 +92,7 @@ impl DenyCache {
         if let Some(denials) = shard.denials.get_mut(key) {
             // Those that this one says as much as, or that say nothing any more.
             denials.retain(|old| {
-                old.until > since
-                    && (old.cost < cost || old.until > until || old.quota != quota)
+                old.until > since && (old.cost < cost || old.until > until || old.quota != quota)
             });
             if denials.len() < PER_KEY {
                 denials.push(denial);
@@ -118,14 +117,15 @@ impl DenyCache {
         }
     }
 
-    #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is taken modulo the length"
+    )]
     fn shard(&self, key: &[u8]) -> &Mutex<Shard> {
         // Only to spread threads; the map below has a hash that nobody can aim at.
-        let spread = key
-            .iter()
-            .rev()
-            .take(8)
-            .fold(key.len(), |hash, byte| hash.wrapping_mul(31) ^ usize::from(*byte));
+        let spread = key.iter().rev().take(8).fold(key.len(), |hash, byte| {
+            hash.wrapping_mul(31) ^ usize::from(*byte)
+        });
         &self.shards[spread % self.shards.len()]
     }
 }
@@ -205,7 +205,12 @@ mod tests {
             let shard = shard.lock();
             assert!(shard.denials.len() <= 4);
             assert_eq!(shard.denials.len(), shard.order.len());
-            assert!(shard.denials.values().all(|denials| denials.len() <= PER_KEY));
+            assert!(
+                shard
+                    .denials
+                    .values()
+                    .all(|denials| denials.len() <= PER_KEY)
+            );
         }
     }
 }

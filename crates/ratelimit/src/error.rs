@@ -50,7 +50,9 @@ pub enum Error {
 
     /// One limit was named twice with the same key in one call. Remedy: name it once, with the sum
     /// of the costs.
-    #[error("limit `{0}` is named twice with the same key; name it once, with the sum of the costs")]
+    #[error(
+        "limit `{0}` is named twice with the same key; name it once, with the sum of the costs"
+    )]
     NamedTwice(Box<str>),
 
     /// Limiters of different clients were to decide together. Remedy: build them from one client.
@@ -108,10 +110,9 @@ impl From<ConfigError> for Error {
 pub(crate) fn is_outage(error: &redkit_core::Error) -> bool {
     match error.call_error() {
         Some(CallError::Replied(error)) => error.is_server_state(),
-        Some(CallError::NotSent(fault) | CallError::Maybe(fault)) => !matches!(
-            fault.kind(),
-            FaultKind::Invalid | FaultKind::Unsupported
-        ),
+        Some(CallError::NotSent(fault) | CallError::Maybe(fault)) => {
+            !matches!(fault.kind(), FaultKind::Invalid | FaultKind::Unsupported)
+        }
         Some(_) => true,
         None => false,
     }

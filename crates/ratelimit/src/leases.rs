@@ -111,7 +111,9 @@ impl Leases {
             })
             .collect();
         stream::iter(calls)
-            .for_each_concurrent(AT_ONCE, |(client, key, ids)| self.renew_some(client, key, ids))
+            .for_each_concurrent(AT_ONCE, |(client, key, ids)| {
+                self.renew_some(client, key, ids)
+            })
             .await;
     }
 

@@ -4,10 +4,12 @@ mod builder;
 mod concurrency;
 #[cfg(feature = "serde")]
 mod config;
+mod deciding;
 mod decision;
 mod deny_cache;
-mod error;
 mod errands;
+mod error;
+mod joint;
 mod leases;
 mod limit;
 mod limiter;

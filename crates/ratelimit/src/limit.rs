@@ -36,7 +36,9 @@ impl Owner<'_> {
     pub(crate) fn in_memory(&self) -> std::borrow::Cow<'_, [u8]> {
         match self.tag {
             None => self.user.into(),
-            Some(tag) => [&tag.len().to_be_bytes(), &**tag, self.user].concat().into(),
+            Some(tag) => [&tag.len().to_be_bytes(), &**tag, self.user]
+                .concat()
+                .into(),
         }
     }
 }

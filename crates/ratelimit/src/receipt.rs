@@ -24,7 +24,10 @@ impl Receipt {
     pub(crate) fn new(client: &Client, taken: SmallVec<[Taken; 1]>) -> Self {
         Self {
             id: rand::random(),
-            taken: taken.into_iter().map(|taken| (client.clone(), taken)).collect(),
+            taken: taken
+                .into_iter()
+                .map(|taken| (client.clone(), taken))
+                .collect(),
             denials: SmallVec::new(),
         }
     }

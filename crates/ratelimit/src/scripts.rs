@@ -58,7 +58,9 @@ static LINE: Script = script!(
     "several",
     "line"
 );
-static REFUND: Script = script!("clock", "fixed", "counter", "log", "bucketed", "gcra", "refund");
+static REFUND: Script = script!(
+    "clock", "fixed", "counter", "log", "bucketed", "gcra", "refund"
+);
 static RENEW: Script = script!("clock", "concurrency", "renew");
 
 /// What one call of a script asks of one limit.
@@ -182,7 +184,10 @@ pub(crate) async fn visit(
         .arg(micros(ALIVE))
         .arg(micros(visit.patience))
         .arg(visit.places);
-    let call = visit.asks.iter().fold(call, |call, ask| ask.what.write(call));
+    let call = visit
+        .asks
+        .iter()
+        .fold(call, |call, ask| ask.what.write(call));
     let reply: Vec<i64> = client.eval(call).await?;
     let (head, said) = reply.split_at_checked(3).unwrap_or_default();
     let (standing, wait) = match *head {

@@ -45,7 +45,12 @@ impl Numbers {
 
     pub(crate) fn decided(&self, decision: &Decision) {
         let [allowed, denied] = self.of(decision.decided_by());
-        if decision.is_allowed() { allowed } else { denied }.add_one();
+        if decision.is_allowed() {
+            allowed
+        } else {
+            denied
+        }
+        .add_one();
     }
 
     pub(crate) fn failed(&self) {

@@ -46,7 +46,7 @@ if all then
   take_from(count, 5, said)
   return report({ 1, 0, 0 }, count, said, true)
 end
-if id == '' or wait > patience then
+if id == '' or patience == 0 or wait > patience then
   leave()
   return report({ 2, wait, before }, count, said, false)
 end

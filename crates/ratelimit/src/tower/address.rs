@@ -134,7 +134,9 @@ impl ClientAddress {
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(&address))
+        self.trusted
+            .iter()
+            .any(|network| network.contains(&address))
     }
 
     fn network(&self, address: IpAddr) -> Option<IpNet> {
@@ -201,10 +203,16 @@ mod tests {
     #[test]
     fn only_trusted_proxies_are_believed_and_from_the_right_end() {
         let nobody = ClientAddress::new();
-        let proxies = ClientAddress::new().trusting(["10.0.0.0/8", "fd00::1"]).unwrap();
+        let proxies = ClientAddress::new()
+            .trusting(["10.0.0.0/8", "fd00::1"])
+            .unwrap();
         let forwarded = |addresses, peer, hops| key(addresses, peer, ("x-forwarded-for", hops));
         assert_eq!(forwarded(&nobody, "10.0.0.1", "1.1.1.1"), "10.0.0.1");
-        assert_eq!(forwarded(&proxies, "9.9.9.9", "1.1.1.1"), "9.9.9.9", "not from a proxy");
+        assert_eq!(
+            forwarded(&proxies, "9.9.9.9", "1.1.1.1"),
+            "9.9.9.9",
+            "not from a proxy"
+        );
         assert_eq!(forwarded(&proxies, "10.0.0.1", "1.1.1.1"), "1.1.1.1");
         assert_eq!(
             forwarded(&proxies, "10.0.0.1", "6.6.6.6, 1.1.1.1, 10.0.0.2"),
@@ -213,15 +221,24 @@ mod tests {
         );
         assert_eq!(forwarded(&proxies, "::ffff:10.0.0.1", "1.1.1.1"), "1.1.1.1");
         assert_eq!(forwarded(&proxies, "fd00::1", "1.1.1.1, junk"), "fd00::/64");
-        assert_eq!(forwarded(&proxies, "10.0.0.1", "10.0.0.3, 10.0.0.2"), "10.0.0.3");
+        assert_eq!(
+            forwarded(&proxies, "10.0.0.1", "10.0.0.3, 10.0.0.2"),
+            "10.0.0.3"
+        );
         assert_eq!(
             key(&proxies, "10.0.0.1", ("forwarded", "for=1.1.1.1")),
             "10.0.0.1",
             "the header that the proxies do not write is not read"
         );
         let other = proxies.by_forwarded();
-        assert_eq!(key(&other, "10.0.0.1", ("forwarded", "for=1.1.1.1")), "1.1.1.1");
-        assert_eq!(key(&other, "10.0.0.1", ("x-forwarded-for", "1.1.1.1")), "10.0.0.1");
+        assert_eq!(
+            key(&other, "10.0.0.1", ("forwarded", "for=1.1.1.1")),
+            "1.1.1.1"
+        );
+        assert_eq!(
+            key(&other, "10.0.0.1", ("x-forwarded-for", "1.1.1.1")),
+            "10.0.0.1"
+        );
     }
 
     #[test]
@@ -231,7 +248,11 @@ mod tests {
         assert_eq!(of(&plain, "2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
         assert_eq!(of(&plain, "2001:db8:1:2:ffff::1"), "2001:db8:1:2::/64");
         assert_eq!(of(&plain, "::ffff:192.0.2.7"), "192.0.2.7");
-        let wide = ClientAddress::new().v6_prefix(48).unwrap().v4_prefix(24).unwrap();
+        let wide = ClientAddress::new()
+            .v6_prefix(48)
+            .unwrap()
+            .v4_prefix(24)
+            .unwrap();
         assert_eq!(of(&wide, "2001:db8:1:2::1"), "2001:db8:1::/48");
         assert_eq!(of(&wide, "192.0.2.7"), "192.0.2.0/24");
     }

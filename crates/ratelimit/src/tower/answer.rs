@@ -55,12 +55,18 @@ pub(super) fn denied<B>(
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
         headers.insert("grpc-retry-pushback-ms", millis.into());
     }
-    let denying = decision.verdicts().iter().filter(|verdict| !verdict.is_allowed());
+    let denying = decision
+        .verdicts()
+        .iter()
+        .filter(|verdict| !verdict.is_allowed());
     let answer = Answer {
         status: StatusCode::TOO_MANY_REQUESTS,
         grpc: 8,
         kind: QUOTA_EXCEEDED,
-        detail: format!("rate limit reached; try again in {} s", retry_after(decision)),
+        detail: format!(
+            "rate limit reached; try again in {} s",
+            retry_after(decision)
+        ),
         violated: denying.map(|verdict| verdict.policy().to_owned()).collect(),
         headers,
     };

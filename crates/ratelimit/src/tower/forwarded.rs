@@ -100,13 +100,14 @@ mod tests {
     #[test]
     fn x_forwarded_for_is_read_from_the_right_over_all_lines() {
         let hops = |lines: &[&str]| hops_of("x-forwarded-for", lines, Source::XForwardedFor);
-        assert_eq!(hops(&["1.1.1.1, 2.2.2.2", "3.3.3.3"]), ["3.3.3.3", "2.2.2.2", "1.1.1.1"]);
-        assert_eq!(hops(&["1.1.1.1:80,[2001:db8::1]:443,[::1],2001:db8::2"]), [
-            "2001:db8::2",
-            "::1",
-            "2001:db8::1",
-            "1.1.1.1"
-        ]);
+        assert_eq!(
+            hops(&["1.1.1.1, 2.2.2.2", "3.3.3.3"]),
+            ["3.3.3.3", "2.2.2.2", "1.1.1.1"]
+        );
+        assert_eq!(
+            hops(&["1.1.1.1:80,[2001:db8::1]:443,[::1],2001:db8::2"]),
+            ["2001:db8::2", "::1", "2001:db8::1", "1.1.1.1"]
+        );
         assert_eq!(hops(&["evil, , 1.1.1.1"]), ["1.1.1.1", "?", "?"]);
         assert!(hops(&[]).is_empty());
     }

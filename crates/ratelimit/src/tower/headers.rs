@@ -36,7 +36,11 @@ impl Headers {
                     let _ = write!(policies, ";w={}", quota.window().as_secs());
                 }
                 let reset = whole_seconds(verdict.reset_after());
-                let _ = write!(limits, "{comma}\"{name}\";r={};t={reset}", verdict.remaining());
+                let _ = write!(
+                    limits,
+                    "{comma}\"{name}\";r={};t={reset}",
+                    verdict.remaining()
+                );
             }
             insert(headers, POLICY, &policies);
             insert(headers, LIMIT, &limits);

@@ -71,7 +71,9 @@ impl RateLimitLayer {
         let (path, limiter) = (path.into(), limiter.clone());
         self.with(|rules| {
             rules.routes.push((path, limiter));
-            rules.routes.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+            rules
+                .routes
+                .sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         })
     }
 

@@ -55,10 +55,10 @@ mod service;
 #[cfg(feature = "axum")]
 mod extract;
 
-#[cfg(feature = "axum")]
-pub use extract::NotLimited;
 pub use address::ClientAddress;
 pub use body::LimitBody;
+#[cfg(feature = "axum")]
+pub use extract::NotLimited;
 pub use key::{ByExtension, ByHeader, ForAll, KeyExtractor};
 pub use layer::{OnMissingKey, RateLimitLayer};
 pub use service::RateLimitService;

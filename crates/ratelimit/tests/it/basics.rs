@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use redkit_ratelimit::{
-    Algorithm, DecidedBy, Error, OnOutage, Policy, Quota, RateLimiter,
-};
+use redkit_ratelimit::{Algorithm, DecidedBy, Error, OnOutage, Policy, Quota, RateLimiter};
 use redkit_testkit::{Fixture, ServerOptions};
 
 use crate::model::policies;
 use crate::state::dump;
 
 fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
-    RateLimiter::builder(&fixture.client, name).policy(policy).build().unwrap()
+    RateLimiter::builder(&fixture.client, name)
+        .policy(policy)
+        .build()
+        .unwrap()
 }
 
 redkit_testkit::suite! {

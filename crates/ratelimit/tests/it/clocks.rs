@@ -76,26 +76,45 @@ async fn nothing_that_is_sent_is_a_time() {
         seen: Mutex::default(),
     });
     let client = Client::from_backend(recorder.clone(), &ClientConfig::default()).unwrap();
-    let places = ConcurrencyLimiter::builder(&client, "places").limit(100).build().unwrap();
+    let places = ConcurrencyLimiter::builder(&client, "places")
+        .limit(100)
+        .build()
+        .unwrap();
     let permit = places.try_acquire("k").await.unwrap();
-    for (n, policy) in policies(3, Duration::from_secs(60), 3).into_iter().enumerate() {
-        let limiter = RateLimiter::builder(&client, &format!("l{n}")).policy(policy).build().unwrap();
+    for (n, policy) in policies(3, Duration::from_secs(60), 3)
+        .into_iter()
+        .enumerate()
+    {
+        let limiter = RateLimiter::builder(&client, &format!("l{n}"))
+            .policy(policy)
+            .build()
+            .unwrap();
         for _ in 0..4 {
             drop(limiter.check("k").await.unwrap());
         }
         drop(limiter.acquire("k", Duration::from_secs(70)).await.unwrap());
-        let joint = Together::new().limit(&limiter, "j").lease(&places, "j").check().await.unwrap();
+        let joint = Together::new()
+            .limit(&limiter, "j")
+            .lease(&places, "j")
+            .check()
+            .await
+            .unwrap();
         assert!(joint.decision.is_allowed());
         limiter.reset("k").await.unwrap();
     }
     drop(permit);
     tokio::time::sleep(Duration::from_secs(60)).await;
 
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64();
     let seen = recorder.seen.lock();
     assert!(seen.len() > 200, "{}", seen.len());
     for argument in &*seen {
-        let number = std::str::from_utf8(argument).ok().and_then(|text| text.parse::<f64>().ok());
+        let number = std::str::from_utf8(argument)
+            .ok()
+            .and_then(|text| text.parse::<f64>().ok());
         for unit in [1.0, 1e3, 1e6, 1e9] {
             let is_time = number.is_some_and(|number| (number / unit - now).abs() < 7.0 * 86_400.0);
             assert!(!is_time, "{}", String::from_utf8_lossy(argument));

@@ -1,4 +1,4 @@
-//! The layer over real HTTP: axum's and tonic's servers, requests as they stand on the wire.
+//! The layer over real HTTP: axum's server, requests as they stand on the wire.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,12 +19,15 @@ use redkit_testkit::{Server, ServerOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-fn engine() -> Client {
+pub(crate) fn engine() -> Client {
     Client::from_backend(Arc::new(Embedded::new()), &ClientConfig::default()).unwrap()
 }
 
-fn limiter(client: &Client, name: &str, policy: Policy) -> RateLimiter {
-    RateLimiter::builder(client, name).policy(policy).build().unwrap()
+pub(crate) fn limiter(client: &Client, name: &str, policy: Policy) -> RateLimiter {
+    RateLimiter::builder(client, name)
+        .policy(policy)
+        .build()
+        .unwrap()
 }
 
 async fn serve(routes: Router) -> SocketAddr {
@@ -61,7 +64,14 @@ async fn ask(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answe
     stream.read_to_string(&mut text).await.unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let mut lines = head.lines();
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let status = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     let headers = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -90,8 +100,14 @@ async fn answers_say_what_the_limits_say() {
 
     let first = ask(address, "/", &[]).await;
     assert_eq!((first.status, first.body.as_str()), (200, "hello"));
-    assert_eq!(first.header("ratelimit-policy"), "\"burst\";q=100;w=60, \"hour\";q=1000;w=3600");
-    assert_eq!(first.header("ratelimit"), "\"burst\";r=1;t=1, \"hour\";r=999;t=3600");
+    assert_eq!(
+        first.header("ratelimit-policy"),
+        "\"burst\";q=100;w=60, \"hour\";q=1000;w=3600"
+    );
+    assert_eq!(
+        first.header("ratelimit"),
+        "\"burst\";r=1;t=1, \"hour\";r=999;t=3600"
+    );
     assert_eq!(first.header("x-ratelimit-limit"), "2");
     assert_eq!(first.header("x-ratelimit-remaining"), "1");
     assert_eq!(first.header("x-ratelimit-reset"), "1");
@@ -106,17 +122,30 @@ async fn answers_say_what_the_limits_say() {
     assert_eq!(denied.header("content-type"), "application/problem+json");
     assert!(denied.header("ratelimit").starts_with("\"burst\";r=0;t="));
     let problem: serde_json::Value = serde_json::from_str(&denied.body).unwrap();
-    assert_eq!(problem["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
-    assert_eq!((&problem["status"], &problem["violated-policies"][0]), (&429.into(), &"burst".into()));
+    assert_eq!(
+        problem["type"],
+        "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    );
+    assert_eq!(
+        (&problem["status"], &problem["violated-policies"][0]),
+        (&429.into(), &"burst".into())
+    );
     assert_eq!(problem["title"], "Too Many Requests");
     assert_eq!(problem["violated-policies"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn headers_can_be_left_out() {
-    let limiter = limiter(&engine(), "l", Policy::fixed_window(Quota::per(1, Duration::from_millis(2500))));
+    let limiter = limiter(
+        &engine(),
+        "l",
+        Policy::fixed_window(Quota::per(1, Duration::from_millis(2500))),
+    );
     let layer = RateLimitLayer::new(&limiter, ForAll);
-    let bare = layer.clone().standard_headers(false).x_ratelimit_headers(false);
+    let bare = layer
+        .clone()
+        .standard_headers(false)
+        .x_ratelimit_headers(false);
     let routes = Router::new()
         .route("/bare", get(hello).layer(bare))
         .route("/", get(hello).layer(layer));
@@ -128,7 +157,13 @@ async fn headers_can_be_left_out() {
     let answer = ask(address, "/bare", &[]).await;
     assert_eq!(answer.status, 429);
     assert_eq!(answer.header("retry-after"), "3");
-    assert_eq!((answer.header("ratelimit"), answer.header("x-ratelimit-limit")), ("", ""));
+    assert_eq!(
+        (
+            answer.header("ratelimit"),
+            answer.header("x-ratelimit-limit")
+        ),
+        ("", "")
+    );
 }
 
 #[tokio::test]
@@ -136,22 +171,35 @@ async fn only_what_trusted_proxies_say_of_clients_counts() {
     let client = engine();
     let of = |name, addresses| {
         let one = limiter(&client, name, Policy::fixed_window(Quota::per_hour(1)));
-        Router::new().route("/", get(hello)).layer(RateLimitLayer::new(&one, addresses))
+        Router::new()
+            .route("/", get(hello))
+            .layer(RateLimitLayer::new(&one, addresses))
     };
-    let behind = serve(of("behind", ClientAddress::new().trusting(["127.0.0.0/8"]).unwrap())).await;
+    let behind = serve(of(
+        "behind",
+        ClientAddress::new().trusting(["127.0.0.0/8"]).unwrap(),
+    ))
+    .await;
     let bare = serve(of("bare", ClientAddress::new())).await;
-    let status = async |server, hops: &str| {
-        ask(server, "/", &[("x-forwarded-for", hops)]).await.status
-    };
+    let status =
+        async |server, hops: &str| ask(server, "/", &[("x-forwarded-for", hops)]).await.status;
     // Made up at the left end: one client, whatever it invents.
     assert_eq!(status(behind, "1.1.1.1, 198.51.100.7").await, 200);
     assert_eq!(status(behind, "2.2.2.2, 198.51.100.7").await, 429);
-    assert_eq!(status(behind, "3.3.3.3, 198.51.100.8").await, 200, "another client");
+    assert_eq!(
+        status(behind, "3.3.3.3, 198.51.100.8").await,
+        200,
+        "another client"
+    );
     // One IPv6 client has a /64.
     assert_eq!(status(behind, "2001:db8:1:2::1").await, 200);
     assert_eq!(status(behind, "2001:db8:1:2:aaaa::9").await, 429);
     assert_eq!(status(behind, "2001:db8:1:3::1").await, 200);
-    assert_eq!(status(behind, "::ffff:198.51.100.7").await, 429, "the same as IPv4");
+    assert_eq!(
+        status(behind, "::ffff:198.51.100.7").await,
+        429,
+        "the same as IPv4"
+    );
     // Without trusted proxies nothing is believed.
     assert_eq!(status(bare, "1.1.1.1").await, 200);
     assert_eq!(status(bare, "2.2.2.2").await, 429);
@@ -178,7 +226,8 @@ async fn keys_come_from_headers_extensions_and_functions() {
         .route("/path/{id}", get(hello).layer(by_path))
         .layer(axum::Extension(User("alice")));
     let address = serve(routes).await;
-    let status = async |path: &str, key: &str| ask(address, path, &[("x-api-key", key)]).await.status;
+    let status =
+        async |path: &str, key: &str| ask(address, path, &[("x-api-key", key)]).await.status;
     assert_eq!(status("/key", "a").await, 200);
     assert_eq!(status("/key", "a").await, 429);
     assert_eq!(status("/key", "b").await, 200);
@@ -187,8 +236,14 @@ async fn keys_come_from_headers_extensions_and_functions() {
     for _ in 0..3 {
         assert_eq!(ask(address, "/open", &[]).await.status, 200);
     }
-    assert_eq!([status("/user", "").await, status("/user", "").await], [200, 429]);
-    assert_eq!([status("/path/1", "").await, status("/path/2", "").await], [200, 200]);
+    assert_eq!(
+        [status("/user", "").await, status("/user", "").await],
+        [200, 429]
+    );
+    assert_eq!(
+        [status("/path/1", "").await, status("/path/2", "").await],
+        [200, 200]
+    );
     assert_eq!(status("/path/1", "").await, 429);
 }
 
@@ -210,22 +265,48 @@ async fn routes_costs_and_exceptions() {
         })
         .limiter_by({
             let admin = admin.clone();
-            move |request| request.headers.contains_key("x-admin").then(|| admin.clone())
+            move |request| {
+                request
+                    .headers
+                    .contains_key("x-admin")
+                    .then(|| admin.clone())
+            }
         });
     let routes = Router::new().fallback(hello).layer(layer);
     let address = serve(routes).await;
     let policy = async |path: &str, headers: &[(&str, &str)]| {
         let answer = ask(address, path, headers).await;
-        let policy = answer.header("ratelimit-policy").split(';').next().unwrap_or_default();
+        let policy = answer
+            .header("ratelimit-policy")
+            .split(';')
+            .next()
+            .unwrap_or_default();
         (answer.status, policy.to_owned())
     };
     assert_eq!(policy("/login", &[]).await, (200, "\"logins\"".into()));
-    assert_eq!(policy("/login/again", &[]).await, (429, "\"logins\"".into()));
-    assert_eq!(policy("/login/admin/x", &[]).await, (200, "\"admin\"".into()));
-    assert_eq!(policy("/logins", &[("x-admin", "1")]).await, (200, "\"admin\"".into()));
-    assert_eq!(policy("/logins", &[]).await, (200, "\"api\"".into()), "not below /login");
+    assert_eq!(
+        policy("/login/again", &[]).await,
+        (429, "\"logins\"".into())
+    );
+    assert_eq!(
+        policy("/login/admin/x", &[]).await,
+        (200, "\"admin\"".into())
+    );
+    assert_eq!(
+        policy("/logins", &[("x-admin", "1")]).await,
+        (200, "\"admin\"".into())
+    );
+    assert_eq!(
+        policy("/logins", &[]).await,
+        (200, "\"api\"".into()),
+        "not below /login"
+    );
     assert_eq!(policy("/export", &[]).await.0, 200);
-    assert_eq!(policy("/export", &[]).await.0, 429, "5 of the 4 that are left");
+    assert_eq!(
+        policy("/export", &[]).await.0,
+        429,
+        "5 of the 4 that are left"
+    );
     assert_eq!(policy("/huge", &[]).await.0, 400, "more than there ever is");
     for path in ["/health", "/free"] {
         for _ in 0..20 {
@@ -251,12 +332,19 @@ async fn handlers_get_the_decision_and_leaky_buckets_pace() {
     let routes = Router::new()
         .route("/", gives_back.layer(RateLimitLayer::new(&calls, ForAll)))
         .route("/bare", get(|_: Decision| async { "unreachable" }))
-        .route("/maybe", get(|decision: Option<Decision>| async move { decision.is_none().to_string() }))
+        .route(
+            "/maybe",
+            get(|decision: Option<Decision>| async move { decision.is_none().to_string() }),
+        )
         .route("/paced", get(hello).layer(leaky));
     let address = serve(routes).await;
     for _ in 0..5 {
         let answer = ask(address, "/", &[]).await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, "1"), "given back each time");
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, "1"),
+            "given back each time"
+        );
     }
     assert_eq!(ask(address, "/bare", &[]).await.status, 500);
     assert_eq!(ask(address, "/maybe", &[]).await.body, "true");
@@ -265,14 +353,20 @@ async fn handlers_get_the_decision_and_leaky_buckets_pace() {
     for answer in futures_util::future::join_all(paced).await {
         assert_eq!(answer.status, 200);
     }
-    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(300),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn an_outage_is_503_unless_it_was_decided_otherwise() {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let config = ClientConfig::from_url(&server.url()).unwrap();
-    let client = Client::connect(config.command_timeout(Duration::from_millis(200))).await.unwrap();
+    let client = Client::connect(config.command_timeout(Duration::from_millis(200)))
+        .await
+        .unwrap();
     let of = |name, on_outage| {
         let builder = RateLimiter::builder(&client, name).policy(Policy::gcra(Quota::per_hour(10)));
         RateLimitLayer::new(&builder.on_outage(on_outage).build().unwrap(), ForAll)
@@ -307,7 +401,11 @@ async fn readiness_is_that_of_the_service_below() {
     impl Clone for OnePlace {
         fn clone(&self) -> Self {
             let (places, calls) = (Arc::clone(&self.places), Arc::clone(&self.calls));
-            Self { places, ready: None, calls }
+            Self {
+                places,
+                ready: None,
+                calls,
+            }
         }
     }
     impl Service<::http::Request<String>> for OnePlace {
@@ -315,7 +413,10 @@ async fn readiness_is_that_of_the_service_below() {
         type Error = &'static str;
         type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
 
-        fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        fn poll_ready(
+            &mut self,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Self::Error>> {
             match Arc::clone(&self.places).try_acquire_owned() {
                 _ if self.ready.is_some() => {}
                 Ok(permit) => self.ready = Some(permit),
@@ -348,139 +449,11 @@ async fn readiness_is_that_of_the_service_below() {
     for n in 0..5 {
         let ready = tokio::time::timeout(Duration::from_secs(5), service.ready());
         let ready = ready.await.expect("the place was given back").unwrap();
-        let response = ready.call(::http::Request::new(String::new())).await.unwrap();
+        let response = ready
+            .call(::http::Request::new(String::new()))
+            .await
+            .unwrap();
         assert_eq!(response.status().as_u16(), if n < 2 { 200 } else { 429 });
     }
     assert_eq!(calls.load(Ordering::SeqCst), 2);
-}
-
-mod grpc {
-    //! tonic's own client and server over HTTP/2.
-
-    use bytes::{Buf, BufMut, Bytes};
-    use tonic::body::Body;
-    use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-    use tonic::server::{Grpc, NamedService, UnaryService};
-    use tonic::{Code, Request, Response, Status};
-
-    use super::*;
-
-    /// Messages are bytes.
-    #[derive(Clone, Copy, Default)]
-    struct Raw;
-
-    impl Codec for Raw {
-        type Encode = Bytes;
-        type Decode = Bytes;
-        type Encoder = Raw;
-        type Decoder = Raw;
-
-        fn encoder(&mut self) -> Raw {
-            Raw
-        }
-
-        fn decoder(&mut self) -> Raw {
-            Raw
-        }
-    }
-
-    impl Encoder for Raw {
-        type Item = Bytes;
-        type Error = Status;
-
-        fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-            buffer.put(item);
-            Ok(())
-        }
-    }
-
-    impl Decoder for Raw {
-        type Item = Bytes;
-        type Error = Status;
-
-        fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-            Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-        }
-    }
-
-    #[derive(Clone)]
-    struct Echo;
-
-    impl NamedService for Echo {
-        const NAME: &'static str = "test.Echo";
-    }
-
-    impl UnaryService<Bytes> for Echo {
-        type Response = Bytes;
-        type Future = std::future::Ready<Result<Response<Bytes>, Status>>;
-
-        fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-            std::future::ready(Ok(Response::new(request.into_inner())))
-        }
-    }
-
-    impl tower::Service<::http::Request<Body>> for Echo {
-        type Response = ::http::Response<Body>;
-        type Error = std::convert::Infallible;
-        type Future = std::pin::Pin<
-            Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>,
-        >;
-
-        fn poll_ready(
-            &mut self,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), Self::Error>> {
-            std::task::Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, request: ::http::Request<Body>) -> Self::Future {
-            Box::pin(async move { Ok(Grpc::new(Raw).unary(Echo, request).await) })
-        }
-    }
-
-    #[tokio::test]
-    async fn a_denied_call_is_resource_exhausted() {
-        let client = engine();
-        let two = limiter(&client, "calls", Policy::fixed_window(Quota::per_hour(2)));
-        let peer = |extensions: &::http::Extensions| {
-            let info = extensions.get::<tonic::transport::server::TcpConnectInfo>()?;
-            info.remote_addr()
-        };
-        let layer = RateLimitLayer::new(&two, ClientAddress::new().peer_from(peer));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let incoming = tonic::transport::server::TcpIncoming::from(listener);
-        let server = tonic::transport::Server::builder()
-            .layer(layer)
-            .add_service(Echo)
-            .serve_with_incoming(incoming);
-        let server = tokio::spawn(server);
-
-        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
-            .unwrap()
-            .connect()
-            .await
-            .unwrap();
-        let mut grpc = tonic::client::Grpc::new(channel);
-        let mut call = async || {
-            grpc.ready().await.unwrap();
-            let path = ::http::uri::PathAndQuery::from_static("/test.Echo/Echo");
-            grpc.unary(Request::new(Bytes::from_static(b"hello")), path, Raw).await
-        };
-        for _ in 0..2 {
-            let response = call().await.unwrap();
-            assert!(response.metadata().contains_key("ratelimit"));
-            assert_eq!(response.into_inner(), "hello");
-        }
-        for _ in 0..3 {
-            let status = call().await.unwrap_err();
-            assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
-            assert!(status.message().starts_with("rate limit reached"), "{status:?}");
-            let metadata = status.metadata();
-            let pushback = metadata.get("grpc-retry-pushback-ms").unwrap().to_str().unwrap();
-            assert!(pushback.parse::<u64>().unwrap() > 3_000_000);
-            assert_eq!(metadata.get("ratelimit-policy").unwrap(), "\"calls\";q=2;w=3600");
-        }
-        server.abort();
-    }
 }

@@ -8,10 +8,12 @@
 
 mod basics;
 mod clocks;
+#[cfg(feature = "axum")]
+mod grpc;
+#[cfg(feature = "axum")]
+mod http;
 mod known_failures;
 mod leases;
-#[cfg(feature = "tower")]
-mod http;
 mod model;
 mod outage;
 mod processes;

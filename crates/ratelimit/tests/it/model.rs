@@ -55,7 +55,10 @@ impl Model {
             }
             Algorithm::SlidingCounter => {
                 let (index, gone) = (now / window, now % window);
-                let (count, before) = (sum(&|at| at / window == index), sum(&|at| at / window == index - 1));
+                let (count, before) = (
+                    sum(&|at| at / window == index),
+                    sum(&|at| at / window == index - 1),
+                );
                 (self.limit * window - before * (window - gone) - count * window).div_euclid(window)
             }
             Algorithm::SlidingLog => self.limit - sum(&|at| at + window > now),

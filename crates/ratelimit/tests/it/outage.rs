@@ -23,8 +23,13 @@ impl Outage {
             .unwrap()
             .command_timeout(Duration::from_millis(200));
         let client = Client::connect(config).await.unwrap();
-        let engine = Client::from_backend(Arc::new(Embedded::new()), &ClientConfig::default()).unwrap();
-        Self { server, client, engine }
+        let engine =
+            Client::from_backend(Arc::new(Embedded::new()), &ClientConfig::default()).unwrap();
+        Self {
+            server,
+            client,
+            engine,
+        }
     }
 
     fn limiter(&self, name: &str, policy: Policy, on_outage: OnOutage) -> RateLimiter {
@@ -48,38 +53,63 @@ async fn open_closed_local_or_the_callers_own_decision() {
     let local = outage.limiter("local", log(), outage.local(4));
     let rate = outage.limiter("rate", Policy::gcra(quota.burst(8)), outage.local(4));
     for limiter in [&error, &open, &closed, &local, &rate] {
-        assert_eq!(limiter.check("k").await.unwrap().decided_by(), DecidedBy::Redis);
+        assert_eq!(
+            limiter.check("k").await.unwrap().decided_by(),
+            DecidedBy::Redis
+        );
     }
     outage.server.stop().unwrap();
 
     let failed = error.check("k").await.unwrap_err();
-    assert!(matches!(&failed, Error::Core(_)) && failed.is_retryable(), "{failed}");
+    assert!(
+        matches!(&failed, Error::Core(_)) && failed.is_retryable(),
+        "{failed}"
+    );
     assert_eq!(failed.kind(), ErrorKind::Transport);
 
     for _ in 0..20 {
         let decision = open.check("k").await.unwrap();
-        assert_eq!((decision.is_allowed(), decision.decided_by()), (true, DecidedBy::Open));
+        assert_eq!(
+            (decision.is_allowed(), decision.decided_by()),
+            (true, DecidedBy::Open)
+        );
         assert_eq!((decision.limit(), decision.policy()), (10, "open"));
         assert!(decision.receipt().is_none(), "nothing was taken");
         let decision = closed.check("k").await.unwrap();
-        assert_eq!((decision.is_allowed(), decision.decided_by()), (false, DecidedBy::Closed));
-        assert!(decision.retry_after() >= Duration::from_secs(1), "it does not say 0");
+        assert_eq!(
+            (decision.is_allowed(), decision.decided_by()),
+            (false, DecidedBy::Closed)
+        );
+        assert!(
+            decision.retry_after() >= Duration::from_secs(1),
+            "it does not say 0"
+        );
     }
     // 10 in four shares are 2 each, and 8 at once are 2 each.
     for limiter in [&local, &rate] {
         let mut allowed = 0;
         for _ in 0..20 {
             let decision = limiter.check("k").await.unwrap();
-            assert_eq!((decision.decided_by(), decision.limit()), (DecidedBy::Local, 2));
+            assert_eq!(
+                (decision.decided_by(), decision.limit()),
+                (DecidedBy::Local, 2)
+            );
             allowed += u32::from(decision.is_allowed());
         }
         assert_eq!(allowed, 2, "{}", limiter.name());
         let more = limiter.check_n("k", 3).await.unwrap();
-        assert_eq!((more.is_allowed(), more.decided_by()), (false, DecidedBy::Local), "over the share");
+        assert_eq!(
+            (more.is_allowed(), more.decided_by()),
+            (false, DecidedBy::Local),
+            "over the share"
+        );
     }
     // A tenth of the quota's rate in four: one every 24 minutes.
     let wait = rate.check("k").await.unwrap().retry_after();
-    assert!(wait > Duration::from_secs(23 * 60) && wait <= Duration::from_secs(24 * 60), "{wait:?}");
+    assert!(
+        wait > Duration::from_secs(23 * 60) && wait <= Duration::from_secs(24 * 60),
+        "{wait:?}"
+    );
     assert_eq!(local.stats().in_outage, 21);
     assert_eq!(closed.stats().in_outage, 20);
 
@@ -93,7 +123,10 @@ async fn open_closed_local_or_the_callers_own_decision() {
     outage.server.cont().unwrap();
     let start = std::time::Instant::now();
     while local.check("k").await.unwrap().decided_by() != DecidedBy::Redis {
-        assert!(start.elapsed() < Duration::from_secs(10), "the server is asked again");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "the server is asked again"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     outage.client.shutdown().await;
@@ -117,15 +150,31 @@ async fn places_and_limits_together_in_an_outage() {
     assert!(closed.try_acquire("k").await.unwrap().is_none());
     let unheld = open.try_acquire("k").await.unwrap().unwrap();
     assert!(!unheld.is_lost());
-    let held = [local.try_acquire("k").await.unwrap(), local.try_acquire("k").await.unwrap()];
+    let held = [
+        local.try_acquire("k").await.unwrap(),
+        local.try_acquire("k").await.unwrap(),
+    ];
     assert!(held.iter().all(Option::is_some));
-    assert!(local.try_acquire("k").await.unwrap().is_none(), "half of four");
+    assert!(
+        local.try_acquire("k").await.unwrap().is_none(),
+        "half of four"
+    );
     drop(held);
 
-    let joint = Together::new().limit(&users, "k").lease(&local, "k").check().await.unwrap();
+    let joint = Together::new()
+        .limit(&users, "k")
+        .lease(&local, "k")
+        .check()
+        .await
+        .unwrap();
     assert!(joint.decision.is_allowed());
     assert_eq!(joint.decision.decided_by(), DecidedBy::Local);
-    let denied = Together::new().limit(&users, "k").lease(&closed, "k").check().await.unwrap();
+    let denied = Together::new()
+        .limit(&users, "k")
+        .lease(&closed, "k")
+        .check()
+        .await
+        .unwrap();
     assert_eq!(denied.decision.decided_by(), DecidedBy::Closed);
     assert!(!denied.decision.is_allowed() && denied.permits.is_empty());
     assert_eq!(denied.decision.policy(), "closed");
@@ -144,11 +193,18 @@ async fn places_and_limits_together_in_an_outage() {
 fn metrics_say_who_decided() {
     let recorder = metrics_util::debugging::DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     metrics::with_local_recorder(&recorder, || {
         runtime.block_on(async {
             let outage = Outage::new().await;
-            let open = outage.limiter("l", Policy::fixed_window(Quota::per_hour(1)), OnOutage::Open);
+            let open = outage.limiter(
+                "l",
+                Policy::fixed_window(Quota::per_hour(1)),
+                OnOutage::Open,
+            );
             for _ in 0..3 {
                 drop(open.check("k").await.unwrap());
             }
@@ -164,7 +220,11 @@ fn metrics_say_who_decided() {
         .into_iter()
         .filter(|(key, ..)| key.key().name() == "redkit_ratelimit_decisions_total")
         .filter_map(|(key, _, _, value)| {
-            let labels: Vec<_> = key.key().labels().map(|label| label.value().to_owned()).collect();
+            let labels: Vec<_> = key
+                .key()
+                .labels()
+                .map(|label| label.value().to_owned())
+                .collect();
             match value {
                 metrics_util::debugging::DebugValue::Counter(0) => None,
                 value => Some(format!("{} {value:?}", labels.join(" "))),
@@ -172,10 +232,13 @@ fn metrics_say_who_decided() {
         })
         .collect();
     seen.sort();
-    assert_eq!(seen, [
-        "l allowed open Counter(1)",
-        "l allowed redis Counter(1)",
-        "l denied deny_cache Counter(1)",
-        "l denied redis Counter(1)",
-    ]);
+    assert_eq!(
+        seen,
+        [
+            "l allowed open Counter(1)",
+            "l allowed redis Counter(1)",
+            "l denied deny_cache Counter(1)",
+            "l denied redis Counter(1)",
+        ]
+    );
 }

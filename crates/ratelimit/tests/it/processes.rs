@@ -26,7 +26,9 @@ async fn on_a_redis() {
 
 #[tokio::test]
 async fn on_a_valkey() {
-    let server = Server::start(Program::Valkey, ServerOptions::new()).await.unwrap();
+    let server = Server::start(Program::Valkey, ServerOptions::new())
+        .await
+        .unwrap();
     run(&server.url()).await;
 }
 
@@ -57,7 +59,12 @@ async fn run(url: &str) {
     let children: Vec<_> = (0..PROCESSES)
         .map(|_| {
             tokio::process::Command::new(&program)
-                .args(["--exact", "processes::one_process", "--ignored", "--nocapture"])
+                .args([
+                    "--exact",
+                    "processes::one_process",
+                    "--ignored",
+                    "--nocapture",
+                ])
                 .env(URL, url)
                 .stdout(Stdio::piped())
                 .kill_on_drop(true)
@@ -70,7 +77,9 @@ async fn run(url: &str) {
         let output = child.wait_with_output().await.unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{text}");
-        let counts = text.lines().filter_map(|line| line.strip_prefix("admitted "));
+        let counts = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("admitted "));
         for line in counts {
             let numbers: Vec<u64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
             let limiter = usize::try_from(numbers[0]).unwrap();
@@ -78,7 +87,9 @@ async fn run(url: &str) {
         }
     }
     let seconds = start.elapsed().as_secs() + 1;
-    let client = Client::connect(ClientConfig::from_url(url).unwrap()).await.unwrap();
+    let client = Client::connect(ClientConfig::from_url(url).unwrap())
+        .await
+        .unwrap();
     for (n, (policy, limiter)) in limiters(&client).iter().enumerate() {
         for key in 0..KEYS {
             let count = admitted[&(n, key)];
@@ -92,8 +103,14 @@ async fn run(url: &str) {
                 _ => (20, 20 + seconds * 50),
             };
             println!("{policy:?} key {key}: {count} of {least} to {most}");
-            assert!((least..=most).contains(&count), "{policy:?}: {count} of {least} to {most}");
-            assert!(limiter.peek(format!("k{key}")).await.unwrap().remaining() <= policy.quota().limit());
+            assert!(
+                (least..=most).contains(&count),
+                "{policy:?}: {count} of {least} to {most}"
+            );
+            assert!(
+                limiter.peek(format!("k{key}")).await.unwrap().remaining()
+                    <= policy.quota().limit()
+            );
         }
     }
     client.shutdown().await;
@@ -111,7 +128,9 @@ fn one_process() {
         .unwrap();
     runtime.block_on(async {
         let config = ClientConfig::from_url(&url).unwrap();
-        let client = Client::connect(config.command_timeout(Duration::from_secs(20))).await.unwrap();
+        let client = Client::connect(config.command_timeout(Duration::from_secs(20)))
+            .await
+            .unwrap();
         let places = ConcurrencyLimiter::builder(&client, "places")
             .limit(PLACES.unsigned_abs())
             .build()
@@ -155,7 +174,11 @@ async fn one_task(client: Client, places: ConcurrencyLimiter) -> Vec<((usize, u6
         client.call(command).await.unwrap()
     };
     for _ in 0..3 {
-        let permit = places.acquire("k", Duration::from_secs(100)).await.unwrap().unwrap();
+        let permit = places
+            .acquire("k", Duration::from_secs(100))
+            .await
+            .unwrap()
+            .unwrap();
         let now = count(1).await;
         assert!((1..=PLACES).contains(&now), "{now} are inside");
         count(-1).await;

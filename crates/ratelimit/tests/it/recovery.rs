@@ -11,7 +11,9 @@ use crate::model::policies;
 use crate::state::dump;
 
 fn limiters(client: &Client) -> Vec<(Policy, RateLimiter)> {
-    let all = policies(10, Duration::from_secs(3600), 10).into_iter().enumerate();
+    let all = policies(10, Duration::from_secs(3600), 10)
+        .into_iter()
+        .enumerate();
     all.map(|(n, policy)| {
         let builder = RateLimiter::builder(client, &format!("l{n}")).policy(policy.clone());
         (policy, builder.deny_cache(0).build().unwrap())
@@ -28,16 +30,25 @@ async fn assert_all_expire(client: &Client) {
 #[tokio::test]
 async fn a_flushed_script_cache_costs_one_round_trip_and_no_count() {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap()).await.unwrap();
+    let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap())
+        .await
+        .unwrap();
     for (policy, limiter) in limiters(&client) {
         assert!(limiter.check_n("k", 6).await.unwrap().is_allowed());
         server.raw(&["SCRIPT", "FLUSH"]).await.unwrap();
         let decision = limiter.check_n("k", 2).await.unwrap();
-        assert_eq!((decision.is_allowed(), decision.remaining()), (true, 2), "{policy:?}");
+        assert_eq!(
+            (decision.is_allowed(), decision.remaining()),
+            (true, 2),
+            "{policy:?}"
+        );
         server.raw(&["SCRIPT", "FLUSH"]).await.unwrap();
         assert!(limiter.refund(decision.receipt().unwrap()).await.unwrap());
     }
-    let places = ConcurrencyLimiter::builder(&client, "p").limit(1).build().unwrap();
+    let places = ConcurrencyLimiter::builder(&client, "p")
+        .limit(1)
+        .build()
+        .unwrap();
     let permit = places.try_acquire("k").await.unwrap();
     assert!(permit.is_some());
     assert_all_expire(&client).await;
@@ -48,7 +59,9 @@ async fn a_flushed_script_cache_costs_one_round_trip_and_no_count() {
 #[tokio::test]
 async fn a_restart_without_persistence_begins_anew() {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap()).await.unwrap();
+    let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap())
+        .await
+        .unwrap();
     let limiters = limiters(&client);
     let mut receipts = Vec::new();
     for (_, limiter) in &limiters {
@@ -58,10 +71,16 @@ async fn a_restart_without_persistence_begins_anew() {
     server.kill9().await;
     server.restart().await.unwrap();
     for ((policy, limiter), receipt) in limiters.iter().zip(&receipts) {
-        assert!(!until_answered(|| limiter.refund(receipt)).await, "nothing to give back: {policy:?}");
+        assert!(
+            !until_answered(|| limiter.refund(receipt)).await,
+            "nothing to give back: {policy:?}"
+        );
         let decision = until_answered(|| limiter.check_n("k", 4)).await;
         // A check whose reply was lost may have been charged, and is then one more.
-        assert!(decision.is_allowed() && decision.remaining() <= 6, "{policy:?}: {decision:?}");
+        assert!(
+            decision.is_allowed() && decision.remaining() <= 6,
+            "{policy:?}: {decision:?}"
+        );
     }
     assert_all_expire(&client).await;
     client.shutdown().await;
@@ -82,7 +101,12 @@ async fn a_failover_keeps_what_was_replicated_with_its_time_to_live() {
     for (policy, limiter) in &limiters {
         let peeked = until_answered(|| limiter.peek("k")).await;
         assert_eq!(peeked.remaining(), 4, "{policy:?}");
-        assert!(!until_answered(|| limiter.check_n("k", 5)).await.is_allowed(), "{policy:?}");
+        assert!(
+            !until_answered(|| limiter.check_n("k", 5))
+                .await
+                .is_allowed(),
+            "{policy:?}"
+        );
     }
     assert_all_expire(&client).await;
     client.shutdown().await;

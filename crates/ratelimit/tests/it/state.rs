@@ -33,12 +33,23 @@ pub(crate) async fn dump(client: &Client) -> Vec<Stored> {
             "string" => Command::new("GET").key(&key),
             "hash" => Command::new("HGETALL").key(&key),
             "list" => Command::new("LRANGE").key(&key).arg(0).arg(-1),
-            "zset" => Command::new("ZRANGE").key(&key).arg(0).arg(-1).arg("WITHSCORES"),
+            "zset" => Command::new("ZRANGE")
+                .key(&key)
+                .arg(0)
+                .arg(-1)
+                .arg("WITHSCORES"),
             other => panic!("a key of type {other}"),
         };
         let value = client.call(read).await.unwrap();
-        let expires = client.call(Command::new("PEXPIRETIME").key(&key)).await.unwrap();
-        dump.push(Stored { key, value, expires });
+        let expires = client
+            .call(Command::new("PEXPIRETIME").key(&key))
+            .await
+            .unwrap();
+        dump.push(Stored {
+            key,
+            value,
+            expires,
+        });
     }
     dump
 }

@@ -20,7 +20,10 @@ fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
 }
 
 fn places(fixture: &Fixture, limit: u64) -> ConcurrencyLimiter {
-    ConcurrencyLimiter::builder(&fixture.client, "places").limit(limit).build().unwrap()
+    ConcurrencyLimiter::builder(&fixture.client, "places")
+        .limit(limit)
+        .build()
+        .unwrap()
 }
 
 redkit_testkit::suite! {

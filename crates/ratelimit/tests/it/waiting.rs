@@ -23,7 +23,11 @@ fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
 
 async fn in_line(fixture: &Fixture, name: &str) -> i64 {
     let key = fixture.client.key(format!("ratelimit:{name}:{{k}}:line"));
-    fixture.client.call(Command::new("ZCARD").key(&key)).await.unwrap()
+    fixture
+        .client
+        .call(Command::new("ZCARD").key(&key))
+        .await
+        .unwrap()
 }
 
 redkit_testkit::suite! {
@@ -179,5 +183,7 @@ async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(10), wait).await.expect("it comes to hold");
+    timeout(Duration::from_secs(10), wait)
+        .await
+        .expect("it comes to hold");
 }

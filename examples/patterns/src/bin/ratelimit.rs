@@ -3,9 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use redkit::ratelimit::{
-    ConcurrencyLimiter, OnOutage, Policy, Quota, RateLimiter, Together,
-};
+use redkit::ratelimit::{ConcurrencyLimiter, OnOutage, Policy, Quota, RateLimiter, Together};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,7 +45,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let addresses = RateLimiter::builder(&client, "addresses")
         .policy(Policy::sliding_log(Quota::per_hour(2)))
         .build()?;
-    let reports = ConcurrencyLimiter::builder(&client, "reports").limit(3).build()?;
+    let reports = ConcurrencyLimiter::builder(&client, "reports")
+        .limit(3)
+        .build()?;
     addresses.tagged("tenant-7").reset("192.0.2.7").await?;
     for _ in 0..3 {
         let joint = Together::new()
