@@ -32,7 +32,7 @@ mod scans;
 mod scripts;
 mod sentinel;
 mod subscriptions;
-mod tls;
 #[cfg(all(feature = "encryption", feature = "messagepack"))]
 mod swaps;
+mod tls;
 mod values;
