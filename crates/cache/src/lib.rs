@@ -33,13 +33,28 @@
 
 mod builder;
 mod cache;
+mod entry;
 mod error;
 mod fetched;
 mod flight;
+mod id;
+mod invalidate;
+mod l1;
+mod level;
+mod load;
+mod names;
+mod refresh;
+mod scripts;
+mod settings;
+mod share;
 mod stats;
+mod store;
+mod tasks;
+mod wake;
 
 pub use builder::CacheBuilder;
 pub use cache::Cache;
 pub use error::{Error, LoadError};
 pub use fetched::{Fetched, Loaded, Source};
+pub use l1::L1;
 pub use stats::CacheStats;

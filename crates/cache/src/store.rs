@@ -1,0 +1,573 @@
+//! [`Store`]: what a cache has in Redis, read and written. What it means for a caller is decided
+//! elsewhere.
+
+use std::any::type_name;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redkit_core::{CallError, Client, Command, Error as CoreError, Invocation, Topology, Value};
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+
+use crate::entry::{Encoded, Entry, Head};
+use crate::id::Id;
+use crate::level::Level;
+use crate::names::{EntryKeys, Names, stripe};
+use crate::scripts::{self, Announce, Change, Filled, LookedUp, Need, Snapshot};
+use crate::settings::Settings;
+use crate::share::ErrorCodec;
+use crate::stats::Numbers;
+use crate::wake::Wakes;
+
+/// What a load needs after its callers are gone.
+pub(crate) struct Store<V> {
+    pub(crate) client: Client,
+    pub(crate) names: Names,
+    pub(crate) name: Box<str>,
+    pub(crate) settings: Settings,
+    pub(crate) numbers: Numbers,
+    pub(crate) wakes: Wakes,
+    pub(crate) level: Option<Level<V>>,
+    pub(crate) errors: Option<ErrorCodec>,
+    /// Loads that may run past a Redis that cannot be asked.
+    pub(crate) bypass: Semaphore,
+    pub(crate) generation: Mutex<Option<Id>>,
+}
+
+/// A value that was read.
+#[derive(Debug)]
+pub(crate) struct Hit<V> {
+    pub(crate) id: Id,
+    /// `None` when the source is known to have no value.
+    pub(crate) value: Option<Arc<V>>,
+    pub(crate) life: Life,
+    pub(crate) tags: Vec<(Box<str>, Id)>,
+}
+
+/// How old a value is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) ttl: Duration,
+    /// How long it stays fresh; the whole of its time when that is not known and does not matter.
+    pub(crate) left: Duration,
+    pub(crate) cost: Duration,
+}
+
+/// What was found at a key.
+#[derive(Debug)]
+pub(crate) enum Seen<V> {
+    Fresh(Hit<V>),
+    Stale(Hit<V>),
+    /// An entry that must not be served: an invalidated tag, a cleared cache, another shape.
+    Void(Id),
+    Missing,
+}
+
+/// Why nothing could be read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// What is stored is not a value of the cache's type. The id is there when it is an entry.
+    Undecodable(Option<Id>, CoreError),
+    Unreachable(CoreError),
+}
+
+impl From<CoreError> for ReadError {
+    fn from(error: CoreError) -> Self {
+        ReadError::Unreachable(error)
+    }
+}
+
+impl<V: DeserializeOwned> Store<V> {
+    /// What is at a key. One round trip; one more when the entry has tags.
+    pub(crate) async fn read(&self, keys: &EntryKeys) -> Result<Seen<V>, ReadError> {
+        let mut read = Reading::of(self, keys);
+        if read.commands.len() == 1
+            && let Some(get) = read.commands.pop()
+        {
+            let raw: Option<Bytes> = self.client.call(get).await?;
+            return self.judge(keys, raw, None, None).await;
+        }
+        let has_left = read.has_left;
+        let mut replies = self.client.pipeline(read.commands).await?.into_iter();
+        let raw = next::<Option<Bytes>>("GET", &mut replies)?;
+        let left = match has_left {
+            true => Some(next::<i64>("PTTL", &mut replies)?),
+            false => None,
+        };
+        let generation = match self.settings.clearable {
+            true => next::<Option<String>>("HGET", &mut replies)?,
+            false => None,
+        };
+        self.judge(keys, raw, left, generation).await
+    }
+
+    /// What an entry that came from elsewhere is worth: from a script, say. One round trip for
+    /// what it is judged by.
+    pub(crate) async fn judge_again(
+        &self,
+        keys: &EntryKeys,
+        raw: Bytes,
+        left: i64,
+        snapshot: &Snapshot,
+    ) -> Result<Seen<V>, ReadError> {
+        let generation = self.settings.clearable.then(|| snapshot.generation.to_string());
+        self.judge(keys, Some(raw), Some(left), generation).await
+    }
+
+    /// The reads of a key, to go into one pipeline with others.
+    pub(crate) fn reads(&self, keys: &EntryKeys) -> Reading {
+        Reading::of(self, keys)
+    }
+
+    pub(crate) async fn judge(
+        &self,
+        keys: &EntryKeys,
+        raw: Option<Bytes>,
+        left: Option<i64>,
+        generation: Option<String>,
+    ) -> Result<Seen<V>, ReadError> {
+        let Some(raw) = raw else {
+            return Ok(Seen::Missing);
+        };
+        let Some(Entry { head, value }) = Entry::parse(&raw) else {
+            let error = not_an_entry::<V>(keys, raw);
+            return Err(ReadError::Undecodable(None, error));
+        };
+        if self.settings.clearable && head.generation != generation.and_then(|g| Id::parse(&g)) {
+            return Ok(Seen::Void(head.id));
+        }
+        if !head.tags.is_empty() && !self.tags_stand(&head.tags).await? {
+            return Ok(Seen::Void(head.id));
+        }
+        let left = match left {
+            None if !head.grace.is_zero() => {
+                let ask = Command::new("PTTL").key(&keys.entry);
+                Some(self.client.call::<i64>(ask).await?)
+            }
+            left => left,
+        };
+        let value = match head.is_negative {
+            true => None,
+            false => match self.client.codec().decode(keys.entry.as_bytes(), value) {
+                Ok(value) => Some(Arc::new(value)),
+                Err(error) => return Err(ReadError::Undecodable(Some(head.id), error)),
+            },
+        };
+        let left = time_left(&head, left);
+        let hit = Hit {
+            id: head.id,
+            value,
+            life: Life {
+                ttl: head.ttl,
+                left: left.unwrap_or_default(),
+                cost: head.cost,
+            },
+            tags: head.tags,
+        };
+        Ok(match left {
+            Some(_) => Seen::Fresh(hit),
+            None => Seen::Stale(hit),
+        })
+    }
+
+    /// Whether no tag of an entry was invalidated. One round trip.
+    async fn tags_stand(&self, tags: &[(Box<str>, Id)]) -> Result<bool, CoreError> {
+        let gets = tags
+            .iter()
+            .map(|(tag, _)| Command::new("GET").key(self.names.of_tag(tag)))
+            .collect();
+        let mut replies = self.client.pipeline(gets).await?.into_iter();
+        for (_, written_with) in tags {
+            let now = next::<Option<String>>("GET", &mut replies)?;
+            if now.and_then(|now| Id::parse(&now)) != Some(*written_with) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<V> Store<V> {
+    /// Looks a key up and takes its lease if that is free; and reads what a load will be judged by,
+    /// on the same way. One round trip.
+    pub(crate) async fn look_up(
+        &self,
+        keys: &EntryKeys,
+        token: Id,
+        not_this: Option<Id>,
+        need: Need,
+    ) -> Result<(LookedUp, Snapshot), CoreError> {
+        let lease_ms = crate::entry::millis(self.settings.lease);
+        let look = scripts::look_up(keys, token, lease_ms, not_this, need);
+        let meta_ms = self.settings.meta_ms(0);
+        // The snapshot may be older than the lease, never younger than the load.
+        let all = vec![scripts::snapshot(&self.names, meta_ms).into(), look.into()];
+        let mut replies = self.run_all(all).await?.into_iter();
+        let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
+        let looked_up = scripts::looked_up(next_value(&mut replies)?).map_err(odd)?;
+        Ok((looked_up, snapshot))
+    }
+
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, CoreError> {
+        let meta_ms = self.settings.meta_ms(0);
+        let reply: Value = self
+            .client
+            .eval(scripts::snapshot(&self.names, meta_ms))
+            .await?;
+        let snapshot = scripts::snapshotted(reply).map_err(odd)?;
+        self.know_generation(Some(snapshot.generation));
+        Ok(snapshot)
+    }
+
+    /// The generation as it was when it was last seen: an entry that is written with an older one
+    /// is void, which is safe.
+    pub(crate) fn known_generation(&self) -> Option<Id> {
+        *self.generation.lock()
+    }
+
+    fn know_generation(&self, generation: Option<Id>) {
+        *self.generation.lock() = generation;
+    }
+
+    /// The generations of tags for an entry that lives so long. `None` when one of them, or of
+    /// their like, was invalidated since `before`. Two round trips.
+    pub(crate) async fn open_tags(
+        &self,
+        tags: &[Box<str>],
+        before: &Snapshot,
+        lifetime_ms: u64,
+    ) -> Result<Option<Vec<(Box<str>, Id)>>, CoreError> {
+        if tags.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let meta_ms = self.settings.meta_ms(lifetime_ms);
+        let opens = tags
+            .iter()
+            .map(|tag| scripts::open_tag(&self.names.of_tag(tag), meta_ms).into())
+            .collect();
+        let mut replies = self.run_all(opens).await?.into_iter();
+        let mut opened = Vec::with_capacity(tags.len());
+        for tag in tags {
+            let generation: String = next_value(&mut replies)?.to().map_err(odd)?;
+            match Id::parse(&generation) {
+                Some(generation) => opened.push((tag.clone(), generation)),
+                // Not of our making: no entry can be judged by it.
+                None => return Ok(None),
+            }
+        }
+        // Only now: whoever invalidates counts first and removes the generation then.
+        let after: Value = self
+            .client
+            .eval(scripts::snapshot(&self.names, meta_ms))
+            .await?;
+        let after = scripts::snapshotted(after).map_err(odd)?;
+        let stripes: Vec<_> = tags.iter().map(|tag| stripe(tag)).collect();
+        let agree = before.agrees(&after, stripes.iter().map(String::as_str));
+        Ok(agree.then_some(opened))
+    }
+
+    pub(crate) async fn fill(
+        &self,
+        keys: &EntryKeys,
+        token: Id,
+        head: &Head,
+        entry: &Encoded,
+    ) -> Result<Filled, CoreError> {
+        let fill = scripts::fill(
+            keys,
+            &self.names,
+            token,
+            entry,
+            head.lifetime_ms(),
+            head.version,
+        );
+        let Some(generation) = head.generation else {
+            return scripts::filled(self.client.eval(fill).await?).map_err(odd);
+        };
+        // What was cleared meanwhile is void whatever the lease says.
+        let steps = vec![fill.into(), Step::Plain(self.ask_generation())];
+        let mut replies = self.run_all(steps).await?.into_iter();
+        let filled = scripts::filled(next_value(&mut replies)?).map_err(odd)?;
+        let now = next::<Option<String>>("HGET", &mut replies)?;
+        Ok(match now.and_then(|now| Id::parse(&now)) == Some(generation) {
+            true => filled,
+            false => Filled::Fenced,
+        })
+    }
+
+    pub(crate) async fn release(
+        &self,
+        keys: &EntryKeys,
+        token: Id,
+        rest: Duration,
+        error: &[u8],
+    ) -> Result<(), CoreError> {
+        let rest_ms = crate::entry::millis(rest);
+        let release = scripts::release(keys, &self.names, token, rest_ms, error);
+        self.client.eval::<i64>(release).await.map(drop)
+    }
+
+    /// Gives `None` when the cache has another generation than the entry by now, so that it is
+    /// void, and `false` when an entry of a newer version is there.
+    pub(crate) async fn set(
+        &self,
+        keys: &EntryKeys,
+        head: &Head,
+        entry: &Encoded,
+    ) -> Result<Option<bool>, CoreError> {
+        let announce = self.announce();
+        let set = scripts::set(
+            keys,
+            &self.names,
+            entry,
+            head.lifetime_ms(),
+            head.version,
+            announce,
+            self.settings.meta_ms(0),
+        );
+        let mut steps = vec![set.into()];
+        if head.generation.is_some() {
+            steps.push(Step::Plain(self.ask_generation()));
+        }
+        let mut replies = self.run_all(steps).await?.into_iter();
+        let written = next::<bool>("EVALSHA", &mut replies)?;
+        if written {
+            self.announce_after(announce, Change::Entry(&keys.entry))
+                .await?;
+        }
+        if head.generation.is_none() {
+            return Ok(Some(written));
+        }
+        let now = next::<Option<String>>("HGET", &mut replies)?;
+        let now = now.and_then(|now| Id::parse(&now));
+        self.know_generation(now);
+        Ok((now == head.generation).then_some(written))
+    }
+
+    pub(crate) async fn invalidate(&self, keys: &EntryKeys) -> Result<bool, CoreError> {
+        let announce = self.announce();
+        let meta_ms = self.settings.meta_ms(0);
+        let invalidate = scripts::invalidate(keys, &self.names, announce, meta_ms);
+        let removed = self.client.eval(invalidate).await?;
+        self.announce_after(announce, Change::Entry(&keys.entry))
+            .await?;
+        Ok(removed)
+    }
+
+    /// First the count, then the generations, then the news: see docs/decisions/0023.
+    pub(crate) async fn invalidate_tags(&self, tags: &[Box<str>]) -> Result<(), CoreError> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let meta_ms = self.settings.meta_ms(0);
+        let mut stripes: Vec<_> = tags.iter().map(|tag| stripe(tag)).collect();
+        stripes.sort_unstable();
+        stripes.dedup();
+        let mark = scripts::mark_tags(&self.names, &stripes, meta_ms);
+        self.client.eval::<()>(mark).await?;
+        let removals = tags
+            .iter()
+            .map(|tag| Command::new("UNLINK").key(self.names.of_tag(tag)).idempotent(true))
+            .collect();
+        let mut replies = self.client.pipeline(removals).await?.into_iter();
+        for _ in tags {
+            next::<i64>("UNLINK", &mut replies)?;
+        }
+        if self.announce() != Announce::Not {
+            let news = tags
+                .iter()
+                .map(|tag| scripts::announce(&self.names, Change::Tag(tag), meta_ms).into())
+                .collect();
+            let mut replies = self.run_all(news).await?.into_iter();
+            for _ in tags {
+                next_value(&mut replies)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn clear(&self) -> Result<(), CoreError> {
+        let meta_ms = self.settings.meta_ms(0);
+        let clear = scripts::clear(&self.names, self.announce(), meta_ms);
+        self.client.eval(clear).await
+    }
+
+    /// Gives `false` when another write of the same key is in progress.
+    pub(crate) async fn begin_write(&self, keys: &EntryKeys, token: Id) -> Result<bool, CoreError> {
+        let lease_ms = crate::entry::millis(self.settings.lease);
+        let begin = scripts::begin_write(keys, &self.names, token, lease_ms);
+        self.client.eval(begin).await
+    }
+
+    /// How a change is told.
+    pub(crate) fn announce(&self) -> Announce {
+        match (&self.level, self.client.topology()) {
+            (None, _) => Announce::Not,
+            (Some(_), Topology::Cluster) => Announce::After,
+            (Some(_), _) => Announce::Within,
+        }
+    }
+
+    async fn announce_after(&self, announce: Announce, change: Change<'_>) -> Result<(), CoreError> {
+        if announce == Announce::After {
+            let meta_ms = self.settings.meta_ms(0);
+            let news = scripts::announce(&self.names, change, meta_ms);
+            self.client.eval::<i64>(news).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs scripts and commands in one round trip.
+    pub(crate) async fn run_all(
+        &self,
+        steps: Vec<Step>,
+    ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
+        let commands = steps.iter().map(Step::command).collect();
+        let mut replies = self.client.pipeline(commands).await?;
+        for (reply, step) in replies.iter_mut().zip(steps) {
+            // A server that does not have the script ran nothing: one more look is no repetition.
+            if let (Err(CallError::Replied(error)), Step::Script(script)) = (&*reply, step)
+                && error.code() == "NOSCRIPT"
+            {
+                *reply = match self.client.eval(script).await {
+                    Ok(value) => Ok(value),
+                    Err(CoreError::Call { error, .. }) => Err(error),
+                    Err(error) => return Err(error),
+                };
+            }
+        }
+        Ok(replies)
+    }
+
+    /// The question which generation the cache has.
+    fn ask_generation(&self) -> Command {
+        Command::new("HGET").key(&self.names.meta).arg("g")
+    }
+}
+
+/// What goes into one round trip with others.
+pub(crate) enum Step {
+    Script(Invocation),
+    Plain(Command),
+}
+
+impl Step {
+    fn command(&self) -> Command {
+        match self {
+            Step::Script(script) => script.by_hash().clone(),
+            Step::Plain(command) => command.clone(),
+        }
+    }
+}
+
+impl From<Invocation> for Step {
+    fn from(script: Invocation) -> Self {
+        Step::Script(script)
+    }
+}
+
+/// The commands that read one key.
+pub(crate) struct Reading {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) has_left: bool,
+}
+
+impl Reading {
+    fn of<V>(store: &Store<V>, keys: &EntryKeys) -> Self {
+        let mut commands = Vec::with_capacity(3);
+        commands.push(Command::new("GET").key(&keys.entry));
+        let has_left = store.settings.needs_time_left() || store.level.is_some();
+        if has_left {
+            commands.push(Command::new("PTTL").key(&keys.entry));
+        }
+        if store.settings.clearable {
+            // After the entry: a cache that is cleared in between shows the new generation.
+            commands.push(store.ask_generation());
+        }
+        Self { commands, has_left }
+    }
+}
+
+/// How long an entry stays fresh: `None` when it is not. The key's own expiry is the only clock:
+/// the server's, and the same for everybody.
+fn time_left(head: &Head, pttl: Option<i64>) -> Option<Duration> {
+    match pttl {
+        // Nobody asked, because nothing depends on it; or somebody took the expiry away.
+        None | Some(-1) => Some(head.ttl),
+        Some(ms) => {
+            let left = Duration::from_millis(u64::try_from(ms).ok()?).checked_sub(head.grace)?;
+            (!left.is_zero()).then_some(left)
+        }
+    }
+}
+
+/// The next reply of a pipeline.
+pub(crate) fn next<T: redkit_core::FromValue>(
+    command: &'static str,
+    replies: &mut impl Iterator<Item = Result<Value, CallError>>,
+) -> Result<T, CoreError> {
+    let call = |error| CoreError::Call {
+        command: command.into(),
+        error,
+    };
+    let value = replies.next().unwrap_or(Ok(Value::Nil)).map_err(call)?;
+    value.to().map_err(|error| CoreError::Reply {
+        command: command.into(),
+        error,
+    })
+}
+
+pub(crate) fn next_value(
+    replies: &mut impl Iterator<Item = Result<Value, CallError>>,
+) -> Result<Value, CoreError> {
+    next("EVALSHA", replies)
+}
+
+pub(crate) fn odd(error: redkit_core::ValueError) -> CoreError {
+    CoreError::Reply {
+        command: "EVALSHA".into(),
+        error,
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("it does not begin as entries do; see docs/keyspace.md")]
+struct NotAnEntry;
+
+fn not_an_entry<V>(keys: &EntryKeys, raw: Bytes) -> CoreError {
+    CoreError::Decode {
+        key: keys.entry.to_string().into(),
+        type_name: type_name::<V>(),
+        raw,
+        error: Arc::new(NotAnEntry),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_is_what_the_server_says_without_the_grace() {
+        let head = Head {
+            id: Id::new(1),
+            ttl: Duration::from_millis(100),
+            grace: Duration::from_millis(50),
+            cost: Duration::ZERO,
+            version: None,
+            is_negative: false,
+            generation: None,
+            tags: Vec::new(),
+        };
+        let left = |pttl| time_left(&head, pttl).map(|left| left.as_millis());
+        assert_eq!(left(Some(150)), Some(100));
+        assert_eq!(left(Some(51)), Some(1));
+        assert_eq!(left(Some(50)), None);
+        assert_eq!(left(Some(0)), None);
+        assert_eq!(left(Some(-2)), None, "it expired between the two commands");
+        assert_eq!(left(Some(-1)), Some(100));
+        assert_eq!(left(None), Some(100));
+    }
+}
