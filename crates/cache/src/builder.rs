@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redkit_core::Client;
+use redkit_core::{Client, ConfigError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -136,6 +136,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         self
     }
 
+    /// Whether other processes are told of what this one writes and removes, so that their
+    /// [`L1`] hears of it. Say `false` only when no program that uses the cache has an [`L1`]; it
+    /// saves Redis a few microseconds per change, and on a cluster a round trip. Default: yes.
+    pub fn announce_changes(mut self, announces: bool) -> Self {
+        self.settings.announces = announces;
+        self
+    }
+
     /// Keeps values in this process as well.
     pub fn l1(mut self, l1: L1<V>) -> Self {
         self.l1 = Some(l1);
@@ -162,6 +170,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
     pub fn build(self) -> Result<Cache<V>, Error> {
         let names = Names::new(&self.client, &self.name)?;
         let settings = self.settings.check()?;
+        if self.l1.is_some() && !settings.announces {
+            return Err(ConfigError::new(
+                "announce_changes",
+                "a cache with an L1 has to tell others of its changes as they tell it of theirs",
+                "leave it out",
+            )
+            .into());
+        }
         let level = match self.l1 {
             Some(l1) => Some(Level::new(l1.check()?, &self.client, &names)),
             None => None,

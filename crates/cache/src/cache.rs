@@ -107,7 +107,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// [`Error::LoaderPanicked`], [`Error::Overloaded`]; [`Error::Core`] when the loaded value
     /// cannot be encoded. None of them is kept: the next call loads again. With a stale value at
     /// hand, that is given in place of the error.
-    pub async fn get_or_load<L, F, T, E>(&self, key: impl ToArg, loader: L) -> Result<Fetched<V>, Error>
+    pub async fn get_or_load<L, F, T, E>(
+        &self,
+        key: impl ToArg,
+        loader: L,
+    ) -> Result<Fetched<V>, Error>
     where
         L: FnOnce() -> F,
         F: Future<Output = Result<T, E>> + Send + 'static,
@@ -208,7 +212,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                     (start, None)
                 }
             };
-            let start = Start { takes_none, ..start };
+            let start = Start {
+                takes_none,
+                ..start
+            };
             // Who has asked in vain so often asks for itself.
             let anew = attempt > MOST_ATTEMPTS;
             let mut boarding = self.inner.flights.board(&keys.entry, anew);
@@ -270,7 +277,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
 
     /// What this process keeps.
     #[inline]
-    fn in_process(&self, key: &impl ToArg) -> Option<Hit<V>> {
+    pub(crate) fn in_process(&self, key: &impl ToArg) -> Option<Hit<V>> {
         let store = &self.inner.store;
         let hit = with_bytes(key, |key| store.level.as_ref()?.get(key))?;
         store.numbers.l1_hits.add_one();
@@ -278,7 +285,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     }
 
     /// Reads, and keeps what is fresh in the process.
-    pub(crate) async fn read(&self, key: &impl ToArg, keys: &EntryKeys) -> Result<Seen<V>, ReadError> {
+    pub(crate) async fn read(
+        &self,
+        key: &impl ToArg,
+        keys: &EntryKeys,
+    ) -> Result<Seen<V>, ReadError> {
         let store = &self.inner.store;
         let Some(level) = &store.level else {
             return store.read(keys).await;
@@ -292,7 +303,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     }
 
     /// Loads a fresh value anew in the background when it is time: one process in the fleet does.
-    fn refresh_if_due(&self, key: &impl ToArg, hit: &Hit<V>, load: &mut Option<impl FnOnce() -> Load<V>>) {
+    fn refresh_if_due(
+        &self,
+        key: &impl ToArg,
+        hit: &Hit<V>,
+        load: &mut Option<impl FnOnce() -> Load<V>>,
+    ) {
         let store = &self.inner.store;
         if !is_due(store.settings.refresh, &hit.life) {
             return;
@@ -309,10 +325,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let Some(place) = self.inner.refreshes.begin(&keys.entry) else {
             return;
         };
-        let (Boarding::Lead(lead, _), Some(load)) = (
-            self.inner.flights.board(&keys.entry, false),
-            load.take(),
-        ) else {
+        let (Boarding::Lead(lead, _), Some(load)) =
+            (self.inner.flights.board(&keys.entry, false), load.take())
+        else {
             return;
         };
         let flight = Flight {

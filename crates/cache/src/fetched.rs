@@ -65,6 +65,8 @@ pub enum Source {
     Loaded,
     /// Another call was loading it, and this one waited for that.
     Shared,
+    /// This call wrote it: see [`write_through`](crate::Cache::write_through).
+    Written,
     /// The cache could not be asked, so it was loaded, by this call or by one it waited for.
     Bypassed,
 }

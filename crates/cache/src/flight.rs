@@ -342,7 +342,10 @@ mod tests {
         first.land(1, good_for);
         assert_eq!(flights.by_key.lock().len(), 1);
         drop(late);
-        assert!(flights.by_key.lock().is_empty(), "nobody is left to claim it");
+        assert!(
+            flights.by_key.lock().is_empty(),
+            "nobody is left to claim it"
+        );
     }
 
     #[tokio::test]

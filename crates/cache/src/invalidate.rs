@@ -13,9 +13,8 @@ use crate::level::with_bytes;
 use crate::names::EntryKeys;
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
-    /// Keeps `value` at `key` for the cache's time to live. One round trip; on a cluster, with an
-    /// [`L1`](crate::L1), two. A load of the same key that is in progress in any process will not
-    /// replace it.
+    /// Keeps `value` at `key` for the cache's time to live. One round trip; on a cluster two. A load
+    /// of the same key that is in progress in any process will not replace it.
     ///
     /// Write your database first: then a failure here leaves an old value in the cache, until
     /// its time is up, and never a new one that the database does not have. When two programs
@@ -41,9 +40,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         self.put(&key, &value, Loaded { value: (), keep }).await
     }
 
-    /// Removes the value at `key`; gives whether there was one. One round trip; on a cluster, with
-    /// an [`L1`](crate::L1), two. A load of the same key that is in progress in any process will
-    /// not be kept, so that what it read before this call does not outlive it.
+    /// Removes the value at `key`; gives whether there was one. One round trip; on a cluster two. A
+    /// load of the same key that is in progress in any process will not be kept, so that what it
+    /// read before this call does not outlive it.
     ///
     /// # Errors
     /// [`Error::Core`]; the value may then still be there until its time is up. Try again: doing it
@@ -59,7 +58,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
 
     /// Removes all values with this tag, however many there are, in the time that one takes: they
     /// are not touched, and not found any more. Loads in progress that give the tag are not kept.
-    /// Three round trips; with an [`L1`](crate::L1) four.
+    /// Three round trips.
     ///
     /// # Errors
     /// [`Error::Core`]; values may then still be there until their time is up.

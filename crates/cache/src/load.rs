@@ -21,7 +21,7 @@ use crate::flight::{ALL, Lead};
 use crate::id::Id;
 use crate::level::Ticket;
 use crate::names::EntryKeys;
-use crate::scripts::{self, Filled, LookedUp, Need, Snapshot};
+use crate::scripts::{self, Announce, Filled, LookedUp, Need, Snapshot};
 use crate::settings::bounded;
 use crate::store::{Hit, Life, ReadError, Seen, Store};
 use crate::wake::Woken;
@@ -193,7 +193,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Flight<V> {
         let cost = begun.elapsed();
         // And if nothing happens to the entry until it is written, for who has boarded by now.
         let good_if_written = self.lead.next_stage();
-        match store.keep(&self.keys, lease, snapshot, loaded, cost).await {
+        let kept = store.keep(&self.keys, lease, snapshot, loaded, cost, Announce::Not);
+        match kept.await {
             Err(error) => self.land(Ended::Failed(error), ALL),
             Ok(Kept::Written(hit)) => {
                 if let (Some(level), Some(ticket)) = (&store.level, ticket) {
@@ -256,6 +257,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
         snapshot: Snapshot,
         loaded: Loaded<Option<V>>,
         cost: Duration,
+        announce: Announce,
     ) -> Result<Kept<V>, Error> {
         let Loaded { value, keep } = loaded;
         let Some((ttl, grace)) = self.lifetime(value.is_none(), &keep) else {
@@ -297,7 +299,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
             tags,
         };
         let entry = head.encode(&raw);
-        match self.fill(keys, lease.token(), &head, &entry).await {
+        match self
+            .fill(keys, lease.token(), &head, &entry, announce)
+            .await
+        {
             Ok(Filled::Written) => Ok(Kept::Written(Hit {
                 id: head.id,
                 value,

@@ -98,6 +98,9 @@ mod tests {
         assert!(is_early(1.0, &life(10, 11), u));
         assert!(!is_early(1.0, &life(12, 11), u));
         assert!(is_early(2.0, &life(12, 11), u));
-        assert!(!is_early(1.0, &life(1, 11), 0.0), "no chance is no look ahead");
+        assert!(
+            !is_early(1.0, &life(1, 11), 0.0),
+            "no chance is no look ahead"
+        );
     }
 }

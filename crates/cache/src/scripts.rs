@@ -103,6 +103,10 @@ pub(crate) enum Filled {
     Newer,
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a script's arguments, in its order"
+)]
 pub(crate) fn fill(
     keys: &EntryKeys,
     names: &Names,
@@ -110,14 +114,18 @@ pub(crate) fn fill(
     entry: &Encoded,
     lifetime_ms: u64,
     version: Option<u64>,
+    announce: Announce,
+    meta_ms: u64,
 ) -> Invocation {
-    FILL.invoke([&keys.entry, &keys.lease])
+    let invocation = FILL
+        .invoke(keys_with_meta(keys, names, announce))
         .arg(token)
         .arg(&entry.head)
         .arg(&entry.rest)
         .arg(lifetime_ms)
         .arg(version_text(version))
-        .arg(&names.wake)
+        .arg(&names.wake);
+    announced(invocation, names, announce, meta_ms)
         // The second time finds no lease, and says that it did not stand: nobody relies on less.
         .idempotent(true)
 }
@@ -151,7 +159,7 @@ pub(crate) fn release(
 /// How a change is told to the other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Announce {
-    /// Nobody keeps values in its process.
+    /// It need not be told.
     Not,
     /// In the script that makes it.
     Within,
@@ -307,12 +315,7 @@ pub(crate) fn clear(names: &Names, announce: Announce, meta_ms: u64) -> Invocati
         .idempotent(true)
 }
 
-pub(crate) fn begin_write(
-    keys: &EntryKeys,
-    names: &Names,
-    token: Id,
-    lease_ms: u64,
-) -> Invocation {
+pub(crate) fn begin_write(keys: &EntryKeys, names: &Names, token: Id, lease_ms: u64) -> Invocation {
     WRITE_BEGIN
         .invoke([&keys.lease])
         .arg(token)

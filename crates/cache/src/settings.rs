@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) lease: Duration,
     pub(crate) max_bypass_loads: usize,
     pub(crate) clearable: bool,
+    pub(crate) announces: bool,
 }
 
 /// When a value that is still fresh is loaded anew.
@@ -54,6 +55,7 @@ impl Default for Settings {
             lease: Duration::from_secs(3),
             max_bypass_loads: 64,
             clearable: true,
+            announces: true,
         }
     }
 }
@@ -63,7 +65,11 @@ impl Settings {
     pub(crate) fn check(self) -> Result<Self, ConfigError> {
         let a_time = "give a time such as 10s";
         if self.ttl.is_zero() {
-            return wrong("ttl", "it is zero or not given", "say how long values are kept");
+            return wrong(
+                "ttl",
+                "it is zero or not given",
+                "say how long values are kept",
+            );
         }
         between("ttl", self.ttl)?;
         if let Some(ttl) = self.negative_ttl {
@@ -78,7 +84,8 @@ impl Settings {
         }
         match self.refresh {
             Refresh::Ahead(threshold) if !(threshold > 0.0 && threshold < 1.0) => {
-                let fix = "give the share of its time after which a value is loaded anew, such as 0.8";
+                let fix =
+                    "give the share of its time after which a value is loaded anew, such as 0.8";
                 return wrong("refresh_ahead", "it lies outside 0..1", fix);
             }
             Refresh::Early(beta) if !(beta > 0.0 && beta.is_finite()) => {

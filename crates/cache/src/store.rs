@@ -2,6 +2,7 @@
 //! elsewhere.
 
 use std::any::type_name;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use redkit_core::{CallError, Client, Command, Error as CoreError, Invocation, To
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use crate::entry::{Encoded, Entry, Head};
+use crate::entry::{Encoded, Entry, Head, millis};
 use crate::id::Id;
 use crate::level::Level;
 use crate::names::{EntryKeys, Names, stripe};
@@ -82,25 +83,92 @@ impl From<CoreError> for ReadError {
 impl<V: DeserializeOwned> Store<V> {
     /// What is at a key. One round trip; one more when the entry has tags.
     pub(crate) async fn read(&self, keys: &EntryKeys) -> Result<Seen<V>, ReadError> {
-        let mut read = Reading::of(self, keys);
-        if read.commands.len() == 1
-            && let Some(get) = read.commands.pop()
-        {
-            let raw: Option<Bytes> = self.client.call(get).await?;
+        let get = Command::new("GET").key(&keys.entry);
+        let (needs_left, clearable) = (self.needs_left(), self.settings.clearable);
+        if !needs_left && !clearable {
+            let raw = self.client.call(get).await?;
             return self.judge(keys, raw, None, None).await;
         }
-        let has_left = read.has_left;
-        let mut replies = self.client.pipeline(read.commands).await?.into_iter();
-        let raw = next::<Option<Bytes>>("GET", &mut replies)?;
-        let left = match has_left {
-            true => Some(next::<i64>("PTTL", &mut replies)?),
+        let mut commands = Vec::with_capacity(3);
+        commands.push(get);
+        if needs_left {
+            commands.push(Command::new("PTTL").key(&keys.entry));
+        }
+        if clearable {
+            // After the entry: a cache that is cleared in between shows the new generation.
+            commands.push(self.ask_generation());
+        }
+        let mut replies = self.client.pipeline(commands).await?.into_iter();
+        let raw = next("GET", &mut replies)?;
+        let left = match needs_left {
+            true => Some(next("PTTL", &mut replies)?),
             false => None,
         };
-        let generation = match self.settings.clearable {
-            true => next::<Option<String>>("HGET", &mut replies)?,
+        let generation = match clearable {
+            true => next("HGET", &mut replies)?,
             false => None,
         };
         self.judge(keys, raw, left, generation).await
+    }
+
+    /// What is at several keys, in their order. One round trip; one more when entries have tags.
+    pub(crate) async fn read_many(
+        &self,
+        keys: &[&EntryKeys],
+    ) -> Result<Vec<Result<Seen<V>, ReadError>>, CoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut commands = Vec::with_capacity(keys.len() * 2 + 1);
+        for keys in keys {
+            commands.push(Command::new("GET").key(&keys.entry));
+            commands.push(Command::new("PTTL").key(&keys.entry));
+        }
+        commands.push(self.ask_generation());
+        let mut replies = self.client.pipeline(commands).await?;
+        let generation = replies.pop().into_iter();
+        let generation = next::<Option<String>>("HGET", &mut generation.into_iter())?;
+        let generation = generation.and_then(|text| Id::parse(&text));
+        let mut replies = replies.into_iter();
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys {
+            let raw = next::<Option<Bytes>>("GET", &mut replies);
+            let left = next::<i64>("PTTL", &mut replies);
+            found.push(match (raw, left) {
+                (Ok(raw), Ok(left)) => self
+                    .examine(keys, raw, generation)
+                    .map(|examined| (examined, left)),
+                (Err(error), _) | (_, Err(error)) => Err(error.into()),
+            });
+        }
+        let tags = found
+            .iter()
+            .filter_map(|found| match found {
+                Ok((Examined::Entry(entry), _)) => Some(&entry.head.tags),
+                _ => None,
+            })
+            .flatten()
+            .map(|(tag, _)| tag);
+        let void: Vec<bool> = match tags.clone().next() {
+            None => vec![false; found.len()],
+            Some(_) => {
+                let now = self.tags_now(tags).await?;
+                let is_void = |found: &Result<(Examined, i64), _>| match found {
+                    Ok((Examined::Entry(entry), _)) => !stand(&entry.head.tags, &now),
+                    _ => false,
+                };
+                found.iter().map(is_void).collect()
+            }
+        };
+        let judged = keys.iter().zip(found).zip(void);
+        Ok(judged
+            .map(|((keys, found), is_void)| match found? {
+                (Examined::Missing, _) => Ok(Seen::Missing),
+                (Examined::Void(id), _) => Ok(Seen::Void(id)),
+                (Examined::Entry(entry), _) if is_void => Ok(Seen::Void(entry.head.id)),
+                (Examined::Entry(entry), left) => self.decode(keys, entry, Some(left)),
+            })
+            .collect())
     }
 
     /// What an entry that came from elsewhere is worth: from a script, say. One round trip for
@@ -112,42 +180,93 @@ impl<V: DeserializeOwned> Store<V> {
         left: i64,
         snapshot: &Snapshot,
     ) -> Result<Seen<V>, ReadError> {
-        let generation = self.settings.clearable.then(|| snapshot.generation.to_string());
+        let generation = self
+            .settings
+            .clearable
+            .then(|| snapshot.generation.to_string());
         self.judge(keys, Some(raw), Some(left), generation).await
     }
 
-    /// The reads of a key, to go into one pipeline with others.
-    pub(crate) fn reads(&self, keys: &EntryKeys) -> Reading {
-        Reading::of(self, keys)
-    }
-
-    pub(crate) async fn judge(
+    async fn judge(
         &self,
         keys: &EntryKeys,
         raw: Option<Bytes>,
         left: Option<i64>,
         generation: Option<String>,
     ) -> Result<Seen<V>, ReadError> {
-        let Some(raw) = raw else {
-            return Ok(Seen::Missing);
+        let generation = generation.and_then(|generation| Id::parse(&generation));
+        let entry = match self.examine(keys, raw, generation)? {
+            Examined::Entry(entry) => entry,
+            Examined::Missing => return Ok(Seen::Missing),
+            Examined::Void(id) => return Ok(Seen::Void(id)),
         };
-        let Some(Entry { head, value }) = Entry::parse(&raw) else {
-            let error = not_an_entry::<V>(keys, raw);
-            return Err(ReadError::Undecodable(None, error));
-        };
-        if self.settings.clearable && head.generation != generation.and_then(|g| Id::parse(&g)) {
-            return Ok(Seen::Void(head.id));
-        }
-        if !head.tags.is_empty() && !self.tags_stand(&head.tags).await? {
-            return Ok(Seen::Void(head.id));
+        if !entry.head.tags.is_empty() {
+            let tags = entry.head.tags.iter().map(|(tag, _)| tag);
+            let now = self.tags_now(tags).await?;
+            if !stand(&entry.head.tags, &now) {
+                return Ok(Seen::Void(entry.head.id));
+            }
         }
         let left = match left {
-            None if !head.grace.is_zero() => {
+            None if !entry.head.grace.is_zero() => {
                 let ask = Command::new("PTTL").key(&keys.entry);
                 Some(self.client.call::<i64>(ask).await?)
             }
             left => left,
         };
+        self.decode(keys, entry, left)
+    }
+
+    /// The first look at what was read.
+    pub(crate) fn examine(
+        &self,
+        keys: &EntryKeys,
+        raw: Option<Bytes>,
+        generation: Option<Id>,
+    ) -> Result<Examined, ReadError> {
+        let Some(raw) = raw else {
+            return Ok(Examined::Missing);
+        };
+        let Some(entry) = Entry::parse(&raw) else {
+            let error = not_an_entry::<V>(keys, raw);
+            return Err(ReadError::Undecodable(None, error));
+        };
+        Ok(
+            match self.settings.clearable && entry.head.generation != generation {
+                true => Examined::Void(entry.head.id),
+                false => Examined::Entry(entry),
+            },
+        )
+    }
+
+    /// The generations that tags have now. One round trip.
+    pub(crate) async fn tags_now<'t>(
+        &self,
+        tags: impl Iterator<Item = &'t Box<str>> + Clone,
+    ) -> Result<HashMap<&'t str, Id>, CoreError> {
+        let gets = tags
+            .clone()
+            .map(|tag| Command::new("GET").key(self.names.of_tag(tag)))
+            .collect();
+        let mut replies = self.client.pipeline(gets).await?.into_iter();
+        let mut now = HashMap::new();
+        for tag in tags {
+            let generation = next::<Option<String>>("GET", &mut replies)?;
+            if let Some(generation) = generation.and_then(|text| Id::parse(&text)) {
+                now.insert(&**tag, generation);
+            }
+        }
+        Ok(now)
+    }
+
+    /// The last look: the value, and how old it is.
+    pub(crate) fn decode(
+        &self,
+        keys: &EntryKeys,
+        entry: Entry,
+        left: Option<i64>,
+    ) -> Result<Seen<V>, ReadError> {
+        let Entry { head, value } = entry;
         let value = match head.is_negative {
             true => None,
             false => match self.client.codec().decode(keys.entry.as_bytes(), value) {
@@ -171,22 +290,20 @@ impl<V: DeserializeOwned> Store<V> {
             None => Seen::Stale(hit),
         })
     }
+}
 
-    /// Whether no tag of an entry was invalidated. One round trip.
-    async fn tags_stand(&self, tags: &[(Box<str>, Id)]) -> Result<bool, CoreError> {
-        let gets = tags
-            .iter()
-            .map(|(tag, _)| Command::new("GET").key(self.names.of_tag(tag)))
-            .collect();
-        let mut replies = self.client.pipeline(gets).await?.into_iter();
-        for (_, written_with) in tags {
-            let now = next::<Option<String>>("GET", &mut replies)?;
-            if now.and_then(|now| Id::parse(&now)) != Some(*written_with) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
+/// What the first look at an entry gives.
+pub(crate) enum Examined {
+    Entry(Entry),
+    Missing,
+    /// The cache was cleared since it was written.
+    Void(Id),
+}
+
+/// Whether no tag of an entry was invalidated. A tag that is gone was.
+pub(crate) fn stand(tags: &[(Box<str>, Id)], now: &HashMap<&str, Id>) -> bool {
+    tags.iter()
+        .all(|(tag, written_with)| now.get(&**tag) == Some(written_with))
 }
 
 impl<V> Store<V> {
@@ -199,7 +316,7 @@ impl<V> Store<V> {
         not_this: Option<Id>,
         need: Need,
     ) -> Result<(LookedUp, Snapshot), CoreError> {
-        let lease_ms = crate::entry::millis(self.settings.lease);
+        let lease_ms = millis(self.settings.lease);
         let look = scripts::look_up(keys, token, lease_ms, not_this, need);
         let meta_ms = self.settings.meta_ms(0);
         // The snapshot may be older than the lease, never younger than the load.
@@ -208,6 +325,29 @@ impl<V> Store<V> {
         let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
         let looked_up = scripts::looked_up(next_value(&mut replies)?).map_err(odd)?;
         Ok((looked_up, snapshot))
+    }
+
+    /// [`Store::look_up`] for several keys, each with its own outcome. One round trip.
+    pub(crate) async fn look_up_all<'k>(
+        &self,
+        looks: impl Iterator<Item = (&'k EntryKeys, Option<Id>, Need)>,
+        token: Id,
+    ) -> Result<(Snapshot, Vec<Result<LookedUp, CoreError>>), CoreError> {
+        let lease_ms = millis(self.settings.lease);
+        let meta_ms = self.settings.meta_ms(0);
+        let mut steps = vec![scripts::snapshot(&self.names, meta_ms).into()];
+        steps.extend(looks.map(|(keys, not_this, need)| {
+            scripts::look_up(keys, token, lease_ms, not_this, need).into()
+        }));
+        let mut replies = self.run_all(steps).await?.into_iter();
+        let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
+        let found = replies
+            .map(|reply| {
+                let value = next_value(&mut std::iter::once(reply))?;
+                scripts::looked_up(value).map_err(odd)
+            })
+            .collect();
+        Ok((snapshot, found))
     }
 
     pub(crate) async fn snapshot(&self) -> Result<Snapshot, CoreError> {
@@ -274,6 +414,7 @@ impl<V> Store<V> {
         token: Id,
         head: &Head,
         entry: &Encoded,
+        announce: Announce,
     ) -> Result<Filled, CoreError> {
         let fill = scripts::fill(
             keys,
@@ -282,19 +423,30 @@ impl<V> Store<V> {
             entry,
             head.lifetime_ms(),
             head.version,
+            announce,
+            self.settings.meta_ms(0),
         );
-        let Some(generation) = head.generation else {
-            return scripts::filled(self.client.eval(fill).await?).map_err(odd);
-        };
-        // What was cleared meanwhile is void whatever the lease says.
-        let steps = vec![fill.into(), Step::Plain(self.ask_generation())];
+        let mut steps = vec![fill.into()];
+        if head.generation.is_some() {
+            steps.push(Step::Plain(self.ask_generation()));
+        }
         let mut replies = self.run_all(steps).await?.into_iter();
         let filled = scripts::filled(next_value(&mut replies)?).map_err(odd)?;
+        if filled == Filled::Written {
+            self.announce_after(announce, Change::Entry(&keys.entry))
+                .await?;
+        }
+        let Some(generation) = head.generation else {
+            return Ok(filled);
+        };
+        // What was cleared meanwhile is void whatever the lease says.
         let now = next::<Option<String>>("HGET", &mut replies)?;
-        Ok(match now.and_then(|now| Id::parse(&now)) == Some(generation) {
-            true => filled,
-            false => Filled::Fenced,
-        })
+        Ok(
+            match now.and_then(|now| Id::parse(&now)) == Some(generation) {
+                true => filled,
+                false => Filled::Fenced,
+            },
+        )
     }
 
     pub(crate) async fn release(
@@ -304,7 +456,7 @@ impl<V> Store<V> {
         rest: Duration,
         error: &[u8],
     ) -> Result<(), CoreError> {
-        let rest_ms = crate::entry::millis(rest);
+        let rest_ms = millis(rest);
         let release = scripts::release(keys, &self.names, token, rest_ms, error);
         self.client.eval::<i64>(release).await.map(drop)
     }
@@ -369,7 +521,11 @@ impl<V> Store<V> {
         self.client.eval::<()>(mark).await?;
         let removals = tags
             .iter()
-            .map(|tag| Command::new("UNLINK").key(self.names.of_tag(tag)).idempotent(true))
+            .map(|tag| {
+                Command::new("UNLINK")
+                    .key(self.names.of_tag(tag))
+                    .idempotent(true)
+            })
             .collect();
         let mut replies = self.client.pipeline(removals).await?.into_iter();
         for _ in tags {
@@ -394,23 +550,42 @@ impl<V> Store<V> {
         self.client.eval(clear).await
     }
 
-    /// Gives `false` when another write of the same key is in progress.
-    pub(crate) async fn begin_write(&self, keys: &EntryKeys, token: Id) -> Result<bool, CoreError> {
-        let lease_ms = crate::entry::millis(self.settings.lease);
+    /// Takes the lease for a write, and reads what its tags will be judged by. `None` when another
+    /// write of the same key is in progress. One round trip.
+    pub(crate) async fn begin_write(
+        &self,
+        keys: &EntryKeys,
+        token: Id,
+    ) -> Result<Option<Snapshot>, CoreError> {
+        let lease_ms = millis(self.settings.lease);
         let begin = scripts::begin_write(keys, &self.names, token, lease_ms);
-        self.client.eval(begin).await
+        let snapshot = scripts::snapshot(&self.names, self.settings.meta_ms(0));
+        let steps = vec![snapshot.into(), begin.into()];
+        let mut replies = self.run_all(steps).await?.into_iter();
+        let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
+        let begun = next::<bool>("EVALSHA", &mut replies)?;
+        Ok(begun.then_some(snapshot))
+    }
+
+    /// Whether the time that an entry has left matters on a hit.
+    fn needs_left(&self) -> bool {
+        self.settings.needs_time_left() || self.level.is_some()
     }
 
     /// How a change is told.
     pub(crate) fn announce(&self) -> Announce {
-        match (&self.level, self.client.topology()) {
-            (None, _) => Announce::Not,
-            (Some(_), Topology::Cluster) => Announce::After,
-            (Some(_), _) => Announce::Within,
+        match self.client.topology() {
+            _ if !self.settings.announces => Announce::Not,
+            Topology::Cluster => Announce::After,
+            _ => Announce::Within,
         }
     }
 
-    async fn announce_after(&self, announce: Announce, change: Change<'_>) -> Result<(), CoreError> {
+    async fn announce_after(
+        &self,
+        announce: Announce,
+        change: Change<'_>,
+    ) -> Result<(), CoreError> {
         if announce == Announce::After {
             let meta_ms = self.settings.meta_ms(0);
             let news = scripts::announce(&self.names, change, meta_ms);
@@ -426,25 +601,49 @@ impl<V> Store<V> {
     ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
         let commands = steps.iter().map(Step::command).collect();
         let mut replies = self.client.pipeline(commands).await?;
-        for (reply, step) in replies.iter_mut().zip(steps) {
-            // A server that does not have the script ran nothing: one more look is no repetition.
-            if let (Err(CallError::Replied(error)), Step::Script(script)) = (&*reply, step)
-                && error.code() == "NOSCRIPT"
-            {
-                *reply = match self.client.eval(script).await {
-                    Ok(value) => Ok(value),
-                    Err(CoreError::Call { error, .. }) => Err(error),
-                    Err(error) => return Err(error),
-                };
+        // A server that does not have a script ran nothing: once more is no repetition. Each turn
+        // gives a script to a server, so there are as many as servers and scripts at most.
+        loop {
+            let missing: Vec<_> = (0..replies.len())
+                .filter(|&at| replies.get(at).is_some_and(is_missing_script))
+                .collect();
+            let Some((&first, rest)) = missing.split_first() else {
+                return Ok(replies);
+            };
+            let Some(Step::Script(script)) = steps.get(first) else {
+                return Ok(replies);
+            };
+            let reply = match self.client.eval(script.clone()).await {
+                Ok(value) => Ok(value),
+                Err(CoreError::Call { error, .. }) => Err(error),
+                Err(error) => return Err(error),
+            };
+            let again = rest.iter().filter_map(|&at| steps.get(at));
+            let again: Vec<_> = again.map(Step::command).collect();
+            let again = match again.is_empty() {
+                true => Vec::new(),
+                false => self.client.pipeline(again).await?,
+            };
+            let answered = rest.iter().copied().zip(again);
+            for (at, reply) in std::iter::once((first, reply)).chain(answered) {
+                if let Some(place) = replies.get_mut(at) {
+                    *place = reply;
+                }
+            }
+            if replies.get(first).is_some_and(is_missing_script) {
+                return Ok(replies);
             }
         }
-        Ok(replies)
     }
 
     /// The question which generation the cache has.
     fn ask_generation(&self) -> Command {
         Command::new("HGET").key(&self.names.meta).arg("g")
     }
+}
+
+fn is_missing_script(reply: &Result<Value, CallError>) -> bool {
+    matches!(reply, Err(CallError::Replied(error)) if error.code() == "NOSCRIPT")
 }
 
 /// What goes into one round trip with others.
@@ -465,28 +664,6 @@ impl Step {
 impl From<Invocation> for Step {
     fn from(script: Invocation) -> Self {
         Step::Script(script)
-    }
-}
-
-/// The commands that read one key.
-pub(crate) struct Reading {
-    pub(crate) commands: Vec<Command>,
-    pub(crate) has_left: bool,
-}
-
-impl Reading {
-    fn of<V>(store: &Store<V>, keys: &EntryKeys) -> Self {
-        let mut commands = Vec::with_capacity(3);
-        commands.push(Command::new("GET").key(&keys.entry));
-        let has_left = store.settings.needs_time_left() || store.level.is_some();
-        if has_left {
-            commands.push(Command::new("PTTL").key(&keys.entry));
-        }
-        if store.settings.clearable {
-            // After the entry: a cache that is cleared in between shows the new generation.
-            commands.push(store.ask_generation());
-        }
-        Self { commands, has_left }
     }
 }
 

@@ -97,7 +97,11 @@ impl Waiter {
             false => limit.min(POLL),
         };
         match timeout(limit, self.woken.changed()).await {
-            Ok(Ok(())) => self.woken.borrow_and_update().clone().unwrap_or(Woken::Look),
+            Ok(Ok(())) => self
+                .woken
+                .borrow_and_update()
+                .clone()
+                .unwrap_or(Woken::Look),
             Ok(Err(_)) | Err(_) => Woken::Look,
         }
     }
@@ -179,7 +183,14 @@ mod tests {
         let payload = Bytes::from_static(b"e00000003a:bboom");
         let (kind, key, rest) = parse(&payload).unwrap();
         assert_eq!((kind, &*key, &*rest), (b'e', &b"a:b"[..], &b"boom"[..]));
-        for wrong in ["", "f", "f0000000", "f00000004abc", "fxxxxxxxxabc", "fffffffffa"] {
+        for wrong in [
+            "",
+            "f",
+            "f0000000",
+            "f00000004abc",
+            "fxxxxxxxxabc",
+            "fffffffffa",
+        ] {
             assert_eq!(parse(&Bytes::from(wrong)), None, "{wrong}");
         }
     }

@@ -162,7 +162,10 @@ impl<V: Send + Sync + 'static> Watch<V> {
                 // Not answered: the trust runs out by itself.
                 continue;
             };
-            if self.agrees(pushes, &mut progress, &question.progress, last).await {
+            if self
+                .agrees(pushes, &mut progress, &question.progress, last)
+                .await
+            {
                 self.shared.trust(question.at);
             } else {
                 // What is read from here on was read after the change of the last number.
@@ -231,7 +234,10 @@ impl<V: Send + Sync + 'static> Watch<V> {
         let mut fields = reply.into_iter().map(Option::unwrap_or_default);
         Some(Place {
             incarnation: fields.next().and_then(|text| Id::parse(&text)),
-            number: fields.next().and_then(|text| text.parse().ok()).unwrap_or(0),
+            number: fields
+                .next()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
         })
     }
 }
@@ -316,7 +322,11 @@ mod tests {
         assert_eq!(progress.hear(place(1, 7)), Verdict::Complete);
         assert_eq!(progress.hear(place(1, 9)), Verdict::Gap, "8 is missing");
         assert_eq!(progress.hear(place(1, 10)), Verdict::Complete);
-        assert_eq!(progress.hear(place(1, 10)), Verdict::Gap, "numbers went back");
+        assert_eq!(
+            progress.hear(place(1, 10)),
+            Verdict::Gap,
+            "numbers went back"
+        );
         assert_eq!(progress.hear(place(2, 11)), Verdict::Gap, "another row");
     }
 
@@ -337,7 +347,11 @@ mod tests {
         assert_eq!(now.compare(&before, place(1, 5)), Verdict::Complete);
         assert_eq!(now.compare(&before, place(1, 6)), Verdict::Complete);
         assert_eq!(now.compare(&before, place(1, 7)), Verdict::Behind);
-        assert_eq!(now.compare(&before, place(1, 4)), Verdict::Gap, "it went back");
+        assert_eq!(
+            now.compare(&before, place(1, 4)),
+            Verdict::Gap,
+            "it went back"
+        );
         assert_eq!(now.compare(&before, place(2, 6)), Verdict::Gap);
         let nothing = Progress::default();
         assert_eq!(nothing.compare(&nothing, place(1, 0)), Verdict::Gap);
@@ -349,7 +363,10 @@ mod tests {
         assert_eq!(parsed.0, place(0x9f, 3));
         assert_eq!(parsed.1, Change::Entry("cache:p:{a b}".into()));
         assert_eq!(parse(&"9f 4 c".into()).unwrap().1, Change::All);
-        assert_eq!(parse(&"9f 4 tshoes".into()).unwrap().1, Change::Tag("shoes".into()));
+        assert_eq!(
+            parse(&"9f 4 tshoes".into()).unwrap().1,
+            Change::Tag("shoes".into())
+        );
         for wrong in ["", "9f", "9f 4", "9f x kk", "zz 4 kk", "9f 4 ", "9f 4 x"] {
             assert!(parse(&Bytes::from(wrong)).is_none(), "{wrong}");
         }

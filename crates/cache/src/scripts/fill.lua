@@ -1,13 +1,15 @@
 -- Writes what was loaded, if the lease still stands: an invalidation or a write since the load
 -- began took it away.
 --
--- KEYS  1 entry   2 lease
+-- KEYS  1 entry   2 lease   3 the cache's meta hash, when the change is to be announced here: what
+--       a load fills changes nothing that others may keep, what a write fills does
 -- ARGV  1 token
 --       2 head    the entry up to the time of writing, `rk1 <id> `
 --       3 rest    the entry after it
 --       4 ttl     of the entry with its grace period, in milliseconds
 --       5 version of the source, or `-`
 --       6 channel on which those who wait are woken
+--       with KEYS[3]: 7 channel of changes   8 a random number   9 ttl of the meta hash
 -- Reply 1 written, 0 the lease did not stand, 2 an entry of a newer version is there
 --
 -- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease 9f3c "rk1 9f3c " " 60000 …" 60000 - …  →  1
@@ -32,5 +34,14 @@ if not newer then
 end
 if wake == 'L' or wake == 'W' then
     redis.call('PUBLISH', ARGV[6], 'f' .. string.format('%08x', #KEYS[1]) .. KEYS[1])
+end
+if KEYS[3] and not newer then
+    if redis.call('HSETNX', KEYS[3], 'i', ARGV[8]) == 1 then
+        redis.call('HSET', KEYS[3], 'g', ARGV[8])
+        redis.call('PEXPIRE', KEYS[3], ARGV[9])
+    end
+    local number = redis.call('HINCRBY', KEYS[3], 's', 1)
+    local payload = redis.call('HGET', KEYS[3], 'i') .. ' ' .. string.format('%.0f', number)
+    redis.call('PUBLISH', ARGV[7], payload .. ' k' .. KEYS[1])
 end
 return newer and 2 or 1

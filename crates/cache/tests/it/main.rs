@@ -6,7 +6,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod across_processes;
 mod entries;
 mod faults;
 mod overtaken;
 mod single_flight;
+mod staleness;
+mod tagged;
