@@ -20,10 +20,10 @@ use crate::fetched::{Keep, Loaded, Source};
 use crate::flight::{ALL, Lead};
 use crate::id::Id;
 use crate::level::Ticket;
-use crate::load::{A_MOMENT, Ended, Kept, Lease, Start};
+use crate::load::{A_MOMENT, Ended, Kept, Lease, Renewal, Start};
 use crate::names::EntryKeys;
 use crate::scripts::{Announce, LookedUp, Snapshot};
-use crate::store::{Hit, ReadError, Seen, Store};
+use crate::store::{ReadError, Seen, Store};
 
 /// The user's loader for several keys.
 pub(crate) type LoadMany<K, V> =
@@ -99,12 +99,7 @@ where
                 match found {
                     Err(_) => unreachable.push(member),
                     Ok(LookedUp::Leased) => {
-                        let lease = Lease::new(&self.store, &member.keys, token);
-                        leased.push(Leased {
-                            member,
-                            lease,
-                            ticket,
-                        });
+                        leased.push((member, ticket));
                     }
                     Ok(LookedUp::Resting(left)) => member.lead.land(Ended::Resting(left), ALL),
                     Ok(LookedUp::Taken(left)) => {
@@ -133,6 +128,7 @@ where
                     }
                 }
             }
+            let leased = self.hold(leased, token);
             join!(self.load(leased, snapshot), self.bypass(unreachable));
             pending = taken;
             if pending.is_empty() {
@@ -158,6 +154,21 @@ where
                 }
             }
         }
+    }
+
+    /// One renewal for all of them.
+    fn hold(&self, taken: Vec<(Member<K, V>, Option<Ticket>)>, token: Id) -> Vec<Leased<K, V>> {
+        if taken.is_empty() {
+            return Vec::new();
+        }
+        let leases = taken.iter().map(|(member, _)| member.keys.lease.clone());
+        let renewal = Renewal::start(&self.store, leases.collect(), token);
+        let hold = |(member, ticket): (Member<K, V>, _)| Leased {
+            lease: Lease::renewed_by(renewal.clone(), &self.store, &member.keys, token),
+            member,
+            ticket,
+        };
+        taken.into_iter().map(hold).collect()
     }
 
     async fn bypass(&self, members: Vec<Member<K, V>>) {
@@ -226,61 +237,34 @@ where
             }
         };
         let cost = begun.elapsed();
-        let ends = leased.into_iter().zip(stages).map(|(leased, good_for)| {
-            let loaded = match loaded.remove(&leased.member.key) {
-                Some(Loaded { value, keep }) => Loaded {
-                    value: Some(value),
-                    keep,
-                },
-                None => Loaded {
-                    value: None,
-                    keep: Keep::default(),
-                },
+        let (mut members, mut to_keep) = (Vec::new(), Vec::new());
+        for (leased, good_for) in leased.into_iter().zip(stages) {
+            let (value, keep) = match loaded.remove(&leased.member.key) {
+                Some(Loaded { value, keep }) => (Some(value), keep),
+                None => (None, Keep::default()),
             };
-            self.keep(leased, snapshot.clone(), loaded, cost, good_for)
-        });
-        join_all(ends).await;
-    }
-
-    async fn keep(
-        &self,
-        leased: Leased<K, V>,
-        snapshot: Snapshot,
-        loaded: Loaded<Option<V>>,
-        cost: Duration,
-        good_for: u32,
-    ) {
-        let store = &*self.store;
-        let Leased {
-            member,
-            lease,
-            ticket,
-        } = leased;
-        let good_if_written = member.lead.next_stage();
-        let kept = store
-            .keep(&member.keys, lease, snapshot, loaded, cost, Announce::Not)
-            .await;
-        let value = |hit: Hit<V>| Ended::Value(hit.value, Source::Loaded);
-        match kept {
-            Err(error) => member.lead.land(Ended::Failed(error), ALL),
-            Ok(Kept::Written(hit)) => {
-                if let (Some(level), Some(ticket)) = (&store.level, ticket) {
-                    level.put(&member.bytes, ticket, &hit);
+            to_keep.push((leased.lease, Loaded { value, keep }));
+            let good_if_written = leased.member.lead.next_stage();
+            members.push((leased.member, leased.ticket, good_for, good_if_written));
+        }
+        let kept = store.keep(to_keep, &snapshot, cost, Announce::Not).await;
+        for ((member, ticket, good_for, good_if_written), kept) in members.into_iter().zip(kept) {
+            let value = |value| Ended::Value(value, Source::Loaded);
+            match kept {
+                Err(error) => member.lead.land(Ended::Failed(error), ALL),
+                Ok(Kept::Written(hit)) => {
+                    if let (Some(level), Some(ticket)) = (&store.level, ticket) {
+                        level.put(&member.bytes, ticket, &hit);
+                    }
+                    member.lead.land(value(hit.value), good_if_written);
                 }
-                member.lead.land(value(hit), good_if_written);
-            }
-            Ok(Kept::Not(value)) => {
-                member
-                    .lead
-                    .land(Ended::Value(value, Source::Loaded), good_for);
-            }
-            Ok(Kept::Newer(older)) => {
-                let newer = member.lead.next_stage();
-                match store.read(&member.keys).await {
-                    Ok(Seen::Fresh(hit)) => member.lead.land(value(hit), newer),
-                    _ => member
-                        .lead
-                        .land(Ended::Value(older, Source::Loaded), good_for),
+                Ok(Kept::Not(loaded)) => member.lead.land(value(loaded), good_for),
+                Ok(Kept::Newer(older)) => {
+                    let newer = member.lead.next_stage();
+                    match store.read(&member.keys).await {
+                        Ok(Seen::Fresh(hit)) => member.lead.land(value(hit.value), newer),
+                        _ => member.lead.land(value(older), good_for),
+                    }
                 }
             }
         }

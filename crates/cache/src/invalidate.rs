@@ -133,13 +133,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         if !keep.tags.is_empty() {
             let snapshot = store.snapshot().await?;
             let lifetime_ms = millis(ttl).saturating_add(millis(grace));
-            match store.open_tags(&keep.tags, &snapshot, lifetime_ms).await? {
-                Some(tags) => head.tags = tags,
-                None => {
-                    self.invalidate(key).await?;
-                    return Ok(false);
-                }
+            let opened = store.open_tags(&keep.tags, &snapshot, lifetime_ms).await?;
+            if opened.len() < keep.tags.len() {
+                self.invalidate(key).await?;
+                return Ok(false);
             }
+            head.tags = opened.into_iter().collect();
         }
         for _ in 0..2 {
             if !store.settings.clearable {

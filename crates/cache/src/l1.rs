@@ -18,7 +18,7 @@ pub struct L1<V> {
     pub(crate) bound: Duration,
 }
 
-type Weigh<V> = dyn Fn(&[u8], &V) -> u32 + Send + Sync;
+pub(crate) type Weigh<V> = dyn Fn(&[u8], &V) -> u32 + Send + Sync;
 
 impl<V> L1<V> {
     /// Room for so many values.

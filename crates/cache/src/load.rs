@@ -2,13 +2,15 @@
 //! another process, loads, and writes what it loaded under the lease.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use redkit_core::Key;
+use futures_util::future::{BoxFuture, join_all};
+use redkit_core::{Key, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
@@ -193,7 +195,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Flight<V> {
         let cost = begun.elapsed();
         // And if nothing happens to the entry until it is written, for who has boarded by now.
         let good_if_written = self.lead.next_stage();
-        let kept = store.keep(&self.keys, lease, snapshot, loaded, cost, Announce::Not);
+        let kept = store.keep_one(lease, &snapshot, loaded, cost, Announce::Not);
         match kept.await {
             Err(error) => self.land(Ended::Failed(error), ALL),
             Ok(Kept::Written(hit)) => {
@@ -246,83 +248,139 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
         outcome
     }
 
-    /// Writes what was loaded, if the lease stands.
+    /// Writes what was loaded, where the leases stand. One round trip; two more when there are tags.
+    pub(crate) async fn keep(
+        &self,
+        leased: Vec<(Lease<V>, Loaded<Option<V>>)>,
+        snapshot: &Snapshot,
+        cost: Duration,
+        announce: Announce,
+    ) -> Vec<Result<Kept<V>, Error>> {
+        let lives: Vec<_> = leased
+            .iter()
+            .map(|(_, loaded)| self.lifetime(loaded.value.is_none(), &loaded.keep))
+            .collect();
+        let lifetime_ms = lives
+            .iter()
+            .flatten()
+            .map(|(ttl, grace)| millis(*ttl).saturating_add(millis(*grace)))
+            .max();
+        let tags: HashSet<_> = leased
+            .iter()
+            .flat_map(|(_, loaded)| loaded.keep.tags.iter().cloned())
+            .collect();
+        let tags: Vec<_> = tags.into_iter().collect();
+        let opened = self
+            .open_tags(&tags, snapshot, lifetime_ms.unwrap_or(0))
+            .await
+            .inspect_err(|error| self.cannot_keep(error))
+            .unwrap_or_default();
+
+        let mut outcomes = Vec::with_capacity(leased.len());
+        let (mut fills, mut released) = (Vec::new(), Vec::new());
+        for ((lease, Loaded { value, keep }), life) in leased.into_iter().zip(lives) {
+            let tags: Option<Vec<_>> = keep
+                .tags
+                .iter()
+                .map(|tag| opened.get_key_value(tag))
+                .map(|open| open.map(|(tag, generation)| (tag.clone(), *generation)))
+                .collect();
+            let encoded = match &value {
+                Some(value) => {
+                    let key = lease.keys.entry.as_bytes();
+                    self.client.codec().encode(key, value)
+                }
+                None => Ok(Bytes::new()),
+            };
+            let value = value.map(Arc::new);
+            outcomes.push(match (life, tags, encoded) {
+                (None, _, _) => {
+                    released.push(lease);
+                    Ok(Kept::Not(value))
+                }
+                (Some(_), None, _) => {
+                    self.numbers.fenced.add_one();
+                    released.push(lease);
+                    Ok(Kept::Not(value))
+                }
+                (_, _, Err(error)) => {
+                    released.push(lease);
+                    Err(error.into())
+                }
+                (Some((ttl, grace)), Some(tags), Ok(raw)) => {
+                    let head = Head {
+                        id: Id::random(),
+                        ttl,
+                        grace,
+                        cost,
+                        version: keep.version,
+                        is_negative: value.is_none(),
+                        generation: self.settings.clearable.then_some(snapshot.generation),
+                        tags,
+                    };
+                    let entry = head.encode(&raw);
+                    // What becomes of it is put in its place below.
+                    fills.push((outcomes.len(), lease, head, entry));
+                    Ok(Kept::Not(value))
+                }
+            });
+        }
+        let fill = self.fill(
+            fills
+                .iter()
+                .map(|(_, lease, head, entry)| (&lease.keys, lease.token, head, entry)),
+            snapshot,
+            announce,
+        );
+        let release = join_all(released.into_iter().map(Lease::release));
+        let (filled, _) = tokio::join!(fill, release);
+        for ((at, _lease, head, _), filled) in fills.into_iter().zip(filled) {
+            let Some(outcome) = outcomes.get_mut(at) else {
+                continue;
+            };
+            let Ok(Kept::Not(value)) = outcome else {
+                continue;
+            };
+            let value = value.take();
+            *outcome = Ok(match filled {
+                Ok(Filled::Written) => Kept::Written(Hit {
+                    id: head.id,
+                    value,
+                    life: Life {
+                        ttl: head.ttl,
+                        left: head.ttl,
+                        cost,
+                    },
+                    tags: head.tags,
+                }),
+                Ok(Filled::Fenced) => {
+                    self.numbers.fenced.add_one();
+                    Kept::Not(value)
+                }
+                Ok(Filled::Newer) => Kept::Newer(value),
+                Err(error) => {
+                    self.cannot_keep(&error);
+                    Kept::Not(value)
+                }
+            });
+        }
+        outcomes
+    }
+
+    /// [`Store::keep`] for one value.
     ///
     /// # Errors
     /// When the value cannot be encoded.
-    pub(crate) async fn keep(
+    pub(crate) async fn keep_one(
         &self,
-        keys: &EntryKeys,
         lease: Lease<V>,
-        snapshot: Snapshot,
+        snapshot: &Snapshot,
         loaded: Loaded<Option<V>>,
         cost: Duration,
         announce: Announce,
     ) -> Result<Kept<V>, Error> {
-        let Loaded { value, keep } = loaded;
-        let Some((ttl, grace)) = self.lifetime(value.is_none(), &keep) else {
-            lease.release().await;
-            return Ok(Kept::Not(value.map(Arc::new)));
-        };
-        let raw = match &value {
-            Some(value) => match self.client.codec().encode(keys.entry.as_bytes(), value) {
-                Ok(raw) => raw,
-                Err(error) => {
-                    lease.release().await;
-                    return Err(error.into());
-                }
-            },
-            None => bytes::Bytes::new(),
-        };
-        let value = value.map(Arc::new);
-        let lifetime_ms = millis(ttl).saturating_add(millis(grace));
-        let tags = match self.open_tags(&keep.tags, &snapshot, lifetime_ms).await {
-            Ok(Some(tags)) => tags,
-            Ok(None) => {
-                self.numbers.fenced.add_one();
-                lease.release().await;
-                return Ok(Kept::Not(value));
-            }
-            Err(error) => {
-                self.cannot_keep(&error);
-                return Ok(Kept::Not(value));
-            }
-        };
-        let head = Head {
-            id: Id::random(),
-            ttl,
-            grace,
-            cost,
-            version: keep.version,
-            is_negative: value.is_none(),
-            generation: self.settings.clearable.then_some(snapshot.generation),
-            tags,
-        };
-        let entry = head.encode(&raw);
-        match self
-            .fill(keys, lease.token(), &head, &entry, announce)
-            .await
-        {
-            Ok(Filled::Written) => Ok(Kept::Written(Hit {
-                id: head.id,
-                value,
-                life: Life {
-                    ttl,
-                    left: ttl,
-                    cost,
-                },
-                tags: head.tags,
-            })),
-            Ok(Filled::Fenced) => {
-                self.numbers.fenced.add_one();
-                Ok(Kept::Not(value))
-            }
-            Ok(Filled::Newer) => Ok(Kept::Newer(value)),
-            Err(error) => {
-                self.cannot_keep(&error);
-                Ok(Kept::Not(value))
-            }
-        }
+        let kept = self.keep(vec![(lease, loaded)], snapshot, cost, announce);
+        kept.await.pop().unwrap_or(Ok(Kept::Not(None)))
     }
 
     pub(crate) fn cannot_keep(&self, error: &redkit_core::Error) {
@@ -355,7 +413,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
         Some((ttl, grace))
     }
 
-    fn shared_error(&self, keys: &EntryKeys, raw: bytes::Bytes) -> Option<crate::LoadError> {
+    fn shared_error(&self, keys: &EntryKeys, raw: Bytes) -> Option<crate::LoadError> {
         let codec = self.errors.as_ref()?;
         codec.decode(raw, self.client.codec(), keys.entry.as_bytes())
     }
@@ -365,29 +423,31 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
 /// ends by itself.
 pub(crate) struct Lease<V> {
     store: Arc<Store<V>>,
-    keys: EntryKeys,
+    pub(crate) keys: EntryKeys,
     token: Id,
-    _renewal: AbortOnDropHandle<()>,
+    /// One for all that were taken together.
+    _renewal: Arc<AbortOnDropHandle<()>>,
 }
 
-impl<V: Send + Sync + 'static> Lease<V> {
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
     pub(crate) fn new(store: &Arc<Store<V>>, keys: &EntryKeys, token: Id) -> Self {
-        let renewal = renew(
-            store.client.clone(),
-            keys.lease.clone(),
-            token,
-            store.settings.lease,
-        );
+        let renewal = Renewal::start(store, vec![keys.lease.clone()], token);
+        Self::renewed_by(renewal, store, keys, token)
+    }
+
+    /// One of several leases with the same token.
+    pub(crate) fn renewed_by(
+        renewal: Renewal,
+        store: &Arc<Store<V>>,
+        keys: &EntryKeys,
+        token: Id,
+    ) -> Self {
         Self {
             store: Arc::clone(store),
             keys: keys.clone(),
             token,
-            _renewal: AbortOnDropHandle::new(tokio::spawn(renewal)),
+            _renewal: renewal.0,
         }
-    }
-
-    pub(crate) fn token(&self) -> Id {
-        self.token
     }
 
     /// Gives the lease back; the next one may load.
@@ -407,7 +467,7 @@ impl<V: Send + Sync + 'static> Lease<V> {
                 let key = self.keys.entry.as_bytes();
                 codec.encode(error, self.store.client.codec(), key)
             }
-            _ => bytes::Bytes::new(),
+            _ => Bytes::new(),
         };
         self.end(rest, &raw).await;
     }
@@ -421,13 +481,33 @@ impl<V: Send + Sync + 'static> Lease<V> {
     }
 }
 
-/// Renews until the lease is lost.
-async fn renew(client: redkit_core::Client, lease: Key, token: Id, ttl: Duration) {
-    loop {
+/// The task that renews leases until all of them are given back, dropped or lost.
+#[derive(Clone)]
+pub(crate) struct Renewal(Arc<AbortOnDropHandle<()>>);
+
+impl Renewal {
+    pub(crate) fn start<V: Send + Sync + 'static>(
+        store: &Arc<Store<V>>,
+        leases: Vec<Key>,
+        token: Id,
+    ) -> Self {
+        let task = renew(Arc::clone(store), leases, token);
+        Self(Arc::new(AbortOnDropHandle::new(tokio::spawn(task))))
+    }
+}
+
+async fn renew<V>(store: Arc<Store<V>>, mut leases: Vec<Key>, token: Id) {
+    let ttl = store.settings.lease;
+    while !leases.is_empty() {
         sleep(ttl / 3).await;
-        let renewal = scripts::renew(&lease, token, millis(ttl));
-        if let Ok(0) = client.eval::<i64>(renewal).await {
-            return;
+        let renewals = leases
+            .iter()
+            .map(|lease| scripts::renew(lease, token, millis(ttl)).into())
+            .collect();
+        if let Ok(replies) = store.run_all(renewals).await {
+            let mut replies = replies.into_iter();
+            // What was lost or given back is not asked for again; what was not answered is.
+            leases.retain(|_| !matches!(replies.next(), Some(Ok(Value::Int(0)))));
         }
     }
 }

@@ -236,17 +236,11 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether no tag of these stripes was invalidated, and the cache not cleared, between the two.
-    pub(crate) fn agrees<'s>(
-        &self,
-        later: &Self,
-        stripes: impl IntoIterator<Item = &'s str>,
-    ) -> bool {
+    /// Whether no tag of this stripe was invalidated, and the cache not cleared, between the two.
+    pub(crate) fn agrees(&self, later: &Self, stripe: &str) -> bool {
         self.incarnation == later.incarnation
             && self.generation == later.generation
-            && stripes
-                .into_iter()
-                .all(|stripe| self.count(stripe) == later.count(stripe))
+            && self.count(stripe) == later.count(stripe)
     }
 
     fn count(&self, stripe: &str) -> Option<&str> {

@@ -61,7 +61,7 @@ pub(crate) struct Life {
 pub(crate) enum Seen<V> {
     Fresh(Hit<V>),
     Stale(Hit<V>),
-    /// An entry that must not be served: an invalidated tag, a cleared cache, another shape.
+    /// An entry that must not be served.
     Void(Id),
     Missing,
 }
@@ -87,7 +87,7 @@ impl<V: DeserializeOwned> Store<V> {
         let (needs_left, clearable) = (self.needs_left(), self.settings.clearable);
         if !needs_left && !clearable {
             let raw = self.client.call(get).await?;
-            return self.judge(keys, raw, None, None).await;
+            return self.judge(keys, self.examine(keys, raw, None)?, None).await;
         }
         let mut commands = Vec::with_capacity(3);
         commands.push(get);
@@ -105,10 +105,12 @@ impl<V: DeserializeOwned> Store<V> {
             false => None,
         };
         let generation = match clearable {
-            true => next("HGET", &mut replies)?,
+            true => next::<Option<String>>("HGET", &mut replies)?,
             false => None,
         };
-        self.judge(keys, raw, left, generation).await
+        let generation = generation.and_then(|text| Id::parse(&text));
+        let examined = self.examine(keys, raw, generation)?;
+        self.judge(keys, examined, left).await
     }
 
     /// What is at several keys, in their order. One round trip; one more when entries have tags.
@@ -163,8 +165,7 @@ impl<V: DeserializeOwned> Store<V> {
         let judged = keys.iter().zip(found).zip(void);
         Ok(judged
             .map(|((keys, found), is_void)| match found? {
-                (Examined::Missing, _) => Ok(Seen::Missing),
-                (Examined::Void(id), _) => Ok(Seen::Void(id)),
+                (Examined::Missing | Examined::Void(_), _) => Ok(Seen::Missing),
                 (Examined::Entry(entry), _) if is_void => Ok(Seen::Void(entry.head.id)),
                 (Examined::Entry(entry), left) => self.decode(keys, entry, Some(left)),
             })
@@ -180,25 +181,21 @@ impl<V: DeserializeOwned> Store<V> {
         left: i64,
         snapshot: &Snapshot,
     ) -> Result<Seen<V>, ReadError> {
-        let generation = self
-            .settings
-            .clearable
-            .then(|| snapshot.generation.to_string());
-        self.judge(keys, Some(raw), Some(left), generation).await
+        let generation = Some(snapshot.generation);
+        match self.examine(keys, Some(raw), generation)? {
+            Examined::Void(id) => Ok(Seen::Void(id)),
+            examined => self.judge(keys, examined, Some(left)).await,
+        }
     }
 
     async fn judge(
         &self,
         keys: &EntryKeys,
-        raw: Option<Bytes>,
+        examined: Examined,
         left: Option<i64>,
-        generation: Option<String>,
     ) -> Result<Seen<V>, ReadError> {
-        let generation = generation.and_then(|generation| Id::parse(&generation));
-        let entry = match self.examine(keys, raw, generation)? {
-            Examined::Entry(entry) => entry,
-            Examined::Missing => return Ok(Seen::Missing),
-            Examined::Void(id) => return Ok(Seen::Void(id)),
+        let Examined::Entry(entry) = examined else {
+            return Ok(Seen::Missing);
         };
         if !entry.head.tags.is_empty() {
             let tags = entry.head.tags.iter().map(|(tag, _)| tag);
@@ -296,7 +293,9 @@ impl<V: DeserializeOwned> Store<V> {
 pub(crate) enum Examined {
     Entry(Entry),
     Missing,
-    /// The cache was cleared since it was written.
+    /// It was written with another generation of the cache than the one that was read: mostly
+    /// because the cache was cleared since. On a cluster the generation may have been read before
+    /// the entry, so that it is the older of the two: who loads looks at both again.
     Void(Id),
 }
 
@@ -371,16 +370,16 @@ impl<V> Store<V> {
         *self.generation.lock() = generation;
     }
 
-    /// The generations of tags for an entry that lives so long. `None` when one of them, or of
-    /// their like, was invalidated since `before`. Two round trips.
+    /// The generations of tags for entries that live so long; without those tags that, or whose
+    /// like, were invalidated since `before`. Two round trips.
     pub(crate) async fn open_tags(
         &self,
         tags: &[Box<str>],
         before: &Snapshot,
         lifetime_ms: u64,
-    ) -> Result<Option<Vec<(Box<str>, Id)>>, CoreError> {
+    ) -> Result<HashMap<Box<str>, Id>, CoreError> {
         if tags.is_empty() {
-            return Ok(Some(Vec::new()));
+            return Ok(HashMap::new());
         }
         let meta_ms = self.settings.meta_ms(lifetime_ms);
         let opens = tags
@@ -388,65 +387,86 @@ impl<V> Store<V> {
             .map(|tag| scripts::open_tag(&self.names.of_tag(tag), meta_ms).into())
             .collect();
         let mut replies = self.run_all(opens).await?.into_iter();
-        let mut opened = Vec::with_capacity(tags.len());
+        let mut opened = HashMap::with_capacity(tags.len());
         for tag in tags {
-            let generation: String = next_value(&mut replies)?.to().map_err(odd)?;
-            match Id::parse(&generation) {
-                Some(generation) => opened.push((tag.clone(), generation)),
-                // Not of our making: no entry can be judged by it.
-                None => return Ok(None),
+            let generation: String = next("EVALSHA", &mut replies)?;
+            // Another text is not of our making: no entry can be judged by it.
+            if let Some(generation) = Id::parse(&generation) {
+                opened.insert(tag.clone(), generation);
             }
         }
         // Only now: whoever invalidates counts first and removes the generation then.
-        let after: Value = self
-            .client
-            .eval(scripts::snapshot(&self.names, meta_ms))
-            .await?;
-        let after = scripts::snapshotted(after).map_err(odd)?;
-        let stripes: Vec<_> = tags.iter().map(|tag| stripe(tag)).collect();
-        let agree = before.agrees(&after, stripes.iter().map(String::as_str));
-        Ok(agree.then_some(opened))
+        let after = scripts::snapshot(&self.names, meta_ms);
+        let after = scripts::snapshotted(self.client.eval(after).await?).map_err(odd)?;
+        opened.retain(|tag, _| before.agrees(&after, &stripe(tag)));
+        Ok(opened)
     }
 
-    pub(crate) async fn fill(
+    /// Writes entries where the leases stand. One round trip.
+    pub(crate) async fn fill<'e>(
         &self,
-        keys: &EntryKeys,
-        token: Id,
-        head: &Head,
-        entry: &Encoded,
+        fills: impl ExactSizeIterator<Item = (&'e EntryKeys, Id, &'e Head, &'e Encoded)> + Clone,
+        snapshot: &Snapshot,
         announce: Announce,
-    ) -> Result<Filled, CoreError> {
-        let fill = scripts::fill(
-            keys,
-            &self.names,
-            token,
-            entry,
-            head.lifetime_ms(),
-            head.version,
-            announce,
-            self.settings.meta_ms(0),
-        );
-        let mut steps = vec![fill.into()];
-        if head.generation.is_some() {
+    ) -> Vec<Result<Filled, CoreError>> {
+        let number = fills.len();
+        if number == 0 {
+            return Vec::new();
+        }
+        let mut steps: Vec<Step> = fills
+            .clone()
+            .map(|(keys, token, head, entry)| {
+                let (lifetime_ms, version) = (head.lifetime_ms(), head.version);
+                let meta_ms = self.settings.meta_ms(0);
+                scripts::fill(
+                    keys,
+                    &self.names,
+                    token,
+                    entry,
+                    lifetime_ms,
+                    version,
+                    announce,
+                    meta_ms,
+                )
+                .into()
+            })
+            .collect();
+        if self.settings.clearable {
             steps.push(Step::Plain(self.ask_generation()));
         }
-        let mut replies = self.run_all(steps).await?.into_iter();
-        let filled = scripts::filled(next_value(&mut replies)?).map_err(odd)?;
-        if filled == Filled::Written {
-            self.announce_after(announce, Change::Entry(&keys.entry))
-                .await?;
-        }
-        let Some(generation) = head.generation else {
-            return Ok(filled);
+        let mut replies = match self.run_all(steps).await {
+            Ok(replies) => replies.into_iter(),
+            Err(error) => return vec![Err(error); number],
         };
-        // What was cleared meanwhile is void whatever the lease says.
-        let now = next::<Option<String>>("HGET", &mut replies)?;
-        Ok(
-            match now.and_then(|now| Id::parse(&now)) == Some(generation) {
-                true => filled,
-                false => Filled::Fenced,
-            },
-        )
+        let mut filled: Vec<_> = replies
+            .by_ref()
+            .take(number)
+            .map(|reply| {
+                let value = next_value(&mut std::iter::once(reply))?;
+                scripts::filled(value).map_err(odd)
+            })
+            .collect();
+        for ((keys, ..), filled) in fills.zip(&mut filled) {
+            if let Ok(Filled::Written) = filled
+                && let Err(error) = self
+                    .announce_after(announce, Change::Entry(&keys.entry))
+                    .await
+            {
+                *filled = Err(error);
+            }
+        }
+        if self.settings.clearable {
+            // What was cleared meanwhile is void whatever the lease says.
+            let now = next::<Option<String>>("HGET", &mut replies);
+            let stands =
+                matches!(&now, Ok(Some(now)) if Id::parse(now) == Some(snapshot.generation));
+            if !stands {
+                for filled in filled.iter_mut().filter(|filled| filled.is_ok()) {
+                    *filled = Ok(Filled::Fenced);
+                }
+            }
+        }
+        filled
     }
 
     pub(crate) async fn release(

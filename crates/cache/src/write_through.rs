@@ -75,16 +75,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             let written = writing.await;
             let result = match (written, lease) {
                 (Ok(written), Some((lease, snapshot))) => {
-                    let kept = store
-                        .keep(
-                            &keys,
-                            lease,
-                            snapshot,
-                            some(written),
-                            began.elapsed(),
-                            store.announce(),
-                        )
-                        .await;
+                    let (announce, cost) = (store.announce(), began.elapsed());
+                    let kept = store.keep_one(lease, &snapshot, some(written), cost, announce);
+                    let kept = kept.await;
                     settle(&store, &keys, kept).await
                 }
                 (Ok(written), None) => invalidate(&store, &keys)

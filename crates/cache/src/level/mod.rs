@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::tags::{TagCell, Tags};
 use self::watch::Watch;
 use crate::id::Id;
-use crate::l1::L1;
+use crate::l1::{L1, Weigh};
 use crate::names::Names;
 use crate::store::{Hit, Life};
 
@@ -52,6 +52,8 @@ struct Shared<V> {
     trusted_until: AtomicU64,
     ttl: Duration,
     bound: Duration,
+    capacity: u64,
+    weigher: Option<Arc<Weigh<V>>>,
 }
 
 /// One value.
@@ -66,6 +68,7 @@ struct Slot<V> {
     expires_at: Instant,
     generation: u64,
     tags: Box<[Arc<TagCell>]>,
+    weight: u32,
 }
 
 /// What a reading from Redis begins with.
@@ -80,10 +83,8 @@ pub(crate) struct Ticket {
 impl<V: Send + Sync + 'static> Level<V> {
     pub(crate) fn new(l1: L1<V>, client: &Client, names: &Names) -> Self {
         let mut builder = moka::sync::Cache::builder().max_capacity(l1.capacity);
-        if let Some(weigh) = l1.weigher {
-            builder = builder.weigher(move |key: &Box<[u8]>, slot: &Arc<Slot<V>>| {
-                slot.value.as_ref().map_or(1, |value| weigh(key, value))
-            });
+        if l1.weigher.is_some() {
+            builder = builder.weigher(|_, slot: &Arc<Slot<V>>| slot.weight);
         }
         let shared = Shared {
             values: builder.build(),
@@ -95,6 +96,8 @@ impl<V: Send + Sync + 'static> Level<V> {
             trusted_until: AtomicU64::new(0),
             ttl: l1.ttl,
             bound: l1.bound,
+            capacity: l1.capacity,
+            weigher: l1.weigher,
         };
         Self {
             shared: Arc::new(shared),
@@ -147,6 +150,14 @@ impl<V: Send + Sync + 'static> Level<V> {
     pub(crate) fn put(&self, key: &[u8], ticket: Ticket, hit: &Hit<V>) {
         let now = Instant::now();
         let shared = &*self.shared;
+        let weight = match (&shared.weigher, &hit.value) {
+            (Some(weigh), Some(value)) => weigh(key, value),
+            _ => 1,
+        };
+        if u64::from(weight) > shared.capacity {
+            // It would be there until the level next tidies up.
+            return;
+        }
         let Some(tags) = shared.tags.cells(&hit.tags, ticket.tags) else {
             return;
         };
@@ -159,6 +170,7 @@ impl<V: Send + Sync + 'static> Level<V> {
             expires_at: now + hit.life.left.min(shared.ttl),
             generation: ticket.generation,
             tags,
+            weight,
         };
         let Some(epoch) = shared.epochs.get(ticket.stripe) else {
             return;
@@ -186,13 +198,6 @@ impl<V: Send + Sync + 'static> Level<V> {
     /// How many values there are, more or less.
     pub(crate) fn len(&self) -> u64 {
         self.shared.values.entry_count()
-    }
-
-    /// Whether values may be served now; the watch is started by the first who asks.
-    #[cfg(test)]
-    pub(crate) fn is_trusted(&self) -> bool {
-        self.start();
-        self.shared.is_trusted(Instant::now())
     }
 
     #[cold]

@@ -166,9 +166,9 @@ redkit_testkit::suite! {
     }
 
     async fn a_lease_is_renewed_while_the_load_runs(fixture: Fixture) -> Result<(), Error> {
-        let cache = numbers(&fixture.client).lease(Duration::from_millis(200)).build()?;
+        let cache = numbers(&fixture.client).lease(Duration::from_secs(1)).build()?;
         let slow = || async {
-            tokio::time::sleep(Duration::from_millis(900)).await;
+            tokio::time::sleep(Duration::from_millis(2500)).await;
             Ok::<_, NotThere>(1)
         };
         cache.get_or_load("k", slow).await?;

@@ -9,7 +9,12 @@
 mod across_processes;
 mod entries;
 mod faults;
+mod history;
+mod level;
 mod overtaken;
+mod processes;
+mod several;
 mod single_flight;
 mod staleness;
 mod tagged;
+mod written_through;
