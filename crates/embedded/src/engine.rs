@@ -57,74 +57,58 @@ impl Engine {
     /// what it brought.
     pub(crate) fn execute(&mut self, session: &mut Session, argv: &[&[u8]]) -> Outcome {
         let start = Instant::now();
-        let outcome = self.dispatch(session, argv);
+        let (outcome, ran) = self.dispatch(session, argv);
+        let took = start.elapsed();
         let mut state = self.state.lock();
+        if let Some(command) = ran {
+            let failed = matches!(outcome, Outcome::Done(Err(_)));
+            state.tally.ran(command.number, took, failed);
+        }
         let at = state.micros() / 1_000_000;
-        state
-            .slow_log
-            .note(at, start.elapsed(), argv, &session.name);
+        state.slow_log.note(at, took, argv, &session.name);
         state.settle();
         outcome
     }
 
-    fn dispatch(&mut self, session: &mut Session, argv: &[&[u8]]) -> Outcome {
-        let checked = {
-            let mut state = self.state.lock();
-            state.tick();
-            check(&mut state, argv)
-        };
+    /// Gives the command, too, if one ran.
+    fn dispatch(&mut self, session: &mut Session, argv: &[&[u8]]) -> (Outcome, Option<Listed>) {
+        let mut state = self.state.lock();
+        state.tick();
+        let checked = check(&mut state, argv);
         if let Some(transaction) = &mut session.transaction {
-            return Outcome::Done(match checked {
-                Ok((command, args)) => match command.spec.run {
+            let ends = matches!(
+                checked,
+                Ok((command, _)) if matches!(
+                    command.spec.run,
                     Run::Session(
                         SessionCommand::Exec
                         | SessionCommand::Discard
                         | SessionCommand::Multi
-                        | SessionCommand::Watch,
-                    ) => self.run(command, session, args),
-                    _ => {
-                        let owned = argv.iter().map(|arg| Bytes::copy_from_slice(arg));
-                        transaction.queued.push(owned.collect());
-                        Ok(Value::Status("QUEUED".into()))
-                    }
-                },
-                Err(refused) => {
-                    transaction.broken = true;
-                    Err(refused)
-                }
-            });
+                        | SessionCommand::Watch
+                    )
+                )
+            );
+            if !ends {
+                return (Outcome::Done(transaction.queue(checked, argv)), None);
+            }
         }
         let (command, args) = match checked {
             Ok(checked) => checked,
-            Err(refused) => return Outcome::Done(Err(refused)),
+            Err(refused) => return (Outcome::Done(Err(refused)), None),
         };
-        let Run::Blocking { handler, .. } = command.spec.run else {
-            return Outcome::Done(self.run(command, session, args));
+        let outcome = match command.spec.run {
+            Run::Blocking { handler, .. } => match handler(&mut state, args) {
+                Ok(Attempt::Done(reply)) => Outcome::Done(reply),
+                Ok(Attempt::Wait(wait)) => Outcome::Waiting(state.enqueue(session.id, wait)),
+                Err(refused) => Outcome::Done(Err(refused)),
+            },
+            Run::Session(family) => {
+                drop(state);
+                Outcome::Done(self.run_session(family, session, args))
+            }
+            _ => Outcome::Done(state.run(command.spec, args)),
         };
-        let mut state = self.state.lock();
-        let start = Instant::now();
-        let outcome = match handler(&mut state, args) {
-            Ok(Attempt::Done(reply)) => Outcome::Done(reply),
-            Ok(Attempt::Wait(wait)) => Outcome::Waiting(state.enqueue(session.id, wait)),
-            Err(refused) => Outcome::Done(Err(refused)),
-        };
-        let failed = matches!(outcome, Outcome::Done(Err(_)));
-        state.tally.ran(command.number, start.elapsed(), failed);
-        outcome
-    }
-
-    /// Runs a command without waiting for anything.
-    fn run(&mut self, command: Listed, session: &mut Session, args: &[&[u8]]) -> Reply {
-        let Run::Session(family) = command.spec.run else {
-            return self.state.lock().run_counted(command, args);
-        };
-        let start = Instant::now();
-        let reply = self.run_session(family, session, args);
-        let mut state = self.state.lock();
-        state
-            .tally
-            .ran(command.number, start.elapsed(), reply.is_err());
-        reply
+        (outcome, Some(command))
     }
 
     fn run_session(
@@ -201,12 +185,43 @@ impl Engine {
         }
         let replies = transaction.queued.iter().map(|argv| {
             let argv: SmallVec<[&[u8]; 8]> = argv.iter().map(AsRef::as_ref).collect();
-            let checked = check(&mut self.state.lock(), &argv);
-            checked
-                .and_then(|(command, args)| self.run(command, session, args))
-                .unwrap_or_else(Value::Error)
+            self.run_queued(session, &argv).unwrap_or_else(Value::Error)
         });
         Ok(Value::Array(replies.collect()))
+    }
+
+    /// Runs a command of a transaction, which does not wait.
+    fn run_queued(&mut self, session: &mut Session, argv: &[&[u8]]) -> Reply {
+        let mut state = self.state.lock();
+        let (command, args) = check(&mut state, argv)?;
+        let Run::Session(family) = command.spec.run else {
+            return state.run_counted(command, args);
+        };
+        drop(state);
+        let start = Instant::now();
+        let reply = self.run_session(family, session, args);
+        let mut state = self.state.lock();
+        state
+            .tally
+            .ran(command.number, start.elapsed(), reply.is_err());
+        reply
+    }
+}
+
+impl Transaction {
+    /// Takes a command in, or notes that one could not be.
+    fn queue<T>(&mut self, checked: Result<T, ServerError>, argv: &[&[u8]]) -> Reply {
+        match checked {
+            Ok(_) => {
+                let owned = argv.iter().map(|arg| Bytes::copy_from_slice(arg));
+                self.queued.push(owned.collect());
+                Ok(Value::Status("QUEUED".into()))
+            }
+            Err(refused) => {
+                self.broken = true;
+                Err(refused)
+            }
+        }
     }
 }
 

@@ -172,12 +172,18 @@ pub(crate) struct Listed {
 }
 
 impl State {
-    /// Carries out a command that concerns the state alone, without waiting, and counts it.
+    /// Carries out a command that concerns the state alone, without waiting.
+    pub(crate) fn run(&mut self, spec: &Spec, args: &[&[u8]]) -> Reply {
+        self.db.lookups.counting = spec.access == Access::Read;
+        let reply = spec.run_at_once(self, args);
+        self.db.lookups.counting = false;
+        reply
+    }
+
+    /// The same for a command within another one, which is counted by itself.
     pub(crate) fn run_counted(&mut self, command: Listed, args: &[&[u8]]) -> Reply {
         let start = Instant::now();
-        self.db.lookups.counting = command.spec.access == Access::Read;
-        let reply = command.spec.run_at_once(self, args);
-        self.db.lookups.counting = false;
+        let reply = self.run(command.spec, args);
         self.tally
             .ran(command.number, start.elapsed(), reply.is_err());
         reply

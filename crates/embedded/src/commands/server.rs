@@ -3,7 +3,7 @@
 use redkit_core::Value;
 
 use super::{Spec, int, outside_scripts, read};
-use crate::args::{integer, is, owned};
+use crate::args::{integer, is, owned, parse_integer};
 use crate::error::{self, Reply};
 use crate::state::State;
 
@@ -81,14 +81,17 @@ fn slow_log(state: &mut State, args: &[&[u8]]) -> Reply {
             Ok(Value::Ok)
         }
         [name] if is(name, "GET") => Ok(state.slow_log.show(10)),
-        [name, count] if is(name, "GET") => match integer(count)? {
-            -1 => Ok(state.slow_log.show(usize::MAX)),
-            count => match usize::try_from(count) {
-                Ok(count) => Ok(state.slow_log.show(count)),
-                Err(_) => Err(error::err("count should be greater than or equal to -1")),
-            },
-        },
-        _ => Err(error::syntax()),
+        [name, count] if is(name, "GET") => {
+            let count = match parse_integer(count) {
+                Some(-1) => Some(usize::MAX),
+                count => count.and_then(|count| usize::try_from(count).ok()),
+            };
+            let count =
+                count.ok_or_else(|| error::err("count should be greater than or equal to -1"))?;
+            Ok(state.slow_log.show(count))
+        }
+        [name, ..] => Err(error::subcommand_syntax("slowlog", name)),
+        [] => Err(error::syntax()),
     }
 }
 

@@ -66,12 +66,22 @@ async fn the_commands_deadline_ends_the_call_and_nothing_is_taken() {
 #[tokio::test(start_paused = true)]
 async fn a_dropped_call_leaves_the_queue_and_takes_nothing() {
     let engine = Embedded::new();
-    let first = start(&engine, "BLPOP k 0").await;
+    let own = engine.dedicated().await.unwrap();
+    let wait = command("BLPOP k 0");
+    let mut first = own.call(&wait);
+    // Once, to its waiting.
+    std::future::poll_fn(|cx| {
+        assert!(first.as_mut().poll(cx).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
     let second = start(&engine, "BLPOP k 0").await;
-    first.abort();
-    assert!(first.await.unwrap_err().is_cancelled());
+    assert_eq!(blocked(&engine).await, 2);
+    drop(first);
     assert_eq!(blocked(&engine).await, 1);
     session(&engine, "RPUSH k x y => :2\n LRANGE k 0 -1 => [\"y\"]").await;
+    // The connection can be used on.
+    session(&*own, "LLEN k => :1").await;
     assert_eq!(second.await.unwrap(), "[\"k\" \"x\"]");
     assert_eq!(blocked(&engine).await, 0);
 }

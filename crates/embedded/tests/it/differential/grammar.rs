@@ -9,7 +9,8 @@ use std::fmt;
 
 use redkit_core::Command;
 
-use super::templates::{KEYS, SORTS, TEMPLATES};
+use super::sorts::{KEYS, SORTS};
+use super::templates::TEMPLATES;
 
 /// A command line.
 #[derive(Clone)]

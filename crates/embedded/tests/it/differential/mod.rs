@@ -7,6 +7,7 @@ mod blocking;
 mod commands;
 mod compare;
 mod grammar;
+mod sorts;
 mod templates;
 
 use std::sync::Arc;
