@@ -2,7 +2,7 @@
 //!
 //! | handle | what it is |
 //! |---|---|
-//! | [`Hash<V>`](Hash) | named fields with values of one type |
+//! | [`Hash<V>`](struct@Hash) | named fields with values of one type |
 //! | [`List<T>`](List) | items in order, pushed and popped at both ends; [`ListConsumer`] waits for them |
 //! | [`Set<T>`](Set) | members without order, each once |
 //! | [`SortedSet<T>`](SortedSet) | members in the order of their scores; [`SortedSetConsumer`] waits for them |
