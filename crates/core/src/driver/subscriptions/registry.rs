@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
+#[cfg(feature = "redis")]
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Name, NameKind};
+use super::Name;
+#[cfg(feature = "redis")]
+use super::NameKind;
 use crate::push::{GapReason, Push, PushSink};
 
 /// Who listens to what. The connection's read side looks here for every message.
@@ -49,19 +52,6 @@ impl Registry {
         unconfirmed
     }
 
-    /// Adds a listener to names that the server is still to be asked for.
-    pub(super) fn adopt(&self, names: &[Name], sink: &PushSink) {
-        let mut listeners = self.listeners.lock();
-        for name in names {
-            let known = listeners.entry(name.clone()).or_default();
-            known.add(sink);
-            // To be told of the gap, it has to go through the same again as the others.
-            known.standing = Standing::Lost;
-        }
-        drop(listeners);
-        self.lost.notify_one();
-    }
-
     /// The server has confirmed these names. Who listened to one that had been lost is told.
     pub(super) fn confirm(&self, names: &[Name]) {
         let mut listeners = self.listeners.lock();
@@ -81,16 +71,6 @@ impl Registry {
         for known in self.listeners.lock().values_mut() {
             known.standing = Standing::Lost;
         }
-    }
-
-    /// The server has ended a subscription by itself. Whether anybody still listens.
-    pub(in crate::driver) fn lose(&self, name: &Name) -> bool {
-        match self.listeners.lock().get_mut(name) {
-            Some(known) => known.standing = Standing::Lost,
-            None => return false,
-        }
-        self.lost.notify_one();
-        true
     }
 
     /// Waits until a name was lost, or taken over.
@@ -129,14 +109,6 @@ impl Registry {
         });
     }
 
-    /// Takes the names that `choose` wants off, with those who listen to them.
-    #[cfg(feature = "redis")]
-    pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<PushSink>)> {
-        let mut listeners = self.listeners.lock();
-        let chosen = listeners.extract_if(|name, _| choose(name));
-        chosen.map(|(name, known)| (name, known.sinks)).collect()
-    }
-
     pub(super) fn clear(&self) {
         self.listeners.lock().clear();
     }
@@ -155,16 +127,6 @@ impl Registry {
         self.listeners.lock().contains_key(name)
     }
 
-    /// Whether `sink` listens to all of `names`.
-    #[cfg(feature = "redis")]
-    pub(super) fn listens(&self, names: &[Name], sink: &PushSink) -> bool {
-        let listeners = self.listeners.lock();
-        names.iter().all(|name| {
-            let known = listeners.get(name);
-            known.is_some_and(|known| known.sinks.iter().any(|one| one.same_queue(sink)))
-        })
-    }
-
     /// Tells every listener, once, that it may have missed something.
     #[cfg(feature = "fred")]
     pub(in crate::driver) fn announce(&self, reason: GapReason) {
@@ -181,6 +143,49 @@ impl Registry {
                 sink.send(message.clone());
             }
         }
+    }
+}
+
+/// What only a driver needs that tracks keys and follows slots.
+#[cfg(feature = "redis")]
+impl Registry {
+    /// Adds a listener to names that the server is still to be asked for.
+    pub(super) fn adopt(&self, names: &[Name], sink: &PushSink) {
+        let mut listeners = self.listeners.lock();
+        for name in names {
+            let known = listeners.entry(name.clone()).or_default();
+            known.add(sink);
+            // To be told of the gap, it has to go through the same again as the others.
+            known.standing = Standing::Lost;
+        }
+        drop(listeners);
+        self.lost.notify_one();
+    }
+
+    /// The server has ended a subscription by itself. Whether anybody still listens.
+    pub(in crate::driver) fn lose(&self, name: &Name) -> bool {
+        match self.listeners.lock().get_mut(name) {
+            Some(known) => known.standing = Standing::Lost,
+            None => return false,
+        }
+        self.lost.notify_one();
+        true
+    }
+
+    /// Takes the names that `choose` wants off, with those who listen to them.
+    pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<PushSink>)> {
+        let mut listeners = self.listeners.lock();
+        let chosen = listeners.extract_if(|name, _| choose(name));
+        chosen.map(|(name, known)| (name, known.sinks)).collect()
+    }
+
+    /// Whether `sink` listens to all of `names`.
+    pub(super) fn listens(&self, names: &[Name], sink: &PushSink) -> bool {
+        let listeners = self.listeners.lock();
+        names.iter().all(|name| {
+            let known = listeners.get(name);
+            known.is_some_and(|known| known.sinks.iter().any(|one| one.same_queue(sink)))
+        })
     }
 
     /// Tells who listens to changes of keys that these have changed; `None`: that all may have.
@@ -234,7 +239,7 @@ fn tell(sinks: &[PushSink], push: &Push, told: &mut Vec<PushSink>) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "redis"))]
 mod tests {
     use super::*;
     use crate::push::{PushStream, push_channel};

@@ -194,6 +194,7 @@ impl<C: PushConnector> Task<C> {
                 let abandoned = self.registry.prune();
                 return self.unsubscribe(link, abandoned).await;
             }
+            #[cfg(feature = "redis")]
             Request::Unsubscribe(names) => return self.unsubscribe(link, names).await,
             Request::Subscribe { done, .. } if done.is_closed() => return Ok(()),
             Request::Subscribe { names, sink, done } => (names, sink, done),
