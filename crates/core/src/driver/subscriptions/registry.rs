@@ -1,6 +1,7 @@
 //! [`Registry`]: who listens to what, and whether the server knows.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(feature = "redis")]
 use bytes::Bytes;
@@ -17,12 +18,16 @@ use crate::push::{GapReason, Push, PushSink};
 pub(in crate::driver) struct Registry {
     listeners: Mutex<HashMap<Name, Listeners>>,
     lost: Notify,
+    /// How often the server has ended a subscription by itself.
+    losses: AtomicU64,
 }
 
 #[derive(Default)]
 struct Listeners {
     sinks: Vec<PushSink>,
     standing: Standing,
+    /// The number of its last loss.
+    lost_at: u64,
 }
 
 /// What the server knows of a name.
@@ -52,14 +57,23 @@ impl Registry {
         unconfirmed
     }
 
-    /// The server has confirmed these names. Who listened to one that had been lost is told.
-    pub(super) fn confirm(&self, names: &[Name]) {
+    /// The moment before the server is asked, for [`confirm`](Self::confirm).
+    pub(super) fn now(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
+    }
+
+    /// The server, asked at `asked`, has confirmed these names. Who listened to one that had been
+    /// lost is told. One that was lost since then stays so.
+    pub(super) fn confirm(&self, names: &[Name], asked: u64) {
         let mut listeners = self.listeners.lock();
         let mut told: Vec<PushSink> = Vec::new();
         for name in names {
             let Some(known) = listeners.get_mut(name) else {
                 continue;
             };
+            if known.lost_at > asked {
+                continue;
+            }
             if std::mem::replace(&mut known.standing, Standing::Confirmed) == Standing::Lost {
                 tell(&known.sinks, &Push::Gap(GapReason::Reconnected), &mut told);
             }
@@ -165,7 +179,10 @@ impl Registry {
     /// The server has ended a subscription by itself. Whether anybody still listens.
     pub(in crate::driver) fn lose(&self, name: &Name) -> bool {
         match self.listeners.lock().get_mut(name) {
-            Some(known) => known.standing = Standing::Lost,
+            Some(known) => {
+                known.standing = Standing::Lost;
+                known.lost_at = self.losses.fetch_add(1, Ordering::AcqRel) + 1;
+            }
             None => return false,
         }
         self.lost.notify_one();
@@ -267,13 +284,20 @@ mod tests {
         let both = [a.clone(), b.clone(), a.clone()];
         let (sink, stream) = push_channel(8);
         assert_eq!(registry.add(&both, &sink).len(), 2);
-        registry.confirm(&both);
+        registry.confirm(&both, registry.now());
         assert!(registry.add(&both, &sink).is_empty());
         registry.lose_all();
         assert_eq!(registry.lost().len(), 2);
-        registry.confirm(&both);
+        let asked = registry.now();
+        registry.confirm(&both, asked);
         assert!(registry.lose(&b) && registry.lost() == [b.clone()]);
-        registry.confirm(&[b]);
+        registry.confirm(&both, asked);
+        assert_eq!(
+            registry.lost(),
+            [b.clone()],
+            "it was lost after that answer"
+        );
+        registry.confirm(&[b], registry.now());
         registry.deliver(&a, &Push::Invalidate(None));
         let gap = || Push::Gap(GapReason::Reconnected);
         let expected = [gap(), gap(), Push::Invalidate(None)];
@@ -287,7 +311,7 @@ mod tests {
         let (sink, stream) = push_channel(8);
         registry.add(&prefixes, &sink);
         registry.prefixes_had_a_gap();
-        registry.confirm(&prefixes);
+        registry.confirm(&prefixes, registry.now());
         let keys: [Bytes; 3] = ["x:1".into(), "z:1".into(), "x:2".into()];
         registry.invalidate(Some(&keys));
         registry.invalidate(Some(&keys[1..2]));
