@@ -1,23 +1,34 @@
 //! [`CacheBuilder`]: a cache's settings, checked when it is built.
 
+use std::error::Error as StdError;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redkit_core::{Client, ConfigError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
 use crate::error::Error;
+use crate::l1::L1;
+use crate::level::Level;
+use crate::names::Names;
+use crate::settings::{Refresh, Settings};
+use crate::share::ErrorCodec;
+use crate::stats::Numbers;
+use crate::store::Store;
+use crate::wake::Wakes;
 
 /// Settings of a [`Cache`], from [`Cache::builder`].
-#[derive(Debug, Clone)]
 #[must_use = "it does nothing until `build`"]
 pub struct CacheBuilder<V> {
     client: Client,
     name: String,
-    ttl: Option<Duration>,
-    load_timeout: Duration,
+    pub(crate) settings: Settings,
+    pub(crate) l1: Option<L1<V>>,
+    errors: Option<ErrorCodec>,
     value: PhantomData<fn() -> V>,
 }
 
@@ -26,22 +37,127 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         Self {
             client: client.clone(),
             name: name.to_owned(),
-            ttl: None,
-            load_timeout: Duration::from_secs(10),
+            settings: Settings::default(),
+            l1: None,
+            errors: None,
             value: PhantomData,
         }
     }
 
-    /// How long a value is kept. There is no default: how stale a value may get is yours to say.
+    /// How long a value is fresh. There is no default: how old a value may get is yours to say.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.settings.ttl = ttl;
         self
     }
 
-    /// How long a loader may take before it is dropped and everybody who waits gets
-    /// [`Error::LoadTimeout`]. Default: 10 s.
+    /// Shortens every value's time by a random part of this share of it, so that what was loaded
+    /// together does not end together. Default: 0.
+    pub fn ttl_jitter(mut self, share: f64) -> Self {
+        self.settings.ttl_jitter = share;
+        self
+    }
+
+    /// How long a value is there to be served as [`Source::Stale`](crate::Source::Stale) after its
+    /// time is up, when loading it anew fails or is slow. An invalidation removes stale values like
+    /// all others. Default: not at all.
+    pub fn stale_for(mut self, time: Duration) -> Self {
+        self.settings.stale_for = time;
+        self
+    }
+
+    /// How long who has a stale value waits for a new one before it is given the stale one; the
+    /// load goes on and is kept. Zero is "stale while revalidating". Default: until the load ends.
+    pub fn soft_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.soft_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a loader may take before it is dropped and everybody who waits gets the stale value
+    /// or [`Error::LoadTimeout`]. Default: 10 s.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
-        self.load_timeout = timeout;
+        self.settings.load_timeout = timeout;
+        self
+    }
+
+    /// How long another process's load is waited for before the value is loaded here all the same
+    /// (and not kept). Default: [`load_timeout`](Self::load_timeout).
+    pub fn wait_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.wait_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a source that failed is left alone by those who have a stale value, in all
+    /// processes. Default: 1 s.
+    pub fn retry_after(mut self, time: Duration) -> Self {
+        self.settings.retry_after = time;
+        self
+    }
+
+    /// Loads a value anew in the background once this share of its time is over and somebody reads
+    /// it; one process does. 0.8 is usual. Default: never.
+    pub fn refresh_ahead(mut self, threshold: f64) -> Self {
+        self.settings.refresh = Refresh::Ahead(threshold);
+        self
+    }
+
+    /// Loads a value anew in the background at random times before its end, the likelier the
+    /// nearer the end and the longer the load takes (XFetch). Above 1.0, earlier; below, later.
+    /// In place of [`refresh_ahead`](Self::refresh_ahead).
+    pub fn refresh_early(mut self, beta: f64) -> Self {
+        self.settings.refresh = Refresh::Early(beta);
+        self
+    }
+
+    /// How long it is kept that the source has no value: see
+    /// [`find_or_load`](Cache::find_or_load). Default: not at all.
+    pub fn negative_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.negative_ttl = Some(ttl);
+        self
+    }
+
+    /// How long a process that dies while it loads keeps others from loading. A living one
+    /// prolongs its lease for as long as the load takes. Default: 3 s.
+    pub fn lease(mut self, ttl: Duration) -> Self {
+        self.settings.lease = ttl;
+        self
+    }
+
+    /// How many loads may run at once in this process while Redis cannot be asked. Default: 64.
+    pub fn max_bypass_loads(mut self, limit: usize) -> Self {
+        self.settings.max_bypass_loads = limit;
+        self
+    }
+
+    /// Whether [`clear`](Cache::clear) works. It costs every read from Redis one more command in
+    /// the same round trip, and on a cluster all of these go to one node. All programs that use
+    /// the cache must say the same. Default: yes.
+    pub fn clearable(mut self, clearable: bool) -> Self {
+        self.settings.clearable = clearable;
+        self
+    }
+
+    /// Whether other processes are told of what this one writes and removes, so that their
+    /// [`L1`] hears of it. Say `false` only when no program that uses the cache has an [`L1`]; it
+    /// saves Redis a few microseconds per change, and on a cluster a round trip. Default: yes.
+    pub fn announce_changes(mut self, announces: bool) -> Self {
+        self.settings.announces = announces;
+        self
+    }
+
+    /// Keeps values in this process as well.
+    pub fn l1(mut self, l1: L1<V>) -> Self {
+        self.l1 = Some(l1);
+        self
+    }
+
+    /// Gives a loader's error, when it is an `E`, to those who wait in other processes, too: they
+    /// get the same [`Error::Load`]. Otherwise each process tries for itself, one after the other.
+    /// The error goes through Redis by the client's codec, and is not stored.
+    pub fn share_errors<E>(mut self) -> Self
+    where
+        E: StdError + Serialize + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.errors = Some(ErrorCodec::of::<E>());
         self
     }
 
@@ -50,38 +166,55 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
     /// # Errors
     /// [`Error::Core`] with the setting that cannot work: a name with other characters than
     /// letters, digits, `-`, `_` and `.`; no time to live, or one under a millisecond or over ten
-    /// years.
+    /// years; a share outside 0..1; and the like.
     pub fn build(self) -> Result<Cache<V>, Error> {
-        let keys = self.client.keyspace("cache", &self.name)?;
-        let ttl = match self.ttl {
-            None => Err(ConfigError::new(
-                "ttl",
-                "it is not given",
-                "say how long values are kept",
-            )),
-            Some(ttl) if ttl < Duration::from_millis(1) || ttl > TEN_YEARS => {
-                Err(ConfigError::new(
-                    "ttl",
-                    "it is under 1 ms or over 10 years",
-                    "give a time between",
-                ))
-            }
-            Some(ttl) => Ok(ttl),
+        let names = Names::new(&self.client, &self.name)?;
+        let settings = self.settings.check()?;
+        if self.l1.is_some() && !settings.announces {
+            return Err(ConfigError::new(
+                "announce_changes",
+                "a cache with an L1 has to tell others of its changes as they tell it of theirs",
+                "leave it out",
+            )
+            .into());
         }
-        .map_err(redkit_core::Error::from)?;
-        if self.load_timeout.is_zero() {
-            let error = ConfigError::new("load_timeout", "it is zero", "give a time such as 10 s");
-            return Err(redkit_core::Error::from(error).into());
-        }
-        Ok(Cache::new(
-            self.client,
-            keys,
-            &self.name,
-            ttl,
-            self.load_timeout,
-        ))
+        let level = match self.l1 {
+            Some(l1) => Some(Level::new(l1.check()?, &self.client, &names)),
+            None => None,
+        };
+        Ok(Cache::new(Store {
+            wakes: Wakes::new(self.client.clone(), names.wake.clone()),
+            client: self.client,
+            names,
+            numbers: Numbers::new(&self.name),
+            name: self.name.into(),
+            bypass: Semaphore::new(settings.max_bypass_loads.min(Semaphore::MAX_PERMITS)),
+            settings,
+            level,
+            errors: self.errors,
+            generation: Mutex::new(None),
+        }))
     }
 }
 
-/// Long before the server's clock overflows.
-const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+impl<V> Clone for CacheBuilder<V> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            name: self.name.clone(),
+            settings: self.settings.clone(),
+            l1: self.l1.clone(),
+            errors: self.errors.clone(),
+            value: PhantomData,
+        }
+    }
+}
+
+impl<V> std::fmt::Debug for CacheBuilder<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CacheBuilder")
+            .field("name", &self.name)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

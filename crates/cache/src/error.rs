@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redkit_core::ErrorKind;
+
 /// Any failure of a cache. It can be cloned, because everybody who waited for a load gets it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -13,6 +15,15 @@ pub enum Error {
     /// value to give (a loaded value that cannot be encoded).
     #[error(transparent)]
     Core(#[from] redkit_core::Error),
+
+    /// The key is longer than what a server takes (512 MB). Nothing was sent.
+    #[error("the key has {0} bytes, more than the 512 MB that a server takes; use its digest")]
+    KeyTooLong(usize),
+
+    /// The cache was built with [`clearable(false)`](crate::CacheBuilder::clearable). Remedy:
+    /// leave that out, in all programs that use this cache.
+    #[error("this cache was built with `clearable(false)` and cannot be cleared")]
+    NotClearable,
 
     /// The loader gave an error. Nothing was cached; the next call loads again.
     #[error("the loader failed: {0}")]
@@ -26,25 +37,60 @@ pub enum Error {
     /// The loader panicked. Remedy: the panic's own message says where.
     #[error("the loader panicked")]
     LoaderPanicked,
+
+    /// A loader of several values did not give this one.
+    #[error("the loader gave no value for this key")]
+    NotLoaded,
+
+    /// Redis cannot be asked, and as many loads as
+    /// [`max_bypass_loads`](crate::CacheBuilder::max_bypass_loads) allows are running. Cause: an
+    /// outage under load, and a source that is slow. Remedy: a higher limit, if the source bears it.
+    #[error("Redis is down, and all loads that may pass it by are taken (`max_bypass_loads`)")]
+    Overloaded,
+
+    /// The write of the source failed. The entry was invalidated, because such an error does not
+    /// always mean that nothing was written.
+    #[error("the write failed: {0}")]
+    Write(#[source] LoadError),
 }
 
 impl Error {
-    /// Whether the same operation may succeed later without a change to the program. A loader's
-    /// error is the program's own: look at it with [`LoadError::downcast_ref`].
-    pub fn is_retryable(&self) -> bool {
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Core(error) => error.is_retryable(),
-            Error::LoadTimeout(_) => true,
-            Error::Load(_) | Error::LoaderPanicked => false,
+            Error::Core(error) => error.kind(),
+            Error::KeyTooLong(_)
+            | Error::NotClearable
+            | Error::LoaderPanicked
+            | Error::NotLoaded => ErrorKind::Usage,
+            // The source is the program's own, and what is wrong with it only the program knows.
+            Error::Load(_) | Error::Write(_) => ErrorKind::Data,
+            Error::LoadTimeout(_) | Error::Overloaded => ErrorKind::Transport,
         }
     }
 
-    /// The loader's error, when it is an `E`.
+    /// Whether the same operation may succeed later without a change to the program. A loader's
+    /// error is the program's own: look at it with [`load_error`](Self::load_error).
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Core(error) => error.is_retryable(),
+            Error::LoadTimeout(_) | Error::Overloaded => true,
+            _ => false,
+        }
+    }
+
+    /// The loader's error, or the writer's, when it is an `E`.
     pub fn load_error<E: StdError + 'static>(&self) -> Option<&E> {
         match self {
-            Error::Load(error) => error.downcast_ref(),
+            Error::Load(error) | Error::Write(error) => error.downcast_ref(),
             _ => None,
         }
+    }
+}
+
+impl From<redkit_core::ConfigError> for Error {
+    fn from(error: redkit_core::ConfigError) -> Self {
+        Error::Core(error.into())
     }
 }
 

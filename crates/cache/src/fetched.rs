@@ -4,8 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A value from [`get_or_load`](crate::Cache::get_or_load), and where it came from. It
-/// dereferences to the value.
+/// A value from a cache, and where it came from. It dereferences to the value.
 #[derive(Debug)]
 pub struct Fetched<V> {
     value: Arc<V>,
@@ -57,12 +56,17 @@ impl<V> Deref for Fetched<V> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
-    /// The cache had it.
+    /// The cache had it, in this process or in Redis.
     Hit,
+    /// The cache had it and its time is up; loading it anew failed, or takes longer than
+    /// [`soft_timeout`](crate::CacheBuilder::soft_timeout).
+    Stale,
     /// This call loaded it.
     Loaded,
     /// Another call was loading it, and this one waited for that.
     Shared,
+    /// This call wrote it: see [`write_through`](crate::Cache::write_through).
+    Written,
     /// The cache could not be asked, so it was loaded, by this call or by one it waited for.
     Bypassed,
 }
@@ -75,25 +79,71 @@ pub enum Source {
 /// use std::time::Duration;
 /// use redkit_cache::Loaded;
 ///
-/// let loaded = Loaded::new("sold out").ttl(Duration::from_secs(5));
+/// let loaded = Loaded::new("sold out")
+///     .ttl(Duration::from_secs(5))
+///     .tags(["teapots", "category:7"])
+///     .version(12);
 /// ```
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Loaded<V> {
     pub(crate) value: V,
+    pub(crate) keep: Keep,
+}
+
+/// How a value is kept.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Keep {
     pub(crate) ttl: Option<Duration>,
+    pub(crate) stale_for: Option<Duration>,
+    pub(crate) tags: Vec<Box<str>>,
+    pub(crate) version: Option<u64>,
+    pub(crate) not: bool,
 }
 
 impl<V> Loaded<V> {
     /// A value to be kept as the cache usually does.
     pub fn new(value: V) -> Self {
-        Self { value, ttl: None }
+        Self {
+            value,
+            keep: Keep::default(),
+        }
     }
 
     /// Keeps this value for another time than the cache's. Less than a millisecond means that it
     /// is not kept at all.
-    #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.keep.ttl = Some(ttl);
+        self
+    }
+
+    /// Keeps it for another time to be served stale than the cache's
+    /// [`stale_for`](crate::CacheBuilder::stale_for).
+    pub fn stale_for(mut self, time: Duration) -> Self {
+        self.keep.stale_for = Some(time);
+        self
+    }
+
+    /// Marks the value, to be removed by
+    /// [`invalidate_tag`](crate::Cache::invalidate_tag). Reading a value with tags from Redis
+    /// takes a second round trip, for the tags.
+    pub fn tags<T: Into<Box<str>>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.keep.tags.extend(tags.into_iter().map(Into::into));
+        self.keep.tags.sort_unstable();
+        self.keep.tags.dedup();
+        self
+    }
+
+    /// The version of what was read at the source: a row's revision, say. A value never replaces
+    /// one of a higher version while that is in the cache.
+    pub fn version(mut self, version: u64) -> Self {
+        self.keep.version = Some(version);
+        self
+    }
+
+    /// Gives the value to those who wait for it, and does not keep it.
+    pub fn do_not_cache(mut self) -> Self {
+        self.keep.not = true;
         self
     }
 }

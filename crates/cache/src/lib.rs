@@ -31,15 +31,39 @@
 //! process, and gives the value with [`Source::Bypassed`]. `get`, `set` and `invalidate` give the
 //! error.
 
+mod batch;
 mod builder;
+mod bulk;
 mod cache;
+mod config;
+mod entry;
 mod error;
 mod fetched;
 mod flight;
+mod id;
+mod invalidate;
+mod l1;
+mod level;
+mod load;
+mod memoize;
+mod names;
+mod refresh;
+mod scripts;
+mod settings;
+mod share;
 mod stats;
+mod store;
+mod tasks;
+mod wake;
+mod warm;
+mod write_through;
 
 pub use builder::CacheBuilder;
 pub use cache::Cache;
+pub use config::{CacheConfig, Caches};
 pub use error::{Error, LoadError};
 pub use fetched::{Fetched, Loaded, Source};
+pub use l1::L1;
+pub use memoize::Memoized;
 pub use stats::CacheStats;
+pub use warm::{Warmed, Warming};

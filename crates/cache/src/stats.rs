@@ -2,88 +2,83 @@
 
 use redkit_core::Tally;
 
-/// What a cache has done since it was built. Only this process's calls are counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CacheStats {
-    /// Reads that found a value.
-    pub hits: u64,
-    /// Reads that found none.
-    pub misses: u64,
+/// Declares every number once: for [`CacheStats`], its counter and its metric.
+macro_rules! numbers {
+    ($($(#[doc = $doc:literal])+ $name:ident: $metric:literal $(, $label:literal => $value:literal)?;)*) => {
+        /// What a cache has done since it was built. Only this process's calls are counted.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct CacheStats {
+            $($(#[doc = $doc])+ pub $name: u64,)*
+            /// Values that are kept in this process now, more or less.
+            pub l1_entries: u64,
+        }
+
+        pub(crate) struct Numbers {
+            $(pub(crate) $name: Tally,)*
+        }
+
+        impl Numbers {
+            pub(crate) fn new(cache: &str) -> Self {
+                Self {
+                    $($name: Tally::new(metrics::counter!(
+                        $metric, "cache" => cache.to_owned() $(, $label => $value)?
+                    )),)*
+                }
+            }
+
+            pub(crate) fn read(&self) -> CacheStats {
+                CacheStats {
+                    $($name: self.$name.get(),)*
+                    l1_entries: 0,
+                }
+            }
+        }
+    };
+}
+
+numbers! {
+    /// Reads that found a value in this process.
+    l1_hits: "redkit_cache_reads_total", "result" => "l1_hit";
+    /// Reads that found a fresh value in Redis.
+    hits: "redkit_cache_reads_total", "result" => "hit";
+    /// Reads that found none. Those who wait for the same load count once.
+    misses: "redkit_cache_reads_total", "result" => "miss";
+    /// Reads that were given a stale value.
+    stale: "redkit_cache_reads_total", "result" => "stale";
     /// Reads that the cache could not answer, because Redis could not.
-    pub bypasses: u64,
+    bypasses: "redkit_cache_reads_total", "result" => "bypass";
     /// Loads that gave a value.
-    pub loads: u64,
+    loads: "redkit_cache_loads_total", "outcome" => "loaded";
     /// Loads that failed, took too long or panicked.
-    pub load_failures: u64,
-    /// Calls that waited for another call's load.
-    pub shared: u64,
+    load_failures: "redkit_cache_loads_total", "outcome" => "failed";
+    /// Calls that waited for another call's load in this process.
+    shared: "redkit_cache_loads_total", "outcome" => "shared";
+    /// Times that a load of another process was waited for.
+    waits: "redkit_cache_loads_total", "outcome" => "waited";
+    /// Loads in the background, of values that were still fresh.
+    refreshes: "redkit_cache_refreshes_total";
+    /// Loads that were refused because Redis was down and too many were running.
+    overloads: "redkit_cache_overloads_total";
+    /// Loaded values that were not kept because something happened to their keys meanwhile.
+    fenced: "redkit_cache_fenced_total";
     /// Loaded values that could not be kept.
-    pub fill_failures: u64,
-    /// Stored values that were not of the cache's type, and were loaded anew.
-    pub decode_failures: u64,
+    fill_failures: "redkit_cache_fill_failures_total";
+    /// Loaded values that were not even tried to be kept, because Redis could not be asked.
+    dropped_writes: "redkit_cache_dropped_writes_total";
+    /// Stored values that were not of the cache's type.
+    decode_failures: "redkit_cache_decode_failures_total";
 }
 
 impl CacheStats {
-    /// Hits as a share of the reads that were answered; 0 when there was none.
+    /// Hits, in the process and in Redis, as a share of the reads that the cache answered; 0 when
+    /// there was none.
     pub fn hit_rate(&self) -> f64 {
-        match self.hits + self.misses {
+        let hits = self.l1_hits + self.hits;
+        match hits + self.stale + self.misses {
             0 => 0.0,
             #[expect(clippy::cast_precision_loss, reason = "a share needs no more digits")]
-            reads => self.hits as f64 / reads as f64,
-        }
-    }
-}
-
-pub(crate) struct Numbers {
-    pub(crate) hits: Tally,
-    pub(crate) misses: Tally,
-    pub(crate) bypasses: Tally,
-    pub(crate) loads: Tally,
-    pub(crate) load_failures: Tally,
-    pub(crate) shared: Tally,
-    pub(crate) fill_failures: Tally,
-    pub(crate) decode_failures: Tally,
-}
-
-impl Numbers {
-    pub(crate) fn new(cache: &str) -> Self {
-        let reads = |result: &'static str| {
-            Tally::new(metrics::counter!(
-                "redkit_cache_reads_total", "cache" => cache.to_owned(), "result" => result
-            ))
-        };
-        let loads = |outcome: &'static str| {
-            Tally::new(metrics::counter!(
-                "redkit_cache_loads_total", "cache" => cache.to_owned(), "outcome" => outcome
-            ))
-        };
-        Self {
-            hits: reads("hit"),
-            misses: reads("miss"),
-            bypasses: reads("bypass"),
-            loads: loads("loaded"),
-            load_failures: loads("failed"),
-            shared: loads("shared"),
-            fill_failures: Tally::new(metrics::counter!(
-                "redkit_cache_fill_failures_total", "cache" => cache.to_owned()
-            )),
-            decode_failures: Tally::new(metrics::counter!(
-                "redkit_cache_decode_failures_total", "cache" => cache.to_owned()
-            )),
-        }
-    }
-
-    pub(crate) fn read(&self) -> CacheStats {
-        CacheStats {
-            hits: self.hits.get(),
-            misses: self.misses.get(),
-            bypasses: self.bypasses.get(),
-            loads: self.loads.get(),
-            load_failures: self.load_failures.get(),
-            shared: self.shared.get(),
-            fill_failures: self.fill_failures.get(),
-            decode_failures: self.decode_failures.get(),
+            reads => hits as f64 / reads as f64,
         }
     }
 }

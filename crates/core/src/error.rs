@@ -294,6 +294,30 @@ pub enum Error {
         error: Arc<dyn StdError + Send + Sync>,
     },
 
+    /// The server refused a command of a transaction when it was queued, so nothing of the
+    /// transaction was carried out. Cause: a command that the server does not have, or a wrong
+    /// number of arguments, or no memory left for writes. Remedy: see the error.
+    #[error("transaction aborted by its command {position} ({command}): {error}")]
+    Aborted {
+        /// Which of the transaction's commands, from 0.
+        position: usize,
+        /// Its name.
+        command: Box<str>,
+        /// What the server said.
+        #[source]
+        error: ServerError,
+    },
+
+    /// A value was changed by others every time before it could be written. Nothing was written.
+    /// Cause: many writers of one key. Remedy: fewer, or a lock, or more attempts.
+    #[error("the value at key `{key}` was changed by others {attempts} times in a row")]
+    Contended {
+        /// The key, escaped for printing.
+        key: Box<str>,
+        /// How often it was tried.
+        attempts: u32,
+    },
+
     /// No client is registered under this name.
     #[error("no client named `{name}`; there are: {known}")]
     UnknownClient {
@@ -319,7 +343,8 @@ impl Error {
                 ErrorKind::Usage
             }
             Error::Decode { .. } => ErrorKind::Data,
-            Error::Reply { .. } => ErrorKind::Server,
+            Error::Reply { .. } | Error::Aborted { .. } => ErrorKind::Server,
+            Error::Contended { .. } => ErrorKind::Data,
             Error::Call { error, .. } => match error {
                 CallError::Replied(_) => ErrorKind::Server,
                 CallError::NotSent(fault) | CallError::Maybe(fault) => match fault.kind() {
@@ -342,6 +367,8 @@ impl Error {
                 error: CallError::NotSent(f) | CallError::Maybe(f),
                 ..
             } => f.kind().is_transient(),
+            Error::Aborted { error, .. } => error.is_server_state(),
+            Error::Contended { .. } => true,
             _ => false,
         }
     }

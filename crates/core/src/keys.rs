@@ -82,6 +82,17 @@ impl Keyspace {
         self.key_of(&user_key, role)
     }
 
+    /// A key whose slot is that of `tag`, so that different user keys can share one:
+    /// `…:{tag}:role:user-key`, the user key escaped like a tag.
+    pub fn tagged_key(&self, tag: impl ToArg, role: &'static str, user_key: impl ToArg) -> Key {
+        let mut bytes = self.key_of(&tag, role).as_bytes().to_vec();
+        bytes.push(b':');
+        let start = bytes.len();
+        user_key.write_to(&mut bytes);
+        escape_from(start, &mut bytes);
+        Key(bytes.into())
+    }
+
     /// The user key and the role within a full key; `None` when the key is not of this keyspace.
     pub fn parse<'k>(&self, key: &'k [u8]) -> Option<(Vec<u8>, Option<&'k str>)> {
         let rest = key.strip_prefix(&*self.prefix)?;
@@ -269,6 +280,17 @@ mod tests {
             );
         }
         assert!(Keyspace::new("", "cache", "a-b_c.d1").is_ok());
+    }
+
+    #[test]
+    fn a_common_tag_gives_different_user_keys_one_slot() {
+        let of = |user: &str| keyspace().tagged_key("t{1}", "gcra", user);
+        assert_eq!(
+            of("a}{b").as_bytes(),
+            b"app:eu:cache:products:{t%7B1%7D}:gcra:a%7D%7Bb"
+        );
+        assert_eq!(of("a").slot(), of("b").slot());
+        assert_ne!(of("a"), of("b"));
     }
 
     proptest! {

@@ -24,6 +24,8 @@
 //! - `redis` (default): the networked driver, on the `redis` crate.
 //! - `fred`: a second networked driver, on the `fred` crate, for one server; see [`fred`].
 //! - `tls`: encrypted connections by rustls.
+//! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
+//!   `encryption`: encrypted values. See [`Codec`].
 
 mod backend;
 pub mod breaker;
@@ -39,11 +41,14 @@ mod push;
 mod script;
 mod tally;
 mod value;
+mod values;
 
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, Topology};
 pub use client::{Client, ClientStats, check_pipeline, check_shareable};
 pub use clients::Clients;
-pub use codec::Codec;
+pub use codec::{Algorithm, Codec, CodecError, Compression, Format, StoredForm};
+#[cfg(feature = "encryption")]
+pub use codec::{EncryptionKey, KeyRing};
 pub use command::{Command, ToArg};
 pub use config::{
     Address, ClientConfig, ConfigError, CredentialProvider, Credentials, Driver, Endpoint,
@@ -57,3 +62,9 @@ pub use push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};
 pub use script::{Invocation, Script};
 pub use tally::Tally;
 pub use value::{FromValue, Value, ValueError};
+pub use values::{
+    Change, Conditional, Deleted, Drawn, ExpireIf, Expiry, Group, Grouping, Groups, Kind, Pattern,
+    Pipeline, Previous, Queued, Renewal, Replies, Scan, ScanStream, SetItem, SetOptions, Stored,
+    Swap, Sweep, Swept, ToKey, Transaction, Ttl, Unconditional, Update, Write, WriteMode,
+    check_same_slot,
+};

@@ -1,20 +1,26 @@
 //! [`Embedded`], the engine as a [`Backend`].
 
+mod burial;
+mod dedicated;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use redkit_core::{
     Backend, CallError, Capabilities, Command, ConnectionState, Fault, FaultKind, Interest,
     PushStream, ServerKind, Topology, Value, check_pipeline, check_shareable,
 };
 use smallvec::SmallVec;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::carried::check_any;
-use crate::engine::Engine;
+use self::dedicated::Dedicated;
+use crate::engine::{Engine, Outcome};
 use crate::session::Session;
 
 /// The version of Redis whose commands and error texts the engine has.
@@ -31,14 +37,6 @@ struct Shared {
     state: watch::Sender<ConnectionState>,
     /// The states of the dedicated sessions, which end with the engine.
     dedicated: Mutex<HashMap<i64, watch::Sender<ConnectionState>>>,
-}
-
-/// A session of its own on the data of an [`Embedded`].
-struct Dedicated {
-    shared: Arc<Shared>,
-    session: Mutex<Session>,
-    id: i64,
-    state: watch::Sender<ConnectionState>,
 }
 
 impl Embedded {
@@ -76,7 +74,7 @@ impl Backend for Embedded {
         check_shareable(command)?;
         self.shared.run(|engine| {
             let mut session = engine.new_session();
-            execute(engine, &mut session, command)
+            at_once(execute(engine, &mut session, command))
         })?
     }
 
@@ -90,7 +88,7 @@ impl Backend for Embedded {
             let mut session = engine.new_session();
             commands
                 .iter()
-                .map(|command| execute(engine, &mut session, command))
+                .map(|command| at_once(execute(engine, &mut session, command)))
                 .collect()
         })
     }
@@ -121,7 +119,11 @@ impl Backend for Embedded {
         for state in self.shared.dedicated.lock().values() {
             state.send_replace(ConnectionState::Closed);
         }
-        engine.with_state(|state| state.pubsub.clear());
+        engine.with_state(|state| {
+            state.pubsub.clear();
+            state.untrack_all();
+            state.unblock_all();
+        });
     }
 }
 
@@ -140,6 +142,10 @@ impl Shared {
     }
 
     fn subscribe(self: &Arc<Self>, interest: Interest) -> Result<PushStream, CallError> {
+        interest.check()?;
+        if let Interest::Invalidations { prefixes } = &interest {
+            return self.track(prefixes);
+        }
         if !matches!(
             interest,
             Interest::Channels(_) | Interest::Patterns(_) | Interest::Sharded(_)
@@ -158,118 +164,58 @@ impl Shared {
         }))
     }
 
+    fn track(self: &Arc<Self>, prefixes: &[Bytes]) -> Result<PushStream, CallError> {
+        let ((subscription, stream), next_expiry) = self.run(|engine| {
+            engine.with_state(|state| (state.track(prefixes), state.next_expiry()))
+        })?;
+        let shared: Weak<Self> = Arc::downgrade(self);
+        // Without a runtime, a key that expired is told of with the next command.
+        let burial = Handle::try_current().ok().map(|runtime| {
+            let burial = burial::run(Weak::clone(&shared), next_expiry);
+            AbortOnDropHandle::new(runtime.spawn(burial))
+        });
+        Ok(stream.on_drop(move || {
+            drop(burial);
+            if let Some(shared) = shared.upgrade() {
+                let engine = shared.engine.lock();
+                engine.with_state(|state| state.untrack(subscription));
+            }
+        }))
+    }
+
     fn dedicated(self: &Arc<Self>) -> Result<Arc<dyn Backend>, CallError> {
         let state = watch::Sender::new(ConnectionState::Connected(1));
         let session = self.run(|engine| {
             let session = engine.new_session();
+            engine.with_state(|state| state.connect(session.id));
             self.dedicated.lock().insert(session.id, state.clone());
             session
         })?;
-        Ok(Arc::new(Dedicated {
-            shared: Arc::clone(self),
-            id: session.id,
-            session: Mutex::new(session),
-            state,
-        }))
+        Ok(Arc::new(Dedicated::new(Arc::clone(self), session, state)))
     }
 }
 
-#[async_trait]
-impl Backend for Dedicated {
-    async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        tokio::task::coop::consume_budget().await;
-        check_any(command)?;
-        self.run(|engine, session| execute(engine, session, command))?
-    }
-
-    async fn pipeline(
-        &self,
-        commands: &[Command],
-    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        tokio::task::coop::consume_budget().await;
-        commands.iter().try_for_each(check_any)?;
-        self.run(|engine, session| {
-            commands
-                .iter()
-                .map(|command| execute(engine, session, command))
-                .collect()
-        })
-    }
-
-    async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
-        self.refuse_if_closed()?;
-        self.shared.subscribe(interest)
-    }
-
-    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        self.refuse_if_closed()?;
-        self.shared.dedicated()
-    }
-
-    fn topology(&self) -> Topology {
-        Topology::Embedded
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        capabilities()
-    }
-
-    fn state(&self) -> watch::Receiver<ConnectionState> {
-        self.state.subscribe()
-    }
-
-    /// Ends this session only, as closing a connection would.
-    async fn shutdown(&self) {
-        self.state.send_replace(ConnectionState::Closed);
-        self.leave();
-    }
-}
-
-impl Dedicated {
-    fn run<R>(&self, action: impl FnOnce(&mut Engine, &mut Session) -> R) -> Result<R, CallError> {
-        self.refuse_if_closed()?;
-        // The order of the locks is session, then engine, everywhere.
-        let mut session = self.session.lock();
-        self.shared.run(|engine| action(engine, &mut session))
-    }
-
-    fn refuse_if_closed(&self) -> Result<(), CallError> {
-        match *self.state.borrow() {
-            ConnectionState::Closed => Err(shut_down()),
-            _ => Ok(()),
-        }
-    }
-
-    fn leave(&self) {
-        let mut session = self.session.lock();
-        session.transaction = None;
-        let engine = self.shared.engine.lock();
-        engine.with_state(|state| session.unwatch(&mut state.db));
-        self.shared.dedicated.lock().remove(&self.id);
-    }
-}
-
-impl Drop for Dedicated {
-    fn drop(&mut self) {
-        self.leave();
-    }
-}
-
-fn execute(
-    engine: &mut Engine,
-    session: &mut Session,
-    command: &Command,
-) -> Result<Value, CallError> {
+fn execute(engine: &mut Engine, session: &mut Session, command: &Command) -> Outcome {
     let mut argv: SmallVec<[&[u8]; 8]> = SmallVec::with_capacity(command.arg_count() + 1);
     argv.push(command.name().as_bytes());
     argv.extend(command.iter());
-    engine.execute(session, &argv).map_err(CallError::Replied)
+    engine.execute(session, &argv)
+}
+
+/// The reply to a command that does not wait; what may wait was refused before.
+fn at_once(outcome: Outcome) -> Result<Value, CallError> {
+    match outcome {
+        Outcome::Done(reply) => reply.map_err(CallError::Replied),
+        Outcome::Waiting(_) => Err(unsupported(
+            "a command that waits needs a dedicated session",
+        )),
+    }
 }
 
 fn capabilities() -> Capabilities {
     let mut capabilities = Capabilities::of(ServerKind::Embedded, VERSION);
-    capabilities.tracking = false;
-    capabilities.streams = false;
+    // Of a later version than the rest.
+    capabilities.field_expiry = true;
     capabilities
 }
 

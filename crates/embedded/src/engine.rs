@@ -1,13 +1,15 @@
 //! The executor: one command after the other, with transactions and scripts.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use redkit_core::{ServerError, Value};
 use smallvec::SmallVec;
 
-use crate::commands::{self, Run, SessionCommand, Spec};
+use crate::blocking::{Attempt, Ticket};
+use crate::commands::{self, Listed, Run, SessionCommand};
 use crate::error::{self, Reply};
 use crate::script::Scripts;
 use crate::session::{Session, Transaction};
@@ -21,6 +23,14 @@ pub(crate) struct Engine {
     state: Arc<Mutex<State>>,
     scripts: Scripts,
     sessions: i64,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Done(Reply),
+    /// The reply comes later.
+    Waiting(Ticket),
 }
 
 impl Engine {
@@ -43,45 +53,78 @@ impl Engine {
         action(&mut self.state.lock())
     }
 
-    /// Carries out a command, which is its name and its arguments.
-    pub(crate) fn execute(&mut self, session: &mut Session, argv: &[&[u8]]) -> Reply {
-        self.state.lock().tick();
-        let checked = check(argv);
+    /// Carries out a command, which is its name and its arguments, and serves those who waited for
+    /// what it brought.
+    pub(crate) fn execute(&mut self, session: &mut Session, argv: &[&[u8]]) -> Outcome {
+        let start = Instant::now();
+        let outcome = self.dispatch(session, argv);
+        let mut state = self.state.lock();
+        let at = state.micros() / 1_000_000;
+        state
+            .slow_log
+            .note(at, start.elapsed(), argv, &session.name);
+        state.settle();
+        outcome
+    }
+
+    fn dispatch(&mut self, session: &mut Session, argv: &[&[u8]]) -> Outcome {
+        let checked = {
+            let mut state = self.state.lock();
+            state.tick();
+            check(&mut state, argv)
+        };
         if let Some(transaction) = &mut session.transaction {
-            return match checked {
-                Ok((
-                    Spec {
-                        run:
-                            Run::Session(
-                                command @ (SessionCommand::Exec
-                                | SessionCommand::Discard
-                                | SessionCommand::Multi
-                                | SessionCommand::Watch),
-                            ),
-                        ..
-                    },
-                    args,
-                )) => self.run_session(*command, session, args),
-                Ok(_) => {
-                    let owned = argv.iter().map(|arg| Bytes::copy_from_slice(arg));
-                    transaction.queued.push(owned.collect());
-                    Ok(Value::Status("QUEUED".into()))
-                }
+            return Outcome::Done(match checked {
+                Ok((command, args)) => match command.spec.run {
+                    Run::Session(
+                        SessionCommand::Exec
+                        | SessionCommand::Discard
+                        | SessionCommand::Multi
+                        | SessionCommand::Watch,
+                    ) => self.run(command, session, args),
+                    _ => {
+                        let owned = argv.iter().map(|arg| Bytes::copy_from_slice(arg));
+                        transaction.queued.push(owned.collect());
+                        Ok(Value::Status("QUEUED".into()))
+                    }
+                },
                 Err(refused) => {
                     transaction.broken = true;
                     Err(refused)
                 }
-            };
+            });
         }
-        let (spec, args) = checked?;
-        self.run(spec, session, args)
+        let (command, args) = match checked {
+            Ok(checked) => checked,
+            Err(refused) => return Outcome::Done(Err(refused)),
+        };
+        let Run::Blocking { handler, .. } = command.spec.run else {
+            return Outcome::Done(self.run(command, session, args));
+        };
+        let mut state = self.state.lock();
+        let start = Instant::now();
+        let outcome = match handler(&mut state, args) {
+            Ok(Attempt::Done(reply)) => Outcome::Done(reply),
+            Ok(Attempt::Wait(wait)) => Outcome::Waiting(state.enqueue(session.id, wait)),
+            Err(refused) => Outcome::Done(Err(refused)),
+        };
+        let failed = matches!(outcome, Outcome::Done(Err(_)));
+        state.tally.ran(command.number, start.elapsed(), failed);
+        outcome
     }
 
-    fn run(&mut self, spec: &Spec, session: &mut Session, args: &[&[u8]]) -> Reply {
-        match spec.run {
-            Run::Data(handler) => handler(&mut self.state.lock(), args),
-            Run::Session(command) => self.run_session(command, session, args),
-        }
+    /// Runs a command without waiting for anything.
+    fn run(&mut self, command: Listed, session: &mut Session, args: &[&[u8]]) -> Reply {
+        let Run::Session(family) = command.spec.run else {
+            return self.state.lock().run_counted(command, args);
+        };
+        let start = Instant::now();
+        let reply = self.run_session(family, session, args);
+        let mut state = self.state.lock();
+        state
+            .tally
+            .ran(command.number, start.elapsed(), reply.is_err());
+        reply
     }
 
     fn run_session(
@@ -120,7 +163,11 @@ impl Engine {
                 session.unwatch(&mut self.state.lock().db);
                 Ok(Value::Ok)
             }
-            SessionCommand::Client => commands::client::run(session, args),
+            SessionCommand::Client => commands::client::run(&mut self.state.lock(), session, args),
+            SessionCommand::Hello => commands::client::hello(&mut self.state.lock(), session, args),
+            SessionCommand::Auth => commands::client::auth(),
+            // The backend is what closes a connection.
+            SessionCommand::Quit => Ok(Value::Ok),
             SessionCommand::Reset => {
                 session.transaction = None;
                 session.unwatch(&mut self.state.lock().db);
@@ -154,8 +201,9 @@ impl Engine {
         }
         let replies = transaction.queued.iter().map(|argv| {
             let argv: SmallVec<[&[u8]; 8]> = argv.iter().map(AsRef::as_ref).collect();
-            check(&argv)
-                .and_then(|(spec, args)| self.run(spec, session, args))
+            let checked = check(&mut self.state.lock(), &argv);
+            checked
+                .and_then(|(command, args)| self.run(command, session, args))
                 .unwrap_or_else(Value::Error)
         });
         Ok(Value::Array(replies.collect()))
@@ -163,13 +211,19 @@ impl Engine {
 }
 
 /// Finds the command and checks the number of its arguments.
-fn check<'a, 'b>(argv: &'a [&'b [u8]]) -> Result<(&'static Spec, &'a [&'b [u8]]), ServerError> {
+fn check<'a, 'b>(
+    state: &mut State,
+    argv: &'a [&'b [u8]],
+) -> Result<(Listed, &'a [&'b [u8]]), ServerError> {
     let (name, args) = argv
         .split_first()
         .map_or((&b""[..], &[][..]), |(name, args)| (*name, args));
-    let spec = commands::lookup(name).ok_or_else(|| error::unknown_command(name, args))?;
-    match spec.check(args) {
-        Ok(()) => Ok((spec, args)),
-        Err(misuse) => Err(spec.refusal(misuse, args)),
+    let command = commands::lookup(name).ok_or_else(|| error::unknown_command(name, args))?;
+    match command.spec.check(args) {
+        Ok(()) => Ok((command, args)),
+        Err(misuse) => {
+            state.tally.rejected(command.number);
+            Err(command.spec.refusal(misuse, args))
+        }
     }
 }

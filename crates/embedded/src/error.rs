@@ -101,6 +101,15 @@ pub(crate) fn unknown_subcommand(command: &str, subcommand: &[u8]) -> ServerErro
     ))
 }
 
+/// For a subcommand that exists and was called wrongly.
+pub(crate) fn subcommand_syntax(command: &str, subcommand: &[u8]) -> ServerError {
+    err(format!(
+        "unknown subcommand or wrong number of arguments for '{}'. Try {} HELP.",
+        String::from_utf8_lossy(subcommand),
+        command.to_ascii_uppercase()
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

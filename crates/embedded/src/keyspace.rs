@@ -1,13 +1,18 @@
-//! The keys: lookup by type, expiry, scan order, and the versions that `WATCH` compares.
+//! The keys: lookup by type, expiry, scan order.
 
-use std::collections::{BTreeSet, HashMap};
+mod objects;
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
 use rand::RngExt;
 use redkit_core::ServerError;
 
+pub(crate) use self::objects::ENTRY_BYTES;
+use self::objects::Lookups;
 use crate::error;
+use crate::observers::Observers;
 use crate::value::{Data, Kind};
 
 /// Expired keys that one command buries at most beyond those that it touches, so that no command
@@ -21,21 +26,31 @@ pub(crate) struct Keyspace {
     /// the positions usable as scan cursors (see the module of the `SCAN` commands).
     entries: IndexMap<Bytes, Entry>,
     expiries: BTreeSet<(i64, Bytes)>,
-    watched: HashMap<Bytes, Watched>,
-    changes: u64,
+    /// Hashes by when the first of their fields expires.
+    field_expiries: BTreeSet<(i64, Bytes)>,
+    pub(crate) observers: Observers,
+    pub(crate) lookups: Lookups,
     now: i64,
 }
 
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) data: Data,
+struct Entry {
+    data: Data,
     expires: Option<i64>,
+    /// Under which time the key stands in `field_expiries`.
+    fields_due: Option<i64>,
+    used_at: i64,
 }
 
-#[derive(Debug, Default)]
-struct Watched {
-    watchers: usize,
-    version: u64,
+impl Entry {
+    fn new(data: Data, expires: Option<i64>, now: i64) -> Self {
+        Self {
+            data,
+            expires,
+            fields_due: None,
+            used_at: now,
+        }
+    }
 }
 
 impl Keyspace {
@@ -90,10 +105,7 @@ impl Keyspace {
         let index = match self.position(key) {
             Some(index) => index,
             None => {
-                let entry = Entry {
-                    data: K::default().into_data(),
-                    expires: None,
-                };
+                let entry = Entry::new(K::default().into_data(), None, self.now);
                 self.entries
                     .insert_full(Bytes::copy_from_slice(key), entry)
                     .0
@@ -119,15 +131,32 @@ impl Keyspace {
     /// Sets a key to a value that expires at a time.
     pub(crate) fn put_expiring(&mut self, key: &[u8], data: Data, expires: Option<i64>) {
         self.changed(key);
-        let entry = Entry { data, expires };
-        let previous = match self.entries.get_full_mut(key) {
-            Some((_, _, present)) => std::mem::replace(present, entry).expires,
+        let has_field_expiries = data.next_field_expiry().is_some();
+        let entry = Entry::new(data, expires, self.now);
+        let (previous, fields_due) = match self.entries.get_mut(key) {
+            Some(present) => {
+                let present = std::mem::replace(present, entry);
+                (present.expires, present.fields_due)
+            }
             None => {
                 self.entries.insert(Bytes::copy_from_slice(key), entry);
-                None
+                (None, None)
             }
         };
-        self.reschedule(key, previous, expires);
+        reschedule(&mut self.expiries, key, previous, expires);
+        reschedule(&mut self.field_expiries, key, fields_due, None);
+        if has_field_expiries {
+            self.fields_changed(key);
+        }
+    }
+
+    /// Notes that fields of a hash may expire at other times than before.
+    pub(crate) fn fields_changed(&mut self, key: &[u8]) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            let due = entry.data.next_field_expiry();
+            let previous = std::mem::replace(&mut entry.fields_due, due);
+            reschedule(&mut self.field_expiries, key, previous, due);
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) -> Option<Data> {
@@ -152,20 +181,14 @@ impl Keyspace {
     pub(crate) fn set_expiry(&mut self, key: &[u8], expires: Option<i64>) {
         if let Some(entry) = self.entries.get_mut(key) {
             let previous = std::mem::replace(&mut entry.expires, expires);
-            self.reschedule(key, previous, expires);
+            reschedule(&mut self.expiries, key, previous, expires);
             self.changed(key);
         }
     }
 
     /// Notes that a key's value changed.
     pub(crate) fn changed(&mut self, key: &[u8]) {
-        if self.watched.is_empty() {
-            return;
-        }
-        self.changes += 1;
-        if let Some(watched) = self.watched.get_mut(key) {
-            watched.version = self.changes;
-        }
+        self.observers.changed(key);
     }
 
     /// Notes that items went away, and the key with the last of them.
@@ -182,6 +205,15 @@ impl Keyspace {
     pub(crate) fn len(&mut self) -> usize {
         self.sweep(usize::MAX);
         self.entries.len()
+    }
+
+    /// When the next key, or field of a hash, expires.
+    pub(crate) fn next_expiry(&self) -> Option<i64> {
+        let first = |set: &BTreeSet<(i64, Bytes)>| set.first().map(|(at, _)| *at);
+        match (first(&self.expiries), first(&self.field_expiries)) {
+            (Some(key), Some(field)) => Some(key.min(field)),
+            (one, other) => one.or(other),
+        }
     }
 
     /// The number of keys that will expire, after burying all that have.
@@ -208,88 +240,106 @@ impl Keyspace {
     }
 
     pub(crate) fn clear(&mut self) {
-        let watched: Vec<Bytes> = self.watched.keys().cloned().collect();
-        for key in watched {
+        for key in self.observers.observed() {
             if self.contains(&key) {
                 self.changed(&key);
             }
         }
+        self.observers.cleared();
         self.entries = IndexMap::new();
         self.expiries = BTreeSet::new();
+        self.field_expiries = BTreeSet::new();
     }
 
     /// Starts watching a key and gives its version.
     pub(crate) fn watch(&mut self, key: &[u8]) -> u64 {
         // A key that is expired already is watched as absent.
         self.contains(key);
-        let watched = self.watched.entry(Bytes::copy_from_slice(key)).or_default();
-        watched.watchers += 1;
-        watched.version
-    }
-
-    pub(crate) fn unwatch(&mut self, key: &[u8]) {
-        if let Some(watched) = self.watched.get_mut(key) {
-            watched.watchers -= 1;
-            if watched.watchers == 0 {
-                self.watched.remove(key);
-            }
-        }
+        self.observers.watch(key)
     }
 
     /// The version of a watched key now.
     pub(crate) fn version(&mut self, key: &[u8]) -> u64 {
         self.contains(key);
-        self.watched.get(key).map_or(0, |watched| watched.version)
+        self.observers.version(key)
     }
 
     fn position(&mut self, key: &[u8]) -> Option<usize> {
-        let (index, _, entry) = self.entries.get_full(key)?;
+        let position = self.find(key);
+        if self.lookups.counting {
+            match position {
+                Some(_) => self.lookups.hits += 1,
+                None => self.lookups.misses += 1,
+            }
+        }
+        position
+    }
+
+    fn find(&mut self, key: &[u8]) -> Option<usize> {
+        let (index, _, entry) = self.entries.get_full_mut(key)?;
+        entry.used_at = self.now;
         if entry.expires.is_some_and(|at| at < self.now) {
+            self.lookups.expired += 1;
             self.remove_at(index);
             return None;
         }
-        Some(index)
+        match entry.fields_due {
+            Some(due) if due < self.now => self.bury_fields(index, key),
+            _ => Some(index),
+        }
+    }
+
+    /// Removes the fields of a hash that have expired, and the hash with the last of them.
+    fn bury_fields(&mut self, index: usize, key: &[u8]) -> Option<usize> {
+        if let Some((_, entry)) = self.entries.get_index_mut(index)
+            && let Data::Hash(hash) = &mut entry.data
+            && hash.bury(self.now)
+        {
+            self.fields_changed(key);
+            self.shrunk(key);
+        }
+        self.entries.get_index_of(key)
     }
 
     fn remove_at(&mut self, index: usize) -> Option<Entry> {
         let (key, entry) = self.entries.swap_remove_index(index)?;
         self.changed(&key);
-        if let Some(at) = entry.expires {
-            self.expiries.remove(&(at, key));
-        }
+        reschedule(&mut self.expiries, &key, entry.expires, None);
+        reschedule(&mut self.field_expiries, &key, entry.fields_due, None);
         Some(entry)
-    }
-
-    fn reschedule(&mut self, key: &[u8], previous: Option<i64>, expires: Option<i64>) {
-        if previous == expires {
-            return;
-        }
-        let key = Bytes::copy_from_slice(key);
-        if let Some(at) = expires {
-            self.expiries.insert((at, key.clone()));
-        }
-        if let Some(at) = previous {
-            self.expiries.remove(&(at, key));
-        }
     }
 
     fn sweep(&mut self, limit: usize) {
         for _ in 0..limit {
-            match self.expiries.first() {
-                Some((at, key)) if *at < self.now => {
-                    let key = key.clone();
-                    match self.entries.get_index_of(&key) {
-                        Some(index) => {
-                            self.remove_at(index);
-                        }
-                        None => {
-                            self.expiries.pop_first();
-                        }
-                    }
-                }
-                _ => return,
-            }
+            let due =
+                |set: &BTreeSet<(i64, Bytes)>| set.first().filter(|d| d.0 < self.now).cloned();
+            let Some(due) = due(&self.expiries).or_else(|| due(&self.field_expiries)) else {
+                return;
+            };
+            // Looking at the key is enough; but whatever happens, the sweep must go on.
+            self.find(&due.1);
+            self.expiries.remove(&due);
+            self.field_expiries.remove(&due);
         }
+    }
+}
+
+/// Moves a key to another time.
+fn reschedule(
+    schedule: &mut BTreeSet<(i64, Bytes)>,
+    key: &[u8],
+    previous: Option<i64>,
+    next: Option<i64>,
+) {
+    if previous == next {
+        return;
+    }
+    let key = Bytes::copy_from_slice(key);
+    if let Some(at) = next {
+        schedule.insert((at, key.clone()));
+    }
+    if let Some(at) = previous {
+        schedule.remove(&(at, key));
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! It is for trying things out, for tests without a server, for single-process programs and as a
 //! local fallback. It is not a server: it has no socket and keeps nothing when it is dropped.
-//! A command that it does not have is an `unknown command` error.
+//! A command that it does not have is an `unknown command` error; they are listed below.
 //!
 //! Its clock is tokio's, so that a test can move time:
 //!
@@ -25,16 +25,60 @@
 //! # }
 //! ```
 //!
-//! Scripts run in Lua 5.1 with the libraries `redis`, `bit` and `cjson` beside Lua's own; `struct`
-//! and `cmsgpack` are not there. The caller's thread runs them, so a script is ended after five
-//! seconds, or when scripts together use more than 256 MB; what it wrote until then stays.
+//! # What it has
 //!
-//! Commands run one at a time under one lock, as on the server, and a call never waits for
-//! anything else. What is stored lives as long as one clone of the [`Embedded`] that stored it,
-//! or one of its dedicated sessions.
+//! The commands of Redis 7.0 for keys, strings, bits, hashes, lists, sets, sorted sets, streams with
+//! groups, publishing, transactions, scripts, and those that ask about the server; from later
+//! versions the commands about the expiry of hash fields (`HEXPIRE` and its kin of 7.4, `HGETDEL`,
+//! `HGETEX` and `HSETEX` of 8.0).
+//!
+//! Commands run one at a time under one lock, as on the server. What is stored lives as long as one
+//! clone of the [`Embedded`] that stored it, or one of its dedicated sessions.
+//!
+//! **Waiting.** `BLPOP` and its kin, and `XREAD` and `XREADGROUP` with `BLOCK`, wait on a
+//! [`dedicated`](redkit_core::Backend::dedicated) session: first come, first served, after the whole
+//! command, script or transaction that brought something. What is sent on the same session comes
+//! after it. A call that is dropped, or whose deadline passes, leaves the queue and takes nothing;
+//! one that is dropped after it was served, before it saw the reply, loses what it got, as on a
+//! connection that breaks. Waiting needs a tokio runtime; all else works without one.
+//!
+//! **Near caches.** [`Interest::Invalidations`](redkit_core::Interest::Invalidations) is told of
+//! every change of a key in the order of the commands, one message for each command, script or
+//! transaction, and of expired keys and fields in their millisecond (without a runtime: with the
+//! next command). What a consumer group knows is no change of its stream, as on the server.
+//!
+//! **Scripts** run in Lua 5.1 with the libraries `redis`, `bit` and `cjson` beside Lua's own. The
+//! caller's thread runs them, so a script is ended after five seconds, or when scripts together use
+//! more than 256 MB; what it wrote until then stays.
+//!
+//! **Estimates.** `MEMORY USAGE` and `used_memory` are reckoned from samples. `OBJECT ENCODING` says
+//! how Redis 7.0 would store a value of this size that was written at once; the engine has one form
+//! for each type. `MAXLEN ~` trims whole nodes of 100 entries or about 4 KB, as the server does.
+//!
+//! # Not there
+//!
+//! Of the commands of Redis 7.0 these are absent:
+//!
+//! - places and counting by hash: `GEOADD`, `GEODIST`, `GEOHASH`, `GEOPOS`, `GEORADIUS`,
+//!   `GEORADIUSBYMEMBER`, `GEORADIUSBYMEMBER_RO`, `GEORADIUS_RO`, `GEOSEARCH`, `GEOSEARCHSTORE`,
+//!   `PFADD`, `PFCOUNT`, `PFDEBUG`, `PFMERGE`, `PFSELFTEST`
+//! - functions, and debugging of scripts: `FCALL`, `FCALL_RO`, `FUNCTION`, `SCRIPT DEBUG`
+//! - dumps, files, and other databases: `BGREWRITEAOF`, `BGSAVE`, `CONFIG REWRITE`, `DUMP`, `LASTSAVE`,
+//!   `MIGRATE`, `MOVE`, `RESTORE`, `RESTORE-ASKING`, `SAVE`, `SWAPDB`
+//! - replicas and clusters: `ASKING`, `CLUSTER`, `FAILOVER`, `PSYNC`, `READONLY`, `READWRITE`, `REPLCONF`,
+//!   `REPLICAOF`, `SLAVEOF`, `SYNC`
+//! - connections: `ACL`, `CLIENT CACHING`, `CLIENT KILL`, `CLIENT PAUSE`, `CLIENT REPLY`,
+//!   `CLIENT TRACKING`, `CLIENT TRACKINGINFO`, `CLIENT UNPAUSE`, `MONITOR`
+//! - the rest: `COMMAND DOCS`, `COMMAND GETKEYS`, `COMMAND GETKEYSANDFLAGS`, `COMMAND INFO`, `DEBUG`,
+//!   `LATENCY`, `LOLWUT`, `MEMORY DOCTOR`, `MEMORY MALLOC-STATS`, `MEMORY PURGE`, `MEMORY STATS`, `MODULE`,
+//!   `SHUTDOWN`
+//!
+//! Besides: nothing is evicted, there is one database, keyspace notifications are not sent, there are no
+//! settings, and scripts do not have the Lua libraries struct and cmsgpack.
 
 mod args;
 mod backend;
+mod blocking;
 mod carried;
 mod clock;
 mod commands;
@@ -43,10 +87,14 @@ mod error;
 mod glob;
 mod keyspace;
 mod number;
+mod observers;
 mod pubsub;
 mod script;
 mod session;
+mod slow_log;
 mod state;
+mod tally;
+mod tracking;
 mod value;
 
 pub use backend::Embedded;

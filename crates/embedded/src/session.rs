@@ -38,7 +38,7 @@ impl Session {
 
     pub(crate) fn unwatch(&mut self, db: &mut Keyspace) {
         for (key, _) in self.watched.drain(..) {
-            db.unwatch(&key);
+            db.observers.unwatch(&key);
         }
     }
 

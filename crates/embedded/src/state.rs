@@ -1,22 +1,47 @@
 //! What commands act on: the keys, the subscriptions, the time.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use redkit_core::Value;
 
+use crate::blocking::Waiters;
 use crate::clock::Clock;
 use crate::keyspace::Keyspace;
 use crate::pubsub::PubSub;
+use crate::slow_log::SlowLog;
+use crate::tally::Tally;
+use crate::tracking::Trackers;
 
 /// The state of an engine, apart from its scripts.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) db: Keyspace,
     pub(crate) pubsub: PubSub,
+    pub(crate) waiters: Waiters,
+    pub(crate) trackers: Trackers,
+    pub(crate) tally: Tally,
+    pub(crate) slow_log: SlowLog,
+    /// Connections of their own, by their ids.
+    pub(crate) connections: BTreeMap<i64, Connection>,
+    /// How many there ever were.
+    pub(crate) connected: u64,
     /// The shapes in which replies are wanted: RESP3 for callers, RESP2 within scripts unless
     /// they ask for more.
     pub(crate) protocol: Protocol,
+    /// The name of a command, as a script wrote it, that must not even ask to wait.
+    pub(crate) waiting_refused: Option<Box<str>>,
     clock: Clock,
     micros: i64,
     started: i64,
+}
+
+/// A connection as others see it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) name: Bytes,
+    /// Microseconds since the Unix epoch.
+    pub(crate) since: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +57,14 @@ impl State {
         Self {
             db: Keyspace::default(),
             pubsub: PubSub::default(),
+            waiters: Waiters::default(),
+            trackers: Trackers::default(),
+            tally: Tally::default(),
+            slow_log: SlowLog::default(),
+            connections: BTreeMap::new(),
+            connected: 0,
             protocol: Protocol::Resp3,
+            waiting_refused: None,
             clock,
             micros,
             started: micros,
@@ -44,6 +76,30 @@ impl State {
     pub(crate) fn tick(&mut self) {
         self.micros = self.clock.micros();
         self.db.set_now(self.micros / 1_000);
+    }
+
+    /// Ends a command: who waited for what it brought is served, who keeps what it changed is told.
+    pub(crate) fn settle(&mut self) {
+        self.serve_waiters();
+        self.tell_trackers();
+    }
+
+    /// Adds a connection.
+    pub(crate) fn connect(&mut self, id: i64) {
+        self.tick();
+        self.connected += 1;
+        self.connections.insert(
+            id,
+            Connection {
+                name: Bytes::new(),
+                since: self.micros,
+            },
+        );
+    }
+
+    /// Buries all keys that have expired.
+    pub(crate) fn bury_expired(&mut self) {
+        self.db.len();
     }
 
     /// Microseconds since the Unix epoch.

@@ -21,13 +21,19 @@
 //! Every pattern is a crate of its own (`redkit-cache`, …) that depends on `redkit-core` only.
 //!
 //! # Features
-//! Default: `redis`, `embedded`, `cache`. Optional: `tls`.
+//! Default: `redis`, `embedded`, `cache`, `collections`, `ratelimit`. Optional: `tls`; `messagepack`,
+//! `postcard`, `zstd`, `lz4` and `encryption` for values (see [`Codec`]); `tower` and `axum` (the layer of
+//! `ratelimit`); `serde` (limiters from configuration files).
 
 #[cfg(feature = "cache")]
 pub use redkit_cache as cache;
+#[cfg(feature = "collections")]
+pub use redkit_collections as collections;
 pub use redkit_core::*;
 #[cfg(feature = "embedded")]
 pub use redkit_embedded as embedded;
+#[cfg(feature = "ratelimit")]
+pub use redkit_ratelimit as ratelimit;
 
 /// Connects to where `url` says: a server, or an engine in this process with `embedded://`. Every
 /// setting of [`ClientConfig`] can stand in the query (`redis://localhost?namespace=shop`).

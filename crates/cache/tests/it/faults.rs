@@ -46,8 +46,11 @@ async fn a_stopped_server_is_bypassed_once_per_key_and_process() {
         let got = task.await.unwrap().unwrap();
         assert_eq!((*got, got.source()), (2, Source::Bypassed));
     }
-    assert_eq!(loads.load(Ordering::SeqCst), 1, "one load for all");
-    // One look that times out, then the load: an outage costs one timeout, not two.
+    // Those who come while a load is running share the next: an invalidation may have been
+    // acknowledged to them that Redis could not tell of.
+    let loads = loads.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&loads), "{loads} loads for all");
+    // One look that times out, then the loads: an outage costs one timeout, not two.
     assert!(
         start.elapsed() < Duration::from_millis(900),
         "{:?}",

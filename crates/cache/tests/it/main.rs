@@ -6,7 +6,15 @@
     reason = "a test fails by panicking"
 )]
 
+mod across_processes;
 mod entries;
 mod faults;
+mod history;
+mod level;
 mod overtaken;
+mod processes;
+mod several;
 mod single_flight;
+mod staleness;
+mod tagged;
+mod written_through;

@@ -106,6 +106,15 @@ impl Client {
         })
     }
 
+    /// The same client with another codec for its values.
+    #[must_use]
+    pub fn with_codec(&self, codec: Codec) -> Self {
+        Self {
+            codec,
+            ..self.clone()
+        }
+    }
+
     /// The namespace, without the colon that ends it.
     pub fn namespace(&self) -> &str {
         self.prefix.strip_suffix(':').unwrap_or_default()
@@ -118,6 +127,11 @@ impl Client {
         bytes.extend_from_slice(self.prefix.as_bytes());
         key.write_to(&mut bytes);
         Key::from_raw(bytes)
+    }
+
+    /// What stands in front of every key: empty, or the namespace and its colon.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// A full key without the namespace; `None` when it lies outside of it.
@@ -166,8 +180,16 @@ impl Client {
         &self,
         mut commands: Vec<Command>,
     ) -> Result<Vec<Result<Value, CallError>>, Error> {
+        self.pipeline_ref(&mut commands).await
+    }
+
+    /// The same for a caller that needs the commands to read the replies.
+    pub(crate) async fn pipeline_ref(
+        &self,
+        commands: &mut [Command],
+    ) -> Result<Vec<Result<Value, CallError>>, Error> {
         self.calls
-            .run_all(&mut commands)
+            .run_all(commands)
             .await
             .map_err(|error| Error::call("pipeline", error))
     }

@@ -10,15 +10,29 @@
 mod drivers;
 
 mod bad_input;
+mod batches;
 mod bounded;
 mod calls;
+#[cfg(all(
+    feature = "encryption",
+    feature = "lz4",
+    feature = "messagepack",
+    feature = "postcard",
+    feature = "zstd"
+))]
+mod codec;
 mod fred;
 mod hostile;
 mod invalidations;
+mod keys;
 mod lateness;
 mod never_twice;
 mod recovery;
+mod scans;
 mod scripts;
 mod sentinel;
 mod subscriptions;
+#[cfg(all(feature = "encryption", feature = "messagepack"))]
+mod swaps;
 mod tls;
+mod values;

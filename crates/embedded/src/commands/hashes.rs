@@ -51,26 +51,16 @@ fn set_fields(
         return Err(error::arity(command));
     };
     let hash = state.db.edit_or_new::<Hash>(key)?;
+    let expiring = hash.next_expiry().is_some();
     let added = pairs
         .iter()
-        .filter(|[field, value]| put(hash, field, owned(value)))
+        .filter(|[field, value]| hash.set(field, owned(value)))
         .count();
+    if expiring {
+        state.db.fields_changed(key);
+    }
     state.db.changed(key);
     Ok(added)
-}
-
-/// Sets a field; says whether it is new.
-fn put(hash: &mut Hash, field: &[u8], value: Bytes) -> bool {
-    match hash.get_mut(field) {
-        Some(present) => {
-            *present = value;
-            false
-        }
-        None => {
-            hash.insert(owned(field), value);
-            true
-        }
-    }
 }
 
 fn hset_nx(state: &mut State, args: &[&[u8]]) -> Reply {
@@ -78,10 +68,10 @@ fn hset_nx(state: &mut State, args: &[&[u8]]) -> Reply {
         return Err(error::syntax());
     };
     let hash = state.db.edit_or_new::<Hash>(key)?;
-    if hash.contains_key(*field) {
+    if hash.contains(field) {
         return Ok(Value::Int(0));
     }
-    hash.insert(owned(field), owned(value));
+    hash.set(field, owned(value));
     state.db.changed(key);
     Ok(Value::Int(1))
 }
@@ -112,7 +102,7 @@ fn hmget(state: &mut State, args: &[&[u8]]) -> Reply {
     let hash = state.db.view::<Hash>(key)?;
     let values = fields
         .iter()
-        .map(|field| bulk(hash.and_then(|hash| hash.get(*field))));
+        .map(|field| bulk(hash.and_then(|hash| hash.get(field))));
     Ok(Value::Array(values.collect()))
 }
 
@@ -121,7 +111,7 @@ fn hget_all(state: &mut State, args: &[&[u8]]) -> Reply {
         return Err(error::syntax());
     };
     let hash = state.db.view::<Hash>(key)?;
-    let pairs = hash.into_iter().flatten();
+    let pairs = hash.into_iter().flat_map(Hash::iter);
     Ok(Value::Map(
         pairs
             .map(|(f, v)| (Value::Bulk(f.clone()), Value::Bulk(v.clone())))
@@ -136,11 +126,15 @@ fn hdel(state: &mut State, args: &[&[u8]]) -> Reply {
     let Some(hash) = state.db.edit::<Hash>(key)? else {
         return Ok(Value::Int(0));
     };
+    let expiring = hash.next_expiry().is_some();
     let removed = fields
         .iter()
-        .filter(|field| hash.swap_remove(**field).is_some())
+        .filter(|field| hash.remove(field).is_some())
         .count();
     if removed > 0 {
+        if expiring {
+            state.db.fields_changed(key);
+        }
         state.db.shrunk(key);
     }
     Ok(int(removed))
@@ -172,7 +166,8 @@ fn hkeys(state: &mut State, args: &[&[u8]]) -> Reply {
         return Err(error::syntax());
     };
     let hash = state.db.view::<Hash>(key)?;
-    let fields = hash.into_iter().flat_map(Hash::keys);
+    let fields = hash.into_iter().flat_map(Hash::iter);
+    let fields = fields.map(|(field, _)| field);
     Ok(Value::Array(fields.cloned().map(Value::Bulk).collect()))
 }
 
@@ -181,7 +176,8 @@ fn hvals(state: &mut State, args: &[&[u8]]) -> Reply {
         return Err(error::syntax());
     };
     let hash = state.db.view::<Hash>(key)?;
-    let values = hash.into_iter().flat_map(Hash::values);
+    let values = hash.into_iter().flat_map(Hash::iter);
+    let values = values.map(|(_, value)| value);
     Ok(Value::Array(values.cloned().map(Value::Bulk).collect()))
 }
 
@@ -198,7 +194,7 @@ fn hincr_by(state: &mut State, args: &[&[u8]]) -> Reply {
     };
     let sum = current.checked_add(amount).ok_or_else(error::overflow)?;
     let hash = state.db.edit_or_new::<Hash>(key)?;
-    put(hash, field, Bytes::from(sum.to_string()));
+    hash.set_keeping_expiry(field, Bytes::from(sum.to_string()));
     state.db.changed(key);
     Ok(Value::Int(sum))
 }
@@ -219,7 +215,7 @@ fn hincr_by_float(state: &mut State, args: &[&[u8]]) -> Reply {
         .ok_or_else(|| error::err("increment would produce NaN or Infinity"))?;
     let text = Bytes::from(sum.to_text());
     let hash = state.db.edit_or_new::<Hash>(key)?;
-    put(hash, field, text.clone());
+    hash.set_keeping_expiry(field, text.clone());
     state.db.changed(key);
     Ok(Value::Bulk(text))
 }
@@ -239,7 +235,7 @@ fn hrand_field(state: &mut State, args: &[&[u8]]) -> Reply {
         None if count.is_none() => return Ok(Value::Nil),
         None => Vec::new(),
         Some(hash) => Picks::new(count.unwrap_or(1), hash.len())
-            .filter_map(|slot| hash.get_index(slot))
+            .filter_map(|slot| hash.at_slot(slot))
             .map(|(f, v)| (Value::Bulk(f.clone()), Value::Bulk(v.clone())))
             .collect(),
     };

@@ -30,13 +30,13 @@ pub(super) const COMMANDS: &[Spec] = &[
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Left,
     Right,
 }
 
 impl End {
-    fn parse(arg: &[u8]) -> Result<Self, ServerError> {
+    pub(super) fn parse(arg: &[u8]) -> Result<Self, ServerError> {
         if is(arg, "LEFT") {
             Ok(End::Left)
         } else if is(arg, "RIGHT") {
@@ -305,7 +305,13 @@ fn lmove(state: &mut State, args: &[&[u8]]) -> Reply {
     move_item(state, source, target, End::parse(from)?, End::parse(to)?)
 }
 
-fn move_item(state: &mut State, source: &[u8], target: &[u8], from: End, to: End) -> Reply {
+pub(super) fn move_item(
+    state: &mut State,
+    source: &[u8],
+    target: &[u8],
+    from: End,
+    to: End,
+) -> Reply {
     if state.db.view::<List>(source)?.is_none() {
         return Ok(Value::Nil);
     }
@@ -324,22 +330,40 @@ fn move_item(state: &mut State, source: &[u8], target: &[u8], from: End, to: End
 }
 
 fn lmpop(state: &mut State, args: &[&[u8]]) -> Reply {
+    let (keys, end, count) = parse_lmpop(args)?;
+    for key in keys {
+        if let Some(reply) = pop_from(state, key, end, count)? {
+            return Ok(reply);
+        }
+    }
+    Ok(Value::Nil)
+}
+
+/// `numkeys key [key …] LEFT|RIGHT [COUNT count]`.
+pub(super) fn parse_lmpop<'a, 'b>(
+    args: &'a [&'b [u8]],
+) -> Result<(&'a [&'b [u8]], End, usize), ServerError> {
     let (keys, rest) = super::counted_keys(args)?;
     let [end, rest @ ..] = rest else {
         return Err(error::syntax());
     };
-    let end = End::parse(end)?;
-    let count = super::pop_count(rest)?;
-    for key in keys {
-        let Some(list) = state.db.edit::<List>(key)? else {
-            continue;
-        };
-        let items = pop_many(list, end, count);
-        state.db.shrunk(key);
-        return Ok(Value::Array(vec![
-            Value::Bulk(owned(key)),
-            Value::Array(items),
-        ]));
-    }
-    Ok(Value::Nil)
+    Ok((keys, End::parse(end)?, super::pop_count(rest)?))
+}
+
+/// Pops from one key, if it has something; the reply names the key.
+pub(super) fn pop_from(
+    state: &mut State,
+    key: &[u8],
+    end: End,
+    count: usize,
+) -> Result<Option<Value>, ServerError> {
+    let Some(list) = state.db.edit::<List>(key)? else {
+        return Ok(None);
+    };
+    let items = pop_many(list, end, count);
+    state.db.shrunk(key);
+    Ok(Some(Value::Array(vec![
+        Value::Bulk(owned(key)),
+        Value::Array(items),
+    ])))
 }

@@ -1,33 +1,47 @@
 //! The commands: their names, how many arguments they take, and what carries them out.
 
+mod bitfields;
+mod bitmaps;
+mod blocking_pops;
 pub(crate) mod client;
 mod counters;
 mod expiry;
+mod field_expiry;
 mod hashes;
+mod info;
 mod keys;
+mod lcs;
 mod lists;
+mod objects;
 mod pubsub;
 mod random;
 mod scan;
 mod server;
 mod set_algebra;
 mod sets;
+mod sort;
 mod sorted_set_algebra;
 mod sorted_set_ranges;
 mod sorted_sets;
+mod streams;
 mod strings;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 use redkit_core::{ServerError, Value};
 
 use crate::args;
+use crate::blocking::Attempt;
 use crate::error::{self, Reply};
 use crate::state::State;
 
 /// Carries out a command on the state; the arguments are those after the name.
 pub(crate) type Handler = fn(&mut State, &[&[u8]]) -> Reply;
+
+/// Like [`Handler`], for a command that may wait for a key.
+pub(crate) type BlockingHandler = fn(&mut State, &[&[u8]]) -> Result<Attempt, ServerError>;
 
 /// Arguments that were split in two.
 pub(crate) type Split<'a, 'b> = (&'a [&'b [u8]], &'a [&'b [u8]]);
@@ -54,6 +68,13 @@ pub(crate) enum Access {
 #[derive(Debug)]
 pub(crate) enum Run {
     Data(Handler),
+    /// Asks about the connection or the server; not allowed in scripts.
+    OutsideScripts(Handler),
+    /// May wait for a key, unless it runs in a transaction or a script.
+    Blocking {
+        handler: BlockingHandler,
+        in_scripts: bool,
+    },
     /// Concerns the connection or runs other commands; not allowed in scripts.
     Session(SessionCommand),
 }
@@ -66,6 +87,9 @@ pub(crate) enum SessionCommand {
     Watch,
     Unwatch,
     Client,
+    Hello,
+    Auth,
+    Quit,
     Reset,
     Eval { read_only: bool },
     EvalSha { read_only: bool },
@@ -111,6 +135,28 @@ impl Spec {
         }
     }
 
+    /// Carries out a command that concerns the state alone, and does not wait.
+    fn run_at_once(&self, state: &mut State, args: &[&[u8]]) -> Reply {
+        match self.run {
+            Run::Data(handler) | Run::OutsideScripts(handler) => handler(state, args),
+            Run::Blocking { handler, .. } => match handler(state, args)? {
+                Attempt::Done(reply) => reply,
+                Attempt::Wait(_) => Ok(Value::Nil),
+            },
+            Run::Session(_) => Err(error::syntax()),
+        }
+    }
+
+    /// Its name and those of its subcommands, as the server lists them.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let own = self.name.to_ascii_lowercase();
+        let subcommands = self.subcommands.iter();
+        let subcommands: Vec<String> = subcommands
+            .map(|(name, _)| format!("{own}|{}", name.to_ascii_lowercase()))
+            .collect();
+        std::iter::once(own).chain(subcommands)
+    }
+
     /// Makes the command a family.
     const fn with(mut self, subcommands: &'static [(&'static str, i8)]) -> Self {
         self.subcommands = subcommands;
@@ -118,13 +164,32 @@ impl Spec {
     }
 }
 
+/// A command and its number, which is that of its place in [`all`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listed {
+    pub(crate) spec: &'static Spec,
+    pub(crate) number: usize,
+}
+
+impl State {
+    /// Carries out a command that concerns the state alone, without waiting, and counts it.
+    pub(crate) fn run_counted(&mut self, command: Listed, args: &[&[u8]]) -> Reply {
+        let start = Instant::now();
+        self.db.lookups.counting = command.spec.access == Access::Read;
+        let reply = command.spec.run_at_once(self, args);
+        self.db.lookups.counting = false;
+        self.tally
+            .ran(command.number, start.elapsed(), reply.is_err());
+        reply
+    }
+}
+
 /// The command of this name, in any case.
-pub(crate) fn lookup(name: &[u8]) -> Option<&'static Spec> {
-    static TABLE: LazyLock<HashMap<&'static [u8], &'static Spec>> = LazyLock::new(|| {
-        MODULES
-            .iter()
-            .flat_map(|module| module.iter())
-            .map(|spec| (spec.name.as_bytes(), spec))
+pub(crate) fn lookup(name: &[u8]) -> Option<Listed> {
+    static TABLE: LazyLock<HashMap<&'static [u8], Listed>> = LazyLock::new(|| {
+        all()
+            .enumerate()
+            .map(|(number, spec)| (spec.name.as_bytes(), Listed { spec, number }))
             .collect()
     });
     let mut upper = [0; 24];
@@ -134,18 +199,24 @@ pub(crate) fn lookup(name: &[u8]) -> Option<&'static Spec> {
     TABLE.get(&*upper).copied()
 }
 
-/// The number of commands.
-fn count() -> usize {
-    MODULES.iter().map(|module| module.len()).sum()
+/// All commands.
+pub(crate) fn all() -> impl Iterator<Item = &'static Spec> {
+    MODULES.iter().flat_map(|module| module.iter())
 }
 
 const MODULES: &[&[Spec]] = &[
     strings::COMMANDS,
+    bitmaps::COMMANDS,
+    bitfields::COMMANDS,
+    lcs::COMMANDS,
     counters::COMMANDS,
     keys::COMMANDS,
+    sort::COMMANDS,
     expiry::COMMANDS,
     hashes::COMMANDS,
+    field_expiry::COMMANDS,
     lists::COMMANDS,
+    blocking_pops::COMMANDS,
     sets::COMMANDS,
     set_algebra::COMMANDS,
     sorted_sets::COMMANDS,
@@ -154,6 +225,14 @@ const MODULES: &[&[Spec]] = &[
     scan::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
+    info::COMMANDS,
+    objects::COMMANDS,
+    streams::COMMANDS[0],
+    streams::COMMANDS[1],
+    streams::COMMANDS[2],
+    streams::COMMANDS[3],
+    streams::COMMANDS[4],
+    streams::COMMANDS[5],
     SESSION,
 ];
 
@@ -163,12 +242,10 @@ const SESSION: &[Spec] = &[
     session("DISCARD", 1, SessionCommand::Discard),
     session("WATCH", -2, SessionCommand::Watch),
     session("UNWATCH", 1, SessionCommand::Unwatch),
-    session("CLIENT", -2, SessionCommand::Client).with(&[
-        ("SETNAME", 3),
-        ("GETNAME", 2),
-        ("ID", 2),
-        ("NO-EVICT", 3),
-    ]),
+    session("CLIENT", -2, SessionCommand::Client).with(client::SUBCOMMANDS),
+    session("HELLO", -1, SessionCommand::Hello),
+    session("AUTH", -2, SessionCommand::Auth),
+    session("QUIT", -1, SessionCommand::Quit),
     session("RESET", 1, SessionCommand::Reset),
     session("EVAL", -3, SessionCommand::Eval { read_only: false }),
     session("EVAL_RO", -3, SessionCommand::Eval { read_only: true }),
@@ -196,6 +273,14 @@ const fn read(name: &'static str, arity: i8, handler: Handler) -> Spec {
     }
 }
 
+/// A command that reads and that scripts may not call.
+const fn outside_scripts(name: &'static str, arity: i8, handler: Handler) -> Spec {
+    Spec {
+        run: Run::OutsideScripts(handler),
+        ..read(name, arity, handler)
+    }
+}
+
 const fn write(name: &'static str, arity: i8, handler: Handler) -> Spec {
     Spec {
         name,
@@ -203,6 +288,19 @@ const fn write(name: &'static str, arity: i8, handler: Handler) -> Spec {
         subcommands: &[],
         access: Access::Write,
         run: Run::Data(handler),
+    }
+}
+
+const fn blocking(name: &'static str, arity: i8, handler: BlockingHandler) -> Spec {
+    Spec {
+        name,
+        arity,
+        subcommands: &[],
+        access: Access::Write,
+        run: Run::Blocking {
+            handler,
+            in_scripts: false,
+        },
     }
 }
 

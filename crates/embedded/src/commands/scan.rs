@@ -120,7 +120,7 @@ fn hscan(state: &mut State, args: &[&[u8]]) -> Reply {
     let scan = Scan::parse(args, false)?;
     let hash = state.db.view::<Hash>(key)?;
     Ok(scan.visit(hash.map_or(0, Hash::len), |slot, items| {
-        if let Some((field, value)) = hash.and_then(|hash| hash.get_index(slot))
+        if let Some((field, value)) = hash.and_then(|hash| hash.at_slot(slot))
             && scan.matches(field)
         {
             items.extend([Value::Bulk(field.clone()), Value::Bulk(value.clone())]);

@@ -1,8 +1,8 @@
-//! The engine itself: `PING`, `TIME`, `INFO` and what else asks about the server.
+//! The engine itself: `PING`, `TIME` and what else asks about the server.
 
 use redkit_core::Value;
 
-use super::{Spec, int, read};
+use super::{Spec, int, outside_scripts, read};
 use crate::args::{integer, is, owned};
 use crate::error::{self, Reply};
 use crate::state::State;
@@ -12,9 +12,11 @@ pub(super) const COMMANDS: &[Spec] = &[
     read("ECHO", 2, echo),
     read("TIME", 1, time),
     read("SELECT", 2, select),
-    read("INFO", -1, info),
+    outside_scripts("ROLE", 1, role),
+    outside_scripts("WAIT", 3, wait),
+    outside_scripts("SLOWLOG", -2, slow_log).with(&[("GET", -2), ("LEN", 2), ("RESET", 2)]),
     read("CONFIG", -2, config).with(&[("GET", -3), ("SET", -4), ("RESETSTAT", 2)]),
-    read("COMMAND", -1, command).with(&[("COUNT", 2)]),
+    read("COMMAND", -1, command).with(&[("COUNT", 2), ("LIST", -2)]),
 ];
 
 fn ping(_: &mut State, args: &[&[u8]]) -> Reply {
@@ -52,46 +54,53 @@ fn select(_: &mut State, args: &[&[u8]]) -> Reply {
     }
 }
 
-fn info(state: &mut State, args: &[&[u8]]) -> Reply {
-    let wanted = |section: &str| {
-        args.is_empty()
-            || args.iter().any(|arg| {
-                [section, "all", "default", "everything"]
-                    .iter()
-                    .any(|s| is(arg, s))
-            })
+/// There is no other server.
+fn role(_: &mut State, _: &[&[u8]]) -> Reply {
+    Ok(Value::Array(vec![
+        Value::bulk("master"),
+        Value::Int(0),
+        Value::Array(Vec::new()),
+    ]))
+}
+
+/// There are no replicas to wait for.
+fn wait(_: &mut State, args: &[&[u8]]) -> Reply {
+    let [replicas, timeout] = args else {
+        return Err(error::syntax());
     };
-    let mut sections = Vec::new();
-    if wanted("server") {
-        sections.push(format!(
-            "# Server\r\nredis_version:7.0.15\r\nredis_mode:embedded\r\nprocess_id:{}\r\nserver_time_usec:{}\r\nuptime_in_seconds:{}\r\n",
-            std::process::id(),
-            state.micros(),
-            state.uptime(),
-        ));
+    integer(replicas)?;
+    super::blocking_pops::milliseconds(timeout)?;
+    Ok(Value::Int(0))
+}
+
+fn slow_log(state: &mut State, args: &[&[u8]]) -> Reply {
+    match args {
+        [name] if is(name, "LEN") => Ok(int(state.slow_log.len())),
+        [name] if is(name, "RESET") => {
+            state.slow_log.clear();
+            Ok(Value::Ok)
+        }
+        [name] if is(name, "GET") => Ok(state.slow_log.show(10)),
+        [name, count] if is(name, "GET") => match integer(count)? {
+            -1 => Ok(state.slow_log.show(usize::MAX)),
+            count => match usize::try_from(count) {
+                Ok(count) => Ok(state.slow_log.show(count)),
+                Err(_) => Err(error::err("count should be greater than or equal to -1")),
+            },
+        },
+        _ => Err(error::syntax()),
     }
-    if wanted("replication") {
-        sections.push("# Replication\r\nrole:master\r\nconnected_slaves:0\r\n".to_owned());
-    }
-    if wanted("keyspace") {
-        let (keys, expires) = (state.db.len(), state.db.expiring());
-        let line = match keys {
-            0 => String::new(),
-            _ => format!("db0:keys={keys},expires={expires},avg_ttl=0\r\n"),
-        };
-        sections.push(format!("# Keyspace\r\n{line}"));
-    }
-    Ok(Value::Verbatim {
-        format: "txt".into(),
-        text: sections.join("\r\n").into(),
-    })
 }
 
 /// The engine has no settings: none is ever found.
-fn config(_: &mut State, args: &[&[u8]]) -> Reply {
+fn config(state: &mut State, args: &[&[u8]]) -> Reply {
     match args {
         [name, _, ..] if is(name, "GET") => Ok(Value::Map(Vec::new())),
-        [name] if is(name, "RESETSTAT") => Ok(Value::Ok),
+        [name] if is(name, "RESETSTAT") => {
+            state.tally.reset();
+            state.db.lookups = Default::default();
+            Ok(Value::Ok)
+        }
         [name, option, _, ..] if is(name, "SET") => Err(error::err(format!(
             "Unknown option or number of arguments for CONFIG SET - '{}'",
             String::from_utf8_lossy(option)
@@ -102,7 +111,11 @@ fn config(_: &mut State, args: &[&[u8]]) -> Reply {
 
 fn command(_: &mut State, args: &[&[u8]]) -> Reply {
     match args {
-        [name] if is(name, "COUNT") => Ok(int(super::count())),
+        [name] if is(name, "COUNT") => Ok(int(super::all().count())),
+        [name] if is(name, "LIST") => {
+            let names = super::all().flat_map(Spec::names);
+            Ok(Value::Array(names.map(Value::bulk).collect()))
+        }
         _ => Err(error::err(
             "COMMAND without a subcommand is not available in the embedded engine",
         )),

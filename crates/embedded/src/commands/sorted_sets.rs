@@ -277,6 +277,19 @@ fn zpop(state: &mut State, args: &[&[u8]], from_top: bool) -> Reply {
 }
 
 fn zmpop(state: &mut State, args: &[&[u8]]) -> Reply {
+    let (keys, from_top, count) = parse_zmpop(args)?;
+    for key in keys {
+        if let Some(reply) = pop_from(state, key, from_top, count)? {
+            return Ok(reply);
+        }
+    }
+    Ok(Value::Nil)
+}
+
+/// `numkeys key [key …] MIN|MAX [COUNT count]`.
+pub(super) fn parse_zmpop<'a, 'b>(
+    args: &'a [&'b [u8]],
+) -> Result<(&'a [&'b [u8]], bool, usize), ServerError> {
     let (keys, rest) = super::counted_keys(args)?;
     let from_top = match rest {
         [end, ..] if is(end, "MIN") => false,
@@ -284,22 +297,39 @@ fn zmpop(state: &mut State, args: &[&[u8]]) -> Reply {
         _ => return Err(error::syntax()),
     };
     let count = super::pop_count(rest.get(1..).unwrap_or_default())?;
-    for key in keys {
-        let Some(set) = state.db.edit::<SortedSet>(key)? else {
-            continue;
-        };
-        let popped = pop_many(set, count, from_top);
-        state.db.shrunk(key);
+    Ok((keys, from_top, count))
+}
+
+/// Pops from one key, if it has something; the reply names the key.
+pub(super) fn pop_from(
+    state: &mut State,
+    key: &[u8],
+    from_top: bool,
+    count: usize,
+) -> Result<Option<Value>, ServerError> {
+    let pairs = take_from(state, key, from_top, count)?.map(|popped| {
         let pairs = popped
             .into_iter()
             .map(scored)
             .map(|(member, score)| Value::Array(vec![member, score]));
-        return Ok(Value::Array(vec![
-            Value::Bulk(owned(key)),
-            Value::Array(pairs.collect()),
-        ]));
-    }
-    Ok(Value::Nil)
+        Value::Array(vec![Value::Bulk(owned(key)), Value::Array(pairs.collect())])
+    });
+    Ok(pairs)
+}
+
+/// Pops from one key, if it has something.
+pub(super) fn take_from(
+    state: &mut State,
+    key: &[u8],
+    from_top: bool,
+    count: usize,
+) -> Result<Option<Vec<(Bytes, f64)>>, ServerError> {
+    let Some(set) = state.db.edit::<SortedSet>(key)? else {
+        return Ok(None);
+    };
+    let popped = pop_many(set, count, from_top);
+    state.db.shrunk(key);
+    Ok(Some(popped))
 }
 
 fn pop_many(set: &mut SortedSet, count: usize, from_top: bool) -> Vec<(Bytes, f64)> {

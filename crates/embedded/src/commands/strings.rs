@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redkit_core::{ServerError, Value};
 
 use super::{Spec, read, write};
-use crate::args::{self, integer, is, owned, parse_integer};
+use crate::args::{self, integer, is, owned};
 use crate::error::{self, Reply};
 use crate::state::State;
 use crate::value::Kind;
@@ -26,12 +26,10 @@ pub(super) const COMMANDS: &[Spec] = &[
     read("GETRANGE", 4, get_range),
     read("SUBSTR", 4, get_range),
     write("SETRANGE", 4, set_range),
-    write("SETBIT", 4, set_bit),
-    read("GETBIT", 3, get_bit),
 ];
 
 /// The longest string, as the server's `proto-max-bulk-len`.
-const MAX_LEN: usize = 512 * 1024 * 1024;
+pub(super) const MAX_LEN: usize = 512 * 1024 * 1024;
 
 fn get(state: &mut State, args: &[&[u8]]) -> Reply {
     let [key] = args else {
@@ -327,58 +325,8 @@ fn set_range(state: &mut State, args: &[&[u8]]) -> Reply {
     Ok(super::int(len))
 }
 
-fn set_bit(state: &mut State, args: &[&[u8]]) -> Reply {
-    let [key, offset, bit] = args else {
-        return Err(error::syntax());
-    };
-    let (byte, mask) = bit_offset(offset)?;
-    let on = match parse_integer(bit) {
-        Some(0) => false,
-        Some(1) => true,
-        _ => return Err(error::err("bit is not an integer or out of range")),
-    };
-    let value = state.db.edit_or_new::<Bytes>(key)?;
-    let mut previous = false;
-    let grows = value.len() <= byte;
-    modify(value, |bytes| {
-        if grows {
-            bytes.resize(byte + 1, 0);
-        }
-        if let Some(target) = bytes.get_mut(byte) {
-            previous = *target & mask != 0;
-            match on {
-                true => *target |= mask,
-                false => *target &= !mask,
-            }
-        }
-    });
-    if grows || previous != on {
-        state.db.changed(key);
-    }
-    Ok(Value::Int(previous.into()))
-}
-
-fn get_bit(state: &mut State, args: &[&[u8]]) -> Reply {
-    let [key, offset] = args else {
-        return Err(error::syntax());
-    };
-    let (byte, mask) = bit_offset(offset)?;
-    let value = state.db.view::<Bytes>(key)?;
-    let byte = value.and_then(|value| value.get(byte)).unwrap_or(&0);
-    Ok(Value::Int((byte & mask != 0).into()))
-}
-
-/// The byte and the mask of a bit, which are counted from the most significant one.
-fn bit_offset(arg: &[u8]) -> Result<(usize, u8), ServerError> {
-    let offset = parse_integer(arg)
-        .and_then(|offset| usize::try_from(offset).ok())
-        .filter(|offset| offset / 8 < MAX_LEN)
-        .ok_or_else(|| error::err("bit offset is not an integer or out of range"))?;
-    Ok((offset / 8, 0x80 >> (offset % 8)))
-}
-
 /// Changes a string in place when nobody else holds its bytes, such as a reply on its way.
-fn modify(value: &mut Bytes, change: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn modify(value: &mut Bytes, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = Vec::from(std::mem::take(value));
     change(&mut bytes);
     *value = Bytes::from(bytes);

@@ -199,9 +199,10 @@ fn execute(state: &Mutex<State>, run: &Run, argv: &[&[u8]]) -> Result<Value, Ser
         .split_first()
         .map_or((&b""[..], &[][..]), |(name, args)| (*name, args));
     let refused = |text: &str| Err(error::from_line(text));
-    let Some(spec) = commands::lookup(name) else {
+    let Some(command) = commands::lookup(name) else {
         return refused("ERR Unknown Redis command called from script");
     };
+    let spec = command.spec;
     match spec.check(args) {
         Ok(()) => {}
         Err(Misuse::UnknownSubcommand) => {
@@ -211,15 +212,24 @@ fn execute(state: &Mutex<State>, run: &Run, argv: &[&[u8]]) -> Result<Value, Ser
             return refused("ERR Wrong number of args calling Redis command from script");
         }
     }
-    let Runs::Data(handler) = spec.run else {
+    if let Runs::Session(_)
+    | Runs::OutsideScripts(_)
+    | Runs::Blocking {
+        in_scripts: false, ..
+    } = spec.run
+    {
         return refused("ERR This Redis command is not allowed from script");
-    };
+    }
     if run.read_only && spec.access == Access::Write {
         return refused("ERR Write commands are not allowed from read-only scripts.");
     }
     let mut state = state.lock();
     let outer = std::mem::replace(&mut state.protocol, run.protocol);
-    let reply = handler(&mut state, args);
+    if let Runs::Blocking { .. } = spec.run {
+        state.waiting_refused = Some(String::from_utf8_lossy(name).into());
+    }
+    let reply = state.run_counted(command, args);
+    state.waiting_refused = None;
     state.protocol = outer;
     reply
 }

@@ -1,16 +1,19 @@
 //! What a key can hold.
 
+mod hash;
 pub(crate) mod sorted_set;
+pub(crate) mod stream;
+mod weight;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexSet;
 
+pub(crate) use self::hash::Hash;
 use self::sorted_set::SortedSet;
+use self::stream::Stream;
 
-/// Fields and their values. Indexed, so that a random field and a scan position cost nothing.
-pub(crate) type Hash = IndexMap<Bytes, Bytes>;
 pub(crate) type List = VecDeque<Bytes>;
 pub(crate) type Set = IndexSet<Bytes>;
 
@@ -22,6 +25,7 @@ pub(crate) enum Data {
     Hash(Hash),
     Set(Set),
     SortedSet(SortedSet),
+    Stream(Stream),
 }
 
 impl Data {
@@ -33,13 +37,22 @@ impl Data {
             Data::Hash(_) => "hash",
             Data::Set(_) => "set",
             Data::SortedSet(_) => "zset",
+            Data::Stream(_) => "stream",
         }
     }
 
-    /// An aggregate without items, which is a key that does not exist.
+    /// When the first field of a hash expires.
+    pub(crate) fn next_field_expiry(&self) -> Option<i64> {
+        match self {
+            Data::Hash(hash) => hash.next_expiry(),
+            _ => None,
+        }
+    }
+
+    /// An aggregate without items, which is a key that does not exist. Streams stay.
     pub(crate) fn is_empty_aggregate(&self) -> bool {
         match self {
-            Data::String(_) => false,
+            Data::String(_) | Data::Stream(_) => false,
             Data::List(list) => list.is_empty(),
             Data::Hash(hash) => hash.is_empty(),
             Data::Set(set) => set.is_empty(),
@@ -83,3 +96,4 @@ kind!(List, List);
 kind!(Hash, Hash);
 kind!(Set, Set);
 kind!(SortedSet, SortedSet);
+kind!(Stream, Stream);

@@ -8,11 +8,16 @@
 )]
 
 mod backend;
+mod blocking;
 mod differential;
 mod expiry;
+mod field_expiry;
 mod pubsub;
 mod scans;
 mod scripts;
+mod server;
 mod shell;
+mod streams;
+mod tracking;
 mod transactions;
 mod types;

@@ -33,7 +33,7 @@ async fn a_script_without_end_is_ended_even_if_it_catches_that() {
 #[tokio::test]
 async fn a_script_without_measure_is_ended() {
     let engine = Embedded::new();
-    let script = "local t = {} for i = 1, 1e9 do t[i] = string.rep(tostring(i), 1000) end";
+    let script = "local t = {} for i = 1, 1e9 do t[i] = string.rep(tostring(i), 200000) end";
     let reply = eval(&engine, script).await;
     assert!(reply.contains("not enough memory"), "{reply}");
     assert_eq!(eval(&engine, "return 1").await, ":1");

@@ -167,7 +167,7 @@ async fn the_server() {
         PING hi => \"hi\"
         CONFIG GET maxmemory => {}
         SCRIPT NOPE => -ERR unknown subcommand 'NOPE'. Try SCRIPT HELP.
-        XADD s * a b => -ERR unknown command 'XADD', with args beginning with: 's' '*' 'a' 'b' 
+        GEOADD s 1 2 b => -ERR unknown command 'GEOADD', with args beginning with: 's' '1' '2' 'b' 
         NOSUCH l 0 => -ERR unknown command 'NOSUCH', with args beginning with: 'l' '0' 
         ",
     )

@@ -74,6 +74,12 @@ fn same_values(name: &str, expected: &Value, actual: &Value, strictness: Strictn
                 .all(|(a, b)| same_values(name, a, b, strictness))
     };
     match (expected, actual) {
+        (Value::Array(a), Value::Array(b)) if name == "XPENDING" && is_pending(a) => {
+            is_pending(b)
+                && a[..2] == b[..2]
+                && a[3] == b[3]
+                && same_values("PTTL", &a[2], &b[2], strictness)
+        }
         (Value::Array(a), Value::Array(b)) | (Value::Set(a), Value::Set(b)) => all(a, b),
         (Value::Map(a), Value::Map(b)) => {
             a.len() == b.len()
@@ -88,8 +94,12 @@ fn same_values(name: &str, expected: &Value, actual: &Value, strictness: Strictn
         {
             true
         }
+        // Later versions create a consumer also when there is nothing to read or to claim.
+        (Value::Int(_), Value::Int(_)) if name == "XGROUP" && strictness == Strictness::Codes => {
+            true
+        }
         (Value::Int(a), Value::Int(b)) => match tolerance(name) {
-            Some(tolerance) if *a > 0 && *b > 0 => a.abs_diff(*b) <= tolerance,
+            Some(tolerance) if *a >= 0 && *b >= 0 => a.abs_diff(*b) <= tolerance,
             _ => a == b,
         },
         (Value::Bulk(a), Value::Bulk(b)) if strictness == Strictness::Codes && a != b => {
@@ -124,6 +134,48 @@ fn tolerance(name: &str) -> Option<u64> {
     }
 }
 
+/// A row of `XPENDING`: id, consumer, idle time, deliveries.
+fn is_pending(row: &[Value]) -> bool {
+    matches!(
+        row,
+        [Value::Bulk(_), Value::Bulk(_), Value::Int(_), Value::Int(_)]
+    )
+}
+
+/// What `XINFO` says of times, of the inside of the server, or in later versions only.
+fn is_beside_the_point(name: &str, field: &Value, strictness: Strictness) -> bool {
+    let fields = [
+        "radix-tree-nodes",
+        "idle",
+        "seen-time",
+        "inactive",
+        "active-time",
+    ];
+    let Value::Bulk(field) = field else {
+        return false;
+    };
+    let of_versions = strictness == Strictness::Codes && field == &b"consumers"[..];
+    name == "XINFO" && (of_versions || fields.iter().any(|one| field == one.as_bytes()))
+}
+
+/// A consumer that has nothing: whether there is one depends on the version.
+fn is_idle_consumer(name: &str, item: &Value) -> bool {
+    let Value::Map(pairs) = item else {
+        return false;
+    };
+    let has = |key: &str, value: Option<&Value>| {
+        pairs
+            .iter()
+            .any(|(k, v)| *k == Value::bulk(key.to_owned()) && value.is_none_or(|value| v == value))
+    };
+    name == "XINFO" && has("pending", Some(&Value::Int(0))) && !has("last-delivered-id", None)
+}
+
+/// Milliseconds since the epoch are those of the run.
+fn is_time(name: &str, value: &Value) -> bool {
+    name == "XINFO" && matches!(value, Value::Int(millis) if *millis > 1_500_000_000_000)
+}
+
 /// Puts what has no order into one.
 fn normalized(name: &str, value: &Value, strictness: Strictness) -> Value {
     let sorted = |mut items: Vec<Value>| {
@@ -131,16 +183,23 @@ fn normalized(name: &str, value: &Value, strictness: Strictness) -> Value {
         items
     };
     let inside = |items: &[Value]| {
-        items
-            .iter()
-            .map(|item| normalized(name, item, strictness))
-            .collect()
+        let mut items = items.iter();
+        let mut kept = Vec::new();
+        while let Some(item) = items.next() {
+            if is_beside_the_point(name, item, strictness) {
+                items.next();
+            } else if strictness == Strictness::Texts || !is_idle_consumer(name, item) {
+                kept.push(normalized(name, item, strictness));
+            }
+        }
+        kept
     };
     match value {
         Value::Set(items) => Value::Set(sorted(inside(items))),
         Value::Map(pairs) => {
             let mut pairs: Vec<(Value, Value)> = pairs
                 .iter()
+                .filter(|(k, _)| !is_beside_the_point(name, k, strictness))
                 .map(|(k, v)| {
                     (
                         normalized(name, k, strictness),
@@ -163,6 +222,7 @@ fn normalized(name: &str, value: &Value, strictness: Strictness) -> Value {
                 |number| Value::bulk(format!("{number:?}")),
             )
         }
+        time if is_time(name, time) => Value::Int(i64::MAX),
         other => other.clone(),
     }
 }

@@ -62,6 +62,9 @@ pub(super) fn contents() -> impl Iterator<Item = Line> {
         "HGETALL {}",
         "SMEMBERS {}",
         "ZRANGE {} 0 -1 WITHSCORES",
+        "XRANGE {} - +",
+        "XINFO STREAM {} FULL",
+        "XINFO GROUPS {}",
     ];
     keys.into_iter()
         .flat_map(move |key| reads.map(|read| line(&read.replace("{}", key))))
@@ -140,6 +143,11 @@ impl<I: Iterator<Item = (usize, u16)>> Expansion<I> {
             out.push_str(&millis.to_string());
             return;
         }
+        // Ids that grow with the sequence, most of the time.
+        if sort == "nid" {
+            out.push_str(&format!("{}-{}", self.at + 1, self.choose(3)));
+            return;
+        }
         if sort == "any" {
             let template = TEMPLATES[self.choose(TEMPLATES.len())];
             let first = template.split(" ; ").next().unwrap_or_default();
@@ -202,16 +210,18 @@ fn alternatives(text: &str) -> Vec<&str> {
     found
 }
 
-/// Words are separated by blanks; what stands between backquotes is one word; `~` is an empty one.
-fn words(line: &str) -> Vec<String> {
+/// Words are separated by blanks; what stands between backquotes is one word; `~` is an empty one,
+/// `~~` a tilde.
+pub(super) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (index, part) in line.split('`').enumerate() {
         match index % 2 == 1 {
             true => words.push(part.to_owned()),
-            false => words.extend(
-                part.split_whitespace()
-                    .map(|word| if word == "~" { "" } else { word }.to_owned()),
-            ),
+            false => words.extend(part.split_whitespace().map(|word| match word {
+                "~" => String::new(),
+                "~~" => "~".to_owned(),
+                word => word.to_owned(),
+            })),
         }
     }
     words

@@ -3,6 +3,8 @@
 //!
 //! `REDKIT_PROPTEST_CASES` sets the number of sequences.
 
+mod blocking;
+mod commands;
 mod compare;
 mod grammar;
 mod templates;

@@ -1,0 +1,266 @@
+//! Several keys at once: one look at Redis, and one load for all that is missing.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use redkit_core::ToArg;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::batch::{Batch, Member};
+use crate::cache::{Cache, begin, failed};
+use crate::error::Error;
+use crate::fetched::{Fetched, Loaded, Source};
+use crate::flight::{Arrival, Boarding, Passenger};
+use crate::level::with_bytes;
+use crate::load::{Ended, Start};
+use crate::names::EntryKeys;
+use crate::scripts::Need;
+use crate::store::{Hit, ReadError, Seen};
+
+/// What becomes of one key of several: its value, or that the source has none.
+type Outcome<V> = Result<Option<Fetched<V>>, Error>;
+
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
+    /// The values at several keys, in their order; what is missing is loaded together, by one call
+    /// of `loader`. A key for which it gives nothing has no value: `None`, which is kept for the
+    /// cache's [`negative_ttl`](crate::CacheBuilder::negative_ttl), if it has one.
+    ///
+    /// One round trip when all are there (on a cluster one to each node, at the same time), one
+    /// more when some have tags. Single flight and leases hold per key, as in
+    /// [`get_or_load`](Self::get_or_load): what another caller or process is loading already is
+    /// waited for, and only the rest is loaded here. Should that other one fail, `loader` is called
+    /// again for what is left.
+    ///
+    /// # Errors
+    /// Each key has its own, as in [`get_or_load`](Self::get_or_load). The loader's error goes to
+    /// all keys that it was asked for.
+    ///
+    /// ```
+    /// # use std::collections::HashMap;
+    /// # use redkit_cache::{Cache, Error};
+    /// # async fn prices_from_database(ids: Vec<u32>) -> Result<HashMap<u32, u64>, std::io::Error> { Ok(HashMap::new()) }
+    /// # async fn example(prices: Cache<u64>) -> Result<(), Error> {
+    /// for price in prices.get_many_or_load([1, 2, 3], prices_from_database).await {
+    ///     if let Some(price) = price? {
+    ///         println!("{}", *price);
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn get_many_or_load<K, L, F, T, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        loader: L,
+    ) -> Vec<Result<Option<Fetched<V>>, Error>>
+    where
+        K: ToArg + Clone + Eq + Hash + Send + Sync + 'static,
+        L: Fn(Vec<K>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<HashMap<K, T>, E>> + Send + 'static,
+        T: Into<Loaded<V>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let asked: Vec<K> = keys.into_iter().collect();
+        let mut outcomes: HashMap<K, Outcome<V>> = HashMap::with_capacity(asked.len());
+        let mut wanted = Vec::new();
+        for key in &asked {
+            if outcomes.contains_key(key) {
+                continue;
+            }
+            match self.in_process(key) {
+                Some(hit) => {
+                    let found = hit.value.map(|value| Fetched::new(value, Source::Hit));
+                    outcomes.insert(key.clone(), Ok(found));
+                }
+                None => match self.inner.store.names.of_entry(key) {
+                    Ok(keys) => {
+                        // Its place is taken, so that a key that is asked for twice is read once.
+                        outcomes.insert(key.clone(), Err(Error::NotLoaded));
+                        wanted.push((key.clone(), keys));
+                    }
+                    Err(error) => {
+                        outcomes.insert(key.clone(), Err(error));
+                    }
+                },
+            }
+        }
+        let load = move |keys: Vec<K>| {
+            let begun = begin(|| loader(keys));
+            async move {
+                let loaded = begun?.await.map_err(failed)?;
+                let loaded = loaded.into_iter();
+                Ok(loaded.map(|(key, value)| (key, value.into())).collect())
+            }
+            .boxed()
+        };
+        let missing = self.look_at_all(wanted, &mut outcomes).await;
+        self.load_all(missing, Arc::new(load), &mut outcomes).await;
+        asked
+            .iter()
+            .map(|key| outcomes.get(key).cloned().unwrap_or(Err(Error::NotLoaded)))
+            .collect()
+    }
+
+    /// One look for all; gives what is to be loaded.
+    async fn look_at_all<K: ToArg + Clone + Eq + Hash>(
+        &self,
+        wanted: Vec<(K, EntryKeys)>,
+        outcomes: &mut HashMap<K, Outcome<V>>,
+    ) -> Vec<Missing<K, V>> {
+        let store = &self.inner.store;
+        let tickets: Vec<_> = match &store.level {
+            Some(level) => wanted
+                .iter()
+                .map(|(key, _)| Some(with_bytes(key, |key| level.ticket(key))))
+                .collect(),
+            None => vec![None; wanted.len()],
+        };
+        let all: Vec<_> = wanted.iter().map(|(_, keys)| keys).collect();
+        let (seen, is_unreachable) = match store.read_many(&all).await {
+            Ok(seen) => (seen, false),
+            Err(error) => {
+                tracing::debug!(target: "redkit::cache", cache = %store.name, %error, "read failed");
+                (wanted.iter().map(|_| Ok(Seen::Missing)).collect(), true)
+            }
+        };
+        let mut missing = Vec::new();
+        for (((key, keys), ticket), seen) in wanted.into_iter().zip(tickets).zip(seen) {
+            let unreachable = is_unreachable || matches!(seen, Err(ReadError::Unreachable(_)));
+            let (start, stale) = match seen {
+                Ok(Seen::Fresh(hit)) => {
+                    store.numbers.hits.add_one();
+                    if let (Some(level), Some(ticket)) = (&store.level, ticket) {
+                        with_bytes(&key, |key| level.put(key, ticket, &hit));
+                    }
+                    let found = hit.value.map(|value| Fetched::new(value, Source::Hit));
+                    outcomes.insert(key, Ok(found));
+                    continue;
+                }
+                Ok(Seen::Stale(Hit {
+                    id,
+                    value: Some(value),
+                    ..
+                })) => (Start::of(Need::Better, Some(id)), Some(value)),
+                Ok(Seen::Stale(Hit { id, .. }) | Seen::Void(id)) => {
+                    (Start::of(Need::All, Some(id)), None)
+                }
+                Err(ReadError::Undecodable(id, error)) => {
+                    store.numbers.decode_failures.add_one();
+                    tracing::warn!(target: "redkit::cache", cache = %store.name, %error, "loading anew");
+                    (Start::of(Need::All, id), None)
+                }
+                Ok(Seen::Missing) | Err(ReadError::Unreachable(_)) => {
+                    (Start::of(Need::All, None), None)
+                }
+            };
+            missing.push(Missing {
+                key,
+                keys,
+                stale,
+                start: Start {
+                    takes_none: true,
+                    is_unreachable: unreachable,
+                    ..start
+                },
+            });
+        }
+        missing
+    }
+
+    /// Boards a flight per key, leads those that nobody leads as one batch, and waits for all.
+    async fn load_all<K: ToArg + Clone + Eq + Hash + Send + Sync + 'static>(
+        &self,
+        mut missing: Vec<Missing<K, V>>,
+        load: Arc<crate::batch::LoadMany<K, V>>,
+        outcomes: &mut HashMap<K, Outcome<V>>,
+    ) {
+        let store = &self.inner.store;
+        let flights = &self.inner.flights;
+        let mut boarded: Vec<(Missing<K, V>, Boarding<Ended<V>>)> = missing
+            .drain(..)
+            .map(|missing| {
+                let boarding = flights.board(&missing.keys.entry, false);
+                (missing, boarding)
+            })
+            .collect();
+        while !boarded.is_empty() {
+            let mut members = Vec::new();
+            let mut waiting: Vec<(Missing<K, V>, Passenger<Ended<V>>, bool)> = Vec::new();
+            for (missing, boarding) in boarded.drain(..) {
+                match boarding {
+                    Boarding::Joined(passenger) => {
+                        store.numbers.shared.add_one();
+                        waiting.push((missing, passenger, false));
+                    }
+                    Boarding::Lead(lead, passenger) => {
+                        members.push(Member {
+                            key: missing.key.clone(),
+                            bytes: with_bytes(&missing.key, |key| key.into()),
+                            keys: missing.keys.clone(),
+                            lead,
+                            start: missing.start,
+                        });
+                        waiting.push((missing, passenger, true));
+                    }
+                }
+            }
+            if !members.is_empty() {
+                let batch = Batch::new(Arc::clone(store), Arc::clone(&load));
+                self.inner.tasks.spawn(batch.fly(members));
+            }
+            for (missing, mut passenger, leads) in waiting {
+                let arrival = match (&missing.stale, store.settings.soft_timeout) {
+                    (Some(_), Some(soft)) => timeout(soft, passenger.arrive()).await.ok(),
+                    _ => Some(passenger.arrive().await),
+                };
+                let ended = match arrival {
+                    Some(Arrival::Outcome(ended)) => ended,
+                    Some(Arrival::TooOld(next)) => {
+                        boarded.push((missing, next));
+                        continue;
+                    }
+                    Some(Arrival::Lost) => Ended::Failed(Error::LoaderPanicked),
+                    None => Ended::Resting(std::time::Duration::ZERO),
+                };
+                let outcome = match (ended, missing.stale) {
+                    (Ended::Value(value, source), _) => {
+                        let source = match source {
+                            Source::Loaded if !leads => Source::Shared,
+                            source => source,
+                        };
+                        Ok(value.map(|value| Fetched::new(value, source)))
+                    }
+                    (Ended::Resting(_) | Ended::Failed(_), Some(stale)) => {
+                        store.numbers.stale.add_one();
+                        Ok(Some(Fetched::new(stale, Source::Stale)))
+                    }
+                    (Ended::Failed(error), None) => Err(error),
+                    // Another caller's background refresh found nothing to do, and this one's
+                    // value ended just now.
+                    (Ended::Resting(_), None) => {
+                        let boarding = flights.board(&missing.keys.entry, false);
+                        let missing = Missing {
+                            stale: None,
+                            ..missing
+                        };
+                        boarded.push((missing, boarding));
+                        continue;
+                    }
+                };
+                outcomes.insert(missing.key, outcome);
+            }
+        }
+    }
+}
+
+/// A key that is to be loaded.
+struct Missing<K, V> {
+    key: K,
+    keys: EntryKeys,
+    start: Start,
+    stale: Option<Arc<V>>,
+}

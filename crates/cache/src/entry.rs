@@ -1,0 +1,235 @@
+//! [`Entry`]: how a value lies in Redis. One line of text, and then the value as the codec wrote it:
+//!
+//! ```text
+//! rk1 <id> <written> <ttl> <grace> <cost> <version> <kind> <generation> <tags>\n<value>
+//! ```
+//!
+//! | field | what it is |
+//! |---|---|
+//! | `rk1` | this format |
+//! | `id` | a random number in hexadecimal, another for every writing |
+//! | `written` | when, in microseconds since the epoch by the server's clock |
+//! | `ttl`, `grace` | for how long it is fresh, and for how long after that it is there to be served stale, in milliseconds; the key's own expiry is their sum |
+//! | `cost` | how long the load took, in microseconds |
+//! | `version` | of the source, or `-` |
+//! | `kind` | `v` a value; `n` the source has none, and nothing follows |
+//! | `generation` | of the cache, or `-` when it cannot be cleared |
+//! | `tags` | `tag=generation`, with commas between, or `-`; bytes that could be mistaken are written as `%XX` |
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use crate::id::Id;
+
+/// What stands in a tag's name only as `%XX`.
+const RESERVED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'=');
+
+/// Everything about an entry but its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) id: Id,
+    pub(crate) ttl: Duration,
+    pub(crate) grace: Duration,
+    pub(crate) cost: Duration,
+    pub(crate) version: Option<u64>,
+    /// The source has no value.
+    pub(crate) is_negative: bool,
+    pub(crate) generation: Option<Id>,
+    pub(crate) tags: Vec<(Box<str>, Id)>,
+}
+
+/// An entry as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) head: Head,
+    pub(crate) value: Bytes,
+}
+
+/// An entry to be written: a script puts the time of the writing between the two.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) head: String,
+    pub(crate) rest: Bytes,
+}
+
+impl Head {
+    /// How long the server keeps the entry, in whole milliseconds.
+    pub(crate) fn lifetime_ms(&self) -> u64 {
+        millis(self.ttl).saturating_add(millis(self.grace))
+    }
+
+    pub(crate) fn encode(&self, value: &[u8]) -> Encoded {
+        use std::fmt::Write as _;
+
+        let mut text = format!(
+            " {} {} {} ",
+            millis(self.ttl),
+            millis(self.grace),
+            u64::try_from(self.cost.as_micros()).unwrap_or(u64::MAX),
+        );
+        text.push_str(&version_text(self.version));
+        text.push_str(if self.is_negative { " n " } else { " v " });
+        // Writing into a text cannot fail.
+        let _ = match self.generation {
+            Some(generation) => write!(text, "{generation} "),
+            None => write!(text, "- "),
+        };
+        for (index, (tag, generation)) in self.tags.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let tag = utf8_percent_encode(tag, RESERVED);
+            let _ = write!(text, "{comma}{tag}={generation}");
+        }
+        text.push_str(if self.tags.is_empty() { "-\n" } else { "\n" });
+        let mut rest = text.into_bytes();
+        rest.extend_from_slice(value);
+        Encoded {
+            head: format!("rk1 {} ", self.id),
+            rest: rest.into(),
+        }
+    }
+}
+
+impl Entry {
+    /// `None` when the bytes are not an entry.
+    pub(crate) fn parse(raw: &Bytes) -> Option<Self> {
+        let end = raw.iter().position(|&byte| byte == b'\n')?;
+        let line = std::str::from_utf8(raw.get(..end)?).ok()?;
+        let mut fields = line.split(' ');
+        let mut next = || fields.next();
+        if next()? != "rk1" {
+            return None;
+        }
+        let id = Id::parse(next()?)?;
+        next()?.parse::<u64>().ok()?;
+        let ttl = Duration::from_millis(next()?.parse().ok()?);
+        let grace = Duration::from_millis(next()?.parse().ok()?);
+        let cost = Duration::from_micros(next()?.parse().ok()?);
+        let version = match next()? {
+            "-" => None,
+            version => Some(version.parse().ok()?),
+        };
+        let is_negative = match next()? {
+            "v" => false,
+            "n" => true,
+            _ => return None,
+        };
+        let generation = match next()? {
+            "-" => None,
+            generation => Some(Id::parse(generation)?),
+        };
+        let tags = match next()? {
+            "-" => Vec::new(),
+            tags => tags.split(',').map(parse_tag).collect::<Option<_>>()?,
+        };
+        if next().is_some() {
+            return None;
+        }
+        Some(Self {
+            head: Head {
+                id,
+                ttl,
+                grace,
+                cost,
+                version,
+                is_negative,
+                generation,
+                tags,
+            },
+            value: raw.slice(end + 1..),
+        })
+    }
+}
+
+/// A version as the scripts take it.
+pub(crate) fn version_text(version: Option<u64>) -> String {
+    version.map_or_else(|| "-".to_owned(), |version| version.to_string())
+}
+
+/// Whole milliseconds, as the server counts.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn parse_tag(text: &str) -> Option<(Box<str>, Id)> {
+    let (tag, generation) = text.rsplit_once('=')?;
+    let tag = percent_decode_str(tag).decode_utf8().ok()?;
+    Some((tag.into(), Id::parse(generation)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the scripts make of it.
+    fn written(encoded: &Encoded) -> Bytes {
+        let mut raw = encoded.head.clone().into_bytes();
+        raw.extend_from_slice(b"1764000000000000");
+        raw.extend_from_slice(&encoded.rest);
+        raw.into()
+    }
+
+    #[test]
+    fn the_value_follows_the_first_line_as_it_is() {
+        let head = Head {
+            id: Id::new(0x9f3c),
+            ttl: Duration::from_secs(60),
+            grace: Duration::ZERO,
+            cost: Duration::from_micros(1200),
+            version: Some(7),
+            is_negative: false,
+            generation: Some(Id::new(1)),
+            tags: vec![("a b".into(), Id::new(2)), ("c".into(), Id::new(3))],
+        };
+        let raw = written(&head.encode(b"{\"n\":1}\n"));
+        assert_eq!(
+            raw,
+            "rk1 9f3c 1764000000000000 60000 0 1200 7 v 1 a%20b=2,c=3\n{\"n\":1}\n"
+        );
+        assert_eq!(Entry::parse(&raw).unwrap().head, head);
+    }
+
+    fn head() -> impl Strategy<Value = Head> {
+        let tags = proptest::collection::vec((".{0,6}", any::<u64>()), 0..4);
+        let times = (any::<u32>(), any::<u32>(), any::<u32>());
+        let marks = (any::<Option<u64>>(), any::<bool>(), any::<Option<u64>>());
+        (any::<u64>(), times, marks, tags).prop_map(|(id, times, marks, tags)| Head {
+            id: Id::new(id),
+            ttl: Duration::from_millis(times.0.into()),
+            grace: Duration::from_millis(times.1.into()),
+            cost: Duration::from_micros(times.2.into()),
+            version: marks.0,
+            is_negative: marks.1,
+            generation: marks.2.map(Id::new),
+            tags: tags
+                .into_iter()
+                .map(|(tag, generation)| (tag.into(), Id::new(generation)))
+                .collect(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(head in head(), value in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let entry = Entry::parse(&written(&head.encode(&value)));
+            prop_assert_eq!(entry, Some(Entry { head, value: value.into() }));
+        }
+
+        #[test]
+        fn anything_else_is_not_an_entry_and_no_panic(raw in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let entry = Entry::parse(&Bytes::from(raw.clone()));
+            prop_assert!(entry.is_none() || raw.starts_with(b"rk1 "));
+        }
+
+        #[test]
+        fn damage_is_no_panic(head in head(), at in 0usize..120, byte in any::<u8>()) {
+            let mut raw = written(&head.encode(b"v")).to_vec();
+            let at = at % raw.len();
+            raw[at] = byte;
+            let _ = Entry::parse(&raw.into());
+        }
+    }
+}

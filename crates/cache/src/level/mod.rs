@@ -1,0 +1,280 @@
+//! [`Level`]: the values that this process keeps, and the rules by which they may be served.
+//!
+//! A value is served only while its own time lasts, no message has said that it changed, and the
+//! level is *trusted*: the watch over the changes ([`watch`]) has lately compared its place among
+//! them with Redis. A value that was read from Redis is kept only when nothing has happened to its
+//! key since before the reading began ([`Ticket`]).
+
+mod tags;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redkit_core::{Client, Keyspace, ToArg};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::tags::{TagCell, Tags};
+use self::watch::Watch;
+use crate::id::Id;
+use crate::l1::{L1, Weigh};
+use crate::names::Names;
+use crate::store::{Hit, Life};
+
+/// Keys are spread over so many epochs.
+const STRIPES: usize = 256;
+
+/// See the [module](self).
+pub(crate) struct Level<V> {
+    shared: Arc<Shared<V>>,
+    client: Client,
+    names: Names,
+    watch: OnceLock<AbortOnDropHandle<()>>,
+}
+
+/// What the watch works on.
+struct Shared<V> {
+    values: moka::sync::Cache<Box<[u8]>, Arc<Slot<V>>>,
+    entries: Keyspace,
+    /// Counts what happened to the keys of a stripe. Under its lock values are put in and taken
+    /// out, so that nothing happens in between.
+    epochs: Box<[Mutex<u64>]>,
+    /// Counts the times that everything was thrown away.
+    generation: AtomicU64,
+    tags: Arc<Tags>,
+    origin: Instant,
+    /// Nanoseconds after `origin` up to which values may be served.
+    trusted_until: AtomicU64,
+    ttl: Duration,
+    bound: Duration,
+    capacity: u64,
+    weigher: Option<Arc<Weigh<V>>>,
+}
+
+/// One value.
+struct Slot<V> {
+    id: Id,
+    value: Option<Arc<V>>,
+    ttl: Duration,
+    cost: Duration,
+    /// When it is not fresh any more.
+    fresh_until: Instant,
+    /// When it is not kept here any more, which may be before.
+    expires_at: Instant,
+    generation: u64,
+    tags: Box<[Arc<TagCell>]>,
+    weight: u32,
+}
+
+/// What a reading from Redis begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket {
+    stripe: usize,
+    epoch: u64,
+    generation: u64,
+    tags: u64,
+}
+
+impl<V: Send + Sync + 'static> Level<V> {
+    pub(crate) fn new(l1: L1<V>, client: &Client, names: &Names) -> Self {
+        let mut builder = moka::sync::Cache::builder().max_capacity(l1.capacity);
+        if l1.weigher.is_some() {
+            builder = builder.weigher(|_, slot: &Arc<Slot<V>>| slot.weight);
+        }
+        let shared = Shared {
+            values: builder.build(),
+            entries: names.entries.clone(),
+            epochs: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
+            generation: AtomicU64::new(0),
+            tags: Arc::default(),
+            origin: Instant::now(),
+            trusted_until: AtomicU64::new(0),
+            ttl: l1.ttl,
+            bound: l1.bound,
+            capacity: l1.capacity,
+            weigher: l1.weigher,
+        };
+        Self {
+            shared: Arc::new(shared),
+            client: client.clone(),
+            names: names.clone(),
+            watch: OnceLock::new(),
+        }
+    }
+
+    /// The value of a key, if it may be served.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Hit<V>> {
+        let now = Instant::now();
+        let shared = &*self.shared;
+        if !shared.is_trusted(now) {
+            self.start();
+            return None;
+        }
+        let slot = shared.values.get(key)?;
+        let stands = slot.expires_at > now
+            && slot.generation == shared.generation.load(Ordering::Acquire)
+            && slot.tags.iter().all(|tag| tag.stands());
+        stands.then(|| Hit {
+            id: slot.id,
+            value: slot.value.clone(),
+            life: Life {
+                ttl: slot.ttl,
+                left: slot.fresh_until - now,
+                cost: slot.cost,
+            },
+            tags: Vec::new(),
+        })
+    }
+
+    /// Taken before a reading from Redis begins.
+    pub(crate) fn ticket(&self, key: &[u8]) -> Ticket {
+        let shared = &*self.shared;
+        let stripe = stripe_of(key);
+        // The generation before the epoch: who throws everything away goes the other way round.
+        let generation = shared.generation.load(Ordering::Acquire);
+        Ticket {
+            stripe,
+            epoch: shared.epochs.get(stripe).map_or(0, |epoch| *epoch.lock()),
+            generation,
+            tags: shared.tags.epoch(),
+        }
+    }
+
+    /// Keeps what was read, unless something has happened to it since.
+    pub(crate) fn put(&self, key: &[u8], ticket: Ticket, hit: &Hit<V>) {
+        let now = Instant::now();
+        let shared = &*self.shared;
+        let weight = match (&shared.weigher, &hit.value) {
+            (Some(weigh), Some(value)) => weigh(key, value),
+            _ => 1,
+        };
+        if u64::from(weight) > shared.capacity {
+            // It would be there until the level next tidies up.
+            return;
+        }
+        let Some(tags) = shared.tags.cells(&hit.tags, ticket.tags) else {
+            return;
+        };
+        let slot = Slot {
+            id: hit.id,
+            value: hit.value.clone(),
+            ttl: hit.life.ttl,
+            cost: hit.life.cost,
+            fresh_until: now + hit.life.left,
+            expires_at: now + hit.life.left.min(shared.ttl),
+            generation: ticket.generation,
+            tags,
+            weight,
+        };
+        let Some(epoch) = shared.epochs.get(ticket.stripe) else {
+            return;
+        };
+        let epoch = epoch.lock();
+        if *epoch == ticket.epoch && shared.generation.load(Ordering::Acquire) == ticket.generation
+        {
+            shared.values.insert(key.into(), Arc::new(slot));
+        }
+    }
+
+    /// Something happened to a key: this process's own doing, which needs no message.
+    pub(crate) fn remove(&self, key: &[u8]) {
+        self.shared.remove(key);
+    }
+
+    pub(crate) fn remove_tag(&self, tag: &str) {
+        self.shared.tags.void(tag);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.shared.clear();
+    }
+
+    /// How many values there are, more or less.
+    pub(crate) fn len(&self) -> u64 {
+        self.shared.values.entry_count()
+    }
+
+    #[cold]
+    fn start(&self) {
+        self.watch.get_or_init(|| {
+            let watch = Watch {
+                client: self.client.clone(),
+                names: self.names.clone(),
+                shared: Arc::clone(&self.shared),
+            };
+            AbortOnDropHandle::new(tokio::spawn(watch.run()))
+        });
+    }
+}
+
+impl<V: Send + Sync + 'static> Shared<V> {
+    fn is_trusted(&self, now: Instant) -> bool {
+        let elapsed = nanos(now.saturating_duration_since(self.origin));
+        elapsed < self.trusted_until.load(Ordering::Acquire)
+    }
+
+    /// Values may be served until the bound has passed after `asked`: then the place among the
+    /// changes was right.
+    fn trust(&self, asked: Instant) {
+        let until = (asked + self.bound).saturating_duration_since(self.origin);
+        self.trusted_until.store(nanos(until), Ordering::Release);
+    }
+
+    fn distrust(&self) {
+        self.trusted_until.store(0, Ordering::Release);
+    }
+
+    fn remove(&self, key: &[u8]) {
+        if let Some(epoch) = self.epochs.get(stripe_of(key)) {
+            let mut epoch = epoch.lock();
+            *epoch += 1;
+            self.values.invalidate(key);
+        }
+    }
+
+    /// The same for the full key that a message names.
+    fn remove_entry(&self, key: &Bytes) {
+        match self.entries.parse(key) {
+            Some((key, None)) => self.remove(&key),
+            // Not a message of ours; who knows what it stands for.
+            _ => self.clear(),
+        }
+    }
+
+    fn clear(&self) {
+        // From here on nothing that is there is served, and nothing that was read before is put in.
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.tags.void_all();
+        self.values.invalidate_all();
+    }
+}
+
+/// The bytes of a user key, without an allocation per call.
+pub(crate) fn with_bytes<K: ToArg, R>(key: &K, use_it: impl FnOnce(&[u8]) -> R) -> R {
+    thread_local! {
+        static SCRATCH: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
+    }
+    let mut bytes = SCRATCH.take();
+    bytes.clear();
+    key.write_to(&mut bytes);
+    let result = use_it(&bytes);
+    // A key of megabytes is not worth keeping.
+    if bytes.capacity() <= 64 * 1024 {
+        SCRATCH.set(bytes);
+    }
+    result
+}
+
+fn stripe_of(key: &[u8]) -> usize {
+    usize::from(redkit_core::slot(key)) % STRIPES
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

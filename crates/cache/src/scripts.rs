@@ -1,0 +1,355 @@
+//! The scripts: the only place that orders their arguments and reads their replies. Each file
+//! says in its header what it takes and gives.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redkit_core::{Invocation, Key, Script, ToArg, Value, ValueError};
+
+use crate::entry::{Encoded, version_text};
+use crate::id::Id;
+use crate::names::{EntryKeys, Names};
+
+macro_rules! script {
+    ($name:ident, $file:literal) => {
+        static $name: Script = Script::new(include_str!(concat!("scripts/", $file)));
+    };
+}
+script!(LOOK_UP, "look_up.lua");
+script!(RENEW, "renew.lua");
+script!(FILL, "fill.lua");
+script!(RELEASE, "release.lua");
+script!(SET, "set.lua");
+script!(INVALIDATE, "invalidate.lua");
+script!(ANNOUNCE, "announce.lua");
+script!(SNAPSHOT, "snapshot.lua");
+script!(TAG_OPEN, "tag_open.lua");
+script!(TAG_MARK, "tag_mark.lua");
+script!(CLEAR, "clear.lua");
+script!(WRITE_BEGIN, "write_begin.lua");
+
+/// What a caller already has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing.
+    All,
+    /// A stale value.
+    Better,
+    /// A fresh value that will not be fresh for long.
+    Refresh,
+}
+
+#[derive(Debug, PartialEq)]
+pub(crate) enum LookedUp {
+    /// The entry, and the milliseconds it has left with its grace period.
+    Fresh(Bytes, i64),
+    /// The lease is ours.
+    Leased,
+    /// Another has it, for so long if it does not prolong it.
+    Taken(Duration),
+    /// The source failed and is left alone for so long.
+    Resting(Duration),
+}
+
+pub(crate) fn look_up(
+    keys: &EntryKeys,
+    token: Id,
+    lease_ms: u64,
+    not_this: Option<Id>,
+    need: Need,
+) -> Invocation {
+    let need = match need {
+        Need::All => "all",
+        Need::Better => "better",
+        Need::Refresh => "refresh",
+    };
+    let not_this = not_this.map(|id| id.to_string()).unwrap_or_default();
+    LOOK_UP
+        .invoke([&keys.entry, &keys.lease])
+        .arg(token)
+        .arg(lease_ms)
+        .arg(not_this)
+        .arg(need)
+        // With the same token the second time is as good as the first.
+        .idempotent(true)
+}
+
+pub(crate) fn looked_up(reply: Value) -> Result<LookedUp, ValueError> {
+    let mut items = reply.to::<Vec<Value>>()?.into_iter();
+    let mut next = || items.next().unwrap_or_default();
+    Ok(match next().to::<i64>()? {
+        0 => LookedUp::Fresh(next().to()?, next().to()?),
+        1 => LookedUp::Leased,
+        2 => LookedUp::Taken(time(next().to()?)),
+        3 => LookedUp::Resting(time(next().to()?)),
+        _ => return Err(unknown("a state of an entry")),
+    })
+}
+
+pub(crate) fn renew(lease: &Key, token: Id, lease_ms: u64) -> Invocation {
+    RENEW
+        .invoke([lease])
+        .arg(token)
+        .arg(lease_ms)
+        .idempotent(true)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    Written,
+    /// The lease did not stand.
+    Fenced,
+    /// An entry of a newer version is there.
+    Newer,
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a script's arguments, in its order"
+)]
+pub(crate) fn fill(
+    keys: &EntryKeys,
+    names: &Names,
+    token: Id,
+    entry: &Encoded,
+    lifetime_ms: u64,
+    version: Option<u64>,
+    announce: Announce,
+    meta_ms: u64,
+) -> Invocation {
+    let invocation = FILL
+        .invoke(keys_with_meta(keys, names, announce))
+        .arg(token)
+        .arg(&entry.head)
+        .arg(&entry.rest)
+        .arg(lifetime_ms)
+        .arg(version_text(version))
+        .arg(&names.wake);
+    announced(invocation, names, announce, meta_ms)
+        // The second time finds no lease, and says that it did not stand: nobody relies on less.
+        .idempotent(true)
+}
+
+pub(crate) fn filled(reply: Value) -> Result<Filled, ValueError> {
+    match reply.to::<i64>()? {
+        0 => Ok(Filled::Fenced),
+        1 => Ok(Filled::Written),
+        2 => Ok(Filled::Newer),
+        _ => Err(unknown("the outcome of a fill")),
+    }
+}
+
+pub(crate) fn release(
+    keys: &EntryKeys,
+    names: &Names,
+    token: Id,
+    rest_ms: u64,
+    error: &[u8],
+) -> Invocation {
+    RELEASE
+        .invoke([&keys.lease])
+        .arg(token)
+        .arg(rest_ms)
+        .arg(&names.wake)
+        .arg(&keys.entry)
+        .arg(error)
+        .idempotent(true)
+}
+
+/// How a change is told to the other processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Announce {
+    /// It need not be told.
+    Not,
+    /// In the script that makes it.
+    Within,
+    /// By a script after it: on a cluster the two belong to different nodes.
+    After,
+}
+
+pub(crate) fn set(
+    keys: &EntryKeys,
+    names: &Names,
+    entry: &Encoded,
+    lifetime_ms: u64,
+    version: Option<u64>,
+    announce: Announce,
+    meta_ms: u64,
+) -> Invocation {
+    let invocation = SET
+        .invoke(keys_with_meta(keys, names, announce))
+        .arg(&entry.head)
+        .arg(&entry.rest)
+        .arg(lifetime_ms)
+        .arg(version_text(version))
+        .arg(&names.wake);
+    announced(invocation, names, announce, meta_ms)
+}
+
+pub(crate) fn invalidate(
+    keys: &EntryKeys,
+    names: &Names,
+    announce: Announce,
+    meta_ms: u64,
+) -> Invocation {
+    let invocation = INVALIDATE
+        .invoke(keys_with_meta(keys, names, announce))
+        .arg(&names.wake);
+    // Removing twice is as good as once; only the answer may then be "there was none".
+    announced(invocation, names, announce, meta_ms).idempotent(true)
+}
+
+/// What other processes are told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Change<'c> {
+    Entry(&'c Key),
+    Tag(&'c str),
+}
+
+pub(crate) fn announce(names: &Names, change: Change<'_>, meta_ms: u64) -> Invocation {
+    let mut what = Vec::new();
+    match change {
+        Change::Entry(key) => {
+            what.push(b'k');
+            key.write_to(&mut what);
+        }
+        Change::Tag(tag) => {
+            what.push(b't');
+            tag.write_to(&mut what);
+        }
+    }
+    ANNOUNCE
+        .invoke([&names.meta])
+        .arg(&names.changes)
+        .arg(what)
+        .arg(Id::random())
+        .arg(meta_ms)
+        .idempotent(true)
+}
+
+/// What a load's tags are judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    incarnation: Id,
+    pub(crate) generation: Id,
+    stripes: Vec<(String, String)>,
+}
+
+impl Snapshot {
+    /// Whether no tag of this stripe was invalidated, and the cache not cleared, between the two.
+    pub(crate) fn agrees(&self, later: &Self, stripe: &str) -> bool {
+        self.incarnation == later.incarnation
+            && self.generation == later.generation
+            && self.count(stripe) == later.count(stripe)
+    }
+
+    fn count(&self, stripe: &str) -> Option<&str> {
+        self.stripes
+            .iter()
+            .find(|(name, _)| name == stripe)
+            .map(|(_, count)| count.as_str())
+    }
+}
+
+pub(crate) fn snapshot(names: &Names, meta_ms: u64) -> Invocation {
+    SNAPSHOT
+        .invoke([&names.meta])
+        .arg(Id::random())
+        .arg(meta_ms)
+        .idempotent(true)
+}
+
+pub(crate) fn snapshotted(reply: Value) -> Result<Snapshot, ValueError> {
+    let mut items = reply.to::<Vec<String>>()?.into_iter();
+    let mut id = || {
+        let text = items.next()?;
+        Id::parse(&text)
+    };
+    let (Some(incarnation), Some(generation)) = (id(), id()) else {
+        return Err(unknown("two random numbers"));
+    };
+    let stripes = std::iter::from_fn(|| Some((items.next()?, items.next()?))).collect();
+    Ok(Snapshot {
+        incarnation,
+        generation,
+        stripes,
+    })
+}
+
+pub(crate) fn open_tag(tag: &Key, ttl_ms: u64) -> Invocation {
+    TAG_OPEN
+        .invoke([tag])
+        .arg(Id::random())
+        .arg(ttl_ms)
+        .idempotent(true)
+}
+
+pub(crate) fn mark_tags(names: &Names, stripes: &[String], meta_ms: u64) -> Invocation {
+    let invocation = TAG_MARK
+        .invoke([&names.meta])
+        .arg(Id::random())
+        .arg(meta_ms);
+    stripes
+        .iter()
+        .fold(invocation, Invocation::arg)
+        .idempotent(true)
+}
+
+pub(crate) fn clear(names: &Names, announce: Announce, meta_ms: u64) -> Invocation {
+    let channel = match announce {
+        Announce::Not => &[][..],
+        // It is the meta hash's own script, also on a cluster.
+        Announce::Within | Announce::After => &names.changes,
+    };
+    CLEAR
+        .invoke([&names.meta])
+        .arg(Id::random())
+        .arg(meta_ms)
+        .arg(channel)
+        .idempotent(true)
+}
+
+pub(crate) fn begin_write(keys: &EntryKeys, names: &Names, token: Id, lease_ms: u64) -> Invocation {
+    WRITE_BEGIN
+        .invoke([&keys.lease])
+        .arg(token)
+        .arg(lease_ms)
+        .arg(&names.wake)
+        .arg(&keys.entry)
+        .idempotent(true)
+}
+
+fn keys_with_meta<'k>(keys: &'k EntryKeys, names: &'k Names, announce: Announce) -> Vec<&'k Key> {
+    let mut all = vec![&keys.entry, &keys.lease];
+    if announce == Announce::Within {
+        all.push(&names.meta);
+    }
+    all
+}
+
+fn announced(
+    invocation: Invocation,
+    names: &Names,
+    announce: Announce,
+    meta_ms: u64,
+) -> Invocation {
+    match announce {
+        Announce::Within => invocation
+            .arg(&names.changes)
+            .arg(Id::random())
+            .arg(meta_ms),
+        Announce::Not | Announce::After => invocation,
+    }
+}
+
+/// A lease without an expiry is nobody's of ours; a second is as good as any.
+fn time(pttl: i64) -> Duration {
+    Duration::from_millis(u64::try_from(pttl).unwrap_or(1000))
+}
+
+fn unknown(expected: &'static str) -> ValueError {
+    ValueError {
+        expected,
+        got: "something that no script of this crate gives",
+    }
+}

@@ -1,0 +1,28 @@
+-- Gives a lease back after a load that gave nothing to keep.
+--
+-- KEYS  1 lease
+-- ARGV  1 token
+--       2 rest    how long the source is left alone by those who have a stale value, in
+--                 milliseconds; 0 for not at all
+--       3 channel on which those who wait are woken
+--       4 entry   the entry's key, for them
+--       5 error   the loader's error for them, or empty
+-- Reply 1 given back, 0 the lease did not stand
+--
+-- Example: EVALSHA … 1 cache:p:{42}:lease 9f3c 0 cache:p:wake cache:p:{42} ""  →  1
+local lease = redis.call('GET', KEYS[1])
+if not lease or string.sub(lease, 2) ~= ARGV[1] then
+    return 0
+end
+if tonumber(ARGV[2]) > 0 then
+    redis.call('SET', KEYS[1], 'c' .. ARGV[1], 'PX', ARGV[2])
+else
+    redis.call('DEL', KEYS[1])
+end
+local wake = string.sub(lease, 1, 1)
+if wake == 'L' or wake == 'W' then
+    local kind = ARGV[5] == '' and 'r' or 'e'
+    local payload = kind .. string.format('%08x', #ARGV[4]) .. ARGV[4] .. ARGV[5]
+    redis.call('PUBLISH', ARGV[3], payload)
+end
+return 1

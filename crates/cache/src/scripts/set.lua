@@ -1,0 +1,42 @@
+-- Writes an entry whatever is there, except a newer version; loads in progress will not replace it.
+--
+-- KEYS  1 entry   2 lease   3 the cache's meta hash, when the change is to be announced here
+-- ARGV  1 head    the entry up to the time of writing, `rk1 <id> `
+--       2 rest    the entry after it
+--       3 ttl     of the entry with its grace period, in milliseconds
+--       4 version of the source, or `-`
+--       5 channel on which those who wait are woken
+--       with KEYS[3]: 6 channel of changes   7 a random number   8 ttl of the meta hash
+-- Reply 1 written, 0 an entry of a newer version is there
+--
+-- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease "rk1 9f3c " " 60000 …" 60000 - …  →  1
+if ARGV[4] ~= '-' then
+    local head = redis.call('GETRANGE', KEYS[1], 0, 160)
+    local there = string.match(head, '^rk1 %x+ %d+ %d+ %d+ %d+ (%d+) ')
+    if there and (#there > #ARGV[4] or (#there == #ARGV[4] and there > ARGV[4])) then
+        return 0
+    end
+end
+local time = redis.call('TIME')
+local written = string.format('%d%06d', time[1], time[2])
+redis.call('SET', KEYS[1], ARGV[1] .. written .. ARGV[2], 'PX', ARGV[3])
+
+local lease = redis.call('GET', KEYS[2])
+if lease then
+    redis.call('DEL', KEYS[2])
+    local wake = string.sub(lease, 1, 1)
+    if wake == 'L' or wake == 'W' then
+        redis.call('PUBLISH', ARGV[5], 'f' .. string.format('%08x', #KEYS[1]) .. KEYS[1])
+    end
+end
+
+if KEYS[3] then
+    if redis.call('HSETNX', KEYS[3], 'i', ARGV[7]) == 1 then
+        redis.call('HSET', KEYS[3], 'g', ARGV[7])
+        redis.call('PEXPIRE', KEYS[3], ARGV[8])
+    end
+    local number = redis.call('HINCRBY', KEYS[3], 's', 1)
+    local payload = redis.call('HGET', KEYS[3], 'i') .. ' ' .. string.format('%.0f', number)
+    redis.call('PUBLISH', ARGV[6], payload .. ' k' .. KEYS[1])
+end
+return 1

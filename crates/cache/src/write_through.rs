@@ -1,0 +1,130 @@
+//! Write-through: the source first, then the cache, and never the cache alone.
+
+use std::error::Error as StdError;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use redkit_core::ToArg;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::cache::{Cache, begin, some};
+use crate::error::{Error, LoadError};
+use crate::fetched::{Fetched, Loaded, Source};
+use crate::id::Id;
+use crate::level::with_bytes;
+use crate::load::{Kept, Lease};
+use crate::names::EntryKeys;
+use crate::store::Store;
+
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
+    /// Writes the source by `write`, which gives the value as the source has it now, and then keeps
+    /// that. Three round trips besides the write.
+    ///
+    /// Loads in progress in any process are not kept, and readers that find nothing meanwhile wait.
+    /// When two writes of one key overlap, nobody can tell which of them the source carried out
+    /// last: neither value is kept, and the next reader loads. When the write fails the entry is
+    /// removed, since such an error does not always mean that nothing was written.
+    ///
+    /// It runs in a task of its own: a caller that goes away does not leave the source written and
+    /// the cache not. There is no timeout but the writer's own, for the same reason.
+    ///
+    /// When Redis cannot be asked the source is written all the same.
+    ///
+    /// # Errors
+    /// [`Error::Write`] with the writer's own error; [`Error::LoaderPanicked`]. [`Error::Core`]
+    /// when the source *is* written and the entry may still be the old one, until its time is up:
+    /// [`invalidate`](Self::invalidate) it when Redis answers again.
+    pub async fn write_through<W, F, T, E>(
+        &self,
+        key: impl ToArg,
+        write: W,
+    ) -> Result<Fetched<V>, Error>
+    where
+        W: FnOnce() -> F,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Loaded<V>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let store = Arc::clone(&self.inner.store);
+        let keys = store.names.of_entry(&key)?;
+        let token = Id::random();
+        let begun = store.begin_write(&keys, token).await;
+        self.overtake(&key, &keys);
+        let writing = begin(write);
+        let writing = async move {
+            match AssertUnwindSafe(writing?).catch_unwind().await {
+                Ok(Ok(written)) => Ok(written.into()),
+                Ok(Err(error)) => Err(Error::Write(LoadError::new(error.into()))),
+                Err(_) => Err(Error::LoaderPanicked),
+            }
+        };
+        let (done, outcome) = oneshot::channel();
+        let flights = Arc::clone(&self.inner.flights);
+        let key: Box<[u8]> = with_bytes(&key, |key| key.into());
+        self.inner.tasks.spawn(async move {
+            let lease = match begun {
+                Ok(Some(snapshot)) => Some((Lease::new(&store, &keys, token), snapshot)),
+                // Another write is in progress, or Redis could not be asked.
+                Ok(None) | Err(_) => None,
+            };
+            let began = Instant::now();
+            let written = writing.await;
+            let result = match (written, lease) {
+                (Ok(written), Some((lease, snapshot))) => {
+                    let (announce, cost) = (store.announce(), began.elapsed());
+                    let kept = store.keep_one(lease, &snapshot, some(written), cost, announce);
+                    let kept = kept.await;
+                    settle(&store, &keys, kept).await
+                }
+                (Ok(written), None) => invalidate(&store, &keys)
+                    .await
+                    .map(|()| Arc::new(written.value)),
+                (Err(error), _) => {
+                    // Best effort: the error that matters is the writer's.
+                    let _ = invalidate(&store, &keys).await;
+                    Err(error)
+                }
+            };
+            flights.detach(&keys.entry);
+            if let Some(level) = &store.level {
+                level.remove(&key);
+            }
+            let _ = done.send(result);
+        });
+        let value = outcome.await.unwrap_or(Err(Error::LoaderPanicked))?;
+        Ok(Fetched::new(value, Source::Written))
+    }
+}
+
+/// What was not kept must not leave the old entry behind.
+async fn settle<V: Serialize + DeserializeOwned + Send + Sync + 'static>(
+    store: &Store<V>,
+    keys: &EntryKeys,
+    kept: Result<Kept<V>, Error>,
+) -> Result<Arc<V>, Error> {
+    match kept {
+        Ok(Kept::Written(hit)) => hit.value.ok_or(Error::NotLoaded),
+        // What is there is newer than this.
+        Ok(Kept::Newer(value)) => value.ok_or(Error::NotLoaded),
+        Ok(Kept::Not(value)) => {
+            invalidate(store, keys).await?;
+            value.ok_or(Error::NotLoaded)
+        }
+        Err(error) => {
+            invalidate(store, keys).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn invalidate<V: Serialize + DeserializeOwned + Send + Sync + 'static>(
+    store: &Store<V>,
+    keys: &EntryKeys,
+) -> Result<(), Error> {
+    store.invalidate(keys).await?;
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! Tags and clearing: many values gone at once, none of them touched, and none that comes back.
+
+use std::time::Duration;
+
+use redkit_cache::{Cache, CacheBuilder, Error, Loaded, Source};
+use redkit_core::Command;
+use redkit_testkit::Fixture;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+fn builder(client: &redkit_core::Client) -> CacheBuilder<u64> {
+    Cache::builder(client, "numbers").ttl(Duration::from_secs(60))
+}
+
+type Loading = Result<Loaded<u64>, std::io::Error>;
+
+redkit_testkit::suite! {
+    async fn all_values_with_a_tag_go_and_no_others(fixture: Fixture) -> Result<(), Error> {
+        let cache = builder(&fixture.client).build()?;
+        for i in 0..30_u64 {
+            let tags = [format!("third:{}", i % 3), "every thing, with = and %".to_owned()];
+            assert!(cache.set_with(i, Loaded::new(i).tags(tags)).await?);
+        }
+        cache.invalidate_tag("third:1").await?;
+        for i in 0..30_u64 {
+            let found = cache.get(i).await?;
+            assert_eq!(found.as_deref(), (i % 3 != 1).then_some(&i), "{i}");
+        }
+        cache.invalidate_tags(["third:0", "every thing, with = and %"]).await?;
+        for i in 0..30_u64 {
+            assert!(cache.get(i).await?.is_none());
+        }
+        let load = || async { Loading::Ok(Loaded::new(7).tags(["third:1"])) };
+        assert_eq!(cache.get_or_load(1, load).await?.source(), Source::Loaded);
+        assert_eq!(cache.get_or_load(1, load).await?.source(), Source::Hit);
+        Ok(())
+    }
+
+    async fn a_tag_that_is_invalidated_during_a_load_is_not_missed(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let (cache, other) = (builder(&fixture.client).build()?, builder(&other).build()?);
+        // Once with a tag that is new, once with one that is known.
+        for _ in 0..2 {
+            let (reading, read) = oneshot::channel();
+            let (go, told) = oneshot::channel::<()>();
+            let old = tokio::spawn({
+                let cache = cache.clone();
+                async move {
+                    let load = || async move {
+                        reading.send(()).unwrap();
+                        told.await.unwrap();
+                        // Only now the loader says which tags it has.
+                        Loading::Ok(Loaded::new(1).tags(["shoes"]))
+                    };
+                    cache.get_or_load("k", load).await
+                }
+            });
+            read.await.unwrap();
+            other.invalidate_tag("shoes").await?;
+            // It asks after the invalidation, and boards what began before it.
+            let shared = cache.stats().shared;
+            let late = cache.get_or_load("k", || async { Loading::Ok(Loaded::new(2).tags(["shoes"])) });
+            let (late, ()) = tokio::join!(late, async {
+                while cache.stats().shared == shared {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                go.send(()).unwrap();
+            });
+            assert_eq!(*late?, 2);
+            assert_eq!(*old.await.unwrap()?, 1);
+            assert_eq!(cache.get("k").await?.as_deref(), Some(&2));
+            cache.invalidate_tag("shoes").await?;
+        }
+        Ok(())
+    }
+
+    async fn a_lost_generation_is_a_miss_and_never_a_resurrection(fixture: Fixture) -> Result<(), Error> {
+        let cache = builder(&fixture.client).build()?;
+        cache.set_with("k", Loaded::new(1).tags(["shoes"])).await?;
+        let tag = fixture.client.keyspace("cache-tag", "numbers")?.key("shoes");
+        fixture.client.call::<i64>(Command::new("DEL").key(&tag)).await?;
+        assert!(cache.get("k").await?.is_none());
+        cache.set_with("other", Loaded::new(2).tags(["shoes"])).await?;
+        assert!(cache.get("k").await?.is_none(), "a new generation is another one");
+
+        cache.set("plain", &3).await?;
+        let meta = fixture.client.keyspace("cache-meta", "numbers")?.key("numbers");
+        fixture.client.call::<i64>(Command::new("DEL").key(&meta)).await?;
+        assert!(cache.get("plain").await?.is_none());
+        cache.set("new", &4).await?;
+        assert_eq!(cache.get("new").await?.as_deref(), Some(&4));
+        assert!(cache.get("plain").await?.is_none());
+        Ok(())
+    }
+
+    async fn clearing_removes_everything_of_this_cache(fixture: Fixture) -> Result<(), Error> {
+        let cache = builder(&fixture.client).build()?;
+        let neighbour: Cache<u64> = Cache::builder(&fixture.client, "others").ttl(Duration::from_secs(60)).build()?;
+        neighbour.set(1, &1).await?;
+        for i in 0..10_u64 {
+            cache.set(i, &i).await?;
+        }
+        cache.clear().await?;
+        for i in 0..10_u64 {
+            assert!(cache.get(i).await?.is_none());
+        }
+        assert_eq!(neighbour.get(1).await?.as_deref(), Some(&1));
+        // With a generation that was seen before the clearing by another process.
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let other = builder(&other).build()?;
+        other.set("k", &1).await?;
+        cache.clear().await?;
+        other.set("k", &2).await?;
+        assert_eq!(cache.get("k").await?.as_deref(), Some(&2), "it was set after the clearing");
+        Ok(())
+    }
+
+    async fn a_load_that_is_cleared_meanwhile_is_not_shared_with_those_who_ask_later(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let (cache, other) = (builder(&fixture.client).build()?, builder(&other).build()?);
+        let (reading, read) = oneshot::channel();
+        let (go, told) = oneshot::channel::<()>();
+        let old = tokio::spawn({
+            let cache = cache.clone();
+            async move {
+                let load = || async move {
+                    reading.send(()).unwrap();
+                    told.await.unwrap();
+                    Ok::<_, std::io::Error>(1)
+                };
+                cache.get_or_load("k", load).await
+            }
+        });
+        read.await.unwrap();
+        other.clear().await?;
+        let late = cache.get_or_load("k", || async { Ok::<_, std::io::Error>(2) });
+        let (late, ()) = tokio::join!(late, async {
+            while cache.stats().shared == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            go.send(()).unwrap();
+        });
+        assert_eq!(*late?, 2);
+        old.await.unwrap()?;
+        assert_eq!(cache.get("k").await?.as_deref(), Some(&2));
+        Ok(())
+    }
+
+    async fn a_cache_that_cannot_be_cleared_says_so(fixture: Fixture) -> Result<(), Error> {
+        let cache = builder(&fixture.client).clearable(false).build()?;
+        cache.set("k", &1).await?;
+        assert_eq!(cache.get("k").await?.as_deref(), Some(&1));
+        assert!(matches!(cache.clear().await, Err(Error::NotClearable)));
+        Ok(())
+    }
+
+    /// The figure is in the benchmark; here the work is counted: no command per entry.
+    #[networked]
+    async fn invalidating_a_tag_takes_as_many_commands_for_many_values_as_for_few(fixture: Fixture) -> Result<(), Error> {
+        let server = fixture.private_server(redkit_testkit::ServerOptions::new()).await.unwrap();
+        let client = fixture.connect(fixture.config_at(&server.url()).unwrap()).await.unwrap();
+        let cache = builder(&client).build()?;
+        let mut took = Vec::new();
+        for (tag, entries) in [("few", 10_u64), ("many", 1000)] {
+            let load = |i: u64| async move { Loading::Ok(Loaded::new(i).tags([tag])) };
+            let keys = futures_util::stream::iter((0..entries).map(|i| format!("{tag}:{i}")));
+            let warmed = cache.warm(keys).concurrency(20).run(|_| load(1)).await;
+            assert_eq!(warmed.loaded, entries);
+            let before = commands(&client).await;
+            let start = Instant::now();
+            cache.invalidate_tag(tag).await?;
+            took.push((start.elapsed(), commands(&client).await - before));
+            assert!(cache.get(format!("{tag}:3")).await?.is_none());
+        }
+        println!("10 entries: {:?}; 1,000 entries: {:?}", took[0], took[1]);
+        // The scripts were sent by the first, and the server's own probes come in between.
+        assert!(took[1].1 <= took[0].1 + 5, "{took:?}");
+        Ok(())
+    }
+}
+
+async fn commands(client: &redkit_core::Client) -> u64 {
+    let info = Command::new("INFO").arg("stats");
+    let text: String = client.call(info).await.unwrap();
+    let at = text.find("total_commands_processed:").unwrap() + 25;
+    text[at..]
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect::<String>()
+        .parse()
+        .unwrap()
+}

@@ -1,0 +1,170 @@
+//! Write-through: the source first, and never the cache alone.
+
+use std::time::Duration;
+
+use redkit_cache::{Cache, Error, Source};
+use redkit_core::Client;
+use redkit_testkit::{Fixture, Proxy, ServerOptions};
+use tokio::sync::oneshot;
+
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("the database is on fire")]
+struct OnFire;
+
+fn numbers(client: &Client) -> Cache<u64> {
+    Cache::builder(client, "numbers")
+        .ttl(Duration::from_secs(60))
+        .build()
+        .unwrap()
+}
+
+/// A write that has begun and waits to be told its end.
+struct Held {
+    go: oneshot::Sender<Result<u64, OnFire>>,
+    caller: tokio::task::JoinHandle<Result<redkit_cache::Fetched<u64>, Error>>,
+}
+
+async fn hold(cache: &Cache<u64>) -> Held {
+    let (began, begins) = oneshot::channel();
+    let (go, told) = oneshot::channel();
+    let cache = cache.clone();
+    let caller = tokio::spawn(async move {
+        let write = || async move {
+            began.send(()).unwrap();
+            told.await.unwrap()
+        };
+        cache.write_through("k", write).await
+    });
+    begins.await.unwrap();
+    Held { go, caller }
+}
+
+redkit_testkit::suite! {
+    async fn what_was_written_is_in_the_cache(fixture: Fixture) -> Result<(), Error> {
+        let cache = numbers(&fixture.client);
+        cache.set("k", &1).await?;
+        let written = cache.write_through("k", || async { Ok::<_, OnFire>(2) }).await?;
+        assert_eq!((*written, written.source()), (2, Source::Written));
+        assert_eq!(cache.get("k").await?.as_deref(), Some(&2));
+        Ok(())
+    }
+
+    async fn a_write_that_fails_removes_the_entry(fixture: Fixture) -> Result<(), Error> {
+        let cache = numbers(&fixture.client);
+        cache.set("k", &1).await?;
+        let error = cache.write_through("k", || async { Err::<u64, _>(OnFire) }).await.unwrap_err();
+        assert!(matches!(error, Error::Write(_)) && error.load_error() == Some(&OnFire));
+        assert!(cache.get("k").await?.is_none(), "nobody knows what the source has");
+        cache.set("k", &1).await?;
+        let panics = || async {
+            if true {
+                panic!("the writer's own panic, wanted here");
+            }
+            Ok::<u64, OnFire>(1)
+        };
+        let error = cache.write_through("k", panics).await.unwrap_err();
+        assert!(matches!(error, Error::LoaderPanicked));
+        assert!(cache.get("k").await?.is_none());
+        Ok(())
+    }
+
+    async fn a_load_that_began_before_a_write_is_not_kept(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let (a, b) = (numbers(&fixture.client), numbers(&other));
+        let (began, begins) = oneshot::channel();
+        let (go, told) = oneshot::channel::<()>();
+        let old = tokio::spawn({
+            let a = a.clone();
+            async move {
+                let load = || async move {
+                    began.send(()).unwrap();
+                    told.await.unwrap();
+                    Ok::<_, OnFire>(1)
+                };
+                a.get_or_load("k", load).await
+            }
+        });
+        begins.await.unwrap();
+        b.write_through("k", || async { Ok::<_, OnFire>(2) }).await?;
+        go.send(()).unwrap();
+        old.await.unwrap()?;
+        assert_eq!(a.get("k").await?.as_deref(), Some(&2));
+        Ok(())
+    }
+
+    async fn who_reads_during_a_write_waits_for_it(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let (a, b) = (numbers(&fixture.client), numbers(&other));
+        let write = hold(&a).await;
+        let read = b.get_or_load("k", || async { Ok::<_, OnFire>(1) });
+        let (read, ()) = tokio::join!(read, async {
+            while b.stats().waits == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            write.go.send(Ok(2)).unwrap();
+        });
+        assert_eq!(*read?, 2);
+        write.caller.await.unwrap()?;
+        Ok(())
+    }
+
+    async fn two_writes_at_once_leave_nothing(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let (a, b) = (numbers(&fixture.client), numbers(&other));
+        // Whoever ends first, and whoever began first.
+        for first_ends_first in [true, false] {
+            a.set("k", &0).await?;
+            let (one, two) = (hold(&a).await, hold(&b).await);
+            let mut ends = vec![(one, 1), (two, 2)];
+            if !first_ends_first {
+                ends.reverse();
+            }
+            for (write, value) in ends {
+                write.go.send(Ok(value)).unwrap();
+                assert_eq!(*write.caller.await.unwrap()?, value, "the source is written");
+            }
+            assert!(a.get("k").await?.is_none(), "nobody knows which the source has");
+            let loaded = b.get_or_load("k", || async { Ok::<_, OnFire>(3) }).await?;
+            assert_eq!((*loaded, loaded.source()), (3, Source::Loaded));
+        }
+        Ok(())
+    }
+
+    async fn a_caller_that_goes_away_does_not_leave_the_old_value(fixture: Fixture) -> Result<(), Error> {
+        let cache = numbers(&fixture.client);
+        cache.set("k", &1).await?;
+        let write = hold(&cache).await;
+        write.caller.abort();
+        assert!(write.caller.await.unwrap_err().is_cancelled());
+        write.go.send(Ok(2)).unwrap();
+        let start = tokio::time::Instant::now();
+        while cache.get("k").await?.as_deref() != Some(&2) {
+            assert!(start.elapsed() < Duration::from_secs(10), "it was not kept");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    #[networked]
+    async fn the_source_is_written_although_redis_is_down(fixture: Fixture) -> Result<(), Error> {
+        let server = fixture.private_server(ServerOptions::new()).await.unwrap();
+        let proxy = Proxy::start(server.addr()).await.unwrap();
+        let config = fixture.config_at(&server.url_at(proxy.addr())).unwrap();
+        let client = fixture.connect(config.command_timeout(Duration::from_millis(100))).await.unwrap();
+        let cache = numbers(&client);
+        cache.set("k", &1).await?;
+        proxy.half_open_without_server();
+        let mut source = 1;
+        let written = &mut source;
+        let (tell, told) = oneshot::channel();
+        let write = || async move {
+            tell.send(2).unwrap();
+            Ok::<_, OnFire>(2)
+        };
+        let error = cache.write_through("k", write).await.unwrap_err();
+        *written = told.await.unwrap();
+        assert!(matches!(error, Error::Core(_)) && error.is_retryable(), "{error}");
+        assert_eq!(source, 2);
+        Ok(())
+    }
+}

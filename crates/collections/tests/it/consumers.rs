@@ -1,0 +1,317 @@
+//! Consumers: waiting for items, on a connection of their own.
+
+use std::time::Duration;
+
+use redkit_collections::{End, Error, Lifetime, List, ListConsumer, Occurrences, SortedSet};
+use redkit_core::{Client, ClientConfig, Command, ErrorKind};
+use redkit_testkit::{Cluster, Fixture, Program, Server, ServerOptions};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(20);
+
+/// Waits in a task of its own.
+fn waiting<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(future)
+}
+
+/// Until so many connections of a private server are waiting at it.
+async fn until_blocked(server: &Server, count: usize) {
+    let wanted = format!("blocked_clients:{count}\r\n");
+    let deadline = Instant::now() + LONG;
+    loop {
+        let info = server.raw(&["INFO", "clients"]).await.unwrap();
+        if info.text().unwrap().contains(&wanted) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never {count} blocked");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn private(fixture: &Fixture) -> (Server, Client) {
+    let server = fixture.private_server(ServerOptions::new()).await.unwrap();
+    let config = fixture.config_at(&server.url()).unwrap();
+    let client = fixture.connect(config).await.unwrap();
+    (server, client)
+}
+
+async fn take_one(
+    mut consumer: ListConsumer<u32>,
+) -> (Result<Option<u32>, Error>, ListConsumer<u32>) {
+    (consumer.pop_front(LONG).await, consumer)
+}
+
+redkit_testkit::suite! {
+    async fn items_that_are_there_are_taken_at_once(fixture: Fixture) -> Result<(), Error> {
+        let list: List<u32> = List::new(&fixture.client, "{l}");
+        list.push_back_many(&[1, 2, 3, 4, 5, 6]).await?;
+        let mut consumer = list.consumer().await?;
+        for wait in [Duration::ZERO, LONG] {
+            assert!(consumer.pop_front(wait).await?.is_some_and(|n| n <= 2));
+            assert!(consumer.pop_back(wait).await?.is_some_and(|n| n >= 5));
+        }
+        assert_eq!(consumer.pop_many(End::Front, 9, LONG).await?, [3, 4]);
+        list.push_back(&7).await?;
+        let other: List<u32> = List::new(&fixture.client, "{l}:other");
+        assert_eq!(consumer.move_to(&other, End::Front, End::Back, LONG).await?, Some(7));
+        assert_eq!(consumer.move_to(&other, End::Front, End::Back, Duration::ZERO).await?, None);
+        assert_eq!(other.range(..).await?, [7]);
+        Ok(())
+    }
+
+    async fn nothing_comes_within_the_wait(fixture: Fixture) -> Result<(), Error> {
+        let list: List<u32> = List::new(&fixture.client, "{l}");
+        let sorted: SortedSet<u32> = SortedSet::new(&fixture.client, "{l}:z")?;
+        let (mut items, mut members) = (list.consumer().await?, sorted.consumer().await?);
+        let start = Instant::now();
+        assert_eq!(items.pop_front(SHORT).await?, None);
+        assert_eq!(items.pop_many(End::Back, 3, SHORT).await?, [0; 0]);
+        assert_eq!(items.move_to(&list, End::Front, End::Back, SHORT).await?, None);
+        assert_eq!(members.pop_min(SHORT).await?, None);
+        assert_eq!(members.pop_max(Duration::ZERO).await?, None);
+        assert!(start.elapsed() >= SHORT * 4, "{:?}", start.elapsed());
+        Ok(())
+    }
+
+    #[multi_thread]
+    async fn who_waits_gets_what_comes(fixture: Fixture) -> Result<(), Error> {
+        let list: List<u32> = List::new(&fixture.client, "{l}");
+        let done: List<u32> = List::new(&fixture.client, "{l}:done");
+        let sorted: SortedSet<u32> = SortedSet::new(&fixture.client, "{l}:z")?;
+        let mut mover = list.consumer().await?;
+        let mut members = sorted.consumer().await?;
+        let moved = waiting({
+            let done = done.clone();
+            async move { mover.move_to(&done, End::Front, End::Back, LONG).await }
+        });
+        let member = waiting(async move { members.pop_max(LONG).await });
+        list.push_back(&7).await?;
+        sorted.add_many([(&1, 1.0), (&2, 2.0)]).await?;
+        assert_eq!(moved.await.unwrap()?, Some(7));
+        assert_eq!(member.await.unwrap()?, Some((2, 2.0)));
+        assert_eq!(done.range(..).await?, [7]);
+        // Nobody else was held up meanwhile, which the calls in between have shown.
+        Ok(())
+    }
+
+    #[multi_thread]
+    async fn many_consumers_share_the_items(fixture: Fixture) -> Result<(), Error> {
+        const ITEMS: u32 = 300;
+        let list: List<u32> = List::new(&fixture.client, "l");
+        let mut tasks = Vec::new();
+        for _ in 0..4 {
+            let mut consumer = list.consumer().await?;
+            tasks.push(waiting(async move {
+                let mut taken = Vec::new();
+                loop {
+                    match consumer.pop_front(LONG).await.unwrap() {
+                        Some(u32::MAX) | None => return taken,
+                        Some(item) => taken.push(item),
+                    }
+                }
+            }));
+        }
+        for item in 0..ITEMS {
+            list.push_back(&item).await?;
+        }
+        list.push_back_many(&[u32::MAX; 4]).await?;
+        let mut all = Vec::new();
+        for task in tasks {
+            all.extend(task.await.unwrap());
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..ITEMS).collect::<Vec<_>>(), "each once");
+        Ok(())
+    }
+
+    async fn what_cannot_work_is_refused(fixture: Fixture) -> Result<(), Error> {
+        let list: List<u32> = List::new(&fixture.client, "{l}");
+        let mut consumer = list.consumer().await?;
+        let timed = list.clone().with_ttl(Lifetime::on_create(LONG)?);
+        let errors = [
+            consumer.pop_front(Duration::from_secs(90_000)).await.map(drop).unwrap_err(),
+            consumer.pop_many(End::Front, 0, SHORT).await.map(drop).unwrap_err(),
+            consumer.move_to(&timed, End::Front, End::Back, SHORT).await.map(drop).unwrap_err(),
+        ];
+        for (error, named) in errors.iter().zip(["wait", "count", "target"]) {
+            assert!(matches!(error, Error::Invalid { what, .. } if *what == named), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Usage);
+        }
+        // An error of the server's does not cost the connection.
+        fixture.client.call::<()>(Command::new("SET").key(list.key()).arg("x")).await?;
+        let error = consumer.pop_front(SHORT).await.unwrap_err();
+        assert!(error.to_string().contains("WRONGTYPE"), "{error}");
+        list.clear().await?;
+        assert_eq!(consumer.pop_front(SHORT).await?, None);
+        Ok(())
+    }
+
+    async fn what_was_taken_and_cannot_be_read_is_not_lost(fixture: Fixture) -> Result<(), Error> {
+        let list: List<u32> = List::new(&fixture.client, "l");
+        let mut consumer = list.consumer().await?;
+        fixture.client.call::<i64>(Command::new("RPUSH").key(list.key()).arg("1").arg("x")).await?;
+        let error = consumer.pop_many(End::Front, 2, LONG).await.unwrap_err();
+        assert!(matches!(&error, Error::Undecodable { taken, .. } if taken == &["1", "x"]), "{error}");
+        Ok(())
+    }
+
+    /// A wait takes its time to the millisecond, and a dropped one takes nothing.
+    #[paused]
+    async fn waits_are_exact_and_can_be_dropped(fixture: Fixture) -> Result<(), Error> {
+        let list: List<u32> = List::new(&fixture.client, "l");
+        let mut consumer = list.consumer().await?;
+        let start = Instant::now();
+        assert_eq!(consumer.pop_front(Duration::from_millis(1_500)).await?, None);
+        assert_eq!(start.elapsed(), Duration::from_millis(1_500));
+        for _ in 0..3 {
+            tokio::select! {
+                item = consumer.pop_front(LONG) => panic!("{item:?}"),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+            list.push_back(&7).await?;
+            assert_eq!(list.len().await?, 1, "the dropped wait took nothing");
+            assert_eq!(consumer.pop_front(LONG).await?, Some(7), "and the consumer goes on");
+        }
+        Ok(())
+    }
+
+    #[networked]
+    async fn a_lost_connection_is_told_and_made_anew(fixture: Fixture) -> Result<(), Error> {
+        let (server, client) = private(&fixture).await;
+        let list: List<u32> = List::new(&client, "l");
+        let waits = waiting(take_one(list.consumer().await?));
+        until_blocked(&server, 1).await;
+        server.kill_clients().await.unwrap();
+        let (result, mut consumer) = waits.await.unwrap();
+        let error = result.unwrap_err();
+        assert!(error.is_maybe(), "nobody knows what it took: {error}");
+        list.push_back(&7).await?;
+        assert_eq!(consumer.pop_front(LONG).await?, Some(7));
+        client.shutdown().await;
+        Ok(())
+    }
+
+    /// As at the end of a failover, when the server sends away who waits.
+    #[networked]
+    async fn who_is_sent_away_with_nothing_waits_on(fixture: Fixture) -> Result<(), Error> {
+        let (server, client) = private(&fixture).await;
+        let list: List<u32> = List::new(&client, "l");
+        let waits = waiting(take_one(list.consumer().await?));
+        until_blocked(&server, 1).await;
+        let clients = server.raw(&["CLIENT", "LIST"]).await.unwrap().text().unwrap();
+        let line = clients.lines().find(|line| line.contains("cmd=blmpop")).unwrap();
+        let id = line.split(' ').next().unwrap().strip_prefix("id=").unwrap().to_owned();
+        server.raw(&["CLIENT", "UNBLOCK", &id, "ERROR"]).await.unwrap();
+        // On another connection.
+        until_blocked(&server, 1).await;
+        list.push_back(&7).await?;
+        assert_eq!(waits.await.unwrap().0?, Some(7));
+        client.shutdown().await;
+        Ok(())
+    }
+
+    /// A connection that was cut while nobody used it is noticed before anything is asked of it.
+    #[networked]
+    async fn a_connection_that_died_in_silence_takes_nothing_with_it(fixture: Fixture) -> Result<(), Error> {
+        let (server, client) = private(&fixture).await;
+        let list: List<u32> = List::new(&client, "l");
+        let mut consumer = list.consumer().await?;
+        assert_eq!(consumer.pop_front(SHORT).await?, None);
+        list.push_back(&7).await?;
+        server.kill_clients().await.unwrap();
+        // The time that a connection may be silent before it is tried.
+        tokio::time::sleep(Duration::from_millis(5_100)).await;
+        assert_eq!(consumer.pop_front(LONG).await?, Some(7));
+        client.shutdown().await;
+        Ok(())
+    }
+
+    #[networked]
+    async fn a_server_that_is_gone_ends_the_wait_in_time(fixture: Fixture) -> Result<(), Error> {
+        let (server, client) = private(&fixture).await;
+        let list: List<u32> = List::new(&client, "l");
+        let mut consumer = list.consumer().await?.margin(Duration::from_millis(300));
+        server.stop().unwrap();
+        let start = Instant::now();
+        let error = consumer.pop_front(Duration::from_millis(200)).await.unwrap_err();
+        assert!(error.is_maybe() && error.is_retryable(), "{error}");
+        assert!(start.elapsed() >= Duration::from_millis(450), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        server.cont().unwrap();
+        // The wait that was given up is carried out by the server now, and may take one.
+        list.push_back_many(&[1, 2]).await?;
+        assert!(consumer.pop_front(LONG).await?.is_some());
+        client.shutdown().await;
+        Ok(())
+    }
+
+    /// However often a consumer is dropped in the middle: `move_to` loses nothing.
+    #[networked]
+    #[multi_thread]
+    async fn moves_lose_nothing_when_they_are_dropped(fixture: Fixture) -> Result<(), Error> {
+        const ITEMS: u32 = 400;
+        let list: List<u32> = List::new(&fixture.client, "{l}:waiting");
+        let mine: List<u32> = List::new(&fixture.client, "{l}:mine");
+        let pusher = waiting({
+            let list = list.clone();
+            async move {
+                for item in 0..ITEMS {
+                    list.push_back(&item).await.unwrap();
+                }
+            }
+        });
+        let mut consumer = list.consumer().await?;
+        let mut acknowledged = Vec::new();
+        let mut drops = 0;
+        let deadline = Instant::now() + LONG * 4;
+        let mut round = 0_u64;
+        while acknowledged.len() < usize::try_from(ITEMS).unwrap() {
+            assert!(Instant::now() < deadline, "{} of {ITEMS}", acknowledged.len());
+            round += 1;
+            let patience = Duration::from_micros(100 + round % 40 * 100);
+            tokio::select! {
+                moved = consumer.move_to(&mine, End::Front, End::Back, Duration::from_millis(50)) => {
+                    moved.unwrap();
+                }
+                () = tokio::time::sleep(patience) => drops += 1,
+            }
+            // Whatever is in the list of work in progress is worked on.
+            for item in mine.range(..).await? {
+                assert_eq!(mine.remove(&item, Occurrences::First(1)).await?, 1);
+                acknowledged.push(item);
+            }
+        }
+        pusher.await.unwrap();
+        assert!(drops > 0, "some were dropped");
+        acknowledged.sort_unstable();
+        assert_eq!(acknowledged, (0..ITEMS).collect::<Vec<_>>(), "each once");
+        Ok(())
+    }
+}
+
+/// A slot that moves to another node takes its waiting consumers along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_follows_its_slot() {
+    let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
+    let config = ClientConfig::from_url(&cluster.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let list: List<u32> = List::new(&client, "l");
+    let waits = waiting(take_one(list.consumer().await.unwrap()));
+    let slot = list.key().slot();
+    let from = cluster.node_of_slot(slot).await.unwrap();
+    until_blocked(from, 1).await;
+    let masters = cluster.masters().await.unwrap();
+    let to = masters.into_iter().find(|node| node.addr() != from.addr());
+    let to = to.unwrap();
+    let migration = cluster.begin_migration(slot, to).await.unwrap();
+    migration.finish().await.unwrap();
+    until_blocked(to, 1).await;
+    list.push_back(&7).await.unwrap();
+    let (result, mut consumer) = waits.await.unwrap();
+    assert_eq!(result.unwrap(), Some(7));
+    list.push_back(&8).await.unwrap();
+    assert_eq!(consumer.pop_front(LONG).await.unwrap(), Some(8));
+    client.shutdown().await;
+}

@@ -1,0 +1,136 @@
+//! [`RateLimiterBuilder`]: a limiter's settings, checked when it is built.
+
+use redkit_core::{Client, ConfigError};
+
+use crate::deciding::Settings;
+use crate::error::Error;
+use crate::limit::Limit;
+use crate::limiter::RateLimiter;
+use crate::outage::OnOutage;
+use crate::policy::{Algorithm, Policy};
+
+/// Settings of a [`RateLimiter`], from [`RateLimiter::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "it does nothing until `build`"]
+pub struct RateLimiterBuilder {
+    client: Client,
+    name: String,
+    policies: Vec<Policy>,
+    on_outage: OnOutage,
+    deny_cache: usize,
+    max_waiters: u32,
+    waiters_first: bool,
+}
+
+impl RateLimiterBuilder {
+    pub(crate) fn new(client: &Client, name: &str) -> Self {
+        Self {
+            client: client.clone(),
+            name: name.to_owned(),
+            policies: Vec::new(),
+            on_outage: OnOutage::Error,
+            deny_cache: 65_536,
+            max_waiters: 1000,
+            waiters_first: false,
+        }
+    }
+
+    /// Adds a policy. Several are tiers, such as ten a second and a thousand an hour: a call is
+    /// allowed when all of them allow it, and then takes from all of them, in one step.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policies.push(policy);
+        self
+    }
+
+    /// What to do while the server cannot be asked. Default: [`OnOutage::Error`].
+    pub fn on_outage(mut self, on_outage: OnOutage) -> Self {
+        self.on_outage = on_outage;
+        self
+    }
+
+    /// How many denied keys are remembered in this process, so that they are denied again without
+    /// asking until the server's `retry_after` has passed; 0 asks every time. Default: 65,536, each
+    /// about 300 bytes and its key; keys over 256 bytes are not remembered.
+    ///
+    /// What a refund, a reset or a larger quota elsewhere brings back is then seen when the denial
+    /// runs out.
+    pub fn deny_cache(mut self, keys: usize) -> Self {
+        self.deny_cache = keys;
+        self
+    }
+
+    /// How many callers may wait for one key in [`acquire`](RateLimiter::acquire), in all
+    /// processes. Default: 1,000.
+    pub fn max_waiters(mut self, waiters: u32) -> Self {
+        self.max_waiters = waiters;
+        self
+    }
+
+    /// Whether a `check` is denied while others wait in [`acquire`](RateLimiter::acquire). Default:
+    /// no, so that a check takes what it finds, also before those who wait. With it a check costs
+    /// the server about three times as much.
+    pub fn waiters_first(mut self, waiters_first: bool) -> Self {
+        self.waiters_first = waiters_first;
+        self
+    }
+
+    /// Builds the limiter. Nothing is sent.
+    ///
+    /// # Errors
+    /// [`Error::Core`] with the setting that cannot work: a name with other characters than letters,
+    /// digits, `-`, `_` and `.`; no policy, or several that do not each have a name of their own; a
+    /// quota out of range; a share for an outage that is less than one unit.
+    pub fn build(self) -> Result<RateLimiter, Error> {
+        let wrong = |field: &'static str, problem: &'static str, fix: &'static str| {
+            Err(Error::from(ConfigError::new(field, problem, fix)))
+        };
+        let mut limits: Vec<Limit> = Vec::with_capacity(self.policies.len());
+        for policy in &self.policies {
+            let is_leaky = matches!(policy.algorithm(), Algorithm::Leaky { .. });
+            if is_leaky && (self.waiters_first || self.policies.len() > 1) {
+                return wrong(
+                    "policy",
+                    "a leaky bucket tells calls when to go, which it cannot do beside other \
+                     policies or with `waiters_first`",
+                    "give it a limiter of its own, or use GCRA",
+                );
+            }
+            let (space, name) = match (policy.name(), self.policies.len()) {
+                (Some(name), _) => (format!("{}.{name}", self.name), name),
+                (None, 1) => (self.name.clone(), self.name.as_str()),
+                (None, _) => {
+                    return wrong(
+                        "policy",
+                        "there are several, and one has no name",
+                        "name each of them with `Policy::named`",
+                    );
+                }
+            };
+            if limits.iter().any(|other| *other.name == *name) {
+                return wrong(
+                    "policy",
+                    "two have the same name",
+                    "give each of them a name of its own",
+                );
+            }
+            let limit = Limit::new(&self.client, &space, name, policy.clone(), &self.on_outage)?;
+            limits.push(limit);
+        }
+        if limits.is_empty() {
+            return wrong(
+                "policy",
+                "there is none",
+                "add one, such as `Policy::gcra(Quota::per_second(10))`",
+            );
+        }
+        Ok(RateLimiter::new(Settings {
+            client: self.client,
+            name: self.name,
+            limits,
+            on_outage: self.on_outage,
+            deny_cache: self.deny_cache,
+            max_waiters: self.max_waiters.into(),
+            waiters_first: self.waiters_first,
+        }))
+    }
+}

@@ -1,0 +1,269 @@
+//! [`LimiterConfig`] and [`Limiters`]: limiters by name, from configuration.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redkit_core::{Client, ConfigError};
+
+use crate::error::Error;
+use crate::limiter::RateLimiter;
+use crate::outage::OnOutage;
+use crate::policy::{Algorithm, Policy};
+use crate::quota::Quota;
+
+/// Limiters by name, as a configuration file has them.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use redkit_core::{Client, ClientConfig};
+/// # use redkit_embedded::Embedded;
+/// use redkit_ratelimit::Limiters;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let client = Client::from_backend(Arc::new(Embedded::new()), &ClientConfig::default())?;
+/// let config = r#"{
+///     "login": { "policies": [{ "algorithm": "log", "limit": 10, "per": "1h" }], "on_outage": "closed" },
+///     "api": {
+///         "policies": [
+///             { "name": "second", "algorithm": "gcra", "limit": 10, "per": "1s", "burst": 20 },
+///             { "name": "day", "algorithm": "counter", "limit": 100000, "per": "1day" }
+///         ],
+///         "on_outage": "open"
+///     }
+/// }"#;
+/// let limiters = Limiters::new(&client, &serde_json::from_str(config)?)?;
+/// assert!(limiters.get("api")?.check("alice").await?.is_allowed());
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Limiters {
+    by_name: BTreeMap<String, RateLimiter>,
+}
+
+/// The settings of one limiter. What is left out has the builder's default.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimiterConfig {
+    /// The policies; each needs a name when there are several.
+    pub policies: Vec<PolicyConfig>,
+    /// What to do while the server cannot be asked.
+    #[serde(default)]
+    pub on_outage: OutageConfig,
+    /// How many denied keys are remembered: see
+    /// [`deny_cache`](crate::RateLimiterBuilder::deny_cache).
+    #[serde(default)]
+    pub deny_cache: Option<usize>,
+    /// How many may wait: see [`max_waiters`](crate::RateLimiterBuilder::max_waiters).
+    #[serde(default)]
+    pub max_waiters: Option<u32>,
+    /// See [`waiters_first`](crate::RateLimiterBuilder::waiters_first).
+    #[serde(default)]
+    pub waiters_first: bool,
+}
+
+/// One policy.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// Its name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `fixed`, `counter`, `log`, `bucketed`, `gcra` or `leaky`.
+    pub algorithm: AlgorithmConfig,
+    /// How many units.
+    pub limit: u64,
+    /// In how much time: `1s`, `10m`, `1day`.
+    #[serde(deserialize_with = "duration")]
+    pub per: Duration,
+    /// How many at once, for `gcra` and `leaky`.
+    #[serde(default)]
+    pub burst: Option<u64>,
+    /// How many slices, for `bucketed`. Default: 10.
+    #[serde(default)]
+    pub slices: Option<u32>,
+    /// The longest wait, for `leaky`.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub max_wait: Option<Duration>,
+}
+
+/// The algorithms by the words that also stand in keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AlgorithmConfig {
+    /// [`Algorithm::FixedWindow`].
+    Fixed,
+    /// [`Algorithm::SlidingCounter`].
+    Counter,
+    /// [`Algorithm::SlidingLog`].
+    Log,
+    /// [`Algorithm::Bucketed`].
+    Bucketed,
+    /// [`Algorithm::Gcra`].
+    Gcra,
+    /// [`Algorithm::Leaky`].
+    Leaky,
+}
+
+/// What to do while the server cannot be asked, as far as a file can say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OutageConfig {
+    /// [`OnOutage::Error`].
+    #[default]
+    Error,
+    /// [`OnOutage::Open`].
+    Open,
+    /// [`OnOutage::Closed`].
+    Closed,
+}
+
+impl Limiters {
+    /// Builds all of them. Nothing is sent.
+    ///
+    /// # Errors
+    /// [`Error::Core`] with the setting that cannot work.
+    pub fn new(client: &Client, config: &BTreeMap<String, LimiterConfig>) -> Result<Self, Error> {
+        let limiters = config.iter().map(|(name, config)| {
+            let limiter = config.limiter(client, name)?;
+            Ok((name.clone(), limiter))
+        });
+        Ok(Self {
+            by_name: limiters.collect::<Result<_, Error>>()?,
+        })
+    }
+
+    /// The limiter of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownLimiter`], with the names there are.
+    pub fn get(&self, name: &str) -> Result<&RateLimiter, Error> {
+        self.by_name.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.by_name.keys().map(String::as_str).collect();
+            Error::UnknownLimiter {
+                name: name.into(),
+                known: known.join(", ").into(),
+            }
+        })
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &RateLimiter)> {
+        self.by_name
+            .iter()
+            .map(|(name, limiter)| (name.as_str(), limiter))
+    }
+}
+
+impl LimiterConfig {
+    fn limiter(&self, client: &Client, name: &str) -> Result<RateLimiter, Error> {
+        let mut builder = RateLimiter::builder(client, name)
+            .on_outage(match self.on_outage {
+                OutageConfig::Error => OnOutage::Error,
+                OutageConfig::Open => OnOutage::Open,
+                OutageConfig::Closed => OnOutage::Closed,
+            })
+            .waiters_first(self.waiters_first);
+        if let Some(keys) = self.deny_cache {
+            builder = builder.deny_cache(keys);
+        }
+        if let Some(waiters) = self.max_waiters {
+            builder = builder.max_waiters(waiters);
+        }
+        for policy in &self.policies {
+            builder = builder.policy(policy.policy()?);
+        }
+        builder.build()
+    }
+}
+
+impl PolicyConfig {
+    fn policy(&self) -> Result<Policy, ConfigError> {
+        let only = |field: &'static str, of: &str| {
+            let fix = format!("leave it out, or use `{of}`");
+            Err(ConfigError::new(field, "this algorithm has none", fix))
+        };
+        if self.slices.is_some() && self.algorithm != AlgorithmConfig::Bucketed {
+            return only("slices", "bucketed");
+        }
+        if self.max_wait.is_some() && self.algorithm != AlgorithmConfig::Leaky {
+            return only("max_wait", "leaky");
+        }
+        let algorithm = match self.algorithm {
+            AlgorithmConfig::Fixed => Algorithm::FixedWindow,
+            AlgorithmConfig::Counter => Algorithm::SlidingCounter,
+            AlgorithmConfig::Log => Algorithm::SlidingLog,
+            AlgorithmConfig::Bucketed => Algorithm::Bucketed {
+                slices: self.slices.unwrap_or(10),
+            },
+            AlgorithmConfig::Gcra => Algorithm::Gcra,
+            AlgorithmConfig::Leaky => Algorithm::Leaky {
+                max_wait: self.max_wait.ok_or_else(|| {
+                    ConfigError::new("max_wait", "it is not given", "say how long calls may wait")
+                })?,
+            },
+        };
+        let quota = Quota::per(self.limit, self.per);
+        let quota = self.burst.map_or(quota, |burst| quota.burst(burst));
+        let policy = Policy::new(algorithm, quota);
+        Ok(match &self.name {
+            Some(name) => policy.named(name),
+            None => policy,
+        })
+    }
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = <String as serde::Deserialize>::deserialize(from)?;
+    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
+fn some_duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    duration(from).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(json: &str) -> Result<Policy, String> {
+        let config: PolicyConfig = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        config.policy().map_err(|error| error.field().to_owned())
+    }
+
+    #[test]
+    fn every_algorithm_can_be_written_down() {
+        let hour = Duration::from_secs(3600);
+        let of = |json| policy(json).unwrap();
+        assert_eq!(
+            of(r#"{"algorithm":"gcra","limit":9,"per":"1h","burst":3,"name":"n"}"#),
+            Policy::gcra(Quota::per(9, hour).burst(3)).named("n")
+        );
+        assert_eq!(
+            of(r#"{"algorithm":"bucketed","limit":9,"per":"60m","slices":6}"#).algorithm(),
+            Algorithm::Bucketed { slices: 6 }
+        );
+        assert_eq!(
+            of(r#"{"algorithm":"leaky","limit":9,"per":"1h","max_wait":"500ms"}"#),
+            Policy::leaky(Quota::per(9, hour), Duration::from_millis(500))
+        );
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused_by_name() {
+        let leaky = r#"{"algorithm":"leaky","limit":9,"per":"1h"}"#;
+        assert_eq!(policy(leaky), Err("max_wait".to_owned()));
+        let slices = r#"{"algorithm":"gcra","limit":9,"per":"1h","slices":3}"#;
+        assert_eq!(policy(slices), Err("slices".to_owned()));
+        for json in [
+            r#"{"algorithm":"gcra","limit":9,"per":60}"#,
+            r#"{"algorithm":"gcra","limit":9,"per":"soon"}"#,
+            r#"{"algorithm":"gcra","limit":-1,"per":"1h"}"#,
+            r#"{"algorithm":"magic","limit":9,"per":"1h"}"#,
+            r#"{"algorithm":"gcra","limit":9,"per":"1h","brust":3}"#,
+        ] {
+            assert!(policy(json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! [`DenyCache`]: what was denied a moment ago is denied again without asking.
+//!
+//! Units only come back with time. So a denial of some units holds for as many and for more of
+//! them until the server's `retry_after` has passed, and for fewer it says nothing. The local
+//! clock, which never goes back, measures only that. What brings units back sooner (a refund, a
+//! reset, a larger quota) is seen at once when it happens through the same limiter, and when the
+//! denial runs out otherwise.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use crate::decision::{DecidedBy, Decision, Verdict};
+use crate::quota::Quota;
+
+/// A power of two, so that many threads seldom meet.
+const SHARDS: usize = 64;
+/// Denials of different costs that are remembered of one key.
+const PER_KEY: usize = 4;
+/// Longer keys are not remembered, so that the memory is bounded.
+const LONGEST_KEY: usize = 256;
+
+pub(crate) struct DenyCache {
+    shards: Box<[Mutex<Shard>]>,
+    per_shard: usize,
+}
+
+/// Keys leave in the order in which they came.
+#[derive(Default)]
+struct Shard {
+    denials: HashMap<Arc<[u8]>, SmallVec<[Denial; 1]>>,
+    order: VecDeque<Arc<[u8]>>,
+}
+
+struct Denial {
+    cost: u64,
+    /// The quota that the call named itself.
+    quota: Option<Quota>,
+    since: Instant,
+    until: Instant,
+    verdicts: SmallVec<[Verdict; 1]>,
+}
+
+impl DenyCache {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            per_shard: capacity.div_ceil(SHARDS),
+        }
+    }
+
+    /// The denial that still holds for so many units of `key`.
+    pub(crate) fn look_up(&self, key: &[u8], cost: u64, quota: Option<Quota>) -> Option<Decision> {
+        let shard = self.shard(key).lock();
+        let denials = shard.denials.get(key)?;
+        // Most keys were not denied: only then the clock is read.
+        let now = Instant::now();
+        let denial = denials
+            .iter()
+            .find(|denial| denial.cost <= cost && denial.quota == quota && now < denial.until)?;
+        Some(denial.at(now))
+    }
+
+    /// Remembers a denial by the server of a call that was sent at `since`.
+    pub(crate) fn remember(
+        &self,
+        key: &[u8],
+        cost: u64,
+        quota: Option<Quota>,
+        since: Instant,
+        decision: &Decision,
+    ) {
+        // The server's clock ran from a later moment on, so this ends no later than it said.
+        let Some(until) = since.checked_add(decision.retry_after()) else {
+            return;
+        };
+        if key.len() > LONGEST_KEY {
+            return;
+        }
+        let denial = Denial {
+            cost,
+            quota,
+            since,
+            until,
+            verdicts: decision.verdicts.clone(),
+        };
+        let mut shard = self.shard(key).lock();
+        if let Some(denials) = shard.denials.get_mut(key) {
+            // Those that this one says as much as, or that say nothing any more.
+            denials.retain(|old| {
+                old.until > since && (old.cost < cost || old.until > until || old.quota != quota)
+            });
+            if denials.len() < PER_KEY {
+                denials.push(denial);
+            }
+            return;
+        }
+        if shard.order.len() >= self.per_shard
+            && let Some(oldest) = shard.order.pop_front()
+        {
+            shard.denials.remove(&oldest);
+        }
+        let key: Arc<[u8]> = key.into();
+        shard.order.push_back(Arc::clone(&key));
+        shard.denials.insert(key, SmallVec::from([denial]));
+    }
+
+    /// Forgets what was denied of a key, because units came back.
+    pub(crate) fn forget(&self, key: &[u8]) {
+        // The key keeps its place in the order, so that there is one for each.
+        if let Some(denials) = self.shard(key).lock().denials.get_mut(key) {
+            denials.clear();
+        }
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index is taken modulo the length"
+    )]
+    fn shard(&self, key: &[u8]) -> &Mutex<Shard> {
+        // Only to spread threads; the map below has a hash that nobody can aim at.
+        let spread = key.iter().rev().take(8).fold(key.len(), |hash, byte| {
+            hash.wrapping_mul(31) ^ usize::from(*byte)
+        });
+        &self.shards[spread % self.shards.len()]
+    }
+}
+
+impl Denial {
+    /// The denial as it is at `now`.
+    fn at(&self, now: Instant) -> Decision {
+        let passed = now.saturating_duration_since(self.since);
+        let mut verdicts = self.verdicts.clone();
+        for verdict in &mut verdicts {
+            verdict.reset_after = verdict.reset_after.saturating_sub(passed);
+            verdict.retry_after = verdict.retry_after.saturating_sub(passed);
+        }
+        Decision::new(false, verdicts, Duration::ZERO, DecidedBy::DenyCache)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripts::{Mark, Said};
+
+    fn denied(wait: u64) -> Decision {
+        let said = Said {
+            allowed: false,
+            left: 3,
+            reset: Duration::from_secs(60),
+            wait: Duration::from_secs(wait),
+            mark: Mark::default(),
+        };
+        let verdict = Verdict::new(&"p".into(), Quota::per_minute(10), 10, &said);
+        let verdicts = SmallVec::from([verdict]);
+        Decision::new(false, verdicts, Duration::ZERO, DecidedBy::Redis)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denial_holds_for_as_many_units_and_more_until_its_time_is_up() {
+        let cache = DenyCache::new(100);
+        let start = Instant::now();
+        cache.remember(b"k", 10, None, start, &denied(30));
+        assert!(cache.look_up(b"k", 1, None).is_none(), "fewer units");
+        assert!(cache.look_up(b"other", 10, None).is_none());
+        let other = Some(Quota::per_second(1));
+        assert!(cache.look_up(b"k", 10, other).is_none(), "another quota");
+        let known = cache.look_up(b"k", 11, None).unwrap();
+        assert_eq!(known.decided_by(), DecidedBy::DenyCache);
+        assert_eq!(known.retry_after(), Duration::from_secs(30));
+
+        // A denial of one unit for a shorter time stands beside it.
+        cache.remember(b"k", 1, None, start, &denied(5));
+        assert_eq!(
+            cache.look_up(b"k", 1, None).unwrap().retry_after(),
+            Duration::from_secs(5)
+        );
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(cache.look_up(b"k", 1, None).is_none());
+        let known = cache.look_up(b"k", 10, None).unwrap();
+        assert_eq!(known.retry_after(), Duration::from_secs(25));
+        assert_eq!(known.reset_after(), Duration::from_secs(55));
+        cache.forget(b"k");
+        assert!(cache.look_up(b"k", 10, None).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded_whatever_the_keys() {
+        let cache = DenyCache::new(SHARDS * 4);
+        for n in 0..10_000_u32 {
+            cache.remember(&n.to_be_bytes(), 1, None, Instant::now(), &denied(5));
+            cache.forget(&n.to_be_bytes());
+            cache.remember(&n.to_be_bytes(), 1, None, Instant::now(), &denied(5));
+        }
+        cache.remember(&[b'x'; 1000], 1, None, Instant::now(), &denied(5));
+        for cost in (1..100).rev() {
+            cache.remember(b"k", cost, None, Instant::now(), &denied(cost));
+        }
+        for shard in &cache.shards {
+            let shard = shard.lock();
+            assert!(shard.denials.len() <= 4);
+            assert_eq!(shard.denials.len(), shard.order.len());
+            assert!(
+                shard
+                    .denials
+                    .values()
+                    .all(|denials| denials.len() <= PER_KEY)
+            );
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! [`Leases`]: what a limiter's permits hold, renewed by one task.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use parking_lot::Mutex;
+use redkit_core::{Client, Key, Tally};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::errands::Errands;
+use crate::scripts::{self, Id, micros};
+
+/// The leases that a limiter's permits hold in this process.
+pub(crate) struct Leases {
+    lease: Duration,
+    held: Mutex<HashMap<Id, Lease>>,
+    /// Renews all of them. It runs from the first lease on, for as long as this lives.
+    task: Mutex<Option<AbortOnDropHandle<()>>>,
+    pub(crate) errands: Errands,
+    lost: Tally,
+}
+
+struct Lease {
+    client: Client,
+    key: Key,
+    until: watch::Sender<Instant>,
+}
+
+/// Renewals that are under way at the same time.
+const AT_ONCE: usize = 32;
+/// Leases that one call renews.
+const PER_CALL: usize = 500;
+
+impl Leases {
+    pub(crate) fn new(limiter: &str, lease: Duration) -> Self {
+        Self {
+            lease,
+            held: Mutex::default(),
+            task: Mutex::default(),
+            errands: Errands::default(),
+            lost: Tally::new(metrics::counter!(
+                "redkit_ratelimit_permits_lost_total", "limiter" => limiter.to_owned()
+            )),
+        }
+    }
+
+    /// Renews a lease, asked for at `since`, from now on. Gives until when it is certainly held.
+    pub(crate) fn keep(
+        self: &Arc<Self>,
+        client: &Client,
+        key: &Key,
+        id: Id,
+        since: Instant,
+    ) -> watch::Receiver<Instant> {
+        let (until, receiver) = watch::channel(since + self.certain());
+        let lease = Lease {
+            client: client.clone(),
+            key: key.clone(),
+            until,
+        };
+        self.held.lock().insert(id, lease);
+        let mut task = self.task.lock();
+        if task.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+            let leases = Arc::downgrade(self);
+            let renewing = renew_for_ever(leases, self.lease / 3);
+            *task = Some(AbortOnDropHandle::new(tokio::spawn(renewing)));
+        }
+        receiver
+    }
+
+    /// Stops renewing a lease.
+    pub(crate) fn let_go(&self, id: Id) {
+        self.held.lock().remove(&id);
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.held.lock().len()
+    }
+
+    pub(crate) fn lost_so_far(&self) -> u64 {
+        self.lost.get()
+    }
+
+    /// For how long a lease is certainly held: less by what two clocks may differ in speed.
+    fn certain(&self) -> Duration {
+        self.lease - self.lease / 100
+    }
+
+    /// Renews all leases once, those of one key in one call.
+    async fn renew(&self) {
+        let mut by_key: HashMap<Key, (Client, Vec<Id>)> = HashMap::new();
+        for (id, lease) in &*self.held.lock() {
+            let entry = by_key.entry(lease.key.clone());
+            let (_, ids) = entry.or_insert_with(|| (lease.client.clone(), Vec::new()));
+            ids.push(*id);
+        }
+        let calls: Vec<_> = by_key
+            .into_iter()
+            .flat_map(|(key, (client, ids))| {
+                let chunks: Vec<Vec<Id>> = ids.chunks(PER_CALL).map(<[Id]>::to_vec).collect();
+                chunks
+                    .into_iter()
+                    .map(move |ids| (client.clone(), key.clone(), ids))
+            })
+            .collect();
+        stream::iter(calls)
+            .for_each_concurrent(AT_ONCE, |(client, key, ids)| {
+                self.renew_some(client, key, ids)
+            })
+            .await;
+    }
+
+    async fn renew_some(&self, client: Client, key: Key, ids: Vec<Id>) {
+        let since = Instant::now();
+        let renewed = match scripts::renew(&client, &key, micros(self.lease), &ids).await {
+            Ok(renewed) => renewed,
+            Err(error) => {
+                // They are lost when their time is up; until then there are further attempts.
+                tracing::warn!(target: "redkit::ratelimit", %error, leases = ids.len(), "cannot renew");
+                return;
+            }
+        };
+        let mut held = self.held.lock();
+        for (id, renewed) in ids.iter().zip(renewed) {
+            if renewed {
+                if let Some(lease) = held.get(id) {
+                    lease.until.send_replace(since + self.certain());
+                }
+            } else if let Some(lease) = held.remove(id) {
+                lease.until.send_replace(since);
+                self.lost.add_one();
+            }
+        }
+    }
+}
+
+async fn renew_for_ever(leases: Weak<Leases>, every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let Some(leases) = leases.upgrade() else {
+            return;
+        };
+        leases.renew().await;
+        leases.give_up();
+    }
+}
+
+impl Leases {
+    /// Stops renewing what is lost by its time, so that it does not come back behind the owner's
+    /// back.
+    fn give_up(&self) {
+        let now = Instant::now();
+        self.held.lock().retain(|_, lease| {
+            let is_lost = *lease.until.borrow() <= now;
+            if is_lost {
+                self.lost.add_one();
+            }
+            !is_lost
+        });
+    }
+}
+
+impl fmt::Debug for Leases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leases")
+            .field("held", &self.count())
+            .finish_non_exhaustive()
+    }
+}

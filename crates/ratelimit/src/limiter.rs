@@ -1,0 +1,252 @@
+//! [`RateLimiter`]: whether a call may go on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redkit_core::{Client, Command, ToArg};
+
+use crate::builder::RateLimiterBuilder;
+use crate::deciding::{Call, Inner, REFUNDS, Settings};
+use crate::decision::Decision;
+use crate::error::Error;
+use crate::limit::Owner;
+use crate::line;
+use crate::outage::OnOutage;
+use crate::policy::Policy;
+use crate::quota::Quota;
+use crate::receipt::Receipt;
+use crate::stats::LimiterStats;
+
+/// Limits calls by key. It is cheap to clone; clones share everything.
+///
+/// See the [crate's documentation](crate) for an example. Every call is one round trip to the
+/// server, or none when the [deny cache](RateLimiterBuilder::deny_cache) knows the answer. On a
+/// cluster a key's limits lie in one slot.
+#[derive(Clone)]
+pub struct RateLimiter {
+    pub(crate) inner: Arc<Inner>,
+    tag: Option<Bytes>,
+}
+
+impl RateLimiter {
+    /// Starts a limiter named `name`, which stands in its keys and metrics.
+    pub fn builder(client: &Client, name: &str) -> RateLimiterBuilder {
+        RateLimiterBuilder::new(client, name)
+    }
+
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            inner: Arc::new(Inner::new(settings)),
+            tag: None,
+        }
+    }
+
+    /// The same limiter with keys that share the slot of `tag`, so that different user keys can be
+    /// decided [together](crate::Together) on a cluster. They are other keys than those without
+    /// the tag, or with another: use the same one wherever the same units are meant.
+    #[must_use]
+    pub fn tagged(&self, tag: impl ToArg) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            tag: Some(bytes_of(tag).into()),
+        }
+    }
+
+    /// Takes one unit of `key`, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::EmptyKey`]; [`Error::Core`] when the server could not be asked and
+    /// [`OnOutage::Error`] is chosen, which it is by default.
+    pub async fn check(&self, key: impl ToArg) -> Result<Decision, Error> {
+        self.decide(&bytes_of(key), 1, None, true).await
+    }
+
+    /// Takes `cost` units of `key`, all or none.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and [`Error::ZeroCost`] and [`Error::CostAboveLimit`].
+    pub async fn check_n(&self, key: impl ToArg, cost: u64) -> Result<Decision, Error> {
+        self.decide(&bytes_of(key), cost, None, true).await
+    }
+
+    /// Takes `cost` units of `key` under a quota that this call names, as when each customer has a
+    /// quota of their own. What was taken under other quotas counts; of a rate (GCRA, leaky bucket)
+    /// by the time that it takes to come back.
+    ///
+    /// # Errors
+    /// As [`check_n`](Self::check_n); [`Error::Core`] for a quota that cannot work, for another
+    /// window than the policy's where windows are counted from 1970 on (sliding counter, bucketed
+    /// window), and on a limiter with several policies.
+    pub async fn check_with(
+        &self,
+        key: impl ToArg,
+        cost: u64,
+        quota: Quota,
+    ) -> Result<Decision, Error> {
+        self.decide(&bytes_of(key), cost, Some(quota), true).await
+    }
+
+    /// What [`check`](Self::check) would say, taking nothing. `remaining` and `reset_after` are as
+    /// things stand.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub async fn peek(&self, key: impl ToArg) -> Result<Decision, Error> {
+        self.decide(&bytes_of(key), 1, None, false).await
+    }
+
+    /// What [`check_n`](Self::check_n) would say, taking nothing.
+    ///
+    /// # Errors
+    /// As [`check_n`](Self::check_n).
+    pub async fn peek_n(&self, key: impl ToArg, cost: u64) -> Result<Decision, Error> {
+        self.decide(&bytes_of(key), cost, None, false).await
+    }
+
+    /// Takes one unit of `key`, and waits for it for `timeout` at most: see
+    /// [`acquire_n`](Self::acquire_n).
+    ///
+    /// # Errors
+    /// As [`acquire_n`](Self::acquire_n).
+    pub async fn acquire(&self, key: impl ToArg, timeout: Duration) -> Result<Decision, Error> {
+        self.acquire_n(key, 1, timeout).await
+    }
+
+    /// Takes `cost` units of `key`, and waits for them for `timeout` at most. First come, first
+    /// served, among all processes: who finds no room gets a place in line. The decision is a
+    /// denial when it would take longer, given as soon as that is known.
+    ///
+    /// Dropping the future gives the place back, in the background; the place of a process that
+    /// died is taken away after three seconds. A [`check`](Self::check) does not stand in line
+    /// unless [`waiters_first`](RateLimiterBuilder::waiters_first) says so.
+    ///
+    /// One round trip when there is room, two when it is waited for, and one each second of
+    /// waiting.
+    ///
+    /// # Errors
+    /// As [`check_n`](Self::check_n), and [`Error::LineFull`].
+    pub async fn acquire_n(
+        &self,
+        key: impl ToArg,
+        cost: u64,
+        timeout: Duration,
+    ) -> Result<Decision, Error> {
+        let user = bytes_of(key);
+        let call = self.call(&user, cost, None, true);
+        let result = self.inner.wait(call, line::deadline(timeout)).await;
+        self.inner.count(result)
+    }
+
+    /// Gives back what a call took, because it turned out not to count. Doing it twice is as good
+    /// as once. Gives whether any of it was still there to give: units whose window has passed, or
+    /// that have drained, are not. One round trip for each limit.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when the server could not be asked; it may then have been done.
+    pub async fn refund(&self, receipt: &Receipt) -> Result<bool, Error> {
+        receipt.refund().await
+    }
+
+    /// Gives `key` all its units back. Who waits for them goes on waiting, with better prospects.
+    /// One round trip. Receipts from before are worth nothing any more: do not refund them, because
+    /// units taken since then could be given back in their place.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when the server could not be asked; it may then have been done.
+    pub async fn reset(&self, key: impl ToArg) -> Result<(), Error> {
+        let user = bytes_of(key);
+        let owner = self.owner(&user);
+        let inner = &self.inner;
+        let unlink = || {
+            let keys = inner
+                .limits
+                .iter()
+                .flat_map(|limit| [limit.key(owner), limit.key_with(owner, REFUNDS)]);
+            Command::new("UNLINK").keys_from(keys).idempotent(true)
+        };
+        inner.forget(owner);
+        if let OnOutage::Local { client, .. } = &inner.on_outage {
+            client.call::<i64>(unlink()).await?;
+        }
+        inner.client.call::<i64>(unlink()).await?;
+        Ok(())
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The policies, in the order in which they were added.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = &Policy> {
+        self.inner.limits.iter().map(|limit| &limit.policy)
+    }
+
+    /// What this limiter and its clones have done.
+    pub fn stats(&self) -> LimiterStats {
+        self.inner.numbers.read()
+    }
+
+    pub(crate) fn owner<'a>(&'a self, user: &'a [u8]) -> Owner<'a> {
+        Owner {
+            user,
+            tag: self.tag.as_ref(),
+        }
+    }
+
+    pub(crate) fn call<'a>(
+        &'a self,
+        user: &'a [u8],
+        cost: u64,
+        quota: Option<Quota>,
+        take: bool,
+    ) -> Call<'a> {
+        Call {
+            owner: self.owner(user),
+            cost,
+            quota,
+            take,
+        }
+    }
+
+    async fn decide(
+        &self,
+        user: &[u8],
+        cost: u64,
+        quota: Option<Quota>,
+        take: bool,
+    ) -> Result<Decision, Error> {
+        let call = self.call(user, cost, quota, take);
+        // The memory first, without any state of what may follow: this is the path of an attack.
+        if take && let Some(known) = self.inner.known(&call) {
+            self.inner.numbers.decided(&known);
+            return Ok(known);
+        }
+        let result = self.inner.decide(call).await;
+        match take {
+            true => self.inner.count(result),
+            false => result,
+        }
+    }
+}
+
+pub(crate) fn bytes_of(key: impl ToArg) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(32);
+    match key.shared() {
+        Some(shared) => bytes.extend_from_slice(&shared),
+        None => key.write_to(&mut bytes),
+    }
+    bytes
+}
+
+/// Without keys, which may name people.
+impl fmt::Debug for RateLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimiter")
+            .field("name", &self.inner.name)
+            .field("policies", &self.inner.limits.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,123 @@
+//! [`Wait`]: waiting in line until the limits let the caller through.
+
+use std::time::Duration;
+
+use redkit_core::{Client, Key};
+use tokio::time::{Instant, sleep};
+
+use crate::errands::{Errand, Errands};
+use crate::scripts::{self, Ask, Id, Saids, Standing, Visit, What};
+
+/// How long a waiter sleeps at most: a third of the time after which it is taken for dead.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often who waits for a lease asks, since nothing says when one will be released.
+const PAUSE_FOR_LEASES: Duration = Duration::from_millis(50);
+/// How long who is not first sleeps at least: those before it have to come first.
+const LEAST_PAUSE: Duration = Duration::from_millis(2);
+
+/// One caller's wait.
+pub(crate) struct Wait<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) asks: &'a [Ask],
+    pub(crate) line: Key,
+    pub(crate) beats: Key,
+    /// How many may wait.
+    pub(crate) places: u64,
+    pub(crate) errands: &'a Errands,
+    /// The name of the place in line, and of the lease if one is asked for.
+    pub(crate) id: Id,
+}
+
+/// How a wait ended.
+pub(crate) enum Outcome {
+    /// With what was taken, by a call that was sent at that moment.
+    Through(Saids, Instant),
+    /// It would have been too long, by this much at least.
+    GivenUp(Saids, Duration),
+    Full,
+}
+
+impl Wait<'_> {
+    /// Waits until the limits let the caller through, or it is clear that they will not before
+    /// `deadline`. However it ends, nothing of it stays behind: what a dropped wait or a lost reply
+    /// may have left is removed in the background.
+    pub(crate) async fn until(self, deadline: Instant) -> Result<Outcome, redkit_core::Error> {
+        self.errands.prepare();
+        let mut place = InLine {
+            wait: &self,
+            is_there: true,
+        };
+        loop {
+            let since = Instant::now();
+            let patience = deadline.saturating_duration_since(since);
+            let visit = Visit {
+                asks: self.asks,
+                line: &self.line,
+                beats: &self.beats,
+                id: Some(self.id),
+                patience,
+                places: self.places,
+            };
+            let (standing, wait, saids) = scripts::visit(self.client, &visit).await?;
+            let before = match standing {
+                Standing::Waiting(_) if patience.is_zero() => {
+                    return Ok(Outcome::GivenUp(saids, wait));
+                }
+                Standing::Waiting(before) => before,
+                Standing::Through => {
+                    place.is_there = false;
+                    return Ok(Outcome::Through(saids, since));
+                }
+                Standing::Apart => {
+                    place.is_there = false;
+                    return Ok(Outcome::GivenUp(saids, wait));
+                }
+                Standing::Full => {
+                    place.is_there = false;
+                    return Ok(Outcome::Full);
+                }
+            };
+            let pause = match (self.asks_for_leases(), before) {
+                (true, _) => wait.clamp(PAUSE_FOR_LEASES, PAUSE),
+                (false, 0) => wait.min(PAUSE),
+                (false, _) => wait.clamp(LEAST_PAUSE, PAUSE),
+            };
+            sleep(pause.min(patience)).await;
+        }
+    }
+
+    fn asks_for_leases(&self) -> bool {
+        let is_lease = |ask: &Ask| matches!(ask.what, What::Lease { .. });
+        self.asks.iter().any(is_lease)
+    }
+}
+
+/// A place in line, given up when dropped.
+struct InLine<'a> {
+    wait: &'a Wait<'a>,
+    is_there: bool,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        if !self.is_there {
+            return;
+        }
+        let leases = self.wait.asks.iter().filter_map(|ask| match ask.what {
+            What::Lease { .. } => Some(ask.key.clone()),
+            What::Units { .. } => None,
+        });
+        let line = [self.wait.line.clone(), self.wait.beats.clone()];
+        self.wait.errands.send(Errand {
+            client: self.wait.client.clone(),
+            keys: leases.chain(line).collect(),
+            id: self.wait.id,
+        });
+    }
+}
+
+/// The moment after which nobody waits any more; a timeout beyond all clocks is a year.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(366 * 86_400);
+    Instant::now() + timeout.min(YEAR)
+}

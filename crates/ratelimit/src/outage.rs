@@ -1,0 +1,51 @@
+//! [`OnOutage`]: what a limiter does while the server cannot be asked.
+
+use redkit_core::Client;
+
+/// What a limiter does while the server cannot be asked: it cannot be reached, does not answer in
+/// time, or says that it serves nobody now. Choose one for each limiter; every decision says
+/// [who made it](crate::Decision::decided_by), and so does the metric.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum OnOutage {
+    /// The caller gets [`Error::Core`](crate::Error::Core), and decides.
+    #[default]
+    Error,
+    /// Everything is allowed. For limits that protect against overuse, where being there matters
+    /// more.
+    Open,
+    /// Everything is denied. For limits that protect against attacks, such as guessed passwords.
+    Closed,
+    /// This process decides alone, with its share of the limit: see [`OnOutage::local`].
+    Local {
+        /// A client of an engine in this process.
+        client: Client,
+        /// Among how many processes the limit is divided.
+        instances: u32,
+    },
+}
+
+impl OnOutage {
+    /// This process decides alone, by the same scripts on an engine in the process, with its share
+    /// of every limit: `limit / instances`, rounded down, so that all shares together are never
+    /// more than the limit. A share must be at least one unit, or building the limiter fails. Of a
+    /// rate (GCRA, leaky bucket) the rate is divided exactly and the burst is rounded down.
+    ///
+    /// The share begins full with each outage after a pause, and the server's count goes on where it
+    /// was: around the beginning and the end of an outage a window may see both.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// use redkit_core::{Client, ClientConfig};
+    /// use redkit_embedded::Embedded;
+    /// use redkit_ratelimit::OnOutage;
+    ///
+    /// # fn main() -> Result<(), redkit_core::Error> {
+    /// let engine = Client::from_backend(Arc::new(Embedded::new()), &ClientConfig::default())?;
+    /// let on_outage = OnOutage::local(engine, 4);
+    /// # Ok(()) }
+    /// ```
+    pub fn local(client: Client, instances: u32) -> Self {
+        OnOutage::Local { client, instances }
+    }
+}

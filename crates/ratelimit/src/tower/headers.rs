@@ -1,0 +1,73 @@
+//! The headers that say what limits say.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::decision::Decision;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// Which headers answers carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Headers {
+    pub(super) standard: bool,
+    pub(super) x_ratelimit: bool,
+}
+
+impl Headers {
+    /// Adds what a decision says. `Retry-After` belongs to every denial.
+    pub(super) fn add(self, decision: &Decision, headers: &mut HeaderMap) {
+        if self.standard {
+            let (mut policies, mut limits) = (String::new(), String::new());
+            for verdict in decision.verdicts() {
+                let comma = if policies.is_empty() { "" } else { ", " };
+                let (name, quota) = (verdict.policy(), verdict.quota());
+                // Writing to a String does not fail.
+                let _ = write!(policies, "{comma}\"{name}\";q={}", quota.limit());
+                // The draft has whole seconds only.
+                if quota.window().subsec_nanos() == 0 {
+                    let _ = write!(policies, ";w={}", quota.window().as_secs());
+                }
+                let reset = whole_seconds(verdict.reset_after());
+                let _ = write!(
+                    limits,
+                    "{comma}\"{name}\";r={};t={reset}",
+                    verdict.remaining()
+                );
+            }
+            insert(headers, POLICY, &policies);
+            insert(headers, LIMIT, &limits);
+        }
+        if self.x_ratelimit {
+            headers.insert(X_LIMIT, decision.limit().into());
+            headers.insert(X_REMAINING, decision.remaining().into());
+            headers.insert(X_RESET, whole_seconds(decision.reset_after()).into());
+        }
+        if !decision.is_allowed() {
+            headers.insert(RETRY_AFTER, retry_after(decision).into());
+        }
+    }
+}
+
+/// Whole seconds after which a denied call makes sense again: rounded up, and never 0.
+pub(super) fn retry_after(decision: &Decision) -> u64 {
+    whole_seconds(decision.retry_after()).max(1)
+}
+
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    // Names of policies hold letters, digits, `-`, `_` and `.` only.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

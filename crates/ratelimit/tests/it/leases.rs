@@ -1,0 +1,157 @@
+//! Permits: held by one at a time, renewed, lost in time, given back.
+
+use std::time::Duration;
+
+use redkit_core::Command;
+use redkit_ratelimit::{ConcurrencyLimiter, Error};
+use redkit_testkit::{Fixture, ServerOptions};
+use tokio::time::{Instant, advance, sleep, timeout};
+
+use crate::state::{dump, now};
+
+fn places(fixture: &Fixture, limit: u64) -> ConcurrencyLimiter {
+    ConcurrencyLimiter::builder(&fixture.client, "places")
+        .limit(limit)
+        .lease(Duration::from_secs(30))
+        .build()
+        .unwrap()
+}
+
+redkit_testkit::suite! {
+    async fn as_many_as_there_are_places_and_no_more(fixture: Fixture) -> Result<(), Error> {
+        let places = places(&fixture, 2);
+        let first = places.try_acquire("k").await?.unwrap();
+        let second = places.try_acquire("k").await?.unwrap();
+        assert!(places.try_acquire("k").await?.is_none());
+        assert!(places.try_acquire("other").await?.is_some());
+        let peeked = places.peek("k").await?;
+        assert_eq!((peeked.is_allowed(), peeked.limit(), peeked.remaining()), (false, 2, 0));
+        assert!(peeked.retry_after() > Duration::from_secs(20));
+        first.release().await?;
+        assert_eq!(places.peek("k").await?.remaining(), 1);
+        let third = places.try_acquire("k").await?.unwrap();
+        drop((second, third));
+        // In the background.
+        let permit = places.acquire("k", Duration::from_secs(10)).await?.unwrap();
+        assert!(!permit.is_lost());
+        assert!(matches!(places.try_acquire("").await, Err(Error::EmptyKey)));
+        Ok(())
+    }
+
+    async fn waiters_get_places_in_order(fixture: Fixture) -> Result<(), Error> {
+        let places = places(&fixture, 1);
+        let held = places.try_acquire("k").await?.unwrap();
+        let waits = (0..5).map(|n| {
+            let places = places.clone();
+            async move {
+                sleep(Duration::from_millis(20 * n)).await;
+                let permit = places.acquire("k", Duration::from_secs(60)).await.unwrap().unwrap();
+                sleep(Duration::from_millis(5)).await;
+                permit.release().await.unwrap();
+                n
+            }
+        });
+        let mut waits: futures_util::stream::FuturesUnordered<_> = waits.collect();
+        let mut order = Vec::new();
+        let release = async {
+            sleep(Duration::from_millis(300)).await;
+            held.release().await.unwrap();
+        };
+        let collect = async {
+            use futures_util::StreamExt;
+            while let Some(n) = waits.next().await {
+                order.push(n);
+            }
+        };
+        tokio::join!(release, collect);
+        assert_eq!(order, [0, 1, 2, 3, 4]);
+        Ok(())
+    }
+
+    #[paused]
+    async fn a_permit_is_renewed_for_as_long_as_it_is_held(fixture: Fixture) {
+        let places = places(&fixture, 1);
+        let permit = places.try_acquire("k").await.unwrap().unwrap();
+        sleep(Duration::from_secs(3600)).await;
+        assert!(!permit.is_lost());
+        assert!(places.try_acquire("k").await.unwrap().is_none());
+        assert_eq!((places.held(), places.lost()), (1, 0));
+        drop(permit);
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(dump(&fixture.client).await, [], "nothing stays behind");
+        assert_eq!(places.held(), 0);
+    }
+
+    #[paused]
+    async fn the_place_of_a_holder_that_died_is_free_when_its_lease_has_passed(fixture: Fixture) {
+        let places = places(&fixture, 1);
+        // As its process left it: nothing renews or releases it any more.
+        let key = fixture.client.key("ratelimit:places:{k}:concurrency");
+        let ends = i64::try_from(now(&fixture.client).await).unwrap() + 30_000_000;
+        let lease = Command::new("ZADD").key(&key).arg(ends).arg("theirs");
+        fixture.client.call::<i64>(lease).await.unwrap();
+        assert!(places.try_acquire("k").await.unwrap().is_none());
+        let start = Instant::now();
+        let permit = places.acquire("k", Duration::from_secs(60)).await.unwrap().unwrap();
+        let took = start.elapsed();
+        assert!((Duration::from_secs(30)..Duration::from_millis(30_100)).contains(&took), "{took:?}");
+        assert!(!permit.is_lost());
+    }
+
+    #[paused]
+    async fn a_lease_that_was_taken_away_is_told(fixture: Fixture) {
+        let places = places(&fixture, 1);
+        let permit = places.try_acquire("k").await.unwrap().unwrap();
+        fixture.client.call::<()>(Command::new("FLUSHALL")).await.unwrap();
+        let start = Instant::now();
+        permit.lost().await;
+        // At the next renewal.
+        assert!(start.elapsed() <= Duration::from_secs(11), "{:?}", start.elapsed());
+        assert!(permit.is_lost());
+        assert_eq!((places.held(), places.lost()), (0, 1));
+        assert_eq!(dump(&fixture.client).await, [], "it did not come back");
+    }
+
+    #[networked]
+    async fn a_permit_is_lost_in_time_although_the_server_hangs(fixture: Fixture) {
+        let server = fixture.private_server(ServerOptions::new()).await.unwrap();
+        let client = fixture.connect(fixture.config_at(&server.url()).unwrap()).await.unwrap();
+        let lease = Duration::from_millis(900);
+        let places = ConcurrencyLimiter::builder(&client, "places").limit(1).lease(lease).build().unwrap();
+        let permit = places.try_acquire("k").await.unwrap().unwrap();
+        sleep(Duration::from_millis(700)).await;
+        assert!(!permit.is_lost(), "renewed");
+        server.stop().unwrap();
+        let start = Instant::now();
+        timeout(Duration::from_secs(10), permit.lost()).await.expect("it is lost");
+        assert!(start.elapsed() <= lease + Duration::from_millis(300), "{:?}", start.elapsed());
+        server.cont().unwrap();
+        client.shutdown().await;
+    }
+
+    #[paused]
+    async fn dropping_a_wait_for_a_place_leaves_no_lease(fixture: Fixture) {
+        let places = places(&fixture, 1);
+        let held = places.try_acquire("k").await.unwrap().unwrap();
+        let mut waiting = Box::pin(places.acquire("k", Duration::from_secs(60)));
+        assert!(timeout(Duration::from_millis(120), &mut waiting).await.is_err());
+        drop(waiting);
+        drop(held);
+        advance(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(dump(&fixture.client).await, []);
+    }
+
+    #[paused]
+    async fn what_cannot_work_is_refused(fixture: Fixture) {
+        let field = |limit, lease| {
+            let builder = ConcurrencyLimiter::builder(&fixture.client, "p");
+            builder.limit(limit).lease(lease).build().unwrap_err().to_string()
+        };
+        let lease = Duration::from_secs(30);
+        assert!(field(0, lease).contains("limit"));
+        assert!(field(1_000_001, lease).contains("limit"));
+        assert!(field(1, Duration::ZERO).contains("lease"));
+        assert!(field(1, Duration::MAX).contains("lease"));
+    }
+}

@@ -1,0 +1,24 @@
+//! Limiters on every backend.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod basics;
+mod clocks;
+#[cfg(feature = "axum")]
+mod grpc;
+#[cfg(feature = "axum")]
+mod http;
+mod known_failures;
+mod leases;
+mod model;
+mod outage;
+mod processes;
+mod properties;
+mod recovery;
+mod state;
+mod together;
+mod waiting;

@@ -1,0 +1,189 @@
+//! `acquire`: first come, first served, bounded, and nothing stays behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redkit_core::Command;
+use redkit_ratelimit::{Error, Policy, Quota, RateLimiter};
+use redkit_testkit::Fixture;
+use tokio::time::{Instant, advance, sleep, timeout};
+
+use crate::model::policies;
+use crate::state::dump;
+
+fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
+    RateLimiter::builder(&fixture.client, name)
+        .policy(policy)
+        .deny_cache(0)
+        .max_waiters(20)
+        .build()
+        .unwrap()
+}
+
+async fn in_line(fixture: &Fixture, name: &str) -> i64 {
+    let key = fixture.client.key(format!("ratelimit:{name}:{{k}}:line"));
+    fixture
+        .client
+        .call(Command::new("ZCARD").key(&key))
+        .await
+        .unwrap()
+}
+
+redkit_testkit::suite! {
+    #[paused]
+    async fn waiters_go_in_the_order_in_which_they_came(fixture: Fixture) {
+        for (n, policy) in policies(2, Duration::from_secs(1), 2).into_iter().enumerate() {
+            let name = format!("l{n}");
+            let limiter = limiter(&fixture, &name, policy.clone());
+            assert!(limiter.check_n("k", 2).await.unwrap().is_allowed());
+            let order = Arc::new(Mutex::new(Vec::new()));
+            let mut tasks = Vec::new();
+            for waiter in 0..8_i64 {
+                let (limiter, order) = (limiter.clone(), Arc::clone(&order));
+                tasks.push(tokio::spawn(async move {
+                    let decision = limiter.acquire("k", Duration::from_secs(60)).await.unwrap();
+                    assert!(decision.is_allowed());
+                    order.lock().push(waiter);
+                }));
+                while in_line(&fixture, &name).await <= waiter {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let start = Instant::now();
+            for task in tasks {
+                task.await.unwrap();
+            }
+            assert_eq!(*order.lock(), (0..8).collect::<Vec<_>>(), "{policy:?}");
+            // 8 at 2 a second; windows that count a part of the one before are slower.
+            assert!(start.elapsed() <= Duration::from_millis(8_500), "{policy:?}: {:?}", start.elapsed());
+            assert_eq!(in_line(&fixture, &name).await, 0);
+        }
+    }
+
+    #[paused]
+    async fn who_would_wait_too_long_is_told_at_once(fixture: Fixture) {
+        for (n, policy) in policies(1, Duration::from_secs(10), 1).into_iter().enumerate() {
+            let limiter = limiter(&fixture, &format!("l{n}"), policy.clone());
+            assert!(limiter.check("k").await.unwrap().is_allowed());
+            let start = Instant::now();
+            let before = dump(&fixture.client).await;
+            let denied = limiter.acquire("k", Duration::from_secs(5)).await.unwrap();
+            assert!(!denied.is_allowed() && denied.retry_after() > Duration::from_secs(5), "{denied:?}");
+            assert_eq!(start.elapsed(), Duration::ZERO, "{policy:?}");
+            assert_eq!(dump(&fixture.client).await, before, "and left nothing behind");
+            // Exactly long enough is enough, up to the timer's millisecond.
+            let enough = denied.retry_after() + Duration::from_millis(2);
+            assert!(limiter.acquire("k", enough).await.unwrap().is_allowed(), "{policy:?}");
+            assert!(start.elapsed() <= enough);
+        }
+    }
+
+    async fn a_dropped_wait_gives_its_place_back(fixture: Fixture) -> Result<(), Error> {
+        let limiter = limiter(&fixture, "l", Policy::fixed_window(Quota::per(1, Duration::from_secs(3))));
+        assert!(limiter.check("k").await?.is_allowed());
+        let waiting = tokio::spawn({
+            let limiter = limiter.clone();
+            async move { limiter.acquire("k", Duration::from_secs(60)).await }
+        });
+        until(|| async { in_line(&fixture, "l").await == 1 }).await;
+        waiting.abort();
+        drop(waiting.await);
+        // In the background, and long before it would be taken for dead.
+        let start = std::time::Instant::now();
+        until(|| async { in_line(&fixture, "l").await == 0 }).await;
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        Ok(())
+    }
+
+    #[paused]
+    async fn a_waiter_that_died_holds_up_the_others_for_three_seconds(fixture: Fixture) {
+        let limiter = limiter(&fixture, "l", Policy::fixed_window(Quota::per(1, Duration::from_secs(1))));
+        assert!(limiter.check("k").await.unwrap().is_allowed());
+        // Its process is gone: nothing of it will ever run again, not even its `drop`.
+        let dead = limiter.acquire("k", Duration::from_secs(60));
+        let mut dead = Box::pin(dead);
+        assert!(timeout(Duration::from_millis(1), &mut dead).await.is_err());
+        std::mem::forget(dead);
+        assert_eq!(in_line(&fixture, "l").await, 1);
+        let start = Instant::now();
+        assert!(limiter.acquire("k", Duration::from_secs(60)).await.unwrap().is_allowed());
+        let took = start.elapsed();
+        assert!((Duration::from_millis(2_900)..Duration::from_millis(4_100)).contains(&took), "{took:?}");
+    }
+
+    #[paused]
+    async fn a_full_line_is_an_error(fixture: Fixture) {
+        let limiter = limiter(&fixture, "l", Policy::gcra(Quota::per_second(1)));
+        assert!(limiter.check("k").await.unwrap().is_allowed());
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let limiter = limiter.clone();
+                tokio::spawn(async move { limiter.acquire("k", Duration::from_secs(60)).await })
+            })
+            .collect();
+        while in_line(&fixture, "l").await < 20 {
+            tokio::task::yield_now().await;
+        }
+        let error = limiter.acquire("k", Duration::from_secs(60)).await.unwrap_err();
+        assert!(matches!(error, Error::LineFull(20)) && error.is_retryable(), "{error}");
+        for task in tasks {
+            assert!(task.await.unwrap().unwrap().is_allowed());
+        }
+    }
+
+    #[paused]
+    async fn a_check_takes_what_it_finds_unless_waiters_come_first(fixture: Fixture) {
+        for waiters_first in [false, true] {
+            let limiter = RateLimiter::builder(&fixture.client, &format!("l-{waiters_first}"))
+                .policy(Policy::gcra(Quota::per_second(1)))
+                .waiters_first(waiters_first)
+                .deny_cache(0)
+                .build()
+                .unwrap();
+            assert!(limiter.check("k").await.unwrap().is_allowed());
+            let waiting = tokio::spawn({
+                let limiter = limiter.clone();
+                async move { limiter.acquire("k", Duration::from_secs(60)).await }
+            });
+            while in_line(&fixture, limiter.name()).await == 0 {
+                tokio::task::yield_now().await;
+            }
+            // Room again, and the waiter has not come for it yet.
+            advance(Duration::from_secs(1)).await;
+            let check = limiter.check("k").await.unwrap();
+            assert_eq!(check.is_allowed(), !waiters_first);
+            let start = Instant::now();
+            assert!(waiting.await.unwrap().unwrap().is_allowed());
+            let waited = if waiters_first { 0 } else { 1_000 };
+            assert!(start.elapsed().abs_diff(Duration::from_millis(waited)) < Duration::from_millis(5));
+        }
+    }
+
+    async fn waiting_works_on_every_server(fixture: Fixture) -> Result<(), Error> {
+        let tiers = RateLimiter::builder(&fixture.client, "l")
+            .policy(Policy::gcra(Quota::per_second(20).burst(1)).named("pace"))
+            .policy(Policy::sliding_log(Quota::per_hour(1000)).named("hour"))
+            .build()?;
+        let start = std::time::Instant::now();
+        let waits = (0..11).map(|_| tiers.acquire("k", Duration::from_secs(60)));
+        for decision in futures_util::future::join_all(waits).await {
+            assert!(decision?.is_allowed());
+        }
+        // 50 ms each, after the first.
+        assert!(start.elapsed() >= Duration::from_millis(499), "{:?}", start.elapsed());
+        assert_eq!(tiers.peek("k").await?.verdicts()[1].remaining(), 989);
+        Ok(())
+    }
+}
+
+async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
+    let wait = async {
+        while !holds().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), wait)
+        .await
+        .expect("it comes to hold");
+}
