@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use redkit::collections::{
-    Bounded, Counter, End, Hash, List, Occurrences, Order, Set, SortedSet, Lifetime,
+    Bounded, Counter, End, Hash, Lifetime, List, Occurrences, Order, Set, SortedSet,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,10 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut consumer = orders.consumer().await?;
     let worker = tokio::spawn(async move {
         let wait = Duration::from_secs(5);
-        while let Some(order) = consumer
-            .move_to(&mine, End::Front, End::Back, wait)
-            .await?
-        {
+        while let Some(order) = consumer.move_to(&mine, End::Front, End::Back, wait).await? {
             println!("packing {} × {}", order.quantity, order.sku);
             mine.remove(&order, Occurrences::First(1)).await?;
             if order.sku == "the last" {
@@ -76,7 +73,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     worker.await??;
 
-    for cleared in [basket.clear().await?, ann.clear().await?, bob.clear().await?] {
+    for cleared in [
+        basket.clear().await?,
+        ann.clear().await?,
+        bob.clear().await?,
+    ] {
         debug_assert!(cleared);
     }
     sales.clear().await?;
