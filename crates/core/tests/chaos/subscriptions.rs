@@ -134,22 +134,25 @@ async fn sharded_subscriptions_while_slots_move() {
         }
     }
     let channels: Vec<Bytes> = channels.into_iter().flatten().map(Bytes::from).collect();
-    let subscribing = async {
+    let subscribing = async |seed: usize| {
         let mut streams = Vec::new();
         // Now before, now behind the slot that is moving.
-        for (at, channel) in channels.iter().enumerate() {
-            let other = &channels[(at * 7) % channels.len()];
-            for channel in [channel, other] {
-                let interest = Interest::Sharded(vec![channel.clone()]);
-                let stream = client.subscribe(interest).await.unwrap();
-                streams.push((channel, stream));
-            }
+        for at in 0..channels.len() {
+            let channel = &channels[(at * seed) % channels.len()];
+            let interest = Interest::Sharded(vec![channel.clone()]);
+            let stream = client.subscribe(interest).await.unwrap();
+            streams.push((channel, stream));
         }
         streams
     };
-    let moving = cluster.migrate_slots(0..=SLOTS - 1, from, to);
-    let (moved, streams) = tokio::join!(moving, subscribing);
-    moved.unwrap();
+    let mut streams = Vec::new();
+    for (from, to) in [(from, to), (to, from)] {
+        let moving = cluster.migrate_slots(0..=SLOTS - 1, from, to);
+        let (moved, one, other, third) =
+            tokio::join!(moving, subscribing(1), subscribing(7), subscribing(11));
+        moved.unwrap();
+        streams.extend(one.into_iter().chain(other).chain(third));
+    }
     let made = streams.len();
     for (channel, mut stream) in streams {
         heard_again(&client, &mut stream, "SPUBLISH", channel).await;

@@ -31,6 +31,7 @@ mod recovery;
 mod scans;
 mod scripts;
 mod sentinel;
+mod strays;
 mod subscriptions;
 #[cfg(all(feature = "encryption", feature = "messagepack"))]
 mod swaps;

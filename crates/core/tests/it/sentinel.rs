@@ -33,7 +33,7 @@ impl Writers {
         let tasks = (0..4).map(|i| {
             let (client, answered) = (client.clone(), Arc::clone(&answered));
             AbortOnDropHandle::new(tokio::spawn(async move {
-                let key = client.key(&format!("key-{i}"));
+                let key = client.key(format!("key-{i}"));
                 loop {
                     let set = Command::new("SET").key(&key).arg("v");
                     match client.call::<()>(set).await {

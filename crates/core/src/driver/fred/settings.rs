@@ -101,11 +101,10 @@ impl Settings {
     /// The same for another server.
     pub(super) fn at(&self, address: &Address) -> Self {
         let mut own = self.clone();
-        let mut server = Server::new(address.host.clone(), address.port);
-        if let ServerConfig::Centralized { server: known } = &own.config.server {
-            server.tls_server_name.clone_from(&known.tls_server_name);
+        if let ServerConfig::Centralized { server } = &mut own.config.server {
+            server.host = address.host.as_str().into();
+            server.port = address.port;
         }
-        own.config.server = ServerConfig::Centralized { server };
         own.target = address.to_string();
         own
     }

@@ -37,9 +37,15 @@ const SWITCHED: &[u8] = b"+switch-master";
 /// Knows the master of a name. It begins to ask when somebody wants to know.
 pub(in crate::driver) struct Lookout {
     shared: Arc<Shared>,
-    start: Box<dyn Fn(&Arc<Shared>) -> Vec<AbortOnDropHandle<()>> + Send + Sync>,
-    tasks: OnceLock<Vec<AbortOnDropHandle<()>>>,
+    start: Box<Start>,
+    tasks: OnceLock<Tasks>,
 }
+
+/// Begins to watch over the sentinels.
+type Start = dyn Fn(&Arc<Shared>) -> Tasks + Send + Sync;
+
+/// One for each sentinel.
+type Tasks = Vec<AbortOnDropHandle<()>>;
 
 struct Shared {
     name: Arc<str>,

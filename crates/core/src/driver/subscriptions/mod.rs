@@ -19,7 +19,9 @@ use self::task::Task;
 use super::link::{Link, Timing};
 use crate::command::Command;
 use crate::error::{CallError, Fault, FaultKind, ServerError};
-use crate::push::{Interest, PushSink, PushStream, push_channel};
+use crate::push::{Interest, PushSink};
+#[cfg(feature = "redis")]
+use crate::push::{PushStream, push_channel};
 use crate::value::Value;
 
 /// How many items a subscriber may leave unread before it is told that it lags.
@@ -72,6 +74,7 @@ enum Request {
     /// A subscriber is gone.
     Prune,
     /// These were taken off the registry.
+    #[cfg(feature = "redis")]
     Unsubscribe(Vec<Name>),
 }
 
@@ -215,7 +218,9 @@ impl Request {
     fn is_abandoned(&self) -> bool {
         match self {
             Request::Subscribe { done, .. } => done.is_closed(),
-            Request::Prune | Request::Unsubscribe(_) => true,
+            Request::Prune => true,
+            #[cfg(feature = "redis")]
+            Request::Unsubscribe(_) => true,
         }
     }
 }

@@ -1,12 +1,16 @@
 //! [`Registry`]: who listens to what, and whether the server knows.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(feature = "redis")]
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Name, NameKind};
+use super::Name;
+#[cfg(feature = "redis")]
+use super::NameKind;
 use crate::push::{GapReason, Push, PushSink};
 
 /// Who listens to what. The connection's read side looks here for every message.
@@ -14,12 +18,16 @@ use crate::push::{GapReason, Push, PushSink};
 pub(in crate::driver) struct Registry {
     listeners: Mutex<HashMap<Name, Listeners>>,
     lost: Notify,
+    /// How often the server has ended a subscription by itself.
+    losses: AtomicU64,
 }
 
 #[derive(Default)]
 struct Listeners {
     sinks: Vec<PushSink>,
     standing: Standing,
+    /// The number of its last loss.
+    lost_at: u64,
 }
 
 /// What the server knows of a name.
@@ -49,27 +57,23 @@ impl Registry {
         unconfirmed
     }
 
-    /// Adds a listener to names that the server is still to be asked for.
-    pub(super) fn adopt(&self, names: &[Name], sink: &PushSink) {
-        let mut listeners = self.listeners.lock();
-        for name in names {
-            let known = listeners.entry(name.clone()).or_default();
-            known.add(sink);
-            // To be told of the gap, it has to go through the same again as the others.
-            known.standing = Standing::Lost;
-        }
-        drop(listeners);
-        self.lost.notify_one();
+    /// The moment before the server is asked, for [`confirm`](Self::confirm).
+    pub(super) fn now(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
     }
 
-    /// The server has confirmed these names. Who listened to one that had been lost is told.
-    pub(super) fn confirm(&self, names: &[Name]) {
+    /// The server, asked at `asked`, has confirmed these names. Who listened to one that had been
+    /// lost is told. One that was lost since then stays so.
+    pub(super) fn confirm(&self, names: &[Name], asked: u64) {
         let mut listeners = self.listeners.lock();
         let mut told: Vec<PushSink> = Vec::new();
         for name in names {
             let Some(known) = listeners.get_mut(name) else {
                 continue;
             };
+            if known.lost_at > asked {
+                continue;
+            }
             if std::mem::replace(&mut known.standing, Standing::Confirmed) == Standing::Lost {
                 tell(&known.sinks, &Push::Gap(GapReason::Reconnected), &mut told);
             }
@@ -81,16 +85,6 @@ impl Registry {
         for known in self.listeners.lock().values_mut() {
             known.standing = Standing::Lost;
         }
-    }
-
-    /// The server has ended a subscription by itself. Whether anybody still listens.
-    pub(in crate::driver) fn lose(&self, name: &Name) -> bool {
-        match self.listeners.lock().get_mut(name) {
-            Some(known) => known.standing = Standing::Lost,
-            None => return false,
-        }
-        self.lost.notify_one();
-        true
     }
 
     /// Waits until a name was lost, or taken over.
@@ -129,14 +123,6 @@ impl Registry {
         });
     }
 
-    /// Takes the names that `choose` wants off, with those who listen to them.
-    #[cfg(feature = "redis")]
-    pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<PushSink>)> {
-        let mut listeners = self.listeners.lock();
-        let chosen = listeners.extract_if(|name, _| choose(name));
-        chosen.map(|(name, known)| (name, known.sinks)).collect()
-    }
-
     pub(super) fn clear(&self) {
         self.listeners.lock().clear();
     }
@@ -155,16 +141,6 @@ impl Registry {
         self.listeners.lock().contains_key(name)
     }
 
-    /// Whether `sink` listens to all of `names`.
-    #[cfg(feature = "redis")]
-    pub(super) fn listens(&self, names: &[Name], sink: &PushSink) -> bool {
-        let listeners = self.listeners.lock();
-        names.iter().all(|name| {
-            let known = listeners.get(name);
-            known.is_some_and(|known| known.sinks.iter().any(|one| one.same_queue(sink)))
-        })
-    }
-
     /// Tells every listener, once, that it may have missed something.
     #[cfg(feature = "fred")]
     pub(in crate::driver) fn announce(&self, reason: GapReason) {
@@ -181,6 +157,52 @@ impl Registry {
                 sink.send(message.clone());
             }
         }
+    }
+}
+
+/// What only a driver needs that tracks keys and follows slots.
+#[cfg(feature = "redis")]
+impl Registry {
+    /// Adds a listener to names that the server is still to be asked for.
+    pub(super) fn adopt(&self, names: &[Name], sink: &PushSink) {
+        let mut listeners = self.listeners.lock();
+        for name in names {
+            let known = listeners.entry(name.clone()).or_default();
+            known.add(sink);
+            // To be told of the gap, it has to go through the same again as the others.
+            known.standing = Standing::Lost;
+        }
+        drop(listeners);
+        self.lost.notify_one();
+    }
+
+    /// The server has ended a subscription by itself. Whether anybody still listens.
+    pub(in crate::driver) fn lose(&self, name: &Name) -> bool {
+        match self.listeners.lock().get_mut(name) {
+            Some(known) => {
+                known.standing = Standing::Lost;
+                known.lost_at = self.losses.fetch_add(1, Ordering::AcqRel) + 1;
+            }
+            None => return false,
+        }
+        self.lost.notify_one();
+        true
+    }
+
+    /// Takes the names that `choose` wants off, with those who listen to them.
+    pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<PushSink>)> {
+        let mut listeners = self.listeners.lock();
+        let chosen = listeners.extract_if(|name, _| choose(name));
+        chosen.map(|(name, known)| (name, known.sinks)).collect()
+    }
+
+    /// Whether `sink` listens to all of `names`.
+    pub(super) fn listens(&self, names: &[Name], sink: &PushSink) -> bool {
+        let listeners = self.listeners.lock();
+        names.iter().all(|name| {
+            let known = listeners.get(name);
+            known.is_some_and(|known| known.sinks.iter().any(|one| one.same_queue(sink)))
+        })
     }
 
     /// Tells who listens to changes of keys that these have changed; `None`: that all may have.
@@ -234,7 +256,7 @@ fn tell(sinks: &[PushSink], push: &Push, told: &mut Vec<PushSink>) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "redis"))]
 mod tests {
     use super::*;
     use crate::push::{PushStream, push_channel};
@@ -262,13 +284,20 @@ mod tests {
         let both = [a.clone(), b.clone(), a.clone()];
         let (sink, stream) = push_channel(8);
         assert_eq!(registry.add(&both, &sink).len(), 2);
-        registry.confirm(&both);
+        registry.confirm(&both, registry.now());
         assert!(registry.add(&both, &sink).is_empty());
         registry.lose_all();
         assert_eq!(registry.lost().len(), 2);
-        registry.confirm(&both);
-        assert!(registry.lose(&b) && registry.lost() == [b.clone()]);
-        registry.confirm(&[b]);
+        let asked = registry.now();
+        registry.confirm(&both, asked);
+        assert!(registry.lose(&b) && registry.lost() == std::slice::from_ref(&b));
+        registry.confirm(&both, asked);
+        assert_eq!(
+            registry.lost(),
+            std::slice::from_ref(&b),
+            "it was lost after that answer"
+        );
+        registry.confirm(&[b], registry.now());
         registry.deliver(&a, &Push::Invalidate(None));
         let gap = || Push::Gap(GapReason::Reconnected);
         let expected = [gap(), gap(), Push::Invalidate(None)];
@@ -282,7 +311,7 @@ mod tests {
         let (sink, stream) = push_channel(8);
         registry.add(&prefixes, &sink);
         registry.prefixes_had_a_gap();
-        registry.confirm(&prefixes);
+        registry.confirm(&prefixes, registry.now());
         let keys: [Bytes; 3] = ["x:1".into(), "z:1".into(), "x:2".into()];
         registry.invalidate(Some(&keys));
         registry.invalidate(Some(&keys[1..2]));

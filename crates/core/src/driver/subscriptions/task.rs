@@ -104,6 +104,7 @@ impl<C: PushConnector> Task<C> {
         if lost.is_empty() {
             return Ok(());
         }
+        let asked = self.registry.now();
         let mut standing = Vec::new();
         match self.change(link, Change::Subscribe, &lost).await {
             Ok(()) => standing = lost,
@@ -118,7 +119,7 @@ impl<C: PushConnector> Task<C> {
             Err(error) => return Err(error),
         }
         // Only now: who reads the state again because of the gap misses nothing after it.
-        self.registry.confirm(&standing);
+        self.registry.confirm(&standing, asked);
         Ok(())
     }
 
@@ -194,15 +195,17 @@ impl<C: PushConnector> Task<C> {
                 let abandoned = self.registry.prune();
                 return self.unsubscribe(link, abandoned).await;
             }
+            #[cfg(feature = "redis")]
             Request::Unsubscribe(names) => return self.unsubscribe(link, names).await,
             Request::Subscribe { done, .. } if done.is_closed() => return Ok(()),
             Request::Subscribe { names, sink, done } => (names, sink, done),
         };
         // Before the server knows: its first message may follow its confirmation at once.
+        let asked = self.registry.now();
         let new = self.registry.add(&names, &sink);
         let outcome = self.change(link, Change::Subscribe, &new).await;
         match &outcome {
-            Ok(()) => self.registry.confirm(&new),
+            Ok(()) => self.registry.confirm(&new, asked),
             // Before anybody else asks for the same name and finds it here.
             Err(_) => self.registry.detach(&names, &sink),
         }

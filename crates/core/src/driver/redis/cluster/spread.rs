@@ -147,14 +147,7 @@ impl ByNode {
                 // The node may be dead, and another has taken over.
                 _ = views.wait_for(is_moved) => continue,
             };
-            let may_stand_later = match &error {
-                CallError::Replied(refusal) => is_elsewhere(&self.shared, refusal, &owner),
-                // To subscribe twice does no harm.
-                CallError::NotSent(fault) | CallError::Maybe(fault) => {
-                    matches!(fault.kind(), FaultKind::Disconnected | FaultKind::Protocol)
-                }
-            };
-            if !may_stand_later || Instant::now() + NOT_NOW >= deadline {
+            if !self.may_stand_later(&error, &owner) || Instant::now() + NOT_NOW >= deadline {
                 return Err(error);
             }
             sleep(NOT_NOW).await;
@@ -168,18 +161,49 @@ impl ByNode {
         sink: PushSink,
         deadline: Instant,
     ) -> Result<(), CallError> {
-        // Waits for a view when there is none yet.
-        self.shared.nodes.serving(None, deadline).await?;
-        let masters = self.shared.nodes.view().masters();
-        let attached = masters.iter().map(|address| {
-            let (node, names, sink) = (self.node(address), names.clone(), sink.clone());
-            async move { node.attach(names, sink, deadline).await }
-        });
-        try_join_all(attached).await?;
+        let nodes = &self.shared.nodes;
+        let mut views = nodes.views();
+        loop {
+            let masters = views.borrow_and_update().masters();
+            if masters.is_empty() {
+                nodes.serving(None, deadline).await?;
+                continue;
+            }
+            let attached = masters.iter().map(|address| {
+                let (node, names, sink) = (self.node(address), names.clone(), sink.clone());
+                async move {
+                    let outcome = node.attach(names, sink, deadline).await;
+                    outcome.map_err(|error| (error, address))
+                }
+            });
+            let (error, address) = tokio::select! {
+                outcome = try_join_all(attached) => match outcome {
+                    Ok(_) => break,
+                    Err(failure) => failure,
+                },
+                // One of them may be dead, and another has taken over.
+                _ = views.wait_for(|view| view.masters() != masters) => continue,
+            };
+            if !self.may_stand_later(&error, address) || Instant::now() + NOT_NOW >= deadline {
+                return Err(error);
+            }
+            sleep(NOT_NOW).await;
+        }
         self.everywhere.lock().push((names, sink));
         // A master that came meanwhile.
         self.misplaced.notify_one();
         Ok(())
+    }
+
+    /// Whether it is worth asking again: of the node, or of another.
+    fn may_stand_later(&self, error: &CallError, from: &Address) -> bool {
+        match error {
+            CallError::Replied(refusal) => is_elsewhere(&self.shared, refusal, from),
+            // To subscribe twice does no harm.
+            CallError::NotSent(fault) | CallError::Maybe(fault) => {
+                matches!(fault.kind(), FaultKind::Disconnected | FaultKind::Protocol)
+            }
+        }
     }
 
     /// The subscriptions at one node.

@@ -1,0 +1,116 @@
+//! A slot that moves while a subscription is being confirmed: the `redis` crate takes the one
+//! answer for the other. A server of our own sends both in the order that misleads it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redkit_core::{Client, ClientConfig, GapReason, Interest, Push};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
+
+/// How often a subscription to `second` was refused and accepted.
+#[derive(Default)]
+struct Asked {
+    refused: AtomicU32,
+    accepted: AtomicU32,
+}
+
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+fn pushed(kind: &str, channel: &str) -> String {
+    format!(">3\r\n{}{}:1\r\n", bulk(kind), bulk(channel))
+}
+
+/// What a cluster of one node says.
+fn reply(command: &[String], addr: SocketAddr, asked: &Asked) -> String {
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["HELLO", ..] => {
+            let fields = [
+                ("server", "redis"),
+                ("version", "7.0.15"),
+                ("mode", "cluster"),
+                ("role", "master"),
+            ];
+            let pairs = fields.map(|(name, value)| bulk(name) + &bulk(value));
+            format!("%{}\r\n{}", fields.len(), pairs.concat())
+        }
+        ["CLUSTER", "SLOTS"] => {
+            let (host, port) = (bulk(&addr.ip().to_string()), addr.port());
+            let node = format!("*3\r\n{host}:{port}\r\n{}", bulk("id"));
+            format!("*1\r\n*3\r\n:0\r\n:16383\r\n{node}")
+        }
+        ["PING"] => "+PONG\r\n".to_owned(),
+        ["PING", text] => bulk(text),
+        ["SSUBSCRIBE", "second"] if asked.refused.fetch_add(1, Ordering::SeqCst) == 0 => {
+            // The slot of `first` leaves just now.
+            pushed("sunsubscribe", "first") + "-TRYAGAIN not now\r\n"
+        }
+        ["SSUBSCRIBE", channel] => {
+            if *channel == "second" {
+                asked.accepted.fetch_add(1, Ordering::SeqCst);
+            }
+            pushed("ssubscribe", channel)
+        }
+        _ => "+OK\r\n".to_owned(),
+    }
+}
+
+async fn serve(stream: TcpStream, addr: SocketAddr, asked: Arc<Asked>) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let count: usize = line.trim()[1..].parse().unwrap();
+        let mut command = Vec::with_capacity(count);
+        for _ in 0..count {
+            line.clear();
+            stream.read_line(&mut line).await?;
+            let mut bytes = vec![0; line.trim()[1..].parse::<usize>().unwrap() + 2];
+            stream.read_exact(&mut bytes).await?;
+            command.push(String::from_utf8_lossy(&bytes).trim_end().to_owned());
+        }
+        let reply = reply(&command, addr, &asked);
+        stream.get_mut().write_all(reply.as_bytes()).await?;
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_one_subscription_is_not_taken_for_the_confirmation_of_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let asked = Arc::new(Asked::default());
+    let of_server = Arc::clone(&asked);
+    let _server = AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let served = serve(stream, addr, Arc::clone(&of_server));
+            connections.push(AbortOnDropHandle::new(tokio::spawn(served)));
+        }
+    }));
+    let config = ClientConfig::from_url(&format!("redis-cluster://{addr}")).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let of = |name: &'static str| Interest::Sharded(vec![Bytes::from_static(name.as_bytes())]);
+    let mut first = client.subscribe(of("first")).await.unwrap();
+    let _second = client.subscribe(of("second")).await.unwrap();
+    assert!(
+        asked.accepted.load(Ordering::SeqCst) > 0,
+        "the server has refused it until now"
+    );
+    let told = tokio::time::timeout(Duration::from_secs(10), first.next());
+    assert_eq!(
+        told.await.unwrap(),
+        Some(Push::Gap(GapReason::Reconnected)),
+        "the one that ended stands again"
+    );
+    client.shutdown().await;
+}
