@@ -23,7 +23,7 @@ use crate::value::{Value, ValueError};
 const KEYS_PER_COMMAND: usize = 1000;
 
 /// What is on its way at the same time, at most.
-const COMMANDS_AT_ONCE: usize = 2000;
+const COMMANDS_AT_ONCE: usize = 1000;
 const KEYS_AT_ONCE: usize = 10_000;
 const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
 
@@ -61,7 +61,7 @@ impl Client {
     /// Writes values, each with options of its own, and says of each, in their order, whether it
     /// was written: `false` when its condition did not hold.
     ///
-    /// Pipelined `SET`s, up to 2,000 and 8 MiB in a round trip, all nodes of a cluster at the same
+    /// Pipelined `SET`s, up to 1,000 and 8 MiB in a round trip, all nodes of a cluster at the same
     /// time. Items are taken from the iterator as they are sent, so that it may be long.
     ///
     /// ```
