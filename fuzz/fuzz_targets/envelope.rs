@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use redkit_core::{Codec, StoredForm};
-use redkit_fuzz::{codecs, decode_all};
+use redkit_fuzz::{CODECS, decode_all};
 
 fuzz_target!(|data: &[u8]| {
     let [choice, body @ ..] = data else { return };
@@ -15,9 +15,12 @@ fuzz_target!(|data: &[u8]| {
     let sum = crc.checksum(&bytes);
     bytes.extend_from_slice(&sum.to_be_bytes());
     let raw = Bytes::from(bytes);
-    assert!(matches!(Codec::inspect(&raw), Ok(StoredForm::Envelope { .. })));
-    let [plain, _, _] = codecs();
-    decode_all(&plain, &raw);
+    assert!(matches!(
+        Codec::inspect(&raw),
+        Ok(StoredForm::Envelope { .. })
+    ));
+    let [plain, _, _] = &*CODECS;
+    decode_all(plain, &raw);
     if let Ok(bytes) = plain.decode_bytes(b"name", raw) {
         assert!(bytes.len() <= 1 << 20, "the limit holds");
     }

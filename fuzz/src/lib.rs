@@ -1,6 +1,7 @@
 //! What the fuzz targets share: the codecs, and the types that are decoded.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use redkit_core::{Codec, Compression, EncryptionKey, Error, KeyRing};
@@ -43,7 +44,7 @@ pub struct Nest {
 }
 
 /// Codecs of every kind. All of them read whatever an envelope says, so few are enough.
-pub fn codecs() -> [Codec; 3] {
+pub static CODECS: LazyLock<[Codec; 3]> = LazyLock::new(|| {
     let ring = || KeyRing::new(1, EncryptionKey::from_bytes([7; 32]));
     let limited = Codec::json()
         .compress(Compression::zstd())
@@ -53,7 +54,7 @@ pub fn codecs() -> [Codec; 3] {
         limited.clone().encrypt(ring()),
         limited.encrypt(ring()).accept_plain(),
     ]
-}
+});
 
 /// Decodes `raw` into every type.
 pub fn decode_all(codec: &Codec, raw: &Bytes) {

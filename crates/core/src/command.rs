@@ -59,11 +59,7 @@ impl Command {
     /// Adds an argument. [`Bytes`] from 16 KiB on are shared, not copied.
     #[must_use]
     pub fn arg(mut self, arg: impl ToArg) -> Self {
-        match arg.shared() {
-            Some(bytes) => self.shared.push((self.ends.len(), bytes)),
-            None => arg.write_to(&mut self.buffer),
-        }
-        self.ends.push(self.buffer.len());
+        self.push(arg);
         self
     }
 
@@ -71,11 +67,24 @@ impl Command {
     /// front of it with [`Client::key`](crate::Client::key).
     #[must_use]
     pub fn key(mut self, key: impl ToArg) -> Self {
+        self.push_key(key);
+        self
+    }
+
+    pub(crate) fn push_key(&mut self, key: impl ToArg) {
         // More than u32::MAX arguments cannot be sent to a server; routing by the first is enough.
         if let Ok(position) = u32::try_from(self.ends.len()) {
             self.keys.push(position);
         }
-        self.arg(key)
+        self.push(key);
+    }
+
+    fn push(&mut self, arg: impl ToArg) {
+        match arg.shared() {
+            Some(bytes) => self.shared.push((self.ends.len(), bytes)),
+            None => arg.write_to(&mut self.buffer),
+        }
+        self.ends.push(self.buffer.len());
     }
 
     /// Adds several arguments.

@@ -23,7 +23,7 @@ use crate::value::{Value, ValueError};
 const KEYS_PER_COMMAND: usize = 1000;
 
 /// What is on its way at the same time, at most.
-const COMMANDS_AT_ONCE: usize = 2000;
+const COMMANDS_AT_ONCE: usize = 1000;
 const KEYS_AT_ONCE: usize = 10_000;
 const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
 
@@ -61,7 +61,7 @@ impl Client {
     /// Writes values, each with options of its own, and says of each, in their order, whether it
     /// was written: `false` when its condition did not hold.
     ///
-    /// Pipelined `SET`s, up to 2,000 and 8 MiB in a round trip, all nodes of a cluster at the same
+    /// Pipelined `SET`s, up to 1,000 and 8 MiB in a round trip, all nodes of a cluster at the same
     /// time. Items are taken from the iterator as they are sent, so that it may be long.
     ///
     /// ```
@@ -138,71 +138,86 @@ impl Client {
         keys: impl IntoIterator<Item = K>,
         decode: impl Fn(&[u8], Bytes) -> Result<T, Error>,
     ) -> Vec<Result<Option<T>, Error>> {
-        let mut outcomes = Vec::new();
         let mut keys = keys.into_iter().peekable();
+        let mut outcomes = Vec::with_capacity(keys.size_hint().0);
         while keys.peek().is_some() {
             let some = keys.by_ref().take(KEYS_AT_ONCE);
-            let (mut commands, places) = match self.topology() {
-                Topology::Cluster => self.reads_by_slot(some),
-                _ => self.reads(some),
-            };
-            let count = commands.iter().map(|command| command.keys().count()).sum();
-            let mut found: Vec<Option<Result<Option<T>, Error>>> = Vec::new();
-            found.resize_with(count, || None);
-            let mut places = places.into_iter();
-            // A pipeline of its own for as many commands as may be on their way.
-            for commands in commands.chunks_mut(COMMANDS_AT_ONCE) {
-                let replies = self.pipeline_ref(commands).await;
-                for (i, command) in commands.iter().enumerate() {
-                    let values = match &replies {
-                        Ok(replies) => match replies.get(i) {
-                            Some(Ok(Value::Array(values))) => Ok(values.as_slice()),
-                            Some(Ok(_)) | None => Err(too_few("MGET")),
-                            Some(Err(error)) => Err(Error::call("MGET", error.clone())),
-                        },
-                        Err(error) => Err(error.clone()),
-                    };
-                    for (j, (key, place)) in command.keys().zip(&mut places).enumerate() {
-                        let outcome = match &values {
-                            Ok(values) => match values.get(j) {
-                                Some(Value::Nil) => Ok(None),
-                                Some(Value::Bulk(raw)) => decode(key, raw.clone()).map(Some),
-                                _ => Err(too_few("MGET")),
-                            },
-                            Err(error) => Err(error.clone()),
-                        };
-                        if let Some(slot) = found.get_mut(place) {
-                            *slot = Some(outcome);
-                        }
-                    }
-                }
+            if self.topology() != Topology::Cluster {
+                let put = |outcome| outcomes.push(outcome);
+                self.read(&mut self.reads(some), &decode, put).await;
+                continue;
             }
-            let filled = found
-                .into_iter()
-                .map(|one| one.unwrap_or_else(|| Err(too_few("MGET"))));
-            outcomes.extend(filled);
+            let (mut commands, places) = self.reads_by_slot(some);
+            let mut found: Vec<_> = places.iter().map(|_| Err(too_few("MGET"))).collect();
+            let mut places = places.into_iter();
+            let put = |outcome| {
+                let place = places.next().and_then(|place| found.get_mut(place));
+                if let Some(place) = place {
+                    *place = outcome;
+                }
+            };
+            self.read(&mut commands, &decode, put).await;
+            outcomes.append(&mut found);
         }
         outcomes
     }
 
-    /// `MGET`s in the keys' order, and the place of each key in the outcome.
-    fn reads<K: ToKey>(&self, keys: impl Iterator<Item = K>) -> (Vec<Command>, Vec<usize>) {
-        let mut commands: Vec<Command> = Vec::new();
-        let mut open: Option<Command> = None;
-        let mut places = Vec::new();
-        for (place, key) in keys.enumerate() {
-            places.push(place);
-            let command = open
-                .take()
-                .unwrap_or_else(|| Command::with_capacity("MGET", 4096));
-            let command = command.key(InNamespace(self, &key));
-            match command.arg_count() >= KEYS_PER_COMMAND {
-                true => commands.push(command),
-                false => open = Some(command),
+    /// What `MGET`s give for their keys, in the keys' order.
+    async fn read<T>(
+        &self,
+        commands: &mut [Command],
+        decode: &impl Fn(&[u8], Bytes) -> Result<T, Error>,
+        mut put: impl FnMut(Result<Option<T>, Error>),
+    ) {
+        // A pipeline of its own for as many commands as may be on their way.
+        for commands in commands.chunks_mut(COMMANDS_AT_ONCE) {
+            let mut replies = match self.pipeline_ref(commands).await {
+                Ok(replies) => Ok(replies.into_iter()),
+                Err(error) => Err(error),
+            };
+            for command in &*commands {
+                let reply = match &mut replies {
+                    Ok(replies) => replies.next().unwrap_or(Ok(Value::Nil)),
+                    Err(error) => {
+                        command.keys().for_each(|_| put(Err(error.clone())));
+                        continue;
+                    }
+                };
+                match reply {
+                    Ok(Value::Array(values)) if values.len() == command.arg_count() => {
+                        for (key, value) in command.keys().zip(values) {
+                            put(match value {
+                                Value::Nil => Ok(None),
+                                Value::Bulk(raw) => decode(key, raw).map(Some),
+                                _ => Err(too_few("MGET")),
+                            });
+                        }
+                    }
+                    Ok(_) => command.keys().for_each(|_| put(Err(too_few("MGET")))),
+                    Err(error) => {
+                        let error = Error::call("MGET", error);
+                        command.keys().for_each(|_| put(Err(error.clone())));
+                    }
+                }
             }
         }
-        commands.extend(open);
-        (commands, places)
+    }
+
+    /// `MGET`s in the keys' order.
+    fn reads<K: ToKey>(&self, keys: impl Iterator<Item = K>) -> Vec<Command> {
+        let mut commands: Vec<Command> = Vec::new();
+        for key in keys {
+            match commands.last_mut() {
+                Some(open) if open.arg_count() < KEYS_PER_COMMAND => {
+                    open.push_key(InNamespace(self, &key));
+                }
+                _ => {
+                    let command = Command::with_capacity("MGET", 4096);
+                    commands.push(command.key(InNamespace(self, &key)));
+                }
+            }
+        }
+        commands
     }
 
     /// One `MGET` per slot, and the place of each key, in the order of the commands' keys.

@@ -9,15 +9,15 @@ use futures_util::TryStreamExt;
 use redkit_core::{Client, ClientConfig, Command, Driver, Error, Kind, Pattern, SetItem, Swept};
 use redkit_testkit::{Cluster, Fixture, Program, Server, ServerOptions};
 
+/// In small steps, so that a busy machine does not matter.
 async fn fill(client: &Client, count: u32, name: impl Fn(u32) -> String) {
-    let items = (0..count).map(|i| SetItem::new(name(i), i));
-    assert!(
-        client
-            .mset(items)
-            .await
-            .iter()
-            .all(|one| matches!(one, Ok(true)))
-    );
+    const STEP: u32 = 250;
+    for start in (0..count).step_by(STEP as usize) {
+        let items = (start..count.min(start + STEP)).map(|i| SetItem::new(name(i), i));
+        for outcome in client.mset(items).await {
+            assert!(outcome.unwrap());
+        }
+    }
 }
 
 async fn keys(client: &Client, pattern: Pattern) -> Result<HashSet<Bytes>, Error> {
@@ -120,7 +120,8 @@ async fn a_scan_ends_with_its_error_and_a_sweep_says_how_far_it_came(driver: Dri
     let config = ClientConfig::from_url(&server.url())
         .unwrap()
         .driver(driver)
-        .namespace("ns");
+        .namespace("ns")
+        .connect_timeout(Duration::from_secs(10));
     // Patient, so that a busy machine does not matter.
     let patient = config.clone().command_timeout(Duration::from_secs(20));
     let filler = Client::connect(patient).await.unwrap();
