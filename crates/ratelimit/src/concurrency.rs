@@ -15,7 +15,7 @@ use crate::leases::Leases;
 use crate::limit::Owner;
 use crate::limiter::bytes_of;
 use crate::line::{self, Outcome, Wait};
-use crate::outage::OnOutage;
+use crate::outage::{OnOutage, Outage};
 use crate::permit::Permit;
 use crate::quota::Quota;
 use crate::scripts::{self, Ask, Id, What, micros};
@@ -63,6 +63,7 @@ pub(crate) struct Inner {
     max_waiters: u64,
     leases: Arc<Leases>,
     numbers: Numbers,
+    outage: Outage,
 }
 
 /// Settings of a [`ConcurrencyLimiter`], from [`ConcurrencyLimiter::builder`].
@@ -142,6 +143,7 @@ impl ConcurrencyBuilder {
                 lease: self.lease,
                 on_outage: self.on_outage,
                 max_waiters: self.max_waiters.into(),
+                outage: Outage::default(),
             }),
             tag: None,
         })
@@ -215,7 +217,8 @@ impl ConcurrencyLimiter {
     /// sooner. One round trip.
     ///
     /// # Errors
-    /// As [`try_acquire`](Self::try_acquire).
+    /// [`Error::EmptyKey`]; [`Error::Core`] when the server could not be asked, whatever is chosen
+    /// for an outage.
     pub async fn peek(&self, key: impl ToArg) -> Result<Decision, Error> {
         let user = bytes_of(key);
         if user.is_empty() {
@@ -304,7 +307,10 @@ impl Inner {
             .wait_at(&self.client, self.limit, owner, deadline)
             .await?
         {
-            Ok(permit) => Ok((permit, DecidedBy::Redis)),
+            Ok(permit) => {
+                self.outage.is_over(&self.name);
+                Ok((permit, DecidedBy::Redis))
+            }
             Err(error) if is_outage(&error) => self.without_server(owner, deadline, error).await,
             Err(error) => Err(error.into()),
         }
@@ -317,7 +323,8 @@ impl Inner {
         deadline: Instant,
         error: redkit_core::Error,
     ) -> Result<(Option<Permit>, DecidedBy), Error> {
-        let outcome = match &self.on_outage {
+        self.outage.is_on(&self.name, &error);
+        Ok(match &self.on_outage {
             OnOutage::Error => return Err(error.into()),
             OnOutage::Open => (Some(Permit::unheld()), DecidedBy::Open),
             OnOutage::Closed => (None, DecidedBy::Closed),
@@ -326,13 +333,7 @@ impl Inner {
                 let permit = self.wait_at(client, limit, owner, deadline).await??;
                 (permit, DecidedBy::Local)
             }
-        };
-        tracing::warn!(
-            target: "redkit::ratelimit",
-            limiter = %self.name, %error, by = %outcome.1, allowed = outcome.0.is_some(),
-            "decided without the server"
-        );
-        Ok(outcome)
+        })
     }
 
     async fn wait_at(

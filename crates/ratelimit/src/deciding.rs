@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redkit_core::{Client, ConfigError, Key};
+use redkit_core::{Client, ConfigError};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -13,8 +13,7 @@ use crate::deny_cache::DenyCache;
 use crate::errands::Errands;
 use crate::error::{Error, is_outage};
 use crate::limit::{Limit, Owner, share};
-use crate::line::{Outcome, Wait};
-use crate::outage::OnOutage;
+use crate::outage::{OnOutage, Outage};
 use crate::plan::Plan;
 use crate::quota::Quota;
 use crate::receipt::Receipt;
@@ -37,9 +36,10 @@ pub(crate) struct Inner {
     pub(crate) limits: Vec<Limit>,
     pub(crate) on_outage: OnOutage,
     deny_cache: Option<Arc<DenyCache>>,
-    max_waiters: u64,
+    pub(crate) max_waiters: u64,
     waiters_first: bool,
-    errands: Errands,
+    pub(crate) errands: Errands,
+    outage: Outage,
     pub(crate) numbers: Numbers,
 }
 
@@ -60,10 +60,10 @@ pub(crate) type Plans = SmallVec<[Plan; 1]>;
 pub(crate) type Asks = SmallVec<[Ask; 2]>;
 
 /// Who is asked, with the plans that hold there.
-struct Place<'a> {
-    client: &'a Client,
-    plans: Plans,
-    by: DecidedBy,
+pub(crate) struct Place<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) plans: Plans,
+    pub(crate) by: DecidedBy,
 }
 
 /// The role of the key that remembers refunds.
@@ -85,6 +85,7 @@ impl Inner {
             max_waiters: settings.max_waiters,
             waiters_first: settings.waiters_first,
             errands: Errands::default(),
+            outage: Outage::default(),
         }
     }
 
@@ -94,6 +95,7 @@ impl Inner {
         let since = Instant::now();
         match self.ask(&server, &call).await {
             Ok(decision) => {
+                self.outage.is_over(&self.name);
                 if call.take {
                     self.remember(&call, since, &decision);
                 }
@@ -105,7 +107,7 @@ impl Inner {
     }
 
     /// Checks a call before anybody is asked.
-    fn server(&self, call: &Call<'_>) -> Result<Place<'_>, Error> {
+    pub(crate) fn server(&self, call: &Call<'_>) -> Result<Place<'_>, Error> {
         if call.owner.user.is_empty() {
             return Err(Error::EmptyKey);
         }
@@ -167,13 +169,14 @@ impl Inner {
     }
 
     /// Decides while the server cannot be asked.
-    async fn decide_alone(
+    pub(crate) async fn decide_alone(
         &self,
         server: &Place<'_>,
         call: &Call<'_>,
         error: redkit_core::Error,
     ) -> Result<Decision, Error> {
-        let decision = match &self.on_outage {
+        self.outage.is_on(&self.name, &error);
+        Ok(match &self.on_outage {
             OnOutage::Error => return Err(error.into()),
             OnOutage::Open => self.unasked(server, true),
             OnOutage::Closed => self.unasked(server, false),
@@ -188,17 +191,11 @@ impl Inner {
                     },
                 }
             }
-        };
-        tracing::warn!(
-            target: "redkit::ratelimit",
-            limiter = %self.name, %error, by = %decision.decided_by(), allowed = decision.is_allowed(),
-            "decided without the server"
-        );
-        Ok(decision)
+        })
     }
 
     /// This process's own place; `None` when its share is too small for the call.
-    fn local<'a>(
+    pub(crate) fn local<'a>(
         &self,
         server: &Place<'_>,
         call: &Call<'_>,
@@ -250,61 +247,6 @@ impl Inner {
         Decision::new(allowed, verdicts.collect(), Duration::ZERO, by)
     }
 
-    pub(crate) async fn wait(&self, call: Call<'_>, deadline: Instant) -> Result<Decision, Error> {
-        let server = self.server(&call)?;
-        match self.wait_at(&server, &call, deadline).await? {
-            Ok(decision) => Ok(decision),
-            Err(error) if is_outage(&error) => match &self.on_outage {
-                OnOutage::Local { client, instances } => {
-                    match self.local(&server, &call, client, *instances)? {
-                        Some(local) => Ok(self.wait_at(&local, &call, deadline).await??),
-                        None => self.decide_alone(&server, &call, error).await,
-                    }
-                }
-                _ => self.decide_alone(&server, &call, error).await,
-            },
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn wait_at(
-        &self,
-        place: &Place<'_>,
-        call: &Call<'_>,
-        deadline: Instant,
-    ) -> Result<Result<Decision, redkit_core::Error>, Error> {
-        let plans = self.without_patience(place, call)?;
-        let asks = self.asks(&plans, call);
-        let (line, beats) = self.line(call);
-        let wait = Wait {
-            client: place.client,
-            asks: &asks,
-            line,
-            beats,
-            places: self.max_waiters,
-            errands: &self.errands,
-            id: rand::random(),
-        };
-        let outcome = match wait.until(deadline).await {
-            Ok(outcome) => outcome,
-            Err(error) => return Ok(Err(error)),
-        };
-        let place = Place {
-            client: place.client,
-            plans,
-            by: place.by,
-        };
-        match outcome {
-            Outcome::Through(saids, _) => Ok(Ok(self.decision(&place, call, true, &saids))),
-            Outcome::GivenUp(saids, wait) => {
-                let mut decision = self.decision(&place, call, false, &saids);
-                decision.make_wait(wait);
-                Ok(Ok(decision))
-            }
-            Outcome::Full => Err(Error::LineFull(self.max_waiters)),
-        }
-    }
-
     /// What a call asks for beside others, where nobody can be told to wait for their turn.
     pub(crate) fn asks_together(&self, call: &Call<'_>) -> Result<(Plans, Asks), Error> {
         let server = self.server(call)?;
@@ -323,7 +265,11 @@ impl Inner {
         self.decide_alone(&server, call, error).await
     }
 
-    fn without_patience(&self, place: &Place<'_>, call: &Call<'_>) -> Result<Plans, Error> {
+    pub(crate) fn without_patience(
+        &self,
+        place: &Place<'_>,
+        call: &Call<'_>,
+    ) -> Result<Plans, Error> {
         let plans: Plans = place
             .plans
             .iter()
@@ -335,7 +281,7 @@ impl Inner {
         Ok(plans)
     }
 
-    fn asks(&self, plans: &[Plan], call: &Call<'_>) -> Asks {
+    pub(crate) fn asks(&self, plans: &[Plan], call: &Call<'_>) -> Asks {
         let asks = self.limits.iter().zip(plans).map(|(limit, plan)| Ask {
             key: limit.key(call.owner),
             what: What::Units {
@@ -346,17 +292,13 @@ impl Inner {
         asks.collect()
     }
 
-    fn line(&self, call: &Call<'_>) -> (Key, Key) {
-        // There is a first limit, or the limiter could not have been built.
-        let key = |role| {
-            self.limits
-                .first()
-                .map_or(Key::from_raw(""), |limit| limit.key_with(call.owner, role))
-        };
-        (key("line"), key("beats"))
-    }
-
-    fn decision(&self, place: &Place<'_>, call: &Call<'_>, all: bool, saids: &Saids) -> Decision {
+    pub(crate) fn decision(
+        &self,
+        place: &Place<'_>,
+        call: &Call<'_>,
+        all: bool,
+        saids: &Saids,
+    ) -> Decision {
         let limits = || self.limits.iter().zip(&place.plans).zip(saids);
         let verdicts = limits().map(|((limit, plan), said)| {
             let mut verdict = limit.verdict(plan, said);

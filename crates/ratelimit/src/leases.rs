@@ -88,6 +88,18 @@ impl Leases {
         self.lost.get()
     }
 
+    /// Stops renewing what is lost by its time.
+    fn give_up(&self) {
+        let now = Instant::now();
+        self.held.lock().retain(|_, lease| {
+            let is_lost = *lease.until.borrow() <= now;
+            if is_lost {
+                self.lost.add_one();
+            }
+            !is_lost
+        });
+    }
+
     /// For how long a lease is certainly held: less by what two clocks may differ in speed.
     fn certain(&self) -> Duration {
         self.lease - self.lease / 100
@@ -129,13 +141,18 @@ impl Leases {
         };
         let mut held = self.held.lock();
         for (id, renewed) in ids.iter().zip(renewed) {
-            if renewed {
-                if let Some(lease) = held.get(id) {
+            // Lost once is lost for ever, also when the server was late to say that it still stood.
+            let stands = |lease: &Lease| renewed && *lease.until.borrow() > Instant::now();
+            match held.get(id) {
+                Some(lease) if stands(lease) => {
                     lease.until.send_replace(since + self.certain());
                 }
-            } else if let Some(lease) = held.remove(id) {
-                lease.until.send_replace(since);
-                self.lost.add_one();
+                Some(lease) => {
+                    lease.until.send_replace(since);
+                    held.remove(id);
+                    self.lost.add_one();
+                }
+                None => {}
             }
         }
     }
@@ -150,23 +167,8 @@ async fn renew_for_ever(leases: Weak<Leases>, every: Duration) {
         let Some(leases) = leases.upgrade() else {
             return;
         };
-        leases.renew().await;
         leases.give_up();
-    }
-}
-
-impl Leases {
-    /// Stops renewing what is lost by its time, so that it does not come back behind the owner's
-    /// back.
-    fn give_up(&self) {
-        let now = Instant::now();
-        self.held.lock().retain(|_, lease| {
-            let is_lost = *lease.until.borrow() <= now;
-            if is_lost {
-                self.lost.add_one();
-            }
-            !is_lost
-        });
+        leases.renew().await;
     }
 }
 

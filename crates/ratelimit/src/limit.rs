@@ -80,7 +80,16 @@ impl Limit {
             )
             .into());
         }
-        Ok(Plan::new(algorithm, quota)?)
+        let plan = Plan::new(algorithm, quota)?;
+        if plan.life != self.plan.life && has_window {
+            return Err(ConfigError::new(
+                "limit",
+                "it is so large that windows are counted in other units than the policy's",
+                "use another limiter for it",
+            )
+            .into());
+        }
+        Ok(plan)
     }
 
     pub(crate) fn key(&self, owner: Owner<'_>) -> Key {

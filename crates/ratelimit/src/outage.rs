@@ -1,4 +1,7 @@
-//! [`OnOutage`]: what a limiter does while the server cannot be asked.
+//! [`OnOutage`]: what a limiter does while the server cannot be asked; and [`Outage`], which says
+//! when that begins and ends.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redkit_core::Client;
 
@@ -47,5 +50,25 @@ impl OnOutage {
     /// ```
     pub fn local(client: Client, instances: u32) -> Self {
         OnOutage::Local { client, instances }
+    }
+}
+
+/// Whether a limiter decides without the server, to say so once and not with each call.
+#[derive(Debug, Default)]
+pub(crate) struct Outage(AtomicBool);
+
+impl Outage {
+    /// The server could not be asked.
+    pub(crate) fn is_on(&self, limiter: &str, error: &redkit_core::Error) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            tracing::warn!(target: "redkit::ratelimit", limiter, %error, "the server cannot be asked");
+        }
+    }
+
+    /// It could.
+    pub(crate) fn is_over(&self, limiter: &str) {
+        if self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed) {
+            tracing::info!(target: "redkit::ratelimit", limiter, "the server is asked again");
+        }
     }
 }

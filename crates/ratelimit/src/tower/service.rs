@@ -77,7 +77,7 @@ where
         Ok(decision) if decision.is_allowed() => decision,
         Ok(decision) => return Ok(answer::denied(&decision, protocol, rules.headers)),
         Err(error) => {
-            tracing::warn!(target: "redkit::ratelimit", limiter = limiter.name(), %error, "cannot decide");
+            tracing::debug!(target: "redkit::ratelimit", limiter = limiter.name(), %error, "cannot decide");
             return Ok(answer::undecided(&error, protocol));
         }
     };

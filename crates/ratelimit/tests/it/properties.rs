@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use redkit_core::{Client, ClientConfig};
+use redkit_core::{Client, ClientConfig, Command};
 use redkit_embedded::Embedded;
 use redkit_ratelimit::{Error, Policy, RateLimiter};
 use tokio::time::advance;
@@ -39,6 +39,11 @@ where
         Ok(())
     });
     outcome.unwrap();
+}
+
+/// Begins anew, so that what is compared is what one limit stores.
+async fn alone(client: &Client) {
+    client.call::<()>(Command::new("FLUSHALL")).await.unwrap();
 }
 
 fn limiter(client: &Client, policy: &Policy) -> RateLimiter {
@@ -87,6 +92,7 @@ fn every_decision_is_that_of_the_model() {
                 .iter()
                 .enumerate()
             {
+                alone(&client).await;
                 let (limiter, mut model) = (limiter(&client, policy), Model::new(policy));
                 let most = policy.quota().burst_size().unwrap_or(limit);
                 let key = format!("k{n}");
@@ -149,6 +155,7 @@ fn waiting_as_long_as_it_says_is_enough_and_a_microsecond_less_is_not() {
                 .iter()
                 .enumerate()
             {
+                alone(&client).await;
                 let limiter = limiter(&client, policy);
                 let most = policy.quota().burst_size().unwrap_or(limit);
                 let key = format!("k{n}");
@@ -190,6 +197,7 @@ fn refunds_give_back_once_and_never_let_more_through() {
                 .iter()
                 .enumerate()
             {
+                alone(&client).await;
                 let (limiter, mut model) = (limiter(&client, policy), Model::new(policy));
                 let most = policy.quota().burst_size().unwrap_or(limit);
                 let key = format!("k{n}");
@@ -247,6 +255,7 @@ fn a_refund_at_once_is_as_if_nothing_had_been_taken() {
                 .iter()
                 .enumerate()
             {
+                alone(&client).await;
                 let limiter = limiter(&client, policy);
                 let most = policy.quota().burst_size().unwrap_or(limit);
                 let key = format!("k{n}");
