@@ -19,10 +19,13 @@ use crate::error::Error;
 use crate::fetched::{Keep, Loaded, Source};
 use crate::flight::{ALL, Lead};
 use crate::id::Id;
+use crate::keep::Kept;
+use crate::lease::{Lease, Renewal};
 use crate::level::Ticket;
-use crate::load::{A_MOMENT, Ended, Kept, Lease, Renewal, Start};
+use crate::load::{Ended, Start};
 use crate::names::EntryKeys;
 use crate::scripts::{Announce, LookedUp, Snapshot};
+use crate::settings::A_MOMENT;
 use crate::store::{ReadError, Seen, Store};
 
 /// The user's loader for several keys.

@@ -15,8 +15,9 @@ use crate::cache::{Cache, begin, some};
 use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
 use crate::id::Id;
+use crate::keep::Kept;
+use crate::lease::Lease;
 use crate::level::with_bytes;
-use crate::load::{Kept, Lease};
 use crate::names::EntryKeys;
 use crate::store::Store;
 
