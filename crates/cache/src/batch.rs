@@ -167,7 +167,13 @@ where
         let leases = taken.iter().map(|(member, _)| member.keys.lease.clone());
         let renewal = Renewal::start(&self.store, leases.collect(), token);
         let hold = |(member, ticket): (Member<K, V>, _)| Leased {
-            lease: Lease::renewed_by(renewal.clone(), &self.store, &member.keys, token),
+            lease: Lease::renewed_by(
+                renewal.clone(),
+                &self.store,
+                &member.keys,
+                token,
+                member.start.need,
+            ),
             member,
             ticket,
         };

@@ -57,7 +57,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
             .unwrap_or_default();
 
         let mut outcomes = Vec::with_capacity(leased.len());
-        let (mut fills, mut released) = (Vec::new(), Vec::new());
+        let (mut fills, mut released, mut emptied) = (Vec::new(), Vec::new(), Vec::new());
         for ((lease, Loaded { value, keep }), life) in leased.into_iter().zip(lives) {
             let tags: Option<Vec<_>> = keep
                 .tags
@@ -74,6 +74,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
             };
             let value = value.map(Arc::new);
             outcomes.push(match (life, tags, encoded) {
+                (None, _, _) if value.is_none() && !keep.not => {
+                    emptied.push(lease);
+                    Ok(Kept::Not(None))
+                }
                 (None, _, _) => {
                     released.push(lease);
                     Ok(Kept::Not(value))
@@ -113,7 +117,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
             announce,
         );
         let release = join_all(released.into_iter().map(Lease::release));
-        let (filled, _) = tokio::join!(fill, release);
+        let empty = join_all(emptied.into_iter().map(Lease::release_without_value));
+        let (filled, _, _) = tokio::join!(fill, release, empty);
         for ((at, _lease, head, _), filled) in fills.into_iter().zip(filled) {
             let Some(outcome) = outcomes.get_mut(at) else {
                 continue;

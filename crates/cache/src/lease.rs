@@ -23,14 +23,16 @@ pub(crate) struct Lease<V> {
     store: Arc<Store<V>>,
     pub(crate) keys: EntryKeys,
     pub(crate) token: Id,
+    /// Whether there is a value that is to be loaded anew.
+    pub(crate) replaces: bool,
     /// One for all that were taken together.
     _renewal: Arc<AbortOnDropHandle<()>>,
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
-    pub(crate) fn new(store: &Arc<Store<V>>, keys: &EntryKeys, token: Id) -> Self {
+    pub(crate) fn new(store: &Arc<Store<V>>, keys: &EntryKeys, token: Id, need: Need) -> Self {
         let renewal = Renewal::start(store, vec![keys.lease.clone()], token);
-        Self::renewed_by(renewal, store, keys, token)
+        Self::renewed_by(renewal, store, keys, token, need)
     }
 
     /// One of several leases with the same token.
@@ -39,8 +41,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
         store: &Arc<Store<V>>,
         keys: &EntryKeys,
         token: Id,
+        need: Need,
     ) -> Self {
         Self {
+            replaces: need != Need::All,
             store: Arc::clone(store),
             keys: keys.clone(),
             token,
@@ -51,6 +55,17 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
     /// Gives the lease back; the next one may load.
     pub(crate) async fn release(self) {
         self.end(Duration::ZERO, &[]).await;
+    }
+
+    /// Gives it back after the source had no value, and that is not kept: then what there is must
+    /// not stay either.
+    pub(crate) async fn release_without_value(self) {
+        if !self.replaces {
+            return self.release().await;
+        }
+        if let Err(error) = self.store.invalidate(&self.keys).await {
+            self.store.cannot_keep(&error);
+        }
     }
 
     /// Gives it back after a load that failed: those who have a stale value leave the source alone

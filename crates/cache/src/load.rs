@@ -90,7 +90,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Flight<V> {
                     return self.bypass(load).await;
                 }
                 Ok((LookedUp::Leased, snapshot)) => {
-                    let lease = Lease::new(&store, &self.keys, token);
+                    let lease = Lease::new(&store, &self.keys, token, self.start.need);
                     return self.load(load, lease, snapshot, ticket).await;
                 }
                 Ok((LookedUp::Resting(left), _)) => return self.land(Ended::Resting(left), ALL),

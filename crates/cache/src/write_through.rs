@@ -19,6 +19,7 @@ use crate::keep::Kept;
 use crate::lease::Lease;
 use crate::level::with_bytes;
 use crate::names::EntryKeys;
+use crate::scripts::Need;
 use crate::store::Store;
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
@@ -68,7 +69,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let key: Box<[u8]> = with_bytes(&key, |key| key.into());
         self.inner.tasks.spawn(async move {
             let lease = match begun {
-                Ok(Some(snapshot)) => Some((Lease::new(&store, &keys, token), snapshot)),
+                Ok(Some(snapshot)) => Some((Lease::new(&store, &keys, token, Need::All), snapshot)),
                 // Another write is in progress, or Redis could not be asked.
                 Ok(None) | Err(_) => None,
             };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redkit_core::{Command, Error as CoreError, Topology};
+use redkit_core::{CallError, Command, Error as CoreError, Topology};
 
 use super::Store;
 use super::trip::{Step, next, next_value, odd};
@@ -214,8 +214,23 @@ impl<V> Store<V> {
         if announce == Announce::After {
             let meta_ms = self.settings.meta_ms(0);
             let news = scripts::announce(&self.names, change, meta_ms);
-            self.client.eval::<i64>(news).await?;
+            let told = self.client.eval::<i64>(news).await;
+            told.map_err(already_made)?;
         }
         Ok(())
+    }
+}
+
+/// The change was made, whatever became of its announcement.
+fn already_made(error: CoreError) -> CoreError {
+    match error {
+        CoreError::Call {
+            command,
+            error: CallError::NotSent(fault),
+        } => CoreError::Call {
+            command,
+            error: CallError::Maybe(fault),
+        },
+        error => error,
     }
 }
