@@ -19,10 +19,13 @@ use crate::error::Error;
 use crate::fetched::{Keep, Loaded, Source};
 use crate::flight::{ALL, Lead};
 use crate::id::Id;
+use crate::keep::Kept;
+use crate::lease::{Lease, Renewal};
 use crate::level::Ticket;
-use crate::load::{A_MOMENT, Ended, Kept, Lease, Renewal, Start};
+use crate::load::{Ended, Start};
 use crate::names::EntryKeys;
 use crate::scripts::{Announce, LookedUp, Snapshot};
+use crate::settings::A_MOMENT;
 use crate::store::{ReadError, Seen, Store};
 
 /// The user's loader for several keys.
@@ -164,7 +167,13 @@ where
         let leases = taken.iter().map(|(member, _)| member.keys.lease.clone());
         let renewal = Renewal::start(&self.store, leases.collect(), token);
         let hold = |(member, ticket): (Member<K, V>, _)| Leased {
-            lease: Lease::renewed_by(renewal.clone(), &self.store, &member.keys, token),
+            lease: Lease::renewed_by(
+                renewal.clone(),
+                &self.store,
+                &member.keys,
+                token,
+                member.start.need,
+            ),
             member,
             ticket,
         };

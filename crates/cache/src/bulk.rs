@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use redkit_core::ToArg;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use crate::batch::{Batch, Member};
+use crate::batch::{Batch, LoadMany, Member};
 use crate::cache::{Cache, begin, failed};
 use crate::error::Error;
 use crate::fetched::{Fetched, Loaded, Source};
@@ -174,87 +175,118 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// Boards a flight per key, leads those that nobody leads as one batch, and waits for all.
     async fn load_all<K: ToArg + Clone + Eq + Hash + Send + Sync + 'static>(
         &self,
-        mut missing: Vec<Missing<K, V>>,
-        load: Arc<crate::batch::LoadMany<K, V>>,
+        missing: Vec<Missing<K, V>>,
+        load: Arc<LoadMany<K, V>>,
         outcomes: &mut HashMap<K, Outcome<V>>,
     ) {
         let store = &self.inner.store;
         let flights = &self.inner.flights;
-        let mut boarded: Vec<(Missing<K, V>, Boarding<Ended<V>>)> = missing
-            .drain(..)
-            .map(|missing| {
-                let boarding = flights.board(&missing.keys.entry, false);
-                (missing, boarding)
-            })
-            .collect();
+        let board = |missing: Missing<K, V>| Boarded {
+            boarding: flights.board(&missing.keys.entry, false),
+            missing,
+        };
+        let mut boarded: Vec<_> = missing.into_iter().map(board).collect();
+        // For all together: who has stale values does not wait once for each.
+        let patience = store
+            .settings
+            .soft_timeout
+            .map(|soft| Instant::now() + soft);
         while !boarded.is_empty() {
-            let mut members = Vec::new();
-            let mut waiting: Vec<(Missing<K, V>, Passenger<Ended<V>>, bool)> = Vec::new();
-            for (missing, boarding) in boarded.drain(..) {
-                match boarding {
-                    Boarding::Joined(passenger) => {
-                        store.numbers.shared.add_one();
-                        waiting.push((missing, passenger, false));
+            let waiting = self.set_off(std::mem::take(&mut boarded), &load);
+            for mut one in waiting {
+                let arrival = match (&one.missing.stale, patience) {
+                    (Some(_), Some(patience)) => {
+                        timeout_at(patience, one.passenger.arrive()).await.ok()
                     }
-                    Boarding::Lead(lead, passenger) => {
-                        members.push(Member {
-                            key: missing.key.clone(),
-                            bytes: with_bytes(&missing.key, |key| key.into()),
-                            keys: missing.keys.clone(),
-                            lead,
-                            start: missing.start,
-                        });
-                        waiting.push((missing, passenger, true));
-                    }
-                }
-            }
-            if !members.is_empty() {
-                let batch = Batch::new(Arc::clone(store), Arc::clone(&load));
-                self.inner.tasks.spawn(batch.fly(members));
-            }
-            for (missing, mut passenger, leads) in waiting {
-                let arrival = match (&missing.stale, store.settings.soft_timeout) {
-                    (Some(_), Some(soft)) => timeout(soft, passenger.arrive()).await.ok(),
-                    _ => Some(passenger.arrive().await),
+                    _ => Some(one.passenger.arrive().await),
                 };
                 let ended = match arrival {
                     Some(Arrival::Outcome(ended)) => ended,
                     Some(Arrival::TooOld(next)) => {
-                        boarded.push((missing, next));
+                        boarded.push(Boarded {
+                            missing: one.missing,
+                            boarding: next,
+                        });
                         continue;
                     }
                     Some(Arrival::Lost) => Ended::Failed(Error::LoaderPanicked),
-                    None => Ended::Resting(std::time::Duration::ZERO),
+                    None => Ended::Resting(Duration::ZERO),
                 };
-                let outcome = match (ended, missing.stale) {
-                    (Ended::Value(value, source), _) => {
+                match ended {
+                    Ended::Value(value, source) => {
                         let source = match source {
-                            Source::Loaded if !leads => Source::Shared,
+                            Source::Loaded if !one.leads => Source::Shared,
                             source => source,
                         };
-                        Ok(value.map(|value| Fetched::new(value, source)))
+                        let found = value.map(|value| Fetched::new(value, source));
+                        outcomes.insert(one.missing.key, Ok(found));
                     }
-                    (Ended::Resting(_) | Ended::Failed(_), Some(stale)) => {
+                    Ended::Resting(_) | Ended::Failed(_) if one.missing.stale.is_some() => {
                         store.numbers.stale.add_one();
-                        Ok(Some(Fetched::new(stale, Source::Stale)))
+                        let stale = one.missing.stale;
+                        let found = stale.map(|value| Fetched::new(value, Source::Stale));
+                        outcomes.insert(one.missing.key, Ok(found));
                     }
-                    (Ended::Failed(error), None) => Err(error),
+                    Ended::Failed(error) => {
+                        outcomes.insert(one.missing.key, Err(error));
+                    }
                     // Another caller's background refresh found nothing to do, and this one's
                     // value ended just now.
-                    (Ended::Resting(_), None) => {
-                        let boarding = flights.board(&missing.keys.entry, false);
-                        let missing = Missing {
-                            stale: None,
-                            ..missing
-                        };
-                        boarded.push((missing, boarding));
-                        continue;
-                    }
-                };
-                outcomes.insert(missing.key, outcome);
+                    Ended::Resting(_) => boarded.push(board(one.missing)),
+                }
             }
         }
     }
+
+    /// Starts one batch for all flights that are led here.
+    fn set_off<K: ToArg + Clone + Eq + Hash + Send + Sync + 'static>(
+        &self,
+        boarded: Vec<Boarded<K, V>>,
+        load: &Arc<LoadMany<K, V>>,
+    ) -> Vec<Waiting<K, V>> {
+        let store = &self.inner.store;
+        let mut members = Vec::new();
+        let mut waiting = Vec::with_capacity(boarded.len());
+        for Boarded { missing, boarding } in boarded {
+            let (passenger, leads) = match boarding {
+                Boarding::Joined(passenger) => {
+                    store.numbers.shared.add_one();
+                    (passenger, false)
+                }
+                Boarding::Lead(lead, passenger) => {
+                    members.push(Member {
+                        key: missing.key.clone(),
+                        bytes: with_bytes(&missing.key, |key| key.into()),
+                        keys: missing.keys.clone(),
+                        lead,
+                        start: missing.start,
+                    });
+                    (passenger, true)
+                }
+            };
+            waiting.push(Waiting {
+                missing,
+                passenger,
+                leads,
+            });
+        }
+        if !members.is_empty() {
+            let batch = Batch::new(Arc::clone(store), Arc::clone(load));
+            self.inner.tasks.spawn(batch.fly(members));
+        }
+        waiting
+    }
+}
+
+struct Boarded<K, V> {
+    missing: Missing<K, V>,
+    boarding: Boarding<Ended<V>>,
+}
+
+struct Waiting<K, V> {
+    missing: Missing<K, V>,
+    passenger: Passenger<Ended<V>>,
+    leads: bool,
 }
 
 /// A key that is to be loaded.

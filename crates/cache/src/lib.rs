@@ -24,12 +24,40 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Values are stored by the client's codec (JSON by default, readable for others) under
-//! `namespace:cache:name:{key}`, each with a time to live.
+//! # What it takes care of
 //!
-//! **When Redis is down** `get_or_load` loads, still once for all who ask at the same time in this
-//! process, and gives the value with [`Source::Bypassed`]. `get`, `set` and `invalidate` give the
-//! error.
+//! - **One load** per key, among all callers of all processes. Others wait for it, and are woken.
+//! - **Nothing old**: what was read from the source before an [`invalidate`](Cache::invalidate) is
+//!   neither kept after it nor given to who asks after it. `docs/guarantees.md` says exactly what
+//!   holds, and names the tests.
+//! - **Stale values** ([`stale_for`](CacheBuilder::stale_for)) when the source fails or is slow, and
+//!   loading anew before the end ([`refresh_ahead`](CacheBuilder::refresh_ahead)), by one process.
+//! - **Tags** ([`Loaded::tags`], [`invalidate_tag`](Cache::invalidate_tag)) and
+//!   [`clear`](Cache::clear), in the same time for any number of values.
+//! - **A level in the process** ([`L1`]) that hears of all changes, or stops serving within a bound.
+//! - **Several keys** with [`get_many_or_load`](Cache::get_many_or_load), functions with
+//!   [`memoize`](Cache::memoize), a source that may have nothing with
+//!   [`find_or_load`](Cache::find_or_load), writing with
+//!   [`write_through`](Cache::write_through), filling ahead with [`warm`](Cache::warm), named caches
+//!   from a configuration with [`Caches`].
+//!
+//! # How it is stored
+//!
+//! An entry is one line of text and the value by the client's codec (JSON by default), under
+//! `namespace:cache:name:{key}`, with a time to live. Programs in other languages cut off the line;
+//! `docs/keyspace.md` documents it and every other key. On a cluster everything works; a change
+//! costs a round trip more there.
+//!
+//! # When Redis is down
+//!
+//! `get_or_load` loads, one load per key at a time and a bounded number at once, and gives the value
+//! with [`Source::Bypassed`]. An [`L1`] serves for its bound. `get`, `set` and `invalidate` give the
+//! error; `write_through` writes the source and then gives the error.
+//!
+//! # Sources
+//!
+//! Leases after Nishtala et al., *Scaling Memcache at Facebook* (2013); early refreshing after
+//! Vattani et al., *Optimal Probabilistic Cache Stampede Prevention* (2015).
 
 mod batch;
 mod builder;
@@ -42,7 +70,9 @@ mod fetched;
 mod flight;
 mod id;
 mod invalidate;
+mod keep;
 mod l1;
+mod lease;
 mod level;
 mod load;
 mod memoize;

@@ -137,6 +137,9 @@ impl Settings {
 /// A hundred years: what anything is kept at most.
 const MAX_MS: u64 = 100 * 365 * 24 * 3_600_000;
 
+/// The shortest time that the server knows.
+pub(crate) const A_MOMENT: Duration = Duration::from_millis(1);
+
 /// A time to live that a loader asks for, cut to what the server takes.
 pub(crate) fn bounded(ttl: Duration) -> Duration {
     ttl.min(Duration::from_millis(MAX_MS / 4))

@@ -19,8 +19,10 @@ pub struct Warming<'p, V, S> {
     cache: Cache<V>,
     keys: S,
     concurrency: usize,
-    progress: Option<Box<dyn FnMut(&Warmed) + Send + 'p>>,
+    progress: Option<Box<Progress<'p>>>,
 }
+
+type Progress<'p> = dyn FnMut(&Warmed) + Send + 'p;
 
 /// How far a warming is, and what it came to.
 #[derive(Debug, Clone, Default)]

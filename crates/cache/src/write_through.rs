@@ -15,9 +15,11 @@ use crate::cache::{Cache, begin, some};
 use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
 use crate::id::Id;
+use crate::keep::Kept;
+use crate::lease::Lease;
 use crate::level::with_bytes;
-use crate::load::{Kept, Lease};
 use crate::names::EntryKeys;
+use crate::scripts::Need;
 use crate::store::Store;
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
@@ -67,7 +69,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let key: Box<[u8]> = with_bytes(&key, |key| key.into());
         self.inner.tasks.spawn(async move {
             let lease = match begun {
-                Ok(Some(snapshot)) => Some((Lease::new(&store, &keys, token), snapshot)),
+                Ok(Some(snapshot)) => Some((Lease::new(&store, &keys, token, Need::All), snapshot)),
                 // Another write is in progress, or Redis could not be asked.
                 Ok(None) | Err(_) => None,
             };

@@ -278,3 +278,84 @@ fn stripe_of(key: &[u8]) -> usize {
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use redkit_core::ClientConfig;
+    use redkit_embedded::Embedded;
+
+    use super::*;
+
+    fn level() -> Level<u64> {
+        let engine = Arc::new(Embedded::new());
+        let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
+        let names = Names::new(&client, "numbers").unwrap();
+        let level = Level::new(L1::entries(10), &client, &names);
+        level.shared.trust(Instant::now());
+        level
+    }
+
+    fn hit(tags: &[(&str, u64)]) -> Hit<u64> {
+        Hit {
+            id: Id::new(1),
+            value: Some(Arc::new(7)),
+            life: Life {
+                ttl: Duration::from_secs(60),
+                left: Duration::from_secs(60),
+                cost: Duration::ZERO,
+            },
+            tags: tags
+                .iter()
+                .map(|(tag, id)| ((*tag).into(), Id::new(*id)))
+                .collect(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_change_was_heard_is_not_put_in_after_it() {
+        let level = level();
+        level.put(b"k", level.ticket(b"k"), &hit(&[]));
+        assert!(level.get(b"k").is_some());
+        let changes: [fn(&Level<u64>); 3] = [
+            |level| level.remove(b"k"),
+            |level| level.remove_tag("t"),
+            |level| level.clear(),
+        ];
+        for change in changes {
+            let ticket = level.ticket(b"k");
+            change(&level);
+            level.put(b"k", ticket, &hit(&[("t", 1)]));
+            assert!(level.get(b"k").is_none());
+            level.put(b"k", level.ticket(b"k"), &hit(&[("t", 1)]));
+            assert!(level.get(b"k").is_some());
+            change(&level);
+            assert!(level.get(b"k").is_none());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trust_and_values_end_with_their_times() {
+        let level = level();
+        level.put(b"k", level.ticket(b"k"), &hit(&[]));
+        let bound = level.shared.bound;
+        tokio::time::advance(bound - Duration::from_millis(1)).await;
+        assert!(level.get(b"k").is_some());
+        tokio::time::advance(Duration::from_millis(2)).await;
+        // Not by `get`, which would start the watch: that begins with nothing.
+        assert!(!level.shared.is_trusted(Instant::now()));
+        tokio::time::advance(Duration::from_secs(55)).await;
+        level.shared.trust(Instant::now());
+        assert!(level.get(b"k").is_some());
+        tokio::time::advance(Duration::from_secs(6)).await;
+        level.shared.trust(Instant::now());
+        assert!(level.get(b"k").is_none(), "its own time is up");
+    }
+
+    #[test]
+    fn the_scratch_holds_one_key_at_a_time() {
+        let length = with_bytes(&"outer", |outer| {
+            with_bytes(&"in", |inner| (outer.len(), inner.len()))
+        });
+        assert_eq!(length, (5, 2));
+    }
+}

@@ -49,16 +49,16 @@ impl Tags {
         if state.epoch != epoch {
             return None;
         }
-        let mut cell = |name: &Box<str>| {
+        let mut cell = |name: &str| {
             if let Some(cell) = state.by_name.get(name).and_then(Weak::upgrade) {
                 return cell;
             }
             let cell = Arc::new(TagCell {
                 is_void: AtomicBool::new(false),
-                name: name.clone(),
+                name: name.into(),
                 tags: Arc::downgrade(self),
             });
-            state.by_name.insert(name.clone(), Arc::downgrade(&cell));
+            state.by_name.insert(name.into(), Arc::downgrade(&cell));
             cell
         };
         Some(tags.iter().map(|(name, _)| cell(name)).collect())

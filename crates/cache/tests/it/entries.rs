@@ -135,4 +135,42 @@ redkit_testkit::suite! {
         assert_eq!(build("a", Some(Duration::MAX), MINUTE), "ttl");
         assert_eq!(build("a", Some(MINUTE), Duration::ZERO), "load_timeout");
     }
+
+    async fn shares_and_times_outside_their_bounds_name_themselves(fixture: Fixture) {
+        type Builder = redkit_cache::CacheBuilder<u8>;
+        let field = |change: fn(Builder) -> Builder| {
+            let builder = change(Cache::<u8>::builder(&fixture.client, "a").ttl(MINUTE));
+            let Err(Error::Core(CoreError::Config(error))) = builder.build() else { panic!("it was taken") };
+            error.field().to_owned()
+        };
+        assert_eq!(field(|b| b.refresh_ahead(1.5)), "refresh_ahead");
+        assert_eq!(field(|b| b.refresh_ahead(0.0)), "refresh_ahead");
+        assert_eq!(field(|b| b.refresh_ahead(f64::NAN)), "refresh_ahead");
+        assert_eq!(field(|b| b.refresh_early(0.0)), "refresh_early");
+        assert_eq!(field(|b| b.refresh_early(f64::INFINITY)), "refresh_early");
+        assert_eq!(field(|b| b.ttl_jitter(1.1)), "ttl_jitter");
+        assert_eq!(field(|b| b.ttl_jitter(f64::NAN)), "ttl_jitter");
+        assert_eq!(field(|b| b.negative_ttl(Duration::ZERO)), "negative_ttl");
+        assert_eq!(field(|b| b.stale_for(Duration::MAX)), "stale_for");
+        assert_eq!(field(|b| b.lease(Duration::ZERO)), "lease");
+        assert_eq!(field(|b| b.wait_timeout(Duration::ZERO)), "wait_timeout");
+        assert_eq!(field(|b| b.retry_after(Duration::MAX)), "retry_after");
+        assert_eq!(field(|b| b.max_bypass_loads(0)), "max_bypass_loads");
+    }
+
+    async fn any_bytes_are_a_key_and_none_are_too(fixture: Fixture) -> Result<(), Error> {
+        let cache: Cache<u64> = Cache::builder(&fixture.client, "odd").ttl(MINUTE).build()?;
+        let keys: [&[u8]; 5] = [b"", b"%", b"}{", b"\0\xff\n", b"a b"];
+        for (key, value) in keys.iter().zip(0..) {
+            cache.set(*key, &value).await?;
+        }
+        for (key, value) in keys.iter().zip(0..) {
+            let got = cache.get_or_load(*key, || async { Ok::<_, std::io::Error>(99) }).await?;
+            assert_eq!((*got, got.source()), (value, Source::Hit), "{key:?}");
+        }
+        assert!(cache.invalidate(b"".as_slice()).await?);
+        assert!(cache.get("").await?.is_none());
+        assert_eq!(cache.get("%").await?.as_deref(), Some(&1));
+        Ok(())
+    }
 }

@@ -256,6 +256,18 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    #[paused]
+    async fn a_source_that_has_lost_the_value_takes_the_stale_one_along(fixture: Fixture) -> Result<(), Error> {
+        let cache = builder(&fixture).build()?;
+        cache.set("k", &1).await?;
+        advance(11 * SECOND).await;
+        let nothing = || async { Ok::<Option<u64>, OnFire>(None) };
+        assert!(cache.find_or_load("k", nothing).await?.is_none());
+        let error = cache.get_or_load("k", fails).await.unwrap_err();
+        assert_eq!(error.load_error(), Some(&OnFire), "it does not come back when the source fails");
+        Ok(())
+    }
+
     async fn jitter_shortens_each_time_differently(fixture: Fixture) -> Result<(), Error> {
         let cache = Cache::<u64>::builder(&fixture.client, "numbers").ttl(100 * SECOND).ttl_jitter(0.5).build()?;
         let keys = fixture.client.keyspace("cache", "numbers")?;

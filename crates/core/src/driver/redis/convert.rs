@@ -64,11 +64,36 @@ fn to_value(value: RedisValue) -> Value {
                 text: text.into(),
             }
         }
-        RedisValue::BigNumber(digits) => Value::BigNumber(digits.into()),
+        RedisValue::BigNumber(number) => Value::BigNumber(number.digits()),
         // Pushes never come as replies on our connections; their items are at least kept.
         RedisValue::Push { data, .. } => Value::Array(all(data)),
         RedisValue::ServerError(error) => Value::Error(to_server_error(&error)),
         other => Value::Status(format!("{other:?}").into()),
+    }
+}
+
+/// The crate's big number is bytes, or, when anybody in the program's dependencies switches its
+/// feature `num-bigint` on, a number. Each trait is for one of the two, so that this compiles either
+/// way.
+#[allow(dead_code, reason = "used when the number is bytes")]
+trait DigitsAsBytes {
+    fn digits(self) -> Bytes;
+}
+
+impl DigitsAsBytes for Vec<u8> {
+    fn digits(self) -> Bytes {
+        self.into()
+    }
+}
+
+#[allow(dead_code, reason = "used when it is not")]
+trait DigitsAsText {
+    fn digits(self) -> Bytes;
+}
+
+impl<N: std::fmt::Display> DigitsAsText for N {
+    fn digits(self) -> Bytes {
+        self.to_string().into()
     }
 }
 

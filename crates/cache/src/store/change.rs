@@ -1,0 +1,236 @@
+//! Writing and removing, and telling of it.
+
+use std::time::Duration;
+
+use redkit_core::{CallError, Command, Error as CoreError, Topology};
+
+use super::Store;
+use super::trip::{Step, next, next_value, odd};
+use crate::entry::{Encoded, Head, millis};
+use crate::id::Id;
+use crate::names::{EntryKeys, stripe};
+use crate::scripts::{self, Announce, Change, Filled, Snapshot};
+
+impl<V> Store<V> {
+    /// Writes entries where the leases stand. One round trip.
+    pub(crate) async fn fill<'e>(
+        &self,
+        fills: impl ExactSizeIterator<Item = (&'e EntryKeys, Id, &'e Head, &'e Encoded)> + Clone,
+        snapshot: &Snapshot,
+        announce: Announce,
+    ) -> Vec<Result<Filled, CoreError>> {
+        let number = fills.len();
+        if number == 0 {
+            return Vec::new();
+        }
+        let mut steps: Vec<Step> = fills
+            .clone()
+            .map(|(keys, token, head, entry)| {
+                let (lifetime_ms, version) = (head.lifetime_ms(), head.version);
+                let meta_ms = self.settings.meta_ms(0);
+                scripts::fill(
+                    keys,
+                    &self.names,
+                    token,
+                    entry,
+                    lifetime_ms,
+                    version,
+                    announce,
+                    meta_ms,
+                )
+                .into()
+            })
+            .collect();
+        if self.settings.clearable {
+            steps.push(Step::Plain(self.ask_generation()));
+        }
+        let mut replies = match self.run_all(steps).await {
+            Ok(replies) => replies.into_iter(),
+            Err(error) => return vec![Err(error); number],
+        };
+        let mut filled: Vec<_> = replies
+            .by_ref()
+            .take(number)
+            .map(|reply| {
+                let value = next_value(&mut std::iter::once(reply))?;
+                scripts::filled(value).map_err(odd)
+            })
+            .collect();
+        for ((keys, ..), filled) in fills.zip(&mut filled) {
+            if let Ok(Filled::Written) = filled
+                && let Err(error) = self
+                    .announce_after(announce, Change::Entry(&keys.entry))
+                    .await
+            {
+                *filled = Err(error);
+            }
+        }
+        if self.settings.clearable {
+            // What was cleared meanwhile is void whatever the lease says.
+            let now = next::<Option<String>>("HGET", &mut replies);
+            let stands =
+                matches!(&now, Ok(Some(now)) if Id::parse(now) == Some(snapshot.generation));
+            if !stands {
+                for filled in filled.iter_mut().filter(|filled| filled.is_ok()) {
+                    *filled = Ok(Filled::Fenced);
+                }
+            }
+        }
+        filled
+    }
+
+    pub(crate) async fn release(
+        &self,
+        keys: &EntryKeys,
+        token: Id,
+        rest: Duration,
+        error: &[u8],
+    ) -> Result<(), CoreError> {
+        let rest_ms = millis(rest);
+        let release = scripts::release(keys, &self.names, token, rest_ms, error);
+        self.client.eval::<i64>(release).await.map(drop)
+    }
+
+    /// Gives `None` when the cache has another generation than the entry by now, so that it is
+    /// void, and `false` when an entry of a newer version is there.
+    pub(crate) async fn set(
+        &self,
+        keys: &EntryKeys,
+        head: &Head,
+        entry: &Encoded,
+    ) -> Result<Option<bool>, CoreError> {
+        let announce = self.announce();
+        let set = scripts::set(
+            keys,
+            &self.names,
+            entry,
+            head.lifetime_ms(),
+            head.version,
+            announce,
+            self.settings.meta_ms(0),
+        );
+        let mut steps = vec![set.into()];
+        if head.generation.is_some() {
+            steps.push(Step::Plain(self.ask_generation()));
+        }
+        let mut replies = self.run_all(steps).await?.into_iter();
+        let written = next::<bool>("EVALSHA", &mut replies)?;
+        if written {
+            self.announce_after(announce, Change::Entry(&keys.entry))
+                .await?;
+        }
+        if head.generation.is_none() {
+            return Ok(Some(written));
+        }
+        let now = next::<Option<String>>("HGET", &mut replies)?;
+        let now = now.and_then(|now| Id::parse(&now));
+        self.know_generation(now);
+        Ok((now == head.generation).then_some(written))
+    }
+
+    pub(crate) async fn invalidate(&self, keys: &EntryKeys) -> Result<bool, CoreError> {
+        let announce = self.announce();
+        let meta_ms = self.settings.meta_ms(0);
+        let invalidate = scripts::invalidate(keys, &self.names, announce, meta_ms);
+        let removed = self.client.eval(invalidate).await?;
+        self.announce_after(announce, Change::Entry(&keys.entry))
+            .await?;
+        Ok(removed)
+    }
+
+    /// First the count, then the generations, then the news: see docs/decisions/0023.
+    pub(crate) async fn invalidate_tags(&self, tags: &[Box<str>]) -> Result<(), CoreError> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let meta_ms = self.settings.meta_ms(0);
+        let mut stripes: Vec<_> = tags.iter().map(|tag| stripe(tag)).collect();
+        stripes.sort_unstable();
+        stripes.dedup();
+        let mark = scripts::mark_tags(&self.names, &stripes, meta_ms);
+        self.client.eval::<()>(mark).await?;
+        let removals = tags
+            .iter()
+            .map(|tag| {
+                Command::new("UNLINK")
+                    .key(self.names.of_tag(tag))
+                    .idempotent(true)
+            })
+            .collect();
+        let mut replies = self.client.pipeline(removals).await?.into_iter();
+        for _ in tags {
+            next::<i64>("UNLINK", &mut replies)?;
+        }
+        if self.announce() != Announce::Not {
+            let news = tags
+                .iter()
+                .map(|tag| scripts::announce(&self.names, Change::Tag(tag), meta_ms).into())
+                .collect();
+            let mut replies = self.run_all(news).await?.into_iter();
+            for _ in tags {
+                next_value(&mut replies)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn clear(&self) -> Result<(), CoreError> {
+        let meta_ms = self.settings.meta_ms(0);
+        let clear = scripts::clear(&self.names, self.announce(), meta_ms);
+        self.client.eval(clear).await
+    }
+
+    /// Takes the lease for a write, and reads what its tags will be judged by. `None` when another
+    /// write of the same key is in progress. One round trip.
+    pub(crate) async fn begin_write(
+        &self,
+        keys: &EntryKeys,
+        token: Id,
+    ) -> Result<Option<Snapshot>, CoreError> {
+        let lease_ms = millis(self.settings.lease);
+        let begin = scripts::begin_write(keys, &self.names, token, lease_ms);
+        let snapshot = scripts::snapshot(&self.names, self.settings.meta_ms(0));
+        let steps = vec![snapshot.into(), begin.into()];
+        let mut replies = self.run_all(steps).await?.into_iter();
+        let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
+        let begun = next::<bool>("EVALSHA", &mut replies)?;
+        Ok(begun.then_some(snapshot))
+    }
+
+    /// How a change is told.
+    pub(crate) fn announce(&self) -> Announce {
+        match self.client.topology() {
+            _ if !self.settings.announces => Announce::Not,
+            Topology::Cluster => Announce::After,
+            _ => Announce::Within,
+        }
+    }
+
+    async fn announce_after(
+        &self,
+        announce: Announce,
+        change: Change<'_>,
+    ) -> Result<(), CoreError> {
+        if announce == Announce::After {
+            let meta_ms = self.settings.meta_ms(0);
+            let news = scripts::announce(&self.names, change, meta_ms);
+            let told = self.client.eval::<i64>(news).await;
+            told.map_err(already_made)?;
+        }
+        Ok(())
+    }
+}
+
+/// The change was made, whatever became of its announcement.
+fn already_made(error: CoreError) -> CoreError {
+    match error {
+        CoreError::Call {
+            command,
+            error: CallError::NotSent(fault),
+        } => CoreError::Call {
+            command,
+            error: CallError::Maybe(fault),
+        },
+        error => error,
+    }
+}

@@ -1,0 +1,108 @@
+//! Round trips: scripts and commands sent together, and their replies.
+
+use redkit_core::{CallError, Command, Error as CoreError, Invocation, Value};
+
+use super::Store;
+
+impl<V> Store<V> {
+    /// Runs scripts and commands in one round trip.
+    pub(crate) async fn run_all(
+        &self,
+        steps: Vec<Step>,
+    ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
+        let commands = steps.iter().map(Step::command).collect();
+        let mut replies = self.client.pipeline(commands).await?;
+        // A server that does not have a script ran nothing: once more is no repetition. Each turn
+        // gives a script to a server, so there are as many as servers and scripts at most.
+        loop {
+            let missing: Vec<_> = (0..replies.len())
+                .filter(|&at| replies.get(at).is_some_and(is_missing_script))
+                .collect();
+            let Some((&first, rest)) = missing.split_first() else {
+                return Ok(replies);
+            };
+            let Some(Step::Script(script)) = steps.get(first) else {
+                return Ok(replies);
+            };
+            let reply = match self.client.eval(script.clone()).await {
+                Ok(value) => Ok(value),
+                Err(CoreError::Call { error, .. }) => Err(error),
+                Err(error) => return Err(error),
+            };
+            let again = rest.iter().filter_map(|&at| steps.get(at));
+            let again: Vec<_> = again.map(Step::command).collect();
+            let again = match again.is_empty() {
+                true => Vec::new(),
+                false => self.client.pipeline(again).await?,
+            };
+            let answered = rest.iter().copied().zip(again);
+            for (at, reply) in std::iter::once((first, reply)).chain(answered) {
+                if let Some(place) = replies.get_mut(at) {
+                    *place = reply;
+                }
+            }
+            if replies.get(first).is_some_and(is_missing_script) {
+                return Ok(replies);
+            }
+        }
+    }
+
+    /// The question which generation the cache has.
+    pub(super) fn ask_generation(&self) -> Command {
+        Command::new("HGET").key(&self.names.meta).arg("g")
+    }
+}
+
+fn is_missing_script(reply: &Result<Value, CallError>) -> bool {
+    matches!(reply, Err(CallError::Replied(error)) if error.code() == "NOSCRIPT")
+}
+
+/// What goes into one round trip with others.
+pub(crate) enum Step {
+    Script(Invocation),
+    Plain(Command),
+}
+
+impl Step {
+    fn command(&self) -> Command {
+        match self {
+            Step::Script(script) => script.by_hash().clone(),
+            Step::Plain(command) => command.clone(),
+        }
+    }
+}
+
+impl From<Invocation> for Step {
+    fn from(script: Invocation) -> Self {
+        Step::Script(script)
+    }
+}
+
+/// The next reply of a pipeline.
+pub(crate) fn next<T: redkit_core::FromValue>(
+    command: &'static str,
+    replies: &mut impl Iterator<Item = Result<Value, CallError>>,
+) -> Result<T, CoreError> {
+    let call = |error| CoreError::Call {
+        command: command.into(),
+        error,
+    };
+    let value = replies.next().unwrap_or(Ok(Value::Nil)).map_err(call)?;
+    value.to().map_err(|error| CoreError::Reply {
+        command: command.into(),
+        error,
+    })
+}
+
+pub(crate) fn next_value(
+    replies: &mut impl Iterator<Item = Result<Value, CallError>>,
+) -> Result<Value, CoreError> {
+    next("EVALSHA", replies)
+}
+
+pub(crate) fn odd(error: redkit_core::ValueError) -> CoreError {
+    CoreError::Reply {
+        command: "EVALSHA".into(),
+        error,
+    }
+}
