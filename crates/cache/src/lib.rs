@@ -37,6 +37,7 @@ mod error;
 mod fetched;
 mod flight;
 mod stats;
+pub mod write_behind;
 
 pub use builder::CacheBuilder;
 pub use cache::Cache;
