@@ -10,3 +10,8 @@ mod entries;
 mod faults;
 mod overtaken;
 mod single_flight;
+mod write_behind;
+mod write_behind_database;
+mod write_behind_failures;
+mod write_behind_leases;
+mod write_behind_outages;
