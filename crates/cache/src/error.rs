@@ -68,10 +68,9 @@ impl Error {
         match self {
             Error::Core(error) => error.is_retryable(),
             Error::LoadTimeout(_) | Error::QueueFull { .. } | Error::NotFlushed { .. } => true,
-            Error::Load(_)
-            | Error::LoaderPanicked
-            | Error::Partitions { .. }
-            | Error::NoCache => false,
+            Error::Load(_) | Error::LoaderPanicked | Error::Partitions { .. } | Error::NoCache => {
+                false
+            }
         }
     }
 

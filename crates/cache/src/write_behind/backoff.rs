@@ -19,10 +19,20 @@ mod tests {
     #[test]
     fn pauses_double_up_to_their_bound_and_vary() {
         let bounds = (Duration::from_millis(100), Duration::from_secs(3));
-        for (failures, whole) in [(0, 100), (1, 100), (2, 200), (5, 1600), (6, 3000), (900, 3000)] {
+        for (failures, whole) in [
+            (0, 100),
+            (1, 100),
+            (2, 200),
+            (5, 1600),
+            (6, 3000),
+            (900, 3000),
+        ] {
             let whole = Duration::from_millis(whole);
             let pauses: Vec<_> = (0..50).map(|_| pause(bounds, failures)).collect();
-            assert!(pauses.iter().all(|p| (whole / 2..=whole).contains(p)), "{failures}: {pauses:?}");
+            assert!(
+                pauses.iter().all(|p| (whole / 2..=whole).contains(p)),
+                "{failures}: {pauses:?}"
+            );
             assert!(pauses.iter().any(|p| *p != pauses[0]), "{failures}");
         }
     }

@@ -64,7 +64,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
     pub async fn put_as(&self, id: WriteId, key: impl ToArg, value: &V) -> Result<u64, Error> {
         let key = bytes_of(&key);
         let logical = self.queue.logical_key(&key);
-        let raw = self.queue.client.codec().encode(logical.as_bytes(), value)?;
+        let raw = self
+            .queue
+            .client
+            .codec()
+            .encode(logical.as_bytes(), value)?;
         let mut change = Vec::with_capacity(raw.len() + 1);
         change.push(b'v');
         change.extend_from_slice(&raw);
@@ -84,7 +88,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn delete_as(&self, id: WriteId, key: impl ToArg) -> Result<u64, Error> {
-        self.enqueue(&bytes_of(&key), &Bytes::from_static(b"d"), id).await
+        self.enqueue(&bytes_of(&key), &Bytes::from_static(b"d"), id)
+            .await
     }
 
     /// What is pending at `key`: [`Current::Pending`], [`Current::Deleted`] or nothing. One round
@@ -143,7 +148,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
     /// trips per partition, and one for every look after that.
     ///
     /// # Errors
-    /// [`Error::NotFlushed`] when it is not done within `limit`; [`Error::Core`].
+    /// [`Error::NotFlushed`] when it is not done within `limit`, also because Redis could not be asked;
+    /// [`Error::Core`] for what does not pass with time.
     pub async fn flush(&self, limit: Duration) -> Result<(), Error> {
         flush(&self.queue, limit).await
     }
@@ -217,7 +223,11 @@ pub(super) fn decode<V: DeserializeOwned>(
     }
 }
 
-pub(super) fn decode_value<V: DeserializeOwned>(queue: &Queue, key: &[u8], raw: Bytes) -> Result<V, Error> {
+pub(super) fn decode_value<V: DeserializeOwned>(
+    queue: &Queue,
+    key: &[u8],
+    raw: Bytes,
+) -> Result<V, Error> {
     let logical = queue.logical_key(key);
     Ok(queue.client.codec().decode(logical.as_bytes(), raw)?)
 }

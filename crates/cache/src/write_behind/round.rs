@@ -146,7 +146,8 @@ where
                     sound.push(item);
                 }
                 // The error's own text names the key.
-                Err(_) => report.push(self.give_up(&item, "its bytes are not a value of the queue's type")),
+                Err(_) => report
+                    .push(self.give_up(&item, "its bytes are not a value of the queue's type")),
             }
         }
         (report, sound, batch)

@@ -106,7 +106,10 @@ mod tests {
             text("cannot reach postgres://shop:hunter2@db:5432/shop, nor redis://:p@ss@b"),
             "cannot reach postgres://***@db:5432/shop, nor redis://***@b"
         );
-        assert_eq!(text("see https://example.org/a@b"), "see https://example.org/a@b");
+        assert_eq!(
+            text("see https://example.org/a@b"),
+            "see https://example.org/a@b"
+        );
         let long = text(&"ü".repeat(10_000));
         assert_eq!(long.chars().count(), MAX_CHARS + 1);
     }

@@ -11,6 +11,7 @@ mod faults;
 mod overtaken;
 mod single_flight;
 mod write_behind;
+mod write_behind_crashes;
 mod write_behind_database;
 mod write_behind_failures;
 mod write_behind_leases;

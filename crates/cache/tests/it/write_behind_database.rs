@@ -121,7 +121,11 @@ impl Database {
             return Verdict::Stale;
         }
         rows.insert(key.clone(), (version, value));
-        self.0.applied.lock().push(Applied { key, version, value });
+        self.0.applied.lock().push(Applied {
+            key,
+            version,
+            value,
+        });
         Verdict::Written
     }
 }

@@ -115,8 +115,8 @@ redkit_testkit::suite! {
             seen.sort_unstable();
             assert!(seen.into_iter().eq(0..25), "pages of {count}");
         }
-        orders.put(3_u64, &33).await?;
         database.mood(Mood::Fine);
+        orders.put(3_u64, &33).await?;
         let redriven = orders.redrive_all().await?;
         assert_eq!((redriven.redriven, redriven.superseded), (24, 1));
         orders.flush(LONG).await?;

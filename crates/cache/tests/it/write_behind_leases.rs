@@ -50,7 +50,9 @@ impl Link {
 #[async_trait]
 impl Backend for Link {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        let deadline = command.deadline_at().unwrap_or_else(|| Instant::now() + LONG);
+        let deadline = command
+            .deadline_at()
+            .unwrap_or_else(|| Instant::now() + LONG);
         let call = async {
             self.is_open.subscribe().wait_for(|open| *open).await.ok();
             let reply = self.engine.call(command).await;
@@ -133,8 +135,14 @@ fn builder(client: &Client) -> WriteBehindBuilder<u64> {
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_lost_its_lease_stops_before_another_starts() {
     let engine = Embedded::new();
-    let (cut, whole) = (Link::new(&engine, Duration::ZERO), Link::new(&engine, Duration::ZERO));
-    let (there, here) = (builder(&cut.client()).open().await.unwrap(), builder(&whole.client()).open().await.unwrap());
+    let (cut, whole) = (
+        Link::new(&engine, Duration::ZERO),
+        Link::new(&engine, Duration::ZERO),
+    );
+    let (there, here) = (
+        builder(&cut.client()).open().await.unwrap(),
+        builder(&whole.client()).open().await.unwrap(),
+    );
     let (stuck, database) = (Stuck::default(), Database::with_fence(true));
     here.put("k", &1).await.unwrap();
     let first = there.start(stuck.clone());
@@ -145,9 +153,15 @@ async fn a_worker_that_lost_its_lease_stops_before_another_starts() {
     let second = here.start(database.clone());
     database.called().await;
     let taken_over = Instant::now() - begun;
-    assert!((LEASE..LEASE + 10 * MS).contains(&taken_over), "{taken_over:?}");
+    assert!(
+        (LEASE..LEASE + 10 * MS).contains(&taken_over),
+        "{taken_over:?}"
+    );
     let stopped = stuck.0.dropped.lock()[0] - begun;
-    assert!((LEASE * 8 / 10..LEASE * 95 / 100).contains(&stopped), "{stopped:?}");
+    assert!(
+        (LEASE * 8 / 10..LEASE * 95 / 100).contains(&stopped),
+        "{stopped:?}"
+    );
     here.flush(LONG).await.unwrap();
     assert_eq!(database.values_of("k"), [Some(2)]);
 
@@ -168,8 +182,14 @@ async fn a_worker_that_lost_its_lease_stops_before_another_starts() {
 #[tokio::test(start_paused = true)]
 async fn no_call_is_started_when_the_lease_is_over_already() {
     let engine = Embedded::new();
-    let (late, whole) = (Link::new(&engine, LEASE * 12 / 10), Link::new(&engine, Duration::ZERO));
-    let (there, here) = (builder(&late.client()).open().await.unwrap(), builder(&whole.client()).open().await.unwrap());
+    let (late, whole) = (
+        Link::new(&engine, LEASE * 12 / 10),
+        Link::new(&engine, Duration::ZERO),
+    );
+    let (there, here) = (
+        builder(&late.client()).open().await.unwrap(),
+        builder(&whole.client()).open().await.unwrap(),
+    );
     let (stuck, database) = (Stuck::default(), Database::new());
     let first = there.start(stuck.clone());
     sleep(10 * MS).await;
@@ -180,8 +200,14 @@ async fn no_call_is_started_when_the_lease_is_over_already() {
     let second = here.start(database.clone());
     here.flush(LONG).await.unwrap();
     assert_eq!(database.applied().len(), 20);
-    assert!(stuck.0.begun.lock().is_empty(), "a call under a lease that was over");
-    assert!(there.stats().await.unwrap().leases_lost > 0, "it did take batches");
+    assert!(
+        stuck.0.begun.lock().is_empty(),
+        "a call under a lease that was over"
+    );
+    assert!(
+        there.stats().await.unwrap().leases_lost > 0,
+        "it did take batches"
+    );
     drop(first);
     second.shutdown(LONG).await.unwrap();
 }
@@ -207,7 +233,10 @@ async fn a_long_call_keeps_its_lease() {
     database.go();
     stock.flush(LONG).await.unwrap();
     assert_eq!(database.batches(), [1, 1]);
-    assert!(matches!(database.values_of("k")[..], [Some(1), Some(2)] | [Some(2)]));
+    assert!(matches!(
+        database.values_of("k")[..],
+        [Some(1), Some(2)] | [Some(2)]
+    ));
     for (worker, stock) in workers {
         assert_eq!(stock.stats().await.unwrap().leases_lost, 0);
         worker.shutdown(LONG).await.unwrap();

@@ -118,7 +118,11 @@ impl Partition {
     }
 
     /// Whether the lease was still the token's, and is prolonged.
-    pub(in super::super) async fn renew(&self, token: &str, lease: Duration) -> Result<bool, Error> {
+    pub(in super::super) async fn renew(
+        &self,
+        token: &str,
+        lease: Duration,
+    ) -> Result<bool, Error> {
         let call = RENEW
             .invoke([&self.keys.state])
             .arg(token)
@@ -157,7 +161,11 @@ impl Partition {
                 Ending::Untried(pause) => ("u", *pause, ""),
                 Ending::Dead(text) => ("d", Duration::ZERO, &**text),
             };
-            call.arg(key).arg(*version).arg(verdict).arg(micros(pause)).arg(text)
+            call.arg(key)
+                .arg(*version)
+                .arg(verdict)
+                .arg(micros(pause))
+                .arg(text)
         });
         Ok(self.client.eval(call).await?)
     }

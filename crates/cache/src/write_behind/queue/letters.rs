@@ -47,8 +47,7 @@ impl Partition {
         let mut letters = Vec::new();
         while !reply.is_empty() {
             let (key, letter) = (reply.next()?, reply.next()?);
-            let letter = parse(key, letter)
-                .ok_or_else(|| wrong("a dead letter", "other bytes"))?;
+            let letter = parse(key, letter).ok_or_else(|| wrong("a dead letter", "other bytes"))?;
             letters.push(letter);
         }
         Ok(letters)

@@ -156,9 +156,13 @@ async fn run(steps: Vec<Step>) {
                 assert_eq!(put.unwrap(), Put::Repeated { version });
             }
             Step::Take(worker) => take(&queue, &mut model, worker).await,
-            Step::Report(worker, verdicts) => report(partition, &mut model, worker, &verdicts).await,
+            Step::Report(worker, verdicts) => {
+                report(partition, &mut model, worker, &verdicts).await
+            }
             Step::Renew(worker) => {
-                let Some((token, _)) = model.batches.get(&worker) else { continue };
+                let Some((token, _)) = model.batches.get(&worker) else {
+                    continue;
+                };
                 let is_owner = model.lease.is_some_and(|(owner, _)| owner == worker);
                 assert_eq!(partition.renew(token, LEASE).await.unwrap(), is_owner);
                 if is_owner {
@@ -187,16 +191,26 @@ async fn run(steps: Vec<Step>) {
 }
 
 async fn write(queue: &Queue, model: &mut Model, key: u8, change: Bytes) {
-    let is_pending = model.newest.get(&key).is_some_and(|n| n.place == Place::Pending);
+    let is_pending = model
+        .newest
+        .get(&key)
+        .is_some_and(|n| n.place == Place::Pending);
     let id = WriteId::random();
-    let put = queue.partitions[0].put(&[key], &change, id, &queue.settings).await.unwrap();
+    let put = queue.partitions[0]
+        .put(&[key], &change, id, &queue.settings)
+        .await
+        .unwrap();
     match put {
         Put::Full { pending } => {
             assert!(!is_pending, "a pending key can always be written");
             assert!(pending >= u64::from(MAX_PENDING));
             assert_eq!(pending, model.pending() as u64);
         }
-        Put::Accepted { version, pending, coalesced } => {
+        Put::Accepted {
+            version,
+            pending,
+            coalesced,
+        } => {
             assert_eq!(coalesced, is_pending);
             model.accepted(key, change.clone(), version);
             assert_eq!(pending, model.pending() as u64);
@@ -211,7 +225,10 @@ async fn write(queue: &Queue, model: &mut Model, key: u8, change: Bytes) {
 async fn take(queue: &Queue, model: &mut Model, worker: u8) {
     let now = Instant::now();
     let token = format!("{worker}-{}", rand::random::<u64>());
-    let taken = queue.partitions[0].take(&token, &queue.settings).await.unwrap();
+    let taken = queue.partitions[0]
+        .take(&token, &queue.settings)
+        .await
+        .unwrap();
     assert_eq!(taken.pending, model.pending() as u64);
     let is_leased = model.lease.is_some_and(|(_, ends)| now < ends);
     if let Take::Leased(left) = taken.take {
@@ -226,7 +243,11 @@ async fn take(queue: &Queue, model: &mut Model, worker: u8) {
     for item in &lost {
         let newest = model.newest.get_mut(&number(item)).unwrap();
         if newest.version == item.version && newest.place == Place::Pending {
-            if is_alone { newest.own += 1 } else { newest.shared += 1 }
+            if is_alone {
+                newest.own += 1
+            } else {
+                newest.shared += 1
+            }
         }
     }
     model.lease = None;
@@ -243,7 +264,10 @@ async fn take(queue: &Queue, model: &mut Model, worker: u8) {
             // Versions may run a few microseconds ahead of the clock.
             let is_due = |n: &&Newest| now >= n.since + MAX_AGE + Duration::from_millis(1);
             assert!(!ready.iter().any(is_due), "something was due");
-            assert!(!ready.iter().any(|n| n.version <= model.flushed), "a flush waits");
+            assert!(
+                !ready.iter().any(|n| n.version <= model.flushed),
+                "a flush waits"
+            );
         }
         Take::Batch(items) => {
             assert!(!items.is_empty() && items.len() <= MAX_BATCH as usize);
@@ -253,11 +277,17 @@ async fn take(queue: &Queue, model: &mut Model, worker: u8) {
                 assert!(seen.insert(key), "each key once");
                 let newest = &model.newest[&key];
                 assert_eq!(newest.place, Place::Pending);
-                assert_eq!((item.version, &item.change), (newest.version, &newest.change));
+                assert_eq!(
+                    (item.version, &item.change),
+                    (newest.version, &newest.change)
+                );
                 assert_eq!((item.own, item.shared), (newest.own, newest.shared));
                 assert!(!rests(newest), "before its pause was over");
                 let given = model.given.insert(key, item.version);
-                assert!(given <= Some(item.version), "an older one after a newer one");
+                assert!(
+                    given <= Some(item.version),
+                    "an older one after a newer one"
+                );
                 let room = (MAX_BATCH >> newest.shared.min(31)).max(1);
                 assert!(items.len() <= room as usize, "smaller after failures");
             }
@@ -271,7 +301,9 @@ async fn take(queue: &Queue, model: &mut Model, worker: u8) {
 }
 
 async fn report(partition: &Partition, model: &mut Model, worker: u8, verdicts: &[u8]) {
-    let Some((token, items)) = model.batches.get(&worker).cloned() else { return };
+    let Some((token, items)) = model.batches.get(&worker).cloned() else {
+        return;
+    };
     let now = Instant::now();
     let pause = Duration::from_millis(40);
     let endings: Vec<_> = items
@@ -296,7 +328,10 @@ async fn report(partition: &Partition, model: &mut Model, worker: u8, verdicts: 
         return;
     }
     assert!(noted);
-    assert!(partition.report(&token, &endings).await.unwrap(), "again, for a lost reply");
+    assert!(
+        partition.report(&token, &endings).await.unwrap(),
+        "again, for a lost reply"
+    );
     model.lease = None;
     for (item, (_, _, ending)) in items.iter().zip(endings) {
         let key = number(item);
@@ -344,7 +379,10 @@ async fn redrive(partition: &Partition, model: &mut Model, key: u8) {
 async fn check(partition: &Partition, model: &Model) {
     for key in 0..8_u8 {
         let seen = partition.look(&[key]).await.unwrap();
-        let pending = model.newest.get(&key).filter(|newest| newest.place == Place::Pending);
+        let pending = model
+            .newest
+            .get(&key)
+            .filter(|newest| newest.place == Place::Pending);
         let expected = pending.map(|newest| (newest.version, newest.change.clone()));
         assert_eq!(seen, expected, "key {key}");
     }

@@ -27,8 +27,12 @@ pub(in super::super) enum Put {
         coalesced: bool,
     },
     /// It was accepted before.
-    Repeated { version: u64 },
-    Full { pending: u64 },
+    Repeated {
+        version: u64,
+    },
+    Full {
+        pending: u64,
+    },
 }
 
 /// What stands in a partition.
@@ -43,7 +47,10 @@ pub(in super::super) struct Contents {
 
 impl Partition {
     pub(super) async fn open(&self) -> Result<(), Error> {
-        let call = OPEN.invoke([&self.keys.state]).arg(self.of).idempotent(true);
+        let call = OPEN
+            .invoke([&self.keys.state])
+            .arg(self.of)
+            .idempotent(true);
         let stored: u64 = self.client.eval(call).await?;
         self.check(stored)
     }
@@ -120,7 +127,13 @@ impl Partition {
     pub(in super::super) async fn contents(&self) -> Result<Contents, Error> {
         let keys = &self.keys;
         let call = STATS
-            .invoke([&keys.changes, &keys.age, &keys.flight, &keys.later, &keys.dead])
+            .invoke([
+                &keys.changes,
+                &keys.age,
+                &keys.flight,
+                &keys.later,
+                &keys.dead,
+            ])
             .idempotent(true);
         let mut reply = Reply::new(self.client.eval::<Vec<Value>>(call).await?);
         Ok(Contents {
