@@ -196,13 +196,14 @@ redkit_testkit::suite! {
         orders.put("k", &2).await?;
         let worker = orders.start(database.clone());
         database.called().await;
-        assert_eq!(cache.get("k").await?, Some(1), "the database has it not yet");
+        let load = || async { Ok::<_, std::io::Error>(9) };
+        assert_eq!(*cache.get_or_load("k", load).await?, 1, "the database has it not yet");
         database.mood(Mood::Fine);
         database.go();
         while orders.pending("k").await?.is_some() {
             tokio::time::sleep(MS).await;
         }
-        assert_eq!(cache.get("k").await?, None);
+        assert_eq!(*cache.get_or_load("k", load).await?, 9, "it was removed");
         worker.shutdown(LONG).await
     }
 
