@@ -86,6 +86,12 @@
 //! because nobody knows what is pending. Workers wait and go on. Nothing that was accepted is lost
 //! while the server keeps its data.
 //!
+//! # What it costs
+//! A write is one round trip, a read one more than the cache's. A batch is two, one for each key that the
+//! cache is told of, and one for each third of the lease that the sink takes longer. An idle worker
+//! asks each partition once per `poll_interval`. Scripts take O(log n) for each change in n pending
+//! ones.
+//!
 //! # Clusters
 //! All keys of a partition share a slot (`{name.partition}`); the partitions are spread over the
 //! nodes. A key's partition is its slot modulo their number, which is stored with the queue: a

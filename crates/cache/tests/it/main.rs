@@ -15,4 +15,5 @@ mod write_behind_crashes;
 mod write_behind_database;
 mod write_behind_failures;
 mod write_behind_leases;
+mod write_behind_link;
 mod write_behind_outages;

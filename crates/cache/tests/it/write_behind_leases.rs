@@ -4,96 +4,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
-use redkit_cache::Error;
 use redkit_cache::write_behind::{
     Change, Sink, SinkError, Verdict, WriteBehind, WriteBehindBuilder,
 };
-use redkit_core::{
-    Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, Fault,
-    FaultKind, Interest, PushStream, Topology, Value,
-};
+use redkit_cache::{Cache, Error};
+use redkit_core::Client;
 use redkit_embedded::Embedded;
 use redkit_testkit::Fixture;
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
 use crate::write_behind_database::{Database, Mood};
+use crate::write_behind_link::Link;
 
 const LONG: Duration = Duration::from_secs(60);
 const MS: Duration = Duration::from_millis(1);
 const LEASE: Duration = Duration::from_secs(1);
-
-/// The way of one process to the engine: it can be cut, and replies can be late.
-struct Link {
-    engine: Embedded,
-    is_open: watch::Sender<bool>,
-    lateness: Duration,
-}
-
-impl Link {
-    fn new(engine: &Embedded, lateness: Duration) -> Arc<Self> {
-        Arc::new(Self {
-            engine: engine.clone(),
-            is_open: watch::channel(true).0,
-            lateness,
-        })
-    }
-
-    fn client(self: &Arc<Self>) -> Client {
-        let config = ClientConfig::default().command_timeout(Duration::from_secs(5));
-        Client::from_backend(Arc::<Self>::clone(self), &config).unwrap()
-    }
-}
-
-#[async_trait]
-impl Backend for Link {
-    async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        let deadline = command
-            .deadline_at()
-            .unwrap_or_else(|| Instant::now() + LONG);
-        let call = async {
-            self.is_open.subscribe().wait_for(|open| *open).await.ok();
-            let reply = self.engine.call(command).await;
-            sleep(self.lateness).await;
-            reply
-        };
-        let late = |_| Fault::new(FaultKind::Timeout, "no reply").maybe();
-        timeout_at(deadline, call).await.map_err(late)?
-    }
-
-    async fn pipeline(
-        &self,
-        commands: &[Command],
-    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        self.engine.pipeline(commands).await
-    }
-
-    async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
-        self.engine.subscribe(interest).await
-    }
-
-    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        self.engine.dedicated().await
-    }
-
-    fn topology(&self) -> Topology {
-        self.engine.topology()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.engine.capabilities()
-    }
-
-    fn state(&self) -> watch::Receiver<ConnectionState> {
-        self.engine.state()
-    }
-
-    async fn shutdown(&self) {
-        self.engine.shutdown().await;
-    }
-}
 
 /// A sink whose calls never end, and that tells when they begin and are dropped.
 #[derive(Clone, Default)]
@@ -148,7 +75,7 @@ async fn a_worker_that_lost_its_lease_stops_before_another_starts() {
     let first = there.start(stuck.clone());
     stuck.0.called.notified().await;
     let begun = Instant::now();
-    cut.is_open.send_replace(false);
+    cut.cut();
     here.put("k", &2).await.unwrap();
     let second = here.start(database.clone());
     database.called().await;
@@ -172,7 +99,7 @@ async fn a_worker_that_lost_its_lease_stops_before_another_starts() {
     assert_eq!(database.row("k"), Some(2));
 
     // It comes back, and neither what it held nor what it might report moves anything.
-    cut.is_open.send_replace(true);
+    cut.mend();
     assert_eq!(there.stats().await.unwrap().leases_lost, 1);
     assert_eq!(here.stats().await.unwrap().pending, 0);
     drop(first);
@@ -241,6 +168,43 @@ async fn a_long_call_keeps_its_lease() {
         assert_eq!(stock.stats().await.unwrap().leases_lost, 0);
         worker.shutdown(LONG).await.unwrap();
     }
+}
+
+/// Only a cache that was told lets a change leave the queue: until then, readers find it there.
+#[tokio::test(start_paused = true)]
+async fn a_change_stays_while_the_cache_cannot_be_told() {
+    let engine = Embedded::new();
+    let links = [
+        Link::new(&engine, Duration::ZERO),
+        Link::new(&engine, Duration::ZERO),
+    ];
+    let cache = Cache::builder(&links[0].client(), "stock")
+        .ttl(LONG)
+        .build()
+        .unwrap();
+    cache.set("k", &1).await.unwrap();
+    let stock = builder(&links[1].client())
+        .cache(&cache)
+        .open()
+        .await
+        .unwrap();
+    let database = Database::new();
+    links[0].cut();
+    stock.put("k", &2).await.unwrap();
+    let worker = stock.start(database.clone());
+    database.called().await;
+    // Much longer than its lease, and than a call of the cache takes to fail.
+    for _ in 0..20 {
+        sleep(LEASE).await;
+        assert!(stock.pending("k").await.unwrap().is_some());
+    }
+    assert_eq!(database.row("k"), Some(2));
+    links[0].mend();
+    stock.flush(LONG).await.unwrap();
+    let load = || async { Ok::<_, std::io::Error>(9) };
+    assert_eq!(*cache.get_or_load("k", load).await.unwrap(), 9, "told");
+    assert!(stock.pending("k").await.unwrap().is_none());
+    worker.shutdown(LONG).await.unwrap();
 }
 
 redkit_testkit::suite! {

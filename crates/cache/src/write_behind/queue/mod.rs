@@ -4,6 +4,8 @@
 mod batches;
 mod letters;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod model_tests;
 mod partition;
 mod reply;

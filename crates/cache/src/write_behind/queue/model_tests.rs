@@ -1,7 +1,7 @@
 //! The queue's scripts against a model of what they promise: random writes, batches, reports (also
 //! of workers whose lease is over), redrives and passing time.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::super::settings::Settings;
 use super::super::write_id::WriteId;
+use super::model::{Model, Newest, Place};
 use super::{Ending, Item, Partition, Put, Queue, Take};
 
 const MAX_AGE: Duration = Duration::from_millis(100);
@@ -53,75 +54,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => key.prop_map(Step::Discard),
     ];
     prop::collection::vec(step, 1..120)
-}
-
-/// What the newest accepted change of a key is, and where it is by now.
-#[derive(Debug, Clone)]
-struct Newest {
-    version: u64,
-    change: Bytes,
-    place: Place,
-    since: Instant,
-    own: u32,
-    shared: u32,
-    rests_until: Option<Instant>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Place {
-    Pending,
-    Written,
-    Dead,
-    Discarded,
-}
-
-#[derive(Default)]
-struct Model {
-    newest: BTreeMap<u8, Newest>,
-    /// Keys with a letter, and its version.
-    letters: BTreeMap<u8, u64>,
-    /// The newest version of each key that a worker was given.
-    given: BTreeMap<u8, u64>,
-    writes: Vec<(WriteId, u8, Bytes, u64)>,
-    batches: BTreeMap<u8, (String, Vec<Item>)>,
-    lease: Option<(u8, Instant)>,
-    flushed: u64,
-    last: u64,
-}
-
-impl Model {
-    fn pending(&self) -> usize {
-        let is_pending = |newest: &&Newest| newest.place == Place::Pending;
-        self.newest.values().filter(is_pending).count()
-    }
-
-    fn in_flight(&self) -> Vec<Item> {
-        self.lease
-            .and_then(|(worker, _)| Some(self.batches.get(&worker)?.1.clone()))
-            .unwrap_or_default()
-    }
-
-    fn accepted(&mut self, key: u8, change: Bytes, version: u64) {
-        assert!(version > self.last, "versions grow");
-        self.last = version;
-        let now = Instant::now();
-        let old = self.newest.remove(&key);
-        let pending = old.filter(|old| old.place == Place::Pending);
-        let in_flight = self.in_flight().iter().any(|item| item.key[..] == [key]);
-        let newest = Newest {
-            version,
-            change,
-            place: Place::Pending,
-            since: match &pending {
-                Some(old) if !in_flight => old.since,
-                _ => now,
-            },
-            own: 0,
-            shared: 0,
-            rests_until: pending.and_then(|old| old.rests_until),
-        };
-        self.newest.insert(key, newest);
-    }
 }
 
 fn number(item: &Item) -> u8 {
@@ -404,7 +336,7 @@ async fn check(partition: &Partition, model: &Model) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_queue_does_what_it_promises(steps in steps()) {
