@@ -12,6 +12,8 @@ use crate::write_behind_database::Database;
 
 const LONG: Duration = Duration::from_secs(60);
 const MS: Duration = Duration::from_millis(1);
+/// A command's, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 async fn open(client: &Client) -> WriteBehind<u64> {
     WriteBehind::builder(client, "stock")
@@ -31,7 +33,7 @@ redkit_testkit::suite! {
     async fn what_was_accepted_survives_the_server(fixture: Fixture) {
         let options = ServerOptions::new().config("appendonly yes").config("appendfsync always");
         let server = fixture.private_server(options).await.unwrap();
-        let config = fixture.config_at(&server.url()).unwrap().command_timeout(200 * MS);
+        let config = fixture.config_at(&server.url()).unwrap().command_timeout(PATIENCE);
         let stock = open(&fixture.connect(config).await.unwrap()).await;
         let database = Database::new();
         for n in 0..20_u64 {
@@ -60,9 +62,9 @@ redkit_testkit::suite! {
     async fn a_write_whose_reply_is_lost_is_accepted_once(fixture: Fixture) {
         let server = fixture.private_server(ServerOptions::new()).await.unwrap();
         let proxy = Proxy::start(server.addr()).await.unwrap();
-        let config = fixture.config_at(&server.url_at(proxy.addr())).unwrap();
+        let config = fixture.config_at(&server.url_at(proxy.addr())).unwrap().command_timeout(PATIENCE);
         let there = open(&fixture.connect(config).await.unwrap()).await;
-        let here = open(&fixture.connect(fixture.config_at(&server.url()).unwrap()).await.unwrap()).await;
+        let here = open(&fixture.connect(fixture.config_at(&server.url()).unwrap().command_timeout(PATIENCE)).await.unwrap()).await;
         // The client itself repeats it, since it is marked as one that can be.
         proxy.cut_once(Direction::ToClient, 0, Close::Rst);
         let version = there.put("k", &1).await.unwrap();
@@ -87,7 +89,7 @@ redkit_testkit::suite! {
     #[networked]
     async fn a_worker_goes_on_after_the_server_hung(fixture: Fixture) {
         let server = fixture.private_server(ServerOptions::new()).await.unwrap();
-        let config = fixture.config_at(&server.url()).unwrap().command_timeout(200 * MS);
+        let config = fixture.config_at(&server.url()).unwrap().command_timeout(PATIENCE);
         let stock = open(&fixture.connect(config).await.unwrap()).await;
         let database = Database::new();
         let worker = stock.start(database.clone());
