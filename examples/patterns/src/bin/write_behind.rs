@@ -8,9 +8,12 @@ use std::time::Duration;
 use redkit::cache::Cache;
 use redkit::cache::write_behind::{Change, Sink, SinkError, Verdict, WriteBehind};
 
-/// Stands for a database with a table of key, version and stock.
+/// The version of a row, and the stock unless it was deleted.
+type Row = (u64, Option<u64>);
+
+/// Stands for a database.
 #[derive(Clone, Default)]
-struct Database(Arc<Mutex<HashMap<String, (u64, Option<u64>)>>>);
+struct Database(Arc<Mutex<HashMap<String, Row>>>);
 
 #[derive(Debug)]
 struct NoRow;
