@@ -52,6 +52,39 @@ pub enum Error {
     /// always mean that nothing was written.
     #[error("the write failed: {0}")]
     Write(#[source] LoadError),
+
+    /// A write-behind queue has no room for another key. Cause: the database is slower than the
+    /// writers, or unavailable. Remedy: shed load, or wait
+    /// ([`wait_when_full`](crate::write_behind::WriteBehindBuilder::wait_when_full)). Nothing was written.
+    #[error("the queue is full: {pending} keys of the key's partition are pending (`max_pending`)")]
+    QueueFull {
+        /// How many keys are pending in the partition.
+        pending: u64,
+    },
+
+    /// A write-behind queue is stored with another number of partitions. Remedy: configure the
+    /// stored number, or drain the queue and take a new name. Nothing was changed.
+    #[error("the queue has {stored} partitions, not {configured} (`partitions`)")]
+    Partitions {
+        /// The number that the queue was made with.
+        stored: u64,
+        /// The number that this process was configured with.
+        configured: u16,
+    },
+
+    /// A flush did not end in time. What is pending stays in the queue.
+    #[error("not flushed within {limit:?}: {pending} keys or more are pending")]
+    NotFlushed {
+        /// The time that was given.
+        limit: Duration,
+        /// How many keys of the partition that was waited for were pending.
+        pending: u64,
+    },
+
+    /// A write-behind queue was opened without a cache, so it has nothing to load through. Remedy:
+    /// [`WriteBehindBuilder::cache`](crate::write_behind::WriteBehindBuilder::cache).
+    #[error("the queue was opened without a cache")]
+    NoCache,
 }
 
 impl Error {
@@ -62,10 +95,15 @@ impl Error {
             Error::KeyTooLong(_)
             | Error::NotClearable
             | Error::LoaderPanicked
-            | Error::NotLoaded => ErrorKind::Usage,
+            | Error::NotLoaded
+            | Error::Partitions { .. }
+            | Error::NoCache => ErrorKind::Usage,
             // The source is the program's own, and what is wrong with it only the program knows.
             Error::Load(_) | Error::Write(_) => ErrorKind::Data,
-            Error::LoadTimeout(_) | Error::Overloaded => ErrorKind::Transport,
+            Error::LoadTimeout(_)
+            | Error::Overloaded
+            | Error::QueueFull { .. }
+            | Error::NotFlushed { .. } => ErrorKind::Transport,
         }
     }
 
@@ -74,7 +112,10 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Core(error) => error.is_retryable(),
-            Error::LoadTimeout(_) | Error::Overloaded => true,
+            Error::LoadTimeout(_)
+            | Error::Overloaded
+            | Error::QueueFull { .. }
+            | Error::NotFlushed { .. } => true,
             _ => false,
         }
     }

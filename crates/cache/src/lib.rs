@@ -86,6 +86,7 @@ mod store;
 mod tasks;
 mod wake;
 mod warm;
+pub mod write_behind;
 mod write_through;
 
 pub use builder::CacheBuilder;

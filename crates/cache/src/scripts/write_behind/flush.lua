@@ -1,0 +1,13 @@
+-- Makes everything that is pending due now.
+--
+-- KEYS  1 state
+-- ARGV  none
+-- Reply the version up to which it is due: what is pending with that or an older one is waited for
+--
+-- Example: EVALSHA … 1 write-behind:orders:{orders.0}:state  →  "1760000000000000"
+local last = redis.call('HGET', KEYS[1], 'seq')
+if not last then
+    return '0'
+end
+redis.call('HSET', KEYS[1], 'flush', last)
+return last

@@ -1,0 +1,257 @@
+//! [`WriteBehind`]: the handle that programs write and read through.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redkit_core::{Client, ToArg};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep_until};
+
+use super::builder::WriteBehindBuilder;
+use super::current::Current;
+use super::flush::{LOOK_AGAIN, flush};
+use super::numbers::WriteBehindStats;
+use super::queue::{Partition, Put, Queue};
+use super::sink::Sink;
+use super::worker::Worker;
+use super::write_id::WriteId;
+use crate::cache::Cache;
+use crate::error::Error;
+use crate::fetched::Loaded;
+
+/// A queue of changes on their way to a database, and the way to read past it. It is cheap to clone.
+///
+/// See the [module's documentation](super) for what it guarantees, and an example.
+pub struct WriteBehind<V> {
+    pub(super) queue: Arc<Queue>,
+    cache: Option<Cache<V>>,
+}
+
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
+    /// Starts a queue named `name`, which stands in its keys and metrics.
+    pub fn builder(client: &Client, name: &str) -> WriteBehindBuilder<V> {
+        WriteBehindBuilder::new(client, name)
+    }
+
+    pub(super) fn new(queue: Queue, cache: Option<Cache<V>>) -> Self {
+        Self {
+            queue: Arc::new(queue),
+            cache,
+        }
+    }
+
+    /// Writes `value` at `key`: it is durable in the queue, and visible to every reader through a
+    /// handle, when this returns. Gives the change's version. One round trip.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], after [`wait_when_full`](WriteBehindBuilder::wait_when_full);
+    /// [`Error::Partitions`]; [`Error::Core`]. When the latter's
+    /// [`is_maybe`](redkit_core::Error::is_maybe) holds, the write may have been accepted, or may yet be:
+    /// use [`put_as`](Self::put_as) if you mean to repeat it.
+    pub async fn put(&self, key: impl ToArg, value: &V) -> Result<u64, Error> {
+        self.put_as(WriteId::random(), key, value).await
+    }
+
+    /// As [`put`](Self::put), with an id by which a repetition is recognised: it is accepted once,
+    /// and a repetition changes nothing, also when others wrote the key in between.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn put_as(&self, id: WriteId, key: impl ToArg, value: &V) -> Result<u64, Error> {
+        let key = bytes_of(&key);
+        let logical = self.queue.logical_key(&key);
+        let raw = self
+            .queue
+            .client
+            .codec()
+            .encode(logical.as_bytes(), value)?;
+        let mut change = Vec::with_capacity(raw.len() + 1);
+        change.push(b'v');
+        change.extend_from_slice(&raw);
+        self.enqueue(&key, &change.into(), id).await
+    }
+
+    /// Deletes what is at `key`, as durably as [`put`](Self::put) writes.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn delete(&self, key: impl ToArg) -> Result<u64, Error> {
+        self.delete_as(WriteId::random(), key).await
+    }
+
+    /// As [`delete`](Self::delete), with an id by which a repetition is recognised.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn delete_as(&self, id: WriteId, key: impl ToArg) -> Result<u64, Error> {
+        self.enqueue(&bytes_of(&key), &Bytes::from_static(b"d"), id)
+            .await
+    }
+
+    /// What is pending at `key`: [`Current::Pending`], [`Current::Deleted`] or nothing. One round
+    /// trip.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when Redis could not be asked, or what is pending is not a `V`.
+    pub async fn pending(&self, key: impl ToArg) -> Result<Option<Current<V>>, Error> {
+        let key = bytes_of(&key);
+        let Some((_, change)) = self.queue.partition_of(&key).look(&key).await? else {
+            return Ok(None);
+        };
+        Ok(Some(match decode(&self.queue, &key, &change)? {
+            Some(value) => Current::Pending(value),
+            None => Current::Deleted,
+        }))
+    }
+
+    /// What is at `key` now: the pending change, else what the cache has or `loader` loads. One
+    /// round trip, and those of [`Cache::get_or_load`] when nothing is pending.
+    ///
+    /// # Errors
+    /// As [`pending`](Self::pending) and [`Cache::get_or_load`]; [`Error::NoCache`] when the queue was
+    /// opened without one.
+    pub async fn get_or_load<L, F, T, E>(
+        &self,
+        key: impl ToArg,
+        loader: L,
+    ) -> Result<Current<V>, Error>
+    where
+        L: FnOnce() -> F,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Loaded<V>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let cache = self.cache.as_ref().ok_or(Error::NoCache)?;
+        let key = bytes_of(&key);
+        if let Some(current) = self.pending(&key).await? {
+            return Ok(current);
+        }
+        Ok(Current::Fetched(cache.get_or_load(&key, loader).await?))
+    }
+
+    /// Starts a worker in this process that gives pending changes to `sink`. Several may run, in
+    /// several processes; all must write to the same database.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use = "dropping the worker ends it"]
+    pub fn start(&self, sink: impl Sink<V>) -> Worker {
+        Worker::start(Arc::clone(&self.queue), self.cache.clone(), sink)
+    }
+
+    /// Waits until everything that was pending at the call is written, replaced by something newer
+    /// that is written, or given up; workers do not wait for batches to fill meanwhile. Two round
+    /// trips per partition, and one for every look after that.
+    ///
+    /// # Errors
+    /// [`Error::NotFlushed`] when it is not done within `limit`, also because Redis could not be asked;
+    /// [`Error::Core`] for what does not pass with time.
+    pub async fn flush(&self, limit: Duration) -> Result<(), Error> {
+        flush(&self.queue, limit).await
+    }
+
+    /// How the queue stands, and what this process has done. One round trip per partition.
+    ///
+    /// # Errors
+    /// [`Error::Core`].
+    pub async fn stats(&self) -> Result<WriteBehindStats, Error> {
+        let contents = self.queue.on_all(Partition::contents).await?;
+        let own = self.queue.numbers.read();
+        Ok(contents.into_iter().fold(own, |mut sum, part| {
+            sum.pending += part.pending;
+            sum.in_flight += part.in_flight;
+            sum.resting += part.resting;
+            sum.dead_letters += part.dead;
+            sum.oldest = sum.oldest.max(part.oldest);
+            sum
+        }))
+    }
+
+    async fn enqueue(&self, key: &[u8], change: &Bytes, id: WriteId) -> Result<u64, Error> {
+        let (queue, partition) = (&*self.queue, self.queue.partition_of(key));
+        let deadline = Instant::now() + queue.settings.wait_when_full;
+        loop {
+            // Before the question, so that room which is made in between is not missed.
+            let room = partition.bells.room.notified();
+            match partition.put(key, change, id, &queue.settings).await? {
+                Put::Accepted {
+                    version,
+                    pending,
+                    coalesced,
+                } => {
+                    queue.numbers.accepted.add_one();
+                    if coalesced {
+                        queue.numbers.coalesced.add_one();
+                    }
+                    if pending >= u64::from(queue.settings.max_batch) {
+                        partition.bells.due.notify_one();
+                    }
+                    return Ok(version);
+                }
+                Put::Repeated { version } => return Ok(version),
+                Put::Full { pending } if Instant::now() >= deadline => {
+                    queue.numbers.refused.add_one();
+                    return Err(Error::QueueFull { pending });
+                }
+                Put::Full { .. } => {
+                    partition.bells.due.notify_one();
+                    // Another process may make room, of which nobody tells this one.
+                    let look = deadline.min(Instant::now() + LOOK_AGAIN);
+                    tokio::select! {
+                        () = room => {}
+                        () = sleep_until(look) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The value of a stored change; `None` for a delete.
+pub(super) fn decode<V: DeserializeOwned>(
+    queue: &Queue,
+    key: &[u8],
+    change: &Bytes,
+) -> Result<Option<V>, Error> {
+    match change.first() {
+        Some(b'v') => decode_value(queue, key, change.slice(1..)).map(Some),
+        _ => Ok(None),
+    }
+}
+
+pub(super) fn decode_value<V: DeserializeOwned>(
+    queue: &Queue,
+    key: &[u8],
+    raw: Bytes,
+) -> Result<V, Error> {
+    let logical = queue.logical_key(key);
+    Ok(queue.client.codec().decode(logical.as_bytes(), raw)?)
+}
+
+pub(super) fn bytes_of(key: &impl ToArg) -> Bytes {
+    let mut bytes = Vec::new();
+    key.write_to(&mut bytes);
+    bytes.into()
+}
+
+impl<V> Clone for WriteBehind<V> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: Arc::clone(&self.queue),
+            cache: self.cache.clone(),
+        }
+    }
+}
+
+impl<V> fmt::Debug for WriteBehind<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBehind")
+            .field("name", &self.queue.name)
+            .field("partitions", &self.queue.settings.partitions)
+            .finish_non_exhaustive()
+    }
+}
