@@ -180,12 +180,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         outcomes: &mut HashMap<K, Outcome<V>>,
     ) {
         let store = &self.inner.store;
-        let flights = &self.inner.flights;
-        let board = |missing: Missing<K, V>| Boarded {
-            boarding: flights.board(&missing.keys.entry, false),
-            missing,
-        };
-        let mut boarded: Vec<_> = missing.into_iter().map(board).collect();
+        let mut boarded: Vec<_> = missing.into_iter().map(|one| self.board(one)).collect();
         // For all together: who has stale values does not wait once for each.
         let patience = store
             .settings
@@ -232,9 +227,16 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                     }
                     // Another caller's background refresh found nothing to do, and this one's
                     // value ended just now.
-                    Ended::Resting(_) => boarded.push(board(one.missing)),
+                    Ended::Resting(_) => boarded.push(self.board(one.missing)),
                 }
             }
+        }
+    }
+
+    fn board<K>(&self, missing: Missing<K, V>) -> Boarded<K, V> {
+        Boarded {
+            boarding: self.inner.flights.board(&missing.keys.entry, false),
+            missing,
         }
     }
 

@@ -86,10 +86,11 @@ impl<V: DeserializeOwned> Store<V> {
                 _ => None,
             })
             .flatten()
-            .map(|(tag, _)| tag);
-        let void: Vec<bool> = match tags.clone().next() {
-            None => vec![false; found.len()],
-            Some(_) => {
+            .map(|(tag, _)| &**tag)
+            .collect::<Vec<_>>();
+        let void: Vec<bool> = match tags.is_empty() {
+            true => vec![false; found.len()],
+            false => {
                 let now = self.tags_now(tags).await?;
                 let is_void = |found: &Result<(Examined, i64), _>| match found {
                     Ok((Examined::Entry(entry), _)) => !stand(&entry.head.tags, &now),
@@ -134,7 +135,7 @@ impl<V: DeserializeOwned> Store<V> {
             return Ok(Seen::Missing);
         };
         if !entry.head.tags.is_empty() {
-            let tags = entry.head.tags.iter().map(|(tag, _)| tag);
+            let tags = entry.head.tags.iter().map(|(tag, _)| &**tag).collect();
             let now = self.tags_now(tags).await?;
             if !stand(&entry.head.tags, &now) {
                 return Ok(Seen::Void(entry.head.id));
@@ -175,10 +176,10 @@ impl<V: DeserializeOwned> Store<V> {
     /// The generations that tags have now. One round trip.
     pub(crate) async fn tags_now<'t>(
         &self,
-        tags: impl Iterator<Item = &'t Box<str>> + Clone,
+        tags: Vec<&'t str>,
     ) -> Result<HashMap<&'t str, Id>, CoreError> {
         let gets = tags
-            .clone()
+            .iter()
             .map(|tag| Command::new("GET").key(self.names.of_tag(tag)))
             .collect();
         let mut replies = self.client.pipeline(gets).await?.into_iter();
@@ -186,7 +187,7 @@ impl<V: DeserializeOwned> Store<V> {
         for tag in tags {
             let generation = next::<Option<String>>("GET", &mut replies)?;
             if let Some(generation) = generation.and_then(|text| Id::parse(&text)) {
-                now.insert(&**tag, generation);
+                now.insert(tag, generation);
             }
         }
         Ok(now)

@@ -15,6 +15,7 @@ mod overtaken;
 mod processes;
 mod several;
 mod single_flight;
+mod spawned;
 mod staleness;
 mod tagged;
 mod write_behind;
