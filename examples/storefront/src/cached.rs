@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use redkit::Client;
-use redkit::cache::{Cache, Fetched, Source};
+use redkit::cache::{Cache, Fetched, Loaded, Source};
 
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::model::{Category, Cents, Front, Id, ListedProduct, Listing, PageNumber, Product};
@@ -26,16 +25,15 @@ pub(crate) struct CachedCatalogue {
 }
 
 impl CachedCatalogue {
-    /// Puts the caches in front of a catalogue, under keys that belong to this catalogue only.
+    /// Puts the caches in front of a catalogue, in the client's namespace.
     ///
     /// # Errors
-    /// [`SetupError`] when a cache cannot be made.
-    pub(crate) fn new(client: &Client, catalogue: Catalogue) -> Result<Self, SetupError> {
-        let client = client.with_namespace(&format!("storefront-{}", catalogue.identity()))?;
+    /// When a cache cannot be made.
+    pub(crate) fn new(client: &Client, catalogue: Catalogue) -> Result<Self, redkit::cache::Error> {
         Ok(Self {
-            products: Cache::builder(&client, "products").ttl(TTL).build()?,
-            listings: Cache::builder(&client, "listings").ttl(TTL).build()?,
-            fronts: Cache::builder(&client, "fronts").ttl(TTL).build()?,
+            products: Cache::builder(client, "products").ttl(TTL).build()?,
+            listings: Cache::builder(client, "listings").ttl(TTL).build()?,
+            fronts: Cache::builder(client, "fronts").ttl(TTL).build()?,
             catalogue,
         })
     }
@@ -61,7 +59,10 @@ impl CachedCatalogue {
         page: PageNumber,
     ) -> Result<Read<Fetched<Listing>>, ReadError> {
         let catalogue = self.catalogue.clone();
-        let load = move || async move { catalogue.listing(category, page).await };
+        let load = move || async move {
+            let listing = catalogue.listing(category, page).await?;
+            Ok::<_, CatalogueError>(Loaded::new(listing).tags([category_tag(category)]))
+        };
         let listing = self
             .listings
             .get_or_load(&listing_key(category, page), load)
@@ -77,27 +78,49 @@ impl CachedCatalogue {
         let catalogue = self.catalogue.clone();
         let load = move || async move { catalogue.front().await };
         let front = Read::from(self.fronts.get_or_load(FRONT, load).await?);
-        let mut cache = front.cache;
-        let mut featured = Vec::new();
-        for read in join_all(front.value.featured.iter().map(|&id| self.product(id))).await {
-            match read {
-                Ok(product) => {
-                    // The page is no better than the worst of its parts.
-                    cache = cache.max(product.cache);
-                    featured.push(ListedProduct::from(&*product.value));
-                }
-                // It was taken from the shop after the front was stored.
-                Err(error)
-                    if matches!(error.catalogue(), Some(CatalogueError::NoSuchProduct(_))) => {}
-                Err(error) => return Err(error),
+        let featured = self.products(&front.value.featured).await?;
+        Ok(Read {
+            // The page is no better than the worst of its parts.
+            cache: front.cache.max(featured.cache),
+            value: FrontPage {
+                categories: front.value.categories.clone(),
+                featured: featured.value,
+            },
+        })
+    }
+
+    /// Several products, in the order of their ids: one look at the cache, and one read of the
+    /// database for all that is not there. What is not in the shop any more is left out.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the database failed.
+    pub(crate) async fn products(&self, ids: &[Id]) -> Result<Read<Vec<ListedProduct>>, ReadError> {
+        let catalogue = self.catalogue.clone();
+        let load = move |keys: Vec<String>| {
+            let catalogue = catalogue.clone();
+            async move {
+                let ids: Vec<Id> = keys.iter().filter_map(|key| key.parse().ok()).collect();
+                let found = catalogue.products(&ids).await?;
+                Ok::<_, CatalogueError>(
+                    found
+                        .into_iter()
+                        .map(|product| (product.id.to_string(), product))
+                        .collect(),
+                )
+            }
+        };
+        let keys = ids.iter().map(Id::to_string);
+        let mut cache = CacheStatus::Hit;
+        let mut products = Vec::with_capacity(ids.len());
+        for read in self.products.get_many_or_load(keys, load).await {
+            if let Some(product) = read? {
+                cache = cache.max(CacheStatus::of(product.source()));
+                products.push(ListedProduct::from(&*product));
             }
         }
         Ok(Read {
+            value: products,
             cache,
-            value: FrontPage {
-                categories: front.value.categories.clone(),
-                featured,
-            },
         })
     }
 
@@ -108,13 +131,12 @@ impl CachedCatalogue {
     /// [`ChangeError::Catalogue`] when nothing was changed, [`ChangeError::Invalidate`] when the
     /// price is changed and entries with the old one may remain.
     pub(crate) async fn set_price(&self, id: Id, price: Cents) -> Result<(), ChangeError> {
-        let listed = self.catalogue.set_price(id, price).await?;
+        let category = self.catalogue.set_price(id, price).await?;
         self.products.invalidate(&id.to_string()).await?;
-        for page in PageNumber::up_to(listed.pages) {
-            self.listings
-                .invalidate(&listing_key(listed.category, page))
-                .await?;
-        }
+        // Every page of the category at once, however many there are.
+        self.listings
+            .invalidate_tag(&category_tag(category))
+            .await?;
         Ok(())
     }
 }
@@ -210,13 +232,9 @@ pub(crate) enum ChangeError {
     Invalidate(#[from] redkit::cache::Error),
 }
 
-/// The caches could not be made.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SetupError {
-    #[error("the cache's namespace is refused")]
-    Namespace(#[from] redkit::Error),
-    #[error("the cache's settings are refused")]
-    Cache(#[from] redkit::cache::Error),
+/// What every page of a category is tagged with.
+fn category_tag(category: Id) -> String {
+    format!("category:{category}")
 }
 
 fn listing_key(category: Id, page: PageNumber) -> String {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{FromRow, Row, Sqlite, Transaction};
+use sqlx::{FromRow, QueryBuilder, Row, Sqlite, Transaction};
 
 use crate::model::{
     Category, CategoryName, Cents, Front, Id, ListedProduct, Listing, OutOfRange, PageNumber,
@@ -89,6 +89,26 @@ impl Catalogue {
         .ok_or(CatalogueError::NoSuchProduct(id))
     }
 
+    /// The products with these ids, in no order; those that do not exist are left out.
+    ///
+    /// # Errors
+    /// The database's failure.
+    pub(crate) async fn products(&self, ids: &[Id]) -> Result<Vec<Product>, CatalogueError> {
+        self.count_read();
+        let mut query = QueryBuilder::new(
+            "SELECT product.id, product.name, description, price_cents, stock,
+                    category.id AS category_id, category.name AS category_name
+             FROM product JOIN category ON category.id = product.category_id
+             WHERE product.id IN (",
+        );
+        let mut list = query.separated(", ");
+        for id in ids {
+            list.push_bind(id.as_i64());
+        }
+        query.push(")");
+        Ok(query.build_query_as().fetch_all(&self.pool).await?)
+    }
+
     /// One page of a category, in the order of the products' names.
     ///
     /// # Errors
@@ -133,25 +153,19 @@ impl Catalogue {
         })
     }
 
-    /// Changes the price of a product, and says which lists showed the old one.
+    /// Changes the price of a product, and gives its category, whose lists showed the old one.
     ///
     /// # Errors
     /// [`CatalogueError::NoSuchProduct`] when there is none with this id; a database's failure.
-    pub(crate) async fn set_price(&self, id: Id, price: Cents) -> Result<ListedIn, CatalogueError> {
-        let row = sqlx::query(
-            "UPDATE product SET price_cents = ? WHERE id = ? RETURNING category_id,
-                 (SELECT count(*) FROM product AS other
-                  WHERE other.category_id = product.category_id) AS products",
-        )
-        .bind(price.get())
-        .bind(id.as_i64())
-        .fetch_optional(&self.pool)
-        .await?
-        .ok_or(CatalogueError::NoSuchProduct(id))?;
-        Ok(ListedIn {
-            category: Id::try_from(row.try_get::<i64, _>("category_id")?)?,
-            pages: pages_for(row.try_get("products")?),
-        })
+    pub(crate) async fn set_price(&self, id: Id, price: Cents) -> Result<Id, CatalogueError> {
+        let row =
+            sqlx::query("UPDATE product SET price_cents = ? WHERE id = ? RETURNING category_id")
+                .bind(price.get())
+                .bind(id.as_i64())
+                .fetch_optional(&self.pool)
+                .await?
+                .ok_or(CatalogueError::NoSuchProduct(id))?;
+        Ok(Id::try_from(row.try_get::<i64, _>("category_id")?)?)
     }
 
     /// Keeps everybody else waiting for the database until the hold is released. So one can see
@@ -185,13 +199,6 @@ impl Hold {
     pub(crate) async fn release(self) -> Result<(), CatalogueError> {
         Ok(self.0.rollback().await?)
     }
-}
-
-/// The lists that show a product: the pages of its category.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ListedIn {
-    pub(crate) category: Id,
-    pub(crate) pages: u32,
 }
 
 /// Why the catalogue gave no answer.
@@ -337,12 +344,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_price_change_is_kept_and_names_the_lists() {
+    async fn a_price_change_is_kept_and_names_the_category() {
         let (_folder, catalogue) = seeded().await;
         let before = catalogue.product(id(77)).await.unwrap();
         let price = Cents::try_from(i64::from(before.price_cents.get()) + 1).unwrap();
-        let listed = catalogue.set_price(id(77), price).await.unwrap();
-        assert_eq!((listed.category, listed.pages), (before.category.id, 3));
+        let category = catalogue.set_price(id(77), price).await.unwrap();
+        assert_eq!(category, before.category.id);
         let after = catalogue.product(id(77)).await.unwrap();
         assert_eq!(
             after,
@@ -351,6 +358,20 @@ mod tests {
                 ..before
             }
         );
+    }
+
+    #[tokio::test]
+    async fn several_products_are_read_at_once_without_those_that_do_not_exist() {
+        let (_folder, catalogue) = seeded().await;
+        let mut found = catalogue
+            .products(&[id(12), id(1001), id(3)])
+            .await
+            .unwrap();
+        found.sort_by_key(|product| product.id);
+        let one = catalogue.product(id(3)).await.unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!((&found[0], found[1].id), (&one, id(12)));
+        assert!(catalogue.products(&[]).await.unwrap().is_empty());
     }
 
     #[tokio::test]

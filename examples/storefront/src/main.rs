@@ -1,4 +1,5 @@
-//! A small shop whose catalogue is read through the cache.
+//! A small shop whose catalogue is read through the cache, whose changes are rate limited, and which
+//! counts what its visitors look at.
 //!
 //! ```text
 //! cargo run -p storefront                 a shop on http://127.0.0.1:3000, nothing to install
@@ -11,6 +12,7 @@ mod catalogue;
 mod format;
 mod model;
 mod pages;
+mod popular;
 mod refusal;
 mod routes;
 mod seed;

@@ -218,6 +218,14 @@ impl From<&Product> for ListedProduct {
     }
 }
 
+/// A product with how often it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PopularProduct {
+    #[serde(flatten)]
+    pub(crate) product: ListedProduct,
+    pub(crate) visits: u64,
+}
+
 /// A text is not what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not {0}")]

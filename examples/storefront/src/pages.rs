@@ -4,12 +4,14 @@
 mod category;
 mod front;
 mod layout;
+mod popular;
 mod product;
 mod refusal;
 mod style;
 
 pub(crate) use category::category;
 pub(crate) use front::front;
+pub(crate) use popular::popular;
 pub(crate) use product::product;
 pub(crate) use refusal::refusal;
 

@@ -42,8 +42,6 @@ impl Popular {
     /// # Errors
     /// When the server cannot be asked.
     pub(crate) async fn top(&self) -> Result<Vec<(Id, f64)>, redkit::collections::Error> {
-        self.visits
-            .range_by_rank(..SHOWN, Order::Descending)
-            .await
+        self.visits.range_by_rank(..SHOWN, Order::Descending).await
     }
 }

@@ -65,6 +65,9 @@ pub(crate) async fn render(request: Request, next: Next) -> Response {
     let refusal = parts.extensions.remove::<Refusal>().unwrap_or_else(|| {
         let detail = match status {
             StatusCode::METHOD_NOT_ALLOWED => "This address does not take that method.",
+            StatusCode::TOO_MANY_REQUESTS => {
+                "Too many changes came from this address. Please wait as long as Retry-After says."
+            }
             _ => "The request could not be fulfilled.",
         };
         Refusal::new(status, detail)

@@ -2,11 +2,12 @@
 
 mod input;
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, Path, Query, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
@@ -17,13 +18,16 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use maud::Markup;
+use redkit::ratelimit::RateLimiter;
+use redkit::ratelimit::tower::{ClientAddress, RateLimitLayer};
 use serde::Serialize;
 
 use crate::cached::{CacheStatus, CachedCatalogue, ChangeError, Read, ReadError};
 use crate::catalogue::CatalogueError;
 use crate::format::Format;
-use crate::model::{Category, Cents, Id, ListedProduct};
+use crate::model::{Category, Cents, Id, ListedProduct, PopularProduct};
 use crate::pages;
+use crate::popular::Popular;
 use crate::refusal::{self, Refusal};
 
 use input::Paging;
@@ -34,18 +38,43 @@ pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-statu
 /// The longest body that a price may come in.
 const BODY_LIMIT: usize = 1024;
 
-/// The shop's routes on a catalogue.
-pub(crate) fn router(catalogue: Arc<CachedCatalogue>) -> Router {
+/// What the routes are made of.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) catalogue: Arc<CachedCatalogue>,
+    pub(crate) popular: Popular,
+    /// How many changes an address may make.
+    pub(crate) changes: RateLimiter,
+}
+
+impl FromRef<Parts> for Arc<CachedCatalogue> {
+    fn from_ref(parts: &Parts) -> Self {
+        Self::clone(&parts.catalogue)
+    }
+}
+
+impl FromRef<Parts> for Popular {
+    fn from_ref(parts: &Parts) -> Self {
+        parts.popular.clone()
+    }
+}
+
+/// The shop's routes.
+pub(crate) fn router(parts: Parts) -> Router {
+    // The address is the connection's own. Behind a proxy, that one would have to be named here as
+    // trusted, or all visitors would share one limit.
+    let limit = RateLimitLayer::new(&parts.changes, ClientAddress::new());
     Router::new()
         .route("/", get(front))
         .route("/products/{id}", get(product))
-        .route("/products/{id}/price", post(set_price))
+        .route("/products/{id}/price", post(set_price).layer(limit))
         .route("/categories/{id}", get(category))
+        .route("/popular", get(popular))
         .fallback(async || Refusal::not_found("There is no page at this address."))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(refusal::render))
         .layer(middleware::from_fn(common_headers))
-        .with_state(catalogue)
+        .with_state(parts)
         // Whether the process lives, whatever state the cache and the database are in.
         .route("/healthz", get(async || Json(Alive { status: "alive" })))
 }
@@ -73,10 +102,14 @@ async fn front(State(shop): Shop, headers: HeaderMap) -> Result<Response, Refusa
 
 async fn product(
     State(shop): Shop,
+    State(popular): State<Popular>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let Read { value, cache } = shop.product(input::id("product", id)?).await?;
+    let id = input::id("product", id)?;
+    let Read { value, cache } = shop.product(id).await?;
+    // Only of what is there: nobody is to fill the counts with ids of their own.
+    popular.count(id).await;
     Ok(answer(
         &headers,
         cache,
@@ -101,7 +134,55 @@ async fn category(
     ))
 }
 
-/// Changes a price. Anybody may: the shop has no accounts. What is kept out is another site's page
+async fn popular(
+    State(shop): Shop,
+    State(popular): State<Popular>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        products: &'a [PopularProduct],
+    }
+    let top = popular.top().await.map_err(|error| {
+        tracing::error!(error = &error as &dyn Error, "the visits cannot be read");
+        let detail = "What was looked at most cannot be told at the moment. Please try again.";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    })?;
+    let ids: Vec<Id> = top.iter().map(|(id, _)| *id).collect();
+    let Read { value, cache } = shop.products(&ids).await?;
+    let visits: HashMap<Id, u64> = top
+        .into_iter()
+        .map(|(id, visits)| (id, whole(visits)))
+        .collect();
+    let products: Vec<PopularProduct> = value
+        .into_iter()
+        .map(|product| PopularProduct {
+            visits: visits.get(&product.id).copied().unwrap_or_default(),
+            product,
+        })
+        .collect();
+    Ok(answer(
+        &headers,
+        cache,
+        || pages::popular(&products, cache),
+        &Body {
+            products: &products,
+        },
+    ))
+}
+
+/// A count that the server keeps as a floating-point number: each visit added one to it.
+fn whole(count: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the cast saturates, and a count is neither negative nor beyond 64 bits"
+    )]
+    let count = count as u64;
+    count
+}
+
+/// Changes a price. Anybody may, if not too often: the shop has no accounts. What is kept out is another site's page
 /// that posts here through a visitor's browser.
 async fn set_price(
     State(shop): Shop,

@@ -1,6 +1,7 @@
 //! Serving until told to stop, and then stopping in bounded time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -26,7 +27,9 @@ pub(crate) async fn serve(
         // Nobody listens any more when the server has ended by itself.
         let _ = stopping.send(());
     };
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop);
+    // Limits tell visitors apart by the addresses of their connections.
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(stop);
     let out_of_patience = async {
         match stopped.await {
             Ok(()) => tokio::time::sleep(GRACE).await,

@@ -1,4 +1,4 @@
-//! The shop put together: its database, its connection, the caches between them.
+//! The shop put together: its database, its connection, the caches between them, its limits.
 
 use std::fmt;
 use std::path::Path;
@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use redkit::ratelimit::{OnOutage, Policy, Quota, RateLimiter};
 use redkit::{Client, ClientConfig};
 use tempfile::TempDir;
 
-use crate::cached::{CachedCatalogue, SetupError};
+use crate::cached::CachedCatalogue;
 use crate::catalogue::{Catalogue, OpenError};
-use crate::routes;
+use crate::popular::Popular;
+use crate::routes::{self, Parts};
 
 /// The variable that names the server.
 const SERVER: &str = "REDIS_URL";
@@ -19,11 +21,14 @@ const SERVER: &str = "REDIS_URL";
 /// How long the cache may take: a visitor who waits longer for it is better served by the database.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// How many changes one address may make, and how many of them at once.
+pub(crate) const CHANGES: Quota = Quota::per_minute(60).burst(20);
+
 /// A shop that is ready to serve. It is to be [closed](Shop::close).
 pub(crate) struct Shop {
     pub(crate) client: Client,
     pub(crate) catalogue: Catalogue,
-    cached: Arc<CachedCatalogue>,
+    parts: Parts,
     backend: String,
     database: String,
     /// Holds the temporary database; removed with the shop.
@@ -68,11 +73,23 @@ impl Shop {
         let client = redkit::connect_with(config)
             .await
             .map_err(ShopError::Connect)?;
-        let cached = Arc::new(CachedCatalogue::new(&client, catalogue.clone())?);
+        // Keys that belong to this catalogue only: ids of another mean other products.
+        let own = client
+            .with_namespace(&format!("storefront-{}", catalogue.identity()))
+            .map_err(ShopError::Connect)?;
+        let parts = Parts {
+            catalogue: Arc::new(CachedCatalogue::new(&own, catalogue.clone())?),
+            popular: Popular::new(&own)?,
+            // When Redis is down, a shop that takes every change is better than one that takes none.
+            changes: RateLimiter::builder(&own, "changes")
+                .policy(Policy::gcra(CHANGES))
+                .on_outage(OnOutage::Open)
+                .build()?,
+        };
         Ok(Self {
             client,
             catalogue,
-            cached,
+            parts,
             backend,
             database,
             _folder: folder,
@@ -81,7 +98,7 @@ impl Shop {
 
     /// The shop's routes.
     pub(crate) fn router(&self) -> Router {
-        routes::router(Arc::clone(&self.cached))
+        routes::router(self.parts.clone())
     }
 
     /// Closes the connections.
@@ -117,6 +134,12 @@ pub(crate) enum ShopError {
     #[error(transparent)]
     Database(#[from] OpenError),
     /// The caches.
-    #[error(transparent)]
-    Caches(#[from] SetupError),
+    #[error("the cache's settings are refused")]
+    Caches(#[from] redkit::cache::Error),
+    /// The counts of visits.
+    #[error("the settings of the counts of visits are refused")]
+    Popular(#[from] redkit::collections::Error),
+    /// The limits.
+    #[error("the limits are refused")]
+    Limits(#[from] redkit::ratelimit::Error),
 }

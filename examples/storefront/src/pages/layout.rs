@@ -20,7 +20,11 @@ pub(super) fn page(title: &str, content: Markup, cache: Option<CacheStatus>) -> 
                 a.skip href="#content" { "Skip to the content" }
                 header {
                     a.name href="/" { "Storefront" }
-                    nav aria-label="Shop" { a href="/#categories" { "All categories" } }
+                    nav aria-label="Shop" {
+                        a href="/#categories" { "All categories" }
+                        " "
+                        a href="/popular" { "Most looked at" }
+                    }
                 }
                 main id="content" { (content) }
                 footer {

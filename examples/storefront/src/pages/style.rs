@@ -20,8 +20,8 @@ h1, h2 { font-family: Georgia, serif; font-weight: 600; line-height: 1.2; text-w
 h1 { font-size: 2rem; margin: 1rem 0 .5rem; }
 h2 { font-size: 1.4rem; margin: 2.25rem 0 .75rem; }
 .lead, .soft { color: var(--soft); }
-ul.grid, ul.categories, .paging ul { list-style: none; margin: 0; padding: 0; }
-ul.grid { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); }
+.grid, ul.categories, .paging ul { list-style: none; margin: 0; padding: 0; }
+.grid { display: grid; gap: 1.1rem; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); }
 .card { position: relative; display: flex; flex-direction: column; padding: .9rem; background: var(--card);
   border: 1px solid var(--line); border-radius: 12px; }
 .card:hover { border-color: var(--accent); }

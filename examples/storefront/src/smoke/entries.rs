@@ -1,7 +1,7 @@
 //! What the visit left behind the cache: every entry with its key, its time to live and its JSON,
 //! read as any other program would, not through the cache.
 
-use redkit::{Client, Command};
+use redkit::{Client, Command, Key, Pattern};
 use serde_json::Value as Json;
 
 use super::{Failure, Report, ensure};
@@ -15,12 +15,13 @@ const WIDTH: usize = 110;
 
 pub(super) async fn show(client: &Client, identity: &str, report: &mut Report) {
     match read(client, identity).await {
-        Ok(entries) => {
+        Ok((entries, others)) => {
             let (number, shown) = (entries.len(), SHOWN.min(entries.len()));
             report.step(
                 "entries",
                 Ok(format!(
-                    "{number} keys, each JSON with a time to live; {shown} of them:"
+                    "{number} entries, each JSON with a time to live, and {others} other keys; \
+                     {shown} of the entries:"
                 )),
             );
             for entry in entries.iter().take(SHOWN) {
@@ -44,47 +45,48 @@ struct Entry {
     json: String,
 }
 
-async fn read(client: &Client, identity: &str) -> Result<Vec<Entry>, Failure> {
+/// The entries in the order of their keys, and how many other keys the shop has.
+async fn read(client: &Client, identity: &str) -> Result<(Vec<Entry>, usize), Failure> {
     let mut entries = Vec::new();
+    let mut others = 0;
     for key in keys(client, identity).await? {
         let ttl = client.call(Command::new("PTTL").key(&key)).await?;
-        let text: Option<String> = client.call(Command::new("GET").key(&key)).await?;
-        let json = text.ok_or_else(|| Failure::Unexpected(format!("{key} is gone")))?;
         ensure(ttl > 0, || format!("{key} has no time to live"))?;
-        serde_json::from_str::<Json>(&json)?;
+        let key = key.to_string();
+        if !key.contains(":cache:") {
+            others += 1;
+            continue;
+        }
+        let text: Option<String> = client.call(Command::new("GET").key(&key)).await?;
+        let text = text.ok_or_else(|| Failure::Unexpected(format!("{key} is gone")))?;
+        // One line about the entry, and then the value as it is.
+        let (_, json) = text
+            .split_once('\n')
+            .ok_or_else(|| Failure::Unexpected(format!("{key} has no first line")))?;
+        serde_json::from_str::<Json>(json)?;
         entries.push(Entry {
             key,
             ttl_millis: ttl,
-            json,
+            json: json.to_owned(),
         });
     }
     // The product that was visited first is there, and any program can read it.
     let product = entries.iter().find(|entry| entry.key.ends_with("{17}"));
     let product = product.ok_or_else(|| Failure::Unexpected("product 17 is not there".into()))?;
     serde_json::from_str::<Product>(&product.json)?;
-    Ok(entries)
+    Ok((entries, others))
 }
 
 /// The keys of this catalogue, in order.
-async fn keys(client: &Client, identity: &str) -> Result<Vec<String>, Failure> {
-    // The identity is hexadecimal, so nothing in the pattern needs escaping.
-    let pattern = format!("*{identity}*");
+async fn keys(client: &Client, identity: &str) -> Result<Vec<Key>, Failure> {
+    let pattern = Pattern::prefix(format!("storefront-{identity}:"));
+    let mut found = client.scan(pattern).keys();
     let mut keys = Vec::new();
-    let mut cursor = "0".to_owned();
-    loop {
-        let scan = Command::new("SCAN")
-            .arg(&cursor)
-            .arg("MATCH")
-            .arg(&pattern)
-            .arg("COUNT");
-        let (next, found): (String, Vec<String>) = client.call(scan.arg(500)).await?;
-        keys.extend(found);
-        cursor = next;
-        if cursor == "0" {
-            break;
-        }
+    while let Some(key) = found.next().await {
+        // A scan gives keys without the client's namespace.
+        keys.push(client.key(key?));
     }
-    // A scan may give a key twice.
+    // It may give a key twice.
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
+use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use super::visitor::Visitor;
 use super::{Failure, Report, ensure, entries};
-use crate::model::{Cents, Id, Listing, Product};
+use crate::model::{Cents, Id, Listing, PopularProduct, Product};
 use crate::shop::Shop;
 
 const HIT: &str = "redkit; hit";
@@ -37,6 +38,8 @@ pub(super) async fn visit(shop: &Shop, visitor: Visitor, report: &mut Report) {
     report.step("bad price", bad_price(shop, &visitor).await);
     report.step("not found", not_found(&visitor).await);
     report.step("bad request", bad_request(&visitor).await);
+    report.step("popular", popular(&visitor).await);
+    report.step("limit", limit(&visitor).await);
     entries::show(&shop.client, shop.catalogue.identity(), report).await;
 }
 
@@ -367,6 +370,89 @@ async fn bad_request(visitor: &Visitor) -> Result<String, Failure> {
     Ok(format!(
         "{} malformed addresses → 400 with a reason; DELETE → 405",
         paths.len()
+    ))
+}
+
+async fn popular(visitor: &Visitor) -> Result<String, Failure> {
+    #[derive(Deserialize)]
+    struct Body {
+        products: Vec<PopularProduct>,
+    }
+    let counts = |body: &Body| {
+        let products = body.products.iter();
+        products
+            .map(|one| (one.product.id, one.visits))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let answer = visitor.json("/popular").await?;
+    let before = counts(&answer.with_status(StatusCode::OK)?.value()?);
+    visitor.page("/products/500").await?;
+    // What is not in the shop is not counted.
+    visitor.page("/products/1001").await?;
+    let body: Body = visitor.json("/popular").await?.value()?;
+    let after = counts(&body);
+    let (crowd, others) = (id(500)?, id(17)?);
+    let visits = after.get(&crowd).copied().unwrap_or_default();
+    ensure(before.get(&crowd) == Some(&(visits - 1)), || {
+        format!("a visit more took the count from {before:?} to {after:?}")
+    })?;
+    // The crowd's visits all counted, each once.
+    ensure(visits == CROWD as u64 + 1, || {
+        format!("product {crowd} has {visits} visits")
+    })?;
+    ensure(after.len() < 12 && after.contains_key(&others), || {
+        format!("the visited products are {after:?}")
+    })?;
+    let first = body.products.first().map(|one| one.product.id);
+    ensure(first == Some(crowd), || format!("{first:?} comes first"))?;
+    visitor
+        .page("/popular")
+        .await?
+        .with_status(StatusCode::OK)?
+        .containing(&format!("{visits} visits"))?;
+    Ok(format!(
+        "GET /popular → {} products, first no. {crowd} with {visits} visits: each was counted once",
+        after.len()
+    ))
+}
+
+async fn limit(visitor: &Visitor) -> Result<String, Failure> {
+    const MOST: usize = 100;
+    let mut allowed = 0;
+    let refused = loop {
+        // An address in a header is nobody's word but the visitor's own.
+        let change = visitor.send(Method::POST, "/products/20/price", |request| {
+            request
+                .header("x-forwarded-for", format!("192.0.2.{allowed}"))
+                .header("content-type", JSON)
+                .header("accept", JSON)
+                .body("{\"price_cents\":2000}")
+        });
+        let answer = change.await?;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            break answer;
+        }
+        answer.with_status(StatusCode::OK)?;
+        allowed += 1;
+        ensure(allowed < MOST, || {
+            format!("{allowed} changes in a row were not too many")
+        })?;
+    };
+    ensure(refused.kind == "application/problem+json", || {
+        format!("the refusal is {}", refused.kind)
+    })?;
+    let wait: Option<u64> = refused.retry_after.as_ref().and_then(|s| s.parse().ok());
+    ensure(wait.is_some_and(|seconds| seconds >= 1), || {
+        format!("Retry-After is {:?}", refused.retry_after)
+    })?;
+    // Reading is not limited.
+    visitor
+        .page("/products/20")
+        .await?
+        .with_status(StatusCode::OK)?;
+    Ok(format!(
+        "{allowed} more changes, then 429 with Retry-After: {}; reading goes on",
+        refused.retry_after.unwrap_or_default()
     ))
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -81,6 +81,7 @@ impl Visitor {
             cache: header(CACHE_STATUS),
             kind: header(CONTENT_TYPE).unwrap_or_default(),
             location: header(LOCATION),
+            retry_after: header(RETRY_AFTER),
             body: response.text().await?,
         })
     }
@@ -95,6 +96,8 @@ pub(super) struct Answer {
     pub(super) cache: Option<String>,
     pub(super) kind: String,
     pub(super) location: Option<String>,
+    /// The `Retry-After` header.
+    pub(super) retry_after: Option<String>,
     pub(super) body: String,
 }
 
