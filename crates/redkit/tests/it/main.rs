@@ -5,6 +5,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod readme;
+
 use redkit::{Command, Error, Topology};
 
 #[tokio::test]

@@ -1,0 +1,126 @@
+//! The README's code as it stands there, on the embedded engine.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use redkit::cache::{Cache, L1};
+use redkit::collections::{Counter, End, Hash, Lifetime, List};
+use redkit::ratelimit::{ConcurrencyLimiter, OnOutage, Policy, Quota, RateLimiter, Together};
+use redkit::{CallError, Command, Error};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Product {
+    name: String,
+}
+
+async fn client() -> redkit::Client {
+    redkit::connect("embedded://?namespace=shop").await.unwrap()
+}
+
+#[tokio::test]
+async fn a_cache() {
+    async fn product(_: u32) -> Result<Product, Infallible> {
+        let name = "Teapot".to_owned();
+        Ok(Product { name })
+    }
+    let client = client().await;
+    let products: Cache<Product> = Cache::builder(&client, "products")
+        .ttl(Duration::from_secs(60))
+        .stale_for(Duration::from_secs(600))
+        .refresh_ahead(0.8)
+        .l1(L1::entries(10_000))
+        .build()
+        .unwrap();
+    let found = products.get_or_load("42", || product(42)).await.unwrap();
+    assert_eq!(found.name, "Teapot");
+    assert!(products.invalidate("42").await.unwrap());
+    products.invalidate_tag("shelf:7").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rate_limit() {
+    let client = client().await;
+    let api = RateLimiter::builder(&client, "api")
+        .policy(Policy::gcra(Quota::per_minute(100).burst(20)))
+        .on_outage(OnOutage::Open)
+        .build()
+        .unwrap();
+    let decision = api.check("alice").await.unwrap();
+    assert!(decision.is_allowed());
+
+    let tier = |name| {
+        let policy = Policy::fixed_window(Quota::per_hour(10));
+        RateLimiter::builder(&client, name).policy(policy).build()
+    };
+    let (users, addresses) = (tier("users").unwrap(), tier("addresses").unwrap());
+    let reports = ConcurrencyLimiter::builder(&client, "reports")
+        .limit(1)
+        .build()
+        .unwrap();
+    let ip = "192.0.2.7";
+    let both = || {
+        Together::new()
+            .limit(&users, "alice")
+            .limit(&addresses, ip)
+            .lease(&reports, "alice")
+            .tag("tenant-7")
+            .check()
+    };
+    let joint = both().await.unwrap();
+    assert!(joint.decision.is_allowed());
+    assert_eq!(joint.permits.len(), 1);
+    assert!(
+        !both().await.unwrap().decision.is_allowed(),
+        "the place is held"
+    );
+}
+
+#[tokio::test]
+async fn values_and_collections() {
+    let client = client().await;
+    let cart = Product {
+        name: "cart".to_owned(),
+    };
+    let ttl = Duration::from_secs(600);
+    client.set("cart:ann", &cart).ttl(ttl).await.unwrap();
+    let found: Option<Product> = client.get("cart:ann").await.unwrap();
+    assert_eq!(found, Some(cart));
+    let claim = || client.set("job:7", "me").if_absent();
+    let first: bool = claim().await.unwrap();
+    assert!(first && !claim().await.unwrap());
+
+    let basket: Hash<u32> = Hash::new(&client, "basket:7")
+        .with_ttl(Lifetime::on_write(Duration::from_secs(1800)).unwrap());
+    basket.incr("cup", 2).await.unwrap();
+    let stock = Counter::new(&client, "stock:teapot");
+    stock.set(1).await.unwrap();
+    assert!(stock.decr_down_to(1, 0).await.unwrap().is_counted());
+    assert!(!stock.decr_down_to(1, 0).await.unwrap().is_counted());
+
+    let waiting = List::<String>::new(&client, "{jobs}:waiting");
+    waiting.push_back("pack").await.unwrap();
+    let mut jobs = waiting.consumer().await.unwrap();
+    let mine = List::<String>::new(&client, "{jobs}:mine");
+    let job = jobs
+        .move_to(&mine, End::Front, End::Back, Duration::from_secs(5))
+        .await
+        .unwrap();
+    assert_eq!(job.as_deref(), Some("pack"));
+}
+
+#[tokio::test]
+async fn commands_of_ones_own() {
+    let client = client().await;
+    match client
+        .call::<i64>(Command::new("INCR").key(client.key("visits")))
+        .await
+    {
+        Ok(visits) => assert_eq!(visits, 1),
+        Err(Error::Call {
+            error: CallError::NotSent(why) | CallError::Maybe(why),
+            ..
+        }) => panic!("{why}"),
+        Err(other) => panic!("{other}"),
+    }
+}
