@@ -308,6 +308,27 @@ pub enum Error {
         error: ServerError,
     },
 
+    /// The server did not open a transaction, or did not queue its commands, and went on: they may
+    /// have been carried out one by one, with other callers' commands between them. Cause: the user
+    /// lost the right to `MULTI` or `EXEC` since the client's first transaction, or something
+    /// between client and server does not know them. Remedy: grant `+multi +exec`, and look at
+    /// what was written.
+    #[error(
+        "the server opened no transaction ({error}); its commands may have been carried out one by \
+         one; grant the user `+multi +exec`"
+    )]
+    Unprotected {
+        /// What was said in place of `OK` or `QUEUED`.
+        #[source]
+        error: CallError,
+    },
+
+    /// A key that this connection had watched was changed, so nothing of the transaction was
+    /// carried out. Cause: `WATCH` on a [dedicated](crate::Client::dedicated) connection, and
+    /// another writer. Remedy: read again, and try again.
+    #[error("nothing of the transaction was carried out: a watched key was changed by others")]
+    WatchedChanged,
+
     /// A value was changed by others every time before it could be written. Nothing was written.
     /// Cause: many writers of one key. Remedy: fewer, or a lock, or more attempts.
     #[error("the value at key `{key}` was changed by others {attempts} times in a row")]
@@ -343,8 +364,10 @@ impl Error {
                 ErrorKind::Usage
             }
             Error::Decode { .. } => ErrorKind::Data,
-            Error::Reply { .. } | Error::Aborted { .. } => ErrorKind::Server,
-            Error::Contended { .. } => ErrorKind::Data,
+            Error::Reply { .. } | Error::Aborted { .. } | Error::Unprotected { .. } => {
+                ErrorKind::Server
+            }
+            Error::Contended { .. } | Error::WatchedChanged => ErrorKind::Data,
             Error::Call { error, .. } => match error {
                 CallError::Replied(_) => ErrorKind::Server,
                 CallError::NotSent(fault) | CallError::Maybe(fault) => match fault.kind() {
@@ -368,7 +391,7 @@ impl Error {
                 ..
             } => f.kind().is_transient(),
             Error::Aborted { error, .. } => error.is_server_state(),
-            Error::Contended { .. } => true,
+            Error::Contended { .. } | Error::WatchedChanged => true,
             _ => false,
         }
     }
@@ -380,14 +403,14 @@ impl Error {
             Error::Call {
                 error: CallError::Maybe(_),
                 ..
-            }
+            } | Error::Unprotected { .. }
         )
     }
 
     /// The error below, when a call failed.
     pub fn call_error(&self) -> Option<&CallError> {
         match self {
-            Error::Call { error, .. } => Some(error),
+            Error::Call { error, .. } | Error::Unprotected { error } => Some(error),
             _ => None,
         }
     }
