@@ -1,5 +1,7 @@
 //! What can go wrong: [`CallError`] below the client, [`Error`] above it.
 
+mod shown;
+
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
@@ -239,8 +241,8 @@ pub enum ErrorKind {
     Transport,
 }
 
-/// Any failure of this crate.
-#[derive(Debug, Clone, thiserror::Error)]
+/// Any failure of this crate. Neither its text nor its `Debug` shows what is stored.
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The configuration is wrong. The message names the field and the fix.

@@ -73,15 +73,17 @@ impl Client {
     /// As [`get_bytes`](Self::get_bytes), and [`Error::Decode`] for bytes that are not UTF-8.
     pub async fn get_text(&self, key: impl ToKey) -> Result<Option<String>, Error> {
         let key = key.to_key(self);
-        let Some(bytes) = self.get_bytes(&key).await? else {
+        let raw: Option<Bytes> = self.call(Command::new("GET").key(&key)).await?;
+        let Some(raw) = raw else {
             return Ok(None);
         };
-        match String::from_utf8(bytes.to_vec()) {
+        let bytes = self.codec().decode_bytes(key.as_bytes(), raw.clone())?;
+        match String::from_utf8(bytes.into()) {
             Ok(text) => Ok(Some(text)),
             Err(_) => Err(Error::Decode {
                 key: key.to_string().into(),
                 type_name: "text",
-                raw: bytes,
+                raw,
                 error: std::sync::Arc::new(NotText),
             }),
         }

@@ -320,7 +320,7 @@ fn no_failure_quotes_the_data() {
     for codec in codecs() {
         let raw = codec.encode(b"k", "hunter2").unwrap();
         let error = codec.decode::<Only>(b"k", raw).unwrap_err();
-        let mut text = error.to_string();
+        let mut text = format!("{error} {error:?}");
         let mut source = std::error::Error::source(&error);
         while let Some(below) = source {
             text.push_str(&format!("{below} {below:?}"));
