@@ -72,6 +72,9 @@ pub enum FaultKind {
     Unsupported,
     /// The server's bytes made no sense.
     Protocol,
+    /// The layout of the cluster changed under an operation of several steps, such as a scan. This
+    /// step cannot be repeated; begin the operation anew.
+    LayoutChanged,
 }
 
 impl FaultKind {
@@ -79,7 +82,10 @@ impl FaultKind {
     pub fn is_transient(self) -> bool {
         !matches!(
             self,
-            FaultKind::Invalid | FaultKind::Unsupported | FaultKind::Shutdown
+            FaultKind::Invalid
+                | FaultKind::Unsupported
+                | FaultKind::Shutdown
+                | FaultKind::LayoutChanged
         )
     }
 
@@ -97,6 +103,7 @@ impl FaultKind {
             FaultKind::Invalid => "invalid",
             FaultKind::Unsupported => "unsupported",
             FaultKind::Protocol => "protocol",
+            FaultKind::LayoutChanged => "layout_changed",
         }
     }
 }
@@ -391,7 +398,7 @@ impl Error {
             Error::Call {
                 error: CallError::NotSent(f) | CallError::Maybe(f),
                 ..
-            } => f.kind().is_transient(),
+            } => f.kind().is_transient() || f.kind() == FaultKind::LayoutChanged,
             Error::Aborted { error, .. } => error.is_server_state(),
             Error::Contended { .. } | Error::WatchedChanged => true,
             _ => false,
