@@ -89,7 +89,10 @@ impl Client {
         }
     }
 
-    /// Takes the value away: what two callers at once take is given to one of them.
+    /// Takes the value away: what two callers at once take is given to one of them. **When the answer
+    /// is lost, so is the value**: the server has deleted it, and sent it to nobody. What must not be
+    /// lost is read with [`get_stored`](Self::get_stored) and deleted when it has been dealt with
+    /// ([`compare_and_delete`](Self::compare_and_delete)).
     ///
     /// # Errors
     /// As [`get`](Self::get); the key is gone also when what it held was not a `T`, which the error
@@ -125,17 +128,13 @@ impl Client {
     /// The value, which from now on does not expire.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get); it is not sent twice, because the second could hit a newer value.
     pub async fn get_persist<T: DeserializeOwned>(
         &self,
         key: impl ToKey,
     ) -> Result<Option<T>, Error> {
         let key = key.to_key(self);
-        // Once more does no harm: it leaves the same state and gives the same reply.
-        let command = Command::new("GETEX")
-            .key(&key)
-            .arg("PERSIST")
-            .idempotent(true);
+        let command = Command::new("GETEX").key(&key).arg("PERSIST");
         self.get_by(key, command).await
     }
 

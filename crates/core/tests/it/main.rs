@@ -32,4 +32,5 @@ mod scripts;
 mod subscriptions;
 #[cfg(all(feature = "encryption", feature = "messagepack"))]
 mod swaps;
+mod unanswered;
 mod values;
