@@ -54,6 +54,15 @@ redkit_testkit::suite! {
         assert_eq!(keys(client, Pattern::glob("cart:a?n:*")).await?.len(), 2);
         assert_eq!(keys(client, Pattern::glob("cart:[^*]*")).await?.len(), 4);
         assert!(keys(client, Pattern::starting("cart:")).await?.is_empty());
+
+        // A class that is not what it looks like widens nothing.
+        for key in ["k[a-]x]", "kx", "ka", "k]", r"k\"] {
+            client.set(key, &1).await?;
+        }
+        let found = keys(client, Pattern::glob("k[a-]").literal("x]")).await?;
+        assert_eq!(found, HashSet::from(["k[a-]x]".into()]));
+        let found = keys(client, Pattern::glob(r"k\")).await?;
+        assert_eq!(found, HashSet::from([r"k\".into()]));
         Ok(())
     }
 
