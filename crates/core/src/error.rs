@@ -1,5 +1,7 @@
 //! What can go wrong: [`CallError`] below the client, [`Error`] above it.
 
+mod shown;
+
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
@@ -70,6 +72,9 @@ pub enum FaultKind {
     Unsupported,
     /// The server's bytes made no sense.
     Protocol,
+    /// The layout of the cluster changed under an operation of several steps, such as a scan. This
+    /// step cannot be repeated; begin the operation anew.
+    LayoutChanged,
 }
 
 impl FaultKind {
@@ -77,7 +82,10 @@ impl FaultKind {
     pub fn is_transient(self) -> bool {
         !matches!(
             self,
-            FaultKind::Invalid | FaultKind::Unsupported | FaultKind::Shutdown
+            FaultKind::Invalid
+                | FaultKind::Unsupported
+                | FaultKind::Shutdown
+                | FaultKind::LayoutChanged
         )
     }
 
@@ -95,6 +103,7 @@ impl FaultKind {
             FaultKind::Invalid => "invalid",
             FaultKind::Unsupported => "unsupported",
             FaultKind::Protocol => "protocol",
+            FaultKind::LayoutChanged => "layout_changed",
         }
     }
 }
@@ -239,8 +248,8 @@ pub enum ErrorKind {
     Transport,
 }
 
-/// Any failure of this crate.
-#[derive(Debug, Clone, thiserror::Error)]
+/// Any failure of this crate. Neither its text nor its `Debug` shows what is stored.
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The configuration is wrong. The message names the field and the fix.
@@ -308,6 +317,27 @@ pub enum Error {
         error: ServerError,
     },
 
+    /// The server did not open a transaction, or did not queue its commands, and went on: they may
+    /// have been carried out one by one, with other callers' commands between them. Cause: the user
+    /// lost the right to `MULTI` or `EXEC` since the client's first transaction, or something
+    /// between client and server does not know them. Remedy: grant `+multi +exec`, and look at
+    /// what was written.
+    #[error(
+        "the server opened no transaction ({error}); its commands may have been carried out one by \
+         one; grant the user `+multi +exec`"
+    )]
+    Unprotected {
+        /// What was said in place of `OK` or `QUEUED`.
+        #[source]
+        error: CallError,
+    },
+
+    /// A key that this connection had watched was changed, so nothing of the transaction was
+    /// carried out. Cause: `WATCH` on a [dedicated](crate::Client::dedicated) connection, and
+    /// another writer. Remedy: read again, and try again.
+    #[error("nothing of the transaction was carried out: a watched key was changed by others")]
+    WatchedChanged,
+
     /// A value was changed by others every time before it could be written. Nothing was written.
     /// Cause: many writers of one key. Remedy: fewer, or a lock, or more attempts.
     #[error("the value at key `{key}` was changed by others {attempts} times in a row")]
@@ -343,8 +373,10 @@ impl Error {
                 ErrorKind::Usage
             }
             Error::Decode { .. } => ErrorKind::Data,
-            Error::Reply { .. } | Error::Aborted { .. } => ErrorKind::Server,
-            Error::Contended { .. } => ErrorKind::Data,
+            Error::Reply { .. } | Error::Aborted { .. } | Error::Unprotected { .. } => {
+                ErrorKind::Server
+            }
+            Error::Contended { .. } | Error::WatchedChanged => ErrorKind::Data,
             Error::Call { error, .. } => match error {
                 CallError::Replied(_) => ErrorKind::Server,
                 CallError::NotSent(fault) | CallError::Maybe(fault) => match fault.kind() {
@@ -366,9 +398,9 @@ impl Error {
             Error::Call {
                 error: CallError::NotSent(f) | CallError::Maybe(f),
                 ..
-            } => f.kind().is_transient(),
+            } => f.kind().is_transient() || f.kind() == FaultKind::LayoutChanged,
             Error::Aborted { error, .. } => error.is_server_state(),
-            Error::Contended { .. } => true,
+            Error::Contended { .. } | Error::WatchedChanged => true,
             _ => false,
         }
     }
@@ -380,14 +412,14 @@ impl Error {
             Error::Call {
                 error: CallError::Maybe(_),
                 ..
-            }
+            } | Error::Unprotected { .. }
         )
     }
 
     /// The error below, when a call failed.
     pub fn call_error(&self) -> Option<&CallError> {
         match self {
-            Error::Call { error, .. } => Some(error),
+            Error::Call { error, .. } | Error::Unprotected { error } => Some(error),
             _ => None,
         }
     }

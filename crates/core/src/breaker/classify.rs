@@ -19,7 +19,8 @@ pub(super) fn classify(error: &CallError, count_refused_writes: bool) -> Outcome
             | FaultKind::Overloaded
             | FaultKind::Shutdown
             | FaultKind::Invalid
-            | FaultKind::Unsupported => Outcome::Neutral,
+            | FaultKind::Unsupported
+            | FaultKind::LayoutChanged => Outcome::Neutral,
         },
         CallError::Replied(error) => reply(error, count_refused_writes),
     }
@@ -61,6 +62,7 @@ mod tests {
             FaultKind::Shutdown,
             FaultKind::Invalid,
             FaultKind::Unsupported,
+            FaultKind::LayoutChanged,
         ] {
             assert_eq!(classify(&fault(kind).not_sent(), true), Outcome::Neutral);
         }

@@ -1,6 +1,7 @@
 //! What is done to every call, once: admission, deadline, breaker, retry, numbers, a span.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -33,6 +34,8 @@ pub(super) struct Calls {
     connection: Mutex<watch::Receiver<ConnectionState>>,
     /// Whether the connection is one's own, where commands may change it.
     is_dedicated: bool,
+    /// Whether a transaction is known to be possible, or must not be tried out.
+    transacts: AtomicBool,
 }
 
 impl Calls {
@@ -40,6 +43,7 @@ impl Calls {
         Self {
             connection: Mutex::new(backend.state()),
             is_dedicated: false,
+            transacts: AtomicBool::new(false),
             backend,
             breaker,
             retry: config.retry,
@@ -62,6 +66,8 @@ impl Calls {
             numbers: Numbers::new(breaker.name()),
             connection: Mutex::new(backend.state()),
             is_dedicated: true,
+            // It may be watching keys, which an empty transaction would end.
+            transacts: AtomicBool::new(true),
             backend,
             breaker,
             retry: RetryConfig {
@@ -102,6 +108,20 @@ impl Calls {
             commands,
         };
         self.treat(attempt, checked, start, deadline).await
+    }
+
+    /// Finds out, once, whether the server opens and carries out transactions for this user: one
+    /// that refused `MULTI` alone would carry out what comes after it.
+    pub(super) async fn try_transaction(&self) -> Result<(), CallError> {
+        if self.transacts.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut empty = ["MULTI", "EXEC"].map(|name| Command::new(name).idempotent(true));
+        for reply in self.run_all(&mut empty).await? {
+            reply.map_err(not_permitted)?;
+        }
+        self.transacts.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Counts something as in flight that is not a call, such as making a subscription.
@@ -360,7 +380,20 @@ impl Attempt for Batch<'_> {
     }
 }
 
-fn is_script(name: &str) -> bool {
+fn not_permitted(error: CallError) -> CallError {
+    match error {
+        CallError::Replied(error) if matches!(error.code(), "NOPERM" | "EXECABORT") => {
+            let message = format!(
+                "the server refuses transactions to this user ({error}); nothing was carried out; \
+                 grant the user `+multi +exec`"
+            );
+            Fault::new(FaultKind::Unsupported, message).not_sent()
+        }
+        other => other,
+    }
+}
+
+pub(crate) fn is_script(name: &str) -> bool {
     let starts = |prefix: &str| {
         name.get(..prefix.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(prefix))

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::calls::Calls;
+pub(crate) use self::calls::is_script;
 pub use self::shareable::{check_pipeline, check_shareable};
 pub use self::stats::ClientStats;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
@@ -192,6 +193,12 @@ impl Client {
             .run_all(commands)
             .await
             .map_err(|error| Error::call("pipeline", error))
+    }
+
+    /// Makes sure, once in a client's life, that transactions are possible.
+    pub(crate) async fn try_transaction(&self) -> Result<(), Error> {
+        let tried = self.calls.try_transaction().await;
+        tried.map_err(|error| Error::call("MULTI", error))
     }
 
     /// Runs a script by its hash; a server that does not have it is sent the text once.

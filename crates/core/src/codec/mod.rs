@@ -81,7 +81,8 @@ impl Codec {
     /// postcard: the smallest and fastest. Values hold no names, so a type must not be changed
     /// while values of it are stored, and types that need to look at the data before they know
     /// its shape (`serde_json::Value`, untagged enums) do not work. Do not use it for types that
-    /// contain themselves: how deep a value nests is not limited.
+    /// contain themselves: how deep a value nests is not limited. Nor for lists of what takes no
+    /// bytes (`Vec<()>`): ten bytes can claim 2^64 of them, and reading them takes as long.
     #[cfg(feature = "postcard")]
     pub fn postcard() -> Self {
         Self::of(Format::Postcard)
@@ -279,7 +280,7 @@ impl Codec {
     fn wrap(&self, key: &[u8], format: Format, payload: Vec<u8>) -> Result<Bytes, CodecError> {
         let packed = self
             .compression
-            .filter(|compression| (compression.above + 1..=self.limit).contains(&payload.len()))
+            .filter(|one| payload.len() > one.above && payload.len() <= self.limit)
             .and_then(|compression| Some((compression.algorithm, compression.compress(&payload)?)));
         let (compression, body) = match packed {
             Some((algorithm, body)) => (Some(algorithm), body),

@@ -73,21 +73,26 @@ impl Client {
     /// As [`get_bytes`](Self::get_bytes), and [`Error::Decode`] for bytes that are not UTF-8.
     pub async fn get_text(&self, key: impl ToKey) -> Result<Option<String>, Error> {
         let key = key.to_key(self);
-        let Some(bytes) = self.get_bytes(&key).await? else {
+        let raw: Option<Bytes> = self.call(Command::new("GET").key(&key)).await?;
+        let Some(raw) = raw else {
             return Ok(None);
         };
-        match String::from_utf8(bytes.to_vec()) {
+        let bytes = self.codec().decode_bytes(key.as_bytes(), raw.clone())?;
+        match String::from_utf8(bytes.into()) {
             Ok(text) => Ok(Some(text)),
             Err(_) => Err(Error::Decode {
                 key: key.to_string().into(),
                 type_name: "text",
-                raw: bytes,
+                raw,
                 error: std::sync::Arc::new(NotText),
             }),
         }
     }
 
-    /// Takes the value away: what two callers at once take is given to one of them.
+    /// Takes the value away: what two callers at once take is given to one of them. **When the answer
+    /// is lost, so is the value**: the server has deleted it, and sent it to nobody. What must not be
+    /// lost is read with [`get_stored`](Self::get_stored) and deleted when it has been dealt with
+    /// ([`compare_and_delete`](Self::compare_and_delete)).
     ///
     /// # Errors
     /// As [`get`](Self::get); the key is gone also when what it held was not a `T`, which the error
@@ -123,17 +128,13 @@ impl Client {
     /// The value, which from now on does not expire.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get); it is not sent twice, because the second could hit a newer value.
     pub async fn get_persist<T: DeserializeOwned>(
         &self,
         key: impl ToKey,
     ) -> Result<Option<T>, Error> {
         let key = key.to_key(self);
-        // Once more does no harm: it leaves the same state and gives the same reply.
-        let command = Command::new("GETEX")
-            .key(&key)
-            .arg("PERSIST")
-            .idempotent(true);
+        let command = Command::new("GETEX").key(&key).arg("PERSIST");
         self.get_by(key, command).await
     }
 

@@ -49,11 +49,10 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Call`] before anything is sent for a time of zero or more than 1,000 years, and when
-    /// there is no answer.
+    /// there is no answer; it is not sent twice, because the second could hit a newer value.
     pub async fn expire(&self, key: impl ToKey, ttl: Duration) -> Result<bool, Error> {
         let command = self.expiring(key, ttl)?;
-        // The second time it is the same, some milliseconds later.
-        self.call(command.idempotent(true)).await
+        self.call(command).await
     }
 
     /// [`expire`](Self::expire) under a condition; `false` also when that does not hold.

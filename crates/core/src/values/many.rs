@@ -1,6 +1,7 @@
 //! Many values at once: [`Client::mget`] and [`Client::mset`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -259,7 +260,7 @@ impl Window {
 }
 
 /// A value to be written by [`Client::mset`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct SetItem<K, T> {
     key: K,
     value: T,
@@ -316,6 +317,16 @@ impl<K: ToKey, T: Serialize> SetItem<K, T> {
     pub fn if_present(self) -> Self {
         let options = self.options.if_present();
         self.options(options)
+    }
+}
+
+/// Without the value: values do not belong in logs.
+impl<K: fmt::Debug, T> fmt::Debug for SetItem<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetItem")
+            .field("key", &self.key)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 

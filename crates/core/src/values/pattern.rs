@@ -73,12 +73,13 @@ impl Pattern {
                     }
                     None => pattern = pattern.literal([b'[']),
                 },
-                b'\\' => {
-                    if let Some((&escaped, behind)) = behind.split_first() {
+                b'\\' => match behind.split_first() {
+                    Some((&escaped, behind)) => {
                         pattern = pattern.literal([escaped]);
                         rest = behind;
                     }
-                }
+                    None => pattern = pattern.literal([b'\\']),
+                },
                 other => pattern = pattern.literal([other]),
             }
         }
@@ -187,14 +188,19 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Where a class ends, counted from behind its bracket.
+/// Where a class ends for a server, counted from behind its bracket. The end of a range stands for
+/// itself, whatever it is: in `[a-]` the class goes on.
 fn class_end(bytes: &[u8]) -> Option<usize> {
-    let mut escaped = false;
-    bytes.iter().position(|&byte| {
-        let ends = byte == b']' && !escaped;
-        escaped = byte == b'\\' && !escaped;
-        ends
-    })
+    let mut at = usize::from(bytes.first() == Some(&b'^'));
+    loop {
+        at += match bytes.get(at..)? {
+            [] => return None,
+            [b'\\', _, ..] => 2,
+            [b']', ..] => return Some(at),
+            [_, b'-', _, ..] => 3,
+            [_, ..] => 1,
+        };
+    }
 }
 
 /// Finds the captured part of a key that matches.
@@ -282,6 +288,19 @@ mod tests {
         assert_eq!(Pattern::glob("user:*"), Pattern::prefix("user:"));
         assert_eq!(Pattern::glob(r"\*x").to_string(), r"\*x");
         assert_eq!(Pattern::glob("[a-c]x").to_string(), "[a-c]x");
+        assert_eq!(Pattern::glob(r"x\").to_string(), r"x\\");
+        // Where the server goes on reading, nothing that follows may become a part of the class.
+        for (glob, shown) in [
+            ("[a-]", r"\[a\-\]x\]"),
+            ("[^a-]", r"\[\^a\-\]x\]"),
+            ("[a-]b]", r"[a-]b]x\]"),
+            ("[-]", r"[-]x\]"),
+            ("[^-]", r"[^-]x\]"),
+            (r"[\]-]", r"[\]-]x\]"),
+            (r"[a-\]", r"[a-\]x\]"),
+        ] {
+            assert_eq!(Pattern::glob(glob).literal("x]").to_string(), shown);
+        }
     }
 
     #[test]

@@ -36,7 +36,10 @@ use crate::value::FromValue;
 /// ```
 ///
 /// One round trip; on a cluster one per node that has keys of it, at the same time. The commands
-/// of one node keep their order. It is held in memory as a whole, so keep it to some thousands.
+/// of one node keep their order, and so do those of one key, except while its slot moves: what the
+/// old node sends on is carried out after the others, which may then include a later command for
+/// the same key. Where the order matters all the same, use a [`Transaction`](crate::Transaction). It is
+/// held in memory as a whole, so keep it to some thousands.
 pub struct Pipeline(Queue);
 
 impl Pipeline {

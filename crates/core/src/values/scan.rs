@@ -56,12 +56,15 @@ const PAGE: u32 = 1000;
 ///
 /// **What it sees.** A key that is there from beginning to end is seen at least once; it may be
 /// seen *twice*, when the server's table grows or shrinks meanwhile. Keys that come or go meanwhile
-/// may be seen or not. On a cluster, keys whose slot moves meanwhile may be seen twice or not at
-/// all; and when a master fails over, keys of it may be missed, since the new master's table is in
-/// another order: scan again where that matters.
+/// may be seen or not. On a cluster, a master that fails over and a slot that is given to another
+/// master meanwhile would mean keys that are never seen; the scan then ends with an error
+/// ([`FaultKind::LayoutChanged`](crate::FaultKind::LayoutChanged), retryable): scan again from the
+/// beginning. What goes unnoticed are keys of a slot whose move began and did not end during the
+/// scan.
 ///
 /// **Cost.** The servers go through all of their keys, those of other namespaces too: one round
-/// trip per [page](Scan::page), O(1) per key there is. In memory here: one page.
+/// trip per [page](Scan::page), O(1) per key there is; on a cluster one more at the end, to see that
+/// its layout is still the same. In memory here: one page.
 ///
 /// **Errors.** Every page is a call like any other: it has a deadline, and is repeated when it got
 /// no answer. When that was in vain the error comes as an item, and the stream ends with it.

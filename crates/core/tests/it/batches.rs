@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use redkit_core::{
-    CallError, Command, Error, FaultKind, Pipeline, SetOptions, Topology, Transaction, Ttl,
+    CallError, Client, ClientConfig, Command, Driver, Error, FaultKind, Pipeline, SetOptions,
+    Topology, Transaction, Ttl,
 };
-use redkit_testkit::Fixture;
+use redkit_testkit::{Fixture, Server, ServerOptions};
 
 fn server_code(error: &Error) -> &str {
     match error.call_error() {
@@ -112,4 +113,98 @@ redkit_testkit::suite! {
         }
         Ok(())
     }
+
+    async fn a_transaction_within_a_transaction_is_refused(fixture: Fixture) -> Result<(), Error> {
+        let client = &fixture.client;
+        client.reset_stats();
+        for name in ["MULTI", "exec", "DISCARD", "Watch"] {
+            let mut transaction = Transaction::new(client);
+            let _ = transaction.increment("{t}n", 1);
+            let _ = transaction.command::<String>(Command::new(name));
+            let error = transaction.send().await.unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            assert!(!error.is_maybe(), "{error}");
+        }
+        assert_eq!(client.stats().calls(), 0);
+        assert_eq!(client.get::<i64>("{t}n").await?, None);
+        Ok(())
+    }
+
+    async fn a_watched_key_that_was_changed_has_an_error_of_its_own(fixture: Fixture) -> Result<(), Error> {
+        let client = &fixture.client;
+        let own = client.dedicated().await?;
+        own.call::<()>(Command::new("WATCH").key(client.key("{t}n"))).await?;
+        client.set("{t}n", &7).await?;
+        let mut transaction = Transaction::new(&own);
+        let _ = transaction.increment("{t}n", 1);
+        let error = transaction.send().await.unwrap_err();
+        assert!(matches!(error, Error::WatchedChanged), "{error}");
+        assert!(error.is_retryable() && !error.is_maybe());
+        // Unchanged, it goes through: nothing of ours has ended the watch, or tripped it.
+        own.call::<()>(Command::new("WATCH").key(client.key("{t}n"))).await?;
+        let mut transaction = Transaction::new(&own);
+        let sum = transaction.increment("{t}n", 1);
+        assert_eq!(transaction.send().await?.take(sum)?, 8);
+        Ok(())
+    }
+}
+
+each_driver! {
+    ()
+    a_transaction_that_is_not_permitted_is_never_carried_out_in_parts,
+}
+
+async fn a_transaction_that_is_not_permitted_is_never_carried_out_in_parts(driver: Driver) {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let acl = async |rule: &str| {
+        let reply = server.raw(&["ACL", "SETUSER", "default", rule]).await;
+        assert!(!reply.unwrap().is_error(), "{rule}");
+    };
+    let connect = async || {
+        let config = ClientConfig::from_url(&server.url()).unwrap();
+        Client::connect(config.driver(driver)).await.unwrap()
+    };
+    let transact = async |client: &Client| {
+        let mut transaction = Transaction::new(client);
+        let sum = transaction.increment("{t}a", 1);
+        let _ = transaction.increment("{t}b", 1);
+        transaction
+            .send()
+            .await
+            .and_then(|mut replies| replies.take(sum))
+    };
+    let stored = async || server.raw(&["GET", "{t}a"]).await.unwrap().text();
+
+    // Without the right from the beginning: nothing is sent, and nobody else is disturbed.
+    for right in ["multi", "exec"] {
+        acl(&format!("-{right}")).await;
+        let client = connect().await;
+        let error = transact(&client).await.unwrap_err();
+        assert!(error.to_string().contains("+multi +exec"), "{error}");
+        assert!(!error.is_maybe() && !error.is_retryable(), "{error}");
+        acl(&format!("+{right}")).await;
+        assert!(
+            client
+                .call::<i64>(Command::new("INCR").key("other"))
+                .await
+                .is_ok()
+        );
+        assert_eq!(stored().await, None, "nothing was carried out");
+        client.shutdown().await;
+    }
+
+    // It is taken away later: then nobody can say, and the error does not claim to.
+    let client = connect().await;
+    assert_eq!(transact(&client).await.unwrap(), 1);
+    acl("-multi").await;
+    let error = transact(&client).await.unwrap_err();
+    assert!(matches!(error, Error::Unprotected { .. }), "{error:?}");
+    assert!(error.is_maybe() && !error.is_retryable());
+    assert!(error.to_string().contains("+multi +exec"), "{error}");
+    assert_eq!(
+        stored().await.as_deref(),
+        Some("2"),
+        "it was carried out, in parts"
+    );
+    client.shutdown().await;
 }

@@ -278,6 +278,23 @@ fn zstd_of_zeros(length: usize) -> Vec<u8> {
 }
 
 #[test]
+fn the_limits_of_compression_may_be_extreme() {
+    let text = "a".repeat(5000);
+    let never = Codec::json().compress(Compression::zstd().above(usize::MAX));
+    assert_eq!(
+        never.encode(b"k", &text).unwrap().len(),
+        5002,
+        "stored plain"
+    );
+    let always = Codec::json()
+        .compress(Compression::zstd().above(0))
+        .decompression_limit(usize::MAX);
+    let raw = always.encode(b"k", &text).unwrap();
+    assert!(raw.len() < 100);
+    assert_eq!(always.decode::<String>(b"k", raw).unwrap(), text);
+}
+
+#[test]
 fn older_keys_are_read_and_unknown_ones_are_named() {
     let old = Codec::json().encrypt(KeyRing::new(1, EncryptionKey::from_bytes([1; 32])));
     let raw = old.encode(b"k", &7).unwrap();
@@ -320,7 +337,7 @@ fn no_failure_quotes_the_data() {
     for codec in codecs() {
         let raw = codec.encode(b"k", "hunter2").unwrap();
         let error = codec.decode::<Only>(b"k", raw).unwrap_err();
-        let mut text = error.to_string();
+        let mut text = format!("{error} {error:?}");
         let mut source = std::error::Error::source(&error);
         while let Some(below) = source {
             text.push_str(&format!("{below} {below:?}"));

@@ -36,4 +36,5 @@ mod subscriptions;
 #[cfg(all(feature = "encryption", feature = "messagepack"))]
 mod swaps;
 mod tls;
+mod unanswered;
 mod values;

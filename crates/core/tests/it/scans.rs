@@ -54,6 +54,15 @@ redkit_testkit::suite! {
         assert_eq!(keys(client, Pattern::glob("cart:a?n:*")).await?.len(), 2);
         assert_eq!(keys(client, Pattern::glob("cart:[^*]*")).await?.len(), 4);
         assert!(keys(client, Pattern::starting("cart:")).await?.is_empty());
+
+        // A class that is not what it looks like widens nothing.
+        for key in ["k[a-]x]", "kx", "ka", "k]", r"k\"] {
+            client.set(key, &1).await?;
+        }
+        let found = keys(client, Pattern::glob("k[a-]").literal("x]")).await?;
+        assert_eq!(found, HashSet::from(["k[a-]x]".into()]));
+        let found = keys(client, Pattern::glob(r"k\")).await?;
+        assert_eq!(found, HashSet::from([r"k\".into()]));
         Ok(())
     }
 
@@ -179,6 +188,75 @@ async fn a_scan_ends_with_its_error_and_a_sweep_says_how_far_it_came(driver: Dri
         server
     };
     stop.cont().unwrap();
+    client.shutdown().await;
+}
+
+/// What a scan of all keys comes to when something happens to the cluster after its first page.
+async fn scan_while(
+    cluster: &Cluster,
+    client: &Client,
+    page: u32,
+    meanwhile: impl Future,
+) -> Error {
+    let mut stream = client.scan(Pattern::all()).page(page).keys();
+    stream.next().await.unwrap().unwrap();
+    meanwhile.await;
+    cluster.wait_until_ok().await.unwrap();
+    let mut seen = 1;
+    loop {
+        match stream.next().await {
+            Some(Ok(_)) => seen += 1,
+            Some(Err(error)) => return error,
+            None => panic!("{seen} keys, and no word of the change"),
+        }
+    }
+}
+
+fn is_layout(error: &Error) -> bool {
+    let fault = error.call_error().and_then(redkit_core::CallError::fault);
+    fault.is_some_and(|fault| fault.kind() == redkit_core::FaultKind::LayoutChanged)
+}
+
+#[tokio::test]
+async fn a_scan_does_not_outlive_the_layout_of_the_cluster() {
+    let cluster = Cluster::start(Program::Redis, 3, 1).await.unwrap();
+    let config = ClientConfig::from_url(&cluster.url()).unwrap();
+    let client = Client::connect(config.namespace("ns")).await.unwrap();
+    fill(&client, 3000, |i| format!("{i}")).await;
+    assert!(client.scan(Pattern::all()).count_keys().await.unwrap() >= 3000);
+
+    // Slots go from the last master to the first; then a replica takes the last one's place.
+    let mut masters = cluster.masters().await.unwrap();
+    masters.sort_by_key(|master| master.addr());
+    let (first, last) = (masters[0], masters[2]);
+    let slot = (0..16_384_u16).rev();
+    let mut of_last = None;
+    for slot in slot.step_by(1000) {
+        if cluster.node_of_slot(slot).await.unwrap().addr() == last.addr() {
+            of_last = Some(slot);
+            break;
+        }
+    }
+    let slot = of_last.unwrap();
+    let moving = async {
+        cluster
+            .migrate_slots(slot..=slot, last, first)
+            .await
+            .unwrap()
+    };
+    let error = scan_while(&cluster, &client, 50, moving).await;
+    assert!(
+        is_layout(&error) && error.is_retryable() && !error.is_maybe(),
+        "{error}"
+    );
+    assert!(error.to_string().contains("scan again"), "{error}");
+    assert!(client.scan(Pattern::all()).count_keys().await.unwrap() >= 3000);
+
+    let replica = cluster.replicas_of(last).await.unwrap()[0];
+    let failing = async { cluster.failover(replica).await.unwrap() };
+    let error = scan_while(&cluster, &client, 50, failing).await;
+    assert!(is_layout(&error) && error.is_retryable(), "{error}");
+    assert!(client.scan(Pattern::all()).count_keys().await.unwrap() >= 3000);
     client.shutdown().await;
 }
 

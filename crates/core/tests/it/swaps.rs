@@ -166,6 +166,18 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn bytes_that_are_no_text_are_kept_as_they_are_stored(fixture: Fixture) -> Result<(), Error> {
+        let client = new(&fixture.client);
+        let secret = b"hunter2 \xFF";
+        client.set_bytes("k", secret.as_slice()).await?;
+        let error = client.get_text("k").await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+        let Error::Decode { raw, .. } = error else { panic!("{error}") };
+        assert_eq!(raw[..3], [0xC1, 1, 0], "encrypted, and not what came out of it");
+        assert_eq!(client.get_bytes("k").await?.as_deref(), Some(secret.as_slice()));
+        Ok(())
+    }
+
     async fn encrypted_values_are_not_moved(fixture: Fixture) -> Result<(), Error> {
         let client = new(&fixture.client);
         client.set("{t}a", "secret").await?;

@@ -68,7 +68,7 @@ redkit_testkit::suite! {
             client.set("secret", "hunter2").returning::<Product>().await.unwrap_err(),
             client.get_delete::<Product>("secret").await.unwrap_err(),
         ] {
-            let shown = error.to_string();
+            let shown = format!("{error} {error:?}");
             assert!(shown.contains(&full) && shown.contains("Product"), "{shown}");
             assert!(!shown.contains("hunter2"), "{shown}");
             let Error::Decode { raw, .. } = error else { panic!("{error}") };
@@ -87,6 +87,8 @@ redkit_testkit::suite! {
         assert_eq!(client.call::<String>(Command::new("GET").key(client.key("text"))).await?, "123");
         assert!(matches!(client.get_text("bytes").await, Err(Error::Decode { .. })));
         assert_eq!(client.get_bytes("absent").await?, None);
+        let item = format!("{:?}", SetItem::new("key", "hunter2"));
+        assert!(item.contains("key") && !item.contains("hunter2"), "{item}");
         let many = client.mget_bytes(["text", "absent", "bytes"]).await;
         let many = many.into_iter().collect::<Result<Vec<_>, _>>()?;
         assert_eq!(many, [Some("123".into()), None, Some(bytes.into())]);

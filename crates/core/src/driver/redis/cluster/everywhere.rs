@@ -1,8 +1,12 @@
 //! Commands without keys: some concern every master, the rest goes to any.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
+use super::slots::{SLOTS, SlotMap};
 use super::{Follow, NOT_NOW, Shared};
 use crate::command::Command;
 use crate::config::Address;
@@ -69,9 +73,11 @@ impl Shared {
         Ok(self.nodes.view().masters())
     }
 
-    /// One master after the other. The cursor that goes out is the node's own and the master's
-    /// place in the list in one number; a scan during which masters come and go may see keys twice
-    /// or not at all, as the keys themselves move.
+    /// One master after the other. The cursor that goes out holds the node's own, the master's place
+    /// in the list, and a fingerprint of who served which slots when the scan began: another list,
+    /// or slots that were passed from a master not yet scanned to one that was, would mean keys
+    /// that are never seen. Before the last page goes out the view is made anew, so that a change
+    /// that nobody had noticed yet comes out too.
     async fn scan(&self, command: &Command) -> Result<Value, CallError> {
         let cursor = command
             .get(0)
@@ -81,10 +87,12 @@ impl Shared {
             return self.call_on(command, None).await;
         };
         let deadline = self.limits.deadline(command);
-        let masters = self.masters(deadline).await?;
-        let (place, own) = split(cursor);
-        let Some(address) = masters.get(place) else {
-            return Ok(reply(0, Vec::new()));
+        self.nodes.serving(None, deadline).await?;
+        let view = self.nodes.view();
+        let layout = Layout::of(&view);
+        let (place, own) = layout.open(cursor).ok_or_else(changed)?;
+        let Some(address) = layout.masters.get(place) else {
+            return Err(changed());
         };
         let mut scan = Command::new(command.name()).arg(own);
         for arg in command.iter().skip(1) {
@@ -96,10 +104,20 @@ impl Shared {
             .to()
             .map_err(|error| Fault::new(FaultKind::Protocol, error.to_string()).maybe())?;
         let next = match next {
-            0 if place + 1 < masters.len() => join(place + 1, 0),
-            0 => Some(0),
-            next => join(place, next),
+            0 if place + 1 < layout.masters.len() => layout.cursor(place + 1, 0),
+            0 => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let looked = self.nodes.look(left).await;
+                looked.map_err(Fault::not_sent)?;
+                Some(0)
+            }
+            next => layout.cursor(place, next),
         };
+        // What this page holds may come from a master that was one no longer.
+        let now = self.nodes.view();
+        if !Arc::ptr_eq(&now, &view) && Layout::of(&now) != layout {
+            return Err(changed());
+        }
         match next {
             Some(next) => Ok(reply(next, keys)),
             None => Err(Fault::new(
@@ -125,18 +143,75 @@ fn combine(outcomes: Vec<Result<Value, CallError>>) -> Result<Vec<Value>, CallEr
         .collect()
 }
 
-/// Servers' cursors are positions in tables of less than 2^48 entries; the rest names the master.
-const CURSOR_BITS: u32 = 48;
+/// Servers' cursors are positions in tables of less than 2^44 entries; the rest is shared by the
+/// master's place, in as many bits as the number of masters needs, and the fingerprint. The sign
+/// bit stays free, for whoever reads cursors as signed.
+const OWN_BITS: u32 = 44;
+const OUR_BITS: u32 = u64::BITS - 1 - OWN_BITS;
 
-fn split(cursor: u64) -> (usize, u64) {
-    let place = usize::try_from(cursor >> CURSOR_BITS).unwrap_or(usize::MAX);
-    (place, cursor & ((1 << CURSOR_BITS) - 1))
+/// What a scan depends on.
+#[derive(Debug, PartialEq, Eq)]
+struct Layout {
+    masters: Vec<Address>,
+    fingerprint: u64,
 }
 
-fn join(place: usize, own: u64) -> Option<u64> {
-    let place = u64::try_from(place).ok()?;
-    (own >> CURSOR_BITS == 0 && place < 1 << (64 - CURSOR_BITS))
-        .then_some(place << CURSOR_BITS | own)
+impl Layout {
+    fn of(view: &SlotMap) -> Self {
+        let mut hasher = DefaultHasher::new();
+        let mut before: Option<&Address> = None;
+        for slot in 0..SLOTS {
+            let owner = view.owner(slot);
+            // Few slots have another owner than the one before.
+            if owner.map(std::ptr::from_ref) != before.map(std::ptr::from_ref) {
+                (slot, owner.map(|node| (&node.host, node.port))).hash(&mut hasher);
+            }
+            before = owner;
+        }
+        Self {
+            masters: view.masters(),
+            fingerprint: hasher.finish(),
+        }
+    }
+
+    /// The cursor that goes out; `None` when the node's own is too large.
+    fn cursor(&self, place: usize, own: u64) -> Option<u64> {
+        let (place_bits, fingerprint) = self.parts()?;
+        let place = u64::try_from(place).ok()?;
+        (own >> OWN_BITS == 0 && place >> place_bits == 0)
+            .then_some(fingerprint << (OWN_BITS + place_bits) | place << OWN_BITS | own)
+    }
+
+    /// The place and the node's own cursor; `None` when it was given out under another layout. Zero
+    /// is where every scan begins.
+    fn open(&self, cursor: u64) -> Option<(usize, u64)> {
+        if cursor == 0 {
+            return Some((0, 0));
+        }
+        let (place_bits, fingerprint) = self.parts()?;
+        if cursor >> (OWN_BITS + place_bits) != fingerprint {
+            return None;
+        }
+        let place = cursor >> OWN_BITS & ((1 << place_bits) - 1);
+        Some((usize::try_from(place).ok()?, cursor & ((1 << OWN_BITS) - 1)))
+    }
+
+    /// How many bits the place takes, and as much of the fingerprint as there is room for beside it.
+    fn parts(&self) -> Option<(u32, u64)> {
+        let most = u64::try_from(self.masters.len().checked_sub(1)?).ok()?;
+        let place_bits = u64::BITS - most.leading_zeros();
+        let room = OUR_BITS.checked_sub(place_bits)?;
+        Some((place_bits, self.fingerprint & ((1 << room) - 1)))
+    }
+}
+
+fn changed() -> CallError {
+    Fault::new(
+        FaultKind::LayoutChanged,
+        "the masters of the cluster, or their slots, changed during the scan, so that keys may have \
+         been missed; scan again from the beginning",
+    )
+    .not_sent()
 }
 
 fn reply(cursor: u64, keys: Vec<Value>) -> Value {
@@ -240,12 +315,55 @@ mod tests {
         assert_eq!(combine(vec![Ok(Value::Ok)]).unwrap(), [Value::Ok]);
     }
 
-    #[test]
-    fn cursors_carry_the_master() {
-        for (place, own) in [(0, 0), (0, 5), (3, 0), (3, (1 << CURSOR_BITS) - 1)] {
-            assert_eq!(split(join(place, own).unwrap()), (place, own));
+    fn layout(owners: &[(u16, u16)]) -> Layout {
+        let mut view = SlotMap::empty();
+        let mut first = 0;
+        for &(last, port) in owners {
+            let address = Address {
+                host: "h".to_owned(),
+                port,
+            };
+            (first..=last).for_each(|slot| view.set_owner(slot, &address));
+            first = last + 1;
         }
-        assert_eq!(join(0, 1 << CURSOR_BITS), None);
-        assert_eq!(join(1 << 16, 0), None);
+        Layout::of(&view)
+    }
+
+    const LAST: u16 = SLOTS - 1;
+
+    #[test]
+    fn cursors_carry_the_master_and_the_layout() {
+        let three = layout(&[(5000, 1), (9000, 2), (LAST, 3)]);
+        for (place, own) in [(0, 5), (1, 0), (2, 0), (2, (1 << OWN_BITS) - 1)] {
+            let cursor = three.cursor(place, own).unwrap();
+            assert!(cursor != 0 && i64::try_from(cursor).is_ok());
+            assert_eq!(three.open(cursor), Some((place, own)));
+        }
+        assert_eq!(three.open(0), Some((0, 0)));
+        assert_eq!(three.cursor(0, 1 << OWN_BITS), None, "no room");
+        let one = layout(&[(LAST, 1)]);
+        assert_eq!(one.open(one.cursor(0, 7).unwrap()), Some((0, 7)));
+        let many: Vec<(u16, u16)> = (0..1000).map(|i| (i * 16 + 15, i)).collect();
+        let many = layout(&many);
+        assert_eq!(many.open(many.cursor(999, 7).unwrap()), Some((999, 7)));
+    }
+
+    #[test]
+    fn a_cursor_is_worth_nothing_under_another_layout() {
+        let before = layout(&[(5000, 1), (9000, 2), (LAST, 3)]);
+        for after in [
+            layout(&[(5001, 1), (9000, 2), (LAST, 3)]),
+            layout(&[(5000, 1), (9000, 4), (LAST, 3)]),
+            layout(&[(5000, 2), (9000, 1), (LAST, 3)]),
+            layout(&[(5000, 1), (LAST, 3)]),
+            layout(&[(5000, 1), (9000, 2), (9001, 4), (LAST, 3)]),
+            layout(&[(LAST, 1)]),
+        ] {
+            for (place, own) in [(0, 5), (1, 0), (2, 77)] {
+                let cursor = before.cursor(place, own).unwrap();
+                assert_eq!(after.open(cursor), None, "{after:?}");
+            }
+        }
+        assert_eq!(before, layout(&[(5000, 1), (9000, 2), (LAST, 3)]));
     }
 }
