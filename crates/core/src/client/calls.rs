@@ -360,7 +360,7 @@ impl Attempt for Batch<'_> {
     }
 }
 
-fn is_script(name: &str) -> bool {
+pub(crate) fn is_script(name: &str) -> bool {
     let starts = |prefix: &str| {
         name.get(..prefix.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(prefix))

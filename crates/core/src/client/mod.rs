@@ -5,6 +5,9 @@ mod flight;
 mod shareable;
 mod stats;
 
+#[cfg(any(feature = "redis", feature = "fred"))]
+pub(crate) use self::calls::is_script;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
