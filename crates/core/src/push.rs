@@ -1,15 +1,12 @@
 //! Pushed messages: what a subscription yields, and the bounded queue that carries it.
 
-use std::fmt;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+mod queue;
 
 use bytes::Bytes;
-use futures_core::Stream;
-use tokio::sync::mpsc;
 
+#[cfg(any(feature = "redis", feature = "fred"))]
+pub(crate) use self::queue::Loss;
+pub use self::queue::{PushSink, PushStream, push_channel};
 use crate::error::{CallError, Fault, FaultKind};
 
 /// What a subscriber wants to hear.
@@ -96,151 +93,29 @@ pub enum Push {
 }
 
 /// Why messages may be missing.
+///
+/// Whoever keeps something because it would be told of changes does two things: it trusts nothing
+/// that it keeps from [`Lost`](Self::Lost) on until [`Reconnected`](Self::Reconnected), and throws
+/// it away, or reads it again, at any of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GapReason {
-    /// The connection was lost, or the subscription ended by the server, and made anew; it stands
-    /// again.
+    /// The subscription does not stand any more, or a part of it does not (one of its names, one
+    /// node of a cluster): the connection was lost, or the server ended it. Told as soon as it is
+    /// known, which for a connection that dies in silence takes up to `probe_interval` and the time
+    /// of a probe, and once, until `Reconnected`. What comes before that is true, but need not be
+    /// all.
+    Lost,
+    /// The whole subscription stands again: what happens from here on is told. It comes without
+    /// `Lost` before it when the server forgot changes only for a moment.
     Reconnected,
     /// The subscriber was slower than the messages; this many were dropped.
     Lagged(u64),
 }
 
-/// Makes the queue between a backend and one subscriber. It holds at most `capacity` items; what
-/// does not fit is dropped and counted, and the subscriber is told by [`GapReason::Lagged`].
-pub fn push_channel(capacity: usize) -> (PushSink, PushStream) {
-    let (sender, receiver) = mpsc::channel(capacity.max(1));
-    let dropped = Arc::new(AtomicU64::new(0));
-    let sink = PushSink {
-        sender,
-        dropped: Arc::clone(&dropped),
-    };
-    (
-        sink,
-        PushStream {
-            receiver,
-            dropped,
-            on_drop: None,
-        },
-    )
-}
-
-/// A backend's end of a subscription's queue. Sending never waits.
-#[derive(Debug, Clone)]
-pub struct PushSink {
-    sender: mpsc::Sender<Push>,
-    dropped: Arc<AtomicU64>,
-}
-
-impl PushSink {
-    /// Queues an item, or counts it as dropped when the queue is full. Gives `false` once the
-    /// subscriber is gone.
-    pub fn send(&self, push: Push) -> bool {
-        // A gap must stand before what comes after it.
-        let dropped = self.dropped.swap(0, Ordering::AcqRel);
-        if dropped > 0
-            && self
-                .try_send(Push::Gap(GapReason::Lagged(dropped)))
-                .is_err()
-        {
-            self.dropped.fetch_add(dropped + 1, Ordering::AcqRel);
-            return !self.is_closed();
-        }
-        match self.try_send(push) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.dropped.fetch_add(1, Ordering::AcqRel);
-                true
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
-        }
-    }
-
-    /// Whether the subscriber is gone.
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    /// Waits until the subscriber is gone.
-    pub async fn closed(&self) {
-        self.sender.closed().await;
-    }
-
-    /// Whether both feed the same subscriber.
-    pub fn same_queue(&self, other: &PushSink) -> bool {
-        self.sender.same_channel(&other.sender)
-    }
-
-    fn try_send(&self, push: Push) -> Result<(), mpsc::error::TrySendError<Push>> {
-        self.sender.try_send(push)
-    }
-}
-
-/// A subscription: yields [`Push`]es until the backend is shut down. It survives reconnects, which
-/// it reports as [`Push::Gap`]. Dropping it ends the subscription.
-pub struct PushStream {
-    receiver: mpsc::Receiver<Push>,
-    dropped: Arc<AtomicU64>,
-    on_drop: Option<Box<dyn FnOnce() + Send>>,
-}
-
-impl PushStream {
-    /// Runs `action` when the subscriber drops the stream, so that the backend can unsubscribe.
-    #[must_use]
-    pub fn on_drop(mut self, action: impl FnOnce() + Send + 'static) -> Self {
-        self.on_drop = Some(Box::new(action));
-        self
-    }
-
-    /// The next item; `None` after the backend was shut down.
-    pub async fn next(&mut self) -> Option<Push> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
-    }
-}
-
-impl Stream for PushStream {
-    type Item = Push;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Push>> {
-        match self.receiver.poll_recv(cx) {
-            // Nothing queued: if the last items were dropped, nobody else would ever say so.
-            quiet @ (Poll::Pending | Poll::Ready(None)) => {
-                match self.dropped.swap(0, Ordering::AcqRel) {
-                    0 => quiet,
-                    dropped => Poll::Ready(Some(Push::Gap(GapReason::Lagged(dropped)))),
-                }
-            }
-            other => other,
-        }
-    }
-}
-
-impl Drop for PushStream {
-    fn drop(&mut self) {
-        self.receiver.close();
-        if let Some(action) = self.on_drop.take() {
-            action();
-        }
-    }
-}
-
-impl fmt::Debug for PushStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PushStream").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn message(payload: &'static str) -> Push {
-        Push::Message {
-            channel: "c".into(),
-            pattern: None,
-            payload: payload.into(),
-        }
-    }
 
     fn invalidations(prefixes: &[&'static str]) -> Interest {
         Interest::Invalidations {
@@ -280,29 +155,5 @@ mod tests {
             let error = nothing.check().unwrap_err();
             assert!(error.to_string().contains("at least one"), "{error}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_slow_subscriber_is_told_what_it_missed_and_where() {
-        let (sink, mut stream) = push_channel(2);
-        for payload in ["1", "2", "3", "4"] {
-            assert!(sink.send(message(payload)));
-        }
-        assert_eq!(stream.next().await, Some(message("1")));
-        assert_eq!(stream.next().await, Some(message("2")));
-        assert_eq!(stream.next().await, Some(Push::Gap(GapReason::Lagged(2))));
-        assert!(sink.send(message("5")));
-        assert_eq!(stream.next().await, Some(message("5")));
-        drop(sink);
-        assert_eq!(stream.next().await, None);
-    }
-
-    #[test]
-    fn dropping_the_stream_runs_its_action_and_closes_the_sink() {
-        let (sink, stream) = push_channel(1);
-        let (told, heard) = std::sync::mpsc::channel();
-        drop(stream.on_drop(move || told.send(()).unwrap()));
-        heard.try_recv().unwrap();
-        assert!(!sink.send(message("x")));
     }
 }

@@ -30,19 +30,36 @@ impl<C: Connector<Link: CommandLink>> Dedicated<C> {
         limits: Limits,
         topology: Topology,
     ) -> Result<Self, CallError> {
+        let state = watch::Sender::new(ConnectionState::Connecting);
+        Self::open_as(connector, limits, topology, state).await
+    }
+
+    /// Opens one whose state is told by `state`.
+    pub(super) async fn open_as(
+        connector: C,
+        limits: Limits,
+        topology: Topology,
+        state: watch::Sender<ConnectionState>,
+    ) -> Result<Self, CallError> {
         let connected = timeout(limits.connect, connector.connect())
             .await
             .unwrap_or_else(|_| {
                 let message = "no dedicated connection within `connect_timeout`";
                 Err(Fault::new(FaultKind::Timeout, message))
             });
-        let link = connected.map_err(Fault::not_sent)?;
+        let mut link = connected.map_err(Fault::not_sent)?;
+        state.send_replace(ConnectionState::Connected(1));
+        let (ended, told) = (link.closer(), state.clone());
+        link.keep(async move {
+            ended.cancelled().await;
+            told.send_replace(ConnectionState::Closed);
+        });
         Ok(Self {
             link: Mutex::new(Some(Arc::new(link))),
             connector,
             limits,
             topology,
-            state: watch::Sender::new(ConnectionState::Connected(1)),
+            state,
         })
     }
 

@@ -12,9 +12,10 @@ use super::link::{CommandLink, Connector, Limits, Link, ServerConnector, Timing,
 use super::sentinel::Route;
 use super::supervisor::Supervisor;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::client::is_script;
 use crate::command::Command;
 use crate::config::ClientConfig;
-use crate::error::{CallError, Error};
+use crate::error::{CallError, Error, ServerError};
 use crate::push::{Interest, PushStream};
 use crate::value::Value;
 
@@ -71,11 +72,10 @@ impl<C: ServerConnector, S: Subscriber> OneServer<C, S> {
     }
 
     /// Whether a server that sentinels named as master turns out to be none.
-    fn is_demoted(&self, error: &CallError) -> bool {
+    fn is_demoted<T>(&self, reply: &Result<T, CallError>) -> bool {
+        let refusal = reply.as_ref().err().and_then(CallError::server_error);
         self.route.topology() == Topology::Sentinel
-            && error
-                .server_error()
-                .is_some_and(|error| error.code() == "READONLY")
+            && refusal.is_some_and(|error| error.code() == "READONLY")
     }
 
     #[cold]
@@ -83,6 +83,45 @@ impl<C: ServerConnector, S: Subscriber> OneServer<C, S> {
         self.supervisor.suspect();
         no_reply()
     }
+}
+
+/// Whether a command was refused by a server that takes no writes, and has changed nothing.
+fn is_untouched<T>(command: &Command, reply: &Result<T, CallError>) -> bool {
+    let refusal = reply.as_ref().err().and_then(CallError::server_error);
+    refusal.is_some_and(|error| error.code() == "READONLY" && is_certain(command, error))
+}
+
+/// Whether an error is the server's own. A script may make up any, also after it has written; but
+/// on a server that takes no writes its first one ends it, in the server's words.
+pub(super) fn is_certain(command: &Command, error: &ServerError) -> bool {
+    let is_own = [
+        "You can't write against a read only",
+        "You can not run script",
+    ];
+    command.is_idempotent()
+        || !is_script(command.name())
+        || is_own.iter().any(|words| error.message().contains(words))
+}
+
+/// The same for all of a pipeline, or for a transaction that is all of it.
+fn are_untouched(commands: &[Command], replies: &[Result<Value, CallError>]) -> bool {
+    let mut all = commands.iter().zip(replies);
+    if all.all(|(command, reply)| is_untouched(command, reply)) {
+        return true;
+    }
+    let multis = commands
+        .iter()
+        .filter(|command| command.name().eq_ignore_ascii_case("MULTI"));
+    let is_aborted = |reply: &Result<Value, CallError>| {
+        let refusal = reply.as_ref().err().and_then(CallError::server_error);
+        refusal.is_some_and(|error| error.code() == "EXECABORT")
+    };
+    multis.count() == 1
+        && commands
+            .last()
+            .is_some_and(|command| command.name().eq_ignore_ascii_case("EXEC"))
+        && matches!(replies.first(), Some(Ok(Value::Ok)))
+        && replies.last().is_some_and(is_aborted)
 }
 
 /// How long to wait before the sentinels are asked again.
@@ -95,9 +134,12 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
         loop {
             let link = self.supervisor.link(deadline).await?;
             match timeout_at(deadline, link.exchange(command, deadline)).await {
-                Ok(Err(error)) if self.is_demoted(&error) && Instant::now() < deadline => {
-                    // Nothing was written. The sentinels name another master, or soon will.
+                Ok(reply) if self.is_demoted(&reply) => {
+                    // The sentinels name another master, or soon will.
                     link.close();
+                    if !is_untouched(command, &reply) || Instant::now() + DEMOTED >= deadline {
+                        return reply;
+                    }
                     sleep(DEMOTED).await;
                 }
                 Ok(reply) => return reply,
@@ -113,10 +155,20 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
         let Some(deadline) = self.limits.latest(commands) else {
             return Ok(Vec::new());
         };
-        let link = self.supervisor.link(deadline).await?;
-        match timeout_at(deadline, link.exchange_all(commands, deadline)).await {
-            Ok(replies) => replies,
-            Err(_) => Err(self.timed_out()),
+        loop {
+            let link = self.supervisor.link(deadline).await?;
+            match timeout_at(deadline, link.exchange_all(commands, deadline)).await {
+                Ok(Ok(replies)) if replies.iter().any(|reply| self.is_demoted(reply)) => {
+                    link.close();
+                    // What was answered must not be sent twice, and what was not must not overtake.
+                    if !are_untouched(commands, &replies) || Instant::now() + DEMOTED >= deadline {
+                        return Ok(replies);
+                    }
+                    sleep(DEMOTED).await;
+                }
+                Ok(replies) => return replies,
+                Err(_) => return Err(self.timed_out()),
+            }
         }
     }
 

@@ -28,6 +28,7 @@ mod keys;
 mod lateness;
 mod never_twice;
 mod recovery;
+mod redirected;
 mod scans;
 mod scripts;
 mod sentinel;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redkit_core::{Client, ClientConfig, Command, Driver};
-use redkit_testkit::{Program, SentinelOptions, Sentinels, Server, ServerOptions};
+use redkit_testkit::{Program, Proxy, SentinelOptions, Sentinels, Server, ServerOptions};
 use tokio_util::task::AbortOnDropHandle;
 
 each_driver! {
@@ -15,6 +15,104 @@ each_driver! {
     a_replica_that_is_named_as_master_is_refused,
     most_sentinels_decide_when_they_disagree,
     sentinels_and_servers_have_credentials_of_their_own,
+    pipelines_leave_a_demoted_master_too,
+    a_script_that_makes_up_an_error_is_not_repeated,
+    sentinels_far_away_are_reached,
+    sentinels_are_not_flooded_while_there_is_no_master,
+}
+
+async fn pipelines_leave_a_demoted_master_too(driver: Driver) {
+    let (old, new) = pair().await;
+    let sentinels = Sentinels::start(Program::Redis, 1, 0).await.unwrap();
+    let sentinel = &sentinels.sentinels()[0];
+    name(sentinel, &old).await;
+    let url = sentinels.url().replace("/mymaster", "/other");
+    let config = config(&url, driver).command_timeout(Duration::from_secs(10));
+    let client = Client::connect(config).await.unwrap();
+    let increment = || Command::new("INCR").key("n");
+    client.call::<i64>(increment()).await.unwrap();
+
+    new.raw(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    let port = new.addr().port().to_string();
+    old.raw(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
+    let begun = new.raw(&["SET", "n", "0"]).await.unwrap();
+    assert!(!begun.is_error());
+    let transaction = vec![
+        Command::new("MULTI"),
+        increment(),
+        increment(),
+        Command::new("EXEC"),
+    ];
+    let (plain, whole, ()) = tokio::join!(
+        client.pipeline(vec![increment(), increment()]),
+        client.pipeline(transaction),
+        async {
+            // The switch is not known for a while; until then nobody knows better.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let gone = sentinel.raw(&["SENTINEL", "REMOVE", "other"]).await;
+            assert!(!gone.unwrap().is_error());
+            name(sentinel, &new).await;
+        },
+    );
+    for reply in plain.unwrap().into_iter().chain(whole.unwrap()) {
+        reply.unwrap();
+    }
+    assert_eq!(new.raw(&["GET", "n"]).await.unwrap().int(), Some(4));
+    client.shutdown().await;
+}
+
+async fn a_script_that_makes_up_an_error_is_not_repeated(driver: Driver) {
+    let sentinels = Sentinels::start(Program::Redis, 1, 0).await.unwrap();
+    let client = Client::connect(config(&sentinels.url(), driver))
+        .await
+        .unwrap();
+    let script = "redis.call('INCR', KEYS[1]) return redis.error_reply('READONLY of my own')";
+    let eval = Command::new("EVAL").arg(script).arg(1).key("n");
+    let error = client.call::<i64>(eval.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("of my own"), "{error}");
+    let master = sentinels.master().await.unwrap();
+    assert_eq!(master.raw(&["GET", "n"]).await.unwrap().int(), Some(1));
+    drop(client.pipeline(vec![eval]).await);
+    assert_eq!(master.raw(&["GET", "n"]).await.unwrap().int(), Some(2));
+    client.shutdown().await;
+}
+
+async fn sentinels_far_away_are_reached(driver: Driver) {
+    let sentinels = Sentinels::start(Program::Redis, 1, 0).await.unwrap();
+    let proxy = Proxy::start(sentinels.sentinels()[0].addr()).await.unwrap();
+    // A handshake takes longer than a sentinel next door would be waited for.
+    proxy.delay(Duration::from_millis(300), Duration::from_millis(300));
+    let config = config(&sentinels.url_at(&[proxy.addr()]), driver);
+    let client = Client::connect(config.connect_timeout(Duration::from_secs(10)))
+        .await
+        .unwrap();
+    client.shutdown().await;
+}
+
+async fn sentinels_are_not_flooded_while_there_is_no_master(driver: Driver) {
+    let sentinels = Sentinels::start(Program::Redis, 1, 0).await.unwrap();
+    let pause = Duration::from_millis(1);
+    let config = config(&sentinels.url(), driver).reconnect(pause, pause);
+    let client = Client::connect(config).await.unwrap();
+    let sentinel = &sentinels.sentinels()[0];
+    // A question is two commands.
+    let commands = async || {
+        let stats = sentinel.raw(&["INFO", "stats"]).await.unwrap();
+        let stats = stats.text().unwrap();
+        let count = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("total_commands_processed:"));
+        count.unwrap().trim().parse::<u64>().unwrap()
+    };
+    sentinels.kill_master().await.unwrap();
+    let before = commands().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let asked = commands().await - before;
+    assert!(
+        (4..=60).contains(&asked),
+        "{asked} commands in three seconds"
+    );
+    client.shutdown().await;
 }
 
 fn config(url: &str, driver: Driver) -> ClientConfig {

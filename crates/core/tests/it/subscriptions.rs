@@ -6,13 +6,19 @@ use bytes::Bytes;
 use redkit_core::{
     Client, ClientConfig, Command, Driver, Error, GapReason, Interest, Push, PushStream,
 };
-use redkit_testkit::{Cluster, Fixture, Program, Server, ServerOptions};
+use redkit_testkit::{Cluster, Fixture, Program, Proxy, Server, ServerOptions};
 
 async fn next(stream: &mut PushStream) -> Push {
     tokio::time::timeout(Duration::from_secs(10), stream.next())
         .await
         .expect("something comes")
         .expect("the subscription goes on")
+}
+
+/// Waits until the subscription is told to be lost, and then to stand again.
+async fn lost_and_back(stream: &mut PushStream) {
+    assert_eq!(next(stream).await, Push::Gap(GapReason::Lost));
+    assert_eq!(next(stream).await, Push::Gap(GapReason::Reconnected));
 }
 
 async fn publish(client: &Client, channel: &[u8], payload: &str) -> Result<i64, Error> {
@@ -91,6 +97,71 @@ redkit_testkit::suite! {
 each_driver! {
     ()
     a_restarted_server_is_subscribed_again_and_the_gap_is_told,
+    a_loss_is_told_while_it_lasts,
+    a_right_that_is_taken_away_ends_the_stream,
+    a_half_dead_connection_is_found_however_much_is_subscribed,
+}
+
+fn channels(names: &[&'static str]) -> Interest {
+    Interest::Channels(names.iter().map(|&name| name.into()).collect())
+}
+
+async fn a_loss_is_told_while_it_lasts(driver: Driver) {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url()).unwrap();
+    let client = Client::connect(config.driver(driver)).await.unwrap();
+    let mut stream = client.subscribe(channels(&["a", "b"])).await.unwrap();
+    server.kill9().await;
+    // Nobody could subscribe anew; to be told must not wait for that.
+    assert_eq!(next(&mut stream).await, Push::Gap(GapReason::Lost));
+    server.restart().await.unwrap();
+    assert_eq!(next(&mut stream).await, Push::Gap(GapReason::Reconnected));
+    client.shutdown().await;
+}
+
+async fn a_right_that_is_taken_away_ends_the_stream(driver: Driver) {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let rule = |rest: &'static [&str]| {
+        let all = ["ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all"];
+        [&all, rest].concat()
+    };
+    server.raw(&rule(&["allchannels"])).await.unwrap();
+    let config = ClientConfig::from_url(&format!("redis://reader:pw@{}", server.addr())).unwrap();
+    let client = Client::connect(config.driver(driver)).await.unwrap();
+    let mut both = client.subscribe(channels(&["a", "b"])).await.unwrap();
+    let mut one = client.subscribe(channels(&["b"])).await.unwrap();
+    // The server ends connections that listen to what they may not any more.
+    server.raw(&rule(&["resetchannels", "&b"])).await.unwrap();
+    assert_eq!(next(&mut both).await, Push::Gap(GapReason::Lost));
+    let end = tokio::time::timeout(Duration::from_secs(10), both.next()).await;
+    assert_eq!(end.expect("it ends"), None);
+    lost_and_back(&mut one).await;
+    client.shutdown().await;
+}
+
+async fn a_half_dead_connection_is_found_however_much_is_subscribed(driver: Driver) {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let proxy = Proxy::start(server.addr()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url_at(proxy.addr()))
+        .unwrap()
+        .driver(driver)
+        .probe_interval(Duration::from_millis(100));
+    let client = Client::connect(config).await.unwrap();
+    let mut stream = client.subscribe(channels(&["a"])).await.unwrap();
+    proxy.half_open();
+    let busy = async {
+        loop {
+            // Of what stands already nobody asks the server, who would not answer.
+            let again = client.subscribe(channels(&["a"]));
+            drop(tokio::time::timeout(Duration::from_millis(30), again).await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        push = next(&mut stream) => assert_eq!(push, Push::Gap(GapReason::Lost)),
+        () = busy => {}
+    }
+    client.shutdown().await;
 }
 
 async fn a_restarted_server_is_subscribed_again_and_the_gap_is_told(driver: Driver) {
@@ -113,11 +184,7 @@ async fn a_restarted_server_is_subscribed_again_and_the_gap_is_told(driver: Driv
         } else {
             server.restart().await.unwrap();
         }
-        assert_eq!(
-            next(&mut stream).await,
-            Push::Gap(GapReason::Reconnected),
-            "round {round}"
-        );
+        lost_and_back(&mut stream).await;
         let heard = server.raw(&["PUBLISH", "b", "after"]).await.unwrap().int();
         assert_eq!(
             heard,
@@ -215,7 +282,7 @@ async fn sharded_channels_share_one_connection_to_each_master_and_follow_their_s
             .iter()
             .any(|moved| redkit_core::slot(moved) == redkit_core::slot(channel));
         if is_moved {
-            assert_eq!(next(stream).await, Push::Gap(GapReason::Reconnected));
+            lost_and_back(stream).await;
         }
         heard(&client, stream, channel, "after").await;
     }

@@ -21,21 +21,24 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Ends with the client's connection.
-    pub(super) async fn run(self, client: Client) {
+    /// Ends with the client's connection. Nothing is missed that comes after the call, however late
+    /// the future is polled.
+    pub(super) fn run(self, client: &Client) -> impl Future<Output = ()> + Send + use<> {
         let mut messages: Receiver<Message> = client.message_rx();
         let mut notifications: Receiver<KeyspaceEvent> = client.keyspace_event_rx();
-        // What a client holds would keep the queues open, and this task with them.
-        drop(client);
-        loop {
-            let outcome = tokio::select! {
-                message = messages.recv() => message.map(|message| self.message(message)),
-                event = notifications.recv() => event.map(|event| self.notification(&event)),
-            };
-            match outcome {
-                Ok(()) => {}
-                Err(RecvError::Lagged(count)) => self.registry.announce(GapReason::Lagged(count)),
-                Err(RecvError::Closed) => return,
+        async move {
+            loop {
+                let outcome = tokio::select! {
+                    message = messages.recv() => message.map(|message| self.message(message)),
+                    event = notifications.recv() => event.map(|event| self.notification(&event)),
+                };
+                match outcome {
+                    Ok(()) => {}
+                    Err(RecvError::Lagged(count)) => {
+                        self.registry.announce(GapReason::Lagged(count));
+                    }
+                    Err(RecvError::Closed) => return,
+                }
             }
         }
     }

@@ -94,7 +94,7 @@ impl FredBackend {
                     .iter()
                     .map(|address| Lanes::to_sentinel(ask.at(address)))
                     .collect();
-                Route::named(base, master, sentinels)
+                Route::named(base, master, sentinels, config.connect_timeout)
             }
             _ => Route::Fixed(base),
         };

@@ -161,7 +161,7 @@ impl PushConnector for LaneConnector {
             registry: Arc::clone(registry),
             lane: self.lane.clone(),
         };
-        let pump = AbortOnDropHandle::new(tokio::spawn(delivery.run(link.client().clone())));
+        let pump = AbortOnDropHandle::new(tokio::spawn(delivery.run(link.client())));
         Ok(LaneLink { link, _pump: pump })
     }
 
@@ -230,6 +230,23 @@ impl LaneLink {
         kind: NameKind,
         names: &[&str],
     ) -> Result<(), CallError> {
+        for _ in 0..CHANGE_TRIES {
+            if self.try_change(change, kind, names).await? {
+                return Ok(());
+            }
+        }
+        let message = "replies on the connection for subscriptions stay out of step";
+        Err(Fault::new(FaultKind::Protocol, message).maybe())
+    }
+
+    /// Whether the server has confirmed it. When it has not, replies were out of step: what came
+    /// may have been the answer to something else, so it is to be asked again.
+    async fn try_change(
+        &self,
+        change: Change,
+        kind: NameKind,
+        names: &[&str],
+    ) -> Result<bool, CallError> {
         let client = self.link.client();
         let all = || names.to_vec();
         let sent = match (change, kind) {
@@ -244,19 +261,19 @@ impl LaneLink {
                     let outcome = client.ssubscribe(vec![*name]).await;
                     outcome.map_err(super::convert::to_typed_error)?;
                 }
-                return Ok(());
+                return Ok(true);
             }
             // Refused before.
-            (_, NameKind::Prefix) => return Ok(()),
+            (_, NameKind::Prefix) => return Ok(true),
         };
         sent.map_err(super::convert::to_typed_error)?;
         match self.echo().await? {
-            Echo::Own => Ok(()),
+            Echo::Own => Ok(true),
             Echo::Refused(error) => {
                 self.catch_up().await?;
                 Err(error)
             }
-            Echo::Stale => self.catch_up().await,
+            Echo::Stale => self.catch_up().await.map(|()| false),
         }
     }
 
@@ -294,6 +311,9 @@ enum Echo {
 
 /// How many names one command carries.
 const AT_ONCE: usize = 256;
+
+/// How often a change is asked for.
+const CHANGE_TRIES: usize = 3;
 
 const CATCH_UP_TRIES: usize = 5;
 const CATCH_UP_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);

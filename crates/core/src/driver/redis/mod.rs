@@ -34,11 +34,38 @@ pub(crate) async fn connect(config: &ClientConfig) -> Result<Arc<dyn Backend>, E
                 .iter()
                 .map(|address| Route::Fixed(ask.at(address)))
                 .collect();
-            Route::named(base, master, sentinels)
+            Route::named(base, master, sentinels, config.connect_timeout)
         }
         _ => Route::Fixed(base),
     };
     Ok(Arc::new(
         OneServer::start(route, config, Subscriptions::start).await?,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::driver::link::Connector;
+    use crate::error::FaultKind;
+
+    #[tokio::test]
+    async fn after_shutdown_sentinels_name_no_master() {
+        let config = ClientConfig::from_url("redis-sentinel://127.0.0.1:1/m").unwrap();
+        let base = RedisConnector::new(&config).unwrap();
+        let sentinels: Vec<Route<RedisConnector>> = Vec::new();
+        let route = Route::named(base, "m", sentinels, Duration::from_secs(1));
+        let kind = async || {
+            Connector::connect(&route)
+                .await
+                .map(drop)
+                .unwrap_err()
+                .kind()
+        };
+        assert_eq!(kind().await, FaultKind::Connect);
+        route.shutdown();
+        assert_eq!(kind().await, FaultKind::Shutdown);
+    }
 }

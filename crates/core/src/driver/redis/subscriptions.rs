@@ -162,15 +162,15 @@ impl PushedLink {
             Change::Subscribe => next.add(prefixes),
             Change::Unsubscribe => next.remove(prefixes),
         };
-        for reply in self.link.send_all(&step.commands).await? {
-            // Of a transaction the last reply has the others in it.
-            if let Value::Array(results) = reply? {
-                for result in results {
-                    if let Value::Error(error) = result {
-                        return Err(CallError::Replied(error));
-                    }
-                }
+        let replies = self.link.send_all(&step.commands).await?;
+        if let Err(error) = all_accepted(replies) {
+            if step.has_gap {
+                // What it tracks now nobody knows: parts of the step may have been carried out.
+                self.link.close();
+                let message = format!("prefixes could not be replaced by a broader one: {error}");
+                return Err(Fault::new(FaultKind::Disconnected, message).maybe());
             }
+            return Err(error);
         }
         *tracking = next;
         if step.has_gap {
@@ -178,6 +178,20 @@ impl PushedLink {
         }
         Ok(())
     }
+}
+
+fn all_accepted(replies: Vec<Result<Value, CallError>>) -> Result<(), CallError> {
+    for reply in replies {
+        // Of a transaction the last reply has the others in it.
+        if let Value::Array(results) = reply? {
+            for result in results {
+                if let Value::Error(error) = result {
+                    return Err(CallError::Replied(error));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How often a confirmation is asked for anew, and how soon, while slots move.

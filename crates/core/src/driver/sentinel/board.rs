@@ -24,6 +24,8 @@ pub(super) struct Sighting {
 #[derive(Debug)]
 pub(super) struct Board {
     entries: Vec<Entry>,
+    /// Who was named and does not serve as master, and since when.
+    useless: Option<(Address, Instant)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -50,6 +52,17 @@ impl Board {
     pub(super) fn new(sentinels: usize) -> Self {
         Self {
             entries: vec![Entry::default(); sentinels],
+            useless: None,
+        }
+    }
+
+    /// Notes whether a server serves as master.
+    pub(super) fn judge(&mut self, address: &Address, serves: bool) {
+        let known = self.useless.as_ref().is_some_and(|(one, _)| one == address);
+        match serves {
+            true if known => self.useless = None,
+            false if !known => self.useless = Some((address.clone(), Instant::now())),
+            _ => {}
         }
     }
 
@@ -71,7 +84,29 @@ impl Board {
 
     /// The master: of the latest failover that anybody knows of, then by the number of sentinels
     /// that name it, and when that does not decide either, `present`.
+    ///
+    /// A sentinel left over from another life of the name may know a failover later than all that
+    /// are to come. So when the one of the latest has been useless for long, the one that most of
+    /// the sentinels name is the master. Not before: they may only be behind, and the old master
+    /// would take writes that are lost.
     pub(super) fn master(&self, present: Option<&Address>) -> Option<Address> {
+        let latest = self.of_the_latest(present)?;
+        let is_useless =
+            |(one, since): &(Address, Instant)| *one == latest && since.elapsed() >= MEMORY;
+        if self.useless.as_ref().is_some_and(is_useless) {
+            let votes = |address: &Address| {
+                let for_it = self.fresh().filter(|sighting| sighting.master == *address);
+                for_it.count()
+            };
+            let mut named = self.fresh().map(|sighting| &sighting.master);
+            if let Some(most) = named.find(|named| votes(named) * 2 > self.entries.len()) {
+                return Some(most.clone());
+            }
+        }
+        Some(latest)
+    }
+
+    fn of_the_latest(&self, present: Option<&Address>) -> Option<Address> {
         let latest = self.fresh().map(|sighting| sighting.epoch).max()?;
         let mut votes: HashMap<&Address, usize> = HashMap::new();
         for sighting in self.fresh().filter(|sighting| sighting.epoch == latest) {
@@ -160,6 +195,26 @@ mod tests {
         board.note(2, down());
         tokio::time::advance(MEMORY / 2).await;
         assert_eq!(board.master(None), Some(at(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_left_over_sentinel_does_not_lock_out_for_ever() {
+        let mut board = Board::new(3);
+        for (sentinel, port, epoch) in [(0, 1, 4), (1, 1, 4), (2, 2, 9)] {
+            board.note(sentinel, saw(port, epoch));
+        }
+        board.judge(&at(2), false);
+        tokio::time::advance(MEMORY / 2).await;
+        board.judge(&at(2), false);
+        assert_eq!(board.master(None), Some(at(2)), "the others may be behind");
+        tokio::time::advance(MEMORY / 2).await;
+        assert_eq!(board.master(None), Some(at(1)));
+        // One of three is not most of them, and a server that serves is none the worse.
+        board.note(0, saw(3, 4));
+        assert_eq!(board.master(None), Some(at(2)));
+        board.note(0, saw(1, 4));
+        board.judge(&at(2), true);
+        assert_eq!(board.master(None), Some(at(2)));
     }
 
     #[tokio::test]

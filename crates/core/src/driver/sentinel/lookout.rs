@@ -19,8 +19,25 @@ use crate::driver::subscriptions::{Change, Name, NameKind, PushConnector, PushLi
 use crate::error::{CallError, Fault, FaultKind};
 use crate::push::push_channel;
 
-/// How long one sentinel may take to answer. A busy machine encrypts slowly.
+/// How long one sentinel may take, at the least. A busy machine encrypts slowly.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long one sentinel may take to be connected to, with the handshakes, and to answer.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    connect: Duration,
+    answer: Duration,
+}
+
+impl Patience {
+    /// A little less than whoever wants to know the master waits: to be told why.
+    fn of(connect_timeout: Duration) -> Self {
+        Self {
+            connect: PATIENCE.max(connect_timeout * 9 / 10),
+            answer: PATIENCE.max(connect_timeout / 2),
+        }
+    }
+}
 
 /// How long to wait for the other sentinels once one has named a master: it may be behind.
 const STRAGGLERS: Duration = Duration::from_millis(50);
@@ -30,6 +47,10 @@ const POLL: Duration = Duration::from_secs(2);
 
 /// How soon a sentinel that was lost is tried again, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How soon a sentinel is asked again that somebody doubts, at most: `PAUSE.0` at first, and twice
+/// as long every time.
+const DOUBT: Duration = Duration::from_millis(500);
 
 /// What a sentinel publishes when it has switched to another master.
 const SWITCHED: &[u8] = b"+switch-master";
@@ -48,6 +69,7 @@ type Start = dyn Fn(&Arc<Shared>) -> Tasks + Send + Sync;
 type Tasks = Vec<AbortOnDropHandle<()>>;
 
 struct Shared {
+    patience: Patience,
     name: Arc<str>,
     board: Mutex<Board>,
     /// What follows from the board.
@@ -60,8 +82,13 @@ struct Shared {
 }
 
 impl Lookout {
-    pub(super) fn new<P: PushConnector>(name: &str, sentinels: Vec<P>) -> Self {
+    pub(super) fn new<P: PushConnector>(
+        name: &str,
+        sentinels: Vec<P>,
+        connect_timeout: Duration,
+    ) -> Self {
         let shared = Shared {
+            patience: Patience::of(connect_timeout),
             name: name.into(),
             board: Mutex::new(Board::new(sentinels.len())),
             master: watch::Sender::new(None),
@@ -102,6 +129,9 @@ impl Lookout {
         let mut until = None;
         loop {
             news.mark_unchanged();
+            if self.shared.shutdown.is_cancelled() {
+                return Err(Fault::new(FaultKind::Shutdown, "the client was shut down"));
+            }
             let verdict = {
                 let present = self.shared.master.borrow().clone();
                 self.shared.board.lock().verdict(present.as_ref())
@@ -118,15 +148,19 @@ impl Lookout {
                 }
                 Verdict::Open => news.changed().await,
             };
-            if changed.is_err() || self.shared.shutdown.is_cancelled() {
+            if changed.is_err() {
                 return Err(Fault::new(FaultKind::Shutdown, "the client was shut down"));
             }
         }
     }
 
-    /// Has the sentinels asked anew, now.
-    pub(super) fn doubt(&self) {
-        self.shared.doubt.notify_waiters();
+    /// Whether the one at `address` serves as master. When it does not, the sentinels are asked
+    /// anew.
+    pub(super) fn judge(&self, address: &Address, serves: bool) {
+        self.shared.board.lock().judge(address, serves);
+        if !serves {
+            self.shared.doubt.notify_waiters();
+        }
     }
 
     /// Waits until the master is another than the one at `address`.
@@ -188,7 +222,7 @@ async fn watch_over<P: PushConnector>(sentinel: &P, number: usize, shared: &Shar
         };
         tokio::select! {
             () = sleep(pause) => {}
-            () = shared.doubt.notified() => sleep(PAUSE.0).await,
+            () = shared.doubt.notified() => sleep((pause / 2).max(PAUSE.0)).await,
         }
     }
 }
@@ -201,7 +235,7 @@ async fn attend<P: PushConnector>(
     shared: &Shared,
     was_heard: &mut bool,
 ) -> Fault {
-    let target = sentinel.target();
+    let (target, patience) = (sentinel.target(), shared.patience);
     let late = || {
         let message = format!("sentinel {target} did not answer; check `sentinels`");
         Fault::new(FaultKind::Connect, message)
@@ -213,7 +247,7 @@ async fn attend<P: PushConnector>(
     }];
     let (sink, mut events) = push_channel(16);
     registry.add(&switched, &sink);
-    let link = match timeout(PATIENCE, sentinel.connect(&registry)).await {
+    let link = match timeout(patience.connect, sentinel.connect(&registry)).await {
         Ok(Ok(link)) => link,
         Ok(Err(fault)) if fault.kind() == FaultKind::Handshake => {
             let message = format!(
@@ -226,7 +260,7 @@ async fn attend<P: PushConnector>(
         Err(_) => return late(),
     };
     // First, so that no switch falls between asking and listening.
-    match timeout(PATIENCE, link.change(Change::Subscribe, &switched)).await {
+    match timeout(patience.answer, link.change(Change::Subscribe, &switched)).await {
         Ok(Ok(())) => {}
         Ok(Err(CallError::Replied(error))) => tracing::warn!(
             target: "redkit::connection",
@@ -237,9 +271,10 @@ async fn attend<P: PushConnector>(
         Ok(Err(CallError::NotSent(fault) | CallError::Maybe(fault))) => return fault,
         Err(_) => return late(),
     }
+    let mut pause = PAUSE.0;
     loop {
         let doubt = shared.doubt.notified();
-        match timeout(PATIENCE, ask(&link, &target, &shared.name)).await {
+        match timeout(patience.answer, ask(&link, &target, &shared.name)).await {
             Ok(Ok(sighting)) => shared.note(number, Ok(sighting)),
             Ok(Err(fault)) => return fault,
             Err(_) => return late(),
@@ -249,9 +284,9 @@ async fn attend<P: PushConnector>(
             () = link.closed() => {
                 return Fault::new(FaultKind::Disconnected, format!("sentinel {target} hung up"));
             }
-            _ = events.next() => {}
-            () = doubt => sleep(PAUSE.0).await,
-            () = sleep(POLL) => {}
+            _ = events.next() => pause = PAUSE.0,
+            () = async { doubt.await; sleep(pause).await } => pause = (pause * 2).min(DOUBT),
+            () = sleep(POLL) => pause = PAUSE.0,
         }
     }
 }

@@ -4,6 +4,7 @@ mod board;
 mod lookout;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -26,10 +27,15 @@ pub(super) enum Route<C> {
 impl<C: ServerConnector> Route<C> {
     /// The master `name` by what `sentinels` say; each of those makes connections to one sentinel.
     /// Nothing is connected before it is needed.
-    pub(super) fn named<P: PushConnector>(servers: C, name: &str, sentinels: Vec<P>) -> Self {
+    pub(super) fn named<P: PushConnector>(
+        servers: C,
+        name: &str,
+        sentinels: Vec<P>,
+        connect_timeout: Duration,
+    ) -> Self {
         Route::Named {
             servers,
-            lookout: Arc::new(Lookout::new(name, sentinels)),
+            lookout: Arc::new(Lookout::new(name, sentinels, connect_timeout)),
         }
     }
 
@@ -52,10 +58,11 @@ impl<C: ServerConnector> Route<C> {
         };
         let address = lookout.find().await?;
         let connected = connect(servers.at(&address)).await;
-        let mut link = connected.inspect_err(|_| lookout.doubt())?;
-        if link.role() == Role::Replica {
+        let mut link = connected.inspect_err(|_| lookout.judge(&address, false))?;
+        let serves = link.role() != Role::Replica;
+        lookout.judge(&address, serves);
+        if !serves {
             // The sentinels are behind, or the failover has not got there yet.
-            lookout.doubt();
             let message = format!(
                 "{address} is named as master of `{}`, and is a replica",
                 lookout.name()

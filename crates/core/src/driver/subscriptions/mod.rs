@@ -1,6 +1,6 @@
 //! Subscriptions, whatever the driver: a connection of their own, made when somebody subscribes,
-//! and made anew, with everything subscribed again, when it breaks. Subscribers are told of the
-//! gap.
+//! and made anew, with everything subscribed again, when it breaks. Subscribers are told when it
+//! breaks and when it stands again.
 
 mod registry;
 mod task;
@@ -14,6 +14,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+#[cfg(feature = "redis")]
+pub(super) use self::registry::Listener;
 pub(super) use self::registry::Registry;
 use self::task::Task;
 use super::link::{Link, Timing};
@@ -154,8 +156,8 @@ impl Subscriptions {
         }
     }
 
-    /// Takes over a subscriber whom the server has not been asked for yet. It is told of the gap
-    /// when its names stand.
+    /// Takes over a subscriber whom the server has not been asked for yet. It is told so, and told
+    /// again when its names stand.
     #[cfg(feature = "redis")]
     pub(super) fn adopt(&self, names: &[Name], sink: &PushSink) {
         self.registry.adopt(names, sink);
@@ -163,7 +165,7 @@ impl Subscriptions {
 
     /// Takes the names that `choose` wants off, with those who listen to them.
     #[cfg(feature = "redis")]
-    pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<PushSink>)> {
+    pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<Listener>)> {
         let taken = self.registry.take(choose);
         if !taken.is_empty() {
             let names = taken.iter().map(|(name, _)| name.clone()).collect();

@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 use super::Name;
 #[cfg(feature = "redis")]
 use super::NameKind;
-use crate::push::{GapReason, Push, PushSink};
+#[cfg(feature = "fred")]
+use crate::push::GapReason;
+use crate::push::{Loss, Push, PushSink};
 
 /// Who listens to what. The connection's read side looks here for every message.
 #[derive(Default)]
@@ -24,10 +26,17 @@ pub(in crate::driver) struct Registry {
 
 #[derive(Default)]
 struct Listeners {
-    sinks: Vec<PushSink>,
+    sinks: Vec<Listener>,
     standing: Standing,
     /// The number of its last loss.
     lost_at: u64,
+}
+
+/// Who listens to a name.
+pub(in crate::driver) struct Listener {
+    pub(in crate::driver) sink: PushSink,
+    /// It was told that the name does not stand.
+    pub(in crate::driver) loss: Option<Loss>,
 }
 
 /// What the server knows of a name.
@@ -38,7 +47,7 @@ enum Standing {
     Asked,
     /// It has confirmed it on the present connection.
     Confirmed,
-    /// It knew once, or another server did: it is to be asked again, and then the gap told.
+    /// It knew once, or another server did: it is to be asked again.
     Lost,
 }
 
@@ -66,7 +75,7 @@ impl Registry {
     /// lost is told. One that was lost since then stays so.
     pub(super) fn confirm(&self, names: &[Name], asked: u64) {
         let mut listeners = self.listeners.lock();
-        let mut told: Vec<PushSink> = Vec::new();
+        let mut over = Vec::new();
         for name in names {
             let Some(known) = listeners.get_mut(name) else {
                 continue;
@@ -74,16 +83,16 @@ impl Registry {
             if known.lost_at > asked {
                 continue;
             }
-            if std::mem::replace(&mut known.standing, Standing::Confirmed) == Standing::Lost {
-                tell(&known.sinks, &Push::Gap(GapReason::Reconnected), &mut told);
-            }
+            known.standing = Standing::Confirmed;
+            over.extend(known.sinks.iter_mut().filter_map(|one| one.loss.take()));
         }
+        over.into_iter().for_each(Loss::is_over);
     }
 
-    /// The connection is gone, and with it what the server knew.
+    /// The connection is gone, and with it what the server knew. Who listens is told at once.
     pub(super) fn lose_all(&self) {
         for known in self.listeners.lock().values_mut() {
-            known.standing = Standing::Lost;
+            known.lose();
         }
     }
 
@@ -104,7 +113,7 @@ impl Registry {
     pub(super) fn prune(&self) -> Vec<Name> {
         let mut abandoned = Vec::new();
         self.listeners.lock().retain(|name, known| {
-            known.sinks.retain(|sink| !sink.is_closed());
+            known.sinks.retain(|one| !one.sink.is_closed());
             if known.sinks.is_empty() {
                 abandoned.push(name.clone());
             }
@@ -117,7 +126,7 @@ impl Registry {
     pub(super) fn detach(&self, names: &[Name], sink: &PushSink) {
         self.listeners.lock().retain(|name, known| {
             if names.contains(name) {
-                known.sinks.retain(|one| !one.same_queue(sink));
+                known.sinks.retain(|one| !one.sink.same_queue(sink));
             }
             !known.sinks.is_empty()
         });
@@ -127,9 +136,12 @@ impl Registry {
         self.listeners.lock().clear();
     }
 
-    /// Takes all listeners off a name.
-    pub(super) fn forget(&self, name: &Name) {
-        self.listeners.lock().remove(name);
+    /// Ends the streams of all who listen to a name, whatever else they listen to.
+    pub(super) fn end(&self, name: &Name) {
+        let ended = self.listeners.lock().remove(name);
+        for one in ended.iter().flat_map(|known| &known.sinks) {
+            one.sink.end();
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -146,15 +158,17 @@ impl Registry {
     pub(in crate::driver) fn announce(&self, reason: GapReason) {
         let mut told = Vec::new();
         for known in self.listeners.lock().values() {
-            tell(&known.sinks, &Push::Gap(reason), &mut told);
+            known.each(&mut told, |sink| {
+                sink.send(Push::Gap(reason));
+            });
         }
     }
 
     /// Gives `message` to who listens to `name`.
     pub(in crate::driver) fn deliver(&self, name: &Name, message: &Push) {
         if let Some(known) = self.listeners.lock().get(name) {
-            for sink in &known.sinks {
-                sink.send(message.clone());
+            for one in &known.sinks {
+                one.sink.send(message.clone());
             }
         }
     }
@@ -163,14 +177,13 @@ impl Registry {
 /// What only a driver needs that tracks keys and follows slots.
 #[cfg(feature = "redis")]
 impl Registry {
-    /// Adds a listener to names that the server is still to be asked for.
+    /// Adds a listener to names that the server is still to be asked for, and tells it so.
     pub(super) fn adopt(&self, names: &[Name], sink: &PushSink) {
         let mut listeners = self.listeners.lock();
         for name in names {
             let known = listeners.entry(name.clone()).or_default();
             known.add(sink);
-            // To be told of the gap, it has to go through the same again as the others.
-            known.standing = Standing::Lost;
+            known.lose();
         }
         drop(listeners);
         self.lost.notify_one();
@@ -180,7 +193,7 @@ impl Registry {
     pub(in crate::driver) fn lose(&self, name: &Name) -> bool {
         match self.listeners.lock().get_mut(name) {
             Some(known) => {
-                known.standing = Standing::Lost;
+                known.lose();
                 known.lost_at = self.losses.fetch_add(1, Ordering::AcqRel) + 1;
             }
             None => return false,
@@ -190,7 +203,7 @@ impl Registry {
     }
 
     /// Takes the names that `choose` wants off, with those who listen to them.
-    pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<PushSink>)> {
+    pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<Listener>)> {
         let mut listeners = self.listeners.lock();
         let chosen = listeners.extract_if(|name, _| choose(name));
         chosen.map(|(name, known)| (name, known.sinks)).collect()
@@ -201,7 +214,7 @@ impl Registry {
         let listeners = self.listeners.lock();
         names.iter().all(|name| {
             let known = listeners.get(name);
-            known.is_some_and(|known| known.sinks.iter().any(|one| one.same_queue(sink)))
+            known.is_some_and(|known| known.has(sink))
         })
     }
 
@@ -214,13 +227,17 @@ impl Registry {
         let mut told = Vec::new();
         for (name, known) in of_keys {
             let Some(keys) = keys else {
-                tell(&known.sinks, &Push::Invalidate(None), &mut told);
+                known.each(&mut told, |sink| {
+                    sink.send(Push::Invalidate(None));
+                });
                 continue;
             };
             let its = keys.iter().filter(|key| key.starts_with(&name.bytes));
             let its: Vec<Bytes> = its.cloned().collect();
             if !its.is_empty() {
-                tell(&known.sinks, &Push::Invalidate(Some(its)), &mut Vec::new());
+                for one in &known.sinks {
+                    one.sink.send(Push::Invalidate(Some(its.clone())));
+                }
             }
         }
     }
@@ -231,7 +248,7 @@ impl Registry {
         for (name, known) in &*self.listeners.lock() {
             // Who is waiting for the server's first answer has missed nothing.
             if name.kind == NameKind::Prefix && known.standing == Standing::Confirmed {
-                tell(&known.sinks, &Push::Gap(GapReason::Reconnected), &mut told);
+                known.each(&mut told, PushSink::interrupted);
             }
         }
     }
@@ -239,19 +256,33 @@ impl Registry {
 
 impl Listeners {
     fn add(&mut self, sink: &PushSink) {
-        if !self.sinks.iter().any(|known| known.same_queue(sink)) {
-            self.sinks.push(sink.clone());
+        if !self.has(sink) {
+            self.sinks.push(Listener {
+                sink: sink.clone(),
+                loss: None,
+            });
         }
     }
-}
 
-/// Sends to each of `sinks` that is not among those `told` already. A listener to many names stands
-/// in the registry many times; saying it again does no harm, but costs room in its queue.
-fn tell(sinks: &[PushSink], push: &Push, told: &mut Vec<PushSink>) {
-    for sink in sinks {
-        if !told.iter().any(|known| known.same_queue(sink)) {
-            sink.send(push.clone());
-            told.push(sink.clone());
+    fn has(&self, sink: &PushSink) -> bool {
+        self.sinks.iter().any(|known| known.sink.same_queue(sink))
+    }
+
+    fn lose(&mut self) {
+        self.standing = Standing::Lost;
+        for one in &mut self.sinks {
+            one.loss.get_or_insert_with(|| Loss::of(&one.sink));
+        }
+    }
+
+    /// Does something with each that is not among those `told` already. A listener to many names
+    /// stands in the registry many times; saying it again does no harm, but costs room in its queue.
+    fn each(&self, told: &mut Vec<PushSink>, tell: impl Fn(&PushSink)) {
+        for one in &self.sinks {
+            if !told.iter().any(|known| known.same_queue(&one.sink)) {
+                tell(&one.sink);
+                told.push(one.sink.clone());
+            }
         }
     }
 }
@@ -259,7 +290,7 @@ fn tell(sinks: &[PushSink], push: &Push, told: &mut Vec<PushSink>) {
 #[cfg(all(test, feature = "redis"))]
 mod tests {
     use super::*;
-    use crate::push::{PushStream, push_channel};
+    use crate::push::{GapReason, PushStream, push_channel};
 
     fn name(kind: NameKind, text: &'static str) -> Name {
         Name {
@@ -299,9 +330,45 @@ mod tests {
         );
         registry.confirm(&[b], registry.now());
         registry.deliver(&a, &Push::Invalidate(None));
-        let gap = || Push::Gap(GapReason::Reconnected);
-        let expected = [gap(), gap(), Push::Invalidate(None)];
+        let [lost, again] = [GapReason::Lost, GapReason::Reconnected].map(Push::Gap);
+        let expected = [
+            lost.clone(),
+            again.clone(),
+            lost,
+            again,
+            Push::Invalidate(None),
+        ];
         assert_eq!(all(sink, registry, stream).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_loss_is_told_before_anything_that_comes_after_it() {
+        let registry = Registry::default();
+        let (a, b) = (name(NameKind::Channel, "a"), name(NameKind::Channel, "b"));
+        let both = [a.clone(), b.clone()];
+        let (sink, mut stream) = push_channel(8);
+        registry.add(&both, &sink);
+        registry.confirm(&both, registry.now());
+        registry.lose_all();
+        assert_eq!(stream.next().await, Some(Push::Gap(GapReason::Lost)));
+        // The server takes one name, and its messages, before the other.
+        registry.confirm(std::slice::from_ref(&a), registry.now());
+        registry.deliver(&a, &Push::Invalidate(None));
+        registry.confirm(&[b], registry.now());
+        let expected = [Push::Invalidate(None), Push::Gap(GapReason::Reconnected)];
+        assert_eq!(all(sink, registry, stream).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_refused_for_good_ends_the_stream_with_all_its_names() {
+        let registry = Registry::default();
+        let both = [name(NameKind::Channel, "a"), name(NameKind::Channel, "b")];
+        let (sink, mut stream) = push_channel(8);
+        registry.add(&both, &sink);
+        registry.confirm(&both, registry.now());
+        registry.end(&both[0]);
+        assert_eq!(stream.next().await, None);
+        assert_eq!(registry.prune(), [both[1].clone()]);
     }
 
     #[tokio::test]

@@ -40,6 +40,7 @@ impl<C: PushConnector> Task<C> {
     pub(super) async fn run(mut self) {
         // A request taken from the queue while there was no connection.
         let mut first = None;
+        let mut pause = Duration::ZERO;
         loop {
             while self.registry.is_empty() && first.is_none() {
                 tokio::select! {
@@ -53,12 +54,22 @@ impl<C: PushConnector> Task<C> {
             let Some(link) = self.connect(&mut first).await else {
                 continue;
             };
-            match self.settle(&link).await {
-                Ok(()) => self.serve(&link, first.take()).await,
-                // The connection was made at once, so this is what paces the next try.
-                Err(_) => sleep(self.timing.reconnect.max_delay).await,
+            let connected = Instant::now();
+            if self.settle(&link).await.is_ok() {
+                self.serve(&link, first.take()).await;
             }
+            link.close();
             self.registry.lose_all();
+            // A connection that is made at once, and breaks at once, is paced by this only.
+            let reconnect = &self.timing.reconnect;
+            pause = match connected.elapsed() < reconnect.max_delay && !self.registry.is_empty() {
+                true => (pause * 2).clamp(
+                    reconnect.min_delay.min(reconnect.max_delay),
+                    reconnect.max_delay,
+                ),
+                false => Duration::ZERO,
+            };
+            sleep(pause).await;
         }
     }
 
@@ -111,7 +122,8 @@ impl<C: PushConnector> Task<C> {
             // One name that is refused must not keep the others waiting.
             Err(CallError::Replied(_)) => {
                 for name in lost {
-                    if self.settle_one(link, &name).await? {
+                    // Its last stream may have ended with another name.
+                    if self.registry.has(&name) && self.settle_one(link, &name).await? {
                         standing.push(name);
                     }
                 }
@@ -136,7 +148,9 @@ impl<C: PushConnector> Task<C> {
             }
             Err(CallError::Replied(error)) => {
                 tracing::warn!(target: "redkit::connection", %error, "a subscription is refused");
-                self.registry.forget(name);
+                self.registry.end(name);
+                let abandoned = self.registry.prune();
+                self.unsubscribe(link, abandoned).await?;
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -147,6 +161,7 @@ impl<C: PushConnector> Task<C> {
     async fn serve(&mut self, link: &C::Link, first: Option<Request>) {
         let mut next = first;
         let mut read_before = link.bytes_read();
+        let mut next_probe = Instant::now() + self.timing.probe_interval;
         loop {
             if let Some(request) = next.take()
                 && self.handle(link, request).await.is_err()
@@ -174,13 +189,14 @@ impl<C: PushConnector> Task<C> {
                         return;
                     }
                 }
-                () = sleep(self.timing.probe_interval) => {
+                () = sleep_until(next_probe) => {
                     let silent = link.bytes_read() == read_before;
                     let answered = timeout(self.timing.probe_timeout, link.ping());
                     if silent && !matches!(answered.await, Ok(Ok(()))) {
                         return;
                     }
                     read_before = link.bytes_read();
+                    next_probe = Instant::now() + self.timing.probe_interval;
                     // Whose message to prune did not fit into the queue is noticed here.
                     next = Some(Request::Prune);
                 }
@@ -251,5 +267,101 @@ impl<C: PushConnector> Task<C> {
                 Err(Fault::new(FaultKind::Timeout, message).maybe())
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "redis"))]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::backend::Capabilities;
+    use crate::command::Command;
+    use crate::config::ReconnectConfig;
+    use crate::driver::subscriptions::Subscriptions;
+    use crate::push::{GapReason, Interest, Push};
+    use crate::value::Value;
+
+    /// A server that takes every connection and every subscription, and hangs up at once.
+    struct Fickle {
+        connections: Arc<AtomicU64>,
+    }
+
+    struct Gone;
+
+    #[async_trait]
+    impl PushConnector for Fickle {
+        type Link = Gone;
+
+        async fn connect(&self, _: &Arc<Registry>) -> Result<Gone, Fault> {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            Ok(Gone)
+        }
+
+        fn target(&self) -> String {
+            "fickle".to_owned()
+        }
+    }
+
+    #[async_trait]
+    impl Link for Gone {
+        async fn closed(&self) {}
+
+        async fn ping(&self) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn bytes_read(&self) -> u64 {
+            0
+        }
+
+        fn close(&self) {}
+
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::UNKNOWN
+        }
+    }
+
+    #[async_trait]
+    impl PushLink for Gone {
+        async fn change(&self, _: Change, _: &[Name]) -> Result<(), CallError> {
+            Ok(())
+        }
+
+        async fn ask(&self, _: &Command) -> Result<Value, CallError> {
+            Ok(Value::Nil)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_break_as_soon_as_they_stand_are_paced() {
+        let connections = Arc::new(AtomicU64::new(0));
+        let connector = Fickle {
+            connections: Arc::clone(&connections),
+        };
+        let second = Duration::from_secs(1);
+        let timing = Timing {
+            connect_timeout: second,
+            probe_interval: second,
+            probe_timeout: second,
+            reconnect: ReconnectConfig {
+                min_delay: second / 100,
+                max_delay: second,
+            },
+        };
+        let subscriptions = Subscriptions::start(connector, timing);
+        let interest = Interest::Channels(vec!["c".into()]);
+        let deadline = Instant::now() + second;
+        let mut stream = subscriptions.subscribe(interest, deadline).await.unwrap();
+        for _ in 0..20 {
+            assert_eq!(stream.next().await, Some(Push::Gap(GapReason::Lost)));
+            let again = stream.next().await;
+            assert_eq!(again, Some(Push::Gap(GapReason::Reconnected)));
+        }
+        let elapsed = deadline.elapsed() + second;
+        assert!(elapsed > second * 10, "20 connections in {elapsed:?}");
+        assert!(connections.load(Ordering::Relaxed) >= 20);
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
-use super::slots::{slot_of, slot_of_all};
+use super::slots::{SlotMap, slot_of, slot_of_all};
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
 use crate::config::Address;
@@ -20,8 +20,15 @@ use crate::value::Value;
 /// A dedicated connection that is made when it is known to which node.
 pub(super) struct OneNode {
     shared: Arc<Shared>,
-    inner: tokio::sync::Mutex<Option<(Address, Arc<Dedicated<RedisConnector>>)>>,
+    inner: tokio::sync::Mutex<Option<Opened>>,
     state: watch::Sender<ConnectionState>,
+}
+
+struct Opened {
+    address: Address,
+    /// Of the command that it was made for.
+    slot: Option<u16>,
+    node: Arc<Dedicated<RedisConnector>>,
 }
 
 impl OneNode {
@@ -40,7 +47,7 @@ impl OneNode {
         slot: Option<u16>,
         deadline: Instant,
     ) -> Result<Arc<Dedicated<RedisConnector>>, CallError> {
-        timeout_at(deadline, self.connected(slot))
+        timeout_at(deadline, self.connected(slot, deadline))
             .await
             .unwrap_or_else(|_| {
                 let message = "no dedicated connection within the deadline";
@@ -51,32 +58,49 @@ impl OneNode {
     async fn connected(
         &self,
         slot: Option<u16>,
+        deadline: Instant,
     ) -> Result<Arc<Dedicated<RedisConnector>>, CallError> {
         let mut inner = self.inner.lock().await;
-        let view = self.shared.nodes.view();
-        let owner = match slot {
-            Some(slot) => view.owner(slot).cloned(),
-            None => view.masters().into_iter().next(),
-        };
-        if let Some((address, node)) = &*inner {
-            if slot.is_some() && owner.as_ref() != Some(address) {
-                let message = format!(
-                    "this dedicated connection is to {address}, which does not serve the key; \
-                     open another for keys of another node"
-                );
-                return Err(Fault::new(FaultKind::Invalid, message).not_sent());
-            }
-            return Ok(Arc::clone(node));
+        let nodes = &self.shared.nodes;
+        if let Some(opened) = &*inner {
+            opened.check(slot, &nodes.view())?;
+            return Ok(Arc::clone(&opened.node));
         }
-        let address = owner.ok_or_else(|| {
-            Fault::new(FaultKind::Connect, "no node of the cluster serves the key").not_sent()
-        })?;
-        let connector = self.shared.nodes.connector_to(&address);
-        let limits = self.shared.limits;
-        let node = Arc::new(Dedicated::open(connector, limits, Topology::Cluster).await?);
-        self.state.send_replace(ConnectionState::Connected(1));
-        *inner = Some((address, Arc::clone(&node)));
+        // Waits for somebody to serve it: a lazy client has no view before it is asked.
+        let address = nodes.serving(slot, deadline).await?.address;
+        let connector = nodes.connector_to(&address);
+        let state = self.state.clone();
+        let node = Dedicated::open_as(connector, self.shared.limits, Topology::Cluster, state);
+        let node = Arc::new(node.await?);
+        *inner = Some(Opened {
+            address,
+            slot,
+            node: Arc::clone(&node),
+        });
         Ok(node)
+    }
+}
+
+impl Opened {
+    /// Whether the node serves `slot`.
+    fn check(&self, slot: Option<u16>, view: &SlotMap) -> Result<(), CallError> {
+        let Some(slot) = slot.filter(|slot| view.owner(*slot) != Some(&self.address)) else {
+            return Ok(());
+        };
+        let address = &self.address;
+        // Nobody did anything wrong: it did serve the key.
+        if self.slot == Some(slot) || !view.masters().contains(address) {
+            let message = format!(
+                "this dedicated connection is to {address}, which does not serve the key any more; \
+                 open another"
+            );
+            return Err(Fault::new(FaultKind::Disconnected, message).not_sent());
+        }
+        let message = format!(
+            "this dedicated connection is to {address}, which does not serve the key; open another \
+             for keys of another node"
+        );
+        Err(Fault::new(FaultKind::Invalid, message).not_sent())
     }
 }
 
@@ -122,8 +146,8 @@ impl Backend for OneNode {
     }
 
     async fn shutdown(&self) {
-        if let Some((_, node)) = self.inner.lock().await.take() {
-            node.shutdown().await;
+        if let Some(opened) = self.inner.lock().await.take() {
+            opened.node.shutdown().await;
         }
         self.state.send_replace(ConnectionState::Closed);
     }

@@ -28,6 +28,7 @@ use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
 use crate::config::{Address, ClientConfig};
 use crate::driver::link::{Limits, Timing, no_reply};
+use crate::driver::server::is_certain;
 use crate::error::{CallError, Error, Fault, FaultKind, ServerError};
 use crate::push::{Interest, PushStream};
 use crate::value::Value;
@@ -103,6 +104,9 @@ impl Shared {
             match self.follow(&error, &reached, &mut redirects) {
                 Follow::To(address) => ask = Some(address),
                 Follow::Again => {}
+                Follow::Later if error.code() == "READONLY" && !is_certain(command, &error) => {
+                    return Err(CallError::Replied(error));
+                }
                 Follow::Later if Instant::now() + NOT_NOW < deadline => sleep(NOT_NOW).await,
                 Follow::Later | Follow::No => return Err(CallError::Replied(error)),
             }

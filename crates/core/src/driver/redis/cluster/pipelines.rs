@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
+use super::nodes::Reached;
 use super::slots::{slot_of, slot_of_all};
 use super::{Follow, NOT_NOW, Shared};
 use crate::command::Command;
 use crate::config::Address;
+use crate::driver::server::is_certain;
 use crate::error::CallError;
 use crate::value::Value;
 use tokio::time::{Instant, sleep};
@@ -99,15 +101,16 @@ impl Shared {
             .bounded(&reached, deadline, reached.link.send_all(group))
             .await?;
         let mut redirects = 0;
-        let elsewhere = |reply: Result<Value, CallError>| match reply {
+        let elsewhere = |(command, reply): (&Command, Result<Value, CallError>)| match reply {
             Err(CallError::Replied(error))
-                if !matches!(self.follow(&error, &reached, &mut redirects), Follow::No) =>
+                if !matches!(self.follow(&error, &reached, &mut redirects), Follow::No)
+                    && (error.code() != "READONLY" || is_certain(command, &error)) =>
             {
                 None
             }
             other => Some(other),
         };
-        Ok(replies.into_iter().map(elsewhere).collect())
+        Ok(group.iter().zip(replies).map(elsewhere).collect())
     }
 
     async fn alone(&self, command: &Command) -> Result<Value, CallError> {
@@ -134,26 +137,73 @@ impl Shared {
             .filter(|command| is(Some(*command), "MULTI"))
             .count();
         let is_whole = multis == 1 && is(commands.first(), "MULTI") && is(commands.last(), "EXEC");
-        let mut redirects = 0;
+        let mut ask: Option<Address> = None;
         loop {
-            let reached = self.nodes.serving(slot, deadline).await?;
+            let asking = ask.is_some();
+            let reached = match ask.take() {
+                Some(address) => self.nodes.reach(&address, deadline).await?,
+                None => self.nodes.serving(slot, deadline).await?,
+            };
             let replies = self
-                .bounded(&reached, deadline, reached.link.send_all(commands))
+                .send_transaction(&reached, commands, asking, deadline)
                 .await?;
-            let mut again = false;
+            let (mut again, mut redirects) = (false, 0);
             for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
                 if let CallError::Replied(error) = error {
-                    again |= !matches!(self.follow(error, &reached, &mut redirects), Follow::No);
+                    match self.follow(error, &reached, &mut redirects) {
+                        Follow::No => {}
+                        Follow::To(address) => (again, ask) = (true, Some(address)),
+                        Follow::Again | Follow::Later => again = true,
+                    }
                 }
             }
-            // `EXEC` itself can be what is sent elsewhere; the server has discarded the rest then.
-            let aborted = matches!(replies.last(), Some(Err(CallError::Replied(_))));
-            if !(is_whole && again && aborted) || Instant::now() + NOT_NOW >= deadline {
+            let late = Instant::now() + NOT_NOW >= deadline;
+            if !(is_whole && again && is_aborted(&replies)) || late {
                 return Ok(replies);
             }
-            sleep(NOT_NOW).await;
+            // Who was asked with permission, and sends back, needs time: keys are being moved.
+            if asking || ask.is_none() {
+                ask = None;
+                sleep(NOT_NOW).await;
+            }
         }
     }
+
+    /// The replies to a transaction. The permission to ask holds until its `EXEC`.
+    async fn send_transaction(
+        &self,
+        reached: &Reached,
+        commands: &[Command],
+        asking: bool,
+        deadline: Instant,
+    ) -> Result<Replies, CallError> {
+        if !asking {
+            let sent = reached.link.send_all(commands);
+            return self.bounded(reached, deadline, sent).await;
+        }
+        let mut all = Vec::with_capacity(commands.len() + 1);
+        all.push(Command::new("ASKING"));
+        all.extend_from_slice(commands);
+        let sent = reached.link.send_all(&all);
+        let mut replies = self.bounded(reached, deadline, sent).await?;
+        drop(replies.drain(..1));
+        Ok(replies)
+    }
+}
+
+/// Whether a transaction was begun and then discarded by the server. Where `MULTI` was refused, by
+/// a right that is missing, the commands were carried out one by one.
+fn is_aborted(replies: &Replies) -> bool {
+    let has_begun = matches!(replies.first(), Some(Ok(Value::Ok)));
+    // `EXEC` itself can be what is sent elsewhere. One that is refused for another reason has not
+    // ended the transaction.
+    let is_discarded = matches!(
+        replies.last(),
+        Some(Err(CallError::Replied(error)))
+            if error.code() == "EXECABORT" || error.is_server_state()
+                || matches!(error.code(), "MOVED" | "ASK")
+    );
+    has_begun && is_discarded
 }
 
 /// When nothing was answered the batch failed as a whole.

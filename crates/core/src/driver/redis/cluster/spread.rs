@@ -23,7 +23,7 @@ use crate::driver::subscriptions::{
 };
 use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::keys::slot;
-use crate::push::{Interest, PushSink, PushStream, push_channel};
+use crate::push::{Interest, Loss, PushSink, PushStream, push_channel};
 
 /// The subscriptions of a backend. Dropping it ends them.
 pub(super) struct Spread {
@@ -223,8 +223,8 @@ impl ByNode {
         Arc::clone(node)
     }
 
-    /// Puts everything where it belongs by the view. Who is moved is told of the gap when it stands
-    /// again.
+    /// Puts everything where it belongs by the view. Who is moved is told so, and told again when it
+    /// stands.
     fn regroup(&self) {
         let view = self.shared.nodes.view();
         let masters = view.masters();
@@ -237,6 +237,7 @@ impl ByNode {
             all.map(|(address, node)| (address.clone(), Arc::clone(node)))
                 .collect()
         };
+        let mut over = Vec::new();
         for (address, node) in known {
             let is_master = masters.contains(&address);
             let moved = node.take(|name| match name.kind {
@@ -245,13 +246,16 @@ impl ByNode {
                     .owner(slot(&name.bytes))
                     .is_some_and(|owner| *owner != address),
             });
-            for (name, sinks) in moved {
+            for (name, listeners) in moved {
                 let owner = view.owner(slot(&name.bytes));
                 if let Some(owner) = owner.filter(|_| name.kind != NameKind::Prefix) {
                     let node = self.node(owner);
                     let names = [name];
-                    sinks.iter().for_each(|sink| node.adopt(&names, sink));
+                    for one in &listeners {
+                        node.adopt(&names, &one.sink);
+                    }
                 }
+                over.extend(listeners.into_iter().filter_map(|one| one.loss));
             }
         }
         let mut everywhere = self.everywhere.lock();
@@ -267,6 +271,8 @@ impl ByNode {
             }
         }
         drop(everywhere);
+        // Only now: what does not stand at its new place must not seem to for a moment.
+        over.into_iter().for_each(Loss::is_over);
         // Nodes that nobody listens at, and nobody is about to.
         self.nodes
             .lock()
