@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use redkit_core::{CallError, Client, Command, Error as CoreError, Fault, FaultKind, FromValue};
+use redkit_core::{
+    CallError, Client, Command, Error as CoreError, Fault, FaultKind, FromValue, Key, Topology,
+    Value,
+};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::Error;
@@ -11,6 +14,8 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct Line {
     client: Client,
+    /// What is waited for, which in a cluster says at which node.
+    key: Key,
     /// Taken out while a command is under way: when that is dropped, so is the connection, whose
     /// state nobody knows then.
     own: Option<Client>,
@@ -22,24 +27,31 @@ pub(crate) struct Line {
 /// might carry is in doubt.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// The longest wait: longer ones are a loop.
+/// The longest wait: longer ones are a loop. And the longest margin.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// How long the first connection may take.
+const OPENING: Duration = Duration::from_secs(10);
 
 /// How long to wait before another attempt, while the wait lasts: first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 impl Line {
-    pub(crate) async fn open(client: &Client) -> Result<Self, Error> {
-        Ok(Self {
-            own: Some(client.dedicated().await?),
+    pub(crate) async fn open(client: &Client, key: &Key) -> Result<Self, Error> {
+        let mut line = Self {
             client: client.clone(),
+            key: key.clone(),
+            own: None,
             last_reply: Instant::now(),
             margin: Duration::from_secs(1),
-        })
+        };
+        line.own = Some(line.connect(Instant::now() + OPENING).await?);
+        line.last_reply = Instant::now();
+        Ok(line)
     }
 
     pub(crate) fn set_margin(&mut self, margin: Duration) {
-        self.margin = margin;
+        self.margin = margin.min(LONGEST);
     }
 
     /// Carries out the command that `build` makes for the time that is left to wait. It ends by
@@ -62,8 +74,7 @@ impl Line {
         // have shown that the connection was gone.
         let mut pause = Duration::ZERO;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let error = match self.attempt(end + self.margin, build(left)).await {
+            let error = match self.attempt(end, &build).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -77,15 +88,24 @@ impl Line {
         }
     }
 
+    /// What is left to wait is known when there is a connection: a server that was asked to wait
+    /// for longer would still take something after the deadline, for nobody.
     async fn attempt<R: FromValue>(
         &mut self,
-        deadline: Instant,
-        command: Command,
+        end: Instant,
+        build: impl Fn(Duration) -> Command,
     ) -> Result<R, Error> {
-        let own = timeout_at(deadline, self.connection())
+        // The other half of the margin is the command's.
+        let connected_by = end + self.margin / 2;
+        let own = timeout_at(connected_by, self.connection(connected_by))
             .await
-            .unwrap_or_else(|_| Err(no_connection()))?;
-        let result = own.call(command.deadline(deadline)).await;
+            .unwrap_or_else(|_| {
+                let message = "no connection within the wait and half the margin";
+                Err(not_connected(Fault::new(FaultKind::Timeout, message)))
+            })?;
+        let left = end.saturating_duration_since(Instant::now());
+        let command = build(left).deadline(end + self.margin);
+        let result = own.call(command).await;
         self.last_reply = Instant::now();
         let result = result.map_err(Error::from);
         // After a refusal that has nothing to do with the server's state the connection is good.
@@ -100,7 +120,7 @@ impl Line {
     }
 
     /// The connection, which leaves `self` until its command was answered.
-    async fn connection(&mut self) -> Result<Client, Error> {
+    async fn connection(&mut self, deadline: Instant) -> Result<Client, Error> {
         if let Some(own) = self.own.take() {
             if self.last_reply.elapsed() < SILENCE {
                 return Ok(own);
@@ -109,15 +129,30 @@ impl Line {
                 return Ok(own);
             }
         }
-        Ok(self.client.dedicated().await?)
+        self.connect(deadline).await
+    }
+
+    async fn connect(&self, deadline: Instant) -> Result<Client, Error> {
+        let own = self.client.dedicated().await?;
+        if self.client.topology() != Topology::Cluster {
+            return Ok(own);
+        }
+        // There the connection is made by the first command, whose key says to which node. That is
+        // not to be one that waits: it would be told how long before the time that this takes.
+        let first = Command::new("EXISTS").key(&self.key).deadline(deadline);
+        let answer = own.call::<Value>(first).await;
+        // An error for an answer, too, shows that there is a connection.
+        match answer.as_ref().err().and_then(CoreError::call_error) {
+            Some(CallError::NotSent(fault) | CallError::Maybe(fault)) => {
+                Err(not_connected(fault.clone()))
+            }
+            _ => Ok(own),
+        }
     }
 }
 
-fn no_connection() -> Error {
-    let fault = Fault::new(
-        FaultKind::Timeout,
-        "no connection within the wait and the margin",
-    );
+/// Whatever became of what was sent to make a connection: nothing was asked for.
+fn not_connected(fault: Fault) -> Error {
     Error::Core(CoreError::Call {
         command: "CONNECT".into(),
         error: fault.not_sent(),

@@ -1,5 +1,8 @@
 //! What all handles are made of: a client, a key and a time to live.
 
+use std::ptr;
+use std::sync::Arc;
+
 use redkit_core::{Client, Command, FromValue, Key, ToArg, ToKey, Ttl, check_same_slot};
 
 use crate::error::Error;
@@ -38,6 +41,21 @@ impl Handle {
         shape: Shape,
     ) -> Result<R, Error> {
         write(&self.client, &self.key, self.ttl, command, shape).await
+    }
+
+    /// Refuses an operation with a handle of another client: it would go to this one's server,
+    /// where the other's data may not be. Clones of a client are the same.
+    pub(crate) fn check_same_client(&self, other: &Handle) -> Result<(), Error> {
+        let [own, others] = [&self.client, &other.client].map(|c| Arc::as_ptr(c.backend()));
+        if ptr::addr_eq(own, others) {
+            return Ok(());
+        }
+        let problem = format!(
+            "the handles of `{}` and `{}` are of different clients",
+            self.key, other.key
+        );
+        let fix = "make both with one client, or with clones of it";
+        Err(Error::invalid("client", problem, fix))
     }
 
     pub(crate) async fn exists(&self) -> Result<bool, Error> {

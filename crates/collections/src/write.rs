@@ -7,6 +7,9 @@ use crate::lifetime::{Lifetime, script_args};
 
 static WRITE: Script = Script::new(include_str!("scripts/write.lua"));
 
+/// The most words of a command that a script can pass on at once, as in `scripts/write.lua`.
+const MOST: usize = 7_000;
+
 /// What a write's reply means, and whether it can be carried out in parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -18,6 +21,11 @@ pub(crate) enum Shape {
     Sum(usize),
     /// After this many words come items; the reply is a state.
     Last(usize),
+    /// After this many words come items; the reply counts those that did something. If none did,
+    /// nothing was done.
+    Changed(usize),
+    /// The same for a sorted set, which is asked for, while the reply counts its new members.
+    Grown(usize),
 }
 
 /// Carries out a write on `key`.
@@ -28,10 +36,16 @@ pub(crate) async fn write<R: FromValue>(
     command: Command,
     shape: Shape,
 ) -> Result<R, Error> {
-    Ok(match ttl {
-        None => client.call(command).await?,
-        Some(ttl) => client.eval(invocation(key, ttl, &command, shape)).await?,
-    })
+    let Some(ttl) = ttl else {
+        return Ok(client.call(command).await?);
+    };
+    let is_whole = matches!(shape, Shape::Once | Shape::Refusable);
+    if is_whole && command.arg_count() > MOST {
+        let problem = format!("{} with a time to live, over {MOST}", command.arg_count());
+        let fix = "name fewer keys, or use a handle without a time to live";
+        return Err(Error::invalid("the number of arguments", problem, fix));
+    }
+    Ok(client.eval(invocation(key, ttl, &command, shape)).await?)
 }
 
 /// The call of the script that does the same as `command` and gives `key` its time.
@@ -43,6 +57,8 @@ pub(crate) fn invocation(key: &Key, ttl: Lifetime, command: &Command, shape: Sha
         Shape::Refusable => ("refusable", 0),
         Shape::Sum(head) => ("sum", head),
         Shape::Last(head) => ("last", head),
+        Shape::Changed(head) => ("changed", head),
+        Shape::Grown(head) => ("grown", head),
     };
     let (millis, policy) = script_args(Some(ttl));
     let start = WRITE

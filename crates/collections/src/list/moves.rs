@@ -17,7 +17,8 @@ impl<T: Serialize + DeserializeOwned> List<T> {
     /// The other list's time to live applies.
     ///
     /// # Errors
-    /// [`Error::Core`] when the lists lie on different slots of a cluster; [`Error::Bound`]
+    /// [`Error::Core`] when the lists lie on different slots of a cluster; [`Error::Invalid`]
+    /// when they are of different clients; [`Error::Bound`]
     /// when the codec encrypts and binds items of the two lists to different places;
     /// [`Error::Undecodable`] for an item that is not a `T`: it was moved.
     pub async fn move_to(&self, target: &List<T>, from: End, to: End) -> Result<Option<T>, Error> {
@@ -37,6 +38,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
 
     /// Refuses a move whose items could not be read, or that the cluster would refuse.
     pub(super) fn check_move(&self, target: &List<T>) -> Result<(), Error> {
+        self.handle.check_same_client(&target.handle)?;
         let example = self.move_command("LMOVE", target, End::Front, End::Back);
         check_slots(&self.handle.client, &example)?;
         if self.place() != target.place() && self.handle.client.codec().is_encrypting() {

@@ -10,7 +10,8 @@ use crate::handle::check_slots;
 use crate::write::Shape;
 
 /// Operations on several sets. What stores replaces what was in the set, its time to live
-/// included; without members in the result the set is gone.
+/// included; without members in the result the set is gone. With a time to live it takes up to
+/// 7,000 arguments, sets and weights together; more are refused before anything is sent.
 impl<T: Serialize + DeserializeOwned> Set<T> {
     /// The members of this set or of any of the others.
     ///
@@ -72,6 +73,7 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
         }
         let mut sets: Vec<&Key> = vec![self.key()];
         for other in others {
+            self.handle.check_same_client(&other.handle)?;
             sets.push(other.key());
         }
         let command = Command::new("SINTERCARD").arg(sets.len()).keys_from(sets);
@@ -84,7 +86,7 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
     ///
     /// # Errors
     /// [`Error::Core`] when the sets lie on different slots of a cluster; [`Error::Invalid`]
-    /// when no set is named.
+    /// when no set is named, or too many are.
     pub async fn store_union<'s>(
         &self,
         sets: impl IntoIterator<Item = &'s Set<T>>,
@@ -148,10 +150,11 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
     where
         T: 's,
     {
-        let command = self
-            .handle
-            .command(name)
-            .keys_from(others.into_iter().map(Set::key));
+        let mut command = self.handle.command(name);
+        for other in others {
+            self.handle.check_same_client(&other.handle)?;
+            command = command.key(other.key());
+        }
         check_slots(&self.handle.client, &command)?;
         Ok(command)
     }

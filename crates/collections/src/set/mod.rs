@@ -61,8 +61,8 @@ use crate::write::{Shape, write};
 ///
 /// # In a cluster
 /// A set is one key, so it lies on one node. What names several sets needs them in one slot: see
-/// [`check_same_slot`](redkit_core::check_same_slot). Sets of one operation are those of one
-/// server or cluster; the first one's client is used.
+/// [`check_same_slot`](redkit_core::check_same_slot). Sets of one operation are of one
+/// client or its clones; others are refused ([`Error::Invalid`]), because they may be elsewhere.
 pub struct Set<T> {
     handle: Handle,
     member: PhantomData<fn() -> T>,
@@ -215,12 +215,14 @@ impl<T: Serialize + DeserializeOwned> Set<T> {
     /// to live applies.
     ///
     /// # Errors
-    /// [`Error::Core`] when the sets lie on different slots of a cluster.
+    /// [`Error::Core`] when the sets lie on different slots of a cluster; [`Error::Invalid`] when
+    /// they are of different clients.
     pub async fn move_to<Q>(&self, target: &Set<T>, member: &Q) -> Result<bool, Error>
     where
         T: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
+        self.handle.check_same_client(&target.handle)?;
         let command = self.handle.command("SMOVE").key(target.key());
         let command = command.arg(self.seal(member)?);
         check_slots(&self.handle.client, &command)?;

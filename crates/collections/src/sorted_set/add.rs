@@ -113,7 +113,11 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
         Q: Serialize + ?Sized + 'q,
     {
         let mut command = add.condition.of(self.handle.command("ZADD"));
-        if add.counts_changed {
+        let is_conditional = add.condition != AddIf::Always;
+        // With a time to live what changed is counted in any case: whether anything did decides
+        // about the time.
+        let decides = is_conditional && self.handle.ttl.is_some();
+        if add.counts_changed || decides {
             command = command.arg("CH");
         }
         let head = command.arg_count();
@@ -121,11 +125,17 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
             let score = checked("score", score)?;
             command = command.arg(score).arg(self.seal(member)?);
         }
-        match command.arg_count() == head {
-            true => Ok(0),
-            // The name stands before the arguments.
-            false => self.handle.write(command, Shape::Sum(head + 1)).await,
+        if command.arg_count() == head {
+            return Ok(0);
         }
+        // The name stands before the arguments.
+        let head = head + 1;
+        let shape = match (is_conditional, add.counts_changed) {
+            (false, _) => Shape::Sum(head),
+            (true, true) => Shape::Changed(head),
+            (true, false) => Shape::Grown(head),
+        };
+        self.handle.write(command, shape).await
     }
 
     /// Adds to a member's score, which is 0 when it is not there; gives the sum.
@@ -161,6 +171,6 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
         let by = checked("by", by)?;
         let command = condition.of(self.handle.command("ZADD")).arg("INCR");
         let command = command.arg(by).arg(self.seal(member)?);
-        self.handle.write(command, Shape::Once).await
+        self.handle.write(command, Shape::Refusable).await
     }
 }

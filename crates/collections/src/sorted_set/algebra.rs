@@ -82,7 +82,8 @@ impl Combine {
 }
 
 /// Operations on several sorted sets. What stores replaces what was in the set, its time to live
-/// included; without members in the result the set is gone.
+/// included; without members in the result the set is gone. With a time to live it takes up to
+/// 7,000 arguments, sets and weights together; more are refused before anything is sent.
 impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     /// The members of this set or of any of the others, in the order of their combined scores.
     ///
@@ -158,7 +159,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     ///
     /// # Errors
     /// [`Error::Core`] when the sets lie on different slots of a cluster; [`Error::Invalid`]
-    /// when no set is named, or for weights that do not fit.
+    /// when no set is named or too many are, or for weights that do not fit.
     pub async fn store_union<'s>(
         &self,
         sets: impl IntoIterator<Item = &'s SortedSet<T>>,
@@ -210,12 +211,16 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     where
         T: 's,
     {
-        let sets: Vec<_> = sets.into_iter().map(SortedSet::key).collect();
-        if sets.is_empty() {
+        let mut keys: Vec<&Key> = Vec::new();
+        for set in sets {
+            self.handle.check_same_client(&set.handle)?;
+            keys.push(set.key());
+        }
+        if keys.is_empty() {
             return Err(Error::invalid("sets", "none is named", "name at least one"));
         }
         let command = self.handle.command(name);
-        let command = self.combined(command, sets, combine)?;
+        let command = self.combined(command, keys, combine)?;
         self.handle.write(command, Shape::Once).await
     }
 
@@ -230,6 +235,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     {
         let mut sets: Vec<&Key> = vec![self.key()];
         for other in others {
+            self.handle.check_same_client(&other.handle)?;
             sets.push(other.key());
         }
         self.combined(Command::new(name), sets, combine)

@@ -53,14 +53,15 @@ impl<T> SortedSet<T> {
     /// [`Error::Core`] when the connection cannot be made.
     pub async fn consumer(&self) -> Result<SortedSetConsumer<T>, Error> {
         Ok(SortedSetConsumer {
-            line: Line::open(&self.handle.client).await?,
+            line: Line::open(&self.handle.client, self.key()).await?,
             set: self.clone(),
         })
     }
 }
 
 impl<T: Serialize + DeserializeOwned> SortedSetConsumer<T> {
-    /// How much longer than its wait a call may take, for the way there and back. Default: 1 s.
+    /// How much longer than its wait a call may take, for the way there and back: half of it for
+    /// making a connection, if need be. Default: 1 s; at most a day.
     #[must_use]
     pub fn margin(mut self, margin: Duration) -> Self {
         self.line.set_margin(margin);

@@ -79,7 +79,7 @@ static RANK: Script = Script::new(include_str!("../scripts/rank.lua"));
 /// # In a cluster
 /// A sorted set is one key, so it lies on one node. What names several needs them in one slot: see
 /// [`check_same_slot`](redkit_core::check_same_slot). Sets of one operation are those of one
-/// server or cluster; the first one's client is used.
+/// client or its clones; others are refused ([`Error::Invalid`]), because they may be elsewhere.
 pub struct SortedSet<T> {
     handle: Handle,
     member: PhantomData<fn() -> T>,

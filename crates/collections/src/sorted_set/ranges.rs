@@ -122,7 +122,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
     ) -> Result<usize, Error> {
         // What holds nothing whatever there is: a range that the server takes for empty.
         let (first, last) = positions(&range).unwrap_or((1, 0));
-        let command = self.store_from(source);
+        let command = self.store_from(source)?;
         self.store_range(ranked(command, first, last, order)).await
     }
 
@@ -139,7 +139,7 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
         select: Select,
     ) -> Result<usize, Error> {
         let ends = Ends::by_score(&range)?;
-        let command = self.store_from(source);
+        let command = self.store_from(source)?;
         self.store_range(ends.selected(command, select)).await
     }
 
@@ -155,12 +155,13 @@ impl<T: Serialize + DeserializeOwned> SortedSet<T> {
         select: Select,
     ) -> Result<usize, Error> {
         let ends = Ends::by_member(self, &range)?;
-        let command = self.store_from(source);
+        let command = self.store_from(source)?;
         self.store_range(ends.selected(command, select)).await
     }
 
-    fn store_from(&self, source: &SortedSet<T>) -> Command {
-        self.handle.command("ZRANGESTORE").key(source.key())
+    fn store_from(&self, source: &SortedSet<T>) -> Result<Command, Error> {
+        self.handle.check_same_client(&source.handle)?;
+        Ok(self.handle.command("ZRANGESTORE").key(source.key()))
     }
 
     async fn store_range(&self, command: Command) -> Result<usize, Error> {

@@ -65,6 +65,49 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    /// They may be of different servers, and only one of them would be asked.
+    async fn handles_of_different_clients_are_refused(fixture: Fixture) -> Result<(), Error> {
+        let client = &fixture.client;
+        let other = &fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let mut refused = Vec::new();
+        let (a, b): (Set<u8>, Set<u8>) = (Set::new(client, "{d}:a")?, Set::new(other, "{d}:b")?);
+        client.reset_stats();
+        refused.push(a.union([&b]).await.map(drop));
+        refused.push(a.intersection([&b]).await.map(drop));
+        refused.push(a.difference([&b]).await.map(drop));
+        refused.push(a.intersection_len([&b], None).await.map(drop));
+        refused.push(a.store_union([&a, &b]).await.map(drop));
+        refused.push(a.store_intersection([&b]).await.map(drop));
+        refused.push(a.store_difference([&b]).await.map(drop));
+        refused.push(a.move_to(&b, &1).await.map(drop));
+        let (a, b): (SortedSet<u8>, SortedSet<u8>) = (SortedSet::new(client, "{d}:za")?, SortedSet::new(other, "{d}:zb")?);
+        refused.push(a.union([&b], &Combine::sum()).await.map(drop));
+        refused.push(a.intersection([&b], &Combine::sum()).await.map(drop));
+        refused.push(a.difference([&b]).await.map(drop));
+        refused.push(a.intersection_len([&b], Some(3)).await.map(drop));
+        refused.push(a.store_union([&a, &b], &Combine::sum()).await.map(drop));
+        refused.push(a.store_intersection([&b], &Combine::sum()).await.map(drop));
+        refused.push(a.store_difference([&b]).await.map(drop));
+        refused.push(a.store_range_by_rank(&b, .., Order::Ascending).await.map(drop));
+        refused.push(a.store_range_by_score(&b, .., Select::ascending()).await.map(drop));
+        refused.push(a.store_range_by_member(&b, .., Select::ascending()).await.map(drop));
+        let (a, b): (List<u8>, List<u8>) = (List::new(client, "{d}:la"), List::new(other, "{d}:lb"));
+        refused.push(a.move_to(&b, End::Front, End::Back).await.map(drop));
+        let mut consumer = a.consumer().await?;
+        refused.push(consumer.move_to(&b, End::Front, End::Back, Duration::ZERO).await.map(drop));
+        for result in refused {
+            let error = result.unwrap_err();
+            assert!(matches!(&error, Error::Invalid { what: "client", .. }), "{error}");
+            assert!(error.to_string().contains("different clients"), "{error}");
+        }
+        assert_eq!(client.stats().calls(), 0, "nothing was sent");
+        // A clone, another namespace and another codec are the same client.
+        let b: List<u8> = List::new(&client.with_namespace("inner").unwrap(), "{d}:lb");
+        assert_eq!(a.move_to(&b, End::Front, End::Back).await?, None);
+        other.shutdown().await;
+        Ok(())
+    }
+
     async fn core_refuses_them_too(fixture: Fixture) -> Result<(), Error> {
         let client = &fixture.client;
         let keys = [client.key("{a}"), client.key("{b}")];

@@ -8,6 +8,8 @@ use redkit_testkit::{Cluster, Fixture, Program, Proxy, Server, ServerOptions};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::watched::Watched;
+
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -174,6 +176,52 @@ redkit_testkit::suite! {
             assert_eq!(list.len().await?, 1, "the dropped wait took nothing");
             assert_eq!(consumer.pop_front(LONG).await?, Some(7), "and the consumer goes on");
         }
+        Ok(())
+    }
+
+    /// However long it takes to make a connection: the server is asked to wait for what is left
+    /// then. Otherwise it would take an item when nobody is there any more.
+    #[paused]
+    async fn a_slow_connection_makes_no_wait_longer(fixture: Fixture) -> Result<(), Error> {
+        let (wait, slow) = (Duration::from_secs(5), Duration::from_secs(2));
+        for like_a_cluster in [false, true] {
+            let watched = Watched::new(&fixture);
+            let list: List<u32> = List::new(&watched.client, "l");
+            let sorted: SortedSet<u32> = SortedSet::new(&watched.client, "z")?;
+            let (mut items, mut members) = (list.consumer().await?, sorted.consumer().await?);
+            watched.connects_slowly(slow, like_a_cluster);
+            // Which costs the connections.
+            tokio::select! {
+                item = items.pop_front(LONG) => panic!("{item:?}"),
+                member = members.pop_min(LONG) => panic!("{member:?}"),
+                () = tokio::time::sleep(SHORT) => {}
+            }
+            let start = Instant::now();
+            let (item, member) = tokio::join!(items.pop_front(wait), members.pop_min(wait));
+            assert_eq!((item?, member?), (None, None), "with like_a_cluster {like_a_cluster}");
+            assert_eq!(start.elapsed(), wait);
+            // The first connection is one like any other.
+            let mut late = list.consumer().await?;
+            let start = Instant::now();
+            assert_eq!(late.pop_front(wait).await?, None, "with like_a_cluster {like_a_cluster}");
+            assert_eq!(start.elapsed(), wait);
+            list.push_back(&7).await?;
+            sorted.add(&7, 1.0).await?;
+            tokio::time::sleep(LONG).await;
+            assert_eq!((list.len().await?, sorted.len().await?), (1, 1), "nobody waits any more");
+            list.clear().await?;
+            sorted.clear().await?;
+        }
+        Ok(())
+    }
+
+    async fn a_margin_of_any_length_will_do(fixture: Fixture) -> Result<(), Error> {
+        let list: List<u32> = List::new(&fixture.client, "l");
+        let mut items = list.consumer().await?.margin(Duration::MAX);
+        assert_eq!(items.pop_front(SHORT).await?, None);
+        let sorted: SortedSet<u32> = SortedSet::new(&fixture.client, "z")?;
+        let mut members = sorted.consumer().await?.margin(Duration::MAX);
+        assert_eq!(members.pop_min(SHORT).await?, None);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use redkit_collections::{
     Add, AddIf, Combine, Counter, Counters, End, Error, FloatCounter, Hash, Lifetime, List, Order,
     Select, Set, SortedSet,
 };
-use redkit_core::{Client, Command, Ttl};
+use redkit_core::{Client, Command, ErrorKind, Key, Ttl};
 use redkit_testkit::Fixture;
 
 use crate::watched::Watched;
@@ -138,6 +138,18 @@ pub(crate) async fn every_creating_write(
     Ok(done)
 }
 
+async fn shorten(client: &Client, key: &Key) {
+    let shorten = Command::new("PEXPIRE").key(key).arg(50_000);
+    assert_eq!(client.call::<i64>(shorten).await.unwrap(), 1);
+}
+
+/// Whether the time that was shortened was started anew.
+async fn assert_time(client: &Client, key: &Key, anew: bool, what: &str) {
+    let left: i64 = client.call(Command::new("PTTL").key(key)).await.unwrap();
+    let expected = if anew { 50_001..=3_600_000 } else { 1..=50_000 };
+    assert!(expected.contains(&left), "{what}: {left}");
+}
+
 async fn pttl(client: &Client, name: &str) -> i64 {
     let key = client.key(format!("{{t}}:{name}"));
     client.call(Command::new("PTTL").key(key)).await.unwrap()
@@ -174,12 +186,128 @@ redkit_testkit::suite! {
                 let replaces = name.starts_with("store_") || name.starts_with("zunion") || name.starts_with("zinter")
                     || name.starts_with("zdiff") || name.starts_with("zrange");
                 // These were refused, or found something else than they expected.
-                let refused = ["set_if_absent", "compare_and_set"].contains(name);
+                let refused = ["set_if_absent", "compare_and_set", "zadd_with"].contains(name);
                 let expected = if (anew || replaces) && !refused { 3_500_000..=3_600_000 } else { 1..=50_000 };
                 assert!(expected.contains(&left), "{name} with {ttl:?}: {left}");
                 client.call::<i64>(Command::new("DEL").key(client.key(format!("{{t}}:{name}")))).await?;
             }
         }
+        Ok(())
+    }
+
+    async fn a_refused_write_leaves_the_time_as_it_is(fixture: Fixture) -> Result<(), Error> {
+        let client = &fixture.client;
+        let ttl = Lifetime::on_write(Duration::from_secs(3600))?;
+        let hash: Hash<u32> = Hash::new(client, "{r}:h").with_ttl(ttl);
+        hash.set("f", &1).await?;
+        shorten(client, hash.key()).await;
+        assert!(!hash.set_if_absent("f", &2).await?);
+        assert!(!hash.compare_and_set("f", Some(&5), &6).await?);
+        assert_time(client, hash.key(), false, "hash").await;
+
+        let list: List<u32> = List::new(client, "{r}:l").with_ttl(ttl);
+        list.push_back(&1).await?;
+        shorten(client, list.key()).await;
+        let none: List<u32> = List::new(client, "{r}:none").with_ttl(ttl);
+        assert_eq!(list.insert_after(&9, &2).await?, None);
+        assert!(!list.set(9, &2).await?);
+        assert_eq!(none.move_to(&list, End::Front, End::Back).await?, None);
+        assert_time(client, list.key(), false, "list").await;
+
+        let set = Set::<u32>::new(client, "{r}:s")?.with_ttl(ttl);
+        set.add(&1).await?;
+        shorten(client, set.key()).await;
+        assert!(!Set::new(client, "{r}:none")?.move_to(&set, &1).await?);
+        assert_time(client, set.key(), false, "set").await;
+
+        let counter = Counter::new(client, "{r}:c").with_ttl(ttl);
+        counter.set(5).await?;
+        shorten(client, counter.key()).await;
+        assert!(!counter.incr_up_to(1, 5).await?.is_counted());
+        assert!(!counter.decr_down_to(1, 5).await?.is_counted());
+        assert_time(client, counter.key(), false, "counter").await;
+        Ok(())
+    }
+
+    /// Member 1 is there with the score 5, member 2 is not: of each condition what it refuses and
+    /// what it lets through, and how many of these are new.
+    async fn conditions_of_a_sorted_set_decide_about_its_time(fixture: Fixture) -> Result<(), Error> {
+        let client = &fixture.client;
+        let ttl = Lifetime::on_write(Duration::from_secs(3600))?;
+        let set = SortedSet::<u32>::new(client, "z")?.with_ttl(ttl);
+        let cases = [
+            (AddIf::Absent, (1, 6.0), (2, 6.0), 1),
+            (AddIf::Present, (2, 6.0), (1, 6.0), 0),
+            (AddIf::Greater, (1, 4.0), (1, 6.0), 0),
+            (AddIf::Greater, (1, 5.0), (2, 6.0), 1),
+            (AddIf::Less, (1, 6.0), (1, 4.0), 0),
+            (AddIf::Less, (1, 5.0), (2, 4.0), 1),
+            (AddIf::PresentAndGreater, (2, 6.0), (1, 6.0), 0),
+            (AddIf::PresentAndLess, (1, 6.0), (1, 4.0), 0),
+        ];
+        for (condition, refused, done, new) in cases {
+            for counts_changed in [false, true] {
+                let what = format!("{condition:?} with {counts_changed}");
+                let add = match counts_changed {
+                    true => Add::when(condition).count_changed(),
+                    false => Add::when(condition),
+                };
+                set.clear().await?;
+                set.add(&1, 5.0).await?;
+                shorten(client, set.key()).await;
+                assert_eq!(set.add_with(add, [(&refused.0, refused.1)]).await?, 0, "{what}");
+                assert_time(client, set.key(), false, &what).await;
+                let counted = set.add_with(add, [(&refused.0, refused.1), (&done.0, done.1)]).await?;
+                assert_eq!(counted, if counts_changed { 1 } else { new }, "{what}");
+                assert!(set.score(&done.0).await?.is_some_and(|score| score.total_cmp(&done.1).is_eq()), "{what}");
+                assert_time(client, set.key(), true, &what).await;
+            }
+        }
+        // Among the sums are 0 and -1, which as counts would say that nothing was done.
+        for (condition, refused, done, sum) in [
+            (AddIf::Present, (2, 1.0), (1, -5.0), 0.0),
+            (AddIf::Less, (1, 1.0), (1, -6.0), -1.0),
+            (AddIf::Greater, (1, -1.0), (1, 1.0), 6.0),
+            (AddIf::Absent, (1, 1.0), (2, 0.0), 0.0),
+        ] {
+            set.clear().await?;
+            set.add(&1, 5.0).await?;
+            shorten(client, set.key()).await;
+            assert_eq!(set.increment_if(condition, &refused.0, refused.1).await?, None, "{condition:?}");
+            assert_time(client, set.key(), false, "increment_if").await;
+            assert_eq!(set.increment_if(condition, &done.0, done.1).await?, Some(sum), "{condition:?}");
+            assert_time(client, set.key(), true, "increment_if").await;
+        }
+        Ok(())
+    }
+
+    /// In parts they would be other commands.
+    async fn more_sets_than_lua_can_pass_on_are_refused(fixture: Fixture) -> Result<(), Error> {
+        let client = &Watched::new(&fixture).client;
+        let ttl = Lifetime::on_write(MINUTE)?;
+        let (a, target) = (Set::<u32>::new(client, "{u}:a")?, Set::<u32>::new(client, "{u}:t")?);
+        a.add(&1).await?;
+        target.add(&9).await?;
+        let timed = target.clone().with_ttl(ttl);
+        let error = timed.store_union(std::iter::repeat_n(&a, 8_000)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        assert_eq!((target.members().await?, target.time_left().await?), (vec![9], Ttl::Forever));
+        assert_eq!(timed.store_union(std::iter::repeat_n(&a, 6_999)).await?, 1);
+        assert!(matches!(target.time_left().await?, Ttl::In(_)));
+        assert_eq!(target.store_union(std::iter::repeat_n(&a, 8_000)).await?, 1);
+
+        let (a, target) = (SortedSet::<u32>::new(client, "{u}:za")?, SortedSet::<u32>::new(client, "{u}:zt")?);
+        a.add(&1, 1.0).await?;
+        target.add(&9, 9.0).await?;
+        let timed = target.clone().with_ttl(ttl);
+        // The weights count, too.
+        for (sets, combine) in [(8_000, Combine::max()), (4_000, Combine::max().weights(vec![2.0; 4_000]))] {
+            let error = timed.store_union(std::iter::repeat_n(&a, sets), &combine).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+            assert_eq!((target.score(&9).await?, target.time_left().await?), (Some(9.0), Ttl::Forever));
+        }
+        assert_eq!(timed.store_union(std::iter::repeat_n(&a, 6_990), &Combine::max()).await?, 1);
+        assert_eq!(target.store_union(std::iter::repeat_n(&a, 8_000), &Combine::max()).await?, 1);
         Ok(())
     }
 
@@ -232,6 +360,9 @@ redkit_testkit::suite! {
         let scored = many.iter().map(|n| (n, f64::from(*n)));
         assert_eq!(sorted.add_with(Add::when(AddIf::Greater).count_changed(), scored).await?, 20_001);
         assert_eq!(sorted.score(&17_777).await?, Some(17_777.0));
+        let higher = many.iter().map(|n| (n, f64::from(*n) + 1.0));
+        assert_eq!(sorted.add_with(Add::when(AddIf::Greater), higher.chain([(&20_001, 1.0)])).await?, 1, "is new");
+        assert_eq!(sorted.score(&17_777).await?, Some(17_778.0));
         for left in [set.time_left().await?, list.time_left().await?, hash.time_left().await?, sorted.time_left().await?] {
             assert!(matches!(left, Ttl::In(_)), "{left:?}");
         }

@@ -28,16 +28,25 @@ struct Seen {
     /// The names of those that may be repeated, and of those that may not.
     repeatable: Mutex<[BTreeSet<String>; 2]>,
     before: Mutex<Option<(&'static str, u64, Before)>>,
+    connecting: Mutex<Connecting>,
+    /// What comes before this connection's first call.
+    first: Mutex<Duration>,
+}
+
+/// How a connection of one's own is made.
+#[derive(Default, Clone, Copy)]
+enum Connecting {
+    #[default]
+    AtOnce,
+    /// It takes this long.
+    Slowly(Duration),
+    /// It takes this long, by the first call, as in a cluster.
+    ByTheFirstCall(Duration),
 }
 
 impl Watched {
     pub(crate) fn new(fixture: &Fixture) -> Self {
-        let seen = Arc::new(Seen {
-            inner: fixture.client.backend().clone(),
-            calls: Mutex::default(),
-            repeatable: Mutex::default(),
-            before: Mutex::default(),
-        });
+        let seen = Arc::new(Seen::new(fixture.client.backend().clone()));
         // Patient, because what is watched can be large, and the machine busy.
         let patience = Duration::from_secs(30);
         let config = fixture.config().unwrap().command_timeout(patience);
@@ -54,6 +63,15 @@ impl Watched {
         command: impl Fn(u64) -> Command + Send + 'static,
     ) {
         *self.seen.before.lock().unwrap() = Some((name, 0, Box::new(command)));
+    }
+
+    /// From now on it takes so long to make a connection of one's own; in a cluster it is made by
+    /// the first call on it.
+    pub(crate) fn connects_slowly(&self, time: Duration, like_a_cluster: bool) {
+        *self.seen.connecting.lock().unwrap() = match like_a_cluster {
+            true => Connecting::ByTheFirstCall(time),
+            false => Connecting::Slowly(time),
+        };
     }
 
     /// The names of the commands that may be repeated when no answer came, and of those that may
@@ -77,9 +95,24 @@ fn items(value: &Value) -> usize {
     }
 }
 
+impl Seen {
+    fn new(inner: Arc<dyn Backend>) -> Self {
+        Self {
+            inner,
+            calls: Mutex::default(),
+            repeatable: Mutex::default(),
+            before: Mutex::default(),
+            connecting: Mutex::default(),
+            first: Mutex::default(),
+        }
+    }
+}
+
 #[async_trait]
 impl Backend for Seen {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
+        let connecting = std::mem::take(&mut *self.first.lock().unwrap());
+        tokio::time::sleep(connecting).await;
         let first = match &mut *self.before.lock().unwrap() {
             Some((name, count, make)) if *name == command.name() => {
                 *count += 1;
@@ -111,11 +144,24 @@ impl Backend for Seen {
     }
 
     async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        self.inner.dedicated().await
+        let connecting = *self.connecting.lock().unwrap();
+        if let Connecting::Slowly(time) = connecting {
+            tokio::time::sleep(time).await;
+        }
+        let own = self.inner.dedicated().await?;
+        let Connecting::ByTheFirstCall(time) = connecting else {
+            return Ok(own);
+        };
+        let own = Seen::new(own);
+        *own.first.lock().unwrap() = time;
+        Ok(Arc::new(own))
     }
 
     fn topology(&self) -> Topology {
-        self.inner.topology()
+        match *self.connecting.lock().unwrap() {
+            Connecting::ByTheFirstCall(_) => Topology::Cluster,
+            _ => self.inner.topology(),
+        }
     }
 
     fn capabilities(&self) -> Capabilities {
