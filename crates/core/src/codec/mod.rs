@@ -33,7 +33,9 @@ use crate::error::Error;
 /// compression or current key has written, as long as the features are there: settings can be
 /// changed while old values are about. There is one exception. **A codec that encrypts refuses
 /// values that are not encrypted**, or whoever can write to the server could put forged ones in
-/// their place; [`accept_plain`](Self::accept_plain) lifts that for the time of a migration.
+/// their place; [`accept_plain`](Self::accept_plain) lifts that for the time of a migration. The same goes
+/// for *bytes* ([`encode_bytes`](Self::encode_bytes)) that were stored without an envelope, for a
+/// codec that compresses as well: without one, nothing tells whether they stand for themselves.
 ///
 /// ```
 /// use redkit_core::Codec;
@@ -53,7 +55,6 @@ pub struct Codec {
     limit: usize,
     #[cfg(feature = "encryption")]
     keys: Option<KeyRing>,
-    #[cfg(feature = "encryption")]
     accepts_plain: bool,
 }
 
@@ -112,9 +113,11 @@ impl Codec {
         self
     }
 
-    /// Reads values that are not encrypted although this codec encrypts: for the time in which old
-    /// ones are migrated. While it lasts, whoever can write to the server can forge values.
-    #[cfg(feature = "encryption")]
+    /// Reads what this codec would have wrapped and what is not, for the time in which old values are
+    /// migrated: values that are not encrypted although it encrypts, and bytes that have no envelope
+    /// although it compresses or encrypts. While it lasts, whoever can write to the server can forge
+    /// values of a codec that encrypts. Bytes that begin with `C1` and are no envelope stay an error:
+    /// they may be a damaged one.
     #[must_use]
     pub fn accept_plain(mut self) -> Self {
         self.accepts_plain = true;
@@ -167,13 +170,14 @@ impl Codec {
     }
 
     /// Encodes bytes. A codec that neither compresses nor encrypts stores them as they are, for
-    /// anybody to read; others put them into an envelope.
+    /// anybody to read, unless they look like an envelope; others put them into an envelope.
     ///
     /// # Errors
     /// [`Error::Encode`] when there is no randomness for a nonce.
     pub fn encode_bytes(&self, key: &[u8], bytes: impl Into<Bytes>) -> Result<Bytes, Error> {
         let bytes = bytes.into();
-        if !self.wraps_bytes() {
+        // What would be read as an envelope becomes the content of one.
+        if !self.wraps_bytes() && !matches!(Envelope::read(&bytes), Ok(Some(_))) {
             return Ok(bytes);
         }
         self.wrap(key, Format::Raw, bytes.into())
@@ -183,19 +187,19 @@ impl Codec {
             })
     }
 
-    /// Decodes what [`encode_bytes`](Self::encode_bytes) made. A codec that neither compresses nor
-    /// encrypts takes any bytes as they are, an envelope too; others insist on an envelope of
-    /// bytes, because nothing else tells whether bytes stand for themselves.
+    /// Decodes what [`encode_bytes`](Self::encode_bytes) made, of this codec or another. A codec that
+    /// neither compresses nor encrypts takes what is no envelope as it is; others insist on an
+    /// envelope, unless they [accept plain](Self::accept_plain) bytes.
     ///
     /// # Errors
     /// [`Error::Decode`], which keeps the bytes.
     pub fn decode_bytes(&self, key: &[u8], raw: Bytes) -> Result<Bytes, Error> {
-        if !self.wraps_bytes() {
+        if !self.wraps_bytes() && !matches!(Envelope::read(&raw), Ok(Some(_))) {
             return Ok(raw);
         }
         let opened = match self.unwrap(key, &raw) {
             // The caller of `accept_plain` has said that it may be.
-            Ok(None) if self.is_encrypting() => Ok(raw.clone()),
+            Ok(None) if self.accepts_plain => Ok(raw.clone()),
             Ok(None) => Err(CodecError::Damaged("it has none")),
             Ok(Some((Format::Raw, Opened::Borrowed(bytes)))) => Ok(raw.slice_ref(bytes)),
             Ok(Some((Format::Raw, Opened::Owned(bytes)))) => Ok(bytes.into()),
@@ -239,6 +243,18 @@ impl Codec {
         }
     }
 
+    /// [`is_current`](Self::is_current) for bytes: `false` as well for bytes without an envelope when
+    /// this codec gives them one, and the reverse.
+    pub fn is_current_bytes(&self, raw: &[u8]) -> bool {
+        match Self::inspect(raw) {
+            Ok(StoredForm::Envelope { format, key, .. }) => {
+                format == Format::Raw && key == self.current_key() && self.wraps_bytes()
+            }
+            // A damaged envelope is bytes like any other to a codec that has none.
+            Ok(StoredForm::Plain) | Err(_) => !self.wraps_bytes(),
+        }
+    }
+
     /// The same value under the current key, without knowing its type: its format stays.
     pub(crate) fn rewrap(&self, key: &[u8], raw: &Bytes) -> Result<Bytes, Error> {
         let rewrapped = match self.unwrap(key, raw) {
@@ -261,7 +277,6 @@ impl Codec {
             limit: LIMIT,
             #[cfg(feature = "encryption")]
             keys: None,
-            #[cfg(feature = "encryption")]
             accepts_plain: false,
         }
     }

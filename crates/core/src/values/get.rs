@@ -54,9 +54,10 @@ impl Client {
         Ok(Some(Stored { value, key, raw }))
     }
 
-    /// The bytes at `key`. With a codec that neither compresses nor encrypts they are what is
-    /// stored, whatever it is; with another they are what [`set_bytes`](Client::set_bytes) was
-    /// given.
+    /// The bytes at `key`, as [`set_bytes`](Client::set_bytes) was given them. With a codec that
+    /// neither compresses nor encrypts that is what is stored, whatever it is, unless it is an
+    /// envelope: one of bytes is opened, another is an error. To switch compression or encryption
+    /// on while bytes are stored, see [`Codec::accept_plain`](crate::Codec::accept_plain).
     ///
     /// # Errors
     /// [`Error::Decode`] for what was not stored as bytes, [`Error::Call`] as [`get`](Self::get).

@@ -14,6 +14,7 @@ use super::get::Stored;
 use super::key::ToKey;
 use crate::client::Client;
 use crate::codec::{Codec, StoredForm};
+use crate::command::Command;
 use crate::error::Error;
 use crate::keys::Key;
 use crate::script::{Invocation, Script};
@@ -68,7 +69,8 @@ impl Client {
     /// what it writes now; otherwise writes it so, if it is unchanged by then. The time to live
     /// stays. For going through old values after a key was rotated.
     ///
-    /// The value stays what it is, fields that `T` does not know included, unless its format
+    /// Only for keys of values; for bytes and text see [`renew_bytes`](Self::renew_bytes). The value
+    /// stays what it is, fields that `T` does not know included, unless its format
     /// changes. Two round trips when it is written, otherwise one.
     ///
     /// # Errors
@@ -81,6 +83,32 @@ impl Client {
             None => Ok(Renewal::Absent),
             Some(stored) => self.renew_stored(&stored).await,
         }
+    }
+
+    /// [`renew`](Self::renew) for [bytes and text](Client::set_bytes): puts them into the envelope that
+    /// this client's codec gives to bytes now, or takes them out of one. For bytes that have none yet
+    /// the codec must [accept plain](Codec::accept_plain) ones.
+    ///
+    /// Only for keys of bytes, as [`renew`](Self::renew) is only for keys of values: text such as
+    /// `123` that has no envelope is JSON too, and nothing tells which was meant.
+    ///
+    /// # Errors
+    /// As [`get_bytes`](Client::get_bytes).
+    pub async fn renew_bytes(&self, key: impl ToKey) -> Result<Renewal, Error> {
+        let key = key.to_key(self);
+        let raw: Option<Bytes> = self.call(Command::new("GET").key(&key)).await?;
+        let Some(raw) = raw else {
+            return Ok(Renewal::Absent);
+        };
+        let bytes = self.codec().decode_bytes(key.as_bytes(), raw.clone())?;
+        if self.codec().is_current_bytes(&raw) {
+            return Ok(Renewal::Current);
+        }
+        let payload = self.codec().encode_bytes(key.as_bytes(), bytes);
+        Ok(match self.swap(key, raw, payload).await? {
+            true => Renewal::Renewed,
+            false => Renewal::Overtaken,
+        })
     }
 
     /// The value at `key`, which is [renewed](Self::renew) when it is not current. When that fails

@@ -120,6 +120,10 @@ proptest! {
             // What looks like an envelope.
             proptest::collection::vec(any::<u8>(), 0..40)
                 .prop_map(|rest| [&[0xC1, 1, 1, 0, 0][..], &rest].concat()),
+            // What is one.
+            (0_u8..4, 0_u8..3, proptest::collection::vec(any::<u8>(), 0..40))
+                .prop_map(|(format, compression, body)| envelope(format, compression, &body).into()),
+            any::<Vec<u8>>().prop_map(|rest| [&[0xC1, 1, 0, 0, 1][..], &rest].concat()),
         ],
     ) {
         let raw = codec.encode_bytes(b"k", bytes.clone()).unwrap();

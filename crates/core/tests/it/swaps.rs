@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use redkit_core::{Change, Client, Codec, EncryptionKey, Error, KeyRing, Renewal, Ttl};
+use redkit_core::{
+    Change, Client, Codec, Command, Compression, EncryptionKey, Error, KeyRing, Renewal, Ttl,
+};
 use redkit_testkit::Fixture;
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +165,45 @@ redkit_testkit::suite! {
         assert_eq!(packing.renew::<Whole>("f").await?, Renewal::Renewed);
         let raw = packing.get_stored::<Whole>("f").await?.unwrap();
         assert_eq!(raw.raw()[..3], [0xC1, 1, 2]);
+        Ok(())
+    }
+
+    async fn bytes_are_renewed_without_being_taken_for_values(fixture: Fixture) -> Result<(), Error> {
+        let (plain, new) = (&fixture.client, new(&fixture.client));
+        // A rotated key.
+        old(plain).set_text("k", "123").ttl(MINUTE).await?;
+        assert!(new.renew::<i32>("k").await.is_err(), "it is no value");
+        assert_eq!(new.renew_bytes("k").await?, Renewal::Renewed);
+        assert_eq!(new.renew_bytes("k").await?, Renewal::Current);
+        assert!(old(plain).get_text("k").await.is_err());
+        assert_eq!(new.get_text("k").await?.as_deref(), Some("123"));
+        assert!(matches!(new.ttl("k").await?, Ttl::In(_)));
+        assert_eq!(new.renew_bytes("absent").await?, Renewal::Absent);
+
+        // From plain to encrypted, and to compressed.
+        let packing = plain.with_codec(Codec::json().compress(Compression::zstd()));
+        let long = "a".repeat(5000);
+        for client in [&new, &packing] {
+            plain.set_text("short", "123").await?;
+            plain.set_text("long", &long).await?;
+            assert!(client.get_text("short").await.is_err() && client.renew_bytes("short").await.is_err());
+            let migrating = client.with_codec(client.codec().clone().accept_plain());
+            assert_eq!(migrating.get_text("short").await?.as_deref(), Some("123"));
+            assert_eq!(migrating.renew_bytes("short").await?, Renewal::Renewed);
+            assert_eq!(migrating.renew_bytes("long").await?, Renewal::Renewed);
+            assert_eq!(client.get_text("short").await?.as_deref(), Some("123"));
+            assert_eq!(client.get_text("long").await?, Some(long.clone()));
+        }
+
+        // Back from compressed; who does not compress reads it meanwhile.
+        assert_eq!(plain.get_text("long").await?, Some(long.clone()));
+        assert_eq!(plain.renew_bytes("long").await?, Renewal::Renewed);
+        assert_eq!(plain.call::<String>(Command::new("GET").key(plain.key("long"))).await?, long);
+        // What a codec without keys cannot open it does not hand out.
+        new.set_text("sealed", "secret").await?;
+        packing.with_codec(Codec::message_pack()).set("value", &7).await?;
+        assert!(matches!(plain.get_bytes("sealed").await, Err(Error::Decode { .. })));
+        assert!(matches!(plain.get_bytes("value").await, Err(Error::Decode { .. })));
         Ok(())
     }
 
