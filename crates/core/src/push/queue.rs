@@ -244,7 +244,7 @@ impl Loss {
     }
 
     /// It stands again. When a loss is dropped without this, nothing is told.
-    pub(crate) fn is_over(self) {
+    pub(crate) fn end(self) {
         let mut state = self.sink.queue.state.lock();
         if state.losses == 1 {
             self.sink.queue.tell(&mut state, GapReason::Reconnected);
@@ -417,9 +417,9 @@ mod tests {
         let (sink, mut stream) = push_channel(1);
         let (one, two) = (Loss::of(&sink), Loss::of(&sink));
         assert_eq!(stream.next().await, Some(Push::Gap(GapReason::Lost)));
-        one.is_over();
+        one.end();
         sink.send(message("of the part that stands"));
-        two.is_over();
+        two.end();
         sink.send(message("dropped"));
         drop(sink);
         let expected = [

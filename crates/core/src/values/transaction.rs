@@ -113,10 +113,7 @@ impl Transaction {
 fn check_no_transaction(command: &Command) -> Result<(), Error> {
     let name = command.name();
     let is = |word: &&str| name.eq_ignore_ascii_case(word);
-    match ["MULTI", "EXEC", "DISCARD", "WATCH"]
-        .iter()
-        .any(|word| is(word))
-    {
+    match ["MULTI", "EXEC", "DISCARD", "WATCH"].iter().any(is) {
         false => Ok(()),
         true => Err(wrong(
             "MULTI",

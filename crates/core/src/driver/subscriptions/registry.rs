@@ -86,7 +86,7 @@ impl Registry {
             known.standing = Standing::Confirmed;
             over.extend(known.sinks.iter_mut().filter_map(|one| one.loss.take()));
         }
-        over.into_iter().for_each(Loss::is_over);
+        over.into_iter().for_each(Loss::end);
     }
 
     /// The connection is gone, and with it what the server knew. Who listens is told at once.

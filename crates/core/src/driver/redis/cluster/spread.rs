@@ -272,7 +272,7 @@ impl ByNode {
         }
         drop(everywhere);
         // Only now: what does not stand at its new place must not seem to for a moment.
-        over.into_iter().for_each(Loss::is_over);
+        over.into_iter().for_each(Loss::end);
         // Nodes that nobody listens at, and nobody is about to.
         self.nodes
             .lock()
