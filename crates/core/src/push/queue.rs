@@ -61,6 +61,7 @@ struct State {
     /// How the subscription stands, when that did not fit.
     owed: Option<GapReason>,
     /// How many parts of the subscription do not stand.
+    #[cfg(any(feature = "redis", feature = "fred"))]
     losses: usize,
     sinks: usize,
     waker: Option<Waker>,
@@ -74,12 +75,7 @@ impl Queue {
 
     /// A gap must stand before what comes after it.
     fn settle_debts(&self, state: &mut State) {
-        if self.has_room(state, 0)
-            && let Some(gap) = state.debt()
-        {
-            state.items.push_back(gap);
-        }
-        if self.has_room(state, 0)
+        while self.has_room(state, 0)
             && let Some(gap) = state.debt()
         {
             state.items.push_back(gap);
@@ -87,6 +83,7 @@ impl Queue {
     }
 
     /// Says how the subscription stands: later, when there is no room.
+    #[cfg(any(feature = "redis", feature = "fred"))]
     fn tell(&self, state: &mut State, reason: GapReason) {
         self.settle_debts(state);
         match self.has_room(state, 0) {
