@@ -10,9 +10,17 @@ use crate::error::Error;
 /// How long a wait lasts at most before the server is asked again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// The longest wait that is possible: `Duration::MAX` from now is no time.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// When a wait of `limit`, a day at most, is over.
+pub(super) fn deadline(limit: Duration) -> Instant {
+    Instant::now() + limit.min(LONGEST)
+}
+
 /// See [`WriteBehind::flush`](super::WriteBehind::flush).
 pub(super) async fn flush(queue: &Queue, limit: Duration) -> Result<(), Error> {
-    let deadline = Instant::now() + limit;
+    let deadline = deadline(limit);
     let mut remaining = 0;
     let work = async {
         let marks = insist(|| queue.on_all(Partition::flush)).await?;

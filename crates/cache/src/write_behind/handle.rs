@@ -148,7 +148,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
     /// trips per partition, and one for every look after that.
     ///
     /// # Errors
-    /// [`Error::NotFlushed`] when it is not done within `limit`, also because Redis could not be asked;
+    /// [`Error::NotFlushed`] when it is not done within `limit` (a day at most), also because Redis could not be asked;
     /// [`Error::Core`] for what does not pass with time.
     pub async fn flush(&self, limit: Duration) -> Result<(), Error> {
         flush(&self.queue, limit).await

@@ -69,7 +69,11 @@
 //! As durable as the server makes it. With `appendonly yes` and `appendfsync always` an acknowledged
 //! write survives a crash of the server's machine; with `everysec` the last second may be gone;
 //! without an append-only file, everything since the last snapshot. Replication is asynchronous: a
-//! failover can lose what the old master had acknowledged and not yet sent. The queue's keys have no
+//! failover can lose what the old master had acknowledged and not yet sent. What it loses may be in your
+//! database already, with a version that the new master does not know: when the new master's clock
+//! is behind the old one's, writes that it accepts until it has caught up can get smaller versions, a
+//! database that compares versions answers [`Verdict::Stale`], and they are dropped though they are newer.
+//! Keep the servers' clocks together, closer than a failover takes. The queue's keys have no
 //! time to live, so they are safe from `volatile-*` eviction policies and from `noeviction`, and not
 //! from `allkeys-*`: do not use those on this server.
 //!

@@ -121,7 +121,16 @@ where
                 }
             }
         }
-        self.invalidate(&mut report).await;
+        // The cache may take its time: the lease is kept meanwhile, so that nobody begins anew. Should it
+        // be lost all the same, the report will hear of it.
+        {
+            let mut told = std::pin::pin!(self.invalidate(&mut report));
+            tokio::select! {
+                biased;
+                () = &mut told => {}
+                () = lease.keep(partition) => told.await,
+            }
+        }
         self.report(partition, &lease, &report).await?;
         Ok(next)
     }

@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout_at};
 
 use super::backoff;
-use super::flush::flush;
+use super::flush::{deadline, flush};
 use super::queue::Queue;
 use super::round::{Flusher, Next};
 use super::sink::Sink;
@@ -54,14 +54,14 @@ impl Worker {
     }
 
     /// Writes what is pending at the call, lets the batches that are being written end, and stops:
-    /// all within `limit`. What is not done by then stays in the queue for other workers; a batch in the
+    /// all within `limit`, a day at most. What is not done by then stays in the queue for other workers; a batch in the
     /// middle of its writing, until its lease runs out.
     ///
     /// # Errors
     /// [`Error::NotFlushed`] when something that was pending is not written; [`Error::Core`]. The
     /// worker has ended in any case.
     pub async fn shutdown(mut self, limit: Duration) -> Result<(), Error> {
-        let deadline = Instant::now() + limit;
+        let deadline = deadline(limit);
         let flushed = flush(&self.queue, limit).await;
         self.stop.send_replace(true);
         let ended = async { while self.tasks.join_next().await.is_some() {} };

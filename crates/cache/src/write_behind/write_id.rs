@@ -4,6 +4,9 @@ use redkit_core::ToArg;
 
 /// The identity of a write. Repeat a write whose outcome is unknown with the same id: when it was
 /// accepted the first time, that is all that happens, also when the key was written by others since.
+///
+/// It counts for each key by itself: a request that writes several keys may use one id for all of
+/// them, and needs several to write one key several times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WriteId([u8; 16]);
 

@@ -105,6 +105,62 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    /// A request that writes several keys under its id, some of them in one partition.
+    async fn a_write_id_counts_for_each_key_by_itself(fixture: Fixture) -> Result<(), Error> {
+        let stock: WriteBehind<u64> = WriteBehind::builder(&fixture.client, "ids").partitions(1).open().await?;
+        let id = WriteId::random();
+        let a = stock.put_as(id, "a", &1).await?;
+        let b = stock.put_as(id, "b", &2).await?;
+        assert!(b > a);
+        assert!(matches!(stock.pending("b").await?, Some(Current::Pending(2))));
+        assert_eq!((stock.put_as(id, "a", &1).await?, stock.put_as(id, "b", &2).await?), (a, b), "recognised");
+        Ok(())
+    }
+
+    /// The server's clock was an hour ahead and is set back: versions go on growing, and nothing waits
+    /// for the clock.
+    async fn a_clock_that_is_set_back_holds_nothing_up(fixture: Fixture) -> Result<(), Error> {
+        let stock = WriteBehind::builder(&fixture.client, "clock")
+            .partitions(1)
+            .max_age(Duration::from_millis(20))
+            .poll_interval(Duration::from_millis(5))
+            .backoff(Duration::from_millis(10), Duration::from_millis(100))
+            .open()
+            .await?;
+        let key = |role| format!("{}:write-behind:clock:{{clock.0}}:{role}", fixture.namespace());
+        stock.put("resting", &1).await?;
+        let ahead = stock.put("k", &1).await? + 3_600_000_000;
+        let client = &fixture.client;
+        client.call::<u64>(Command::new("HSET").key(key("state")).arg("seq").arg(ahead)).await?;
+        client.call::<u64>(Command::new("ZREM").key(key("ready")).arg("resting")).await?;
+        client.call::<u64>(Command::new("ZADD").key(key("later")).arg(ahead).arg("resting")).await?;
+        for name in ["k", "new"] {
+            assert!(stock.put(name, &2).await? > ahead, "versions grow");
+        }
+        let database = Database::new();
+        let worker = stock.start(database.clone());
+        let written = async {
+            while stock.stats().await.unwrap().pending > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LONG, written).await.expect("it waits for the clock");
+        let rows = ["resting", "k", "new"].map(|name| database.row(name));
+        assert_eq!(rows, [Some(1), Some(2), Some(2)]);
+        worker.shutdown(LONG).await
+    }
+
+    async fn a_flush_and_a_shutdown_take_any_limit(fixture: Fixture) -> Result<(), Error> {
+        let (stock, database) = (open(&fixture.client).await, Database::new());
+        let worker = stock.start(database.clone());
+        stock.put("k", &1).await?;
+        stock.flush(Duration::MAX).await?;
+        stock.put("k", &2).await?;
+        worker.shutdown(Duration::MAX).await?;
+        assert_eq!(database.values_of("k"), [Some(1), Some(2)]);
+        Ok(())
+    }
+
     async fn a_full_queue_refuses_other_keys_and_takes_those_it_has(fixture: Fixture) -> Result<(), Error> {
         let build = |wait| {
             WriteBehind::<u64>::builder(&fixture.client, "small")
@@ -176,6 +232,12 @@ redkit_testkit::suite! {
             .poll_interval(Duration::from_millis(1))
             .open()
             .await?;
+        // The readers' cache is another process's, as it were.
+        let there = WriteBehind::builder(&fixture.client, "stock")
+            .cache(&cache(&fixture.connect(fixture.config().unwrap()).await.unwrap()))
+            .partitions(4)
+            .open()
+            .await?;
         let worker = stock.start(database.clone());
         let done = Arc::new(AtomicBool::new(false));
         stock.put("k", &0).await?;
@@ -192,7 +254,7 @@ redkit_testkit::suite! {
             }
         });
         let reader = tokio::spawn({
-            let (stock, database) = (stock.clone(), database.clone());
+            let (stock, database) = (there, database.clone());
             async move {
                 let (mut last, mut pending, mut fetched) = (0, 0, 0);
                 while !done.load(Ordering::SeqCst) {

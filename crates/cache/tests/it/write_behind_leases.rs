@@ -207,6 +207,30 @@ async fn a_change_stays_while_the_cache_cannot_be_told() {
     worker.shutdown(LONG).await.unwrap();
 }
 
+/// The cache takes longer than the lease to be told: nobody else takes the batch meanwhile.
+#[tokio::test(start_paused = true)]
+async fn the_lease_is_kept_while_the_cache_is_told() {
+    let engine = Embedded::new();
+    let (slow, fast) = (
+        Link::new(&engine, LEASE * 2),
+        Link::new(&engine, Duration::ZERO),
+    );
+    let cache = Cache::builder(&slow.client(), "stock")
+        .ttl(LONG)
+        .build()
+        .unwrap();
+    let stock = builder(&fast.client()).cache(&cache).open().await.unwrap();
+    let database = Database::new();
+    stock.put("k", &1).await.unwrap();
+    let workers = [stock.start(database.clone()), stock.start(database.clone())];
+    stock.flush(LONG).await.unwrap();
+    assert_eq!(database.batches(), [1], "written once");
+    assert_eq!(stock.stats().await.unwrap().leases_lost, 0);
+    for worker in workers {
+        worker.shutdown(LONG).await.unwrap();
+    }
+}
+
 redkit_testkit::suite! {
     #[paused]
     async fn dropping_a_worker_ends_it_and_its_batch_goes_to_another(fixture: Fixture) -> Result<(), Error> {

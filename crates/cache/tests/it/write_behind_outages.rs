@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redkit_cache::Error;
 use redkit_cache::write_behind::{WriteBehind, WriteId};
-use redkit_core::Client;
+use redkit_core::{Client, Command};
 use redkit_testkit::{Close, Direction, Fixture, Proxy, ServerOptions};
 
 use crate::write_behind_database::Database;
@@ -83,6 +83,27 @@ redkit_testkit::suite! {
         let worker = here.start(database.clone());
         here.flush(LONG).await.unwrap();
         assert_eq!(database.values_of("k"), [Some(4)]);
+        worker.shutdown(LONG).await.unwrap();
+    }
+
+    /// A server without memory refuses writers. A queue that is there can be opened and drained.
+    #[networked]
+    async fn a_queue_drains_though_the_server_is_out_of_memory(fixture: Fixture) {
+        let server = fixture.private_server(ServerOptions::new()).await.unwrap();
+        let config = fixture.config_at(&server.url()).unwrap().command_timeout(PATIENCE);
+        let client = fixture.connect(config).await.unwrap();
+        let stock = open(&client).await;
+        for n in 0..20_u64 {
+            stock.put(n, &n).await.unwrap();
+        }
+        let limit = Command::new("CONFIG").arg("SET").arg("maxmemory").arg("1");
+        client.call::<()>(limit).await.unwrap();
+        stock.put("k", &1).await.expect_err("there is no memory");
+        let stock = open(&client).await;
+        let database = Database::new();
+        let worker = stock.start(database.clone());
+        stock.flush(LONG).await.unwrap();
+        assert!((0..20).all(|n| database.row(&n.to_string()) == Some(n)));
         worker.shutdown(LONG).await.unwrap();
     }
 

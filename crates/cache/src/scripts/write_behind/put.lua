@@ -4,12 +4,12 @@
 -- KEYS  1 state   2 changes   3 age   4 ready   5 flight   6 tries   7 ids   8 dead
 -- ARGV  1 key
 --       2 change      `v` and the value, or `d` for a delete
---       3 id          of this write; the same id is accepted once
+--       3 id          of this write; the same id is accepted once for each key
 --       4 partitions  of the queue, as the caller believes
 --       5 limit       of pending keys
 --       6 window      how long ids are remembered, in microseconds
 -- Reply {1, version, pending, coalesced}   accepted; coalesced is 1 when the key was pending already
---       {2, version, pending, 0}           this id was accepted before
+--       {2, version, pending, 0}           this id was accepted before for this key
 --       {0, pending}                       the queue is full, and the key not in it
 --       {-1, partitions}                   the queue has another number of partitions
 --
@@ -26,7 +26,8 @@ elseif stored ~= ARGV[4] then
 end
 
 local pending = redis.call('HLEN', KEYS[2])
-local before = redis.call('ZSCORE', KEYS[7], ARGV[3])
+local write = ARGV[3] .. ARGV[1]
+local before = redis.call('ZSCORE', KEYS[7], write)
 if before then
     return {2, string.format('%.0f', tonumber(before)), pending, 0}
 end
@@ -42,7 +43,7 @@ local version = string.format('%.0f', math.max(now, last + 1))
 redis.call('HSET', KEYS[1], 'seq', version)
 redis.call('HSET', KEYS[2], ARGV[1], version .. ' ' .. ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', string.format('%.0f', now - ARGV[6]))
-redis.call('ZADD', KEYS[7], version, ARGV[3])
+redis.call('ZADD', KEYS[7], version, write)
 
 if not is_pending then
     redis.call('ZADD', KEYS[3], version, ARGV[1])

@@ -8,6 +8,7 @@
 --       4 bytes       in a batch, at most, unless one change alone is larger
 --       5 age         in microseconds
 --       6 partitions  of the queue, as the caller believes
+--       7 pause       in microseconds, the longest that a failed change has to wait
 -- Reply {-1, partitions}                   the queue has another number of partitions
 --       {0, wait, pending, oldest}         another's lease, which ends in so many microseconds
 --       {1, wait, pending, oldest}         nothing is due for so many microseconds; -1 for ever
@@ -17,13 +18,15 @@
 -- `own` counts failures of this very change, `shared` those of batches in which it was not alone:
 -- each of them halves the batch that the change is taken with, until it is alone.
 --
--- Example: EVALSHA … 7 write-behind:orders:{orders.0}:state … 9f3c 10000000 100 4194304 1000000 16
+-- Example: EVALSHA … 7 write-behind:orders:{orders.0}:state … 9f3c 10000000 100 4194304 1000000 16 60000000
 --          →  {2, 0, 1, 1000000, "42", "1760000000000000", 0, 0, "v{\"n\":1}"}
 local state = redis.call('HMGET', KEYS[1], 'p', 'owner', 'until', 'ttl', 'flush')
 local owner = state[2]
 if state[1] and state[1] ~= ARGV[6] then
     return {-1, tonumber(state[1])}
 end
+-- Out of memory, the server refuses a script whose first write may grow; emptying the queue must go on.
+redis.call('HDEL', KEYS[1], '-')
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local items = tonumber(ARGV[3])
@@ -69,6 +72,11 @@ if owner then
 end
 
 local rested = redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', string.format('%.0f', now), 'LIMIT', 0, items)
+-- The clock was set back: no pause is longer than it can have been given.
+local beyond = '(' .. string.format('%.0f', now + ARGV[7])
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], beyond, '+inf', 'LIMIT', 0, items)) do
+    rested[#rested + 1] = key
+end
 for _, key in ipairs(rested) do
     redis.call('ZREM', KEYS[7], key)
     redis.call('ZADD', KEYS[4], redis.call('ZSCORE', KEYS[3], key) or 0, key)
@@ -78,6 +86,11 @@ local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
 local wait = -1
 if first[2] then
     wait = math.max(0, first[2] + ARGV[5] - now)
+    -- Versions run ahead of a clock that was set back: what is younger than new by more than it may
+    -- get old is due.
+    if wait > 2 * ARGV[5] then
+        wait = 0
+    end
     if wait > 0 and (tonumber(first[2]) <= tonumber(state[5] or 0) or redis.call('ZCARD', KEYS[4]) >= items) then
         wait = 0
     end

@@ -83,6 +83,7 @@ impl Partition {
             .arg(settings.max_batch_bytes)
             .arg(micros(settings.max_age))
             .arg(self.of)
+            .arg(micros(settings.backoff.1))
             .idempotent(true);
         let mut reply = Reply::new(self.client.eval::<Vec<Value>>(call).await?);
         let kind: i64 = reply.next()?;
