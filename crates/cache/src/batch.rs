@@ -121,8 +121,11 @@ where
                                 member.lead.land(ended, good_for);
                                 continue;
                             }
-                            Ok(Seen::Void(id)) | Err(ReadError::Undecodable(Some(id), _)) => {
-                                member.start.not_this = Some(id);
+                            Ok(Seen::Void(id)) => {
+                                member.start.not_this = member.start.not_this.and(Some(id));
+                            }
+                            Err(ReadError::Undecodable(id, _)) => {
+                                member.start.not_this = member.start.not_this.and(id);
                             }
                             _ => {}
                         }

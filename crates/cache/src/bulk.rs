@@ -1,6 +1,6 @@
 //! Several keys at once: one look at Redis, and one load for all that is missing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::error::Error as StdError;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
 use crate::batch::{Batch, LoadMany, Member};
-use crate::cache::{Cache, begin, failed};
+use crate::cache::{Cache, MOST_LOSSES, begin, failed};
 use crate::error::Error;
 use crate::fetched::{Fetched, Loaded, Source};
 use crate::flight::{Arrival, Boarding, Passenger};
@@ -42,7 +42,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// all keys that it was asked for.
     ///
     /// ```
-    /// # use std::collections::HashMap;
+    /// # use std::collections::{HashMap, VecDeque};
     /// # use redkit_cache::{Cache, Error};
     /// # async fn prices_from_database(ids: Vec<u32>) -> Result<HashMap<u32, u64>, std::io::Error> { Ok(HashMap::new()) }
     /// # async fn example(prices: Cache<u64>) -> Result<(), Error> {
@@ -162,6 +162,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 key,
                 keys,
                 stale,
+                losses: 0,
                 start: Start {
                     takes_none: true,
                     is_unreachable: unreachable,
@@ -180,57 +181,74 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         outcomes: &mut HashMap<K, Outcome<V>>,
     ) {
         let store = &self.inner.store;
-        let mut boarded: Vec<_> = missing.into_iter().map(|one| self.board(one)).collect();
         // For all together: who has stale values does not wait once for each.
         let patience = store
             .settings
             .soft_timeout
             .map(|soft| Instant::now() + soft);
-        while !boarded.is_empty() {
-            let waiting = self.set_off(std::mem::take(&mut boarded), &load);
-            for mut one in waiting {
-                let arrival = match (&one.missing.stale, patience) {
-                    (Some(_), Some(patience)) => {
-                        timeout_at(patience, one.passenger.arrive()).await.ok()
-                    }
-                    _ => Some(one.passenger.arrive().await),
-                };
-                let ended = match arrival {
-                    Some(Arrival::Outcome(ended)) => ended,
-                    Some(Arrival::TooOld(next)) => {
-                        boarded.push(Boarded {
-                            missing: one.missing,
-                            boarding: next,
-                        });
-                        continue;
-                    }
-                    Some(Arrival::Lost) => Ended::Failed(Error::LoaderPanicked),
-                    None => Ended::Resting(Duration::ZERO),
-                };
-                match ended {
-                    Ended::Value(value, source) => {
-                        let source = match source {
-                            Source::Loaded if !one.leads => Source::Shared,
-                            source => source,
-                        };
-                        let found = value.map(|value| Fetched::new(value, source));
-                        outcomes.insert(one.missing.key, Ok(found));
-                    }
-                    Ended::Resting(_) | Ended::Failed(_) if one.missing.stale.is_some() => {
-                        store.numbers.stale.add_one();
-                        let stale = one.missing.stale;
-                        let found = stale.map(|value| Fetched::new(value, Source::Stale));
-                        outcomes.insert(one.missing.key, Ok(found));
-                    }
-                    Ended::Failed(error) => {
-                        outcomes.insert(one.missing.key, Err(error));
-                    }
-                    // Another caller's background refresh found nothing to do, and this one's
-                    // value ended just now.
-                    Ended::Resting(_) => boarded.push(self.board(one.missing)),
+        let boarded = missing.into_iter().map(|one| self.board(one)).collect();
+        let mut waiting = VecDeque::from(self.set_off(boarded, &load));
+        while let Some(mut one) = waiting.pop_front() {
+            let arrival = match (&one.missing.stale, patience) {
+                (Some(_), Some(patience)) => {
+                    timeout_at(patience, one.passenger.arrive()).await.ok()
+                }
+                _ => Some(one.passenger.arrive().await),
+            };
+            let mut boarded = Vec::new();
+            boarded.extend(self.settle(one, arrival, outcomes));
+            // Who is too late as well flies with it.
+            for mut other in std::mem::take(&mut waiting) {
+                match other.passenger.arrive().now_or_never() {
+                    Some(arrival) => boarded.extend(self.settle(other, Some(arrival), outcomes)),
+                    None => waiting.push_back(other),
                 }
             }
+            // At once: others wait for the flights that are led here.
+            waiting.extend(self.set_off(boarded, &load));
         }
+    }
+
+    /// What the end of a flight means for who waited for it; gives the next flight, if it needs one.
+    fn settle<K: ToArg + Clone + Eq + Hash>(
+        &self,
+        one: Waiting<K, V>,
+        arrival: Option<Arrival<Ended<V>>>,
+        outcomes: &mut HashMap<K, Outcome<V>>,
+    ) -> Option<Boarded<K, V>> {
+        let Waiting {
+            mut missing, leads, ..
+        } = one;
+        let ended = match arrival {
+            Some(Arrival::Outcome(ended)) => ended,
+            Some(Arrival::TooOld(boarding)) => return Some(Boarded { missing, boarding }),
+            // Who led it went away.
+            Some(Arrival::Lost) if !leads && missing.losses < MOST_LOSSES => {
+                missing.losses += 1;
+                return Some(self.board(missing));
+            }
+            Some(Arrival::Lost) => Ended::Failed(Error::LoaderPanicked),
+            None => Ended::Resting(Duration::ZERO),
+        };
+        let outcome = match (ended, missing.stale.take()) {
+            (Ended::Value(value, source), _) => {
+                let source = match source {
+                    Source::Loaded if !leads => Source::Shared,
+                    source => source,
+                };
+                Ok(value.map(|value| Fetched::new(value, source)))
+            }
+            (Ended::Resting(_) | Ended::Failed(_), Some(stale)) => {
+                self.inner.store.numbers.stale.add_one();
+                Ok(Some(Fetched::new(stale, Source::Stale)))
+            }
+            (Ended::Failed(error), None) => Err(error),
+            // Another caller's background refresh found nothing to do, and this one's value ended
+            // just now.
+            (Ended::Resting(_), None) => return Some(self.board(missing)),
+        };
+        outcomes.insert(missing.key, outcome);
+        None
     }
 
     fn board<K>(&self, missing: Missing<K, V>) -> Boarded<K, V> {
@@ -297,4 +315,6 @@ struct Missing<K, V> {
     keys: EntryKeys,
     start: Start,
     stale: Option<Arc<V>>,
+    /// How many flights that it had joined never landed.
+    losses: u32,
 }

@@ -175,7 +175,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     ) -> Result<Option<Fetched<V>>, Error> {
         let store = &self.inner.store;
         let mut load = Some(load);
-        let mut attempt = 0;
+        let (mut attempt, mut losses) = (0, 0);
         loop {
             attempt += 1;
             if let Some(hit) = self.in_process(&key)
@@ -250,6 +250,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 match arrival {
                     Some(Arrival::Outcome(ended)) => break (ended, leads),
                     Some(Arrival::TooOld(next)) => boarding = next,
+                    // Who led it went away.
+                    Some(Arrival::Lost) if !leads && losses < MOST_LOSSES => {
+                        losses += 1;
+                        boarding = self.inner.flights.board(&keys.entry, false);
+                    }
                     Some(Arrival::Lost) => break (Ended::Failed(Error::LoaderPanicked), leads),
                     // It takes too long for who has something to give; the load goes on.
                     None => break (Ended::Resting(Duration::ZERO), leads),
@@ -350,17 +355,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     }
 }
 
-impl Start {
-    pub(crate) fn of(need: Need, not_this: Option<Id>) -> Self {
-        Self {
-            need,
-            not_this,
-            is_unreachable: false,
-            takes_none: false,
-        }
-    }
-}
-
 /// Calls the user's loader. What it does before it gives its future may panic as well.
 pub(crate) fn begin<F>(loader: impl FnOnce() -> F) -> Result<F, Error> {
     catch_unwind(AssertUnwindSafe(loader)).map_err(|_| Error::LoaderPanicked)
@@ -395,3 +389,6 @@ impl<V> fmt::Debug for Cache<V> {
 
 /// Every attempt but the first means that something was invalidated or expired in between.
 const MOST_ATTEMPTS: u32 = 4;
+
+/// How often who joined a flight that never landed boards another.
+pub(crate) const MOST_LOSSES: u32 = 4;

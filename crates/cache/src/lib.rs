@@ -75,6 +75,8 @@ mod l1;
 mod lease;
 mod level;
 mod load;
+#[cfg(test)]
+mod lost_tests;
 mod memoize;
 mod names;
 mod refresh;

@@ -21,7 +21,7 @@ use crate::keep::Kept;
 use crate::lease::Lease;
 use crate::level::Ticket;
 use crate::names::EntryKeys;
-use crate::scripts::{Announce, LookedUp, Need, Snapshot};
+use crate::scripts::{Announce, LookedUp, Need, Refused, Snapshot};
 use crate::settings::A_MOMENT;
 use crate::store::{Hit, ReadError, Seen, Store};
 use crate::wake::Woken;
@@ -52,11 +52,22 @@ impl<V> Clone for Ended<V> {
 pub(crate) struct Start {
     pub(crate) need: Need,
     /// The entry that was seen and will not do.
-    pub(crate) not_this: Option<Id>,
+    pub(crate) not_this: Refused,
     /// Redis was asked a moment ago and did not answer: an outage costs a caller one timeout.
     pub(crate) is_unreachable: bool,
     /// Whether "the source has none" is an answer.
     pub(crate) takes_none: bool,
+}
+
+impl Start {
+    pub(crate) fn of(need: Need, not_this: Option<Id>) -> Self {
+        Self {
+            need,
+            not_this: not_this.map_or(Refused::Nothing, Refused::This),
+            is_unreachable: false,
+            takes_none: false,
+        }
+    }
 }
 
 pub(crate) struct Flight<V> {
@@ -108,10 +119,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Flight<V> {
                             };
                             return self.land(Ended::Value(hit.value, source), good_for);
                         }
-                        Ok(Seen::Fresh(Hit { id, .. }) | Seen::Void(id))
-                        | Err(ReadError::Undecodable(Some(id), _)) => not_this = Some(id),
-                        Ok(Seen::Stale(_) | Seen::Missing)
-                        | Err(ReadError::Undecodable(None, _)) => {}
+                        Ok(Seen::Fresh(Hit { id, .. }) | Seen::Void(id)) => {
+                            not_this = not_this.and(Some(id));
+                        }
+                        Err(ReadError::Undecodable(id, _)) => not_this = not_this.and(id),
+                        Ok(Seen::Stale(_) | Seen::Missing) => {}
                         Err(ReadError::Unreachable(_)) => return self.bypass(load).await,
                     }
                     if Instant::now() >= deadline {

@@ -39,6 +39,25 @@ pub(crate) enum Need {
     Refresh,
 }
 
+/// The entry that a caller will not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Nothing,
+    This(Id),
+    /// Whatever is there: it cannot be named as the script names it.
+    Any,
+}
+
+impl Refused {
+    /// Refuses an entry as well. One that came although it was refused cannot be named.
+    pub(crate) fn and(self, id: Option<Id>) -> Self {
+        match id {
+            Some(id) if self != Refused::This(id) => Refused::This(id),
+            _ => Refused::Any,
+        }
+    }
+}
+
 #[derive(Debug, PartialEq)]
 pub(crate) enum LookedUp {
     /// The entry, and the milliseconds it has left with its grace period.
@@ -55,7 +74,7 @@ pub(crate) fn look_up(
     keys: &EntryKeys,
     token: Id,
     lease_ms: u64,
-    not_this: Option<Id>,
+    not_this: Refused,
     need: Need,
 ) -> Invocation {
     let need = match need {
@@ -63,7 +82,11 @@ pub(crate) fn look_up(
         Need::Better => "better",
         Need::Refresh => "refresh",
     };
-    let not_this = not_this.map(|id| id.to_string()).unwrap_or_default();
+    let not_this = match not_this {
+        Refused::Nothing => String::new(),
+        Refused::This(id) => id.to_string(),
+        Refused::Any => "*".to_owned(),
+    };
     LOOK_UP
         .invoke([&keys.entry, &keys.lease])
         .arg(token)

@@ -13,6 +13,9 @@ const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// time.
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
+/// What anybody waits for at most: it is added to the time of day, which must not overflow.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
+
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) ttl: Duration,
@@ -93,16 +96,22 @@ impl Settings {
             }
             _ => {}
         }
-        if self.load_timeout.is_zero() {
-            return wrong("load_timeout", "it is zero", a_time);
+        if self.load_timeout.is_zero() || self.load_timeout > A_DAY {
+            return wrong("load_timeout", "it is zero or over a day", a_time);
         }
-        if self.wait_timeout.is_some_and(|time| time.is_zero()) {
-            return wrong("wait_timeout", "it is zero", a_time);
+        if self
+            .wait_timeout
+            .is_some_and(|time| time.is_zero() || time > A_DAY)
+        {
+            return wrong("wait_timeout", "it is zero or over a day", a_time);
+        }
+        if self.soft_timeout.is_some_and(|time| time > A_DAY) {
+            return wrong("soft_timeout", "it is over a day", a_time);
         }
         if self.lease < Duration::from_millis(10) || self.lease > Duration::from_secs(3600) {
             return wrong("lease", "it is under 10 ms or over an hour", "3s is usual");
         }
-        if self.retry_after > Duration::from_secs(24 * 3600) {
+        if self.retry_after > A_DAY {
             return wrong("retry_after", "it is over a day", "1s is usual");
         }
         if self.max_bypass_loads == 0 {

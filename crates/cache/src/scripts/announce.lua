@@ -8,6 +8,8 @@
 -- Reply the change's number
 --
 -- Example: EVALSHA … 1 cache-meta:p:{p} cache:p:changes kcache:p:{42} 9f3c 86400000  →  7
+-- A server without memory refuses a script whose first write may grow.
+redis.call('HDEL', KEYS[1], 'x')
 if redis.call('HSETNX', KEYS[1], 'i', ARGV[3]) == 1 then
     redis.call('HSET', KEYS[1], 'g', ARGV[3])
     redis.call('PEXPIRE', KEYS[1], ARGV[4])

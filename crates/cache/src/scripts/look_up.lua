@@ -3,7 +3,8 @@
 -- KEYS  1 entry   2 lease
 -- ARGV  1 token   a random number for the lease, in hexadecimal
 --       2 ttl     of the lease, in milliseconds
---       3 id      of the entry that the caller will not take as fresh, or empty
+--       3 id      of the entry that the caller will not take as fresh, or empty; `*` for
+--                 whatever is there
 --       4 need    `all`      the caller has nothing to serve
 --                 `better`   it has a stale value, and a source that failed may rest
 --                 `refresh`  it has a fresh value, and does not wait
@@ -18,7 +19,7 @@
 -- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease 9f3c 3000 "" all  →  {1}
 local head = redis.call('GETRANGE', KEYS[1], 0, 160)
 local id, grace = string.match(head, '^rk1 (%x+) %d+ %d+ (%d+) %d+ %S+ [vn] ')
-if id and id ~= ARGV[3] then
+if id and ARGV[3] ~= '*' and id ~= ARGV[3] then
     local left = redis.call('PTTL', KEYS[1])
     if left == -1 or left > tonumber(grace) then
         return {0, redis.call('GET', KEYS[1]), left}

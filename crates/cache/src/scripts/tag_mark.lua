@@ -7,6 +7,8 @@
 -- Reply OK
 --
 -- Example: EVALSHA … 1 cache-meta:p:{p} 9f3c 86400000 e5  →  OK
+-- A server without memory refuses a script whose first write may grow.
+redis.call('HDEL', KEYS[1], 'x')
 if redis.call('HSETNX', KEYS[1], 'i', ARGV[1]) == 1 then
     redis.call('HSET', KEYS[1], 'g', ARGV[1])
     redis.call('PEXPIRE', KEYS[1], ARGV[2])

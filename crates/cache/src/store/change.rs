@@ -42,7 +42,10 @@ impl<V> Store<V> {
             })
             .collect();
         if self.settings.clearable {
-            steps.push(Step::Plain(self.ask_generation()));
+            // Not a mere question: the hash must outlive what is written.
+            let longest = fills.clone().map(|(_, _, head, _)| head.lifetime_ms());
+            let meta_ms = self.settings.meta_ms(longest.max().unwrap_or(0));
+            steps.push(scripts::snapshot(&self.names, meta_ms).into());
         }
         let mut replies = match self.run_all(steps).await {
             Ok(replies) => replies.into_iter(),
@@ -67,9 +70,9 @@ impl<V> Store<V> {
         }
         if self.settings.clearable {
             // What was cleared meanwhile is void whatever the lease says.
-            let now = next::<Option<String>>("HGET", &mut replies);
-            let stands =
-                matches!(&now, Ok(Some(now)) if Id::parse(now) == Some(snapshot.generation));
+            let now =
+                next_value(&mut replies).and_then(|reply| scripts::snapshotted(reply).map_err(odd));
+            let stands = now.is_ok_and(|now| now.generation == snapshot.generation);
             if !stands {
                 for filled in filled.iter_mut().filter(|filled| filled.is_ok()) {
                     *filled = Ok(Filled::Fenced);
@@ -109,9 +112,11 @@ impl<V> Store<V> {
             announce,
             self.settings.meta_ms(0),
         );
-        let mut steps = vec![set.into()];
+        let mut steps: Vec<Step> = vec![set.into()];
         if head.generation.is_some() {
-            steps.push(Step::Plain(self.ask_generation()));
+            // Not a mere question: the hash must outlive what is written.
+            let meta_ms = self.settings.meta_ms(head.lifetime_ms());
+            steps.push(scripts::snapshot(&self.names, meta_ms).into());
         }
         let mut replies = self.run_all(steps).await?.into_iter();
         let written = next::<bool>("EVALSHA", &mut replies)?;
@@ -122,8 +127,8 @@ impl<V> Store<V> {
         if head.generation.is_none() {
             return Ok(Some(written));
         }
-        let now = next::<Option<String>>("HGET", &mut replies)?;
-        let now = now.and_then(|now| Id::parse(&now));
+        let now = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
+        let now = Some(now.generation);
         self.know_generation(now);
         Ok((now == head.generation).then_some(written))
     }

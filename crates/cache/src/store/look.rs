@@ -9,7 +9,7 @@ use super::trip::{next, next_value, odd};
 use crate::entry::millis;
 use crate::id::Id;
 use crate::names::{EntryKeys, stripe};
-use crate::scripts::{self, LookedUp, Need, Snapshot};
+use crate::scripts::{self, LookedUp, Need, Refused, Snapshot};
 
 impl<V> Store<V> {
     /// Looks a key up and takes its lease if that is free; and reads what a load will be judged by,
@@ -18,7 +18,7 @@ impl<V> Store<V> {
         &self,
         keys: &EntryKeys,
         token: Id,
-        not_this: Option<Id>,
+        not_this: Refused,
         need: Need,
     ) -> Result<(LookedUp, Snapshot), CoreError> {
         let lease_ms = millis(self.settings.lease);
@@ -35,7 +35,7 @@ impl<V> Store<V> {
     /// [`Store::look_up`] for several keys, each with its own outcome. One round trip.
     pub(crate) async fn look_up_all<'k>(
         &self,
-        looks: impl Iterator<Item = (&'k EntryKeys, Option<Id>, Need)>,
+        looks: impl Iterator<Item = (&'k EntryKeys, Refused, Need)>,
         token: Id,
     ) -> Result<(Snapshot, Vec<Result<LookedUp, CoreError>>), CoreError> {
         let lease_ms = millis(self.settings.lease);

@@ -5,7 +5,7 @@ use redkit_core::{CallError, Command, Error as CoreError, Invocation, Value};
 use super::Store;
 
 impl<V> Store<V> {
-    /// Runs scripts and commands in one round trip.
+    /// Runs scripts in one round trip.
     pub(crate) async fn run_all(
         &self,
         steps: Vec<Step>,
@@ -21,7 +21,7 @@ impl<V> Store<V> {
             let Some((&first, rest)) = missing.split_first() else {
                 return Ok(replies);
             };
-            let Some(Step::Script(script)) = steps.get(first) else {
+            let Some(Step(script)) = steps.get(first) else {
                 return Ok(replies);
             };
             let reply = match self.client.eval(script.clone()).await {
@@ -58,23 +58,17 @@ fn is_missing_script(reply: &Result<Value, CallError>) -> bool {
 }
 
 /// What goes into one round trip with others.
-pub(crate) enum Step {
-    Script(Invocation),
-    Plain(Command),
-}
+pub(crate) struct Step(Invocation);
 
 impl Step {
     fn command(&self) -> Command {
-        match self {
-            Step::Script(script) => script.by_hash().clone(),
-            Step::Plain(command) => command.clone(),
-        }
+        self.0.by_hash().clone()
     }
 }
 
 impl From<Invocation> for Step {
     fn from(script: Invocation) -> Self {
-        Step::Script(script)
+        Step(script)
     }
 }
 

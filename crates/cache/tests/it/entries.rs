@@ -119,6 +119,33 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn what_entries_are_judged_by_outlives_them(fixture: Fixture) -> Result<(), Error> {
+        const HOURS: Duration = Duration::from_secs(5 * 3600);
+        let products = products(&fixture);
+        let meta = fixture.client.keyspace("cache-meta", "products")?.key("products");
+        let left = || async {
+            let ask = Command::new("PTTL").key(&meta);
+            let left: i64 = fixture.client.call(ask).await?;
+            Ok::<_, Error>(Duration::from_millis(left.try_into().unwrap()))
+        };
+        let nearly_over = || async {
+            let expire = Command::new("PEXPIRE").key(&meta).arg(20_000);
+            fixture.client.call::<i64>(expire).await
+        };
+        products.set("set", &teapot()).await?;
+        nearly_over().await?;
+        products.set("set", &teapot()).await?;
+        assert!(left().await? > MINUTE, "a cache that is only written keeps it");
+        nearly_over().await?;
+        products.set_with("long", Loaded::new(teapot()).ttl(HOURS)).await?;
+        assert!(left().await? > HOURS);
+        nearly_over().await?;
+        let load = || async { Ok::<_, std::io::Error>(Loaded::new(teapot()).ttl(HOURS)) };
+        products.get_or_load("filled", load).await?;
+        assert!(left().await? > HOURS, "the loader's own time counts");
+        Ok(())
+    }
+
     async fn settings_that_cannot_work_name_themselves(fixture: Fixture) {
         let build = |name: &str, ttl: Option<Duration>, timeout: Duration| {
             let builder = Cache::<u8>::builder(&fixture.client, name).load_timeout(timeout);
@@ -156,6 +183,10 @@ redkit_testkit::suite! {
         assert_eq!(field(|b| b.wait_timeout(Duration::ZERO)), "wait_timeout");
         assert_eq!(field(|b| b.retry_after(Duration::MAX)), "retry_after");
         assert_eq!(field(|b| b.max_bypass_loads(0)), "max_bypass_loads");
+        // They are added to the time of day, which would overflow in the middle of a miss.
+        assert_eq!(field(|b| b.load_timeout(Duration::MAX)), "load_timeout");
+        assert_eq!(field(|b| b.wait_timeout(Duration::MAX)), "wait_timeout");
+        assert_eq!(field(|b| b.soft_timeout(Duration::MAX)), "soft_timeout");
     }
 
     async fn any_bytes_are_a_key_and_none_are_too(fixture: Fixture) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use redkit_cache::{Cache, Error, Source};
+use redkit_cache::{Cache, Error, Loaded, Source};
 use redkit_core::{Client, ClientConfig};
 use redkit_testkit::{Server, ServerOptions};
 
@@ -75,5 +75,30 @@ async fn a_stopped_server_is_bypassed_once_per_key_and_process() {
         assert!(Instant::now() < deadline, "the cache is not used again");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_without_memory_still_takes_invalidations() {
+    let options = ServerOptions::new().config("maxmemory-policy noeviction");
+    let server = Server::redis(options).await.unwrap();
+    let client = client(&server).await;
+    let numbers: Cache<u64> = Cache::builder(&client, "numbers")
+        .ttl(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    for key in ["entry", "tag", "clear"] {
+        let tagged = Loaded::new(1).tags([key]);
+        numbers.set_with(key, tagged).await.unwrap();
+    }
+    let limit = server.raw(&["CONFIG", "SET", "maxmemory", "100kb"]);
+    assert!(!limit.await.unwrap().is_error());
+    assert!(numbers.set("more", &1).await.is_err(), "there is no room");
+    assert!(numbers.invalidate("entry").await.unwrap());
+    numbers.invalidate_tag("tag").await.unwrap();
+    assert!(numbers.get("tag").await.unwrap().is_none());
+    assert_eq!(numbers.get("clear").await.unwrap().as_deref(), Some(&1));
+    numbers.clear().await.unwrap();
+    assert!(numbers.get("clear").await.unwrap().is_none());
     client.shutdown().await;
 }

@@ -7,6 +7,7 @@
 )]
 
 mod across_processes;
+mod damaged;
 mod entries;
 mod faults;
 mod history;

@@ -127,6 +127,48 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn a_call_for_many_keys_holds_up_no_caller_of_one(fixture: Fixture) -> Result<(), Error> {
+        let cache = numbers(&fixture);
+        let mut held = Vec::new();
+        for key in [2_u64, 4] {
+            let (began, begins) = oneshot::channel();
+            let (go, told) = oneshot::channel::<()>();
+            let cache = cache.clone();
+            let load = tokio::spawn(async move {
+                let load = || async move {
+                    began.send(()).unwrap();
+                    told.await.unwrap();
+                    // What is not kept is too old for who came while it was read.
+                    Ok::<_, OnFire>(Loaded::new(1000).do_not_cache())
+                };
+                cache.get_or_load(key, load).await
+            });
+            begins.await.unwrap();
+            held.push((go, load));
+        }
+        let asked = Asked::default();
+        let many = tokio::spawn({
+            let (cache, squares) = (cache.clone(), squares(&asked));
+            async move { cache.get_many_or_load([2_u64, 4], squares).await }
+        });
+        while cache.stats().shared < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (go, first) = held.remove(0);
+        go.send(()).unwrap();
+        first.await.unwrap()?;
+        // The other key is still being loaded.
+        let one = cache.get_or_load(2_u64, || async { Ok::<_, OnFire>(4) });
+        let one = tokio::time::timeout(Duration::from_secs(5), one).await;
+        assert_eq!(*one.expect("nobody waits for another's other key")?, 4);
+        let (go, second) = held.remove(0);
+        go.send(()).unwrap();
+        second.await.unwrap()?;
+        let got: Vec<_> = many.await.unwrap().into_iter().map(|got| *got.unwrap().unwrap()).collect();
+        assert_eq!(got, [4, 16]);
+        Ok(())
+    }
+
     async fn what_another_process_fails_to_load_is_loaded_here(fixture: Fixture) -> Result<(), Error> {
         let cache = numbers(&fixture);
         let lease = fixture.client.keyspace("cache", "numbers")?.role_key(4_u64, "lease");
