@@ -8,6 +8,7 @@ use crate::decision::Decision;
 use crate::error::{Error, is_outage};
 use crate::line::{Outcome, Wait};
 use crate::outage::OnOutage;
+use crate::scripts::place_id;
 
 impl Inner {
     /// Waits until the call is allowed, or it is clear that it will not be before `deadline`.
@@ -44,7 +45,7 @@ impl Inner {
             beats,
             places: self.max_waiters,
             errands: &self.errands,
-            id: rand::random(),
+            id: place_id(call.cost),
         };
         let outcome = match wait.until(deadline).await {
             Ok(outcome) => outcome,

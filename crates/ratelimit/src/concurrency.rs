@@ -343,13 +343,13 @@ impl Inner {
         owner: Owner<'_>,
         deadline: Instant,
     ) -> Result<Result<Option<Permit>, redkit_core::Error>, Error> {
-        let id = rand::random();
+        let id = scripts::place_id(1);
         let asks = [self.ask(owner, id, limit)];
         let wait = Wait {
             client,
             asks: &asks,
-            line: self.key(owner, "line"),
-            beats: self.key(owner, "beats"),
+            line: self.key(owner, "places-line"),
+            beats: self.key(owner, "places-beats"),
             places: self.max_waiters,
             errands: self.errands(),
             id,

@@ -12,7 +12,8 @@ use crate::decision::{DecidedBy, Decision, Verdict};
 use crate::deny_cache::DenyCache;
 use crate::errands::Errands;
 use crate::error::{Error, is_outage};
-use crate::limit::{Limit, Owner, share};
+use crate::limit::{Limit, Owner};
+use crate::line::told;
 use crate::outage::{OnOutage, Outage};
 use crate::plan::Plan;
 use crate::quota::Quota;
@@ -162,8 +163,9 @@ impl Inner {
         let (standing, wait, saids) = scripts::visit(place.client, &visit).await?;
         let through = standing == Standing::Through;
         let mut decision = self.decision(place, call, through, &saids);
-        if !through {
-            decision.make_wait(wait);
+        if let Standing::Apart(before) = standing {
+            decision.make_wait(told(wait, before));
+            decision.is_for_others = before > 0;
         }
         Ok(decision)
     }
@@ -205,12 +207,13 @@ impl Inner {
         let mut plans = SmallVec::new();
         for (limit, plan) in self.limits.iter().zip(&server.plans) {
             let share = match (call.quota, limit.share) {
-                (None, Some(share)) => share,
-                _ => share(plan, instances)?,
+                (None, Some(share)) => Some(share),
+                // Of a quota that the call names itself there may be less than a unit for each.
+                _ => plan.divided(instances.into()),
             };
-            if share.units < call.cost {
+            let Some(share) = share.filter(|share| share.units >= call.cost) else {
                 return Ok(None);
-            }
+            };
             plans.push(share);
         }
         Ok(Some(Place {
@@ -356,6 +359,8 @@ impl Inner {
     pub(crate) fn remember(&self, call: &Call<'_>, since: Instant, decision: &Decision) {
         if let Some(cache) = &self.deny_cache
             && !decision.is_allowed()
+            // Those in line may leave it at any time.
+            && !decision.is_for_others
         {
             let key = call.owner.in_memory();
             cache.remember(&key, call.cost, call.quota, since, decision);

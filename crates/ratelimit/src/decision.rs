@@ -25,6 +25,8 @@ pub struct Decision {
     pub(crate) delay: Duration,
     pub(crate) decided_by: DecidedBy,
     pub(crate) receipt: Option<Box<Receipt>>,
+    /// Denied because of those in line.
+    pub(crate) is_for_others: bool,
 }
 
 /// What one limit said.
@@ -99,6 +101,7 @@ impl Decision {
             delay,
             decided_by,
             receipt: None,
+            is_for_others: false,
         }
     }
 

@@ -11,12 +11,13 @@ use crate::scripts::{Id, text};
 /// Removes members of sorted sets in the background: leases that were released, places in line that
 /// were given up.
 ///
-/// One task runs while there is something to run for. It is owned by its queue: when the last
-/// sender is gone it finishes what is queued, each errand bounded by its client's timeout, and
-/// ends. An errand that fails is not repeated, because what it removes runs out by itself.
+/// One task runs while there is something to run for. It is owned by its queue, and not stopped with
+/// it: when the sender is gone it finishes what is queued, so that a limiter that is dropped leaves
+/// nothing behind, up to the first errand that fails. One that fails is not repeated, because what
+/// it removes runs out by itself.
 #[derive(Default)]
 pub(crate) struct Errands {
-    queue: Mutex<Option<mpsc::UnboundedSender<Errand>>>,
+    queue: Mutex<Option<mpsc::Sender<Errand>>>,
 }
 
 /// Take `id` out of the sorted sets at `keys`, which share a slot.
@@ -26,6 +27,9 @@ pub(crate) struct Errand {
     pub(crate) id: Id,
 }
 
+/// How many errands wait at most, so that a server which hangs costs bounded memory. Further ones
+/// are lost, and what they would remove runs out by itself.
+const QUEUED: usize = 16_384;
 /// How many errands go in one round trip.
 const BATCH: usize = 64;
 
@@ -33,8 +37,8 @@ impl Errands {
     /// Makes sure that a task runs; call it from within a runtime, before there is anything to drop.
     pub(crate) fn prepare(&self) {
         let mut queue = self.queue.lock();
-        if queue.as_ref().is_none_or(mpsc::UnboundedSender::is_closed) {
-            let (sender, receiver) = mpsc::unbounded_channel();
+        if queue.as_ref().is_none_or(mpsc::Sender::is_closed) {
+            let (sender, receiver) = mpsc::channel(QUEUED);
             tokio::spawn(run(receiver));
             *queue = Some(sender);
         }
@@ -43,7 +47,7 @@ impl Errands {
     /// Queues an errand. Without a runtime it is lost, and what it would remove runs out by itself.
     pub(crate) fn send(&self, errand: Errand) {
         if let Some(queue) = &*self.queue.lock() {
-            drop(queue.send(errand));
+            drop(queue.try_send(errand));
         }
     }
 }
@@ -64,7 +68,7 @@ impl Errand {
     }
 }
 
-async fn run(mut queue: mpsc::UnboundedReceiver<Errand>) {
+async fn run(mut queue: mpsc::Receiver<Errand>) {
     let mut errands = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut errands, BATCH).await > 0 {
         // Nearly always all of one client.
@@ -82,6 +86,9 @@ async fn run(mut queue: mpsc::UnboundedReceiver<Errand>) {
             });
             if let Err(error) = last.client.pipeline(commands).await {
                 tracing::debug!(target: "redkit::ratelimit", %error, "left to run out");
+                if queue.is_closed() {
+                    return;
+                }
             }
         }
     }

@@ -217,6 +217,8 @@ fn remember(group: &[&Asked<'_>], saids: &Saids, since: Instant) {
         rest = others;
         if let Some((limiter, call)) = one.part.call()
             && own.iter().any(|said| !said.allowed)
+            // What cannot go at once may be told to wait for its turn when it asks alone.
+            && !one.plans.iter().any(Plan::has_queue)
         {
             let own = Saids::from_slice(own);
             let verdicts = verdicts_of(&[one], &own).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use parking_lot::Mutex;
 use redkit_core::{Client, Key, Tally};
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::errands::Errands;
@@ -32,7 +33,7 @@ struct Lease {
     until: watch::Sender<Instant>,
 }
 
-/// Renewals that are under way at the same time.
+/// Renewals that are under way at the same time, without those that make the others wait too long.
 const AT_ONCE: usize = 32;
 /// Leases that one call renews.
 const PER_CALL: usize = 500;
@@ -122,20 +123,35 @@ impl Leases {
                     .map(move |ids| (client.clone(), key.clone(), ids))
             })
             .collect();
+        let turns = Semaphore::new(AT_ONCE);
         stream::iter(calls)
-            .for_each_concurrent(AT_ONCE, |(client, key, ids)| {
-                self.renew_some(client, key, ids)
+            .for_each_concurrent(None, |(client, key, ids)| {
+                self.renew_some(&turns, client, key, ids)
             })
             .await;
     }
 
-    async fn renew_some(&self, client: Client, key: Key, ids: Vec<Id>) {
+    async fn renew_some(&self, turns: &Semaphore, client: Client, key: Key, ids: Vec<Id>) {
+        let turn = turns.acquire().await.ok();
         let since = Instant::now();
-        let renewed = match scripts::renew(&client, &key, micros(self.lease), &ids).await {
-            Ok(renewed) => renewed,
-            Err(error) => {
-                // They are lost when their time is up; until then there are further attempts.
+        let mut call = pin!(scripts::renew(&client, &key, micros(self.lease), &ids));
+        // One shard that hangs must not hold up the leases of the others: who is slow loses its
+        // turn but goes on, and ends early enough for further attempts.
+        let in_turn = timeout(self.lease / 600, &mut call).await;
+        drop(turn);
+        let renewed = match in_turn {
+            Ok(renewed) => Ok(renewed),
+            Err(_) => timeout_at(since + self.lease / 6, call).await,
+        };
+        let renewed = match renewed {
+            Ok(Ok(renewed)) => renewed,
+            // They are lost when their time is up; until then there are further attempts.
+            Ok(Err(error)) => {
                 tracing::warn!(target: "redkit::ratelimit", %error, leases = ids.len(), "cannot renew");
+                return;
+            }
+            Err(_) => {
+                tracing::warn!(target: "redkit::ratelimit", leases = ids.len(), "cannot renew in time");
                 return;
             }
         };

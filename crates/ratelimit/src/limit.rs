@@ -68,14 +68,14 @@ impl Limit {
 
     /// The plan for a quota that a call names itself, and this process's share of it.
     pub(crate) fn plan_for(&self, quota: Quota) -> Result<Plan, Error> {
-        use crate::policy::Algorithm::{Bucketed, SlidingCounter};
+        use crate::policy::Algorithm::{Gcra, Leaky};
         let algorithm = self.policy.algorithm();
-        let has_window = matches!(algorithm, Bucketed { .. } | SlidingCounter);
+        let has_window = !matches!(algorithm, Gcra | Leaky { .. });
         if has_window && quota.window() != self.policy.quota().window() {
             return Err(ConfigError::new(
                 "window",
-                "windows of this algorithm are counted from 1970 on, so another length would not \
-                 see what was counted before",
+                "a window of another length would not see what was counted in the policy's, or \
+                 would forget it",
                 "keep the policy's window, or use another limiter",
             )
             .into());

@@ -77,8 +77,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// As [`check_n`](Self::check_n); [`Error::Core`] for a quota that cannot work, for another
-    /// window than the policy's where windows are counted from 1970 on (sliding counter, bucketed
-    /// window), and on a limiter with several policies.
+    /// window than the policy's (of a rate any will do), and on a limiter with several policies.
     pub async fn check_with(
         &self,
         key: impl ToArg,
@@ -123,7 +122,8 @@ impl RateLimiter {
     /// unless [`waiters_first`](RateLimiterBuilder::waiters_first) says so.
     ///
     /// One round trip when there is room, two when it is waited for, and one each second of
-    /// waiting.
+    /// waiting; a few more when those before it do not come for their units, or the units are taken
+    /// by others in the meantime.
     ///
     /// # Errors
     /// As [`check_n`](Self::check_n), and [`Error::LineFull`].

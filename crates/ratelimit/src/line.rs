@@ -12,8 +12,11 @@ use crate::scripts::{self, Ask, Id, Saids, Standing, Visit, What};
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often who waits for a lease asks, since nothing says when one will be released.
 const PAUSE_FOR_LEASES: Duration = Duration::from_millis(50);
-/// How long who is not first sleeps at least: those before it have to come first.
+/// How long who is not first sleeps at least: those before it have to come first. Twice as long each
+/// time that they have not come although their units are there.
 const LEAST_PAUSE: Duration = Duration::from_millis(2);
+/// What a caller without a place in line is told when there are units, for those who have one.
+const FOR_OTHERS: Duration = Duration::from_millis(100);
 
 /// One caller's wait.
 pub(crate) struct Wait<'a> {
@@ -47,6 +50,7 @@ impl Wait<'_> {
             wait: &self,
             is_there: true,
         };
+        let (mut least, mut nearest) = (LEAST_PAUSE, u64::MAX);
         loop {
             let since = Instant::now();
             let patience = deadline.saturating_duration_since(since);
@@ -60,17 +64,17 @@ impl Wait<'_> {
             };
             let (standing, wait, saids) = scripts::visit(self.client, &visit).await?;
             let before = match standing {
-                Standing::Waiting(_) if patience.is_zero() => {
-                    return Ok(Outcome::GivenUp(saids, wait));
+                Standing::Waiting(before) if patience.is_zero() => {
+                    return Ok(Outcome::GivenUp(saids, told(wait, before)));
                 }
                 Standing::Waiting(before) => before,
                 Standing::Through => {
                     place.is_there = false;
                     return Ok(Outcome::Through(saids, since));
                 }
-                Standing::Apart => {
+                Standing::Apart(before) => {
                     place.is_there = false;
-                    return Ok(Outcome::GivenUp(saids, wait));
+                    return Ok(Outcome::GivenUp(saids, told(wait, before)));
                 }
                 Standing::Full => {
                     place.is_there = false;
@@ -80,7 +84,14 @@ impl Wait<'_> {
             let pause = match (self.asks_for_leases(), before) {
                 (true, _) => wait.clamp(PAUSE_FOR_LEASES, PAUSE),
                 (false, 0) => wait.min(PAUSE),
-                (false, _) => wait.clamp(LEAST_PAUSE, PAUSE),
+                (false, _) => {
+                    least = match wait.is_zero() && before >= nearest {
+                        true => (least * 2).min(PAUSE),
+                        false => LEAST_PAUSE,
+                    };
+                    nearest = before;
+                    wait.clamp(least, PAUSE)
+                }
             };
             sleep(pause.min(patience)).await;
         }
@@ -113,6 +124,15 @@ impl Drop for InLine<'_> {
             keys: leases.chain(line).collect(),
             id: self.wait.id,
         });
+    }
+}
+
+/// What a caller is told to wait who has no place in line, and finds so many there: never nothing,
+/// or it would come again at once.
+pub(crate) fn told(wait: Duration, before: u64) -> Duration {
+    match before {
+        0 => wait,
+        _ => wait.max(FOR_OTHERS),
     }
 }
 

@@ -37,6 +37,10 @@ impl OnOutage {
     /// The share begins full with each outage after a pause, and the server's count goes on where it
     /// was: around the beginning and the end of an outage a window may see both.
     ///
+    /// The engine holds a key for each user key that is asked for in the outage, until its window
+    /// has passed, and nothing bounds how many that are. Where callers can choose their keys, give
+    /// the limiter's callers an edge that bounds them, or choose [`Closed`](OnOutage::Closed).
+    ///
     /// ```
     /// # use std::sync::Arc;
     /// use redkit_core::{Client, ClientConfig};

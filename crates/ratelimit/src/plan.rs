@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) parameters: [u64; 4],
     /// For how long a receipt can be worth anything, in µs.
     pub(crate) life: u64,
+    /// How long calls may be told to wait for their turn, in µs, also where this one may not.
+    queue: u64,
     pub(crate) quota: Quota,
 }
 
@@ -72,6 +74,7 @@ impl Plan {
             units: limit,
             parameters,
             life,
+            queue: 0,
             quota,
         };
         match algorithm {
@@ -160,6 +163,7 @@ impl Plan {
             units: room / weight,
             parameters: [burst, weight, share, patience],
             life: room / share + 1,
+            queue: patience,
             quota,
         })
     }
@@ -184,6 +188,21 @@ impl Plan {
             plan.units = units;
         }
         Some(plan)
+    }
+
+    /// Whether calls may be told to wait for their turn.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.queue > 0
+    }
+
+    /// The same for a call that may wait for its turn. Refunds need it, however the units were
+    /// taken, because others may have been told when to go.
+    pub(crate) fn with_patience(mut self) -> Self {
+        if self.kind == Kind::Gcra {
+            let [_, _, _, patience] = &mut self.parameters;
+            *patience = self.queue;
+        }
+        self
     }
 
     /// The same for a call that does not wait for its turn.

@@ -143,8 +143,8 @@ pub(crate) enum Standing {
     Through,
     /// It has a place in line, with so many before it.
     Waiting(u64),
-    /// It has none: it did not want to join, or would wait for too long.
-    Apart,
+    /// It has none: it did not want to join, or would wait for too long. So many are in line.
+    Apart(u64),
     /// It has none, because the line is full.
     Full,
 }
@@ -194,8 +194,8 @@ pub(crate) async fn visit(
         [1, _, _] => (Standing::Through, Duration::ZERO),
         [0, wait, before] => (Standing::Waiting(count(before)), duration(wait)),
         [3, wait, _] => (Standing::Full, duration(wait)),
-        [_, wait, _] => (Standing::Apart, duration(wait)),
-        _ => (Standing::Apart, Duration::ZERO),
+        [_, wait, before] => (Standing::Apart(count(before)), duration(wait)),
+        _ => (Standing::Apart(0), Duration::ZERO),
     };
     Ok((standing, wait, saids(said)))
 }
@@ -218,7 +218,7 @@ pub(crate) async fn refund(client: &Client, id: Id, taken: &Taken) -> Result<u64
         .arg(taken.plan.life);
     let call = taken.mark.0.iter().fold(call, |call, n| call.arg(*n));
     let what = What::Units {
-        plan: taken.plan,
+        plan: taken.plan.with_patience(),
         cost: taken.cost,
     };
     client.eval(what.write(call).idempotent(true)).await
@@ -235,6 +235,14 @@ pub(crate) async fn renew(
     let call = ids.iter().fold(call, |call, id| call.arg(text(*id)));
     // Renewed twice is as good as once.
     client.eval(call.idempotent(true)).await
+}
+
+/// A new name for a place in line, of a caller who asks for so many units of each limit: see
+/// `line.lua`. There are never more units than 32 bits hold.
+pub(crate) fn place_id(cost: u64) -> Id {
+    const REST: u32 = 96;
+    let random: Id = rand::random();
+    (Id::from(cost) << REST) | (random & ((1 << REST) - 1))
 }
 
 /// An id as scripts and keys hold it.

@@ -54,7 +54,9 @@ local function look_log(key, cost, p)
 end
 
 local function take_log(key, cost, p, at, length, gone)
-  if gone > 0 then
+  if gone >= length then
+    redis.call('DEL', key) -- `LTRIM key 0 -1` would keep all.
+  elseif gone > 0 then
     redis.call('LTRIM', key, 0, length - gone - 1)
   end
   if cost == 1 then

@@ -3,7 +3,8 @@
 -- KEYS[1]  the limit's key
 -- KEYS[2]  its refunds: sorted set of receipt ids by the time when they can be forgotten (µs)
 -- ARGV[1]  the receipt's id
--- ARGV[2]  for how long a receipt can be worth anything (µs)
+-- ARGV[2]  for how long a receipt can be worth anything (µs). A mark that is a later time holds for
+--          longer: the call may have counted in a longer window of another quota
 -- ARGV[3…] mark, part and given of the receipt
 -- ARGV[6…] seven fields of the limit: see `several.lua`
 -- Reply    the units given back; 0 when it was done before, or nothing is left of them
@@ -25,7 +26,9 @@ local give, cost = GIVE[ARGV[6]], tonumber(ARGV[7])
 local given = give(KEYS[1], cost, 8, tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
 if given > 0 then
   redis.call('ZREMRANGEBYSCORE', refunds, '-inf', now)
-  redis.call('ZADD', refunds, now + life, id)
-  redis.call('PEXPIRE', refunds, math.max(math.ceil(life / 1000) + 1, redis.call('PTTL', refunds)))
+  local ends = math.max(now + life, ARGV[3] + 1)
+  redis.call('ZADD', refunds, ends, id)
+  local ttl = math.ceil((ends - now) / 1000) + 1
+  redis.call('PEXPIRE', refunds, math.max(ttl, redis.call('PTTL', refunds)))
 end
 return given

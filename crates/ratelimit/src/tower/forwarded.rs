@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderMap;
 use http::header::FORWARDED;
+use http::{HeaderMap, HeaderName};
 
 /// Which header a proxy writes. Only the one that the trusted proxies maintain must be read: the
 /// other comes from the client as it is.
@@ -15,24 +15,49 @@ pub(super) enum Source {
 
 /// The hops, the nearest first. `None` for one that is not an address.
 pub(super) fn hops(headers: &HeaderMap, source: Source) -> Vec<Option<IpAddr>> {
+    let (name, is_quoting) = match source {
+        Source::XForwardedFor => (HeaderName::from_static("x-forwarded-for"), false),
+        Source::Forwarded => (FORWARDED, true),
+    };
     let mut hops = Vec::new();
-    match source {
-        Source::XForwardedFor => {
-            for line in headers.get_all("x-forwarded-for") {
-                // A line that is not text is a hop that is not an address.
-                let line = line.to_str().unwrap_or("?");
-                hops.extend(line.split(',').map(|hop| address(hop.trim())));
-            }
-        }
-        Source::Forwarded => {
-            for line in headers.get_all(FORWARDED) {
-                let line = line.to_str().unwrap_or("?");
-                hops.extend(split(line, ',').map(|hop| address_for(&hop)));
-            }
+    for line in headers.get_all(name).iter().rev() {
+        // As bytes: what is not text is one hop, and not the whole line.
+        for hop in from_the_right(line.as_bytes(), is_quoting) {
+            let hop = hop.and_then(|hop| std::str::from_utf8(hop).ok());
+            hops.push(hop.and_then(|hop| match source {
+                Source::XForwardedFor => address(hop.trim()),
+                Source::Forwarded => address_for(hop),
+            }));
         }
     }
-    hops.reverse();
     hops
+}
+
+/// The elements of a list, the last one first; `None` for one that cannot be told.
+///
+/// The right end was written by the nearest proxy and the left end perhaps by an attacker, so that
+/// quotes are counted from the right: one that the client left open ends where it began. Whether a
+/// quote is escaped is known from the left only, so an element with a backslash is not trusted.
+fn from_the_right(line: &[u8], is_quoting: bool) -> Vec<Option<&[u8]>> {
+    let (mut elements, mut rest) = (Vec::new(), line);
+    let mut is_quoted = false;
+    for (at, byte) in line.iter().enumerate().rev() {
+        match byte {
+            b'"' if is_quoting => is_quoted = !is_quoted,
+            b',' if !is_quoted => {
+                let (before, element) = rest.split_at_checked(at).unwrap_or_default();
+                elements.push(element.get(1..));
+                rest = before;
+            }
+            _ => {}
+        }
+    }
+    elements.push((!is_quoted).then_some(rest));
+    let is_told = |element: &&[u8]| !is_quoting || !element.contains(&b'\\');
+    elements
+        .into_iter()
+        .map(|element| element.filter(is_told))
+        .collect()
 }
 
 /// An address as proxies write it, with or without a port.
@@ -63,24 +88,12 @@ fn address_for(element: &str) -> Option<IpAddr> {
 }
 
 /// Splits at a character that does not stand in quotes.
-fn split(text: &str, at: char) -> impl Iterator<Item = String> {
-    let (mut parts, mut part) = (Vec::new(), String::new());
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for c in text.chars() {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            _ => {}
-        }
-        if c == at && !is_quoted {
-            parts.push(std::mem::take(&mut part));
-        } else {
-            part.push(c);
-        }
-    }
-    parts.push(part);
-    parts.into_iter()
+fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    text.split(move |c| {
+        is_quoted ^= c == '"';
+        c == at && !is_quoted
+    })
 }
 
 #[cfg(test)]
@@ -122,5 +135,50 @@ mod tests {
             ]),
             ["198.51.100.17", "?", "?", "2001:db8:cafe::17", "192.0.2.43"]
         );
+    }
+
+    #[test]
+    fn nothing_at_the_left_hides_what_the_proxy_wrote() {
+        fn hops_in(lines: &[&[u8]], name: &'static str, source: Source) -> Vec<Option<IpAddr>> {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                let value = http::HeaderValue::from_bytes(line).unwrap();
+                headers.append(name, value);
+            }
+            hops(&headers, source)
+        }
+        let forwarded = |lines: &[&[u8]]| hops_in(lines, "forwarded", Source::Forwarded);
+        let nearest = "1.2.3.4".parse().ok();
+        for made_up in [
+            &b"for=9.9.9.9;x=\""[..],
+            b"for=9.9.9.9;x=\"\\",
+            b"for=9.9.9.9;x=\"\\\"",
+            b"for=\"9.9.9.9",
+            b"\"",
+            b"\\",
+            b"for=9.9.9.9;x=\xff",
+            b"for=\xc3\xa4",
+        ] {
+            let line = [made_up, b", for=1.2.3.4"].concat();
+            assert_eq!(forwarded(&[&line])[0], nearest, "{line:?}");
+            assert_eq!(forwarded(&[made_up, b"for=1.2.3.4"])[0], nearest);
+            let quoted = [made_up, b",For=\"1.2.3.4:80\";proto=https"].concat();
+            assert_eq!(forwarded(&[&quoted])[0], nearest, "{quoted:?}");
+        }
+        let line = b"9.9.9.9, \xff, 1.2.3.4";
+        let hops = hops_in(&[line], "x-forwarded-for", Source::XForwardedFor);
+        assert_eq!(hops, [nearest, None, "9.9.9.9".parse().ok()]);
+    }
+
+    #[test]
+    fn a_hop_with_a_backslash_or_an_open_quote_is_unknown() {
+        for line in [
+            "for=9.9.9.9, for=\"1.1.1.1\\\"\"",
+            "for=9.9.9.9, for=1.1.1.1;by=\"a\\\",for=2.2.2.2,x=\\\"\"",
+            "for=9.9.9.9, for=1.1.1.1\"",
+        ] {
+            let hops = hops_of("forwarded", &[line], Source::Forwarded);
+            assert_eq!(hops[0], "?", "{line}");
+        }
     }
 }

@@ -22,7 +22,8 @@ pub(super) struct Headers {
 }
 
 impl Headers {
-    /// Adds what a decision says. `Retry-After` belongs to every denial.
+    /// Adds what a decision says to what an inner layer may have said: the standard headers are
+    /// lists, and of the others the inner layer's stay. `Retry-After` belongs to every denial.
     pub(super) fn add(self, decision: &Decision, headers: &mut HeaderMap) {
         if self.standard {
             let (mut policies, mut limits) = (String::new(), String::new());
@@ -42,13 +43,19 @@ impl Headers {
                     verdict.remaining()
                 );
             }
-            insert(headers, POLICY, &policies);
-            insert(headers, LIMIT, &limits);
+            append(headers, POLICY, &policies);
+            append(headers, LIMIT, &limits);
         }
         if self.x_ratelimit {
-            headers.insert(X_LIMIT, decision.limit().into());
-            headers.insert(X_REMAINING, decision.remaining().into());
-            headers.insert(X_RESET, whole_seconds(decision.reset_after()).into());
+            let fields = [
+                (X_LIMIT, decision.limit()),
+                (X_REMAINING, decision.remaining()),
+                (X_RESET, whole_seconds(decision.reset_after())),
+            ];
+            // All three are of one limit, or nobody could tell which is whose.
+            if !fields.iter().any(|(name, _)| headers.contains_key(name)) {
+                headers.extend(fields.map(|(name, value)| (name, value.into())));
+            }
         }
         if !decision.is_allowed() {
             headers.insert(RETRY_AFTER, retry_after(decision).into());
@@ -65,9 +72,9 @@ fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     // Names of policies hold letters, digits, `-`, `_` and `.` only.
     if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
+        headers.append(name, value);
     }
 }

@@ -16,12 +16,19 @@ use tokio::sync::watch;
 use crate::model::policies;
 
 /// Passes everything on, and keeps the arguments.
-struct Recorder {
+pub(crate) struct Recorder {
     inner: Embedded,
-    seen: Mutex<Vec<Vec<u8>>>,
+    pub(crate) seen: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Recorder {
+    pub(crate) fn new() -> Self {
+        Self {
+            inner: Embedded::new(),
+            seen: Mutex::default(),
+        }
+    }
+
     fn keep(&self, command: &Command) {
         self.seen.lock().extend(command.iter().map(<[u8]>::to_vec));
     }

@@ -12,7 +12,7 @@ use redkit_ratelimit::{Error, Policy, RateLimiter};
 use tokio::time::advance;
 
 use crate::model::{Admitted, Model, micros, policies};
-use crate::state::{dump, now};
+use crate::state::{Stored, dump, now};
 
 /// Runs `cases` of a property, each on an engine and a stopped clock of its own.
 fn in_virtual_time<S, F>(cases: u32, strategy: S, body: impl Fn(Client, S::Value) -> F)
@@ -82,6 +82,14 @@ fn share(of: u64, share: f64) -> u64 {
     (of as f64 * share) as u64
 }
 
+/// What is stored of one owner is never more than one entry for each unit.
+fn assert_bounded(stored: &[Stored], limit: u64) {
+    for one in stored.iter().filter(|one| one.key.ends_with(":log")) {
+        let length = one.value.clone().to::<Vec<String>>().unwrap().len();
+        assert!(length as u64 <= limit, "{length} entries for {limit} units");
+    }
+}
+
 #[test]
 fn every_decision_is_that_of_the_model() {
     in_virtual_time(
@@ -137,6 +145,7 @@ fn every_decision_is_that_of_the_model() {
                         assert_eq!(after, before, "a denied call changes nothing");
                     }
                     assert!(after.iter().all(|stored| stored.expires > 0), "{after:?}");
+                    assert_bounded(&after, limit);
                 }
                 model.assert_bound();
             }
@@ -176,6 +185,7 @@ fn waiting_as_long_as_it_says_is_enough_and_a_microsecond_less_is_not() {
                         in_time.is_allowed(),
                         "{policy:?}: {decision:?}, {in_time:?}"
                     );
+                    assert_bounded(&dump(&client).await, limit);
                 }
             }
         },

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redkit_core::Command;
+use redkit_core::{Backend, Client, ClientConfig, Command};
 use redkit_ratelimit::{Error, Policy, Quota, RateLimiter};
 use redkit_testkit::Fixture;
 use tokio::time::{Instant, advance, sleep, timeout};
 
+use crate::clocks::Recorder;
 use crate::model::policies;
 use crate::state::dump;
 
@@ -158,6 +159,75 @@ redkit_testkit::suite! {
             let waited = if waiters_first { 0 } else { 1_000 };
             assert!(start.elapsed().abs_diff(Duration::from_millis(waited)) < Duration::from_millis(5));
         }
+    }
+
+    #[paused]
+    async fn who_stands_behind_a_costlier_waiter_asks_once_a_second(fixture: Fixture) {
+        drop(fixture);
+        for (n, policy) in policies(10, Duration::from_secs(60), 10).into_iter().enumerate() {
+            let recorder = Arc::new(Recorder::new());
+            let backend: Arc<dyn Backend> = Arc::clone(&recorder) as _;
+            let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+            let limiter = RateLimiter::builder(&client, &format!("l{n}"))
+                .policy(policy.clone())
+                .waiters_first(true)
+                .build()
+                .unwrap();
+            assert!(limiter.check_n("k", 7).await.unwrap().is_allowed());
+            let wait = |cost| {
+                let limiter = limiter.clone();
+                let wait = async move { limiter.acquire_n("k", cost, Duration::from_secs(600)).await };
+                tokio::spawn(wait)
+            };
+            let visits = || {
+                let seen = recorder.seen.lock();
+                seen.iter().filter(|arg| arg.ends_with(b":beats")).count()
+            };
+            let start = Instant::now();
+            let before = visits();
+            let costly = wait(10);
+            while visits() == before {
+                tokio::task::yield_now().await;
+            }
+            let cheap = wait(1);
+            // Three are left, and not for who comes now.
+            let check = limiter.check("k").await.unwrap();
+            assert!(!check.is_allowed() && check.retry_after() > Duration::from_secs(1), "{policy:?}: {check:?}");
+            let before = visits();
+            assert!(costly.await.unwrap().unwrap().is_allowed());
+            assert!(cheap.await.unwrap().unwrap().is_allowed());
+            let (visits, seconds) = (visits() - before, start.elapsed().as_secs());
+            // Two waiters, each with a few more visits when their time comes.
+            assert!(u64::try_from(visits).unwrap() <= 2 * seconds + 10, "{policy:?}: {visits} in {seconds} s");
+        }
+    }
+
+    #[paused]
+    async fn who_stands_behind_one_that_died_when_its_turn_came_asks_ever_more_seldom(fixture: Fixture) {
+        drop(fixture);
+        let recorder = Arc::new(Recorder::new());
+        let backend: Arc<dyn Backend> = Arc::clone(&recorder) as _;
+        let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+        let limiter = RateLimiter::builder(&client, "l")
+            .policy(Policy::fixed_window(Quota::per(5, Duration::from_millis(500))))
+            .waiters_first(true)
+            .build()
+            .unwrap();
+        assert!(limiter.check_n("k", 5).await.unwrap().is_allowed());
+        let mut dead = Box::pin(limiter.acquire("k", Duration::from_secs(60)));
+        assert!(timeout(Duration::from_millis(1), &mut dead).await.is_err());
+        std::mem::forget(dead);
+        advance(Duration::from_millis(600)).await;
+        // Its units are there, and it does not come for them.
+        let check = limiter.check("k").await.unwrap();
+        assert!(!check.is_allowed() && check.retry_after() >= Duration::from_millis(10), "{check:?}");
+        recorder.seen.lock().clear();
+        let start = Instant::now();
+        assert!(limiter.acquire("k", Duration::from_secs(60)).await.unwrap().is_allowed());
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+        let seen = recorder.seen.lock();
+        let visits = seen.iter().filter(|arg| arg.ends_with(b":beats")).count();
+        assert!(visits < 20, "{visits}");
     }
 
     async fn waiting_works_on_every_server(fixture: Fixture) -> Result<(), Error> {
