@@ -109,17 +109,16 @@ fn are_untouched(commands: &[Command], replies: &[Result<Value, CallError>]) -> 
     if all.all(|(command, reply)| is_untouched(command, reply)) {
         return true;
     }
-    let multis = commands
-        .iter()
-        .filter(|command| command.name().eq_ignore_ascii_case("MULTI"));
+    let is = |command: &Command, name: &str| command.name().eq_ignore_ascii_case(name);
+    let multis = commands.iter().filter(|command| is(command, "MULTI"));
     let is_aborted = |reply: &Result<Value, CallError>| {
         let refusal = reply.as_ref().err().and_then(CallError::server_error);
         refusal.is_some_and(|error| error.code() == "EXECABORT")
     };
+    // Before it or after it there must be nothing, which may have been carried out.
     multis.count() == 1
-        && commands
-            .last()
-            .is_some_and(|command| command.name().eq_ignore_ascii_case("EXEC"))
+        && commands.first().is_some_and(|command| is(command, "MULTI"))
+        && commands.last().is_some_and(|command| is(command, "EXEC"))
         && matches!(replies.first(), Some(Ok(Value::Ok)))
         && replies.last().is_some_and(is_aborted)
 }
@@ -200,5 +199,32 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
         self.subscriptions.shutdown();
         self.supervisor.shutdown();
         self.route.shutdown();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ServerError;
+
+    fn refused(code: &str) -> Result<Value, CallError> {
+        Err(CallError::Replied(ServerError::new(code, "by the server")))
+    }
+
+    #[test]
+    fn a_batch_is_sent_again_only_when_nothing_of_it_was_carried_out() {
+        let commands = |names: &[&str]| names.iter().map(|n| Command::new(n)).collect::<Vec<_>>();
+        let queued = || Ok(Value::status("QUEUED"));
+        let transaction = commands(&["MULTI", "INCR", "EXEC"]);
+        let aborted = [Ok(Value::Ok), refused("READONLY"), refused("EXECABORT")];
+        assert!(are_untouched(&transaction, &aborted));
+        assert!(!are_untouched(
+            &transaction,
+            &[Ok(Value::Ok), queued(), Ok(Value::Array(vec![]))]
+        ));
+        // A write before the transaction was carried out.
+        let mixed = commands(&["SET", "MULTI", "INCR", "EXEC"]);
+        let [multi, incr, exec] = aborted;
+        assert!(!are_untouched(&mixed, &[Ok(Value::Ok), multi, incr, exec]));
     }
 }
