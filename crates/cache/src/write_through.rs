@@ -32,7 +32,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// removed, since such an error does not always mean that nothing was written.
     ///
     /// It runs in a task of its own: a caller that goes away does not leave the source written and
-    /// the cache not. There is no timeout but the writer's own, for the same reason.
+    /// the cache not, and neither does one that drops the last handle of the cache. There is no timeout
+    /// but the writer's own, for the same reason. A process that dies half-way leaves the old entry
+    /// until its time is up.
     ///
     /// When Redis cannot be asked the source is written all the same.
     ///
@@ -65,7 +67,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             }
         };
         let (done, outcome) = oneshot::channel();
-        let flights = Arc::clone(&self.inner.flights);
+        // Dropping the last handle ends loads. A write that has begun is to reach the cache.
+        let cache = self.clone();
         let key: Box<[u8]> = with_bytes(&key, |key| key.into());
         self.inner.tasks.spawn(async move {
             let lease = match begun {
@@ -91,11 +94,13 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                     Err(error)
                 }
             };
-            flights.detach(&keys.entry);
+            cache.inner.flights.detach(&keys.entry);
             if let Some(level) = &store.level {
                 level.remove(&key);
             }
             let _ = done.send(result);
+            // The last: with it the task's own owner may go.
+            drop(cache);
         });
         let value = outcome.await.unwrap_or(Err(Error::LoaderPanicked))?;
         Ok(Fetched::new(value, Source::Written))

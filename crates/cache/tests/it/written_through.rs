@@ -49,6 +49,24 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn a_write_goes_on_when_the_cache_is_dropped(fixture: Fixture) -> Result<(), Error> {
+        let cache = numbers(&fixture.client);
+        cache.set("k", &1).await?;
+        let held = hold(&cache).await;
+        drop(cache);
+        // With the caller goes the last handle.
+        held.caller.abort();
+        held.caller.await.unwrap_err();
+        held.go.send(Ok(2)).expect("the write goes on");
+        let other = numbers(&fixture.client);
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while other.get("k").await?.as_deref() != Some(&2) {
+            assert!(std::time::Instant::now() < deadline, "the cache has what the source has not");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
     async fn a_write_that_fails_removes_the_entry(fixture: Fixture) -> Result<(), Error> {
         let cache = numbers(&fixture.client);
         cache.set("k", &1).await?;
