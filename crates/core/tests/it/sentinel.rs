@@ -28,9 +28,13 @@ async fn pipelines_leave_a_demoted_master_too(driver: Driver) {
     name(sentinel, &old).await;
     let url = sentinels.url().replace("/mymaster", "/other");
     let config = config(&url, driver).command_timeout(Duration::from_secs(10));
-    let client = Client::connect(config).await.unwrap();
+    // One each: who leaves the master ends what others have under way on the same connection.
+    let client = Client::connect(config.clone()).await.unwrap();
+    let other = Client::connect(config).await.unwrap();
     let increment = || Command::new("INCR").key("n");
-    client.call::<i64>(increment()).await.unwrap();
+    for client in [&client, &other] {
+        client.call::<i64>(increment()).await.unwrap();
+    }
 
     new.raw(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
     let port = new.addr().port().to_string();
@@ -45,7 +49,7 @@ async fn pipelines_leave_a_demoted_master_too(driver: Driver) {
     ];
     let (plain, whole, ()) = tokio::join!(
         client.pipeline(vec![increment(), increment()]),
-        client.pipeline(transaction),
+        other.pipeline(transaction),
         async {
             // The switch is not known for a while; until then nobody knows better.
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -59,6 +63,7 @@ async fn pipelines_leave_a_demoted_master_too(driver: Driver) {
     }
     assert_eq!(new.raw(&["GET", "n"]).await.unwrap().int(), Some(4));
     client.shutdown().await;
+    other.shutdown().await;
 }
 
 async fn a_script_that_makes_up_an_error_is_not_repeated(driver: Driver) {
