@@ -294,10 +294,7 @@ impl Server {
 
     fn prepare(program: Program, options: ServerOptions) -> Result<Self, Error> {
         let executable = program.find()?;
-        let folder = tempfile::Builder::new()
-            .prefix("redkit-")
-            .tempdir()
-            .map_err(Error::io("making a temporary folder"))?;
+        let folder = folder().map_err(Error::io("making a temporary folder"))?;
         let tls = match (&options.tls_of, options.tls) {
             (Some(tls), _) => Some(tls.clone()),
             (None, true) => Some(Tls::make(folder.path(), options.has_expired)?),
@@ -371,4 +368,12 @@ impl Server {
             log: self.log(),
         }
     }
+}
+
+/// In memory where there is such a place: sentinels wait for the disk at every change of their
+/// configuration, and a disk that is busy with a build takes many seconds.
+fn folder() -> std::io::Result<TempDir> {
+    let mut folder = tempfile::Builder::new();
+    folder.prefix("redkit-");
+    folder.tempdir_in("/dev/shm").or_else(|_| folder.tempdir())
 }

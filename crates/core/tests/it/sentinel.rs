@@ -68,16 +68,17 @@ async fn pipelines_leave_a_demoted_master_too(driver: Driver) {
 
 async fn a_script_that_makes_up_an_error_is_not_repeated(driver: Driver) {
     let sentinels = Sentinels::start(Program::Redis, 1, 0).await.unwrap();
-    let client = Client::connect(config(&sentinels.url(), driver))
-        .await
-        .unwrap();
+    let config = config(&sentinels.url(), driver).command_timeout(Duration::from_secs(10));
+    let client = Client::connect(config).await.unwrap();
     let script = "redis.call('INCR', KEYS[1]) return redis.error_reply('READONLY of my own')";
     let eval = Command::new("EVAL").arg(script).arg(1).key("n");
     let error = client.call::<i64>(eval.clone()).await.unwrap_err();
     assert!(error.to_string().contains("of my own"), "{error}");
     let master = sentinels.master().await.unwrap();
     assert_eq!(master.raw(&["GET", "n"]).await.unwrap().int(), Some(1));
-    drop(client.pipeline(vec![eval]).await);
+    let replies = client.pipeline(vec![eval]).await.unwrap();
+    let error = replies[0].as_ref().unwrap_err();
+    assert!(error.to_string().contains("of my own"), "{error}");
     assert_eq!(master.raw(&["GET", "n"]).await.unwrap().int(), Some(2));
     client.shutdown().await;
 }

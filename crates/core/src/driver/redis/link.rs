@@ -156,6 +156,8 @@ impl Link for RedisLink {
     }
 
     fn close(&self) {
+        // At once: who comes before the task has ended must not hand over what nobody sends.
+        self.is_closed.store(true, Ordering::Release);
         self.closed.cancel();
     }
 
