@@ -71,6 +71,15 @@ impl Command {
         self
     }
 
+    /// Makes room for so many keys of a usual length: growing with each is a good part of what a
+    /// long command costs.
+    pub(crate) fn room_for_keys(mut self, keys: usize) -> Self {
+        self.buffer.reserve(keys.saturating_mul(USUAL_KEY));
+        self.ends.reserve(keys);
+        self.keys.reserve(keys);
+        self
+    }
+
     pub(crate) fn push_key(&mut self, key: impl ToArg) {
         // More than u32::MAX arguments cannot be sent to a server; routing by the first is enough.
         if let Ok(position) = u32::try_from(self.ends.len()) {
@@ -229,6 +238,9 @@ pub trait ToArg {
         None
     }
 }
+
+/// Bytes of a key, about.
+const USUAL_KEY: usize = 32;
 
 /// From this length on sharing a buffer is cheaper than copying it.
 const WORTH_SHARING: usize = 16 * 1024;

@@ -207,16 +207,19 @@ impl Client {
     /// `MGET`s in the keys' order.
     fn reads<K: ToKey>(&self, keys: impl Iterator<Item = K>) -> Vec<Command> {
         let mut commands: Vec<Command> = Vec::new();
+        let mut to_come = keys.size_hint().0;
         for key in keys {
             match commands.last_mut() {
                 Some(open) if open.arg_count() < KEYS_PER_COMMAND => {
                     open.push_key(InNamespace(self, &key));
                 }
                 _ => {
-                    let command = Command::with_capacity("MGET", 4096);
+                    let command =
+                        Command::new("MGET").room_for_keys(to_come.min(KEYS_PER_COMMAND));
                     commands.push(command.key(InNamespace(self, &key)));
                 }
             }
+            to_come = to_come.saturating_sub(1);
         }
         commands
     }
