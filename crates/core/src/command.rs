@@ -88,7 +88,7 @@ impl Command {
         self.push(key);
     }
 
-    fn push(&mut self, arg: impl ToArg) {
+    pub(crate) fn push(&mut self, arg: impl ToArg) {
         match arg.shared() {
             Some(bytes) => self.shared.push((self.ends.len(), bytes)),
             None => arg.write_to(&mut self.buffer),

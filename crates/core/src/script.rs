@@ -84,7 +84,7 @@ impl Invocation {
     /// Adds one of the script's `ARGV`.
     #[must_use]
     pub fn arg(mut self, arg: impl ToArg) -> Self {
-        self.command = self.command.arg(arg);
+        self.command.push(arg);
         self
     }
 
