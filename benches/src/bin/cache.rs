@@ -1,5 +1,5 @@
-//! `cargo xtask bench cache`: hits in the process beside `moka`, hits in Redis beside `cached`, a
-//! stampede, and a tag on few and on many entries.
+//! `cargo xtask bench cache`: hits in the process beside `moka`, hits in Redis beside `cached` and
+//! `hitbox`, a stampede, and a tag on few and on many entries.
 #![allow(
     clippy::unwrap_used,
     reason = "a benchmark that cannot go on has nothing to report"
@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 use cached::ConcurrentCachedAsync as _;
 use cached::stores::AsyncRedisCache;
 use clap::Parser;
+use hitbox_backend::CacheBackend as _;
+use hitbox_backend::format::JsonFormat;
+use hitbox_core::{BoxContext, CacheContext, CacheKey, CacheValue, EntityPolicyConfig};
+use hitbox_redis::{ConnectionMode, RedisBackend};
 use redkit_benches::{Load, Paired, Section, Target, Worker, compare, write_section};
 use redkit_cache::{Cache, L1, Loaded};
 use redkit_core::{Client, ClientConfig};
@@ -113,6 +117,25 @@ impl Worker for Cached {
     }
 }
 
+type HitboxRedis = RedisBackend<JsonFormat, hitbox_backend::PassthroughCompressor>;
+
+/// Only its backend, without the policies and predicates above it.
+struct Hitbox {
+    backend: Arc<HitboxRedis>,
+    keys: Vec<CacheKey>,
+    next: usize,
+}
+
+impl Worker for Hitbox {
+    async fn step(&mut self) {
+        let key = &self.keys[self.next % KEYS];
+        self.next += 1;
+        let mut context: BoxContext = CacheContext::default().boxed();
+        let value = self.backend.get::<String>(key, &mut context).await.unwrap();
+        assert_eq!(value.unwrap().data().len(), 64);
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -162,17 +185,21 @@ async fn run(arguments: &Arguments) -> ExitCode {
         at_most: Some(MOST_OF_MOKA),
     });
 
-    let head = "| hit in Redis | tasks | redkit ops/s | cached ops/s | ratio | redkit p50/p99 µs | cached p50/p99 µs |\n|---|---|---|---|---|---|---|";
+    let head = "| hit in Redis | peer | tasks | redkit ops/s | peer ops/s | ratio | redkit p50/p99 µs | peer p50/p99 µs |\n|---|---|---|---|---|---|---|---|";
     println!("{head}");
     let _ = writeln!(text, "{head}");
-    for clearable in [true, false] {
+    for (clearable, peer) in [
+        (true, Peer::Cached),
+        (false, Peer::Cached),
+        (true, Peer::Hitbox),
+    ] {
         for tasks in [1, 16, 256] {
-            let paired = in_redis(&client, &server, clearable, load(tasks)).await;
+            let paired = in_redis(&client, &server, clearable, peer, load(tasks)).await;
             let what = match clearable {
                 true => "as built by default",
                 false => "`clearable(false)`",
             };
-            let row = row(what, tasks, &paired);
+            let row = row(&format!("{what} | {}", peer.name()), tasks, &paired);
             println!("{row}");
             let _ = writeln!(text, "{row}");
         }
@@ -190,10 +217,11 @@ async fn run(arguments: &Arguments) -> ExitCode {
     if !arguments.quick {
         let (major, minor, patch) = version;
         let text = format!(
-            "## cache: beside `moka` and `cached`\n\n`cargo xtask bench cache`, Redis {major}.{minor}.{patch} on \
+            "## cache: beside `moka`, `cached` and `hitbox`\n\n`cargo xtask bench cache`, Redis {major}.{minor}.{patch} on \
              loopback, client and server on the same cores. Values of 64 bytes.\n`cached` is its \
-             `AsyncRedisCache`: a `GET` and no more. Ours asks for the cache's generation with it, unless \
-             it was built with\n`clearable(false)`.\n\n{text}"
+             `AsyncRedisCache`: a `GET` and no more; `hitbox` its Redis backend with JSON: a hash and its time \
+             left in two commands.\nOurs asks for the cache's generation too, unless it was built with \
+             `clearable(false)`.\n\n{text}"
         );
         let path = write_section(&Section {
             name: "cache",
@@ -246,12 +274,68 @@ async fn in_process(client: &Client, load: Load) -> Paired {
     compare(load, ours, peer).await
 }
 
-async fn in_redis(client: &Client, server: &Server, clearable: bool, load: Load) -> Paired {
+#[derive(Debug, Clone, Copy)]
+enum Peer {
+    Cached,
+    Hitbox,
+}
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Peer::Cached => "`cached`",
+            Peer::Hitbox => "`hitbox`",
+        }
+    }
+}
+
+async fn in_redis(
+    client: &Client,
+    server: &Server,
+    clearable: bool,
+    peer: Peer,
+    load: Load,
+) -> Paired {
     let cache: Cache<String> = Cache::builder(client, "in-redis")
         .ttl(TTL)
         .clearable(clearable)
         .build()
         .unwrap();
+    for key in keys() {
+        cache.set(&key, &value()).await.unwrap();
+    }
+    let ours = |next| InRedis {
+        cache: cache.clone(),
+        keys: keys(),
+        next,
+    };
+    match peer {
+        Peer::Cached => {
+            let peer = Arc::new(cached_peer(server).await);
+            let theirs = |next| Cached {
+                cache: Arc::clone(&peer),
+                keys: keys(),
+                next,
+            };
+            compare(load, ours, theirs).await
+        }
+        Peer::Hitbox => {
+            let keys: Vec<_> = keys()
+                .iter()
+                .map(|key| CacheKey::from_str("bench", key))
+                .collect();
+            let backend = Arc::new(hitbox_peer(server, &keys).await);
+            let theirs = |next| Hitbox {
+                backend: Arc::clone(&backend),
+                keys: keys.clone(),
+                next,
+            };
+            compare(load, ours, theirs).await
+        }
+    }
+}
+
+async fn cached_peer(server: &Server) -> AsyncRedisCache<String, String> {
     let peer = AsyncRedisCache::<String, String>::builder("peer")
         .ttl(TTL)
         .connection_string(&server.url())
@@ -259,21 +343,30 @@ async fn in_redis(client: &Client, server: &Server, clearable: bool, load: Load)
         .await
         .unwrap();
     for key in keys() {
-        cache.set(&key, &value()).await.unwrap();
         peer.async_cache_set(key, value()).await.unwrap();
     }
-    let peer = Arc::new(peer);
-    let ours = |next| InRedis {
-        cache: cache.clone(),
-        keys: keys(),
-        next,
+    peer
+}
+
+async fn hitbox_peer(server: &Server, keys: &[CacheKey]) -> HitboxRedis {
+    let backend = RedisBackend::builder()
+        .connection(ConnectionMode::single(server.url()))
+        .value_format(JsonFormat)
+        .build()
+        .unwrap();
+    let config = EntityPolicyConfig {
+        ttl: Some(TTL),
+        stale_ttl: None,
     };
-    let theirs = |next| Cached {
-        cache: Arc::clone(&peer),
-        keys: keys(),
-        next,
-    };
-    compare(load, ours, theirs).await
+    let mut context: BoxContext = CacheContext::default().boxed();
+    for key in keys {
+        let value = CacheValue::from_config(value(), &config);
+        backend
+            .set::<String>(key, &value, &mut context)
+            .await
+            .unwrap();
+    }
+    backend
 }
 
 /// Many callers, over two clients, on one cold key.
