@@ -214,8 +214,7 @@ impl Client {
                     open.push_key(InNamespace(self, &key));
                 }
                 _ => {
-                    let command =
-                        Command::new("MGET").room_for_keys(to_come.min(KEYS_PER_COMMAND));
+                    let command = Command::new("MGET").room_for_keys(to_come.min(KEYS_PER_COMMAND));
                     commands.push(command.key(InNamespace(self, &key)));
                 }
             }
