@@ -1,23 +1,25 @@
 //! [`Errands`]: what has to be told to the server when something is dropped, where nobody can wait.
 
 use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use redkit_core::{Client, Command, Key};
-use tokio::sync::mpsc;
+use redkit_core::{Client, Command, Key, Tally};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::scripts::{Id, text};
 
 /// Removes members of sorted sets in the background: leases that were released, places in line that
-/// were given up.
+/// were given up. One task runs from the first need on; it is replaced should it ever die.
 ///
-/// One task runs while there is something to run for. It is owned by its queue, and not stopped with
-/// it: when the sender is gone it finishes what is queued, so that a limiter that is dropped leaves
-/// nothing behind, up to the first errand that fails. One that fails is not repeated, because what
-/// it removes runs out by itself.
-#[derive(Default)]
+/// What cannot be done is not repeated but counted: what it would remove runs out by itself.
 pub(crate) struct Errands {
-    queue: Mutex<Option<mpsc::Sender<Errand>>>,
+    runner: Mutex<Option<Runner>>,
+    lost: Arc<Tally>,
 }
 
 /// Take `id` out of the sorted sets at `keys`, which share a slot.
@@ -27,27 +29,70 @@ pub(crate) struct Errand {
     pub(crate) id: Id,
 }
 
+/// The task, owned by this: when it is dropped the task may finish what is queued, so that a limiter
+/// that is dropped leaves nothing behind, and is stopped after [`FAREWELL`] at the latest.
+struct Runner {
+    queue: mpsc::Sender<Errand>,
+    runtime: Handle,
+    /// Dropped with this, which the task sees.
+    _owner: oneshot::Sender<()>,
+}
+
 /// How many errands wait at most, so that a server which hangs costs bounded memory. Further ones
-/// are lost, and what they would remove runs out by itself.
+/// are lost.
 const QUEUED: usize = 16_384;
 /// How many errands go in one round trip.
 const BATCH: usize = 64;
+/// For how long the task may go on without its owner.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Errands {
-    /// Makes sure that a task runs; call it from within a runtime, before there is anything to drop.
-    pub(crate) fn prepare(&self) {
-        let mut queue = self.queue.lock();
-        if queue.as_ref().is_none_or(mpsc::Sender::is_closed) {
-            let (sender, receiver) = mpsc::channel(QUEUED);
-            tokio::spawn(run(receiver));
-            *queue = Some(sender);
+    pub(crate) fn new(limiter: &str) -> Self {
+        Self {
+            runner: Mutex::default(),
+            lost: Arc::new(Tally::new(metrics::counter!(
+                "redkit_ratelimit_errands_lost_total", "limiter" => limiter.to_owned()
+            ))),
         }
     }
 
-    /// Queues an errand. Without a runtime it is lost, and what it would remove runs out by itself.
+    /// Makes sure that a task runs; call it from within a runtime, before there is anything to drop.
+    pub(crate) fn prepare(&self) {
+        let mut runner = self.runner.lock();
+        if runner.as_ref().is_none_or(|runner| runner.queue.is_closed()) {
+            *runner = Some(Runner::start(Handle::current(), Arc::clone(&self.lost)));
+        }
+    }
+
+    /// Queues an errand. Without a runtime that still runs it is lost.
     pub(crate) fn send(&self, errand: Errand) {
-        if let Some(queue) = &*self.queue.lock() {
-            drop(queue.try_send(errand));
+        let mut runner = self.runner.lock();
+        let Some(running) = &mut *runner else {
+            return self.lost.add_one();
+        };
+        let errand = match running.queue.try_send(errand) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(_)) => return self.lost.add_one(),
+            Err(mpsc::error::TrySendError::Closed(errand)) => errand,
+        };
+        // It only ends before its owner when it panics, or its runtime is over: then so is the next.
+        tracing::warn!(target: "redkit::ratelimit", "what tells the server of releases had died, and is replaced");
+        *running = Runner::start(running.runtime.clone(), Arc::clone(&self.lost));
+        if running.queue.try_send(errand).is_err() {
+            self.lost.add_one();
+        }
+    }
+}
+
+impl Runner {
+    fn start(runtime: Handle, lost: Arc<Tally>) -> Self {
+        let (queue, errands) = mpsc::channel(QUEUED);
+        let (owner, gone) = oneshot::channel();
+        runtime.spawn(run_for(gone, errands, lost));
+        Self {
+            queue,
+            runtime,
+            _owner: owner,
         }
     }
 }
@@ -68,27 +113,40 @@ impl Errand {
     }
 }
 
-async fn run(mut queue: mpsc::Receiver<Errand>) {
+/// Runs errands until their owner is gone and they are done, or [`FAREWELL`] has passed since.
+async fn run_for(
+    owner: oneshot::Receiver<()>,
+    mut queue: mpsc::Receiver<Errand>,
+    lost: Arc<Tally>,
+) {
+    let mut work = pin!(run(&mut queue, &lost));
+    tokio::select! {
+        () = &mut work => return,
+        // Nothing is ever sent: it is gone.
+        _ = owner => {}
+    }
+    if timeout(FAREWELL, work).await.is_err() {
+        tracing::debug!(target: "redkit::ratelimit", "stopped, with errands left to run out");
+    }
+}
+
+async fn run(queue: &mut mpsc::Receiver<Errand>, lost: &Tally) {
     let mut errands = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut errands, BATCH).await > 0 {
         // Nearly always all of one client.
         while let Some(last) = errands.pop() {
-            let mut commands: Vec<Command> = last.commands().collect();
+            let (mut commands, mut count): (Vec<Command>, u64) = (last.commands().collect(), 1);
             errands.retain(|other| {
-                let same = std::ptr::addr_eq(
-                    std::sync::Arc::as_ptr(other.client.backend()),
-                    std::sync::Arc::as_ptr(last.client.backend()),
-                );
+                let same = Arc::ptr_eq(other.client.backend(), last.client.backend());
                 if same {
                     commands.extend(other.commands());
+                    count += 1;
                 }
                 !same
             });
             if let Err(error) = last.client.pipeline(commands).await {
                 tracing::debug!(target: "redkit::ratelimit", %error, "left to run out");
-                if queue.is_closed() {
-                    return;
-                }
+                (0..count).for_each(|_| lost.add_one());
             }
         }
     }
