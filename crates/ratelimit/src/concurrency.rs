@@ -331,7 +331,9 @@ impl Inner {
             OnOutage::Closed => (None, DecidedBy::Closed),
             OnOutage::Local { client, instances } => {
                 let limit = self.limit / u64::from(*instances);
-                let permit = self.wait_at(client, false, limit, owner, deadline).await??;
+                let permit = self
+                    .wait_at(client, false, limit, owner, deadline)
+                    .await??;
                 (permit, DecidedBy::Local)
             }
         })

@@ -59,7 +59,10 @@ impl Errands {
     /// Makes sure that a task runs; call it from within a runtime, before there is anything to drop.
     pub(crate) fn prepare(&self) {
         let mut runner = self.runner.lock();
-        if runner.as_ref().is_none_or(|runner| runner.queue.is_closed()) {
+        if runner
+            .as_ref()
+            .is_none_or(|runner| runner.queue.is_closed())
+        {
             *runner = Some(Runner::start(Handle::current(), Arc::clone(&self.lost)));
         }
     }
@@ -149,5 +152,57 @@ async fn run(queue: &mut mpsc::Receiver<Errand>, lost: &Tally) {
                 (0..count).for_each(|_| lost.add_one());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redkit_core::ClientConfig;
+    use redkit_embedded::Embedded;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_to_be_told_is_bounded_and_what_is_lost_is_counted() {
+        let engine = Arc::new(Embedded::new());
+        let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
+        let key = client.key("set");
+        let add = Command::new("ZADD").key(&key).arg(1).arg(text(7));
+        client.call::<i64>(add).await.unwrap();
+        let errands = Errands::new("l");
+        let send = || {
+            errands.send(Errand {
+                client: client.clone(),
+                keys: vec![key.clone()],
+                id: 7,
+            });
+        };
+        send();
+        assert_eq!(errands.lost.get(), 1, "nothing runs yet");
+        errands.prepare();
+        // The task has no turn meanwhile.
+        for _ in 0..QUEUED + 500 {
+            send();
+        }
+        assert_eq!(errands.lost.get(), 501);
+        let left = async || {
+            client
+                .call::<i64>(Command::new("ZCARD").key(&key))
+                .await
+                .unwrap()
+        };
+        while left().await > 0 {
+            tokio::task::yield_now().await;
+        }
+        client.shutdown().await;
+        send();
+        let lost = async {
+            while errands.lost.get() == 501 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), lost)
+            .await
+            .expect("it is counted");
     }
 }

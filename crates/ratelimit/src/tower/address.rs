@@ -221,7 +221,9 @@ mod tests {
         let proxies = ClientAddress::new()
             .trusting(["10.0.0.0/8", "fd00::1"])
             .unwrap();
-        let forwarded = |addresses, peer, hops| key(addresses, peer, ("x-forwarded-for", hops));
+        let forwarded = |addresses: &ClientAddress, peer: &str, hops: &str| {
+            key(addresses, peer, ("x-forwarded-for", hops))
+        };
         assert_eq!(forwarded(&nobody, "10.0.0.1", "1.1.1.1"), "10.0.0.1");
         assert_eq!(
             forwarded(&proxies, "9.9.9.9", "1.1.1.1"),
