@@ -93,7 +93,7 @@ fn assert_bounded(stored: &[Stored], limit: u64) {
 #[test]
 fn every_decision_is_that_of_the_model() {
     in_virtual_time(
-        150,
+        100,
         calls(),
         |client, (limit, window, burst, calls)| async move {
             for (n, policy) in all_policies(limit, Duration::from_micros(window), burst)
@@ -162,7 +162,7 @@ fn every_decision_is_that_of_the_model() {
 #[test]
 fn waiting_as_long_as_it_says_is_enough_and_a_microsecond_less_is_not() {
     in_virtual_time(
-        150,
+        100,
         calls(),
         |client, (limit, window, burst, calls)| async move {
             for (n, policy) in all_policies(limit, Duration::from_micros(window), burst)
@@ -205,7 +205,7 @@ fn refunds_give_back_once_and_never_let_more_through() {
         prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 50),
     );
     in_virtual_time(
-        300,
+        200,
         strategy,
         |client, ((limit, window, burst, calls), refunds)| async move {
             for (n, policy) in policies(limit, Duration::from_micros(window), burst)
