@@ -5,6 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use redkit_core::{Client, Command, Key, Tally};
 use tokio::runtime::Handle;
@@ -43,6 +45,9 @@ struct Runner {
 const QUEUED: usize = 16_384;
 /// How many errands go in one round trip.
 const BATCH: usize = 64;
+/// How many round trips are under way at the same time, so that one shard which hangs does not hold
+/// up what is told to the others.
+const AT_ONCE: usize = 32;
 /// For how long the task may go on without its owner.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -135,24 +140,49 @@ async fn run_for(
 
 async fn run(queue: &mut mpsc::Receiver<Errand>, lost: &Tally) {
     let mut errands = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut errands, BATCH).await > 0 {
-        // Nearly always all of one client.
-        while let Some(last) = errands.pop() {
-            let (mut commands, mut count): (Vec<Command>, u64) = (last.commands().collect(), 1);
-            errands.retain(|other| {
-                let same = Arc::ptr_eq(other.client.backend(), last.client.backend());
-                if same {
-                    commands.extend(other.commands());
-                    count += 1;
+    let mut under_way = FuturesUnordered::new();
+    let mut is_open = true;
+    while is_open || !under_way.is_empty() {
+        tokio::select! {
+            count = queue.recv_many(&mut errands, BATCH), if is_open && under_way.len() < AT_ONCE => {
+                is_open = count > 0;
+                while let Some(last) = errands.pop() {
+                    let batch = of_one_client(last, &mut errands);
+                    under_way.push(tell(batch, lost));
                 }
-                !same
-            });
-            if let Err(error) = last.client.pipeline(commands).await {
-                tracing::debug!(target: "redkit::ratelimit", %error, "left to run out");
-                (0..count).for_each(|_| lost.add_one());
             }
+            Some(()) = under_way.next(), if !under_way.is_empty() => {}
         }
     }
+}
+
+/// An errand and all others of the same client: nearly always all there are.
+fn of_one_client(first: Errand, others: &mut Vec<Errand>) -> Vec<Errand> {
+    let client = first.client.clone();
+    let is_same = |other: &mut Errand| Arc::ptr_eq(other.client.backend(), client.backend());
+    let mut batch = vec![first];
+    batch.extend(others.extract_if(.., is_same));
+    batch
+}
+
+async fn tell(batch: Vec<Errand>, lost: &Tally) {
+    let Some(first) = batch.first() else { return };
+    let commands: Vec<Command> = batch.iter().flat_map(Errand::commands).collect();
+    let untold = match first.client.pipeline(commands).await {
+        Ok(replies) => {
+            let mut replies = replies.iter();
+            let is_untold = |errand: &&Errand| {
+                let own = replies.by_ref().take(errand.keys.len());
+                own.filter(|reply| reply.is_err()).count() > 0
+            };
+            batch.iter().filter(is_untold).count()
+        }
+        Err(error) => {
+            tracing::debug!(target: "redkit::ratelimit", %error, "left to run out");
+            batch.len()
+        }
+    };
+    (0..untold).for_each(|_| lost.add_one());
 }
 
 #[cfg(test)]
@@ -194,15 +224,31 @@ mod tests {
         while left().await > 0 {
             tokio::task::yield_now().await;
         }
+        let is_lost = async |count| {
+            let lost = async {
+                while errands.lost.get() < count {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(10), lost)
+                .await
+                .expect("it is counted");
+        };
+        // Each is counted by its own reply.
+        let other = client.key("text");
+        let set = Command::new("SET").key(&other).arg("v");
+        client.call::<()>(set).await.unwrap();
+        for keys in [vec![key.clone(), other.clone()], vec![key.clone()]] {
+            errands.send(Errand {
+                client: client.clone(),
+                keys,
+                id: 7,
+            });
+        }
+        is_lost(502).await;
         client.shutdown().await;
         send();
-        let lost = async {
-            while errands.lost.get() == 501 {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(Duration::from_secs(10), lost)
-            .await
-            .expect("it is counted");
+        is_lost(503).await;
+        assert_eq!(errands.lost.get(), 503);
     }
 }

@@ -371,6 +371,30 @@ async fn what_tells_in_the_background_is_replaced_when_it_dies() {
     );
 }
 
+/// Releases of a shard that hangs do not hold up those of others.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_hangs_holds_up_nobody_elses_releases() {
+    let (between, client) = Between::new();
+    let places = ConcurrencyLimiter::builder(&client, "p")
+        .limit(1)
+        .build()
+        .unwrap();
+    let take = async |key: String| places.try_acquire(key).await.unwrap().unwrap();
+    let healthy = take("healthy".to_owned()).await;
+    let mut hung = Vec::new();
+    for n in 0..10 {
+        hung.push(take(format!("hung-{n}")).await);
+    }
+    between.set_for(Way::Hangs, "{hung-");
+    for permit in hung {
+        drop(permit);
+        tokio::task::yield_now().await;
+    }
+    drop(healthy);
+    sleep(Duration::from_millis(1)).await;
+    assert!(places.try_acquire("healthy").await.unwrap().is_some());
+}
+
 /// Forty keys of a shard that hangs, and one of a shard that does not.
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_hangs_loses_nobody_elses_leases() {
