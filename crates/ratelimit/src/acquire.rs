@@ -4,7 +4,7 @@ use redkit_core::Key;
 use tokio::time::Instant;
 
 use crate::deciding::{Call, Inner, Place};
-use crate::decision::Decision;
+use crate::decision::{DecidedBy, Decision};
 use crate::error::{Error, is_outage};
 use crate::line::{Outcome, Wait};
 use crate::outage::OnOutage;
@@ -15,9 +15,13 @@ impl Inner {
     pub(crate) async fn wait(&self, call: Call<'_>, deadline: Instant) -> Result<Decision, Error> {
         let server = self.server(&call)?;
         match self.wait_at(&server, &call, deadline).await? {
-            Ok(decision) => Ok(decision),
+            Ok(decision) => {
+                self.outage.is_over(&self.name);
+                Ok(decision)
+            }
             Err(error) if is_outage(&error) => match &self.on_outage {
                 OnOutage::Local { client, instances } => {
+                    self.outage.is_on(&self.name, &error);
                     match self.local(&server, &call, client, *instances)? {
                         Some(local) => Ok(self.wait_at(&local, &call, deadline).await??),
                         None => self.decide_alone(&server, &call, error).await,
@@ -44,6 +48,7 @@ impl Inner {
             line,
             beats,
             places: self.max_waiters,
+            goes_on: place.by == DecidedBy::Redis && self.on_outage.leaves_it_to_the_caller(),
             errands: &self.errands,
             id: place_id(call.cost),
         };

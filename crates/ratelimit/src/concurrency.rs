@@ -63,7 +63,7 @@ pub(crate) struct Inner {
     max_waiters: u64,
     leases: Arc<Leases>,
     numbers: Numbers,
-    outage: Outage,
+    pub(crate) outage: Outage,
 }
 
 /// Settings of a [`ConcurrencyLimiter`], from [`ConcurrencyLimiter::builder`].
@@ -186,7 +186,8 @@ impl ConcurrencyLimiter {
     /// come, first served, among all processes. Dropping the future gives the place in line back,
     /// in the background; the place of a process that died is taken away after three seconds.
     ///
-    /// One round trip when there is a place, and one every 50 ms of waiting.
+    /// One round trip when there is a place, and one every 50 ms of waiting. Faults are outlived as
+    /// in [`RateLimiter::acquire_n`](crate::RateLimiter::acquire_n).
     ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire), and [`Error::LineFull`].
@@ -304,7 +305,7 @@ impl Inner {
             return Err(Error::EmptyKey);
         }
         match self
-            .wait_at(&self.client, self.limit, owner, deadline)
+            .wait_at(&self.client, true, self.limit, owner, deadline)
             .await?
         {
             Ok(permit) => {
@@ -330,7 +331,9 @@ impl Inner {
             OnOutage::Closed => (None, DecidedBy::Closed),
             OnOutage::Local { client, instances } => {
                 let limit = self.limit / u64::from(*instances);
-                let permit = self.wait_at(client, limit, owner, deadline).await??;
+                let permit = self
+                    .wait_at(client, false, limit, owner, deadline)
+                    .await??;
                 (permit, DecidedBy::Local)
             }
         })
@@ -339,6 +342,7 @@ impl Inner {
     async fn wait_at(
         &self,
         client: &Client,
+        by_server: bool,
         limit: u64,
         owner: Owner<'_>,
         deadline: Instant,
@@ -351,6 +355,7 @@ impl Inner {
             line: self.key(owner, "places-line"),
             beats: self.key(owner, "places-beats"),
             places: self.max_waiters,
+            goes_on: by_server && self.on_outage.leaves_it_to_the_caller(),
             errands: self.errands(),
             id,
         };

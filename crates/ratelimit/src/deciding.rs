@@ -40,7 +40,7 @@ pub(crate) struct Inner {
     pub(crate) max_waiters: u64,
     waiters_first: bool,
     pub(crate) errands: Errands,
-    outage: Outage,
+    pub(crate) outage: Outage,
     pub(crate) numbers: Numbers,
 }
 
@@ -78,6 +78,7 @@ impl Inner {
         };
         Self {
             numbers: Numbers::new(&settings.name),
+            errands: Errands::new(&settings.name),
             client: settings.client,
             name: settings.name,
             limits: settings.limits,
@@ -85,7 +86,6 @@ impl Inner {
             deny_cache,
             max_waiters: settings.max_waiters,
             waiters_first: settings.waiters_first,
-            errands: Errands::default(),
             outage: Outage::default(),
         }
     }
@@ -211,6 +211,10 @@ impl Inner {
                 // Of a quota that the call names itself there may be less than a unit for each.
                 _ => plan.divided(instances.into()),
             };
+            let share = match plan.has_patience() {
+                true => share,
+                false => share.map(Plan::without_patience),
+            };
             let Some(share) = share.filter(|share| share.units >= call.cost) else {
                 return Ok(None);
             };
@@ -258,13 +262,15 @@ impl Inner {
         Ok((plans, asks))
     }
 
-    /// [`decide`](Self::decide) when it is known already that the server cannot be asked.
+    /// [`decide`](Self::decide) beside others when it is known already that the server cannot be
+    /// asked.
     pub(crate) async fn decide_without_server(
         &self,
         call: &Call<'_>,
         error: redkit_core::Error,
     ) -> Result<Decision, Error> {
-        let server = self.server(call)?;
+        let mut server = self.server(call)?;
+        server.plans = self.without_patience(&server, call)?;
         self.decide_alone(&server, call, error).await
     }
 
@@ -333,12 +339,10 @@ impl Inner {
     /// What the memory of denials says.
     pub(crate) fn known(&self, call: &Call<'_>) -> Option<Decision> {
         let cache = self.deny_cache.as_ref()?;
+        let known = cache.look_up(&call.owner.in_memory(), call.cost, call.quota)?;
         // What can never be allowed is an error, and not denied because less was.
-        let is_possible = |limit: &Limit| call.cost <= limit.plan.units;
-        if call.quota.is_none() && !self.limits.iter().all(is_possible) {
-            return None;
-        }
-        cache.look_up(&call.owner.in_memory(), call.cost, call.quota)
+        let is_possible = |verdict: &Verdict| call.cost <= verdict.limit();
+        known.verdicts().iter().all(is_possible).then_some(known)
     }
 
     /// A receipt that also undoes what the memory of denials says of the call's key.

@@ -1,23 +1,27 @@
 //! [`Errands`]: what has to be told to the server when something is dropped, where nobody can wait.
 
 use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use redkit_core::{Client, Command, Key};
-use tokio::sync::mpsc;
+use redkit_core::{Client, Command, Key, Tally};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::scripts::{Id, text};
 
 /// Removes members of sorted sets in the background: leases that were released, places in line that
-/// were given up.
+/// were given up. One task runs from the first need on; it is replaced should it ever die.
 ///
-/// One task runs while there is something to run for. It is owned by its queue, and not stopped with
-/// it: when the sender is gone it finishes what is queued, so that a limiter that is dropped leaves
-/// nothing behind, up to the first errand that fails. One that fails is not repeated, because what
-/// it removes runs out by itself.
-#[derive(Default)]
+/// What cannot be done is not repeated but counted: what it would remove runs out by itself.
 pub(crate) struct Errands {
-    queue: Mutex<Option<mpsc::Sender<Errand>>>,
+    runner: Mutex<Option<Runner>>,
+    lost: Arc<Tally>,
 }
 
 /// Take `id` out of the sorted sets at `keys`, which share a slot.
@@ -27,27 +31,76 @@ pub(crate) struct Errand {
     pub(crate) id: Id,
 }
 
+/// The task, owned by this: when it is dropped the task may finish what is queued, so that a limiter
+/// that is dropped leaves nothing behind, and is stopped after [`FAREWELL`] at the latest.
+struct Runner {
+    queue: mpsc::Sender<Errand>,
+    runtime: Handle,
+    /// Dropped with this, which the task sees.
+    _owner: oneshot::Sender<()>,
+}
+
 /// How many errands wait at most, so that a server which hangs costs bounded memory. Further ones
-/// are lost, and what they would remove runs out by itself.
+/// are lost.
 const QUEUED: usize = 16_384;
 /// How many errands go in one round trip.
 const BATCH: usize = 64;
+/// How many round trips are under way at the same time, so that one shard which hangs does not hold
+/// up what is told to the others.
+const AT_ONCE: usize = 32;
+/// For how long the task may go on without its owner.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Errands {
-    /// Makes sure that a task runs; call it from within a runtime, before there is anything to drop.
-    pub(crate) fn prepare(&self) {
-        let mut queue = self.queue.lock();
-        if queue.as_ref().is_none_or(mpsc::Sender::is_closed) {
-            let (sender, receiver) = mpsc::channel(QUEUED);
-            tokio::spawn(run(receiver));
-            *queue = Some(sender);
+    pub(crate) fn new(limiter: &str) -> Self {
+        Self {
+            runner: Mutex::default(),
+            lost: Arc::new(Tally::new(metrics::counter!(
+                "redkit_ratelimit_errands_lost_total", "limiter" => limiter.to_owned()
+            ))),
         }
     }
 
-    /// Queues an errand. Without a runtime it is lost, and what it would remove runs out by itself.
+    /// Makes sure that a task runs; call it from within a runtime, before there is anything to drop.
+    pub(crate) fn prepare(&self) {
+        let mut runner = self.runner.lock();
+        if runner
+            .as_ref()
+            .is_none_or(|runner| runner.queue.is_closed())
+        {
+            *runner = Some(Runner::start(Handle::current(), Arc::clone(&self.lost)));
+        }
+    }
+
+    /// Queues an errand. Without a runtime that still runs it is lost.
     pub(crate) fn send(&self, errand: Errand) {
-        if let Some(queue) = &*self.queue.lock() {
-            drop(queue.try_send(errand));
+        let mut runner = self.runner.lock();
+        let Some(running) = &mut *runner else {
+            return self.lost.add_one();
+        };
+        let errand = match running.queue.try_send(errand) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(_)) => return self.lost.add_one(),
+            Err(mpsc::error::TrySendError::Closed(errand)) => errand,
+        };
+        // It only ends before its owner when it panics, or its runtime is over: then so is the next.
+        tracing::warn!(target: "redkit::ratelimit", "what tells the server of releases had died, and is replaced");
+        *running = Runner::start(running.runtime.clone(), Arc::clone(&self.lost));
+        if running.queue.try_send(errand).is_err() {
+            self.lost.add_one();
+        }
+    }
+}
+
+impl Runner {
+    fn start(runtime: Handle, lost: Arc<Tally>) -> Self {
+        let (queue, errands) = mpsc::channel(QUEUED);
+        let (owner, gone) = oneshot::channel();
+        runtime.spawn(run_for(gone, errands, lost));
+        Self {
+            queue,
+            runtime,
+            _owner: owner,
         }
     }
 }
@@ -68,28 +121,134 @@ impl Errand {
     }
 }
 
-async fn run(mut queue: mpsc::Receiver<Errand>) {
+/// Runs errands until their owner is gone and they are done, or [`FAREWELL`] has passed since.
+async fn run_for(
+    owner: oneshot::Receiver<()>,
+    mut queue: mpsc::Receiver<Errand>,
+    lost: Arc<Tally>,
+) {
+    let mut work = pin!(run(&mut queue, &lost));
+    tokio::select! {
+        () = &mut work => return,
+        // Nothing is ever sent: it is gone.
+        _ = owner => {}
+    }
+    if timeout(FAREWELL, work).await.is_err() {
+        tracing::debug!(target: "redkit::ratelimit", "stopped, with errands left to run out");
+    }
+}
+
+async fn run(queue: &mut mpsc::Receiver<Errand>, lost: &Tally) {
     let mut errands = Vec::with_capacity(BATCH);
-    while queue.recv_many(&mut errands, BATCH).await > 0 {
-        // Nearly always all of one client.
-        while let Some(last) = errands.pop() {
-            let mut commands: Vec<Command> = last.commands().collect();
-            errands.retain(|other| {
-                let same = std::ptr::addr_eq(
-                    std::sync::Arc::as_ptr(other.client.backend()),
-                    std::sync::Arc::as_ptr(last.client.backend()),
-                );
-                if same {
-                    commands.extend(other.commands());
-                }
-                !same
-            });
-            if let Err(error) = last.client.pipeline(commands).await {
-                tracing::debug!(target: "redkit::ratelimit", %error, "left to run out");
-                if queue.is_closed() {
-                    return;
+    let mut under_way = FuturesUnordered::new();
+    let mut is_open = true;
+    while is_open || !under_way.is_empty() {
+        tokio::select! {
+            count = queue.recv_many(&mut errands, BATCH), if is_open && under_way.len() < AT_ONCE => {
+                is_open = count > 0;
+                while let Some(last) = errands.pop() {
+                    let batch = of_one_client(last, &mut errands);
+                    under_way.push(tell(batch, lost));
                 }
             }
+            Some(()) = under_way.next(), if !under_way.is_empty() => {}
         }
+    }
+}
+
+/// An errand and all others of the same client: nearly always all there are.
+fn of_one_client(first: Errand, others: &mut Vec<Errand>) -> Vec<Errand> {
+    let client = first.client.clone();
+    let is_same = |other: &mut Errand| Arc::ptr_eq(other.client.backend(), client.backend());
+    let mut batch = vec![first];
+    batch.extend(others.extract_if(.., is_same));
+    batch
+}
+
+async fn tell(batch: Vec<Errand>, lost: &Tally) {
+    let Some(first) = batch.first() else { return };
+    let commands: Vec<Command> = batch.iter().flat_map(Errand::commands).collect();
+    let untold = match first.client.pipeline(commands).await {
+        Ok(replies) => {
+            let mut replies = replies.iter();
+            let is_untold = |errand: &&Errand| {
+                let own = replies.by_ref().take(errand.keys.len());
+                own.filter(|reply| reply.is_err()).count() > 0
+            };
+            batch.iter().filter(is_untold).count()
+        }
+        Err(error) => {
+            tracing::debug!(target: "redkit::ratelimit", %error, "left to run out");
+            batch.len()
+        }
+    };
+    (0..untold).for_each(|_| lost.add_one());
+}
+
+#[cfg(test)]
+mod tests {
+    use redkit_core::ClientConfig;
+    use redkit_embedded::Embedded;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_to_be_told_is_bounded_and_what_is_lost_is_counted() {
+        let engine = Arc::new(Embedded::new());
+        let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
+        let key = client.key("set");
+        let add = Command::new("ZADD").key(&key).arg(1).arg(text(7));
+        client.call::<i64>(add).await.unwrap();
+        let errands = Errands::new("l");
+        let send = || {
+            errands.send(Errand {
+                client: client.clone(),
+                keys: vec![key.clone()],
+                id: 7,
+            });
+        };
+        send();
+        assert_eq!(errands.lost.get(), 1, "nothing runs yet");
+        errands.prepare();
+        // The task has no turn meanwhile.
+        for _ in 0..QUEUED + 500 {
+            send();
+        }
+        assert_eq!(errands.lost.get(), 501);
+        let left = async || {
+            client
+                .call::<i64>(Command::new("ZCARD").key(&key))
+                .await
+                .unwrap()
+        };
+        while left().await > 0 {
+            tokio::task::yield_now().await;
+        }
+        let is_lost = async |count| {
+            let lost = async {
+                while errands.lost.get() < count {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(Duration::from_secs(10), lost)
+                .await
+                .expect("it is counted");
+        };
+        // Each is counted by its own reply.
+        let other = client.key("text");
+        let set = Command::new("SET").key(&other).arg("v");
+        client.call::<()>(set).await.unwrap();
+        for keys in [vec![key.clone(), other.clone()], vec![key.clone()]] {
+            errands.send(Errand {
+                client: client.clone(),
+                keys,
+                id: 7,
+            });
+        }
+        is_lost(502).await;
+        client.shutdown().await;
+        send();
+        is_lost(503).await;
+        assert_eq!(errands.lost.get(), 503);
     }
 }

@@ -48,6 +48,9 @@ pub(crate) async fn take(
                 return Err(error);
             }
         };
+        for one in group {
+            one.part.was_served();
+        }
         let before = verdicts.len();
         verdicts.extend(verdicts_of(group, &saids));
         if group_all {

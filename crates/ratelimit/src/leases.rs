@@ -44,7 +44,7 @@ impl Leases {
             lease,
             held: Mutex::default(),
             task: Mutex::default(),
-            errands: Errands::default(),
+            errands: Errands::new(limiter),
             lost: Tally::new(metrics::counter!(
                 "redkit_ratelimit_permits_lost_total", "limiter" => limiter.to_owned()
             )),

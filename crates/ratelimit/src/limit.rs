@@ -1,5 +1,6 @@
 //! [`Limit`]: one policy of a limiter, with its keys; and [`Owner`], whose units are asked for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,13 +33,17 @@ pub(crate) struct Owner<'a> {
 }
 
 impl Owner<'_> {
-    /// The owner as the memory of denials knows it.
-    pub(crate) fn in_memory(&self) -> std::borrow::Cow<'_, [u8]> {
+    /// The owner as the memory of denials knows it: no two of them are the same there.
+    pub(crate) fn in_memory(&self) -> Cow<'_, [u8]> {
+        // A tag's length begins with a zero byte, and is never this one.
+        const NO_TAG: [u8; 8] = [0, 255, 255, 255, 255, 255, 255, 255];
         match self.tag {
+            None if self.user.first() == Some(&0) => [&NO_TAG, self.user].concat().into(),
             None => self.user.into(),
-            Some(tag) => [&tag.len().to_be_bytes(), &**tag, self.user]
-                .concat()
-                .into(),
+            Some(tag) => {
+                let length = (tag.len() as u64).to_be_bytes();
+                [&length, &**tag, self.user].concat().into()
+            }
         }
     }
 }
@@ -140,4 +145,31 @@ pub(crate) fn share(plan: &Plan, instances: u32) -> Result<Plan, ConfigError> {
             "use a larger limit or burst, or OnOutage::Open or Closed",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_owners_are_the_same_in_memory() {
+        let tags = [&b""[..], b"t", b"\0", b"tt"].map(Bytes::from_static);
+        let zeros = [0; 9];
+        let users = [
+            &b"a"[..],
+            b"\0",
+            b"\0\0\0\0\0\0\0\x01ta",
+            b"\0\xff\xff\xff\xff\xff\xff\xff\0",
+            b"\0\xff\xff\xff\xff\xff\xff\xff",
+            b"ta",
+            &zeros,
+        ];
+        let mut seen = std::collections::HashSet::new();
+        for tag in std::iter::once(None).chain(tags.iter().map(Some)) {
+            for user in users {
+                let owner = Owner { user, tag };
+                assert!(seen.insert(owner.in_memory().into_owned()), "{owner:?}");
+            }
+        }
+    }
 }

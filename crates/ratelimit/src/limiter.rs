@@ -125,8 +125,19 @@ impl RateLimiter {
     /// waiting; a few more when those before it do not come for their units, or the units are taken
     /// by others in the meantime.
     ///
+    /// Of a [leaky bucket](crate::Algorithm::Leaky) this waits until the units can go at once,
+    /// instead of being told a delay. So the most that can be asked for is its burst (default: 1),
+    /// and not what fits into its queue.
+    ///
+    /// With [`OnOutage::Error`] a wait outlives faults of the server or the way to it, as long as
+    /// there is time and the server certainly did nothing: it asks again, after 50 ms and then ever
+    /// more seldom, up to once a second. Who could not ask for three seconds has lost its place, and
+    /// gets one at the end of the line. A fault that leaves open whether the units were taken ends
+    /// the wait. Otherwise what is chosen for an outage happens at the first fault.
+    ///
     /// # Errors
-    /// As [`check_n`](Self::check_n), and [`Error::LineFull`].
+    /// As [`check_n`](Self::check_n), and [`Error::LineFull`]; [`Error::CostAboveLimit`] on a leaky
+    /// bucket for more than its burst.
     pub async fn acquire_n(
         &self,
         key: impl ToArg,

@@ -18,6 +18,9 @@ const LEAST_PAUSE: Duration = Duration::from_millis(2);
 /// What a caller without a place in line is told when there are units, for those who have one.
 const FOR_OTHERS: Duration = Duration::from_millis(100);
 
+/// How long a waiter sleeps after it could not ask. Twice as long each time, up to [`PAUSE`].
+const AFTER_A_FAULT: Duration = Duration::from_millis(50);
+
 /// One caller's wait.
 pub(crate) struct Wait<'a> {
     pub(crate) client: &'a Client,
@@ -26,6 +29,8 @@ pub(crate) struct Wait<'a> {
     pub(crate) beats: Key,
     /// How many may wait.
     pub(crate) places: u64,
+    /// Whether it goes on when it could not ask, as long as there is time.
+    pub(crate) goes_on: bool,
     pub(crate) errands: &'a Errands,
     /// The name of the place in line, and of the lease if one is asked for.
     pub(crate) id: Id,
@@ -44,6 +49,9 @@ impl Wait<'_> {
     /// Waits until the limits let the caller through, or it is clear that they will not before
     /// `deadline`. However it ends, nothing of it stays behind: what a dropped wait or a lost reply
     /// may have left is removed in the background.
+    ///
+    /// Only what the server certainly did not carry out is asked again: anything else may have let
+    /// the caller through already.
     pub(crate) async fn until(self, deadline: Instant) -> Result<Outcome, redkit_core::Error> {
         self.errands.prepare();
         let mut place = InLine {
@@ -51,6 +59,7 @@ impl Wait<'_> {
             is_there: true,
         };
         let (mut least, mut nearest) = (LEAST_PAUSE, u64::MAX);
+        let mut after_a_fault = AFTER_A_FAULT;
         loop {
             let since = Instant::now();
             let patience = deadline.saturating_duration_since(since);
@@ -62,7 +71,16 @@ impl Wait<'_> {
                 patience,
                 places: self.places,
             };
-            let (standing, wait, saids) = scripts::visit(self.client, &visit).await?;
+            let (standing, wait, saids) = match scripts::visit(self.client, &visit).await {
+                Ok(visited) => visited,
+                Err(error) if self.goes_on && !patience.is_zero() && was_not_done(&error) => {
+                    sleep(after_a_fault.min(patience)).await;
+                    after_a_fault = (after_a_fault * 2).min(PAUSE);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            after_a_fault = AFTER_A_FAULT;
             let before = match standing {
                 Standing::Waiting(before) if patience.is_zero() => {
                     return Ok(Outcome::GivenUp(saids, told(wait, before)));
@@ -125,6 +143,11 @@ impl Drop for InLine<'_> {
             id: self.wait.id,
         });
     }
+}
+
+/// Whether a fault passes and the server certainly did nothing.
+fn was_not_done(error: &redkit_core::Error) -> bool {
+    error.is_retryable() && !error.is_maybe()
 }
 
 /// What a caller is told to wait who has no place in line, and finds so many there: never nothing,

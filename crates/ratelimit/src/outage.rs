@@ -55,6 +55,11 @@ impl OnOutage {
     pub fn local(client: Client, instances: u32) -> Self {
         OnOutage::Local { client, instances }
     }
+
+    /// Whether there is nobody else to decide.
+    pub(crate) fn leaves_it_to_the_caller(&self) -> bool {
+        matches!(self, OnOutage::Error)
+    }
 }
 
 /// Whether a limiter decides without the server, to say so once and not with each call.

@@ -90,19 +90,21 @@ impl Permit {
         }
     }
 
-    /// Gives the place back and waits until the server knows.
+    /// Gives the place back and waits until the server knows. Dropping the future before is as good
+    /// as dropping the permit: the server is told in the background.
     ///
     /// # Errors
-    /// [`Error::Core`] when the server could not be told; the place is free when the lease has
-    /// passed.
+    /// [`Error::Core`] when the server could not be told. It is then tried once more in the
+    /// background, and at the latest the place is free when the lease has passed.
     pub async fn release(mut self) -> Result<(), Error> {
-        let Some(held) = self.held.take() else {
+        let Some(held) = &self.held else {
             return Ok(());
         };
         held.leases.let_go(held.id);
         for command in held.errand().commands() {
             held.client.call::<i64>(command).await?;
         }
+        self.held = None;
         Ok(())
     }
 }

@@ -195,6 +195,12 @@ impl Plan {
         self.queue > 0
     }
 
+    /// Whether this call may be told to wait for its turn.
+    pub(crate) fn has_patience(&self) -> bool {
+        let [_, _, _, patience] = self.parameters;
+        self.kind == Kind::Gcra && patience > 0
+    }
+
     /// The same for a call that may wait for its turn. Refunds need it, however the units were
     /// taken, because others may have been told when to go.
     pub(crate) fn with_patience(mut self) -> Self {

@@ -54,7 +54,7 @@ use crate::scripts::{self, Ask};
 /// different user keys need a [tag](Self::tag) in common, or [best effort](Self::best_effort) has
 /// to do. This holds on every server, so that a test without a cluster finds it.
 ///
-/// A leaky bucket among others lets a call through when it can go at once. While the server cannot
+/// A leaky bucket among others lets a call through when it can go at once, also in an outage. While the server cannot
 /// be asked each limiter does what its [`OnOutage`](crate::OnOutage) says, one after the other, and
 /// what one took is given back when another denies.
 #[derive(Debug, Clone, Default)]
@@ -133,8 +133,10 @@ impl Together {
     }
 
     /// Where keys lie in different slots, asks slot after slot, each of them in one step, and gives
-    /// back what was taken when a later one denies. Until then others see it as taken, and if this
-    /// process dies in between it stays so. A round trip for each slot.
+    /// back what was taken when a later one denies or fails. Until then others see it as taken. It
+    /// stays so if this process dies in between or the future is dropped, as by a timeout around it:
+    /// units then come back with time, as any that were used. Leases are given back in either case.
+    /// A round trip for each slot.
     pub fn best_effort(mut self) -> Self {
         self.best_effort = true;
         self
@@ -207,6 +209,14 @@ impl Part {
         match self {
             Part::Units { limiter, .. } => &limiter.inner.client,
             Part::Lease { limiter, .. } => &limiter.inner.client,
+        }
+    }
+
+    /// The server was asked, so an outage is over.
+    pub(crate) fn was_served(&self) {
+        match self {
+            Part::Units { limiter, .. } => limiter.inner.outage.is_over(limiter.name()),
+            Part::Lease { limiter, .. } => limiter.inner.outage.is_over(limiter.name()),
         }
     }
 

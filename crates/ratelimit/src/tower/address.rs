@@ -66,6 +66,7 @@ impl ClientAddress {
             let network = proxy
                 .parse::<IpNet>()
                 .or_else(|_| proxy.parse::<IpAddr>().map(IpNet::from))
+                .map(canonical)
                 .map_err(|_| {
                     ConfigError::new(
                         "trusting",
@@ -168,6 +169,20 @@ impl fmt::Debug for ClientAddress {
     }
 }
 
+/// A network of IPv4 addresses in IPv6 clothes as IPv4, which is how addresses are compared.
+fn canonical(network: IpNet) -> IpNet {
+    const CLOTHES: u8 = 96;
+    match network {
+        IpNet::V6(v6) => v6
+            .addr()
+            .to_ipv4_mapped()
+            .zip(v6.prefix_len().checked_sub(CLOTHES))
+            .and_then(|(address, length)| Ipv4Net::new(address, length).ok())
+            .map_or(network, IpNet::V4),
+        IpNet::V4(_) => network,
+    }
+}
+
 fn check_prefix(field: &'static str, length: u8, longest: u8) -> Result<(), ConfigError> {
     match length <= longest {
         true => Ok(()),
@@ -206,7 +221,9 @@ mod tests {
         let proxies = ClientAddress::new()
             .trusting(["10.0.0.0/8", "fd00::1"])
             .unwrap();
-        let forwarded = |addresses, peer, hops| key(addresses, peer, ("x-forwarded-for", hops));
+        let forwarded = |addresses: &ClientAddress, peer: &str, hops: &str| {
+            key(addresses, peer, ("x-forwarded-for", hops))
+        };
         assert_eq!(forwarded(&nobody, "10.0.0.1", "1.1.1.1"), "10.0.0.1");
         assert_eq!(
             forwarded(&proxies, "9.9.9.9", "1.1.1.1"),
@@ -225,6 +242,15 @@ mod tests {
             forwarded(&proxies, "10.0.0.1", "10.0.0.3, 10.0.0.2"),
             "10.0.0.3"
         );
+        for clothed in ["::ffff:10.0.0.0/104", "::ffff:10.0.0.1", "::ffff:a00:1/128"] {
+            let proxies = ClientAddress::new().trusting([clothed]).unwrap();
+            for peer in ["10.0.0.1", "::ffff:10.0.0.1"] {
+                assert_eq!(forwarded(&proxies, peer, "1.1.1.1"), "1.1.1.1", "{clothed}");
+            }
+            assert_eq!(forwarded(&proxies, "11.0.0.1", "1.1.1.1"), "11.0.0.1");
+        }
+        let all_v6 = ClientAddress::new().trusting(["::/0"]).unwrap();
+        assert_eq!(forwarded(&all_v6, "10.0.0.1", "1.1.1.1"), "10.0.0.1");
         assert_eq!(
             key(&proxies, "10.0.0.1", ("forwarded", "for=1.1.1.1")),
             "10.0.0.1",

@@ -13,20 +13,24 @@ use crate::error::Error;
 /// The draft's type of problem for a limit that was reached.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
+const GRPC: &[u8] = b"application/grpc";
+
 /// Which protocol a request speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http,
-    Grpc,
+    /// With the request's type of content, which is the answer's: `application/grpc`, `…+proto`,
+    /// `application/grpc-web`.
+    Grpc(HeaderValue),
 }
 
 impl Protocol {
     pub(super) fn of(request: &Parts) -> Self {
-        let grpc = request
-            .headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-        if grpc { Protocol::Grpc } else { Protocol::Http }
+        let kind = request.headers.get(CONTENT_TYPE);
+        match kind.and_then(|kind| Some((kind, kind.as_bytes().strip_prefix(GRPC)?))) {
+            Some((kind, [] | [b'+' | b'-' | b';' | b' ', ..])) => Protocol::Grpc(kind.clone()),
+            _ => Protocol::Http,
+        }
     }
 }
 
@@ -50,7 +54,7 @@ pub(super) fn denied<B>(
 ) -> Response<LimitBody<B>> {
     let mut headers = HeaderMap::new();
     add.add(decision, &mut headers);
-    if protocol == Protocol::Grpc {
+    if matches!(protocol, Protocol::Grpc(_)) {
         let millis = decision.retry_after().as_micros().div_ceil(1000).max(1);
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
         headers.insert("grpc-retry-pushback-ms", millis.into());
@@ -123,9 +127,8 @@ impl Answer {
                 self.headers.insert(CONTENT_TYPE, kind);
                 Bytes::from(self.problem())
             }
-            Protocol::Grpc => {
+            Protocol::Grpc(kind) => {
                 // Headers that are trailers at the same time: nothing follows them.
-                let kind = HeaderValue::from_static("application/grpc");
                 self.headers.insert(CONTENT_TYPE, kind);
                 self.headers.insert("grpc-status", self.grpc.into());
                 // All details are plain text without percent signs.

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use redkit_ratelimit::{Algorithm, DecidedBy, Error, OnOutage, Policy, Quota, RateLimiter};
-use redkit_testkit::{Fixture, ServerOptions};
+use redkit_core::{Command, Key, Value};
+use redkit_ratelimit::{
+    Algorithm, DecidedBy, Error, OnOutage, Policy, Quota, RateLimiter, Together,
+};
+use redkit_testkit::{BackendKind, Fixture, ServerOptions};
 
-use crate::model::policies;
+use crate::model::{all_policies, policies};
 use crate::state::dump;
 
 fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
@@ -13,6 +16,26 @@ fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
         .policy(policy)
         .build()
         .unwrap()
+}
+
+/// What the server holds of a key, and until when.
+async fn bytes_of(fixture: &Fixture, key: &Key) -> Option<(Value, i64)> {
+    let client = &fixture.client;
+    let kind: String = client.call(Command::new("TYPE").key(key)).await.unwrap();
+    let read = match (fixture.kind, kind.as_str()) {
+        (_, "none") => return None,
+        // The engine has no DUMP: nothing of it leaves the process.
+        (BackendKind::Embedded, "string") => Command::new("GET").key(key),
+        (BackendKind::Embedded, "hash") => Command::new("HGETALL").key(key),
+        (BackendKind::Embedded, _) => Command::new("LRANGE").key(key).arg(0).arg(-1),
+        _ => Command::new("DUMP").key(key),
+    };
+    let value = client.call(read).await.unwrap();
+    let expires = client
+        .call(Command::new("PEXPIRETIME").key(key))
+        .await
+        .unwrap();
+    Some((value, expires))
 }
 
 redkit_testkit::suite! {
@@ -73,9 +96,20 @@ redkit_testkit::suite! {
             let error = limiter.check_with("k", 1, Quota::per(0, hour)).await.unwrap_err();
             assert!(error.to_string().contains("limit"), "{error}");
         }
-        let counter = limiter(&fixture, "c", Policy::sliding_counter(Quota::per_second(5)));
-        let error = counter.check_with("k", 1, Quota::per_minute(5)).await.unwrap_err();
-        assert!(error.to_string().contains("window"), "{error}");
+        // Another window would not see what was counted in the policy's, or forget it.
+        for (n, policy) in all_policies(5, hour, 5).into_iter().enumerate() {
+            let limiter = limiter(&fixture, &format!("w{n}"), policy.clone());
+            for window in [Duration::from_secs(60), 2 * hour] {
+                let result = limiter.check_with("k", 1, Quota::per(5, window)).await;
+                match policy.algorithm() {
+                    Algorithm::Gcra | Algorithm::Leaky { .. } => assert!(result?.is_allowed()),
+                    _ => {
+                        let error = result.unwrap_err();
+                        assert!(error.to_string().contains("window"), "{policy:?}: {error}");
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
@@ -143,6 +177,59 @@ redkit_testkit::suite! {
         for _ in 0..3 {
             assert_eq!(asks.check("k").await.unwrap().decided_by(), DecidedBy::Redis);
         }
+    }
+
+    #[paused]
+    async fn what_can_never_be_is_an_error_although_less_is_remembered_as_denied(fixture: Fixture) {
+        let limiter = limiter(&fixture, "l", Policy::fixed_window(Quota::per_minute(10)));
+        let three = Quota::per_minute(3);
+        assert!(limiter.check_n("k", 10).await.unwrap().is_allowed());
+        for _ in 0..2 {
+            assert!(!limiter.check_n("k", 2).await.unwrap().is_allowed());
+            assert!(!limiter.check_with("k", 2, three).await.unwrap().is_allowed());
+        }
+        let known = limiter.check_with("k", 3, three).await.unwrap();
+        assert_eq!(known.decided_by(), DecidedBy::DenyCache);
+        for error in [
+            limiter.check_with("k", 4, three).await.unwrap_err(),
+            limiter.check_n("k", 11).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::CostAboveLimit { .. }), "{error}");
+        }
+    }
+
+    /// By the bytes that the server holds of them and by when they go, on every server.
+    async fn a_denied_call_changes_nothing(fixture: Fixture) -> Result<(), Error> {
+        for (n, policy) in all_policies(5, Duration::from_secs(3600), 5).into_iter().enumerate() {
+            let limiter = RateLimiter::builder(&fixture.client, &format!("l{n}"))
+                .policy(policy.clone())
+                .deny_cache(0)
+                .build()?;
+            let roles = [&*policy.algorithm().to_string(), "refunds", "line", "beats"];
+            let keys = roles.map(|role| fixture.client.key(format!("ratelimit:l{n}:{{k}}:{role}")));
+            let stored = async || {
+                let mut all = Vec::new();
+                for key in &keys {
+                    all.push(bytes_of(&fixture, key).await);
+                }
+                all
+            };
+            let three = limiter.check_n("k", 3).await?;
+            assert!(three.is_allowed());
+            while limiter.check("k").await?.is_allowed() {}
+            let before = stored().await;
+            assert!(before.iter().any(Option::is_some));
+            for cost in 1..=5 {
+                assert!(!limiter.check_n("k", cost).await?.is_allowed(), "{policy:?}");
+                assert!(!limiter.peek_n("k", cost).await?.is_allowed());
+                let waits = limiter.acquire("k", Duration::from_millis(1)).await?;
+                assert!(!waits.is_allowed());
+                let beside = Together::new().limit_n(&limiter, "k", 1).check().await?;
+                assert!(!beside.decision.is_allowed());
+            }
+            assert_eq!(stored().await, before, "{policy:?}");
+        }
+        Ok(())
     }
 
     #[networked]

@@ -6,10 +6,11 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Code, Request, Response, Status};
 
-use redkit_ratelimit::tower::{ClientAddress, RateLimitLayer};
+use redkit_ratelimit::tower::{ClientAddress, ForAll, RateLimitLayer};
 use redkit_ratelimit::{Policy, Quota};
 use tokio::net::TcpListener;
 
+use crate::between::{Between, Way};
 use crate::http::{engine, limiter};
 
 /// Messages are bytes.
@@ -84,6 +85,42 @@ impl tower::Service<::http::Request<Body>> for Echo {
     }
 }
 
+/// A server behind a layer, and what a client's calls come to.
+struct Served {
+    server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+    client: tonic::client::Grpc<tonic::transport::Channel>,
+}
+
+impl Served {
+    async fn new(layer: RateLimitLayer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let server = tonic::transport::Server::builder()
+            .layer(layer)
+            .add_service(Echo)
+            .serve_with_incoming(incoming);
+        let server = tokio::spawn(server);
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
+        let channel = endpoint.unwrap().connect().await.unwrap();
+        let client = tonic::client::Grpc::new(channel);
+        Self { server, client }
+    }
+
+    async fn call(&mut self) -> Result<Response<Bytes>, Status> {
+        self.client.ready().await.unwrap();
+        let path = ::http::uri::PathAndQuery::from_static("/test.Echo/Echo");
+        let request = Request::new(Bytes::from_static(b"hello"));
+        self.client.unary(request, path, Raw).await
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
 #[tokio::test]
 async fn a_denied_call_is_resource_exhausted() {
     let client = engine();
@@ -93,34 +130,14 @@ async fn a_denied_call_is_resource_exhausted() {
         info.remote_addr()
     };
     let layer = RateLimitLayer::new(&two, ClientAddress::new().peer_from(peer));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    let server = tonic::transport::Server::builder()
-        .layer(layer)
-        .add_service(Echo)
-        .serve_with_incoming(incoming);
-    let server = tokio::spawn(server);
-
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
-    let mut grpc = tonic::client::Grpc::new(channel);
-    let mut call = async || {
-        grpc.ready().await.unwrap();
-        let path = ::http::uri::PathAndQuery::from_static("/test.Echo/Echo");
-        grpc.unary(Request::new(Bytes::from_static(b"hello")), path, Raw)
-            .await
-    };
+    let mut served = Served::new(layer).await;
     for _ in 0..2 {
-        let response = call().await.unwrap();
+        let response = served.call().await.unwrap();
         assert!(response.metadata().contains_key("ratelimit"));
         assert_eq!(response.into_inner(), "hello");
     }
     for _ in 0..3 {
-        let status = call().await.unwrap_err();
+        let status = served.call().await.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
         assert!(
             status.message().starts_with("rate limit reached"),
@@ -138,5 +155,28 @@ async fn a_denied_call_is_resource_exhausted() {
             "\"calls\";q=2;w=3600"
         );
     }
-    server.abort();
+}
+
+#[tokio::test]
+async fn what_cannot_be_decided_has_a_status_of_its_own() {
+    let code = async |layer| {
+        let status = Served::new(layer).await.call().await.unwrap_err();
+        assert!(!status.message().is_empty(), "{status:?}");
+        status.code()
+    };
+    let (between, client) = Between::new();
+    let two = limiter(&client, "calls", Policy::fixed_window(Quota::per_hour(2)));
+    let all = RateLimitLayer::new(&two, ForAll);
+    let nobody = |_: &::http::request::Parts| None;
+    assert_eq!(
+        code(RateLimitLayer::new(&two, nobody)).await,
+        Code::InvalidArgument
+    );
+    assert_eq!(code(all.clone().cost(|_| 3)).await, Code::InvalidArgument);
+    between.set(Way::Down);
+    assert_eq!(code(all.clone()).await, Code::Unavailable);
+    // What will not pass by itself.
+    client.shutdown().await;
+    between.set(Way::Open);
+    assert_eq!(code(all).await, Code::Internal);
 }

@@ -1,6 +1,5 @@
 //! The layer over real HTTP: axum's server, requests as they stand on the wire.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,13 +40,24 @@ async fn serve(routes: Router) -> SocketAddr {
 #[derive(Debug)]
 struct Answer {
     status: u16,
-    headers: BTreeMap<String, String>,
+    headers: Vec<(String, String)>,
     body: String,
 }
 
 impl Answer {
+    /// The values of a header, one for each line.
+    fn all(&self, name: &str) -> Vec<&str> {
+        let lines = self.headers.iter().filter(|(other, _)| other == name);
+        lines.map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The value of a header that stands there once at most.
     fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
+        match *self.all(name) {
+            [] => "",
+            [value] => value,
+            _ => panic!("several: {self:?}"),
+        }
     }
 }
 
@@ -456,4 +466,110 @@ async fn readiness_is_that_of_the_service_below() {
         assert_eq!(response.status().as_u16(), if n < 2 { 200 } else { 429 });
     }
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+/// One layer for everybody, another for each user: both have their say, and what only one can say is
+/// the inner one's.
+#[tokio::test]
+async fn nested_layers_do_not_hide_one_another() {
+    let client = engine();
+    let all = limiter(&client, "all", Policy::fixed_window(Quota::per_hour(3)));
+    let one = limiter(&client, "one", Policy::fixed_window(Quota::per_hour(2)));
+    let routes = Router::new()
+        .route("/", get(hello))
+        .layer(RateLimitLayer::new(
+            &one,
+            ByHeader::new(HeaderName::from_static("x-user")),
+        ))
+        .layer(RateLimitLayer::new(&all, ForAll));
+    let address = serve(routes).await;
+    let as_user = async |user| ask(address, "/", &[("x-user", user)]).await;
+    let first = as_user("a").await;
+    assert_eq!(first.status, 200);
+    assert_eq!(
+        first.all("ratelimit-policy"),
+        ["\"one\";q=2;w=3600", "\"all\";q=3;w=3600"]
+    );
+    let limits = first.all("ratelimit");
+    assert!(
+        limits[0].starts_with("\"one\";r=1;") && limits[1].starts_with("\"all\";r=2;"),
+        "{limits:?}"
+    );
+    assert_eq!(first.all("x-ratelimit-limit"), ["2"]);
+    assert_eq!(first.all("x-ratelimit-remaining"), ["1"]);
+    assert_eq!(first.all("x-ratelimit-reset").len(), 1);
+
+    as_user("a").await;
+    let by_inner = as_user("a").await;
+    assert_eq!(
+        (by_inner.status, by_inner.all("retry-after").len()),
+        (429, 1)
+    );
+    assert_eq!(
+        by_inner.all("ratelimit").len(),
+        2,
+        "the outer one let it through"
+    );
+    assert_eq!(by_inner.all("x-ratelimit-remaining"), ["0"]);
+    let by_outer = as_user("b").await;
+    assert_eq!(by_outer.status, 429);
+    assert_eq!(
+        by_outer.all("ratelimit-policy"),
+        ["\"all\";q=3;w=3600"],
+        "no other was asked"
+    );
+}
+
+/// `Forwarded` with all that a client can put before what the proxy appends.
+#[tokio::test]
+async fn quotes_of_a_client_do_not_hide_what_the_proxy_says() {
+    let one = limiter(&engine(), "l", Policy::fixed_window(Quota::per_hour(1)));
+    let addresses = ClientAddress::new()
+        .trusting(["127.0.0.0/8"])
+        .unwrap()
+        .by_forwarded();
+    let layer = RateLimitLayer::new(&one, addresses);
+    let address = serve(Router::new().route("/", get(hello)).layer(layer)).await;
+    let mut statuses = Vec::new();
+    for made_up in [
+        "for=9.9.9.1;x=\"",
+        "for=9.9.9.2;x=\"\\",
+        "for=\"9.9.9.3",
+        "for=9.9.9.4;x=\"\\\"",
+        "for=9.9.9.5, \"",
+        "for=9.9.9.6",
+    ] {
+        let line = format!("{made_up}, for=198.51.100.7;proto=https");
+        statuses.push(ask(address, "/", &[("forwarded", &line)]).await.status);
+    }
+    assert_eq!(statuses, [200, 429, 429, 429, 429, 429], "one client");
+}
+
+/// What a gRPC client asks is answered in its own tongue.
+#[tokio::test]
+async fn grpc_answers_have_the_requests_type_of_content() {
+    let none = limiter(&engine(), "l", Policy::fixed_window(Quota::per_hour(1)));
+    let layer = RateLimitLayer::new(&none, ForAll);
+    let address = serve(Router::new().route("/", get(hello)).layer(layer)).await;
+    assert_eq!(ask(address, "/", &[]).await.status, 200);
+    for kind in [
+        "application/grpc",
+        "application/grpc+proto",
+        "application/grpc-web",
+        "application/grpc-web-text+proto",
+    ] {
+        let answer = ask(address, "/", &[("content-type", kind)]).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, kind));
+        assert_eq!(
+            (answer.header("grpc-status"), answer.body.as_str()),
+            ("8", "")
+        );
+    }
+    for kind in ["application/grpcish", "application/json"] {
+        let answer = ask(address, "/", &[("content-type", kind)]).await;
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (429, "application/problem+json")
+        );
+    }
 }

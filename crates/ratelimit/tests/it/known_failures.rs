@@ -100,6 +100,27 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    /// The window of a limit was made shorter, and the longer one still runs: what was given back of
+    /// it must be remembered for as long as it counts.
+    #[paused]
+    async fn a_refund_in_a_window_that_outlives_its_quota_is_given_once(fixture: Fixture) {
+        let hourly = limiter(&fixture, "l", Policy::fixed_window(Quota::per_hour(10)));
+        let minutely = limiter(&fixture, "l", Policy::fixed_window(Quota::per_minute(10)));
+        assert!(hourly.check("k").await.unwrap().is_allowed());
+        let five = minutely.check_n("k", 5).await.unwrap();
+        let receipt = five.receipt().unwrap();
+        assert!(minutely.refund(receipt).await.unwrap());
+        assert!(hourly.check_n("k", 9).await.unwrap().is_allowed());
+        for minutes in 1..59 {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            assert!(!minutely.refund(receipt).await.unwrap(), "after {minutes} minutes");
+            assert!(!hourly.check("k").await.unwrap().is_allowed());
+        }
+        tokio::time::advance(Duration::from_secs(121)).await;
+        assert!(!minutely.refund(receipt).await.unwrap());
+        assert_eq!(dump(&fixture.client).await, []);
+    }
+
     /// `per_second(n)` that means one in n seconds.
     #[paused]
     async fn ten_per_second_are_ten_in_a_second(fixture: Fixture) {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redkit_core::Command;
+use redkit_core::{Client, ClientConfig, Command};
 use redkit_ratelimit::{ConcurrencyLimiter, Error};
-use redkit_testkit::{Fixture, ServerOptions};
+use redkit_testkit::{Cluster, ClusterOptions, Fixture, Program, ServerOptions};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::state::{dump, now};
@@ -154,4 +154,60 @@ redkit_testkit::suite! {
         assert!(field(1, Duration::ZERO).contains("lease"));
         assert!(field(1, Duration::MAX).contains("lease"));
     }
+}
+
+/// One of three masters stops answering: the permits whose places it has are lost in time, and no
+/// others are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_hangs_loses_no_other_masters_leases() {
+    // The others go on serving when they find out that it is gone.
+    let options = ClusterOptions::new().config("cluster-require-full-coverage no");
+    let cluster = Cluster::start_with(Program::Redis, 3, 0, options)
+        .await
+        .unwrap();
+    let config = ClientConfig::from_url(&cluster.url())
+        .unwrap()
+        .command_timeout(Duration::from_secs(5));
+    let client = Client::connect(config).await.unwrap();
+    let lease = Duration::from_secs(3);
+    let places = ConcurrencyLimiter::builder(&client, "places")
+        .limit(1)
+        .lease(lease)
+        .build()
+        .unwrap();
+    let hung = &cluster.nodes()[0];
+    let (mut on_hung, mut elsewhere) = (Vec::new(), Vec::new());
+    for n in 0..150 {
+        let key = format!("k{n}");
+        let slot = client.key(format!("ratelimit:places:{{{key}}}:concurrency"));
+        let owner = cluster.node_of_slot(slot.slot()).await.unwrap();
+        let permit = places.try_acquire(&key).await.unwrap().unwrap();
+        match owner.addr() == hung.addr() {
+            true => on_hung.push(permit),
+            false => elsewhere.push(permit),
+        }
+    }
+    assert!(
+        on_hung.len() > 33 && elsewhere.len() > 50,
+        "{} {}",
+        on_hung.len(),
+        elsewhere.len()
+    );
+    hung.stop().unwrap();
+    let start = Instant::now();
+    for permit in &on_hung {
+        timeout(Duration::from_secs(20), permit.lost())
+            .await
+            .expect("it is lost");
+    }
+    assert!(
+        start.elapsed() <= lease + Duration::from_millis(500),
+        "{:?}",
+        start.elapsed()
+    );
+    sleep(lease + lease / 2).await;
+    let lost = elsewhere.iter().filter(|permit| permit.is_lost()).count();
+    assert_eq!(lost, 0, "renewed all the while");
+    hung.cont().unwrap();
+    client.shutdown().await;
 }

@@ -7,7 +7,9 @@
 )]
 
 mod basics;
+mod between;
 mod clocks;
+mod faults;
 #[cfg(feature = "axum")]
 mod grpc;
 #[cfg(feature = "axum")]
@@ -16,6 +18,7 @@ mod known_failures;
 mod leases;
 mod model;
 mod outage;
+mod paced;
 mod processes;
 mod properties;
 mod recovery;

@@ -18,17 +18,24 @@ pub(crate) struct Model {
     limit: i128,
     window: i128,
     burst: i128,
+    /// How long calls may wait for their turn.
+    patience: i128,
     pub(crate) history: Vec<Admitted>,
 }
 
 impl Model {
     pub(crate) fn new(policy: &Policy) -> Self {
         let quota = policy.quota();
+        let (patience, burst) = match policy.algorithm() {
+            Algorithm::Leaky { max_wait } => (micros(max_wait), 1),
+            _ => (0, quota.limit()),
+        };
         Self {
             algorithm: policy.algorithm(),
+            patience,
             limit: quota.limit().into(),
             window: micros(quota.window()),
-            burst: quota.burst_size().unwrap_or(quota.limit()).into(),
+            burst: quota.burst_size().unwrap_or(burst).into(),
             history: Vec::new(),
         }
     }
@@ -67,18 +74,44 @@ impl Model {
                 let slice = (window + slices - 1) / slices;
                 self.limit - sum(&|at| at / slice + slices + 1 > now / slice)
             }
-            Algorithm::Gcra => {
-                // The level in 1/limit of a µs, drained by `limit` a µs, a unit being `window`.
-                let (mut level, mut last) = (0, 0);
-                for one in &self.history {
-                    level = (level - (one.at - last) * self.limit).max(0) + one.cost * window;
-                    last = one.at;
-                }
-                level = (level - (now - last) * self.limit).max(0);
-                (self.burst * window - level).div_euclid(window)
+            Algorithm::Gcra | Algorithm::Leaky { .. } => {
+                (self.capacity() - self.level(now)).div_euclid(window)
             }
             other => panic!("no model of {other}"),
         }
+    }
+
+    /// The most units that can be taken at one moment.
+    pub(crate) fn most(&self) -> i128 {
+        match self.algorithm {
+            Algorithm::Gcra | Algorithm::Leaky { .. } => self.capacity() / self.window,
+            _ => self.limit,
+        }
+    }
+
+    /// How long `cost` units that are taken now have to wait for their turn.
+    pub(crate) fn delay(&self, now: i128, cost: i128) -> i128 {
+        if self.patience == 0 {
+            return 0;
+        }
+        let over = self.level(now) + (cost - self.burst) * self.window;
+        -(-over.max(0)).div_euclid(self.limit)
+    }
+
+    /// What has not drained of a rate, in 1/limit of a µs: `limit` drain in a µs, and a unit is
+    /// `window`.
+    fn level(&self, now: i128) -> i128 {
+        let (mut level, mut last) = (0, 0);
+        for one in &self.history {
+            level = (level - (one.at - last) * self.limit).max(0) + one.cost * self.window;
+            last = one.at;
+        }
+        (level - (now - last) * self.limit).max(0)
+    }
+
+    /// How high the level of a rate may be.
+    fn capacity(&self) -> i128 {
+        self.burst * self.window + self.patience * self.limit
     }
 
     /// How long until `cost` units can be taken: the first µs at which they can, found by halving.
@@ -111,10 +144,10 @@ impl Model {
             for one in &self.history[n..] {
                 let length = one.at - first.at;
                 sum += one.cost;
-                if matches!(self.algorithm, Algorithm::Gcra) {
+                if matches!(self.algorithm, Algorithm::Gcra | Algorithm::Leaky { .. }) {
                     // Over windows of any length, at any time within.
                     assert!(
-                        sum * self.window <= self.burst * self.window + self.limit * length,
+                        sum * self.window <= self.capacity() + self.limit * length,
                         "{sum} within {length} µs: {self:?}"
                     );
                 } else if length < self.window {
@@ -130,6 +163,26 @@ impl Model {
     }
 }
 
+/// Checks the pace of a leaky bucket over windows of every length, of the times at which calls were
+/// told to go: `burst` and what flows meanwhile. A turn is told in whole µs.
+pub(crate) fn assert_pace(policy: &Policy, mut turns: Vec<Admitted>) {
+    let model = Model::new(policy);
+    turns.sort_by_key(|turn| turn.at);
+    for (n, first) in turns.iter().enumerate() {
+        let mut sum = 0;
+        for one in turns.iter().skip(n) {
+            sum += one.cost;
+            let flows = model.limit * (one.at - first.at + 1);
+            assert!(
+                sum * model.window <= model.burst * model.window + flows,
+                "{sum} from {} to {}: {turns:?}",
+                first.at,
+                one.at
+            );
+        }
+    }
+}
+
 /// Every algorithm that decides at once, with a quota.
 pub(crate) fn policies(limit: u64, window: Duration, burst: u64) -> Vec<Policy> {
     let quota = Quota::per(limit, window);
@@ -141,6 +194,18 @@ pub(crate) fn policies(limit: u64, window: Duration, burst: u64) -> Vec<Policy> 
         Policy::new(Algorithm::Bucketed { slices: 3 }, quota),
         Policy::gcra(quota.burst(burst)),
     ]
+}
+
+/// Every algorithm: those, and a leaky bucket in which some wait.
+pub(crate) fn all_policies(limit: u64, window: Duration, burst: u64) -> Vec<Policy> {
+    let mut all = policies(limit, window, burst);
+    all.push(leaky(limit, window, burst));
+    all
+}
+
+/// A leaky bucket in which calls wait for half a window at most.
+pub(crate) fn leaky(limit: u64, window: Duration, burst: u64) -> Policy {
+    Policy::leaky(Quota::per(limit, window).burst(burst), window / 2)
 }
 
 pub(crate) fn micros(duration: Duration) -> i128 {

@@ -11,11 +11,11 @@ use redkit_embedded::Embedded;
 use redkit_ratelimit::{Error, Policy, RateLimiter};
 use tokio::time::advance;
 
-use crate::model::{Admitted, Model, micros, policies};
+use crate::model::{Admitted, Model, all_policies, micros, policies};
 use crate::state::{Stored, dump, now};
 
 /// Runs `cases` of a property, each on an engine and a stopped clock of its own.
-fn in_virtual_time<S, F>(cases: u32, strategy: S, body: impl Fn(Client, S::Value) -> F)
+pub(crate) fn in_virtual_time<S, F>(cases: u32, strategy: S, body: impl Fn(Client, S::Value) -> F)
 where
     S: Strategy,
     F: Future<Output = ()>,
@@ -93,16 +93,16 @@ fn assert_bounded(stored: &[Stored], limit: u64) {
 #[test]
 fn every_decision_is_that_of_the_model() {
     in_virtual_time(
-        150,
+        100,
         calls(),
         |client, (limit, window, burst, calls)| async move {
-            for (n, policy) in policies(limit, Duration::from_micros(window), burst)
+            for (n, policy) in all_policies(limit, Duration::from_micros(window), burst)
                 .iter()
                 .enumerate()
             {
                 alone(&client).await;
                 let (limiter, mut model) = (limiter(&client, policy), Model::new(policy));
-                let most = policy.quota().burst_size().unwrap_or(limit);
+                let most = u64::try_from(Model::new(policy).most()).unwrap();
                 let key = format!("k{n}");
                 for (gap, cost) in &calls {
                     advance(Duration::from_micros(share(window, *gap))).await;
@@ -125,6 +125,11 @@ fn every_decision_is_that_of_the_model() {
                     assert_eq!(decision.is_allowed(), room >= cost.into(), "{context}");
                     assert_eq!(peeked.is_allowed(), decision.is_allowed(), "{context}");
                     assert_eq!(micros(decision.retry_after()), wait, "{context}");
+                    let delay = match decision.is_allowed() {
+                        true => model.delay(at, cost.into()),
+                        false => 0,
+                    };
+                    assert_eq!(micros(decision.delay()), delay, "{context}");
                     assert_eq!(micros(peeked.retry_after()), wait, "{context}");
                     assert_eq!(decision.limit(), most);
                     if decision.is_allowed() {
@@ -157,16 +162,16 @@ fn every_decision_is_that_of_the_model() {
 #[test]
 fn waiting_as_long_as_it_says_is_enough_and_a_microsecond_less_is_not() {
     in_virtual_time(
-        150,
+        100,
         calls(),
         |client, (limit, window, burst, calls)| async move {
-            for (n, policy) in policies(limit, Duration::from_micros(window), burst)
+            for (n, policy) in all_policies(limit, Duration::from_micros(window), burst)
                 .iter()
                 .enumerate()
             {
                 alone(&client).await;
                 let limiter = limiter(&client, policy);
-                let most = policy.quota().burst_size().unwrap_or(limit);
+                let most = u64::try_from(Model::new(policy).most()).unwrap();
                 let key = format!("k{n}");
                 for (gap, cost) in &calls {
                     advance(Duration::from_micros(share(window, *gap))).await;
@@ -200,7 +205,7 @@ fn refunds_give_back_once_and_never_let_more_through() {
         prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 50),
     );
     in_virtual_time(
-        300,
+        200,
         strategy,
         |client, ((limit, window, burst, calls), refunds)| async move {
             for (n, policy) in policies(limit, Duration::from_micros(window), burst)

@@ -86,6 +86,88 @@ async fn a_restart_without_persistence_begins_anew() {
     client.shutdown().await;
 }
 
+/// With persistence a restart changes nothing: counts, receipts and times to live go on.
+#[tokio::test]
+async fn a_restart_with_persistence_goes_on_where_it_was() {
+    let options = ServerOptions::new()
+        .config("appendonly yes")
+        .config("appendfsync always");
+    let server = Server::redis(options).await.unwrap();
+    let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap())
+        .await
+        .unwrap();
+    let limiters = limiters(&client);
+    let mut receipts = Vec::new();
+    for (_, limiter) in &limiters {
+        let decision = limiter.check_n("k", 6).await.unwrap();
+        receipts.push(decision.receipt().unwrap().clone());
+    }
+    let before = dump(&client).await;
+    server.kill9().await;
+    server.restart().await.unwrap();
+    for ((policy, limiter), receipt) in limiters.iter().zip(&receipts) {
+        let denied = until_answered(|| limiter.check_n("k", 5)).await;
+        assert_eq!(
+            (denied.is_allowed(), denied.remaining()),
+            (false, 4),
+            "{policy:?}"
+        );
+        assert!(dump(&client).await.iter().all(|one| one.expires > 0));
+        // What is asked twice because a reply was lost is given once.
+        until_answered(|| limiter.refund(receipt)).await;
+        let peeked = until_answered(|| limiter.peek("k")).await;
+        assert_eq!(peeked.remaining(), 10, "{policy:?}");
+    }
+    assert_eq!(before.len(), limiters.len());
+    assert_all_expire(&client).await;
+    client.shutdown().await;
+}
+
+/// The master dies with what its replica has not got. What is left is a whole state with its time
+/// to live: the limit holds on it, and nothing stays for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_death_of_the_master_leaves_whole_states_with_their_times_to_live() {
+    let sentinels = Sentinels::start(Program::Redis, 3, 1).await.unwrap();
+    let config = ClientConfig::from_url(&sentinels.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let limiters = limiters(&client);
+    for (_, limiter) in &limiters {
+        assert!(limiter.check_n("k", 6).await.unwrap().is_allowed());
+    }
+    sentinels.wait_until_ok().await.unwrap();
+    // As much as comes through until it dies.
+    let calls = limiters.iter().map(|(_, limiter)| {
+        let limiter = limiter.clone();
+        tokio::spawn(async move {
+            let mut taken = 0;
+            while limiter
+                .check("k")
+                .await
+                .is_ok_and(|decision| decision.is_allowed())
+            {
+                taken += 1;
+            }
+            taken
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    sentinels.kill_master().await.unwrap();
+    for ((policy, limiter), taken) in limiters.iter().zip(calls) {
+        let taken: u64 = taken.await.unwrap();
+        assert!(taken <= 4, "{policy:?}");
+        let left = until_answered(|| limiter.peek("k")).await.remaining();
+        // Never more than was left when the replica was in step.
+        assert!(left <= 4, "{policy:?}: {left}");
+        let mut admitted = 0;
+        while until_answered(|| limiter.check("k")).await.is_allowed() {
+            admitted += 1;
+        }
+        assert!(admitted <= left, "{policy:?}: {admitted} of {left}");
+    }
+    assert_all_expire(&client).await;
+    client.shutdown().await;
+}
+
 /// A planned failover loses nothing; one after a death may lose the last moments, because
 /// replication does not wait. In either case times to live went along.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

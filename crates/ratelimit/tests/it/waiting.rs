@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redkit_core::{Backend, Client, ClientConfig, Command};
-use redkit_ratelimit::{Error, Policy, Quota, RateLimiter};
+use redkit_core::Command;
+use redkit_ratelimit::{ConcurrencyLimiter, DecidedBy, Error, Policy, Quota, RateLimiter};
 use redkit_testkit::Fixture;
 use tokio::time::{Instant, advance, sleep, timeout};
 
-use crate::clocks::Recorder;
+use crate::between::Between;
 use crate::model::policies;
-use crate::state::dump;
+use crate::state::{dump, now};
 
 fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
     RateLimiter::builder(&fixture.client, name)
@@ -165,9 +165,7 @@ redkit_testkit::suite! {
     async fn who_stands_behind_a_costlier_waiter_asks_once_a_second(fixture: Fixture) {
         drop(fixture);
         for (n, policy) in policies(10, Duration::from_secs(60), 10).into_iter().enumerate() {
-            let recorder = Arc::new(Recorder::new());
-            let backend: Arc<dyn Backend> = Arc::clone(&recorder) as _;
-            let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+            let (between, client) = Between::new();
             let limiter = RateLimiter::builder(&client, &format!("l{n}"))
                 .policy(policy.clone())
                 .waiters_first(true)
@@ -179,10 +177,7 @@ redkit_testkit::suite! {
                 let wait = async move { limiter.acquire_n("k", cost, Duration::from_secs(600)).await };
                 tokio::spawn(wait)
             };
-            let visits = || {
-                let seen = recorder.seen.lock();
-                seen.iter().filter(|arg| arg.ends_with(b":beats")).count()
-            };
+            let visits = || between.count(":beats");
             let start = Instant::now();
             let before = visits();
             let costly = wait(10);
@@ -205,9 +200,7 @@ redkit_testkit::suite! {
     #[paused]
     async fn who_stands_behind_one_that_died_when_its_turn_came_asks_ever_more_seldom(fixture: Fixture) {
         drop(fixture);
-        let recorder = Arc::new(Recorder::new());
-        let backend: Arc<dyn Backend> = Arc::clone(&recorder) as _;
-        let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+        let (between, client) = Between::new();
         let limiter = RateLimiter::builder(&client, "l")
             .policy(Policy::fixed_window(Quota::per(5, Duration::from_millis(500))))
             .waiters_first(true)
@@ -221,13 +214,73 @@ redkit_testkit::suite! {
         // Its units are there, and it does not come for them.
         let check = limiter.check("k").await.unwrap();
         assert!(!check.is_allowed() && check.retry_after() >= Duration::from_millis(10), "{check:?}");
-        recorder.seen.lock().clear();
+        let before = between.count(":beats");
         let start = Instant::now();
         assert!(limiter.acquire("k", Duration::from_secs(60)).await.unwrap().is_allowed());
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
-        let seen = recorder.seen.lock();
-        let visits = seen.iter().filter(|arg| arg.ends_with(b":beats")).count();
+        let visits = between.count(":beats") - before;
         assert!(visits < 20, "{visits}");
+    }
+
+    /// What is left is for who waits, and only as long as somebody does.
+    #[paused]
+    async fn what_was_denied_for_those_in_line_is_asked_again(fixture: Fixture) {
+        let limiter = RateLimiter::builder(&fixture.client, "l")
+            .policy(Policy::sliding_log(Quota::per_minute(10)))
+            .waiters_first(true)
+            .build()
+            .unwrap();
+        assert!(limiter.check_n("k", 7).await.unwrap().is_allowed());
+        let mut waiting = Box::pin(limiter.acquire_n("k", 10, Duration::from_secs(600)));
+        assert!(timeout(Duration::from_millis(1), &mut waiting).await.is_err());
+        for _ in 0..2 {
+            let denied = limiter.check("k").await.unwrap();
+            assert_eq!((denied.is_allowed(), denied.decided_by()), (false, DecidedBy::Redis));
+        }
+        drop(waiting);
+        sleep(Duration::from_millis(1)).await;
+        assert!(limiter.check("k").await.unwrap().is_allowed(), "nobody waits any more");
+        // With nobody in line a denial is remembered as ever.
+        assert!(!limiter.check_n("k", 3).await.unwrap().is_allowed());
+        assert_eq!(limiter.check_n("k", 3).await.unwrap().decided_by(), DecidedBy::DenyCache);
+    }
+
+    /// The clock went back by an hour after the waiter was last seen, which then died.
+    #[paused]
+    async fn a_dead_waiter_from_a_later_time_holds_up_the_others_for_three_seconds(fixture: Fixture) {
+        let limiter = limiter(&fixture, "l", Policy::fixed_window(Quota::per(1, Duration::from_secs(1))));
+        let dead = "00000001000000000000000000000000";
+        let later = now(&fixture.client).await + 3_600_000_000;
+        for role in ["line", "beats"] {
+            let key = fixture.client.key(format!("ratelimit:l:{{k}}:{role}"));
+            let add = Command::new("ZADD").key(&key).arg(later.to_string()).arg(dead);
+            fixture.client.call::<i64>(add).await.unwrap();
+            let expire = Command::new("EXPIRE").key(&key).arg(4000);
+            fixture.client.call::<i64>(expire).await.unwrap();
+        }
+        let start = Instant::now();
+        assert!(limiter.acquire("k", Duration::from_secs(60)).await.unwrap().is_allowed());
+        let took = start.elapsed();
+        assert!((Duration::from_millis(2_900)..Duration::from_millis(4_100)).contains(&took), "{took:?}");
+    }
+
+    /// A limit of units and a limit of places may have the same name: their lines are apart.
+    #[paused]
+    async fn limiters_of_one_name_have_lines_of_their_own(fixture: Fixture) {
+        let units = limiter(&fixture, "same", Policy::fixed_window(Quota::per_minute(1)));
+        let places = ConcurrencyLimiter::builder(&fixture.client, "same").limit(1).build().unwrap();
+        assert!(units.check("k").await.unwrap().is_allowed());
+        let mut for_units = Box::pin(units.acquire("k", Duration::from_secs(600)));
+        assert!(timeout(Duration::from_millis(1), &mut for_units).await.is_err());
+        let permit = places.try_acquire("k").await.unwrap().expect("nobody waits for a place");
+        let mut for_places = Box::pin(places.acquire("k", Duration::from_secs(600)));
+        assert!(timeout(Duration::from_millis(1), &mut for_places).await.is_err());
+        let keys: Vec<_> = dump(&fixture.client).await.into_iter().map(|one| one.key).collect();
+        for role in ["line", "beats", "places-line", "places-beats"] {
+            let key = format!("ratelimit:same:{{k}}:{role}");
+            assert!(keys.iter().any(|other| other.ends_with(&key)), "{key}: {keys:?}");
+        }
+        drop(permit);
     }
 
     async fn waiting_works_on_every_server(fixture: Fixture) -> Result<(), Error> {

@@ -1,0 +1,429 @@
+//! Faults one by one, in virtual time: what a wait outlives, that the beginning and the end of an
+//! outage are noticed, and what becomes of what is told in the background.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redkit_core::{Client, ClientConfig};
+use redkit_embedded::Embedded;
+use redkit_ratelimit::{
+    ConcurrencyLimiter, DecidedBy, Error, OnOutage, Policy, Quota, RateLimiter, Together,
+};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::between::{Between, Way};
+use crate::state::dump;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn engine() -> Client {
+    Client::from_backend(Arc::new(Embedded::new()), &ClientConfig::default()).unwrap()
+}
+
+fn limiter(client: &Client, on_outage: OnOutage) -> RateLimiter {
+    RateLimiter::builder(client, "l")
+        .policy(Policy::fixed_window(Quota::per(1, Duration::from_secs(10))))
+        .on_outage(on_outage)
+        .build()
+        .unwrap()
+}
+
+fn places(client: &Client, on_outage: OnOutage) -> ConcurrencyLimiter {
+    ConcurrencyLimiter::builder(client, "p")
+        .limit(1)
+        .on_outage(on_outage)
+        .build()
+        .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_outlives_faults_in_which_nothing_was_done() {
+    for way in [Way::Down, Way::Refused] {
+        let (between, client) = Between::new();
+        let limiter = limiter(&client, OnOutage::Error);
+        let places = places(&client, OnOutage::Error);
+        assert!(limiter.check("k").await.unwrap().is_allowed());
+        let held = places.try_acquire("k").await.unwrap().unwrap();
+        let waiting = tokio::spawn({
+            let (limiter, places) = (limiter.clone(), places.clone());
+            async move { tokio::join!(limiter.acquire("k", MINUTE), places.acquire("k", MINUTE)) }
+        });
+        sleep(Duration::from_secs(1)).await;
+        let asked = between.seen().len();
+        between.set(way);
+        sleep(Duration::from_secs(12)).await;
+        let asked = between.seen().len() - asked;
+        // Two waiters, once a second each, and renewals; a few more at the beginning.
+        assert!((20..45).contains(&asked), "{way:?}: {asked} times");
+        between.set(Way::Open);
+        held.release().await.unwrap();
+        let start = Instant::now();
+        let (units, place) = waiting.await.unwrap();
+        assert!(units.unwrap().is_allowed(), "{way:?}");
+        assert!(place.unwrap().is_some(), "{way:?}");
+        assert!(
+            start.elapsed() <= Duration::from_millis(1_100),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_could_not_ask_ends_in_time_with_the_reason() {
+    let (between, client) = Between::new();
+    let (limiter, places) = (
+        limiter(&client, OnOutage::Error),
+        places(&client, OnOutage::Error),
+    );
+    between.set(Way::Down);
+    let start = Instant::now();
+    assert!(limiter.check("k").await.is_err() && places.try_acquire("k").await.is_err());
+    assert_eq!(
+        start.elapsed(),
+        Duration::ZERO,
+        "who does not wait is told at once"
+    );
+    let wait = Duration::from_secs(5);
+    let error = limiter.acquire("k", wait).await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    let took = start.elapsed();
+    assert!(
+        took >= wait && took <= wait + Duration::from_millis(5),
+        "{took:?}"
+    );
+    assert!(places.acquire("k", wait).await.is_err());
+    assert!(start.elapsed() <= 2 * wait + Duration::from_millis(10));
+    assert_eq!(limiter.stats().in_outage, 0);
+}
+
+/// The call may have been let through: asking again could take twice.
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_ends_a_wait() {
+    let (between, client) = Between::new();
+    let limiter = limiter(&client, OnOutage::Error);
+    // The server knows the script.
+    let other = limiter.acquire("other", MINUTE).await.unwrap();
+    assert!(other.is_allowed());
+    between.set(Way::NoReply);
+    let visits = between.count("{k}:beats");
+    let error = limiter.acquire("k", MINUTE).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Core(error) if error.is_maybe()),
+        "{error}"
+    );
+    between.set(Way::Open);
+    sleep(Duration::from_millis(1)).await;
+    let visits = between.count("{k}:beats") - visits;
+    assert_eq!(visits, 2, "one visit, and the place given back");
+    let check = limiter.check("k").await.unwrap();
+    assert!(!check.is_allowed(), "it had been let through");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_chosen_for_an_outage_also_holds_for_who_waits() {
+    for (on_outage, allowed, by) in [
+        (OnOutage::Open, true, DecidedBy::Open),
+        (OnOutage::Closed, false, DecidedBy::Closed),
+        (OnOutage::local(engine(), 1), true, DecidedBy::Local),
+    ] {
+        let (between, client) = Between::new();
+        let limiter = limiter(&client, on_outage.clone());
+        assert!(limiter.check("k").await.unwrap().is_allowed());
+        let waiting = tokio::spawn({
+            let limiter = limiter.clone();
+            async move { limiter.acquire("k", MINUTE).await.unwrap() }
+        });
+        sleep(Duration::from_millis(500)).await;
+        between.set(Way::Down);
+        let start = Instant::now();
+        let decision = waiting.await.unwrap();
+        assert_eq!(
+            (decision.is_allowed(), decision.decided_by()),
+            (allowed, by)
+        );
+        assert!(
+            start.elapsed() <= Duration::from_secs(1),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+}
+
+/// Counts what is said of outages.
+#[derive(Default)]
+struct Said {
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+struct Listens(Arc<Said>);
+
+impl tracing::Subscriber for Listens {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "redkit::ratelimit"
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Message(String);
+        impl tracing::field::Visit for Message {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if field.name() == "message" {
+                    self.0 = format!("{value:?}");
+                }
+            }
+        }
+        let mut message = Message(String::new());
+        event.record(&mut message);
+        match message.0.as_str() {
+            "the server cannot be asked" => self.0.begun.fetch_add(1, Ordering::Relaxed),
+            "the server is asked again" => self.0.ended.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// An operator is told once of each, by whatever calls there are.
+#[tokio::test(start_paused = true)]
+async fn every_kind_of_call_notices_the_beginning_and_the_end_of_an_outage() {
+    let said = Arc::new(Said::default());
+    let _listening = tracing::subscriber::set_default(Listens(Arc::clone(&said)));
+    let (between, client) = Between::new();
+    for on_outage in [
+        OnOutage::Open,
+        OnOutage::Closed,
+        OnOutage::local(engine(), 1),
+    ] {
+        let limiter = limiter(&client, on_outage.clone());
+        let places = places(&client, on_outage);
+        let keys = AtomicUsize::new(0);
+        let ask = async |how: &str| {
+            let key = format!("k{}", keys.fetch_add(1, Ordering::Relaxed));
+            let together = Together::new();
+            match how {
+                "check" => drop(limiter.check(&key).await.unwrap()),
+                "acquire" => drop(limiter.acquire(&key, Duration::ZERO).await.unwrap()),
+                "units" => drop(together.limit(&limiter, &key).check().await.unwrap()),
+                "place" => drop(places.try_acquire(&key).await.unwrap()),
+                _ => drop(together.lease(&places, &key).check().await.unwrap()),
+            }
+        };
+        for kinds in [&["check", "acquire", "units"][..], &["place", "lease"]] {
+            for (begins, ends) in kinds
+                .iter()
+                .flat_map(|b| kinds.iter().map(move |e| (*b, *e)))
+            {
+                for (way, how, expected) in [(Way::Down, begins, (1, 0)), (Way::Open, ends, (0, 1))]
+                {
+                    between.set(way);
+                    ask(how).await;
+                    ask(how).await;
+                    let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
+                    let counts = (take(&said.begun), take(&said.ended));
+                    assert_eq!(counts, expected, "{begins}, then {ends}: {way:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_too_small_to_be_divided_is_denied_and_not_an_error() {
+    let (between, client) = Between::new();
+    let limiter = RateLimiter::builder(&client, "l")
+        .policy(Policy::fixed_window(Quota::per_hour(100)))
+        .on_outage(OnOutage::local(engine(), 4))
+        .build()
+        .unwrap();
+    let three = Quota::per_hour(3);
+    let served = limiter.check_with("k", 1, three).await.unwrap();
+    assert_eq!(
+        (served.is_allowed(), served.decided_by()),
+        (true, DecidedBy::Redis)
+    );
+    between.set(Way::Down);
+    let denied = limiter.check_with("k", 1, three).await.unwrap();
+    assert_eq!(
+        (denied.is_allowed(), denied.decided_by()),
+        (false, DecidedBy::Local)
+    );
+    assert!(denied.retry_after() >= Duration::from_secs(1));
+    // Four can be divided.
+    let one = limiter
+        .check_with("k", 1, Quota::per_hour(4))
+        .await
+        .unwrap();
+    assert_eq!((one.is_allowed(), one.limit()), (true, 1));
+}
+
+/// Beside others nobody is told to wait for their turn, by the server or without it.
+#[tokio::test(start_paused = true)]
+async fn a_leaky_bucket_beside_others_lets_through_what_can_go_at_once_also_in_an_outage() {
+    let (between, client) = Between::new();
+    let leaky = RateLimiter::builder(&client, "l")
+        .policy(Policy::leaky(
+            Quota::per_second(10).burst(2),
+            Duration::from_secs(1),
+        ))
+        .on_outage(OnOutage::local(engine(), 2))
+        .build()
+        .unwrap();
+    between.set(Way::Down);
+    let call = async || {
+        let joint = Together::new().limit(&leaky, "k").check().await.unwrap();
+        assert_eq!(joint.decision.decided_by(), DecidedBy::Local);
+        assert_eq!(joint.decision.delay(), Duration::ZERO);
+        joint.decision.is_allowed()
+    };
+    assert_eq!(
+        [call().await, call().await],
+        [true, false],
+        "half of two at once"
+    );
+    let alone = leaky.check("k").await.unwrap();
+    assert_eq!(
+        (alone.is_allowed(), alone.delay()),
+        (true, Duration::from_millis(200))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_dropped_still_gives_the_place_back() {
+    let (between, client) = Between::new();
+    let places = places(&client, OnOutage::Error);
+    let permit = places.try_acquire("k").await.unwrap().unwrap();
+    between.set(Way::Hangs);
+    assert!(
+        timeout(Duration::from_secs(1), permit.release())
+            .await
+            .is_err()
+    );
+    between.set(Way::Open);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(dump(&client).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_in_the_background_ends_with_its_owner() {
+    let alive = || Handle::current().metrics().num_alive_tasks();
+    let (between, client) = Between::new();
+    let idle = alive();
+    let take = async || {
+        let places = places(&client, OnOutage::Error);
+        let permit = places.try_acquire("k").await.unwrap().unwrap();
+        (places, permit)
+    };
+    // With nothing to tell it ends at once; what is to be told still is.
+    let (places, permit) = take().await;
+    assert!(alive() > idle);
+    drop((permit, places));
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!((alive(), dump(&client).await), (idle, vec![]));
+
+    // A server that hangs does not keep it.
+    let (places, permit) = take().await;
+    between.set(Way::Hangs);
+    drop((permit, places));
+    sleep(Duration::from_millis(900)).await;
+    assert_eq!(alive(), idle + 1);
+    sleep(Duration::from_millis(110)).await;
+    assert_eq!(alive(), idle);
+    between.set(Way::Open);
+    assert_eq!(dump(&client).await.len(), 1, "the lease runs out by itself");
+    sleep(Duration::from_secs(31)).await;
+    assert_eq!(dump(&client).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_tells_in_the_background_is_replaced_when_it_dies() {
+    let (between, client) = Between::new();
+    let places = ConcurrencyLimiter::builder(&client, "p")
+        .limit(2)
+        .build()
+        .unwrap();
+    let take = async |key: &str| places.try_acquire(key).await.unwrap().unwrap();
+    let (first, second) = (take("a").await, take("b").await);
+    between.set_for(Way::Panics, "{a}");
+    drop(first);
+    sleep(Duration::from_millis(1)).await;
+    between.set(Way::Open);
+    drop(second);
+    sleep(Duration::from_millis(1)).await;
+    let left: Vec<_> = dump(&client).await.into_iter().map(|one| one.key).collect();
+    assert_eq!(
+        left,
+        ["ratelimit:p:{a}:concurrency"],
+        "what it died of is lost, no more"
+    );
+}
+
+/// Releases of a shard that hangs do not hold up those of others.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_hangs_holds_up_nobody_elses_releases() {
+    let (between, client) = Between::new();
+    let places = ConcurrencyLimiter::builder(&client, "p")
+        .limit(1)
+        .build()
+        .unwrap();
+    let take = async |key: String| places.try_acquire(key).await.unwrap().unwrap();
+    let healthy = take("healthy".to_owned()).await;
+    let mut hung = Vec::new();
+    for n in 0..10 {
+        hung.push(take(format!("hung-{n}")).await);
+    }
+    between.set_for(Way::Hangs, "{hung-");
+    for permit in hung {
+        drop(permit);
+        tokio::task::yield_now().await;
+    }
+    drop(healthy);
+    sleep(Duration::from_millis(1)).await;
+    assert!(places.try_acquire("healthy").await.unwrap().is_some());
+}
+
+/// Forty keys of a shard that hangs, and one of a shard that does not.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_hangs_loses_nobody_elses_leases() {
+    let (between, client) = Between::new();
+    let places = ConcurrencyLimiter::builder(&client, "p")
+        .limit(1)
+        .lease(Duration::from_secs(3))
+        .build()
+        .unwrap();
+    let mut held = Vec::new();
+    for n in 0..40 {
+        held.push(
+            places
+                .try_acquire(format!("hung-{n}"))
+                .await
+                .unwrap()
+                .unwrap(),
+        );
+    }
+    let healthy = places.try_acquire("healthy").await.unwrap().unwrap();
+    between.set_for(Way::Hangs, "{hung-");
+    timeout(MINUTE, async {
+        for permit in &held {
+            permit.lost().await;
+        }
+    })
+    .await
+    .expect("they are lost");
+    sleep(MINUTE).await;
+    assert!(!healthy.is_lost(), "renewed all the while");
+    assert_eq!((places.held(), places.lost()), (1, 40));
+}
