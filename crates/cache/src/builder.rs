@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redkit_core::{Client, ConfigError};
+use redkit_core::{Client, ConfigError, Topology};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -128,9 +128,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         self
     }
 
-    /// Whether [`clear`](Cache::clear) works. It costs every read from Redis one more command in
-    /// the same round trip, and on a cluster all of these go to one node. All programs that use
-    /// the cache must say the same. Default: yes.
+    /// Whether [`clear`](Cache::clear) works. It costs every read from Redis one more key in the same
+    /// command; on a cluster a command of its own in the same round trip, and all of these go to one
+    /// node. All programs that use the cache must say the same. Default: yes.
     pub fn clearable(mut self, clearable: bool) -> Self {
         self.settings.clearable = clearable;
         self
@@ -184,6 +184,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         };
         Ok(Cache::new(Store {
             wakes: Wakes::new(self.client.clone(), names.wake.clone()),
+            is_cluster: self.client.topology() == Topology::Cluster,
             client: self.client,
             names,
             numbers: Numbers::new(&self.name),

@@ -71,14 +71,12 @@ impl Head {
         );
         text.push_str(&version_text(self.version));
         text.push_str(if self.is_negative { " n " } else { " v " });
-        // Writing into a text cannot fail.
-        let _ = match self.generation {
-            Some(generation) => write!(text, "{generation} "),
-            None => write!(text, "- "),
-        };
+        text.push_str(&generation_text(self.generation));
+        text.push(' ');
         for (index, (tag, generation)) in self.tags.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let tag = utf8_percent_encode(tag, RESERVED);
+            // Writing into a text cannot fail.
             let _ = write!(text, "{comma}{tag}={generation}");
         }
         text.push_str(if self.tags.is_empty() { "-\n" } else { "\n" });
@@ -145,6 +143,11 @@ impl Entry {
 /// A version as the scripts take it.
 pub(crate) fn version_text(version: Option<u64>) -> String {
     version.map_or_else(|| "-".to_owned(), |version| version.to_string())
+}
+
+/// A generation as it stands in an entry.
+pub(crate) fn generation_text(generation: Option<Id>) -> String {
+    generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string())
 }
 
 /// Whole milliseconds, as the server counts.

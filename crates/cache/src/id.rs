@@ -22,6 +22,10 @@ impl Id {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         u64::from_str_radix(text, 16).ok().map(Self)
     }
+
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        Self::parse(std::str::from_utf8(bytes).ok()?)
+    }
 }
 
 impl fmt::Display for Id {
