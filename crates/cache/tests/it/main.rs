@@ -19,6 +19,8 @@ mod single_flight;
 mod spawned;
 mod staleness;
 mod tagged;
+mod told;
+mod tracked;
 mod write_behind;
 mod write_behind_crashes;
 mod write_behind_database;
