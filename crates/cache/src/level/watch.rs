@@ -56,11 +56,11 @@ struct State {
 
 impl<V: Send + Sync + 'static> Watch<V> {
     pub(super) async fn run(self) {
-        let mut is_known = false;
+        let mut was_said = false;
         loop {
             match self.subscribe().await {
                 Ok(mut ears) => {
-                    is_known = false;
+                    was_said = false;
                     self.listen(&mut ears).await;
                     // The client was shut down, or a right was taken away.
                     self.shared.distrust();
@@ -68,7 +68,7 @@ impl<V: Send + Sync + 'static> Watch<V> {
                 }
                 Err(error) => {
                     // Once: it may go on for as long as the server is down.
-                    if !std::mem::replace(&mut is_known, true) {
+                    if !std::mem::replace(&mut was_said, true) {
                         tracing::warn!(target: "redkit::cache", %error, "cannot hear of changes; keeping nothing in the process");
                     }
                 }

@@ -101,7 +101,7 @@ impl<V: DeserializeOwned> Store<V> {
                 *place = again;
             }
         }
-        let tags = found
+        let mut tags = found
             .iter()
             .filter_map(|found| match found {
                 Ok((Examined::Entry(entry), _)) => Some(&entry.head.tags),
@@ -110,6 +110,8 @@ impl<V: DeserializeOwned> Store<V> {
             .flatten()
             .map(|(tag, _)| &**tag)
             .collect::<Vec<_>>();
+        tags.sort_unstable();
+        tags.dedup();
         let void: Vec<bool> = match tags.is_empty() {
             true => vec![false; found.len()],
             false => {
