@@ -10,6 +10,7 @@ mod across_processes;
 mod damaged;
 mod entries;
 mod faults;
+mod foreign;
 mod history;
 mod level;
 mod overtaken;
