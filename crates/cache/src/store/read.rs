@@ -237,10 +237,8 @@ impl<V: DeserializeOwned> Store<V> {
         let Some(raw) = raw else {
             return Ok(Examined::Missing);
         };
-        let Some(entry) = Entry::parse(&raw) else {
-            let error = not_an_entry::<V>(keys, raw);
-            return Err(ReadError::Undecodable(None, error));
-        };
+        let entry = Entry::parse(raw)
+            .map_err(|raw| ReadError::Undecodable(None, not_an_entry::<V>(keys, raw)))?;
         // One that was lost is nobody's.
         let stands = !self.settings.clearable
             || (generation.is_some() && entry.head.generation == generation);
