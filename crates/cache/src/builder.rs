@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redkit_core::{Client, ConfigError};
+use redkit_core::{Client, ConfigError, ServerKind, Topology};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -28,6 +28,8 @@ pub struct CacheBuilder<V> {
     name: String,
     pub(crate) settings: Settings,
     pub(crate) l1: Option<L1<V>>,
+    /// Settings of an L1 that came before there was one.
+    pub(crate) without_l1: Vec<&'static str>,
     errors: Option<ErrorCodec>,
     value: PhantomData<fn() -> V>,
 }
@@ -39,6 +41,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
             name: name.to_owned(),
             settings: Settings::default(),
             l1: None,
+            without_l1: Vec::new(),
             errors: None,
             value: PhantomData,
         }
@@ -128,17 +131,18 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         self
     }
 
-    /// Whether [`clear`](Cache::clear) works. It costs every read from Redis one more command in
-    /// the same round trip, and on a cluster all of these go to one node. All programs that use
-    /// the cache must say the same. Default: yes.
+    /// Whether [`clear`](Cache::clear) works. It costs every read from Redis one more key in the same
+    /// command; on a cluster a command of its own in the same round trip, and all of these go to one
+    /// node. All programs that use the cache must say the same. Default: yes.
     pub fn clearable(mut self, clearable: bool) -> Self {
         self.settings.clearable = clearable;
         self
     }
 
     /// Whether other processes are told of what this one writes and removes, so that their
-    /// [`L1`] hears of it. Say `false` only when no program that uses the cache has an [`L1`]; it
-    /// saves Redis a few microseconds per change, and on a cluster a round trip. Default: yes.
+    /// [`L1`] hears of it. Say `false` only when no program that uses the cache has an [`L1`], or all
+    /// of them have [tracked](L1::tracked) ones; it saves Redis a few microseconds per change, and
+    /// on a cluster a round trip. Default: yes.
     pub fn announce_changes(mut self, announces: bool) -> Self {
         self.settings.announces = announces;
         self
@@ -170,20 +174,27 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
     pub fn build(self) -> Result<Cache<V>, Error> {
         let names = Names::new(&self.client, &self.name)?;
         let settings = self.settings.check()?;
-        if self.l1.is_some() && !settings.announces {
+        if let Some(&field) = self.without_l1.first() {
+            let all = self.without_l1.join("`, `");
             return Err(ConfigError::new(
-                "announce_changes",
-                "a cache with an L1 has to tell others of its changes as they tell it of theirs",
-                "leave it out",
+                field,
+                format!("`{all}` are for a level in the process, and there is none"),
+                "give `l1_entries` as well, or call `l1` before `config`",
             )
             .into());
         }
         let level = match self.l1 {
-            Some(l1) => Some(Level::new(l1.check()?, &self.client, &names)),
+            Some(l1) => {
+                let l1 = l1.check()?;
+                check_hearing(&l1, &settings, &self.client)?;
+                let meta_ms = settings.meta_ms(0);
+                Some(Level::new(l1, &self.client, &names, meta_ms))
+            }
             None => None,
         };
         Ok(Cache::new(Store {
             wakes: Wakes::new(self.client.clone(), names.wake.clone()),
+            is_cluster: self.client.topology() == Topology::Cluster,
             client: self.client,
             names,
             numbers: Numbers::new(&self.name),
@@ -197,6 +208,28 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
     }
 }
 
+/// Whether the level can hear of changes in the way that it is to.
+fn check_hearing<V>(l1: &L1<V>, settings: &Settings, client: &Client) -> Result<(), ConfigError> {
+    if !l1.is_tracked && !settings.announces {
+        return Err(ConfigError::new(
+            "announce_changes",
+            "a cache with an L1 has to tell others of its changes as they tell it of theirs",
+            "leave it out, or have the L1 `tracked`",
+        ));
+    }
+    let can = client.capabilities();
+    // What is not connected yet is not known; then the level keeps nothing, and says why.
+    if l1.is_tracked && can.server != ServerKind::Unknown && !can.tracking {
+        return Err(ConfigError::new(
+            "l1.tracked",
+            "this client does not hear of changed keys: the `fred` driver does not pass on that \
+             all of them have changed",
+            "use the `redis` driver or an L1 that is not tracked",
+        ));
+    }
+    Ok(())
+}
+
 impl<V> Clone for CacheBuilder<V> {
     fn clone(&self) -> Self {
         Self {
@@ -204,6 +237,7 @@ impl<V> Clone for CacheBuilder<V> {
             name: self.name.clone(),
             settings: self.settings.clone(),
             l1: self.l1.clone(),
+            without_l1: self.without_l1.clone(),
             errors: self.errors.clone(),
             value: PhantomData,
         }

@@ -284,7 +284,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     #[inline]
     pub(crate) fn in_process(&self, key: &impl ToArg) -> Option<Hit<V>> {
         let store = &self.inner.store;
-        let hit = with_bytes(key, |key| store.level.as_ref()?.get(key))?;
+        let level = store.level.as_ref()?;
+        let hit = with_bytes(key, |key| level.get(key))?;
         store.numbers.l1_hits.add_one();
         Some(hit)
     }

@@ -58,10 +58,12 @@ pub struct CacheConfig {
     pub l1_ttl: Option<Duration>,
     #[serde(deserialize_with = "time")]
     pub l1_bound: Option<Duration>,
+    pub l1_tracked: Option<bool>,
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
-    /// Takes over what a configuration says; what it leaves open stays.
+    /// Takes over what a configuration says; what it leaves open stays. Settings of a level in the
+    /// process that there is not are an error of [`build`](Self::build).
     pub fn config(mut self, config: &CacheConfig) -> Self {
         macro_rules! take {
             ($($name:ident),*) => {$(
@@ -89,11 +91,21 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         if let Some(entries) = config.l1_entries {
             self.l1 = Some(L1::entries(entries));
         }
-        if let (Some(l1), Some(ttl)) = (self.l1.clone(), config.l1_ttl) {
-            self.l1 = Some(l1.ttl(ttl));
-        }
-        if let (Some(l1), Some(bound)) = (self.l1.clone(), config.l1_bound) {
-            self.l1 = Some(l1.bound(bound));
+        let given = [
+            ("l1_ttl", config.l1_ttl.is_some()),
+            ("l1_bound", config.l1_bound.is_some()),
+            ("l1_tracked", config.l1_tracked == Some(true)),
+        ];
+        match &mut self.l1 {
+            Some(l1) => {
+                l1.ttl = config.l1_ttl.unwrap_or(l1.ttl);
+                l1.bound = config.l1_bound.unwrap_or(l1.bound);
+                l1.is_tracked = config.l1_tracked.unwrap_or(l1.is_tracked);
+            }
+            None => {
+                let given = given.into_iter().filter(|(_, is_given)| *is_given);
+                self.without_l1.extend(given.map(|(field, _)| field));
+            }
         }
         self
     }

@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::id::Id;
@@ -71,14 +71,12 @@ impl Head {
         );
         text.push_str(&version_text(self.version));
         text.push_str(if self.is_negative { " n " } else { " v " });
-        // Writing into a text cannot fail.
-        let _ = match self.generation {
-            Some(generation) => write!(text, "{generation} "),
-            None => write!(text, "- "),
-        };
+        text.push_str(&generation_text(self.generation));
+        text.push(' ');
         for (index, (tag, generation)) in self.tags.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let tag = utf8_percent_encode(tag, RESERVED);
+            // Writing into a text cannot fail.
             let _ = write!(text, "{comma}{tag}={generation}");
         }
         text.push_str(if self.tags.is_empty() { "-\n" } else { "\n" });
@@ -92,53 +90,91 @@ impl Head {
 }
 
 impl Entry {
-    /// `None` when the bytes are not an entry.
-    pub(crate) fn parse(raw: &Bytes) -> Option<Self> {
-        let end = raw.iter().position(|&byte| byte == b'\n')?;
-        let line = std::str::from_utf8(raw.get(..end)?).ok()?;
-        let mut fields = line.split(' ');
-        let mut next = || fields.next();
-        if next()? != "rk1" {
-            return None;
+    /// Gives the bytes back when they are not an entry. Every hit goes through here: it allocates
+    /// for tags alone.
+    pub(crate) fn parse(mut raw: Bytes) -> Result<Self, Bytes> {
+        match parse_head(&raw) {
+            Some((head, length)) => {
+                raw.advance(length);
+                Ok(Self { head, value: raw })
+            }
+            None => Err(raw),
         }
-        let id = Id::parse(next()?)?;
-        next()?.parse::<u64>().ok()?;
-        let ttl = Duration::from_millis(next()?.parse().ok()?);
-        let grace = Duration::from_millis(next()?.parse().ok()?);
-        let cost = Duration::from_micros(next()?.parse().ok()?);
-        let version = match next()? {
-            "-" => None,
-            version => Some(version.parse().ok()?),
-        };
-        let is_negative = match next()? {
-            "v" => false,
-            "n" => true,
-            _ => return None,
-        };
-        let generation = match next()? {
-            "-" => None,
-            generation => Some(Id::parse(generation)?),
-        };
-        let tags = match next()? {
-            "-" => Vec::new(),
-            tags => tags.split(',').map(parse_tag).collect::<Option<_>>()?,
-        };
-        if next().is_some() {
-            return None;
+    }
+}
+
+/// The first line, and how long it is.
+fn parse_head(raw: &[u8]) -> Option<(Head, usize)> {
+    let mut line = Line { rest: raw };
+    if line.field()? != b"rk1" {
+        return None;
+    }
+    let id = Id::read(line.field()?)?;
+    // When it was written.
+    line.number()?;
+    let ttl = Duration::from_millis(line.number()?);
+    let grace = Duration::from_millis(line.number()?);
+    let cost = Duration::from_micros(line.number()?);
+    let version = match line.rest {
+        [b'-', b' ', rest @ ..] => {
+            line.rest = rest;
+            None
         }
-        Some(Self {
-            head: Head {
-                id,
-                ttl,
-                grace,
-                cost,
-                version,
-                is_negative,
-                generation,
-                tags,
-            },
-            value: raw.slice(end + 1..),
-        })
+        _ => Some(line.number()?),
+    };
+    let is_negative = match line.field()? {
+        b"v" => false,
+        b"n" => true,
+        _ => return None,
+    };
+    let generation = match line.field()? {
+        b"-" => None,
+        generation => Some(Id::read(generation)?),
+    };
+    let end = line.rest.iter().position(|&byte| byte == b'\n')?;
+    let (tags, value) = (line.rest.get(..end)?, line.rest.get(end + 1..)?);
+    let tags = match tags {
+        b"-" => Vec::new(),
+        tags => parse_tags(std::str::from_utf8(tags).ok()?)?,
+    };
+    let head = Head {
+        id,
+        ttl,
+        grace,
+        cost,
+        version,
+        is_negative,
+        generation,
+        tags,
+    };
+    Some((head, raw.len().checked_sub(value.len())?))
+}
+
+/// Fields with a space behind each.
+struct Line<'r> {
+    rest: &'r [u8],
+}
+
+impl<'r> Line<'r> {
+    fn field(&mut self) -> Option<&'r [u8]> {
+        let end = self.rest.iter().position(|&byte| byte == b' ')?;
+        let (field, rest) = self.rest.split_at_checked(end)?;
+        self.rest = rest.get(1..)?;
+        Some(field)
+    }
+
+    /// A decimal number, read in one go.
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0_u64;
+        for (at, &byte) in self.rest.iter().enumerate() {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                self.rest = self.rest.get(at + 1..)?;
+                return (byte == b' ' && at > 0).then_some(number);
+            }
+            number = number.checked_mul(10)?.checked_add(digit.into())?;
+        }
+        None
     }
 }
 
@@ -147,15 +183,28 @@ pub(crate) fn version_text(version: Option<u64>) -> String {
     version.map_or_else(|| "-".to_owned(), |version| version.to_string())
 }
 
+/// A generation as it stands in an entry.
+pub(crate) fn generation_text(generation: Option<Id>) -> String {
+    generation.map_or_else(|| "-".to_owned(), |generation| generation.to_string())
+}
+
 /// Whole milliseconds, as the server counts.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn parse_tag(text: &str) -> Option<(Box<str>, Id)> {
-    let (tag, generation) = text.rsplit_once('=')?;
-    let tag = percent_decode_str(tag).decode_utf8().ok()?;
-    Some((tag.into(), Id::parse(generation)?))
+fn parse_tags(text: &str) -> Option<Vec<(Box<str>, Id)>> {
+    // Another field: this is not what we write.
+    if text.contains(' ') {
+        return None;
+    }
+    text.split(',')
+        .map(|text| {
+            let (tag, generation) = text.rsplit_once('=')?;
+            let tag = percent_decode_str(tag).decode_utf8().ok()?;
+            Some((tag.into(), Id::parse(generation)?))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -189,7 +238,34 @@ mod tests {
             raw,
             "rk1 9f3c 1764000000000000 60000 0 1200 7 v 1 a%20b=2,c=3\n{\"n\":1}\n"
         );
-        assert_eq!(Entry::parse(&raw).unwrap().head, head);
+        assert_eq!(Entry::parse(raw).unwrap().head, head);
+    }
+
+    #[test]
+    fn what_differs_in_a_field_is_not_an_entry() {
+        let right = "rk1 9f3c 1 60000 0 0 - v - -\n7";
+        assert!(Entry::parse(right.into()).is_ok());
+        for (field, wrong) in [
+            (0, "rk2"),
+            (1, ""),
+            (1, "x"),
+            (1, "11112222333344445"),
+            (2, ""),
+            (2, "+1"),
+            (3, "18446744073709551616"),
+            (4, "-1"),
+            (6, "x"),
+            (7, "w"),
+            (8, "g"),
+            (9, "shoes"),
+            (9, "- more"),
+        ] {
+            let mut fields: Vec<_> = right.trim_end_matches("\n7").split(' ').collect();
+            fields[field] = wrong;
+            let raw = Bytes::from(fields.join(" ") + "\n7");
+            assert_eq!(Entry::parse(raw.clone()), Err(raw), "{field}: {wrong}");
+        }
+        assert!(Entry::parse("rk1 9f3c 1 60000 0 0 - v - -".into()).is_err());
     }
 
     fn head() -> impl Strategy<Value = Head> {
@@ -214,14 +290,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(head in head(), value in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let entry = Entry::parse(&written(&head.encode(&value)));
-            prop_assert_eq!(entry, Some(Entry { head, value: value.into() }));
+            let entry = Entry::parse(written(&head.encode(&value)));
+            prop_assert_eq!(entry, Ok(Entry { head, value: value.into() }));
         }
 
         #[test]
         fn anything_else_is_not_an_entry_and_no_panic(raw in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let entry = Entry::parse(&Bytes::from(raw.clone()));
-            prop_assert!(entry.is_none() || raw.starts_with(b"rk1 "));
+            let entry = Entry::parse(Bytes::from(raw.clone()));
+            prop_assert!(entry.is_err() || raw.starts_with(b"rk1 "));
         }
 
         #[test]
@@ -229,7 +305,7 @@ mod tests {
             let mut raw = written(&head.encode(b"v")).to_vec();
             let at = at % raw.len();
             raw[at] = byte;
-            let _ = Entry::parse(&raw.into());
+            let _ = Entry::parse(raw.into());
         }
     }
 }

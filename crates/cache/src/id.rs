@@ -20,7 +20,23 @@ impl Id {
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        u64::from_str_radix(text, 16).ok().map(Self)
+        Self::read(text.as_bytes())
+    }
+
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        if bytes.is_empty() || bytes.len() > 16 {
+            return None;
+        }
+        let mut number = 0;
+        for &byte in bytes {
+            let digit = match byte {
+                b'0'..=b'9' => byte - b'0',
+                b'a'..=b'f' => byte - b'a' + 10,
+                _ => return None,
+            };
+            number = (number << 4) | u64::from(digit);
+        }
+        Some(Self(number))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::fetched::{Keep, Loaded};
 use crate::id::Id;
 use crate::lease::Lease;
-use crate::scripts::{Announce, Filled, Snapshot};
+use crate::scripts::{Announce, Fill, Filled, Snapshot};
 use crate::settings::{A_MOMENT, bounded};
 use crate::store::{Hit, Life, Store};
 
@@ -109,13 +109,17 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
                 }
             });
         }
-        let fill = self.fill(
-            fills
-                .iter()
-                .map(|(_, lease, head, entry)| (&lease.keys, lease.token, head, entry)),
-            snapshot,
-            announce,
-        );
+        let under_leases: Vec<_> = fills
+            .iter()
+            .map(|(_, lease, head, entry)| Fill {
+                keys: &lease.keys,
+                token: lease.token,
+                head,
+                entry,
+                void: None,
+            })
+            .collect();
+        let fill = self.fill(&under_leases, snapshot, announce);
         let release = join_all(released.into_iter().map(Lease::release));
         let empty = join_all(emptied.into_iter().map(Lease::release_without_value));
         let (filled, _, _) = tokio::join!(fill, release, empty);
@@ -142,7 +146,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
                     self.numbers.fenced.add_one();
                     Kept::Not(value)
                 }
-                Ok(Filled::Newer) => Kept::Newer(value),
+                Ok(Filled::Newer(_)) => Kept::Newer(value),
                 Err(error) => {
                     self.cannot_keep(&error);
                     Kept::Not(value)

@@ -16,6 +16,7 @@ pub struct L1<V> {
     pub(crate) weigher: Option<Arc<Weigh<V>>>,
     pub(crate) ttl: Duration,
     pub(crate) bound: Duration,
+    pub(crate) is_tracked: bool,
 }
 
 pub(crate) type Weigh<V> = dyn Fn(&[u8], &V) -> u32 + Send + Sync;
@@ -28,6 +29,7 @@ impl<V> L1<V> {
             weigher: None,
             ttl: Duration::from_secs(60),
             bound: Duration::from_secs(2),
+            is_tracked: false,
         }
     }
 
@@ -56,6 +58,29 @@ impl<V> L1<V> {
     #[must_use]
     pub fn bound(mut self, bound: Duration) -> Self {
         self.bound = bound;
+        self
+    }
+
+    /// Has the servers tell of every key of this cache that changes, whoever changes it: other
+    /// programs that write, remove or expire entries by commands of their own, and whoever empties
+    /// the server (`CLIENT TRACKING`, by prefixes of keys). Default: no.
+    ///
+    /// What this library changes is announced besides, and holds the [`bound`](Self::bound) as ever.
+    /// Of what others change, a process hears as soon as the server tells it, mostly within a
+    /// millisecond. While it is known that a server does not tell (the connection was lost; on a
+    /// cluster, to any of the masters), nothing is served from this level; a connection that dies in
+    /// silence is known after the client's `probe_interval` and the time of a probe.
+    ///
+    /// When all programs that use the cache are tracked, they need not
+    /// [announce](crate::CacheBuilder::announce_changes); then all changes hold what is said of
+    /// others', and no [`bound`](Self::bound).
+    ///
+    /// Redis tells every process of every change, of leases that come and go with loads as well: for
+    /// each load some three messages to each process. And a value that this process loads comes into
+    /// this level when it is next read. The `fred` driver cannot track: building the cache fails.
+    #[must_use]
+    pub fn tracked(mut self) -> Self {
+        self.is_tracked = true;
         self
     }
 
@@ -90,6 +115,7 @@ impl<V> fmt::Debug for L1<V> {
             .field("capacity", &self.capacity)
             .field("ttl", &self.ttl)
             .field("bound", &self.bound)
+            .field("tracked", &self.is_tracked)
             .finish_non_exhaustive()
     }
 }

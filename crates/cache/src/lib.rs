@@ -34,7 +34,8 @@
 //!   loading anew before the end ([`refresh_ahead`](CacheBuilder::refresh_ahead)), by one process.
 //! - **Tags** ([`Loaded::tags`], [`invalidate_tag`](Cache::invalidate_tag)) and
 //!   [`clear`](Cache::clear), in the same time for any number of values.
-//! - **A level in the process** ([`L1`]) that hears of all changes, or stops serving within a bound.
+//! - **A level in the process** ([`L1`]) that hears of all changes, or stops serving within a bound;
+//!   of what other programs do to the keys as well, when it is [tracked](L1::tracked).
 //! - **Several keys** with [`get_many_or_load`](Cache::get_many_or_load), functions with
 //!   [`memoize`](Cache::memoize), a source that may have nothing with
 //!   [`find_or_load`](Cache::find_or_load), writing with

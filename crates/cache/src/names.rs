@@ -18,6 +18,9 @@ pub(crate) struct Names {
     tags: Keyspace,
     /// The hash with what concerns the whole cache.
     pub(crate) meta: Key,
+    /// The generation of the whole cache: apart from the hash, so that one `MGET` reads it with an
+    /// entry, and in its slot, so that one script changes both.
+    pub(crate) generation: Key,
     /// Who waits for another process's load listens here.
     pub(crate) wake: Bytes,
     /// Levels in the processes listen here.
@@ -31,16 +34,29 @@ pub(crate) struct EntryKeys {
     pub(crate) lease: Key,
 }
 
+/// What a change of a key means for what a process keeps.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// The entry of this user key is another, or none.
+    Entry(Vec<u8>),
+    Tag(String),
+    /// Who knows.
+    All,
+    Nothing,
+}
+
 impl Names {
     pub(crate) fn new(client: &Client, name: &str) -> Result<Self, Error> {
         let channel = |role: &str| {
             let key = client.key(format!("cache:{name}:{role}"));
             Bytes::copy_from_slice(key.as_bytes())
         };
+        let meta = client.keyspace("cache-meta", name)?;
         Ok(Self {
             entries: client.keyspace("cache", name)?,
             tags: client.keyspace("cache-tag", name)?,
-            meta: client.keyspace("cache-meta", name)?.key(name),
+            meta: meta.key(name),
+            generation: meta.role_key(name, "generation"),
             wake: channel("wake"),
             changes: channel("changes"),
         })
@@ -49,16 +65,39 @@ impl Names {
     /// # Errors
     /// [`Error::KeyTooLong`]
     pub(crate) fn of_entry(&self, key: impl ToArg) -> Result<EntryKeys, Error> {
-        let keys = EntryKeys {
-            entry: self.entries.key(&key),
-            lease: self.entries.role_key(&key, "lease"),
-        };
-        check_length(keys.lease.as_bytes().len())?;
-        Ok(keys)
+        // The entry's key is the beginning of its lease's: both in one buffer.
+        let lease = self.entries.role_key(&key, "lease");
+        let bytes = lease.to_bytes();
+        check_length(bytes.len())?;
+        Ok(EntryKeys {
+            entry: Key::from_raw(bytes.slice(..bytes.len().saturating_sub(":lease".len()))),
+            lease,
+        })
     }
 
     pub(crate) fn of_tag(&self, tag: &str) -> Key {
         self.tags.key(tag)
+    }
+
+    /// What the keys begin with whose changes concern what processes keep. None is the beginning of
+    /// another.
+    pub(crate) fn tracked(&self) -> Vec<Bytes> {
+        let (entries, tags) = (self.entries.prefix(), self.tags.prefix());
+        vec![entries, tags, self.generation.to_bytes()]
+    }
+
+    /// What it means that a key has changed that begins as [`Names::tracked`] says.
+    pub(crate) fn meaning(&self, key: &[u8]) -> Meaning {
+        match self.entries.parse(key) {
+            Some((key, None)) => return Meaning::Entry(key),
+            // Leases come and go with every load.
+            Some((_, Some("lease"))) => return Meaning::Nothing,
+            _ => {}
+        }
+        match self.tags.parse(key) {
+            Some((tag, None)) => String::from_utf8(tag).map_or(Meaning::All, Meaning::Tag),
+            _ => Meaning::All,
+        }
     }
 }
 
@@ -78,7 +117,42 @@ fn check_length(length: usize) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use redkit_core::ClientConfig;
+    use redkit_embedded::Embedded;
+
     use super::*;
+
+    #[test]
+    fn an_entrys_keys_are_those_of_its_keyspace() {
+        let engine = std::sync::Arc::new(Embedded::new());
+        let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
+        let names = Names::new(&client, "numbers").unwrap();
+        for key in ["", "42", "}{%", ":lease"] {
+            let keys = names.of_entry(key).unwrap();
+            assert_eq!(keys.entry, names.entries.key(key));
+            assert_eq!(keys.lease, names.entries.role_key(key, "lease"));
+        }
+        assert_eq!(names.generation.slot(), names.meta.slot());
+    }
+
+    #[test]
+    fn each_tracked_key_means_what_it_is_for() {
+        let engine = std::sync::Arc::new(Embedded::new());
+        let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
+        let names = Names::new(&client, "numbers").unwrap();
+        let keys = names.of_entry("a}b").unwrap();
+        let of = |key: &Key| {
+            let tracked = names.tracked();
+            let is_tracked = tracked.iter().any(|t| key.as_bytes().starts_with(t));
+            is_tracked.then(|| names.meaning(key.as_bytes()))
+        };
+        assert_eq!(of(&keys.entry), Some(Meaning::Entry(b"a}b".to_vec())));
+        assert_eq!(of(&keys.lease), Some(Meaning::Nothing));
+        assert_eq!(of(&names.of_tag("t")), Some(Meaning::Tag("t".to_owned())));
+        assert_eq!(of(&names.generation), Some(Meaning::All));
+        // It changes with every change that is announced.
+        assert_eq!(of(&names.meta), None);
+    }
 
     #[test]
     fn a_key_that_no_server_takes_is_refused() {

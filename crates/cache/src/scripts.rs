@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redkit_core::{Invocation, Key, Script, ToArg, Value, ValueError};
 
-use crate::entry::{Encoded, version_text};
+use crate::entry::{Encoded, Head, generation_text, version_text};
 use crate::id::Id;
 use crate::names::{EntryKeys, Names};
 
@@ -23,6 +23,7 @@ script!(SET, "set.lua");
 script!(INVALIDATE, "invalidate.lua");
 script!(ANNOUNCE, "announce.lua");
 script!(SNAPSHOT, "snapshot.lua");
+script!(PLACE, "place.lua");
 script!(TAG_OPEN, "tag_open.lua");
 script!(TAG_MARK, "tag_mark.lua");
 script!(CLEAR, "clear.lua");
@@ -117,36 +118,41 @@ pub(crate) fn renew(lease: &Key, token: Id, lease_ms: u64) -> Invocation {
         .idempotent(true)
 }
 
+/// The generation of an entry; nothing for one that no clearing makes void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Generation(pub(crate) Option<Id>);
+
+/// What a load or a write gave, to be written under its lease.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fill<'f> {
+    pub(crate) keys: &'f EntryKeys,
+    pub(crate) token: Id,
+    pub(crate) head: &'f Head,
+    pub(crate) entry: &'f Encoded,
+    /// A generation that is known to be over: what was written with it keeps no other version away.
+    pub(crate) void: Option<Generation>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filled {
     Written,
     /// The lease did not stand.
     Fenced,
-    /// An entry of a newer version is there.
-    Newer,
+    /// An entry of a newer version is there, of this generation.
+    Newer(Generation),
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a script's arguments, in its order"
-)]
-pub(crate) fn fill(
-    keys: &EntryKeys,
-    names: &Names,
-    token: Id,
-    entry: &Encoded,
-    lifetime_ms: u64,
-    version: Option<u64>,
-    announce: Announce,
-    meta_ms: u64,
-) -> Invocation {
+pub(crate) fn fill(fill: &Fill<'_>, names: &Names, announce: Announce, meta_ms: u64) -> Invocation {
+    let head = fill.head;
     let invocation = FILL
-        .invoke(keys_with_meta(keys, names, announce))
-        .arg(token)
-        .arg(&entry.head)
-        .arg(&entry.rest)
-        .arg(lifetime_ms)
-        .arg(version_text(version))
+        .invoke(keys_with_meta(fill.keys, names, announce))
+        .arg(fill.token)
+        .arg(&fill.entry.head)
+        .arg(&fill.entry.rest)
+        .arg(head.lifetime_ms())
+        .arg(version_text(head.version))
+        .arg(generation_text(head.generation))
+        .arg(void_text(fill.void))
         .arg(&names.wake);
     announced(invocation, names, announce, meta_ms)
         // The second time finds no lease, and says that it did not stand: nobody relies on less.
@@ -154,10 +160,10 @@ pub(crate) fn fill(
 }
 
 pub(crate) fn filled(reply: Value) -> Result<Filled, ValueError> {
-    match reply.to::<i64>()? {
-        0 => Ok(Filled::Fenced),
-        1 => Ok(Filled::Written),
-        2 => Ok(Filled::Newer),
+    match reply {
+        Value::Int(0) => Ok(Filled::Fenced),
+        Value::Int(1) => Ok(Filled::Written),
+        Value::Bulk(generation) => Ok(Filled::Newer(Generation(Id::read(&generation)))),
         _ => Err(unknown("the outcome of a fill")),
     }
 }
@@ -193,9 +199,9 @@ pub(crate) enum Announce {
 pub(crate) fn set(
     keys: &EntryKeys,
     names: &Names,
+    head: &Head,
     entry: &Encoded,
-    lifetime_ms: u64,
-    version: Option<u64>,
+    void: Option<Generation>,
     announce: Announce,
     meta_ms: u64,
 ) -> Invocation {
@@ -203,10 +209,26 @@ pub(crate) fn set(
         .invoke(keys_with_meta(keys, names, announce))
         .arg(&entry.head)
         .arg(&entry.rest)
-        .arg(lifetime_ms)
-        .arg(version_text(version))
+        .arg(head.lifetime_ms())
+        .arg(version_text(head.version))
+        .arg(void_text(void))
         .arg(&names.wake);
     announced(invocation, names, announce, meta_ms)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    Yes,
+    /// An entry of a newer version is there, of this generation.
+    Newer(Generation),
+}
+
+pub(crate) fn written(reply: Value) -> Result<Written, ValueError> {
+    match reply {
+        Value::Int(1) => Ok(Written::Yes),
+        Value::Bulk(generation) => Ok(Written::Newer(Generation(Id::read(&generation)))),
+        _ => Err(unknown("the outcome of a write")),
+    }
 }
 
 pub(crate) fn invalidate(
@@ -276,7 +298,7 @@ impl Snapshot {
 
 pub(crate) fn snapshot(names: &Names, meta_ms: u64) -> Invocation {
     SNAPSHOT
-        .invoke([&names.meta])
+        .invoke([&names.meta, &names.generation])
         .arg(Id::random())
         .arg(meta_ms)
         .idempotent(true)
@@ -297,6 +319,33 @@ pub(crate) fn snapshotted(reply: Value) -> Result<Snapshot, ValueError> {
         generation,
         stripes,
     })
+}
+
+/// Where in the row of changes a cache is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Which row: another one after the server has lost its data.
+    pub(crate) incarnation: Id,
+    pub(crate) number: u64,
+}
+
+pub(crate) fn place(names: &Names, meta_ms: u64) -> Invocation {
+    PLACE
+        .invoke([&names.meta])
+        .arg(Id::random())
+        .arg(meta_ms)
+        .idempotent(true)
+}
+
+pub(crate) fn placed(reply: Value) -> Result<Place, ValueError> {
+    let (incarnation, number) = reply.to::<(Bytes, u64)>()?;
+    match Id::read(&incarnation) {
+        Some(incarnation) => Ok(Place {
+            incarnation,
+            number,
+        }),
+        None => Err(unknown("a random number")),
+    }
 }
 
 pub(crate) fn open_tag(tag: &Key, ttl_ms: u64) -> Invocation {
@@ -325,7 +374,7 @@ pub(crate) fn clear(names: &Names, announce: Announce, meta_ms: u64) -> Invocati
         Announce::Within | Announce::After => &names.changes,
     };
     CLEAR
-        .invoke([&names.meta])
+        .invoke([&names.meta, &names.generation])
         .arg(Id::random())
         .arg(meta_ms)
         .arg(channel)
@@ -363,6 +412,10 @@ fn announced(
             .arg(meta_ms),
         Announce::Not | Announce::After => invocation,
     }
+}
+
+fn void_text(void: Option<Generation>) -> String {
+    void.map_or_else(String::new, |void| generation_text(void.0))
 }
 
 /// A lease without an expiry is nobody's of ours; a second is as good as any.

@@ -46,7 +46,8 @@ pub(crate) enum Woken {
 pub(crate) struct Waiter {
     shared: Arc<Shared>,
     key: Key,
-    woken: watch::Receiver<Option<Woken>>,
+    /// Until it is dropped.
+    woken: Option<watch::Receiver<Option<Woken>>>,
 }
 
 impl Wakes {
@@ -84,7 +85,7 @@ impl Wakes {
         Waiter {
             shared: Arc::clone(&self.shared),
             key: key.clone(),
-            woken,
+            woken: Some(woken),
         }
     }
 }
@@ -96,12 +97,11 @@ impl Waiter {
             true => limit,
             false => limit.min(POLL),
         };
-        match timeout(limit, self.woken.changed()).await {
-            Ok(Ok(())) => self
-                .woken
-                .borrow_and_update()
-                .clone()
-                .unwrap_or(Woken::Look),
+        let Some(woken) = &mut self.woken else {
+            return Woken::Look;
+        };
+        match timeout(limit, woken.changed()).await {
+            Ok(Ok(())) => woken.borrow_and_update().clone().unwrap_or(Woken::Look),
             Ok(Err(_)) | Err(_) => Woken::Look,
         }
     }
@@ -110,10 +110,11 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut waiting = self.shared.waiting.lock();
-        // This one's receiver still counts.
+        // Under the lock, or of two that go at once each would take the other to be still there.
+        self.woken = None;
         if waiting
             .get(&self.key)
-            .is_some_and(|sender| sender.receiver_count() <= 1)
+            .is_some_and(|sender| sender.receiver_count() == 0)
         {
             waiting.remove(&self.key);
         }
@@ -176,7 +177,24 @@ fn parse(payload: &Bytes) -> Option<(u8, Bytes, Bytes)> {
 
 #[cfg(test)]
 mod tests {
+    use redkit_core::ClientConfig;
+    use redkit_embedded::Embedded;
+
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_key_for_which_nobody_waits_is_forgotten() {
+        let client = Client::from_backend(Arc::new(Embedded::new()), &ClientConfig::default());
+        let wakes = Wakes::new(client.unwrap(), Bytes::from_static(b"wake"));
+        let key = Key::from_raw("k");
+        for _ in 0..20_000 {
+            let (one, two) = (wakes.watch(&key).await, wakes.watch(&key).await);
+            let goes = tokio::spawn(async move { drop(one) });
+            drop(two);
+            goes.await.unwrap();
+            assert!(wakes.shared.waiting.lock().is_empty());
+        }
+    }
 
     #[test]
     fn a_payload_is_a_kind_a_key_and_what_is_left() {

@@ -96,7 +96,8 @@ pub struct Capabilities {
     pub sharded_pubsub: bool,
     /// `HPEXPIRE` and its kin.
     pub field_expiry: bool,
-    /// `CLIENT TRACKING`.
+    /// `CLIENT TRACKING`, and a driver that passes on what it tells: see
+    /// [`Interest::Invalidations`].
     pub tracking: bool,
     /// `XADD` and its kin.
     pub streams: bool,

@@ -29,6 +29,11 @@ impl Key {
         &self.0
     }
 
+    /// The bytes, shared and not copied.
+    pub fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
     /// The slot of Redis Cluster that the key belongs to (0 to 16,383).
     pub fn slot(&self) -> u16 {
         slot(&self.0)
@@ -104,6 +109,12 @@ impl Keyspace {
             _ => return None,
         };
         Some((user_key, role))
+    }
+
+    /// What every key of this keyspace begins with, and no other: for
+    /// [`Interest::Invalidations`](crate::Interest::Invalidations).
+    pub fn prefix(&self) -> Bytes {
+        self.prefix.clone()
     }
 
     /// A glob that matches every key of this keyspace and no other.
@@ -299,6 +310,7 @@ mod tests {
             let keyspace = keyspace();
             let (key, lease) = (keyspace.key(&user), keyspace.role_key(&user, "lease"));
             prop_assert_eq!(key.slot(), lease.slot());
+            prop_assert!(key.to_bytes().starts_with(&keyspace.prefix()));
             prop_assert_eq!(keyspace.parse(key.as_bytes()), Some((user.clone(), None)));
             prop_assert_eq!(keyspace.parse(lease.as_bytes()), Some((user, Some("lease"))));
             let braces = key.as_bytes().iter().filter(|b| matches!(b, b'{' | b'}')).count();

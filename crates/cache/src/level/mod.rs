@@ -5,6 +5,7 @@
 //! them with Redis. A value that was read from Redis is kept only when nothing has happened to its
 //! key since before the reading began ([`Ticket`]).
 
+mod row;
 mod tags;
 mod watch;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use redkit_core::{Client, Keyspace, ToArg};
+use redkit_core::{Client, ToArg};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,7 +24,7 @@ use self::tags::{TagCell, Tags};
 use self::watch::Watch;
 use crate::id::Id;
 use crate::l1::{L1, Weigh};
-use crate::names::Names;
+use crate::names::{Meaning, Names};
 use crate::store::{Hit, Life};
 
 /// Keys are spread over so many epochs.
@@ -33,14 +34,15 @@ const STRIPES: usize = 256;
 pub(crate) struct Level<V> {
     shared: Arc<Shared<V>>,
     client: Client,
-    names: Names,
+    meta_ms: u64,
+    is_tracked: bool,
     watch: OnceLock<AbortOnDropHandle<()>>,
 }
 
 /// What the watch works on.
 struct Shared<V> {
     values: moka::sync::Cache<Box<[u8]>, Arc<Slot<V>>>,
-    entries: Keyspace,
+    names: Names,
     /// Counts what happened to the keys of a stripe. Under its lock values are put in and taken
     /// out, so that nothing happens in between.
     epochs: Box<[Mutex<u64>]>,
@@ -81,14 +83,14 @@ pub(crate) struct Ticket {
 }
 
 impl<V: Send + Sync + 'static> Level<V> {
-    pub(crate) fn new(l1: L1<V>, client: &Client, names: &Names) -> Self {
+    pub(crate) fn new(l1: L1<V>, client: &Client, names: &Names, meta_ms: u64) -> Self {
         let mut builder = moka::sync::Cache::builder().max_capacity(l1.capacity);
         if l1.weigher.is_some() {
             builder = builder.weigher(|_, slot: &Arc<Slot<V>>| slot.weight);
         }
         let shared = Shared {
             values: builder.build(),
-            entries: names.entries.clone(),
+            names: names.clone(),
             epochs: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
             generation: AtomicU64::new(0),
             tags: Arc::default(),
@@ -102,7 +104,8 @@ impl<V: Send + Sync + 'static> Level<V> {
         Self {
             shared: Arc::new(shared),
             client: client.clone(),
-            names: names.clone(),
+            meta_ms,
+            is_tracked: l1.is_tracked,
             watch: OnceLock::new(),
         }
     }
@@ -205,8 +208,9 @@ impl<V: Send + Sync + 'static> Level<V> {
         self.watch.get_or_init(|| {
             let watch = Watch {
                 client: self.client.clone(),
-                names: self.names.clone(),
                 shared: Arc::clone(&self.shared),
+                meta_ms: self.meta_ms,
+                is_tracked: self.is_tracked,
             };
             AbortOnDropHandle::new(tokio::spawn(watch.run()))
         });
@@ -240,10 +244,20 @@ impl<V: Send + Sync + 'static> Shared<V> {
 
     /// The same for the full key that a message names.
     fn remove_entry(&self, key: &Bytes) {
-        match self.entries.parse(key) {
+        match self.names.entries.parse(key) {
             Some((key, None)) => self.remove(&key),
             // Not a message of ours; who knows what it stands for.
             _ => self.clear(),
+        }
+    }
+
+    /// A server says that a key is another.
+    fn changed(&self, key: &[u8]) {
+        match self.names.meaning(key) {
+            Meaning::Entry(key) => self.remove(&key),
+            Meaning::Tag(tag) => self.tags.void(&tag),
+            Meaning::All => self.clear(),
+            Meaning::Nothing => {}
         }
     }
 
@@ -290,7 +304,7 @@ mod tests {
         let engine = Arc::new(Embedded::new());
         let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
         let names = Names::new(&client, "numbers").unwrap();
-        let level = Level::new(L1::entries(10), &client, &names);
+        let level = Level::new(L1::entries(10), &client, &names, 3_600_000);
         level.shared.trust(Instant::now());
         level
     }
@@ -316,10 +330,17 @@ mod tests {
         let level = level();
         level.put(b"k", level.ticket(b"k"), &hit(&[]));
         assert!(level.get(b"k").is_some());
-        let changes: [fn(&Level<u64>); 3] = [
+        fn told(level: &Level<u64>, key: fn(&Names) -> redkit_core::Key) {
+            let key = key(&level.shared.names);
+            level.shared.changed(key.as_bytes());
+        }
+        let changes: [fn(&Level<u64>); 6] = [
             |level| level.remove(b"k"),
             |level| level.remove_tag("t"),
             |level| level.clear(),
+            |level| told(level, |names| names.entries.key("k")),
+            |level| told(level, |names| names.of_tag("t")),
+            |level| told(level, |names| names.generation.clone()),
         ];
         for change in changes {
             let ticket = level.ticket(b"k");

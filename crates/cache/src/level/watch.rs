@@ -6,152 +6,118 @@
 //! everything is thrown away. What is missed *last* shows in no later number, so the watch also
 //! asks Redis for the last number, several times within the bound, and the level is trusted only
 //! for the bound after the last time that it agreed.
+//!
+//! A level that is tracked also listens to what the servers tell of its keys, whoever changes them,
+//! and is trusted only while they do.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use redkit_core::{Client, Command, Interest, Push};
+use redkit_core::{Client, Error as CoreError, GapReason, Interest, Push, PushStream, Value};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Shared;
+use super::row::{Progress, Verdict};
 use crate::id::Id;
-use crate::names::Names;
+use crate::scripts::{self, Place};
 
 /// Between two attempts to subscribe.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) struct Watch<V> {
     pub(super) client: Client,
-    pub(super) names: Names,
     pub(super) shared: Arc<Shared<V>>,
+    /// What the hash with the row of changes is to live.
+    pub(super) meta_ms: u64,
+    pub(super) is_tracked: bool,
 }
 
-/// Where in the row of changes this process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Which row: another one after the server has lost its data.
-    incarnation: Option<Id>,
-    number: u64,
+/// What is listened to.
+struct Ears {
+    changes: PushStream,
+    keys: Option<PushStream>,
 }
 
-/// What is known of the row of changes since the subscription stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Progress {
-    /// The last number that a message had, or that Redis said the first time it was asked.
-    place: Option<Place>,
-    /// Whether a message was heard since then: none of an earlier number can come any more.
-    heard: bool,
+/// What was heard.
+enum Heard {
+    Change(Push),
+    Keys(Push),
 }
 
-/// Whether what is kept may be right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Complete,
-    /// Messages are missing, or may be.
-    Gap,
-    /// Redis knows of a change whose message may be under way.
-    Behind,
-}
-
-impl Progress {
-    /// A message came.
-    pub(super) fn hear(&mut self, place: Place) -> Verdict {
-        let verdict = match self.place {
-            // Nothing was kept before the subscription stood.
-            None => Verdict::Complete,
-            Some(last) if last.incarnation != place.incarnation => Verdict::Gap,
-            Some(last) if place.number == last.number + 1 => Verdict::Complete,
-            // It was announced before Redis was asked, and comes after.
-            Some(last) if place.number <= last.number && !self.heard => {
-                return Verdict::Complete;
-            }
-            Some(_) => Verdict::Gap,
-        };
-        *self = Self {
-            place: Some(place),
-            heard: true,
-        };
-        verdict
-    }
-
-    /// Redis said what the last number is; `asked_at` is what was known when it was asked.
-    pub(super) fn compare(&self, asked_at: &Self, last: Place) -> Verdict {
-        let (Some(before), Some(now)) = (asked_at.place, self.place) else {
-            return Verdict::Gap;
-        };
-        if last.incarnation != now.incarnation
-            || before.incarnation != now.incarnation
-            || last.number < before.number
-        {
-            // Another row, or one that lost its end.
-            return Verdict::Gap;
-        }
-        match last.number > now.number {
-            true => Verdict::Behind,
-            false => Verdict::Complete,
-        }
-    }
-
-    /// Everything was thrown away; from here on it counts.
-    pub(super) fn begin_at(&self, asked_at: &Self, last: Place) -> Self {
-        match self.place {
-            // The first answer of Redis, overtaken by messages that were heard since.
-            Some(now)
-                if asked_at.place.is_none()
-                    && now.incarnation == last.incarnation
-                    && now.number >= last.number =>
-            {
-                *self
-            }
-            _ => Self {
-                place: Some(last),
-                heard: false,
-            },
-        }
-    }
+/// What is known while both subscriptions last.
+struct State {
+    progress: Progress,
+    /// Whether the servers tell of changed keys; always, where that is not wanted.
+    is_told: bool,
 }
 
 impl<V: Send + Sync + 'static> Watch<V> {
     pub(super) async fn run(self) {
+        let mut was_said = false;
         loop {
-            let interest = Interest::Channels(vec![self.names.changes.clone()]);
-            match self.client.subscribe(interest).await {
-                Ok(mut pushes) => {
-                    self.listen(&mut pushes).await;
-                    // The client was shut down.
+            match self.subscribe().await {
+                Ok(mut ears) => {
+                    was_said = false;
+                    self.listen(&mut ears).await;
+                    // The client was shut down, or a right was taken away.
                     self.shared.distrust();
                     self.shared.clear();
                 }
                 Err(error) => {
-                    tracing::debug!(target: "redkit::cache", %error, "no subscription to changes");
+                    // Once: it may go on for as long as the server is down.
+                    if !std::mem::replace(&mut was_said, true) {
+                        tracing::warn!(target: "redkit::cache", %error, "cannot hear of changes; keeping nothing in the process");
+                    }
                 }
             }
             sleep(PAUSE).await;
         }
     }
 
-    async fn listen(&self, pushes: &mut redkit_core::PushStream) {
+    async fn subscribe(&self) -> Result<Ears, CoreError> {
+        let names = &self.shared.names;
+        let keys = match self.is_tracked {
+            true => {
+                let prefixes = names.tracked();
+                let interest = Interest::Invalidations { prefixes };
+                Some(self.client.subscribe(interest).await?)
+            }
+            false => None,
+        };
+        let interest = Interest::Channels(vec![names.changes.clone()]);
+        Ok(Ears {
+            changes: self.client.subscribe(interest).await?,
+            keys,
+        })
+    }
+
+    async fn listen(&self, ears: &mut Ears) {
         let pause = self.shared.bound / 4;
-        let mut progress = Progress::default();
+        let mut state = State {
+            progress: Progress::default(),
+            is_told: true,
+        };
         let mut next_check = Instant::now();
         let mut asking: Option<Asking<'_>> = None;
         // What was kept until now was kept without a subscription.
         self.shared.clear();
         loop {
             let (question, answer) = tokio::select! {
-                push = pushes.next() => {
-                    match push {
-                        Some(push) => self.push(push, &mut progress),
-                        None => return,
+                heard = ears.next() => {
+                    let Some(heard) = heard else { return };
+                    if self.take(heard, &mut state) {
+                        // What was asked before proves nothing of what comes after.
+                        asking = None;
+                        next_check = Instant::now();
                     }
                     continue;
                 }
                 () = sleep_until(next_check), if asking.is_none() => {
                     let answer = Box::pin(timeout(pause, self.ask()));
-                    asking = Some(Asking { at: Instant::now(), progress, answer });
+                    asking = Some(Asking { at: Instant::now(), progress: state.progress, answer });
                     continue;
                 }
                 answered = Asking::answered(&mut asking) => answered,
@@ -163,14 +129,16 @@ impl<V: Send + Sync + 'static> Watch<V> {
                 continue;
             };
             if self
-                .agrees(pushes, &mut progress, &question.progress, last)
+                .agrees(ears, &mut state, &question.progress, last)
                 .await
             {
-                self.shared.trust(question.at);
+                if state.is_told {
+                    self.shared.trust(question.at);
+                }
             } else {
                 // What is read from here on was read after the change of the last number.
                 self.shared.clear();
-                progress = progress.begin_at(&question.progress, last);
+                state.progress = state.progress.begin_at(&question.progress, last);
                 next_check = Instant::now();
             }
         }
@@ -179,23 +147,23 @@ impl<V: Send + Sync + 'static> Watch<V> {
     /// Whether all changes up to the last were heard; waits a little for those under way.
     async fn agrees(
         &self,
-        pushes: &mut redkit_core::PushStream,
-        progress: &mut Progress,
+        ears: &mut Ears,
+        state: &mut State,
         asked_at: &Progress,
         last: Place,
     ) -> bool {
         let patience = sleep(self.shared.bound / 8);
         tokio::pin!(patience);
         loop {
-            match progress.compare(asked_at, last) {
+            match state.progress.compare(asked_at, last) {
                 Verdict::Complete => return true,
                 Verdict::Gap => return false,
                 Verdict::Behind => {}
             }
             tokio::select! {
                 biased;
-                push = pushes.next() => match push {
-                    Some(push) => self.push(push, progress),
+                heard = ears.next() => match heard {
+                    Some(heard) => drop(self.take(heard, state)),
                     None => return false,
                 },
                 () = &mut patience => return false,
@@ -203,16 +171,24 @@ impl<V: Send + Sync + 'static> Watch<V> {
         }
     }
 
-    fn push(&self, push: Push, progress: &mut Progress) {
+    /// Gives whether something may have been missed.
+    fn take(&self, heard: Heard, state: &mut State) -> bool {
+        match heard {
+            Heard::Change(push) => self.change(push, &mut state.progress),
+            Heard::Keys(push) => self.keys(push, &mut state.is_told),
+        }
+    }
+
+    fn change(&self, push: Push, progress: &mut Progress) -> bool {
         let Push::Message { payload, .. } = push else {
             // Interrupted, or too slow: begin again.
             self.shared.clear();
-            *progress = Progress::default();
-            return;
+            progress.interrupted();
+            return true;
         };
         let Some((place, change)) = parse(&payload) else {
             self.shared.clear();
-            return;
+            return false;
         };
         if progress.hear(place) == Verdict::Gap {
             self.shared.clear();
@@ -222,23 +198,45 @@ impl<V: Send + Sync + 'static> Watch<V> {
             Change::Tag(tag) => self.shared.tags.void(&tag),
             Change::All => self.shared.clear(),
         }
+        false
+    }
+
+    fn keys(&self, push: Push, is_told: &mut bool) -> bool {
+        if let Push::Invalidate(Some(keys)) = &push {
+            keys.iter().for_each(|key| self.shared.changed(key));
+            return false;
+        }
+        self.shared.clear();
+        match push {
+            Push::Gap(GapReason::Lost) => {
+                *is_told = false;
+                self.shared.distrust();
+            }
+            Push::Gap(GapReason::Reconnected) => *is_told = true,
+            // All keys have changed, or too many for us.
+            _ => {}
+        }
+        true
     }
 
     /// The last number; `None` when Redis could not be asked.
     async fn ask(&self) -> Option<Place> {
-        let ask = Command::new("HMGET")
-            .key(&self.names.meta)
-            .arg("i")
-            .arg("s");
-        let reply: Vec<Option<String>> = self.client.call(ask).await.ok()?;
-        let mut fields = reply.into_iter().map(Option::unwrap_or_default);
-        Some(Place {
-            incarnation: fields.next().and_then(|text| Id::parse(&text)),
-            number: fields
-                .next()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0),
-        })
+        let ask = scripts::place(&self.shared.names, self.meta_ms);
+        let reply: Value = self.client.eval(ask).await.ok()?;
+        scripts::placed(reply).ok()
+    }
+}
+
+impl Ears {
+    /// `None` when one of them has ended.
+    async fn next(&mut self) -> Option<Heard> {
+        let Some(keys) = &mut self.keys else {
+            return self.changes.next().await.map(Heard::Change);
+        };
+        tokio::select! {
+            push = self.changes.next() => push.map(Heard::Change),
+            push = keys.next() => push.map(Heard::Keys),
+        }
     }
 }
 
@@ -283,7 +281,7 @@ enum Change {
 fn parse(payload: &Bytes) -> Option<(Place, Change)> {
     let mut parts = payload.splitn(3, |&byte| byte == b' ');
     let mut text = || std::str::from_utf8(parts.next()?).ok();
-    let incarnation = Some(Id::parse(text()?)?);
+    let incarnation = Id::parse(text()?)?;
     let number = text()?.parse().ok()?;
     let what = payload.slice_ref(parts.next()?);
     let change = match what.first()? {
@@ -303,58 +301,11 @@ fn parse(payload: &Bytes) -> Option<(Place, Change)> {
 mod tests {
     use super::*;
 
-    fn begin_at(place: Place) -> Progress {
-        let nothing = Progress::default();
-        nothing.begin_at(&nothing, place)
-    }
-
     fn place(row: u64, number: u64) -> Place {
         Place {
-            incarnation: Some(Id::new(row)),
+            incarnation: Id::new(row),
             number,
         }
-    }
-
-    #[test]
-    fn the_next_number_is_right_and_any_other_is_a_gap() {
-        let mut progress = begin_at(place(1, 5));
-        assert_eq!(progress.hear(place(1, 6)), Verdict::Complete);
-        assert_eq!(progress.hear(place(1, 7)), Verdict::Complete);
-        assert_eq!(progress.hear(place(1, 9)), Verdict::Gap, "8 is missing");
-        assert_eq!(progress.hear(place(1, 10)), Verdict::Complete);
-        assert_eq!(
-            progress.hear(place(1, 10)),
-            Verdict::Gap,
-            "numbers went back"
-        );
-        assert_eq!(progress.hear(place(2, 11)), Verdict::Gap, "another row");
-    }
-
-    #[test]
-    fn what_was_announced_before_redis_was_asked_may_come_after() {
-        let mut progress = begin_at(place(1, 5));
-        assert_eq!(progress.hear(place(1, 4)), Verdict::Complete);
-        assert_eq!(progress.hear(place(1, 5)), Verdict::Complete);
-        assert_eq!(progress.hear(place(1, 6)), Verdict::Complete);
-        assert_eq!(progress.hear(place(1, 5)), Verdict::Gap);
-    }
-
-    #[test]
-    fn redis_is_compared_with_what_was_known_when_it_was_asked() {
-        let before = begin_at(place(1, 5));
-        let mut now = before;
-        now.hear(place(1, 6));
-        assert_eq!(now.compare(&before, place(1, 5)), Verdict::Complete);
-        assert_eq!(now.compare(&before, place(1, 6)), Verdict::Complete);
-        assert_eq!(now.compare(&before, place(1, 7)), Verdict::Behind);
-        assert_eq!(
-            now.compare(&before, place(1, 4)),
-            Verdict::Gap,
-            "it went back"
-        );
-        assert_eq!(now.compare(&before, place(2, 6)), Verdict::Gap);
-        let nothing = Progress::default();
-        assert_eq!(nothing.compare(&nothing, place(1, 0)), Verdict::Gap);
     }
 
     #[test]

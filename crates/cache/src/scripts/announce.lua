@@ -11,7 +11,6 @@
 -- A server without memory refuses a script whose first write may grow.
 redis.call('HDEL', KEYS[1], 'x')
 if redis.call('HSETNX', KEYS[1], 'i', ARGV[3]) == 1 then
-    redis.call('HSET', KEYS[1], 'g', ARGV[3])
     redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
 local number = redis.call('HINCRBY', KEYS[1], 's', 1)

@@ -1,18 +1,18 @@
 -- Gives the cache a new generation, which no entry has.
 --
--- KEYS  1 the cache's meta hash
--- ARGV  1 a random number: the generation   2 ttl of the hash, in milliseconds
+-- KEYS  1 the cache's meta hash   2 the cache's generation
+-- ARGV  1 a random number: the generation   2 ttl of both, in milliseconds
 --       3 channel of changes, or empty when nobody is to be told
 -- Reply OK
 --
--- Example: EVALSHA … 1 cache-meta:p:{p} 9f3c 86400000 cache:p:changes  →  OK
+-- Example: EVALSHA … 2 cache-meta:p:{p} cache-meta:p:{p}:generation 9f3c 86400000 cache:p:changes  →  OK
 -- A server without memory refuses a script whose first write may grow.
 redis.call('HDEL', KEYS[1], 'x')
-if redis.call('HSETNX', KEYS[1], 'i', ARGV[1]) == 1 then
-    redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
-redis.call('HSET', KEYS[1], 'g', ARGV[1])
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 if ARGV[3] ~= '' then
+    if redis.call('HSETNX', KEYS[1], 'i', ARGV[1]) == 1 then
+        redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    end
     local number = redis.call('HINCRBY', KEYS[1], 's', 1)
     local payload = redis.call('HGET', KEYS[1], 'i') .. ' ' .. string.format('%.0f', number)
     redis.call('PUBLISH', ARGV[3], payload .. ' c')

@@ -18,7 +18,6 @@ end
 
 if KEYS[3] then
     if redis.call('HSETNX', KEYS[3], 'i', ARGV[3]) == 1 then
-        redis.call('HSET', KEYS[3], 'g', ARGV[3])
         redis.call('PEXPIRE', KEYS[3], ARGV[4])
     end
     local number = redis.call('HINCRBY', KEYS[3], 's', 1)

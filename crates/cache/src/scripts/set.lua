@@ -5,16 +5,18 @@
 --       2 rest    the entry after it
 --       3 ttl     of the entry with its grace period, in milliseconds
 --       4 version of the source, or `-`
---       5 channel on which those who wait are woken
---       with KEYS[3]: 6 channel of changes   7 a random number   8 ttl of the meta hash
--- Reply 1 written, 0 an entry of a newer version is there
+--       5 void    a generation that is known to be over: an entry of it does not count. Or empty
+--       6 channel on which those who wait are woken
+--       with KEYS[3]: 7 channel of changes   8 a random number   9 ttl of the meta hash
+-- Reply 1 written, or the generation of an entry of a newer version, which stays
 --
 -- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease "rk1 9f3c " " 60000 …" 60000 - …  →  1
 if ARGV[4] ~= '-' then
     local head = redis.call('GETRANGE', KEYS[1], 0, 160)
-    local there = string.match(head, '^rk1 %x+ %d+ %d+ %d+ %d+ (%d+) ')
-    if there and (#there > #ARGV[4] or (#there == #ARGV[4] and there > ARGV[4])) then
-        return 0
+    local there, generation = string.match(head, '^rk1 %x+ %d+ %d+ %d+ %d+ (%d+) [vn] (%S+) ')
+    local is_newer = there and (#there > #ARGV[4] or (#there == #ARGV[4] and there > ARGV[4]))
+    if is_newer and generation ~= ARGV[5] then
+        return generation
     end
 end
 local time = redis.call('TIME')
@@ -26,17 +28,16 @@ if lease then
     redis.call('DEL', KEYS[2])
     local wake = string.sub(lease, 1, 1)
     if wake == 'L' or wake == 'W' then
-        redis.call('PUBLISH', ARGV[5], 'f' .. string.format('%08x', #KEYS[1]) .. KEYS[1])
+        redis.call('PUBLISH', ARGV[6], 'f' .. string.format('%08x', #KEYS[1]) .. KEYS[1])
     end
 end
 
 if KEYS[3] then
-    if redis.call('HSETNX', KEYS[3], 'i', ARGV[7]) == 1 then
-        redis.call('HSET', KEYS[3], 'g', ARGV[7])
-        redis.call('PEXPIRE', KEYS[3], ARGV[8])
+    if redis.call('HSETNX', KEYS[3], 'i', ARGV[8]) == 1 then
+        redis.call('PEXPIRE', KEYS[3], ARGV[9])
     end
     local number = redis.call('HINCRBY', KEYS[3], 's', 1)
     local payload = redis.call('HGET', KEYS[3], 'i') .. ' ' .. string.format('%.0f', number)
-    redis.call('PUBLISH', ARGV[6], payload .. ' k' .. KEYS[1])
+    redis.call('PUBLISH', ARGV[7], payload .. ' k' .. KEYS[1])
 end
 return 1

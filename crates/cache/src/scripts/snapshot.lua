@@ -1,24 +1,39 @@
 -- What an entry that is about to be loaded will be judged by. Read before the load: an
 -- invalidation during the load shows as a difference.
 --
--- KEYS  1 the cache's meta hash
--- ARGV  1 a random number, should the hash be new
---       2 ttl     of the hash, in milliseconds: longer than an entry's, and prolonged here
+-- KEYS  1 the cache's meta hash   2 the cache's generation
+-- ARGV  1 a random number, should any of the two be new
+--       2 ttl     of both, in milliseconds: longer than an entry's, and prolonged here
 -- Reply {i, g, field, value, …}  incarnation, generation, and the counts of the stripes of tags
 --
--- Example: EVALSHA … 1 cache-meta:p:{p} 9f3c 86400000  →  {"9f3c", "9f3c", "e5", "2"}
-if redis.call('HSETNX', KEYS[1], 'i', ARGV[1]) == 1 then
-    redis.call('HSET', KEYS[1], 'g', ARGV[1])
-end
-if redis.call('PTTL', KEYS[1]) < ARGV[2] / 2 then
-    redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
+-- Example: EVALSHA … 2 cache-meta:p:{p} cache-meta:p:{p}:generation 9f3c 86400000  →  {"9f3c", "9f3c", "e5", "2"}
+-- Written only where something is missing: a server without memory still answers.
 local all = redis.call('HGETALL', KEYS[1])
-local reply = {redis.call('HGET', KEYS[1], 'i'), redis.call('HGET', KEYS[1], 'g')}
+local incarnation, stripes = nil, {}
 for n = 1, #all, 2 do
-    if string.sub(all[n], 1, 1) == 'e' then
-        reply[#reply + 1] = all[n]
-        reply[#reply + 1] = all[n + 1]
+    if all[n] == 'i' then
+        incarnation = all[n + 1]
+    elseif string.sub(all[n], 1, 1) == 'e' then
+        stripes[#stripes + 1] = all[n]
+        stripes[#stripes + 1] = all[n + 1]
     end
+end
+if not incarnation then
+    incarnation = ARGV[1]
+    redis.call('HSET', KEYS[1], 'i', incarnation)
+end
+local generation = redis.call('GET', KEYS[2])
+if not generation then
+    generation = ARGV[1]
+    redis.call('SET', KEYS[2], generation, 'PX', ARGV[2])
+end
+for n = 1, 2 do
+    if redis.call('PTTL', KEYS[n]) < ARGV[2] / 2 then
+        redis.call('PEXPIRE', KEYS[n], ARGV[2])
+    end
+end
+local reply = {incarnation, generation}
+for n = 1, #stripes do
+    reply[n + 2] = stripes[n]
 end
 return reply

@@ -10,7 +10,6 @@
 -- A server without memory refuses a script whose first write may grow.
 redis.call('HDEL', KEYS[1], 'x')
 if redis.call('HSETNX', KEYS[1], 'i', ARGV[1]) == 1 then
-    redis.call('HSET', KEYS[1], 'g', ARGV[1])
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 for n = 3, #ARGV do

@@ -2,67 +2,93 @@
 
 use std::time::Duration;
 
-use redkit_core::{CallError, Command, Error as CoreError, Topology};
+use redkit_core::{CallError, Command, Error as CoreError};
 
 use super::Store;
 use super::trip::{Step, next, next_value, odd};
 use crate::entry::{Encoded, Head, millis};
 use crate::id::Id;
 use crate::names::{EntryKeys, stripe};
-use crate::scripts::{self, Announce, Change, Filled, Snapshot};
+use crate::scripts::{self, Announce, Change, Fill, Filled, Generation, Snapshot, Written};
 
 impl<V> Store<V> {
-    /// Writes entries where the leases stand. One round trip.
-    pub(crate) async fn fill<'e>(
+    /// Writes entries where the leases stand. One round trip; two more for one that an entry of a
+    /// newer version, but of another generation, keeps away.
+    pub(crate) async fn fill(
         &self,
-        fills: impl ExactSizeIterator<Item = (&'e EntryKeys, Id, &'e Head, &'e Encoded)> + Clone,
+        fills: &[Fill<'_>],
         snapshot: &Snapshot,
         announce: Announce,
     ) -> Vec<Result<Filled, CoreError>> {
-        let number = fills.len();
-        if number == 0 {
+        let mut filled = self.fill_once(fills, snapshot, announce).await;
+        for (fill, filled) in fills.iter().zip(&mut filled) {
+            if let Some(other) = other_generation(fill, filled) {
+                *filled = self.fill_over(fill, other, snapshot, announce).await;
+            }
+        }
+        filled
+    }
+
+    /// Writes over an entry of another generation, once it is certain that that one is over.
+    async fn fill_over(
+        &self,
+        fill: &Fill<'_>,
+        other: Generation,
+        snapshot: &Snapshot,
+        announce: Announce,
+    ) -> Result<Filled, CoreError> {
+        let void = Some(other);
+        // The lease still stands, and nothing is written without it.
+        if self.snapshot().await?.generation == snapshot.generation {
+            let again = [Fill { void, ..*fill }];
+            let filled = self.fill_once(&again, snapshot, announce).await.pop();
+            let filled = filled.unwrap_or(Ok(Filled::Fenced));
+            if other_generation(fill, &filled).is_none() {
+                return filled;
+            }
+        }
+        // What was loaded is of the generation that is over.
+        self.release(fill.keys, fill.token, Duration::ZERO, &[])
+            .await?;
+        Ok(Filled::Fenced)
+    }
+
+    async fn fill_once(
+        &self,
+        fills: &[Fill<'_>],
+        snapshot: &Snapshot,
+        announce: Announce,
+    ) -> Vec<Result<Filled, CoreError>> {
+        if fills.is_empty() {
             return Vec::new();
         }
+        let meta_ms = self.settings.meta_ms(0);
         let mut steps: Vec<Step> = fills
-            .clone()
-            .map(|(keys, token, head, entry)| {
-                let (lifetime_ms, version) = (head.lifetime_ms(), head.version);
-                let meta_ms = self.settings.meta_ms(0);
-                scripts::fill(
-                    keys,
-                    &self.names,
-                    token,
-                    entry,
-                    lifetime_ms,
-                    version,
-                    announce,
-                    meta_ms,
-                )
-                .into()
-            })
+            .iter()
+            .map(|fill| scripts::fill(fill, &self.names, announce, meta_ms).into())
             .collect();
         if self.settings.clearable {
-            // Not a mere question: the hash must outlive what is written.
-            let longest = fills.clone().map(|(_, _, head, _)| head.lifetime_ms());
-            let meta_ms = self.settings.meta_ms(longest.max().unwrap_or(0));
+            // Not a mere question: hash and generation must outlive what is written.
+            let longest = fills.iter().map(|fill| fill.head.lifetime_ms()).max();
+            let meta_ms = self.settings.meta_ms(longest.unwrap_or(0));
             steps.push(scripts::snapshot(&self.names, meta_ms).into());
         }
         let mut replies = match self.run_all(steps).await {
             Ok(replies) => replies.into_iter(),
-            Err(error) => return vec![Err(error); number],
+            Err(error) => return vec![Err(error); fills.len()],
         };
         let mut filled: Vec<_> = replies
             .by_ref()
-            .take(number)
+            .take(fills.len())
             .map(|reply| {
                 let value = next_value(&mut std::iter::once(reply))?;
                 scripts::filled(value).map_err(odd)
             })
             .collect();
-        for ((keys, ..), filled) in fills.zip(&mut filled) {
+        for (fill, filled) in fills.iter().zip(&mut filled) {
             if let Ok(Filled::Written) = filled
                 && let Err(error) = self
-                    .announce_after(announce, Change::Entry(&keys.entry))
+                    .announce_after(announce, Change::Entry(&fill.keys.entry))
                     .await
             {
                 *filled = Err(error);
@@ -74,8 +100,10 @@ impl<V> Store<V> {
                 next_value(&mut replies).and_then(|reply| scripts::snapshotted(reply).map_err(odd));
             let stands = now.is_ok_and(|now| now.generation == snapshot.generation);
             if !stands {
-                for filled in filled.iter_mut().filter(|filled| filled.is_ok()) {
-                    *filled = Ok(Filled::Fenced);
+                for (fill, filled) in fills.iter().zip(&mut filled) {
+                    if filled.is_ok() && other_generation(fill, filled).is_none() {
+                        *filled = Ok(Filled::Fenced);
+                    }
                 }
             }
         }
@@ -95,42 +123,63 @@ impl<V> Store<V> {
     }
 
     /// Gives `None` when the cache has another generation than the entry by now, so that it is
-    /// void, and `false` when an entry of a newer version is there.
+    /// void, and `false` when an entry of a newer version is there. One round trip; two more when
+    /// that one may be of a generation that is over.
     pub(crate) async fn set(
         &self,
         keys: &EntryKeys,
         head: &Head,
         entry: &Encoded,
     ) -> Result<Option<bool>, CoreError> {
+        let (written, now) = self.set_once(keys, head, entry, None).await?;
+        let other = match written {
+            Written::Newer(other) if head.generation.is_some() && other.0 != head.generation => {
+                other
+            }
+            written => return Ok((now == head.generation).then_some(written == Written::Yes)),
+        };
+        // Asked after it was seen, because a generation that is another than this one is over.
+        let now = Some(self.snapshot().await?.generation);
+        if now == other.0 {
+            return Ok(Some(false));
+        }
+        if now != head.generation {
+            return Ok(None);
+        }
+        let (written, now) = self.set_once(keys, head, entry, Some(other)).await?;
+        Ok((now == head.generation).then_some(written == Written::Yes))
+    }
+
+    /// Gives the generation that the cache has by now as well.
+    async fn set_once(
+        &self,
+        keys: &EntryKeys,
+        head: &Head,
+        entry: &Encoded,
+        void: Option<Generation>,
+    ) -> Result<(Written, Option<Id>), CoreError> {
         let announce = self.announce();
-        let set = scripts::set(
-            keys,
-            &self.names,
-            entry,
-            head.lifetime_ms(),
-            head.version,
-            announce,
-            self.settings.meta_ms(0),
-        );
+        let meta_ms = self.settings.meta_ms(0);
+        let set = scripts::set(keys, &self.names, head, entry, void, announce, meta_ms);
         let mut steps: Vec<Step> = vec![set.into()];
         if head.generation.is_some() {
-            // Not a mere question: the hash must outlive what is written.
+            // Not a mere question: hash and generation must outlive what is written.
             let meta_ms = self.settings.meta_ms(head.lifetime_ms());
             steps.push(scripts::snapshot(&self.names, meta_ms).into());
         }
         let mut replies = self.run_all(steps).await?.into_iter();
-        let written = next::<bool>("EVALSHA", &mut replies)?;
-        if written {
+        let written = scripts::written(next_value(&mut replies)?).map_err(odd)?;
+        if written == Written::Yes {
             self.announce_after(announce, Change::Entry(&keys.entry))
                 .await?;
         }
         if head.generation.is_none() {
-            return Ok(Some(written));
+            return Ok((written, None));
         }
         let now = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
         let now = Some(now.generation);
         self.know_generation(now);
-        Ok((now == head.generation).then_some(written))
+        Ok((written, now))
     }
 
     pub(crate) async fn invalidate(&self, keys: &EntryKeys) -> Result<bool, CoreError> {
@@ -204,10 +253,10 @@ impl<V> Store<V> {
 
     /// How a change is told.
     pub(crate) fn announce(&self) -> Announce {
-        match self.client.topology() {
-            _ if !self.settings.announces => Announce::Not,
-            Topology::Cluster => Announce::After,
-            _ => Announce::Within,
+        match (self.settings.announces, self.is_cluster) {
+            (false, _) => Announce::Not,
+            (true, true) => Announce::After,
+            (true, false) => Announce::Within,
         }
     }
 
@@ -223,6 +272,16 @@ impl<V> Store<V> {
             told.map_err(already_made)?;
         }
         Ok(())
+    }
+}
+
+/// The generation of an entry that keeps a fill away and may be over; then the lease still stands.
+fn other_generation(fill: &Fill<'_>, filled: &Result<Filled, CoreError>) -> Option<Generation> {
+    match filled {
+        Ok(Filled::Newer(other)) if fill.head.generation.is_some() => {
+            (other.0 != fill.head.generation).then_some(*other)
+        }
+        _ => None,
     }
 }
 

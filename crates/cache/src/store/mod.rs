@@ -34,6 +34,8 @@ pub(crate) struct Store<V> {
     /// Loads that may run past a Redis that cannot be asked.
     pub(crate) bypass: Semaphore,
     pub(crate) generation: Mutex<Option<Id>>,
+    /// Whether keys of different slots may lie on different servers.
+    pub(crate) is_cluster: bool,
 }
 
 /// A value that was read.

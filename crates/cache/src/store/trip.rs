@@ -1,6 +1,7 @@
 //! Round trips: scripts and commands sent together, and their replies.
 
-use redkit_core::{CallError, Command, Error as CoreError, Invocation, Value};
+use bytes::Bytes;
+use redkit_core::{CallError, Command, Error as CoreError, Invocation, Key, Value};
 
 use super::Store;
 
@@ -47,11 +48,55 @@ impl<V> Store<V> {
         }
     }
 
-    /// The question which generation the cache has.
-    pub(super) fn ask_generation(&self) -> Command {
-        Command::new("HGET").key(&self.names.meta).arg("g")
+    /// What reads the values at keys, in their order: one command for many where one server has them
+    /// all.
+    pub(super) fn gets<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> Vec<Command> {
+        let keys = keys.into_iter();
+        if self.is_cluster {
+            return keys.map(|key| Command::new("GET").key(key)).collect();
+        }
+        let mut commands: Vec<Command> = Vec::new();
+        for key in keys {
+            let command = match commands.pop() {
+                Some(open) if open.arg_count() < KEYS_PER_COMMAND => open,
+                full => {
+                    commands.extend(full);
+                    Command::with_capacity("MGET", 1024)
+                }
+            };
+            commands.push(command.key(key));
+        }
+        commands
+    }
+
+    /// The replies to [`Store::gets`] of so many keys.
+    pub(super) fn got(
+        &self,
+        keys: usize,
+        replies: &mut impl Iterator<Item = Result<Value, CallError>>,
+    ) -> Vec<Result<Option<Bytes>, CoreError>> {
+        let mut values = Vec::with_capacity(keys);
+        while values.len() < keys {
+            if self.is_cluster {
+                values.push(next("GET", replies));
+                continue;
+            }
+            let some = (keys - values.len()).min(KEYS_PER_COMMAND);
+            match next::<Vec<Option<Bytes>>>("MGET", replies) {
+                // One that were missing would be none.
+                Ok(mut found) => {
+                    found.resize(some, None);
+                    values.extend(found.into_iter().map(Ok));
+                }
+                Err(error) => values.extend((0..some).map(|_| Err(error.clone()))),
+            }
+        }
+        values
     }
 }
+
+/// A server is busy with so many for a few hundred microseconds.
+const KEYS_PER_COMMAND: usize = 500;
 
 fn is_missing_script(reply: &Result<Value, CallError>) -> bool {
     matches!(reply, Err(CallError::Replied(error)) if error.code() == "NOSCRIPT")

@@ -97,6 +97,44 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn what_has_a_grace_period_of_its_own_is_not_taken_for_fresh(fixture: Fixture) -> Result<(), Error> {
+        let products = products(&fixture);
+        let ttl = Duration::from_millis(40);
+        for key in ["one", "two"] {
+            let stale = Loaded::new(teapot()).ttl(ttl).stale_for(MINUTE);
+            products.set_with(key, stale).await?;
+        }
+        products.set("fresh", &teapot()).await?;
+        tokio::time::sleep(2 * ttl).await;
+        assert!(products.get("one").await?.is_none());
+        let fails = || async { Err::<Product, _>(std::io::Error::other("down")) };
+        assert_eq!(products.get_or_load("one", fails).await?.source(), Source::Stale);
+        let fails = |_: Vec<&str>| async { Err::<std::collections::HashMap<&str, Product>, _>(std::io::Error::other("down")) };
+        let got = products.get_many_or_load(["fresh", "two", "none"], fails).await;
+        let sources: Vec<_> = got.into_iter().map(|got| got.ok().flatten().map(|got| got.source())).collect();
+        assert_eq!(sources, [Some(Source::Hit), Some(Source::Stale), None]);
+        Ok(())
+    }
+
+    #[networked]
+    async fn a_read_is_one_command_to_one_server(fixture: Fixture) -> Result<(), Error> {
+        let server = fixture.private_server(redkit_testkit::ServerOptions::new()).await.unwrap();
+        let client = fixture.connect(fixture.config_at(&server.url()).unwrap()).await.unwrap();
+        let products: Cache<Product> = Cache::builder(&client, "products").ttl(MINUTE).build()?;
+        products.set("42", &teapot()).await?;
+        server.raw(&["CONFIG", "RESETSTAT"]).await.unwrap();
+        for _ in 0..10 {
+            assert_eq!(products.get("42").await?.as_deref(), Some(&teapot()));
+        }
+        let stats = server.raw(&["INFO", "commandstats"]).await.unwrap().text().unwrap();
+        let calls = |name: &str| {
+            let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")));
+            line.map_or(0, |line| line.split(',').next().unwrap().parse::<u64>().unwrap())
+        };
+        assert_eq!((calls("mget"), calls("get"), calls("hget"), calls("pttl")), (10, 0, 0, 0), "{stats}");
+        Ok(())
+    }
+
     async fn statistics_count_hits_misses_and_loads(fixture: Fixture) -> Result<(), Error> {
         let products = products(&fixture);
         for _ in 0..4 {
@@ -122,15 +160,21 @@ redkit_testkit::suite! {
     async fn what_entries_are_judged_by_outlives_them(fixture: Fixture) -> Result<(), Error> {
         const HOURS: Duration = Duration::from_secs(5 * 3600);
         let products = products(&fixture);
-        let meta = fixture.client.keyspace("cache-meta", "products")?.key("products");
+        let meta = fixture.client.keyspace("cache-meta", "products")?;
+        let both = [meta.key("products"), meta.role_key("products", "generation")];
         let left = || async {
-            let ask = Command::new("PTTL").key(&meta);
-            let left: i64 = fixture.client.call(ask).await?;
-            Ok::<_, Error>(Duration::from_millis(left.try_into().unwrap()))
+            let mut least = Duration::MAX;
+            for key in &both {
+                let left: i64 = fixture.client.call(Command::new("PTTL").key(key)).await?;
+                least = least.min(Duration::from_millis(left.try_into().unwrap()));
+            }
+            Ok::<_, Error>(least)
         };
         let nearly_over = || async {
-            let expire = Command::new("PEXPIRE").key(&meta).arg(20_000);
-            fixture.client.call::<i64>(expire).await
+            for key in &both {
+                fixture.client.call::<i64>(Command::new("PEXPIRE").key(key).arg(20_000)).await?;
+            }
+            Ok::<_, Error>(())
         };
         products.set("set", &teapot()).await?;
         nearly_over().await?;
@@ -143,6 +187,14 @@ redkit_testkit::suite! {
         let load = || async { Ok::<_, std::io::Error>(Loaded::new(teapot()).ttl(HOURS)) };
         products.get_or_load("filled", load).await?;
         assert!(left().await? > HOURS, "the loader's own time counts");
+        // A tag as well, which is prolonged in time and not with every load.
+        let tag = fixture.client.keyspace("cache-tag", "products")?.key("pots");
+        let tagged = || Loaded::new(teapot()).ttl(HOURS).tags(["pots"]);
+        products.set_with("tagged", tagged()).await?;
+        fixture.client.call::<i64>(Command::new("PEXPIRE").key(&tag).arg(20_000)).await?;
+        products.set_with("tagged", tagged()).await?;
+        let left: i64 = fixture.client.call(Command::new("PTTL").key(&tag)).await?;
+        assert!(Duration::from_millis(left.try_into().unwrap()) > HOURS);
         Ok(())
     }
 

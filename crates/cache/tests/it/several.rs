@@ -248,6 +248,7 @@ redkit_testkit::suite! {
     async fn caches_come_from_a_configuration(fixture: Fixture) -> Result<(), Error> {
         let configs: BTreeMap<String, CacheConfig> = serde_json::from_str(
             r#"{ "numbers": { "ttl": "3s", "l1_entries": 10, "l1_ttl": "1s", "l1_bound": "500ms" },
+                 "no-level": { "ttl": "3s", "l1_ttl": "1s", "l1_bound": "1s" },
                  "wrong": { "ttl": "3s", "refresh_ahead": 1.5 } }"#,
         ).unwrap();
         let caches = Caches::new(&fixture.client, configs);
@@ -261,6 +262,13 @@ redkit_testkit::suite! {
             (error.field().to_owned(), error.to_string())
         };
         assert_eq!(field("wrong").0, "refresh_ahead");
+        let (at, text) = field("no-level");
+        assert!(at == "l1_ttl" && text.contains("l1_bound") && text.contains("l1_entries"), "{text}");
+        // A level that the program gives takes the file's settings.
+        let with_level = Cache::<u64>::builder(&fixture.client, "no-level").l1(L1::entries(10));
+        let config: CacheConfig = serde_json::from_str(r#"{ "ttl": "3s", "l1_bound": "1ms" }"#).unwrap();
+        let Err(Error::Core(CoreError::Config(error))) = with_level.config(&config).build() else { panic!("it was taken") };
+        assert_eq!(error.field(), "l1.bound");
         let (at, text) = field("products");
         assert!(at == "caches" && text.contains("numbers, wrong"), "{text}");
         Ok(())

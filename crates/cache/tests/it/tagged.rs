@@ -83,13 +83,21 @@ redkit_testkit::suite! {
         cache.set_with("other", Loaded::new(2).tags(["shoes"])).await?;
         assert!(cache.get("k").await?.is_none(), "a new generation is another one");
 
-        cache.set("plain", &3).await?;
-        let meta = fixture.client.keyspace("cache-meta", "numbers")?.key("numbers");
-        fixture.client.call::<i64>(Command::new("DEL").key(&meta)).await?;
-        assert!(cache.get("plain").await?.is_none());
-        cache.set("new", &4).await?;
-        assert_eq!(cache.get("new").await?.as_deref(), Some(&4));
-        assert!(cache.get("plain").await?.is_none());
+        // Evicted, expired or flushed, alone or with the hash beside it.
+        let meta = fixture.client.keyspace("cache-meta", "numbers")?;
+        let (hash, generation) = (meta.key("numbers"), meta.role_key("numbers", "generation"));
+        for lost in [vec![&generation], vec![&hash, &generation]] {
+            cache.set("plain", &3).await?;
+            assert_eq!(cache.get("plain").await?.as_deref(), Some(&3));
+            let both = Command::new("DEL").keys_from(lost);
+            fixture.client.call::<i64>(both).await?;
+            assert!(cache.get("plain").await?.is_none());
+            let load = |_: Vec<&str>| async { Ok::<_, std::io::Error>(std::collections::HashMap::<&str, u64>::new()) };
+            assert!(cache.get_many_or_load(["plain"], load).await.remove(0)?.is_none());
+            cache.set("new", &4).await?;
+            assert_eq!(cache.get("new").await?.as_deref(), Some(&4));
+            assert!(cache.get("plain").await?.is_none(), "a new one is another one");
+        }
         Ok(())
     }
 
@@ -112,6 +120,62 @@ redkit_testkit::suite! {
         cache.clear().await?;
         other.set("k", &2).await?;
         assert_eq!(cache.get("k").await?.as_deref(), Some(&2), "it was set after the clearing");
+        Ok(())
+    }
+
+    async fn a_version_from_before_a_clearing_keeps_no_other_away(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let (cache, other) = (builder(&fixture.client).build()?, builder(&other).build()?);
+        let of = |version: u64| Loaded::new(version).version(version);
+        // Set, loaded, and set by one that has not heard of the clearing.
+        cache.set_with("set", of(9)).await?;
+        cache.set_with("load", of(9)).await?;
+        other.set_with("late", of(9)).await?;
+        cache.clear().await?;
+        assert!(cache.set_with("set", of(5)).await?);
+        assert_eq!(cache.get("set").await?.as_deref(), Some(&5));
+        let load = || async { Loading::Ok(Loaded::new(5).version(5)) };
+        assert_eq!(cache.get_or_load("load", load).await?.source(), Source::Loaded);
+        assert_eq!(cache.get("load").await?.as_deref(), Some(&5));
+        assert!(other.set_with("late", of(5)).await?);
+        assert_eq!(cache.get("late").await?.as_deref(), Some(&5));
+
+        // But what was written after it counts, for those as well who have not heard of it.
+        cache.clear().await?;
+        cache.set_with("late", of(7)).await?;
+        assert!(!other.set_with("late", of(6)).await?);
+        assert_eq!(cache.get("late").await?.as_deref(), Some(&7));
+        Ok(())
+    }
+
+    async fn a_newer_version_after_a_clearing_stays_though_an_older_load_lands(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let (cache, other) = (builder(&fixture.client).build()?, builder(&other).build()?);
+        let (reading, read) = oneshot::channel();
+        let (go, told) = oneshot::channel::<()>();
+        let old = tokio::spawn({
+            let cache = cache.clone();
+            async move {
+                let load = || async move {
+                    reading.send(()).unwrap();
+                    told.await.unwrap();
+                    Loading::Ok(Loaded::new(5).version(5))
+                };
+                cache.get_or_load("k", load).await
+            }
+        });
+        read.await.unwrap();
+        other.clear().await?;
+        // By other means than `set`, which would take the lease away: by a copy.
+        other.set_with("k2", Loaded::new(9).version(9)).await?;
+        let entries = fixture.client.keyspace("cache", "numbers")?;
+        let raw: bytes::Bytes = fixture.client.call(Command::new("GET").key(entries.key("k2"))).await?;
+        fixture.client.call::<()>(Command::new("SET").key(entries.key("k")).arg(raw).arg("PX").arg(60_000)).await?;
+        go.send(()).unwrap();
+        assert_eq!(*old.await.unwrap()?, 5);
+        assert_eq!(cache.get("k").await?.as_deref(), Some(&9));
+        let lease = Command::new("EXISTS").key(entries.role_key("k", "lease"));
+        assert!(!fixture.client.call::<bool>(lease).await?, "it was given back");
         Ok(())
     }
 

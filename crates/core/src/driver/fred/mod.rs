@@ -142,8 +142,12 @@ impl Backend for FredBackend {
         self.server.topology()
     }
 
+    /// Without tracking, which this driver refuses whatever the server can do.
     fn capabilities(&self) -> Capabilities {
-        self.server.capabilities()
+        Capabilities {
+            tracking: false,
+            ..self.server.capabilities()
+        }
     }
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
