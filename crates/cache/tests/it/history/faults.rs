@@ -8,6 +8,9 @@ use tokio::time::sleep;
 use super::crew::Member;
 use super::worker::some_time;
 
+/// One way.
+const FAR: Duration = Duration::from_millis(25);
+
 /// What there is to break.
 pub(super) struct Faults<'a> {
     pub(super) servers: Vec<&'a Server>,
@@ -18,6 +21,7 @@ pub(super) struct Faults<'a> {
 impl Faults<'_> {
     /// Breaks something every now and then, one thing at a time; gives how often.
     pub(super) async fn happen(&self, crew: &mut [Member], lasts: Duration) -> u32 {
+        (0..self.proxies.len()).for_each(|at| self.mend_link(at));
         let (end, mut number) = (Instant::now() + lasts, 0);
         while Instant::now() < end {
             sleep(Duration::from_millis(100) + some_time(300)).await;
@@ -54,20 +58,29 @@ impl Faults<'_> {
     }
 
     async fn break_link(&self) {
-        let proxy = &self.proxies[rand::random_range(0..self.proxies.len())];
+        let at = rand::random_range(0..self.proxies.len());
+        let proxy = &self.proxies[at];
         match rand::random_range(0..3) {
             0 => proxy.sever(Close::Rst),
             1 => {
                 proxy.half_open();
                 sleep(some_time(1200)).await;
-                proxy.pass();
+                self.mend_link(at);
             }
             _ => {
                 proxy.black_hole();
                 sleep(some_time(300)).await;
-                proxy.pass();
+                self.mend_link(at);
                 proxy.sever(Close::Rst);
             }
+        }
+    }
+
+    /// The first worker is far away: much can happen while it asks.
+    fn mend_link(&self, at: usize) {
+        match at {
+            0 => self.proxies[at].delay(FAR, FAR),
+            _ => self.proxies[at].pass(),
         }
     }
 }

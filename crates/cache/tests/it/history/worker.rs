@@ -114,7 +114,10 @@ pub(super) struct Worker {
     own: u64,
     /// Nothing is promised of the own key before.
     settled: Mutex<Instant>,
+    /// Between two changes, in milliseconds.
     pause: u64,
+    /// The key that was changed last.
+    last: Mutex<u64>,
     refused: Mutex<u64>,
 }
 
@@ -146,8 +149,8 @@ impl Worker {
             log: Log::open(&order.folder.join(format!("worker-{}", order.id))),
             own: SHARED + order.id,
             settled: Mutex::new(settled),
-            // What is invalidated again soon is not old for long.
-            pause: if order.with_level { 300 } else { 12 },
+            pause: if order.with_level { 500 } else { 12 },
+            last: Mutex::new(0),
             refused: Mutex::new(0),
         })
     }
@@ -172,7 +175,14 @@ impl Worker {
                 if worker.write().await.is_err() {
                     *worker.refused.lock() += 1;
                 }
-                sleep(some_time(worker.pause)).await;
+                // What is changed again soon is not old for long; and what is changed twice at
+                // once can be read in between.
+                let pause = if chance(2) {
+                    60.min(worker.pause)
+                } else {
+                    worker.pause
+                };
+                sleep(some_time(pause)).await;
             }
         });
         while let Some(task) = tasks.join_next().await {
@@ -242,7 +252,11 @@ impl Worker {
 
     /// Changes the source and the cache. Only what is acknowledged is noted.
     async fn write(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let key = rand::random_range(0..SHARED);
+        let key = match chance(2) {
+            true => *self.last.lock(),
+            false => rand::random_range(0..SHARED),
+        };
+        *self.last.lock() = key;
         let began = now();
         match rand::random_range(0..15) {
             0..4 => {
@@ -266,7 +280,7 @@ impl Worker {
                 }
             }
             6..9 => {
-                let key = rand::random_range(0..SHARED - 2);
+                let key = key % (SHARED - 2);
                 let source = self.source.clone();
                 let write = async move {
                     sleep(some_time(2)).await;
