@@ -7,11 +7,13 @@
 )]
 
 mod across_processes;
+mod codecs;
 mod damaged;
 mod entries;
 mod faults;
 mod history;
 mod level;
+mod memory;
 mod overtaken;
 mod processes;
 mod several;
