@@ -7,8 +7,9 @@
 -- Reply {i, g, field, value, …}  incarnation, generation, and the counts of the stripes of tags
 --
 -- Example: EVALSHA … 1 cache-meta:p:{p} 9f3c 86400000  →  {"9f3c", "9f3c", "e5", "2"}
-if redis.call('HSETNX', KEYS[1], 'i', ARGV[1]) == 1 then
-    redis.call('HSET', KEYS[1], 'g', ARGV[1])
+-- A server without memory refuses a script whose first write may grow: here mostly nothing is written.
+if redis.call('HEXISTS', KEYS[1], 'i') == 0 then
+    redis.call('HSET', KEYS[1], 'i', ARGV[1], 'g', ARGV[1])
 end
 if redis.call('PTTL', KEYS[1]) < ARGV[2] / 2 then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
