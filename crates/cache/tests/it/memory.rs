@@ -1,4 +1,4 @@
-//! A server that has no memory left and evicts nothing.
+//! A server that has no memory left and evicts nothing, and a queue that has no room left.
 
 use std::io;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use redkit_cache::write_behind::{Change, Sink, SinkError, Verdict, WriteBehind};
 use redkit_cache::{Cache, Source};
 use redkit_core::{Client, ClientConfig};
-use redkit_testkit::{Server, ServerOptions};
+use redkit_testkit::{Direction, Proxy, Server, ServerOptions};
 use tokio::sync::oneshot;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -101,4 +101,41 @@ async fn dead_letters_go_back_into_the_queue_all_the_same() {
     assert_eq!(stock.redrive_all().await.unwrap().redriven, 1);
     assert_eq!(stock.stats().await.unwrap().pending, 1);
     client.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_change_that_waits_for_room_is_not_sent_again_and_again() {
+    const SIZE: usize = 200_000;
+    let (server, client) = start().await;
+    let proxy = Proxy::start(server.addr()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url_at(proxy.addr())).unwrap();
+    let far = Client::connect(config).await.unwrap();
+    let open = async |client| {
+        let builder = WriteBehind::<String>::builder(client, "stock").partitions(1);
+        let builder = builder.max_pending(1).max_age(LONG).wait_when_full(LONG);
+        builder.open().await.unwrap()
+    };
+    let (here, there) = (open(&client).await, open(&far).await);
+    here.put("first", &String::new()).await.unwrap();
+    let large = "x".repeat(SIZE);
+    let (put, ()) = tokio::join!(there.put("second", &large), async {
+        // Some twenty looks.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let worker = here.start(Takes);
+        here.flush(LONG).await.unwrap();
+        worker.shutdown(LONG).await.unwrap();
+    });
+    put.unwrap();
+    let sent = proxy.passed(Direction::ToServer);
+    let most = 3 * SIZE as u64;
+    assert!(sent > SIZE as u64 && sent < most, "{sent} bytes were sent");
+    client.shutdown().await;
+}
+
+struct Takes;
+
+impl Sink<String> for Takes {
+    async fn write(&self, batch: Vec<Change<String>>) -> Result<Vec<Verdict>, SinkError> {
+        Ok(Verdict::written(batch.len()))
+    }
 }
