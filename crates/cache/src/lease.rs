@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redkit_core::{Key, Value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::entry::millis;
@@ -17,8 +17,8 @@ use crate::names::EntryKeys;
 use crate::scripts::{self, Need};
 use crate::store::Store;
 
-/// A lease that this process holds. A task renews it until it is given back or dropped; then it
-/// ends by itself.
+/// A lease that this process holds. A task renews it until it is given back or dropped, or as much
+/// time has passed as a load may take; then it ends by itself.
 pub(crate) struct Lease<V> {
     store: Arc<Store<V>>,
     pub(crate) keys: EntryKeys,
@@ -94,7 +94,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
     }
 }
 
-/// The task that renews leases until all of them are given back, dropped or lost.
+/// The task that renews leases until all of them are given back, dropped, lost or too old.
 #[derive(Clone)]
 pub(crate) struct Renewal(Arc<AbortOnDropHandle<()>>);
 
@@ -111,7 +111,9 @@ impl Renewal {
 
 async fn renew<V>(store: Arc<Store<V>>, mut leases: Vec<Key>, token: Id) {
     let ttl = store.settings.lease;
-    while !leases.is_empty() {
+    // A write has no timeout but the writer's own: others are not to wait for it for ever.
+    let end = Instant::now() + store.settings.load_timeout;
+    while !leases.is_empty() && Instant::now() < end {
         sleep(ttl / 3).await;
         let renewals = leases
             .iter()
@@ -122,5 +124,87 @@ async fn renew<V>(store: Arc<Store<V>>, mut leases: Vec<Key>, token: Id) {
             // What was lost or given back is not asked for again; what was not answered is.
             leases.retain(|_| !matches!(replies.next(), Some(Ok(Value::Int(0)))));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redkit_core::{Client, ClientConfig, Command, Invocation};
+    use redkit_embedded::Embedded;
+
+    use super::*;
+    use crate::names::Names;
+    use crate::scripts::{Announce, Refused};
+
+    struct World {
+        client: Client,
+        names: Names,
+        keys: EntryKeys,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let engine = Arc::new(Embedded::new());
+            let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
+            let names = Names::new(&client, "numbers").unwrap();
+            let keys = names.of_entry("k").unwrap();
+            Self {
+                client,
+                names,
+                keys,
+            }
+        }
+
+        async fn run(&self, script: Invocation) -> Value {
+            self.client.eval(script).await.unwrap()
+        }
+
+        fn look_up(&self, token: Id) -> Invocation {
+            scripts::look_up(&self.keys, token, 60_000, Refused::Nothing, Need::All)
+        }
+
+        fn begin_write(&self, token: Id) -> Invocation {
+            let announce = Announce::Not;
+            scripts::begin_write(&self.keys, &self.names, token, 60_000, announce, 60_000)
+        }
+
+        async fn kind(&self) -> char {
+            let get = Command::new("GET").key(&self.keys.lease);
+            let lease: String = self.client.call(get).await.unwrap();
+            lease.chars().next().unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_repeated_does_not_forget_who_waits() {
+        let (ours, theirs) = (Id::new(1), Id::new(2));
+        for (begin, kind) in [
+            (World::look_up as fn(&World, Id) -> Invocation, 'L'),
+            (World::begin_write, 'W'),
+        ] {
+            let world = World::new();
+            world.run(begin(&world, ours)).await;
+            assert_eq!(world.kind().await, kind.to_ascii_lowercase());
+            world.run(world.look_up(theirs)).await;
+            assert_eq!(world.kind().await, kind, "somebody waits");
+            world.run(begin(&world, ours)).await;
+            assert_eq!(world.kind().await, kind, "and still does");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_the_source_is_not_prolonged() {
+        let world = World::new();
+        let token = Id::new(1);
+        world.run(world.look_up(token)).await;
+        let renew = || scripts::renew(&world.keys.lease, token, 60_000);
+        assert_eq!(world.run(renew()).await, Value::Int(1));
+        let release = scripts::release(&world.keys, &world.names, token, 1000, &[]);
+        world.run(release).await;
+        assert_eq!(world.kind().await, 'c');
+        assert_eq!(world.run(renew()).await, Value::Int(0));
+        let ask = Command::new("PTTL").key(&world.keys.lease);
+        let left: i64 = world.client.call(ask).await.unwrap();
+        assert!(left <= 1000, "{left} ms");
     }
 }

@@ -381,14 +381,20 @@ pub(crate) fn clear(names: &Names, announce: Announce, meta_ms: u64) -> Invocati
         .idempotent(true)
 }
 
-pub(crate) fn begin_write(keys: &EntryKeys, names: &Names, token: Id, lease_ms: u64) -> Invocation {
-    WRITE_BEGIN
-        .invoke([&keys.lease])
+pub(crate) fn begin_write(
+    keys: &EntryKeys,
+    names: &Names,
+    token: Id,
+    lease_ms: u64,
+    announce: Announce,
+    meta_ms: u64,
+) -> Invocation {
+    let invocation = WRITE_BEGIN
+        .invoke(keys_with_meta(keys, names, announce))
         .arg(token)
         .arg(lease_ms)
-        .arg(&names.wake)
-        .arg(&keys.entry)
-        .idempotent(true)
+        .arg(&names.wake);
+    announced(invocation, names, announce, meta_ms).idempotent(true)
 }
 
 fn keys_with_meta<'k>(keys: &'k EntryKeys, names: &'k Names, announce: Announce) -> Vec<&'k Key> {

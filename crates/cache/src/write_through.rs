@@ -26,21 +26,26 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// Writes the source by `write`, which gives the value as the source has it now, and then keeps
     /// that. Three round trips besides the write.
     ///
-    /// Loads in progress in any process are not kept, and readers that find nothing meanwhile wait.
-    /// When two writes of one key overlap, nobody can tell which of them the source carried out
-    /// last: neither value is kept, and the next reader loads. When the write fails the entry is
-    /// removed, since such an error does not always mean that nothing was written.
+    /// The entry is removed before the write begins, and loads in progress in any process are not
+    /// kept: whoever reads meanwhile waits for the write, and is given what it has written. When two
+    /// writes of one key overlap, nobody can tell which of them the source carried out last: neither
+    /// value is kept, and the next reader loads. When the write fails nothing is kept either, since
+    /// such an error does not always mean that nothing was written.
     ///
     /// It runs in a task of its own: a caller that goes away does not leave the source written and
     /// the cache not, and neither does one that drops the last handle of the cache. There is no timeout
-    /// but the writer's own, for the same reason. A process that dies half-way leaves the old entry
-    /// until its time is up.
+    /// but the writer's own, for the same reason. When it takes longer than
+    /// [`load_timeout`](crate::CacheBuilder::load_timeout), readers do not wait for it any more: they
+    /// load what the source has, and what is written later is not kept, and removes what they have
+    /// loaded. When the process dies half-way, readers load once its
+    /// [`lease`](crate::CacheBuilder::lease) has ended.
     ///
-    /// When Redis cannot be asked the source is written all the same.
+    /// When Redis cannot be asked the source is written all the same. The old entry is still there
+    /// then, and is removed after the write.
     ///
     /// # Errors
     /// [`Error::Write`] with the writer's own error; [`Error::LoaderPanicked`]. [`Error::Core`]
-    /// when the source *is* written and the entry may still be the old one, until its time is up:
+    /// when the source *is* written and the entry may be an older one, until its time is up:
     /// [`invalidate`](Self::invalidate) it when Redis answers again.
     pub async fn write_through<W, F, T, E>(
         &self,

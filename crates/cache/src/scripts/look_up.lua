@@ -39,5 +39,5 @@ if kind and string.sub(lease, 2) ~= ARGV[1] then
         return {3, left}
     end
 end
-redis.call('SET', KEYS[2], 'l' .. ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[2], (kind == 'L' and 'L' or 'l') .. ARGV[1], 'PX', ARGV[2])
 return {1}

@@ -14,10 +14,10 @@ local lease = redis.call('GET', KEYS[1])
 if not lease or string.sub(lease, 2) ~= ARGV[1] then
     return 0
 end
+-- A server without memory refuses a script whose first write may grow.
+redis.call('DEL', KEYS[1])
 if tonumber(ARGV[2]) > 0 then
     redis.call('SET', KEYS[1], 'c' .. ARGV[1], 'PX', ARGV[2])
-else
-    redis.call('DEL', KEYS[1])
 end
 local wake = string.sub(lease, 1, 1)
 if wake == 'L' or wake == 'W' then

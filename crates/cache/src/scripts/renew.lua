@@ -6,7 +6,8 @@
 --
 -- Example: EVALSHA … 1 cache:p:{42}:lease 9f3c 3000  →  1
 local lease = redis.call('GET', KEYS[1])
-if lease and string.sub(lease, 2) == ARGV[1] then
+-- A rest, which a load that failed has left, has its token too.
+if lease and string.sub(lease, 1, 1) ~= 'c' and string.sub(lease, 2) == ARGV[1] then
     return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 return 0

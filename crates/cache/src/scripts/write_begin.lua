@@ -1,21 +1,37 @@
--- Begins a write of the source: loads in progress will not be kept, and two writes at once
--- disqualify each other, because nobody knows which the source carried out last.
+-- Begins a write of the source: the entry goes, loads in progress will not be kept, and two writes
+-- at once disqualify each other, because nobody knows which the source carried out last.
 --
--- KEYS  1 lease
--- ARGV  1 token   2 ttl in milliseconds   3 channel on which those who wait are woken
---       4 entry   the entry's key, for them
+-- The entry goes now and not after the write: a process that dies in between must not leave behind
+-- what the source does not have any more.
+--
+-- KEYS  1 entry   2 lease   3 the cache's meta hash, when the change is to be announced here
+-- ARGV  1 token   2 ttl of the lease, in milliseconds
+--       3 channel on which those who wait are woken
+--       with KEYS[3]: 4 channel of changes   5 a random number   6 ttl of the meta hash
 -- Reply 1 begun, 0 another write is in progress
 --
--- Example: EVALSHA … 1 cache:p:{42}:lease 9f3c 3000 cache:p:wake cache:p:{42}  →  1
-local lease = redis.call('GET', KEYS[1])
+-- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease 9f3c 3000 cache:p:wake  →  1
+redis.call('UNLINK', KEYS[1])
+if KEYS[3] then
+    if redis.call('HSETNX', KEYS[3], 'i', ARGV[5]) == 1 then
+        redis.call('HSET', KEYS[3], 'g', ARGV[5])
+        redis.call('PEXPIRE', KEYS[3], ARGV[6])
+    end
+    local number = redis.call('HINCRBY', KEYS[3], 's', 1)
+    local payload = redis.call('HGET', KEYS[3], 'i') .. ' ' .. string.format('%.0f', number)
+    redis.call('PUBLISH', ARGV[4], payload .. ' k' .. KEYS[1])
+end
+
+local lease = redis.call('GET', KEYS[2])
 local kind = lease and string.sub(lease, 1, 1)
 if (kind == 'w' or kind == 'W') and string.sub(lease, 2) ~= ARGV[1] then
     -- A token that is nobody's: neither of them will be kept.
-    redis.call('SET', KEYS[1], kind .. 'contested', 'PX', ARGV[2])
+    redis.call('SET', KEYS[2], kind .. 'contested', 'PX', ARGV[2])
     return 0
 end
-redis.call('SET', KEYS[1], 'w' .. ARGV[1], 'PX', ARGV[2])
+-- Begun already, and somebody waits: the first reply was lost.
+redis.call('SET', KEYS[2], (kind == 'W' and 'W' or 'w') .. ARGV[1], 'PX', ARGV[2])
 if kind == 'L' then
-    redis.call('PUBLISH', ARGV[3], 'r' .. string.format('%08x', #ARGV[4]) .. ARGV[4])
+    redis.call('PUBLISH', ARGV[3], 'r' .. string.format('%08x', #KEYS[1]) .. KEYS[1])
 end
 return 1

@@ -234,20 +234,24 @@ impl<V> Store<V> {
         self.client.eval(clear).await
     }
 
-    /// Takes the lease for a write, and reads what its tags will be judged by. `None` when another
-    /// write of the same key is in progress. One round trip.
+    /// Takes the lease for a write, removes the entry, and reads what the write's tags will be
+    /// judged by. `None` when another write of the same key is in progress. One round trip; on a
+    /// cluster two.
     pub(crate) async fn begin_write(
         &self,
         keys: &EntryKeys,
         token: Id,
     ) -> Result<Option<Snapshot>, CoreError> {
         let lease_ms = millis(self.settings.lease);
-        let begin = scripts::begin_write(keys, &self.names, token, lease_ms);
-        let snapshot = scripts::snapshot(&self.names, self.settings.meta_ms(0));
+        let (announce, meta_ms) = (self.announce(), self.settings.meta_ms(0));
+        let begin = scripts::begin_write(keys, &self.names, token, lease_ms, announce, meta_ms);
+        let snapshot = scripts::snapshot(&self.names, meta_ms);
         let steps = vec![snapshot.into(), begin.into()];
         let mut replies = self.run_all(steps).await?.into_iter();
         let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
         let begun = next::<bool>("EVALSHA", &mut replies)?;
+        self.announce_after(announce, Change::Entry(&keys.entry))
+            .await?;
         Ok(begun.then_some(snapshot))
     }
 

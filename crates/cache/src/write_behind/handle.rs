@@ -133,6 +133,33 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
         Ok(Current::Fetched(cache.get_or_load(&key, loader).await?))
     }
 
+    /// As [`get_or_load`](Self::get_or_load), for a database that may have no value at this key:
+    /// gives `None` then. What is pending is known without it: a delete is
+    /// [`Current::Deleted`].
+    ///
+    /// # Errors
+    /// As [`pending`](Self::pending) and [`Cache::find_or_load`]; [`Error::NoCache`] when the queue
+    /// was opened without one.
+    pub async fn find_or_load<L, F, T, E>(
+        &self,
+        key: impl ToArg,
+        loader: L,
+    ) -> Result<Option<Current<V>>, Error>
+    where
+        L: FnOnce() -> F,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Loaded<Option<V>>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let cache = self.cache.as_ref().ok_or(Error::NoCache)?;
+        let key = bytes_of(&key);
+        if let Some(current) = self.pending(&key).await? {
+            return Ok(Some(current));
+        }
+        let fetched = cache.find_or_load(&key, loader).await?;
+        Ok(fetched.map(Current::Fetched))
+    }
+
     /// Starts a worker in this process that gives pending changes to `sink`. Several may run, in
     /// several processes; all must write to the same database.
     ///
@@ -175,8 +202,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
         let (queue, partition) = (&*self.queue, self.queue.partition_of(key));
         let deadline = Instant::now() + queue.settings.wait_when_full;
         loop {
-            // Before the question, so that room which is made in between is not missed.
-            let room = partition.bells.room.notified();
             match partition.put(key, change, id, &queue.settings).await? {
                 Put::Accepted {
                     version,
@@ -197,15 +222,34 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
                     queue.numbers.refused.add_one();
                     return Err(Error::QueueFull { pending });
                 }
-                Put::Full { .. } => {
-                    partition.bells.due.notify_one();
-                    // Another process may make room, of which nobody tells this one.
-                    let look = deadline.min(Instant::now() + LOOK_AGAIN);
-                    tokio::select! {
-                        () = room => {}
-                        () = sleep_until(look) => {}
-                    }
-                }
+                Put::Full { .. } => self.wait_for_room(partition, key, deadline).await?,
+            }
+        }
+    }
+
+    /// Waits until there is room for a change of this key, or until the deadline. The change itself,
+    /// which may be large, is not sent meanwhile.
+    async fn wait_for_room(
+        &self,
+        partition: &Partition,
+        key: &[u8],
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        loop {
+            // Before the question, so that room which is made in between is not missed.
+            let room = partition.bells.room.notified();
+            if partition.has_room(key, &self.queue.settings).await? {
+                return Ok(());
+            }
+            partition.bells.due.notify_one();
+            // Another process may make room, of which nobody tells this one.
+            let look = deadline.min(Instant::now() + LOOK_AGAIN);
+            tokio::select! {
+                () = room => {}
+                () = sleep_until(look) => {}
+            }
+            if Instant::now() >= deadline {
+                return Ok(());
             }
         }
     }

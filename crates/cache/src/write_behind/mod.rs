@@ -64,6 +64,9 @@
 //! - **Bounds.** At most `max_pending` keys per partition are pending; a write of another key is refused
 //!   with [`Error::QueueFull`](crate::Error::QueueFull). A key that is pending already can always be
 //!   written.
+//! - **Dead letters are not bounded**, because none is ever dropped: not even one whose key was written
+//!   since. There is at most one per key. Watch [`WriteBehindStats::dead_letters`], and
+//!   [redrive](WriteBehind::redrive_all) or [discard](WriteBehind::discard_all) them.
 //!
 //! # What "durable" means
 //! As durable as the server makes it. With `appendonly yes` and `appendfsync always` an acknowledged

@@ -7,12 +7,14 @@
 )]
 
 mod across_processes;
+mod codecs;
 mod damaged;
 mod entries;
 mod faults;
 mod foreign;
 mod history;
 mod level;
+mod memory;
 mod overtaken;
 mod processes;
 mod several;

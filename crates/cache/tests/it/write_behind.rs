@@ -1,5 +1,6 @@
 //! Write-behind: accepted writes are seen at once, coalesced, and reach the database in order.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -86,6 +87,25 @@ redkit_testkit::suite! {
         stock.delete("k").await?;
         assert_eq!(read(&stock, "k", &database).await, None);
         assert_eq!(database.row("k"), Some(1));
+        Ok(())
+    }
+
+    async fn what_the_database_may_not_have_is_looked_for_behind_the_queue(fixture: Fixture) -> Result<(), Error> {
+        let (stock, database) = (open(&fixture.client).await, Database::new());
+        let find = async |key: &'static str| {
+            let load = || std::future::ready(Ok::<_, Infallible>(database.row(key)));
+            stock.find_or_load(key, load).await
+        };
+        assert!(find("k").await?.is_none(), "nobody has it");
+        stock.put("k", &1).await?;
+        assert!(matches!(find("k").await?, Some(Current::Pending(1))));
+        let worker = stock.start(database.clone());
+        stock.flush(LONG).await?;
+        worker.shutdown(LONG).await?;
+        let Some(Current::Fetched(fetched)) = find("k").await? else { panic!("it is in the database") };
+        assert_eq!(*fetched, 1);
+        stock.delete("k").await?;
+        assert!(matches!(find("k").await?, Some(Current::Deleted)));
         Ok(())
     }
 

@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
-use redkit_cache::{Cache, Error, Source};
+use redkit_cache::{Cache, Error, L1, Source};
 use redkit_core::Client;
 use redkit_testkit::{Fixture, Proxy, ServerOptions};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[error("the database is on fire")]
 struct OnFire;
 
 fn numbers(client: &Client) -> Cache<u64> {
+    leasing(client, Duration::from_secs(3))
+}
+
+fn leasing(client: &Client, lease: Duration) -> Cache<u64> {
     Cache::builder(client, "numbers")
         .ttl(Duration::from_secs(60))
+        .lease(lease)
         .build()
         .unwrap()
 }
@@ -59,9 +65,9 @@ redkit_testkit::suite! {
         held.caller.await.unwrap_err();
         held.go.send(Ok(2)).expect("the write goes on");
         let other = numbers(&fixture.client);
-        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(20);
         while other.get("k").await?.as_deref() != Some(&2) {
-            assert!(std::time::Instant::now() < deadline, "the cache has what the source has not");
+            assert!(Instant::now() < deadline, "the cache has what the source has not");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
@@ -155,11 +161,93 @@ redkit_testkit::suite! {
         write.caller.abort();
         assert!(write.caller.await.unwrap_err().is_cancelled());
         write.go.send(Ok(2)).unwrap();
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         while cache.get("k").await?.as_deref() != Some(&2) {
             assert!(start.elapsed() < Duration::from_secs(10), "it was not kept");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        Ok(())
+    }
+
+    async fn what_is_being_written_is_nowhere_any_more(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let a = numbers(&fixture.client);
+        let b = Cache::builder(&other, "numbers")
+            .ttl(Duration::from_secs(60))
+            // Only the news of the change can come in time.
+            .l1(L1::entries(10).bound(Duration::from_secs(30)))
+            .build()?;
+        a.set("k", &1).await?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while b.stats().l1_hits == 0 {
+            assert_eq!(b.get("k").await?.as_deref(), Some(&1));
+            assert!(Instant::now() < deadline, "the level is not used");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let write = hold(&a).await;
+        assert!(a.get("k").await?.is_none());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while b.get("k").await?.is_some() {
+            assert!(Instant::now() < deadline, "the other process was not told");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        write.go.send(Ok(2)).unwrap();
+        write.caller.await.unwrap()?;
+        assert_eq!(b.get("k").await?.as_deref(), Some(&2));
+        Ok(())
+    }
+
+    #[multi_thread]
+    async fn a_process_that_dies_half_way_does_not_leave_the_old_value(fixture: Fixture) -> Result<(), Error> {
+        let cache = leasing(&fixture.client, Duration::from_secs(1));
+        cache.set("k", &1).await?;
+        // As much of a process as the server knows: its tasks, on a connection of their own.
+        let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let config = fixture.config().unwrap();
+        let (began, begins) = oneshot::channel();
+        let fixture = std::sync::Arc::new(fixture);
+        let theirs = std::sync::Arc::clone(&fixture);
+        process.spawn(async move {
+            let client = theirs.connect(config).await.unwrap();
+            let cache = leasing(&client, Duration::from_secs(1));
+            drop(theirs);
+            let write = || async move {
+                // By now the source has it.
+                began.send(()).unwrap();
+                std::future::pending::<()>().await;
+                Ok::<u64, OnFire>(2)
+            };
+            let _ = cache.write_through("k", write).await;
+        });
+        begins.await.unwrap();
+        process.shutdown_background();
+        let died = Instant::now();
+        let got = cache.get_or_load("k", || async { Ok::<_, OnFire>(2) }).await?;
+        assert_eq!((*got, got.source()), (2, Source::Loaded));
+        let took = died.elapsed();
+        assert!(took < Duration::from_secs(8), "the lease of a second was waited for: {took:?}");
+        assert_eq!(cache.get("k").await?.as_deref(), Some(&2), "and it was kept");
+        Ok(())
+    }
+
+    async fn a_writer_that_hangs_is_not_waited_for_longer_than_for_a_load(fixture: Fixture) -> Result<(), Error> {
+        let cache = Cache::builder(&fixture.client, "numbers")
+            .ttl(Duration::from_secs(60))
+            .lease(Duration::from_millis(300))
+            .load_timeout(Duration::from_millis(900))
+            .wait_timeout(Duration::from_secs(60))
+            .build()?;
+        cache.set("k", &1).await?;
+        let hung = hold(&cache).await;
+        let start = Instant::now();
+        let got = cache.get_or_load("k", || async { Ok::<_, OnFire>(1) }).await?;
+        assert_eq!((*got, got.source()), (1, Source::Loaded), "the source has not written yet");
+        let took = start.elapsed();
+        assert!(took > Duration::from_millis(500) && took < Duration::from_secs(20), "{took:?}");
+        assert_eq!(cache.get("k").await?.as_deref(), Some(&1), "and it was kept");
+        hung.go.send(Ok(2)).unwrap();
+        assert_eq!(*hung.caller.await.unwrap()?, 2);
+        assert!(cache.get("k").await?.is_none(), "what was loaded during the write is old");
         Ok(())
     }
 

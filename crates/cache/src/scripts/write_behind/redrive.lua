@@ -7,6 +7,8 @@
 -- A change keeps its version: nothing newer has been written, and its age begins anew.
 --
 -- Example: EVALSHA … 7 write-behind:orders:{orders.0}:state … 42 43  →  {1, 0, 1}
+-- Out of memory, the server refuses a script whose first write may grow; what is put back takes no more.
+redis.call('HDEL', KEYS[1], '-')
 local back, newer, missing = 0, 0, 0
 for _, key in ipairs(ARGV) do
     local letter = redis.call('HGET', KEYS[6], key)

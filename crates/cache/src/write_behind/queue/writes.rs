@@ -13,6 +13,7 @@ use crate::error::Error;
 
 static OPEN: Script = Script::new(include_str!("../../scripts/write_behind/open.lua"));
 static PUT: Script = Script::new(include_str!("../../scripts/write_behind/put.lua"));
+static ROOM: Script = Script::new(include_str!("../../scripts/write_behind/room.lua"));
 static LOOK: Script = Script::new(include_str!("../../scripts/write_behind/look.lua"));
 static FLUSH: Script = Script::new(include_str!("../../scripts/write_behind/flush.lua"));
 static OLDER: Script = Script::new(include_str!("../../scripts/write_behind/older.lua"));
@@ -97,6 +98,20 @@ impl Partition {
             }),
             _ => Err(self.mismatch(reply.next()?)),
         }
+    }
+
+    /// Whether [`Partition::put`] would find room for this key now.
+    pub(in super::super) async fn has_room(
+        &self,
+        key: &[u8],
+        settings: &Settings,
+    ) -> Result<bool, Error> {
+        let call = ROOM
+            .invoke([&self.keys.changes])
+            .arg(key)
+            .arg(settings.max_pending)
+            .idempotent(true);
+        Ok(self.client.eval(call).await?)
     }
 
     /// The pending change of a key and its version.
