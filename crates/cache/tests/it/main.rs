@@ -11,6 +11,18 @@ mod damaged;
 mod entries;
 mod faults;
 mod history;
+#[cfg(feature = "tower")]
+mod http;
+#[cfg(feature = "tower")]
+mod http_attacks;
+#[cfg(feature = "tower")]
+mod http_bodies;
+#[cfg(feature = "tower")]
+mod http_changes;
+#[cfg(feature = "tower")]
+mod http_site;
+#[cfg(feature = "tower")]
+mod http_waiting;
 mod level;
 mod overtaken;
 mod processes;
