@@ -40,6 +40,15 @@ pub(super) enum Step {
     Variant(Vec<Selected>),
 }
 
+impl Step {
+    pub(super) fn selected(&self) -> &[Selected] {
+        match self {
+            Self::Primary => &[],
+            Self::Variant(selected) => selected,
+        }
+    }
+}
+
 /// The handler gave nothing to be kept, and there is something stale.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the handler gave nothing to be kept")]
@@ -103,6 +112,8 @@ async fn place<B, E>(
 where
     B: Body<Data = Bytes>,
 {
+    // Whatever becomes of it in the cache, it is an answer to this request.
+    exchange.put(Slot::Ready(Box::new(fill.clone())));
     match step {
         Step::Primary if fill.names.is_empty() => fill.loaded(),
         Step::Primary => {
@@ -115,12 +126,10 @@ where
                 names: fill.names.clone(),
                 id,
             };
-            let loaded = Loaded::new(CachedResponse(list))
+            Loaded::new(CachedResponse(list))
                 .ttl(ttl.max(AN_HOUR))
                 .stale_for(Duration::ZERO)
-                .tags(fill.tags.clone());
-            exchange.put(Slot::Ready(Box::new(fill)));
-            loaded
+                .tags(fill.tags)
         }
         Step::Variant(selected) => {
             let known = |name: &String| selected.iter().any(|(known, _)| known == name);
@@ -130,7 +139,6 @@ where
             }
             let names: Vec<_> = selected.into_iter().map(|(name, _)| name).collect();
             let names = vary::union(&names, &fill.names);
-            exchange.put(Slot::Ready(Box::new(fill)));
             match names {
                 Ok(names) => Loaded::new(CachedResponse(Kind::Widen { names })).do_not_cache(),
                 Err(why) => pass(context, why),

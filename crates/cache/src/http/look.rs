@@ -112,10 +112,6 @@ where
             return pass(&context, &exchange, Forward::Bypass, Why::Unreachable).await;
         }
         Err(Lost::Failed) => return pass(&context, &exchange, missed, Why::Failed).await,
-        Err(Lost::NotStored(_)) if context.directives.only_if_cached => {
-            context.rules.numbers.refused.increment(1);
-            return Ok(answer::not_cached(&context));
-        }
         Err(Lost::NotStored(forward)) => {
             let why = match context.is_head() {
                 true => Why::Method,
@@ -180,7 +176,7 @@ where
             }
             (false, Forward::Request)
         }
-        Peeked::Stale(cached) if context.may_use_behind(&cached) => {
+        Peeked::Stale(cached) if context.may_use_behind(&cached, &step) => {
             if context.may_load() {
                 revalidate(context, exchange, key, step);
             }
@@ -273,6 +269,10 @@ pub(super) async fn pass<B, E>(
 where
     B: Body<Data = Bytes>,
 {
+    if context.directives.only_if_cached {
+        context.rules.numbers.refused.increment(1);
+        return Ok(answer::not_cached(context));
+    }
     context.rules.numbers.passed.increment(1);
     match exchange.finish().await? {
         Finished::Response(mut response, known) => {
@@ -356,8 +356,15 @@ impl Context {
             || asked.min_fresh.is_some_and(too_short)
     }
 
-    fn may_use_behind(&self, cached: &CachedResponse) -> bool {
-        matches!(&cached.0, Kind::Page(page) if page.may_revalidate_behind(SystemTime::now()))
+    /// Whether something stale may be given away while it is loaded anew. The request goes with the
+    /// load then, so it must be sure that it will not be needed.
+    fn may_use_behind(&self, cached: &CachedResponse, step: &Step) -> bool {
+        let Kind::Page(page) = &cached.0 else {
+            return false;
+        };
+        page.selected == step.selected()
+            && page.may_revalidate_behind(SystemTime::now())
+            && page.header_map().is_some()
             && !self.wants_anew(cached)
     }
 

@@ -236,6 +236,10 @@ redkit_testkit::suite! {
         let site = Site::new(&fixture.client, always(&headers)).await;
         let absent = site.ask("GET", "/", &[("cache-control", "only-if-cached")]).await;
         assert_eq!((absent.status, site.calls()), (504, 0));
+        let none = Site::with(&fixture.client, |layer| layer.authority("none"), always(&[])).await;
+        none.get("/").await;
+        let absent = none.ask("GET", "/", &[("cache-control", "only-if-cached")]).await;
+        assert_eq!((absent.status, none.calls()), (504, 1), "also when it is known that it is not kept");
         site.get("/").await;
         for said in ["no-cache", "no-store", "max-age=0", "min-fresh=999", "only-if-cached"] {
             assert!(site.ask("GET", "/", &[("cache-control", said)]).await.is_hit(), "{said}");

@@ -121,6 +121,19 @@ redkit_testkit::suite! {
         }
     }
 
+    async fn a_stale_variant_in_ones_place_is_not_ones_own(fixture: Fixture) {
+        let site = Site::with(&fixture.client, |layer| layer.max_variants(1), at_once(|request, call| {
+            let language = request.headers["accept-language"].to_str().unwrap();
+            let said = "max-age=1, stale-while-revalidate=60";
+            response(200, &[("cache-control", said), ("vary", "accept-language")], &format!("{language} {call}"))
+        })).await;
+        let get = async |language| site.ask("GET", "/", &[("accept-language", language)]).await;
+        assert_eq!(get("de").await.text(), "de 1");
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let other = get("en").await;
+        assert_eq!((other.status, other.text()), (200, "en 2"));
+    }
+
     async fn odd_bytes_in_requests_do_no_harm(fixture: Fixture) {
         let site = Site::new(&fixture.client, always(&[("cache-control", "max-age=60"), ("vary", "x-odd, accept-language")])).await;
         let get = async |name, value: &[u8]| ask(site.address, "GET", "/", &[(name, value)]).await;
