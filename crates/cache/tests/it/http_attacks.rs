@@ -132,6 +132,7 @@ redkit_testkit::suite! {
         tokio::time::sleep(Duration::from_millis(1200)).await;
         let other = get("en").await;
         assert_eq!((other.status, other.text()), (200, "en 2"));
+        assert_eq!(get("en").await.text(), "en 2", "it has taken the place");
     }
 
     async fn odd_bytes_in_requests_do_no_harm(fixture: Fixture) {
