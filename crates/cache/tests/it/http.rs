@@ -367,3 +367,58 @@ fn settings_that_cannot_work_are_refused() {
         assert!(error.contains(field), "{error}");
     }
 }
+
+#[tokio::test]
+async fn responses_are_counted_by_how_they_came_about() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let client = redkit_core::Client::from_backend(
+        std::sync::Arc::new(redkit_embedded::Embedded::new()),
+        &redkit_core::ClientConfig::default(),
+    )
+    .unwrap();
+    let recorder = DebuggingRecorder::new();
+    let layer = metrics::with_local_recorder(&recorder, || {
+        ResponseCacheLayer::builder(&pages(&client))
+            .build()
+            .unwrap()
+    });
+    let site = Site::behind(
+        layer,
+        always(&[("cache-control", "max-age=60"), ("etag", "\"1\"")]),
+    )
+    .await;
+    for (method, headers) in [
+        ("GET", ("cache-control", "only-if-cached")),
+        ("GET", ("x", "y")),
+        ("GET", ("x", "y")),
+        ("GET", ("if-none-match", "\"1\"")),
+        ("POST", ("x", "y")),
+    ] {
+        site.ask(method, "/", &[headers]).await;
+    }
+    let mut counted = std::collections::BTreeMap::new();
+    for (key, _, _, value) in recorder.snapshotter().snapshot().into_vec() {
+        if let DebugValue::Counter(value) = value
+            && key.key().name().starts_with("redkit_cache_response")
+            && value > 0
+        {
+            let label = key.key().labels().last().map_or("", |label| label.value());
+            counted.insert(format!("{} {label}", key.key().name()), value);
+        }
+    }
+    let expected = [
+        ("redkit_cache_response_invalidations_total removed", 3),
+        ("redkit_cache_responses_not_modified_total pages", 1),
+        ("redkit_cache_responses_total filled", 1),
+        ("redkit_cache_responses_total hit", 2),
+        ("redkit_cache_responses_total passed", 1),
+        ("redkit_cache_responses_total refused", 1),
+    ];
+    assert_eq!(
+        counted,
+        expected
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
+    );
+}
