@@ -41,6 +41,7 @@
 //!   [`find_or_load`](Cache::find_or_load), writing with
 //!   [`write_through`](Cache::write_through), filling ahead with [`warm`](Cache::warm), named caches
 //!   from a configuration with [`Caches`].
+//! - **Responses of HTTP services** with the feature `tower`: a layer, in the module `http`.
 //!
 //! # How it is stored
 //!
@@ -69,6 +70,8 @@ mod entry;
 mod error;
 mod fetched;
 mod flight;
+#[cfg(feature = "tower")]
+pub mod http;
 mod id;
 mod invalidate;
 mod keep;

@@ -22,8 +22,8 @@
 //!
 //! # Features
 //! Default: `redis`, `embedded`, `cache`, `collections`, `ratelimit`. Optional: `tls`; `messagepack`,
-//! `postcard`, `zstd`, `lz4` and `encryption` for values (see [`Codec`]); `tower` and `axum` (the layer of
-//! `ratelimit`); `serde` (limiters from configuration files).
+//! `postcard`, `zstd`, `lz4` and `encryption` for values (see [`Codec`]); `tower` and `axum` (the layers of
+//! `ratelimit` and `cache`); `serde` (limiters from configuration files).
 
 #[cfg(feature = "cache")]
 pub use redkit_cache as cache;

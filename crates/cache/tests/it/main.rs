@@ -13,6 +13,18 @@ mod entries;
 mod faults;
 mod foreign;
 mod history;
+#[cfg(feature = "tower")]
+mod http;
+#[cfg(feature = "tower")]
+mod http_attacks;
+#[cfg(feature = "tower")]
+mod http_bodies;
+#[cfg(feature = "tower")]
+mod http_changes;
+#[cfg(feature = "tower")]
+mod http_site;
+#[cfg(feature = "tower")]
+mod http_waiting;
 mod level;
 mod memory;
 mod overtaken;

@@ -1,0 +1,215 @@
+//! [`Directives`]: what `Cache-Control` says (RFC 9111, section 5.2).
+//!
+//! Whatever cannot be read allows nothing: a header whose quotes do not match counts as `no-store`,
+//! a time that is no number, or is given twice and not the same, as 0.
+
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, PRAGMA};
+
+use super::list;
+
+/// Of a request or a response; both use the same names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Directives {
+    pub(super) no_store: bool,
+    /// Also when it names fields: who does not take them apart must take it whole (5.2.2.4).
+    pub(super) no_cache: bool,
+    pub(super) private: bool,
+    pub(super) public: bool,
+    pub(super) must_revalidate: bool,
+    pub(super) proxy_revalidate: bool,
+    pub(super) only_if_cached: bool,
+    /// Times are in seconds.
+    pub(super) max_age: Option<u64>,
+    pub(super) s_maxage: Option<u64>,
+    pub(super) min_fresh: Option<u64>,
+    pub(super) stale_while_revalidate: Option<u64>,
+    pub(super) stale_if_error: Option<u64>,
+}
+
+/// What a longer time counts as (RFC 9111, section 1.2.2).
+const LONGEST: u64 = 1 << 31;
+
+impl Directives {
+    pub(super) fn of_response(headers: &HeaderMap) -> Self {
+        let mut directives = Self::default();
+        for line in headers.get_all(CACHE_CONTROL) {
+            directives.read(line.as_bytes());
+        }
+        directives
+    }
+
+    /// `Pragma: no-cache` counts where there is no `Cache-Control` (5.4).
+    pub(super) fn of_request(headers: &HeaderMap) -> Self {
+        let mut directives = Self::of_response(headers);
+        if !headers.contains_key(CACHE_CONTROL) {
+            directives.no_cache = headers.get_all(PRAGMA).iter().any(|line| {
+                let list = list::split(line.as_bytes());
+                let mut elements = list.elements.iter();
+                elements.any(|element| element.eq_ignore_ascii_case(b"no-cache"))
+            });
+        }
+        directives
+    }
+
+    /// Whether a response to a request with `Authorization` may be shared (3.5).
+    pub(super) fn allow_sharing_what_is_authorized(&self) -> bool {
+        self.public || self.must_revalidate || self.s_maxage.is_some()
+    }
+
+    fn read(&mut self, line: &[u8]) {
+        let list = list::split(line);
+        self.no_store |= list.is_cut_off;
+        for element in list.elements {
+            let Some((name, value)) = name_and_value(element) else {
+                self.no_store = true;
+                continue;
+            };
+            match name.to_ascii_lowercase().as_slice() {
+                b"no-store" => self.no_store = true,
+                b"no-cache" => self.no_cache = true,
+                b"private" => self.private = true,
+                b"public" => self.public = true,
+                b"must-revalidate" => self.must_revalidate = true,
+                b"proxy-revalidate" => self.proxy_revalidate = true,
+                b"only-if-cached" => self.only_if_cached = true,
+                b"max-age" => set(&mut self.max_age, value),
+                b"s-maxage" => set(&mut self.s_maxage, value),
+                b"min-fresh" => set(&mut self.min_fresh, value),
+                b"stale-while-revalidate" => set(&mut self.stale_while_revalidate, value),
+                b"stale-if-error" => set(&mut self.stale_if_error, value),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// `None` when quotes stand where they cannot.
+fn name_and_value(element: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut halves = element.splitn(2, |&byte| byte == b'=');
+    let name = halves.next()?.trim_ascii();
+    let value = halves.next().unwrap_or_default().trim_ascii();
+    let value = match value.strip_prefix(b"\"") {
+        Some(quoted) => quoted.strip_suffix(b"\"")?,
+        None if value.contains(&b'"') => return None,
+        None => value,
+    };
+    (!name.contains(&b'"')).then_some((name, value))
+}
+
+fn set(time: &mut Option<u64>, value: &[u8]) {
+    let seconds = seconds(value).unwrap_or(0);
+    *time = match *time {
+        Some(other) if other != seconds => Some(0),
+        _ => Some(seconds),
+    };
+}
+
+/// A number of seconds, cut to what counts.
+pub(super) fn seconds(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |seconds, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        Some((seconds * 10 + digit).min(LONGEST))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(lines: &[&[u8]]) -> Directives {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(CACHE_CONTROL, HeaderValue::from_bytes(line).unwrap());
+        }
+        Directives::of_response(&headers)
+    }
+
+    #[test]
+    fn names_are_read_in_any_case_and_over_all_lines() {
+        let read = of(&[b"Public, MAX-AGE=60", b"S-MaxAge=\"10\" ,Must-Revalidate"]);
+        let expected = Directives {
+            public: true,
+            must_revalidate: true,
+            max_age: Some(60),
+            s_maxage: Some(10),
+            ..Directives::default()
+        };
+        assert_eq!(read, expected);
+        assert!(of(&[b"NO-STORE"]).no_store);
+        assert!(of(&[b"Private=\"set-cookie, x\""]).private);
+        assert!(of(&[b"no-cache=\"set-cookie\""]).no_cache);
+    }
+
+    #[test]
+    fn what_cannot_be_read_allows_nothing() {
+        for line in [
+            &b"max-age=60, x=\"open, public"[..],
+            b"max-age=60, foo\"bar, no-store, b\"az",
+            b"max-age=60, x=\"a\"b",
+            b"max-age=60, x=\"\\\"",
+        ] {
+            assert!(of(&[line]).no_store, "{line:?}");
+        }
+        assert!(
+            of(&[b"x=\"\xff\xfe\", \xe4, no-store"]).no_store,
+            "odd bytes hide nothing"
+        );
+        for line in [
+            &b"max-age=abc"[..],
+            b"max-age=",
+            b"max-age",
+            b"max-age=-1",
+            b"max-age=1.5",
+            b"max-age=60, max-age=61",
+            b"max-age=60, max-age",
+        ] {
+            assert_eq!(of(&[line]).max_age, Some(0), "{line:?}");
+        }
+        assert_eq!(of(&[b"max-age=60", b"max-age=60"]).max_age, Some(60));
+        let long = b"max-age=99999999999999999999999999999999";
+        assert_eq!(of(&[long]).max_age, Some(LONGEST));
+    }
+
+    #[test]
+    fn what_stands_in_quotes_is_no_directive() {
+        let read = of(&[b"max-age=60, ext=\"public, s-maxage=9\""]);
+        assert!(!read.public && !read.no_store);
+        assert_eq!((read.s_maxage, read.max_age), (None, Some(60)));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics_and_no_store_is_never_overlooked(
+            before in proptest::collection::vec(0x20_u8..=0xff, 0..40),
+            after in proptest::collection::vec(0x20_u8..=0xff, 0..40),
+        ) {
+            let clean = |bytes: &[u8]| -> Vec<u8> {
+                bytes.iter().copied().filter(|&byte| byte != 0x7f).collect()
+            };
+            of(&[&clean(&before)]);
+            // Whatever stands before it, unless it is in quotes that are closed after it.
+            let unquoted: Vec<u8> = clean(&after).into_iter().filter(|&byte| byte != b'"').collect();
+            let line = [&clean(&before)[..], b",no-store,", &unquoted].concat();
+            prop_assert!(of(&[&line]).no_store, "{:?}", line);
+        }
+
+        #[test]
+        fn likely_pieces_in_any_order_do_no_harm(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "max-age", "=", "\"", ",", " ", "60", "\\", "no-store", "private", ";", "-1",
+                ]),
+                0..30,
+            ),
+        ) {
+            of(&[pieces.concat().as_bytes()]);
+        }
+    }
+}
