@@ -100,12 +100,13 @@ where
             let looked = pending.into_iter().zip(tickets).zip(stages).zip(found);
             for (((mut member, ticket), good_for), found) in looked {
                 match found {
-                    Err(_) => unreachable.push(member),
+                    // Errors are asked for by those who wait for one key.
+                    Err(_) | Ok(LookedUp::Failed(_)) => unreachable.push(member),
                     Ok(LookedUp::Leased) => {
                         leased.push((member, ticket));
                     }
                     Ok(LookedUp::Resting(left)) => member.lead.land(Ended::Resting(left), ALL),
-                    Ok(LookedUp::Taken(left)) => {
+                    Ok(LookedUp::Taken(left, _)) => {
                         shortest = shortest.min(left);
                         taken.push(member);
                     }

@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::names::Names;
-    use crate::scripts::{Announce, Refused};
+    use crate::scripts::{Announce, LookedUp, Refused};
 
     struct World {
         client: Client,
@@ -160,7 +160,16 @@ mod tests {
         }
 
         fn look_up(&self, token: Id) -> Invocation {
-            scripts::look_up(&self.keys, token, 60_000, Refused::Nothing, Need::All)
+            self.look_up_after(token, None)
+        }
+
+        fn look_up_after(&self, token: Id, awaited: Option<Id>) -> Invocation {
+            let (not_this, need) = (Refused::Nothing, Need::All);
+            scripts::look_up(&self.keys, token, 60_000, not_this, need, awaited)
+        }
+
+        fn release(&self, token: Id, rest_ms: u64, error: &[u8]) -> Invocation {
+            scripts::release(&self.keys, &self.names, token, rest_ms, error, 60_000)
         }
 
         fn begin_write(&self, token: Id) -> Invocation {
@@ -199,12 +208,39 @@ mod tests {
         world.run(world.look_up(token)).await;
         let renew = || scripts::renew(&world.keys.lease, token, 60_000);
         assert_eq!(world.run(renew()).await, Value::Int(1));
-        let release = scripts::release(&world.keys, &world.names, token, 1000, &[]);
-        world.run(release).await;
+        world.run(world.release(token, 1000, &[])).await;
         assert_eq!(world.kind().await, 'c');
         assert_eq!(world.run(renew()).await, Value::Int(0));
         let ask = Command::new("PTTL").key(&world.keys.lease);
         let left: i64 = world.client.call(ask).await.unwrap();
         assert!(left <= 1000, "{left} ms");
+    }
+
+    #[tokio::test]
+    async fn who_waited_for_a_load_that_failed_is_told_and_others_may_load() {
+        let (ours, theirs, newcomer) = (Id::new(1), Id::new(2), Id::new(3));
+        let error = b"\0 {\r\n";
+        for rest_ms in [0, 60_000] {
+            let world = World::new();
+            world.run(world.look_up(ours)).await;
+            let taken = scripts::looked_up(world.run(world.look_up(theirs)).await).unwrap();
+            assert!(
+                matches!(taken, LookedUp::Taken(_, Some(by)) if by == ours),
+                "{taken:?}"
+            );
+            world.run(world.release(ours, rest_ms, error)).await;
+            // The message was lost, or is on its way.
+            let after = world.run(world.look_up_after(theirs, Some(ours))).await;
+            let failed = LookedUp::Failed(Bytes::from_static(error));
+            assert_eq!(scripts::looked_up(after).unwrap(), failed);
+            let after = world.run(world.look_up_after(newcomer, Some(theirs))).await;
+            assert_eq!(scripts::looked_up(after).unwrap(), LookedUp::Leased);
+        }
+        let world = World::new();
+        world.run(world.look_up(ours)).await;
+        world.run(world.release(ours, 0, error)).await;
+        let exists = Command::new("EXISTS").key(&world.keys.lease);
+        let exists: bool = world.client.call(exists).await.unwrap();
+        assert!(!exists, "nobody waits for it");
     }
 }

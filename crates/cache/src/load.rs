@@ -88,12 +88,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Flight<V> {
         let deadline = Instant::now() + store.settings.wait_timeout();
         let token = Id::random();
         let mut not_this = self.start.not_this;
-        let mut waiter = None;
+        let (mut waiter, mut awaited) = (None, None);
         loop {
             let ticket = store.level.as_ref().map(|level| level.ticket(&self.key));
             let good_for = self.lead.next_stage();
             let looked_up = store
-                .look_up(&self.keys, token, not_this, self.start.need)
+                .look_up(&self.keys, token, not_this, self.start.need, awaited)
                 .await;
             match looked_up {
                 Err(error) => {
@@ -105,6 +105,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Flight<V> {
                     return self.load(load, lease, snapshot, ticket).await;
                 }
                 Ok((LookedUp::Resting(left), _)) => return self.land(Ended::Resting(left), ALL),
+                Ok((LookedUp::Failed(raw), _)) => match store.shared_error(&self.keys, raw) {
+                    Some(error) => return self.land(Ended::Failed(Error::Load(error)), ALL),
+                    // It cannot be read here: as if it had not been shared.
+                    None => awaited = None,
+                },
                 Ok((LookedUp::Fresh(raw, left), snapshot)) => {
                     let seen = store.judge_again(&self.keys, raw, left, &snapshot).await;
                     match seen {
@@ -130,7 +135,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Flight<V> {
                         return self.load_unleased(load, Source::Loaded).await;
                     }
                 }
-                Ok((LookedUp::Taken(left), _)) => {
+                Ok((LookedUp::Taken(left, by), _)) => {
                     if self.start.need == Need::Refresh {
                         return self.land(Ended::Resting(left), ALL);
                     }
@@ -138,6 +143,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Flight<V> {
                     if now >= deadline {
                         return self.load_unleased(load, Source::Loaded).await;
                     }
+                    awaited = by;
                     match &mut waiter {
                         // Looked up once more after taking the place, nothing is missed.
                         None => waiter = Some(store.wakes.watch(&self.keys.entry).await),

@@ -65,10 +65,13 @@ pub(crate) enum LookedUp {
     Fresh(Bytes, i64),
     /// The lease is ours.
     Leased,
-    /// Another has it, for so long if it does not prolong it.
-    Taken(Duration),
+    /// Another has it, for so long if it does not prolong it: the one with this token, if it is a
+    /// load or a write that may be kept.
+    Taken(Duration, Option<Id>),
     /// The source failed and is left alone for so long.
     Resting(Duration),
+    /// The load that was waited for has failed, with this error.
+    Failed(Bytes),
 }
 
 pub(crate) fn look_up(
@@ -77,6 +80,7 @@ pub(crate) fn look_up(
     lease_ms: u64,
     not_this: Refused,
     need: Need,
+    awaited: Option<Id>,
 ) -> Invocation {
     let need = match need {
         Need::All => "all",
@@ -94,6 +98,7 @@ pub(crate) fn look_up(
         .arg(lease_ms)
         .arg(not_this)
         .arg(need)
+        .arg(awaited.map_or_else(String::new, |token| token.to_string()))
         // With the same token the second time is as good as the first.
         .idempotent(true)
 }
@@ -104,8 +109,12 @@ pub(crate) fn looked_up(reply: Value) -> Result<LookedUp, ValueError> {
     Ok(match next().to::<i64>()? {
         0 => LookedUp::Fresh(next().to()?, next().to()?),
         1 => LookedUp::Leased,
-        2 => LookedUp::Taken(time(next().to()?)),
+        2 => {
+            let left = time(next().to()?);
+            LookedUp::Taken(left, Id::read(&next().to::<Bytes>()?))
+        }
         3 => LookedUp::Resting(time(next().to()?)),
+        4 => LookedUp::Failed(next().to()?),
         _ => return Err(unknown("a state of an entry")),
     })
 }
@@ -174,6 +183,7 @@ pub(crate) fn release(
     token: Id,
     rest_ms: u64,
     error: &[u8],
+    stays_ms: u64,
 ) -> Invocation {
     RELEASE
         .invoke([&keys.lease])
@@ -182,6 +192,7 @@ pub(crate) fn release(
         .arg(&names.wake)
         .arg(&keys.entry)
         .arg(error)
+        .arg(stays_ms)
         .idempotent(true)
 }
 

@@ -7,20 +7,28 @@
 --       3 channel on which those who wait are woken
 --       4 entry   the entry's key, for them
 --       5 error   the loader's error for them, or empty
+--       6 stays   how long the error stays for who is not reached by the message, in milliseconds
 -- Reply 1 given back, 0 the lease did not stand
 --
--- Example: EVALSHA … 1 cache:p:{42}:lease 9f3c 0 cache:p:wake cache:p:{42} ""  →  1
+-- Example: EVALSHA … 1 cache:p:{42}:lease 9f3c 0 cache:p:wake cache:p:{42} "" 6000  →  1
 local lease = redis.call('GET', KEYS[1])
 if not lease or string.sub(lease, 2) ~= ARGV[1] then
     return 0
 end
 -- A server without memory refuses a script whose first write may grow.
 redis.call('DEL', KEYS[1])
-if tonumber(ARGV[2]) > 0 then
-    redis.call('SET', KEYS[1], 'c' .. ARGV[1], 'PX', ARGV[2])
-end
 local wake = string.sub(lease, 1, 1)
-if wake == 'L' or wake == 'W' then
+local is_awaited = wake == 'L' or wake == 'W'
+local said = ''
+if is_awaited and ARGV[5] ~= '' then
+    said = ' ' .. ARGV[5]
+end
+if tonumber(ARGV[2]) > 0 then
+    redis.call('SET', KEYS[1], 'c' .. ARGV[1] .. said, 'PX', ARGV[2])
+elseif said ~= '' then
+    redis.call('SET', KEYS[1], 'f' .. ARGV[1] .. said, 'PX', ARGV[6])
+end
+if is_awaited then
     local kind = ARGV[5] == '' and 'r' or 'e'
     local payload = kind .. string.format('%08x', #ARGV[4]) .. ARGV[4] .. ARGV[5]
     redis.call('PUBLISH', ARGV[3], payload)

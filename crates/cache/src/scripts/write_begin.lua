@@ -14,7 +14,6 @@
 redis.call('UNLINK', KEYS[1])
 if KEYS[3] then
     if redis.call('HSETNX', KEYS[3], 'i', ARGV[5]) == 1 then
-        redis.call('HSET', KEYS[3], 'g', ARGV[5])
         redis.call('PEXPIRE', KEYS[3], ARGV[6])
     end
     local number = redis.call('HINCRBY', KEYS[3], 's', 1)

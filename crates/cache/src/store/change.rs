@@ -118,7 +118,9 @@ impl<V> Store<V> {
         error: &[u8],
     ) -> Result<(), CoreError> {
         let rest_ms = millis(rest);
-        let release = scripts::release(keys, &self.names, token, rest_ms, error);
+        // Who waits looks again within the time of a lease.
+        let stays_ms = millis(self.settings.lease.saturating_mul(2));
+        let release = scripts::release(keys, &self.names, token, rest_ms, error, stays_ms);
         self.client.eval::<i64>(release).await.map(drop)
     }
 

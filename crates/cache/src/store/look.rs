@@ -20,9 +20,10 @@ impl<V> Store<V> {
         token: Id,
         not_this: Refused,
         need: Need,
+        awaited: Option<Id>,
     ) -> Result<(LookedUp, Snapshot), CoreError> {
         let lease_ms = millis(self.settings.lease);
-        let look = scripts::look_up(keys, token, lease_ms, not_this, need);
+        let look = scripts::look_up(keys, token, lease_ms, not_this, need, awaited);
         let meta_ms = self.settings.meta_ms(0);
         // The snapshot may be older than the lease, never younger than the load.
         let all = vec![scripts::snapshot(&self.names, meta_ms).into(), look.into()];
@@ -42,7 +43,7 @@ impl<V> Store<V> {
         let meta_ms = self.settings.meta_ms(0);
         let mut steps = vec![scripts::snapshot(&self.names, meta_ms).into()];
         steps.extend(looks.map(|(keys, not_this, need)| {
-            scripts::look_up(keys, token, lease_ms, not_this, need).into()
+            scripts::look_up(keys, token, lease_ms, not_this, need, None).into()
         }));
         let mut replies = self.run_all(steps).await?.into_iter();
         let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
