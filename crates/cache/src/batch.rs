@@ -24,7 +24,7 @@ use crate::lease::{Lease, Renewal};
 use crate::level::Ticket;
 use crate::load::{Ended, Start};
 use crate::names::EntryKeys;
-use crate::scripts::{Announce, LookedUp, Snapshot};
+use crate::scripts::{Announce, Asker, LookedUp, Snapshot};
 use crate::settings::A_MOMENT;
 use crate::store::{ReadError, Seen, Store};
 
@@ -69,7 +69,7 @@ where
             .into_iter()
             .partition(|member| member.start.is_unreachable);
         self.bypass(unreachable).await;
-        let token = Id::random();
+        let mut asker = Asker::new();
         let mut waiters = None;
         while !pending.is_empty() {
             let tickets: Vec<_> = pending
@@ -88,18 +88,27 @@ where
             let looks = pending
                 .iter()
                 .map(|member| (&member.keys, member.start.not_this, member.start.need));
-            let (snapshot, found) = match store.look_up_all(looks, token).await {
+            let (snapshot, found) = match store.look_up_all(looks, asker).await {
                 Ok(found) => found,
                 Err(error) => {
+                    if let Some(again) = asker.again(&error) {
+                        asker = again;
+                        continue;
+                    }
                     tracing::debug!(target: "redkit::cache", cache = %store.name, %error, "look-up failed");
                     return self.bypass(pending).await;
                 }
             };
             let (mut leased, mut taken, mut unreachable) = (Vec::new(), Vec::new(), Vec::new());
-            let mut shortest = Duration::MAX;
+            let (mut shortest, mut again) = (Duration::MAX, None);
             let looked = pending.into_iter().zip(tickets).zip(stages).zip(found);
             for (((mut member, ticket), good_for), found) in looked {
                 match found {
+                    Err(error) if asker.again(&error).is_some() => {
+                        again = again.or_else(|| asker.again(&error));
+                        shortest = Duration::ZERO;
+                        taken.push(member);
+                    }
                     // Errors are asked for by those who wait for one key.
                     Err(_) | Ok(LookedUp::Failed(_)) => unreachable.push(member),
                     Ok(LookedUp::Leased) => {
@@ -135,7 +144,8 @@ where
                     }
                 }
             }
-            let leased = self.hold(leased, token);
+            let leased = self.hold(leased, asker.token);
+            asker = again.unwrap_or(asker);
             join!(self.load(leased, snapshot), self.bypass(unreachable));
             pending = taken;
             if pending.is_empty() {

@@ -156,7 +156,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
 
     /// Gives a loader's error, when it is an `E`, to those who wait in other processes, too: they
     /// get the same [`Error::Load`]. Otherwise each process tries for itself, one after the other.
-    /// The error goes through Redis by the client's codec, and is not stored.
+    /// The error goes through Redis by the client's codec. While somebody waits for it, it is kept
+    /// beside the entry as well, for twice the [`lease`](Self::lease), or as long as the source rests.
     pub fn share_errors<E>(mut self) -> Self
     where
         E: StdError + Serialize + DeserializeOwned + Send + Sync + 'static,

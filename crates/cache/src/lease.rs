@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::names::Names;
-    use crate::scripts::{Announce, LookedUp, Refused};
+    use crate::scripts::{Announce, Asker, LookedUp, Refused};
 
     struct World {
         client: Client,
@@ -165,7 +165,11 @@ mod tests {
 
         fn look_up_after(&self, token: Id, awaited: Option<Id>) -> Invocation {
             let (not_this, need) = (Refused::Nothing, Need::All);
-            scripts::look_up(&self.keys, token, 60_000, not_this, need, awaited)
+            let asker = Asker {
+                token,
+                before: None,
+            };
+            scripts::look_up(&self.keys, asker, 60_000, not_this, need, awaited)
         }
 
         fn release(&self, token: Id, rest_ms: u64, error: &[u8]) -> Invocation {
@@ -242,5 +246,63 @@ mod tests {
         let exists = Command::new("EXISTS").key(&world.keys.lease);
         let exists: bool = world.client.call(exists).await.unwrap();
         assert!(!exists, "nobody waits for it");
+    }
+
+    #[tokio::test]
+    async fn a_question_that_arrives_late_takes_no_lease_for_a_load_that_lost_it() {
+        let world = World::new();
+        let (lost, asked) = (Id::new(1), Id::new(2));
+        let ask = |token, before| {
+            let (asker, not_this) = (Asker { token, before }, Refused::Nothing);
+            scripts::look_up(&world.keys, asker, 60_000, not_this, Need::All, None)
+        };
+        // The first arrives, and its reply does not.
+        world.run(ask(lost, None)).await;
+        let leased = world.run(ask(asked, Some(lost))).await;
+        assert_eq!(scripts::looked_up(leased).unwrap(), LookedUp::Leased);
+        let invalidate = scripts::invalidate(&world.keys, &world.names, Announce::Not, 60_000);
+        world.run(invalidate).await;
+        // It arrives once more.
+        world.run(ask(lost, None)).await;
+        let renewed = world.run(scripts::renew(&world.keys.lease, asked, 60_000));
+        assert_eq!(renewed.await, Value::Int(0), "the load is not to be kept");
+        for one in [ask(lost, None), world.begin_write(lost)] {
+            assert!(!one.by_hash().is_idempotent(), "nobody repeats it unasked");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_repeated_call_brings_a_generation_back() {
+        let world = World::new();
+        let (tag, generation) = (world.names.of_tag("t"), &world.names.generation);
+        let get = async |key: &Key| -> String {
+            let get = Command::new("GET").key(key);
+            world.client.call(get).await.unwrap()
+        };
+        let open = || scripts::open_tag(&tag, 60_000);
+        let repeated = open();
+        world.run(repeated.clone()).await;
+        let first = get(&tag).await;
+        world.run(repeated.clone()).await;
+        assert_eq!(get(&tag).await, first, "it is kept as long as it is there");
+        let remove = Command::new("UNLINK").key(&tag);
+        world.client.call::<i64>(remove).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        world.run(repeated).await;
+        assert_ne!(get(&tag).await, first);
+
+        let clear = || scripts::clear(&world.names, Announce::Not, 60_000);
+        let repeated = clear();
+        let mut seen = std::collections::HashSet::new();
+        for call in [repeated.clone(), clear(), repeated.clone(), repeated] {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            world.run(call).await;
+            let now = get(generation).await;
+            assert!(
+                Id::parse(&now).is_some_and(|id| id.to_string() == now),
+                "{now}"
+            );
+            assert!(seen.insert(now));
+        }
     }
 }

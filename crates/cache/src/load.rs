@@ -21,7 +21,7 @@ use crate::keep::Kept;
 use crate::lease::Lease;
 use crate::level::Ticket;
 use crate::names::EntryKeys;
-use crate::scripts::{Announce, LookedUp, Need, Refused, Snapshot};
+use crate::scripts::{Announce, Asker, LookedUp, Need, Refused, Snapshot};
 use crate::settings::A_MOMENT;
 use crate::store::{Hit, ReadError, Seen, Store};
 use crate::wake::Woken;
@@ -86,22 +86,26 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Flight<V> {
         }
         let store = Arc::clone(&self.store);
         let deadline = Instant::now() + store.settings.wait_timeout();
-        let token = Id::random();
+        let mut asker = Asker::new();
         let mut not_this = self.start.not_this;
         let (mut waiter, mut awaited) = (None, None);
         loop {
             let ticket = store.level.as_ref().map(|level| level.ticket(&self.key));
             let good_for = self.lead.next_stage();
             let looked_up = store
-                .look_up(&self.keys, token, not_this, self.start.need, awaited)
+                .look_up(&self.keys, asker, not_this, self.start.need, awaited)
                 .await;
             match looked_up {
                 Err(error) => {
+                    if let Some(again) = asker.again(&error) {
+                        asker = again;
+                        continue;
+                    }
                     tracing::debug!(target: "redkit::cache", cache = %store.name, %error, "look-up failed");
                     return self.bypass(load).await;
                 }
                 Ok((LookedUp::Leased, snapshot)) => {
-                    let lease = Lease::new(&store, &self.keys, token, self.start.need);
+                    let lease = Lease::new(&store, &self.keys, asker.token, self.start.need);
                     return self.load(load, lease, snapshot, ticket).await;
                 }
                 Ok((LookedUp::Resting(left), _)) => return self.land(Ended::Resting(left), ALL),

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Invocation, Key, Script, ToArg, Value, ValueError};
+use redkit_core::{
+    CallError, Error as CoreError, FaultKind, Invocation, Key, Script, ToArg, Value, ValueError,
+};
 
 use crate::entry::{Encoded, Head, generation_text, version_text};
 use crate::id::Id;
@@ -74,9 +76,46 @@ pub(crate) enum LookedUp {
     Failed(Bytes),
 }
 
+/// With which token a lease is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) token: Id,
+    /// The one that was used before, when it is not known what has become of the question: it is
+    /// answered by nobody any more, and may still arrive.
+    pub(crate) before: Option<Id>,
+}
+
+impl Asker {
+    pub(crate) fn new() -> Self {
+        let (token, before) = (Id::random(), None);
+        Self { token, before }
+    }
+
+    /// To ask once more after this error, if that is worth it. Under another token: what was sent
+    /// before may arrive when the lease it then takes has long been lost, and a load must not be kept
+    /// under that one.
+    pub(crate) fn again(self, error: &CoreError) -> Option<Self> {
+        let CoreError::Call { error, .. } = error else {
+            return None;
+        };
+        match error {
+            CallError::Maybe(fault)
+                if self.before.is_none() && fault.kind() == FaultKind::Disconnected =>
+            {
+                Some(Self {
+                    token: Id::random(),
+                    before: Some(self.token),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Not to be repeated as it is: see [`Asker::again`].
 pub(crate) fn look_up(
     keys: &EntryKeys,
-    token: Id,
+    asker: Asker,
     lease_ms: u64,
     not_this: Refused,
     need: Need,
@@ -94,13 +133,16 @@ pub(crate) fn look_up(
     };
     LOOK_UP
         .invoke([&keys.entry, &keys.lease])
-        .arg(token)
+        .arg(asker.token)
         .arg(lease_ms)
         .arg(not_this)
         .arg(need)
         .arg(awaited.map_or_else(String::new, |token| token.to_string()))
-        // With the same token the second time is as good as the first.
-        .idempotent(true)
+        .arg(
+            asker
+                .before
+                .map_or_else(String::new, |token| token.to_string()),
+        )
 }
 
 pub(crate) fn looked_up(reply: Value) -> Result<LookedUp, ValueError> {
@@ -405,7 +447,8 @@ pub(crate) fn begin_write(
         .arg(token)
         .arg(lease_ms)
         .arg(&names.wake);
-    announced(invocation, names, announce, meta_ms).idempotent(true)
+    // A second one that arrives late would take a lease back that was lost.
+    announced(invocation, names, announce, meta_ms)
 }
 
 fn keys_with_meta<'k>(keys: &'k EntryKeys, names: &'k Names, announce: Announce) -> Vec<&'k Key> {

@@ -24,7 +24,7 @@ use crate::store::Store;
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// Writes the source by `write`, which gives the value as the source has it now, and then keeps
-    /// that. Three round trips besides the write.
+    /// that. Two round trips besides the write, on a cluster four; two more for tags.
     ///
     /// The entry is removed before the write begins, and loads in progress in any process are not
     /// kept: whoever reads meanwhile waits for the write, and is given what it has written. When two

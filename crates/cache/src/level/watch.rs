@@ -213,8 +213,9 @@ impl<V: Send + Sync + 'static> Watch<V> {
                 self.shared.distrust();
             }
             Push::Gap(GapReason::Reconnected) => *is_told = true,
-            // All keys have changed, or too many for us.
-            _ => {}
+            // All keys have changed, or too many for us: with what was thrown away it is settled, and
+            // the row of changes has no part in it.
+            _ => return false,
         }
         true
     }

@@ -9,6 +9,7 @@
 --                 `better`   it has a stale value, and a source that failed may rest
 --                 `refresh`  it has a fresh value, and does not wait
 --       5 awaited the token of the load that the caller has waited for, or empty
+--       6 before  a token with which the caller has asked already, and not been answered, or empty
 -- Reply {0, entry, pttl}   fresh: its bytes, and its time left with the grace period
 --       {1}                the lease is the caller's: load
 --       {2, pttl, token}   another's: wait for it, at most this many milliseconds
@@ -20,7 +21,7 @@
 -- and behind a space the error of a load that somebody waited for: who was not reached by the
 -- message finds it here.
 --
--- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease 9f3c 3000 "" all ""  →  {1}
+-- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease 9f3c 3000 "" all "" ""  →  {1}
 local head = redis.call('GETRANGE', KEYS[1], 0, 160)
 local id, grace = string.match(head, '^rk1 (%x+) %d+ %d+ (%d+) %d+ %S+ [vn] ')
 if id and ARGV[3] ~= '*' and id ~= ARGV[3] then
@@ -32,7 +33,7 @@ end
 
 local lease = redis.call('GET', KEYS[2])
 local kind, token = string.match(lease or '', '^(%a)(%w+)')
-if token and token ~= ARGV[1] then
+if token and token ~= ARGV[1] and token ~= ARGV[6] then
     local left = redis.call('PTTL', KEYS[2])
     if kind ~= 'c' and kind ~= 'f' then
         if ARGV[4] ~= 'refresh' then

@@ -250,10 +250,11 @@ impl<V> Store<V> {
         let snapshot = scripts::snapshot(&self.names, meta_ms);
         let steps = vec![snapshot.into(), begin.into()];
         let mut replies = self.run_all(steps).await?.into_iter();
-        let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
+        let snapshot = next_value(&mut replies);
         let begun = next::<bool>("EVALSHA", &mut replies)?;
         self.announce_after(announce, Change::Entry(&keys.entry))
             .await?;
+        let snapshot = scripts::snapshotted(snapshot?).map_err(odd)?;
         Ok(begun.then_some(snapshot))
     }
 

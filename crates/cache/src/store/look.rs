@@ -9,7 +9,7 @@ use super::trip::{next, next_value, odd};
 use crate::entry::millis;
 use crate::id::Id;
 use crate::names::{EntryKeys, stripe};
-use crate::scripts::{self, LookedUp, Need, Refused, Snapshot};
+use crate::scripts::{self, Asker, LookedUp, Need, Refused, Snapshot};
 
 impl<V> Store<V> {
     /// Looks a key up and takes its lease if that is free; and reads what a load will be judged by,
@@ -17,13 +17,13 @@ impl<V> Store<V> {
     pub(crate) async fn look_up(
         &self,
         keys: &EntryKeys,
-        token: Id,
+        asker: Asker,
         not_this: Refused,
         need: Need,
         awaited: Option<Id>,
     ) -> Result<(LookedUp, Snapshot), CoreError> {
         let lease_ms = millis(self.settings.lease);
-        let look = scripts::look_up(keys, token, lease_ms, not_this, need, awaited);
+        let look = scripts::look_up(keys, asker, lease_ms, not_this, need, awaited);
         let meta_ms = self.settings.meta_ms(0);
         // The snapshot may be older than the lease, never younger than the load.
         let all = vec![scripts::snapshot(&self.names, meta_ms).into(), look.into()];
@@ -37,13 +37,13 @@ impl<V> Store<V> {
     pub(crate) async fn look_up_all<'k>(
         &self,
         looks: impl Iterator<Item = (&'k EntryKeys, Refused, Need)>,
-        token: Id,
+        asker: Asker,
     ) -> Result<(Snapshot, Vec<Result<LookedUp, CoreError>>), CoreError> {
         let lease_ms = millis(self.settings.lease);
         let meta_ms = self.settings.meta_ms(0);
         let mut steps = vec![scripts::snapshot(&self.names, meta_ms).into()];
         steps.extend(looks.map(|(keys, not_this, need)| {
-            scripts::look_up(keys, token, lease_ms, not_this, need, None).into()
+            scripts::look_up(keys, asker, lease_ms, not_this, need, None).into()
         }));
         let mut replies = self.run_all(steps).await?.into_iter();
         let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
