@@ -201,3 +201,27 @@ async fn while_redis_is_down_handlers_answer() {
     crate::http_site::until(back).await;
     client.shutdown().await;
 }
+
+#[tokio::test]
+async fn settings_that_load_for_nobody_are_refused() {
+    use redkit_core::{Client, ClientConfig};
+    use redkit_embedded::Embedded;
+
+    let backend = std::sync::Arc::new(Embedded::new());
+    let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+    let pages = || {
+        Cache::builder(&client, "pages")
+            .ttl(SECOND)
+            .stale_for(SECOND)
+    };
+    for (name, builder) in [
+        ("soft_timeout", pages().soft_timeout(SECOND)),
+        ("refresh_ahead", pages().refresh_ahead(0.8)),
+        ("refresh_early", pages().refresh_early(1.0)),
+    ] {
+        let cache = builder.build().unwrap();
+        let refused = ResponseCacheLayer::builder(&cache).build().unwrap_err();
+        assert!(refused.to_string().contains(name), "{refused}");
+        assert!(refused.to_string().contains("leave it out"), "{refused}");
+    }
+}
