@@ -30,7 +30,7 @@ pub(super) struct Directives {
 }
 
 /// What a longer time counts as (RFC 9111, section 1.2.2).
-const LONGEST: u64 = 1 << 31;
+pub(super) const LONGEST: u64 = 1 << 31;
 
 impl Directives {
     pub(super) fn of_response(headers: &HeaderMap) -> Self {
