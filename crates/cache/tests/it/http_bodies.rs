@@ -257,7 +257,7 @@ async fn a_body_of_many_small_and_empty_frames_is_kept_in_one_piece_or_goes_on()
     let layer = layer.build().unwrap();
     for (length, keeps) in [(1000, true), (1001, false)] {
         let service = layer.layer(service_fn(move |_: Request<Body>| async move {
-            let piece = |n: usize| Bytes::from_static(if n % 2 == 0 { b"x" } else { b"" });
+            let piece = |n: usize| Bytes::from_static(if n.is_multiple_of(2) { b"x" } else { b"" });
             let frames = (0..2 * length).map(|n| Some(Ok(Frame::data(piece(n)))));
             let mut response = ::http::Response::new(Frames(frames.collect()));
             let fresh = HeaderValue::from_static("max-age=60");
