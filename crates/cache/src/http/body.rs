@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
 use super::storable::Why;
@@ -47,51 +48,40 @@ pub(super) async fn read<B: Body<Data = Bytes>>(
     deadline: Instant,
 ) -> Result<Bytes, (Why, CacheBody<B>)> {
     let mut rest = Box::pin(body);
-    let mut ahead = VecDeque::new();
-    let mut length = 0_usize;
+    // In one piece: a list of frames could take many times the bytes that are in them.
+    let mut ahead = BytesMut::new();
+    let mut last = None;
     let too_long = rest.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX);
     let why = loop {
-        if too_long || length > limit {
+        if too_long || ahead.len() > limit {
             break Why::TooLong;
         }
+        // Frames that are there at once would neither be timed nor let others run.
+        if Instant::now() >= deadline {
+            break Why::TooSlow;
+        }
+        consume_budget().await;
         let next = std::future::poll_fn(|cx| rest.as_mut().poll_frame(cx));
         match timeout_at(deadline, next).await {
             Err(_) => break Why::TooSlow,
-            Ok(None) => return Ok(joined(ahead, length)),
+            Ok(None) => return Ok(ahead.freeze()),
             Ok(Some(Err(error))) => {
-                ahead.push_back(Err(error));
+                last = Some(Err(error));
                 break Why::BodyFailed;
             }
             Ok(Some(Ok(frame))) => match frame.into_data() {
-                Ok(data) => {
-                    length = length.saturating_add(data.len());
-                    ahead.push_back(Ok(Frame::data(data)));
-                }
+                Ok(data) => ahead.extend_from_slice(&data),
                 Err(trailers) => {
-                    ahead.push_back(Ok(trailers));
+                    last = Some(Ok(trailers));
                     break Why::Trailers;
                 }
             },
         }
     };
-    let inner = Inner::Begun(ahead, rest);
+    let data = Some(ahead.freeze()).filter(|data| !data.is_empty());
+    let data = data.map(|data| Ok(Frame::data(data)));
+    let inner = Inner::Begun(data.into_iter().chain(last).collect(), rest);
     Err((why, CacheBody { inner }))
-}
-
-fn joined<E>(frames: VecDeque<Result<Frame<Bytes>, E>>, length: usize) -> Bytes {
-    let mut parts = frames
-        .into_iter()
-        .filter_map(|frame| frame.ok()?.into_data().ok());
-    let Some(first) = parts.next() else {
-        return Bytes::new();
-    };
-    if first.len() == length {
-        return first;
-    }
-    let mut all = BytesMut::with_capacity(length);
-    all.extend_from_slice(&first);
-    parts.for_each(|part| all.extend_from_slice(&part));
-    all.freeze()
 }
 
 /// The parts are in boxes; nothing in it is pinned in place.

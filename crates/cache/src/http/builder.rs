@@ -14,6 +14,7 @@ use super::numbers::Numbers;
 use super::stored::CachedResponse;
 use crate::cache::Cache;
 use crate::error::Error;
+use crate::settings::{Refresh, Settings};
 
 /// Settings of a [`ResponseCacheLayer`], from [`ResponseCacheLayer::builder`].
 #[must_use = "it does nothing until `build`"]
@@ -188,6 +189,7 @@ impl ResponseCacheBuilder {
             }
         };
         let store = &self.cache.inner.store;
+        refuse_refreshing(&store.settings)?;
         Ok(ResponseCacheLayer::new(Rules {
             name: store.name.clone(),
             numbers: Numbers::new(&store.name),
@@ -214,6 +216,22 @@ impl fmt::Debug for ResponseCacheBuilder {
         f.debug_struct("ResponseCacheBuilder")
             .field("cache", &self.cache)
             .finish_non_exhaustive()
+    }
+}
+
+/// With these a load may outlive the request that began it, or begin before it is needed: the
+/// request would be gone with it.
+fn refuse_refreshing(settings: &Settings) -> Result<(), Error> {
+    let problem = "a response cache cannot load for somebody else than who waits";
+    let stale = "leave it out of the cache; handlers say `stale-while-revalidate`";
+    if settings.soft_timeout.is_some() {
+        let fix = "leave it out of the cache; handlers say `stale-if-error`";
+        return wrong("soft_timeout", problem, fix);
+    }
+    match settings.refresh {
+        Refresh::Never => Ok(()),
+        Refresh::Ahead(_) => wrong("refresh_ahead", problem, stale),
+        Refresh::Early(_) => wrong("refresh_early", problem, stale),
     }
 }
 

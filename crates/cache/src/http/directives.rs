@@ -1,7 +1,7 @@
 //! [`Directives`]: what `Cache-Control` says (RFC 9111, section 5.2).
 //!
-//! Whatever cannot be read allows nothing: a header whose quotes do not match counts as `no-store`,
-//! a time that is no number, or is given twice and not the same, as 0.
+//! Whatever cannot be read allows nothing: a header whose quotes do not match, or in which something
+//! stands that is no directive (`private; max-age=0`), counts as `no-store`, a time that is no number, or is given twice and not the same, as 0.
 
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
@@ -22,13 +22,15 @@ pub(super) struct Directives {
     /// Times are in seconds.
     pub(super) max_age: Option<u64>,
     pub(super) s_maxage: Option<u64>,
+    /// It could not be read, or was given twice and not the same: then it gives no leave either.
+    pub(super) is_s_maxage_bad: bool,
     pub(super) min_fresh: Option<u64>,
     pub(super) stale_while_revalidate: Option<u64>,
     pub(super) stale_if_error: Option<u64>,
 }
 
 /// What a longer time counts as (RFC 9111, section 1.2.2).
-const LONGEST: u64 = 1 << 31;
+pub(super) const LONGEST: u64 = 1 << 31;
 
 impl Directives {
     pub(super) fn of_response(headers: &HeaderMap) -> Self {
@@ -54,7 +56,7 @@ impl Directives {
 
     /// Whether a response to a request with `Authorization` may be shared (3.5).
     pub(super) fn allow_sharing_what_is_authorized(&self) -> bool {
-        self.public || self.must_revalidate || self.s_maxage.is_some()
+        self.public || self.must_revalidate || (self.s_maxage.is_some() && !self.is_s_maxage_bad)
     }
 
     fn read(&mut self, line: &[u8]) {
@@ -73,36 +75,52 @@ impl Directives {
                 b"must-revalidate" => self.must_revalidate = true,
                 b"proxy-revalidate" => self.proxy_revalidate = true,
                 b"only-if-cached" => self.only_if_cached = true,
-                b"max-age" => set(&mut self.max_age, value),
-                b"s-maxage" => set(&mut self.s_maxage, value),
-                b"min-fresh" => set(&mut self.min_fresh, value),
-                b"stale-while-revalidate" => set(&mut self.stale_while_revalidate, value),
-                b"stale-if-error" => set(&mut self.stale_if_error, value),
+                b"max-age" => {
+                    set(&mut self.max_age, value);
+                }
+                b"s-maxage" => self.is_s_maxage_bad |= !set(&mut self.s_maxage, value),
+                b"min-fresh" => {
+                    set(&mut self.min_fresh, value);
+                }
+                b"stale-while-revalidate" => {
+                    set(&mut self.stale_while_revalidate, value);
+                }
+                b"stale-if-error" => {
+                    set(&mut self.stale_if_error, value);
+                }
                 _ => {}
             }
         }
     }
 }
 
-/// `None` when quotes stand where they cannot.
+/// `None` when quotes stand where they cannot, or when the name or a value without quotes is no
+/// token: a directive that forbids may be hidden in it.
 fn name_and_value(element: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut halves = element.splitn(2, |&byte| byte == b'=');
     let name = halves.next()?.trim_ascii();
     let value = halves.next().unwrap_or_default().trim_ascii();
     let value = match value.strip_prefix(b"\"") {
         Some(quoted) => quoted.strip_suffix(b"\"")?,
-        None if value.contains(&b'"') => return None,
-        None => value,
+        // `max-age=` is a time that cannot be read, and hides nothing.
+        None if value.is_empty() || is_token(value) => value,
+        None => return None,
     };
-    (!name.contains(&b'"')).then_some((name, value))
+    is_token(name).then_some((name, value))
 }
 
-fn set(time: &mut Option<u64>, value: &[u8]) {
-    let seconds = seconds(value).unwrap_or(0);
-    *time = match *time {
-        Some(other) if other != seconds => Some(0),
-        _ => Some(seconds),
-    };
+/// RFC 9110, section 5.6.2.
+fn is_token(text: &[u8]) -> bool {
+    let is_of_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !text.is_empty() && text.iter().all(is_of_token)
+}
+
+/// Whether it could be read.
+fn set(time: &mut Option<u64>, value: &[u8]) -> bool {
+    let read = seconds(value);
+    let is_same = time.is_none_or(|other| read == Some(other));
+    *time = Some(read.filter(|_| is_same).unwrap_or(0));
+    read.is_some() && is_same
 }
 
 /// A number of seconds, cut to what counts.
@@ -154,6 +172,13 @@ mod tests {
             b"max-age=60, foo\"bar, no-store, b\"az",
             b"max-age=60, x=\"a\"b",
             b"max-age=60, x=\"\\\"",
+            b"private; max-age=0",
+            b"no-store;",
+            b"max-age=60 private",
+            b"max-age=60; private",
+            b"max-age=60, =private",
+            b"max-age=60, x=no-store;",
+            b"max-age=60, no\xadstore",
         ] {
             assert!(of(&[line]).no_store, "{line:?}");
         }
@@ -178,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn an_s_maxage_that_cannot_be_read_shares_nothing() {
+        let shares = |line: &[u8]| of(&[line]).allow_sharing_what_is_authorized();
+        assert!(shares(b"s-maxage=9") && shares(b"s-maxage=9, s-maxage=9"));
+        for line in [&b"s-maxage"[..], b"s-maxage=x", b"s-maxage=9, s-maxage=8"] {
+            assert!(!shares(line), "{line:?}");
+        }
+        assert!(shares(b"s-maxage=x, public"));
+    }
+
+    #[test]
     fn what_stands_in_quotes_is_no_directive() {
         let read = of(&[b"max-age=60, ext=\"public, s-maxage=9\""]);
         assert!(!read.public && !read.no_store);
@@ -198,6 +233,20 @@ mod tests {
             let unquoted: Vec<u8> = clean(&after).into_iter().filter(|&byte| byte != b'"').collect();
             let line = [&clean(&before)[..], b",no-store,", &unquoted].concat();
             prop_assert!(of(&[&line]).no_store, "{:?}", line);
+        }
+
+        #[test]
+        fn a_directive_that_something_is_stuck_to_is_not_overlooked(
+            name in proptest::sample::select(vec!["no-store", "private", "no-cache"]),
+            stuck in proptest::sample::select(vec![";", " ", "; max-age=9", ":", "/", "\u{e4}", "\""]),
+            is_before in proptest::bool::ANY,
+        ) {
+            let element = match is_before {
+                true => format!("{stuck}{name}"),
+                false => format!("{name}{stuck}"),
+            };
+            let read = of(&[format!("max-age=60, {element}").as_bytes()]);
+            prop_assert!(read.no_store || read.private || read.no_cache, "{element:?}");
         }
 
         #[test]

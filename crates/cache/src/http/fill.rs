@@ -18,7 +18,7 @@ use super::key::variant_key;
 use super::look::Context;
 use super::octets::Octets;
 use super::storable::{Why, judge};
-use super::stored::{CachedResponse, Kind, Page};
+use super::stored::{CachedResponse, Kind, MOST_LINES, Page};
 use super::tags;
 use super::vary::{self, Selected};
 use crate::fetched::Loaded;
@@ -70,13 +70,14 @@ where
     let fill = match exchange.take() {
         Slot::Ready(fill) => *fill,
         Slot::Unasked(ask) => {
-            let deadline = Instant::now() + context.rules.patience;
+            let asked = Instant::now();
+            let deadline = asked + context.rules.patience;
             let mut answering = ask(For::Cache);
             let (slot, why) = match timeout_at(deadline, &mut answering).await {
                 Err(_) => (Slot::Pending(answering), Why::TooSlow),
                 Ok(Err(panic)) => (Slot::Panicked(panic), Why::Failed),
                 Ok(Ok(Err(error))) => (Slot::Failed(error), Why::Failed),
-                Ok(Ok(Ok(response))) => match read(&context, response, deadline).await {
+                Ok(Ok(Ok(response))) => match read(&context, response, asked, deadline).await {
                     Ok(fill) => (Slot::Ready(fill), Why::Failed),
                     Err((slot, why)) => (slot, why),
                 },
@@ -171,10 +172,15 @@ impl Fill {
     fn loaded(self) -> Loaded<CachedResponse> {
         // The shortest time that the cache keeps anything: what is stale from the start.
         let ttl = self.lifetime.fresh.max(Duration::from_millis(1));
-        Loaded::new(CachedResponse::page(self.page))
+        let is_over = self.lifetime.fresh.is_zero() && self.lifetime.stale().is_zero();
+        let loaded = Loaded::new(CachedResponse::page(self.page))
             .ttl(ttl)
             .stale_for(self.lifetime.stale())
-            .tags(self.tags)
+            .tags(self.tags);
+        match is_over {
+            true => loaded.do_not_cache(),
+            false => loaded,
+        }
     }
 }
 
@@ -220,6 +226,9 @@ pub(super) fn judge_head(
 ) -> Result<Judged, Why> {
     let rules = &context.rules;
     let headers = &head.headers;
+    if headers.len() > MOST_LINES {
+        return Err(Why::TooLong);
+    }
     Ok(Judged {
         lifetime: judge(
             head.status,
@@ -236,6 +245,7 @@ pub(super) fn judge_head(
 async fn read<B, E>(
     context: &Context,
     response: Response<B>,
+    asked: Instant,
     deadline: Instant,
 ) -> Result<Box<Fill>, (Slot<B, E>, Why)>
 where
@@ -243,7 +253,7 @@ where
 {
     let (mut head, body) = response.into_parts();
     let now = SystemTime::now();
-    let judged = match judge_head(context, &head, now) {
+    let mut judged = match judge_head(context, &head, now) {
         Ok(judged) => judged,
         Err(why) => return Err((answered(head, CacheBody::of_handler(body), why), why)),
     };
@@ -261,6 +271,9 @@ where
         add_etag(&mut head.headers, &body);
     }
     let body = Octets::new(body);
+    // What it says may be as old as the request for it.
+    judged.lifetime.grow_older(asked.elapsed());
+    let now = SystemTime::now();
     let page = Page::new(head.status, head.headers, body, &judged.lifetime, now);
     Ok(Box::new(Fill {
         page,

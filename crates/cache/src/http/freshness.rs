@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::header::{AGE, DATE, EXPIRES};
 use http::{HeaderMap, HeaderName};
 
-use super::directives::{Directives, seconds};
+use super::directives::{Directives, LONGEST, seconds};
 
 /// How old a response is when it comes from its handler, and for how long it may be used from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,15 @@ impl Lifetime {
         })
     }
 
+    /// Takes off what has passed since the handler was asked.
+    pub(super) fn grow_older(&mut self, passed: Duration) {
+        let over = passed.saturating_sub(self.fresh);
+        self.age = self.age.saturating_add(passed);
+        self.fresh = self.fresh.saturating_sub(passed);
+        self.while_revalidating = self.while_revalidating.saturating_sub(over);
+        self.if_error = self.if_error.saturating_sub(over);
+    }
+
     /// For how long it is there after it was fresh.
     pub(super) fn stale(&self) -> Duration {
         self.while_revalidating.max(self.if_error)
@@ -68,10 +77,12 @@ fn explicit(directives: &Directives, headers: &HeaderMap, date: SystemTime) -> O
     Some(left.unwrap_or_default())
 }
 
-/// What the response says of its age, or what its date says, whichever is more.
+/// What the response says of its age, or what its date says, whichever is more. An age that cannot
+/// be read is the longest there is.
 fn age(headers: &HeaderMap, date: SystemTime, now: SystemTime) -> Duration {
-    let said = headers.get(AGE).map(|age| seconds(age.as_bytes()));
-    let said = Duration::from_secs(said.flatten().unwrap_or(0));
+    let said = headers.get_all(AGE).iter();
+    let said = said.map(|age| seconds(age.as_bytes()).unwrap_or(LONGEST));
+    let said = Duration::from_secs(said.max().unwrap_or(0));
     now.duration_since(date).unwrap_or_default().max(said)
 }
 
@@ -152,6 +163,12 @@ mod tests {
         let both = [max.clone(), (DATE, &*past), (AGE, "40")];
         assert_eq!(of(&both, None), Some((40, 60, 0, 0)));
         assert_eq!(of(&[max.clone(), (AGE, "400")], None), Some((400, 0, 0, 0)));
+        let twice = [max.clone(), (AGE, "10"), (AGE, "40")];
+        assert_eq!(of(&twice, None), Some((40, 60, 0, 0)));
+        for odd in ["", "x", "-1", "1, 2"] {
+            let (_, fresh, ..) = of(&[max.clone(), (AGE, odd)], None).unwrap();
+            assert_eq!(fresh, 0, "{odd:?}");
+        }
         let later = [(EXPIRES, &*soon), (DATE, &*past)];
         assert_eq!(of(&later, None), Some((30, 30, 0, 0)));
         // A date that is yet to come makes nothing younger.

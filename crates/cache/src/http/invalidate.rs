@@ -25,7 +25,7 @@ pub(super) async fn after(rules: &Rules, request: &Parts, status: StatusCode, an
         let Some(reference) = answer.get(name) else {
             continue;
         };
-        if let Some(uri) = same_origin(request, reference.as_bytes()) {
+        if let Some(uri) = same_origin(request, reference.as_bytes(), rules.authority.as_ref()) {
             targets.extend(rules.target_at(request, uri));
         }
     }

@@ -63,15 +63,19 @@ pub(super) fn target(request: &Parts, authority: Option<&Authority>) -> Option<V
 
 /// What stands for the target in one with another URI, which may be relative; `None` when that is
 /// of another origin.
-pub(super) fn same_origin(request: &Parts, reference: &[u8]) -> Option<Uri> {
+pub(super) fn same_origin(
+    request: &Parts,
+    reference: &[u8],
+    configured: Option<&Authority>,
+) -> Option<Uri> {
     let reference: Uri = std::str::from_utf8(reference).ok()?.parse().ok()?;
     let base = uri(request);
     if let Some(authority) = reference.authority() {
-        let ours = self::authority(base, &request.headers)?;
-        return authority
-            .as_str()
-            .eq_ignore_ascii_case(&ours)
-            .then_some(reference);
+        let is = |ours: &str| authority.as_str().eq_ignore_ascii_case(ours);
+        // Behind a proxy the request may have one name, and the answer the configured one.
+        let is_ours = configured.is_some_and(|ours| is(ours.as_str()))
+            || self::authority(base, &request.headers).is_some_and(|ours| is(&ours));
+        return is_ours.then_some(reference);
     }
     // `Uri` takes `name` for an authority, and nothing else that is relative to the path.
     reference.path().starts_with('/').then_some(reference)
@@ -91,15 +95,22 @@ fn path(uri: &Uri) -> &str {
 }
 
 /// The authority in lower case. A `Host` that is none, or that is there twice, is refused: with
-/// the path behind it, it could be made to read like another's.
+/// the path behind it, it could be made to read like another's. So is one that says something else
+/// than the URI: handlers may look at either.
 fn authority(uri: &Uri, headers: &HeaderMap) -> Option<String> {
-    let authority = match uri.authority() {
-        Some(authority) => authority.clone(),
-        None => {
-            let mut hosts = headers.get_all(HOST).iter();
-            let host = hosts.next().filter(|_| hosts.next().is_none())?;
-            Authority::try_from(host.as_bytes()).ok()?
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return None;
+    }
+    let authority = match (uri.authority(), host) {
+        (Some(authority), None) => authority.clone(),
+        (Some(authority), Some(host)) => {
+            let ours = authority.as_str().as_bytes();
+            let is_same = host.as_bytes().eq_ignore_ascii_case(ours);
+            is_same.then(|| authority.clone())?
         }
+        (None, host) => Authority::try_from(host?.as_bytes()).ok()?,
     };
     let text = authority.as_str().to_ascii_lowercase();
     (!text.contains('@')).then_some(text)
@@ -129,10 +140,20 @@ mod tests {
             "shop.test:80/a?b=c"
         );
         assert_eq!(key("/", &["h"]).unwrap(), "h/");
-        assert_eq!(key("http://X.test/a", &["y"]).unwrap(), "x.test/a");
+        assert_eq!(key("http://X.test/a", &[]).unwrap(), "x.test/a");
+        assert_eq!(key("http://X.test/a", &["x.TEST"]).unwrap(), "x.test/a");
         let fixed = Authority::from_static("Fixed");
         let parts = request("/a", &["evil"]);
         assert_eq!(target(&parts, Some(&fixed)).unwrap(), b"fixed/a");
+        let parts = request("http://x.test/a", &["evil"]);
+        assert_eq!(target(&parts, Some(&fixed)).unwrap(), b"fixed/a");
+    }
+
+    #[test]
+    fn a_host_that_is_not_the_uris_has_no_key() {
+        assert_eq!(key("http://X.test/a", &["y"]), None);
+        assert_eq!(key("http://x.test/a", &["x.test:80"]), None);
+        assert_eq!(key("http://x.test/a", &["x.test", "x.test"]), None);
     }
 
     #[test]
@@ -153,13 +174,18 @@ mod tests {
     fn other_origins_are_told_from_our_own() {
         let parts = request("/orders", &["Shop.test"]);
         let path = |reference: &str| {
-            let uri = same_origin(&parts, reference.as_bytes())?;
+            let uri = same_origin(&parts, reference.as_bytes(), None)?;
             Some(uri.path_and_query()?.to_string())
         };
         assert_eq!(path("/orders/7?x=1").unwrap(), "/orders/7?x=1");
         assert_eq!(path("http://shop.TEST/orders/7").unwrap(), "/orders/7");
         assert_eq!(path("http://evil.test/orders/7"), None);
         assert_eq!(path("\u{e4}"), None);
+        let fixed = Authority::from_static("fixed.test");
+        let at = |reference: &str| same_origin(&parts, reference.as_bytes(), Some(&fixed));
+        assert!(at("http://Fixed.test/orders/7").is_some());
+        assert!(at("http://shop.test/orders/7").is_some());
+        assert!(at("http://evil.test/orders/7").is_none());
     }
 
     #[test]

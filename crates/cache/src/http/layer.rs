@@ -52,8 +52,9 @@ pub(super) struct Rules {
 impl ResponseCacheLayer {
     /// Starts a layer that keeps responses in `cache`.
     ///
-    /// Of the cache's settings these do nothing here: `ttl`, since every response brings its own;
-    /// `refresh_ahead` and `refresh_early`, in whose place is `stale-while-revalidate`. Say
+    /// Of the cache's settings `ttl` does nothing here, since every response brings its own.
+    /// `refresh_ahead`, `refresh_early` and `soft_timeout` are refused: a request can be loaded for
+    /// only by itself. In their place are `stale-while-revalidate` and `stale-if-error`. Say
     /// [`stale_for`](crate::CacheBuilder::stale_for) where handlers allow stale answers: the time that
     /// a response has left is then read together with it, and not in a round trip of its own.
     pub fn builder(cache: &Cache<CachedResponse>) -> ResponseCacheBuilder {

@@ -12,6 +12,7 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::Body;
+use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::body::CacheBody;
@@ -151,7 +152,16 @@ where
     let changing = invalidate::is_unsafe(request.method()).then(|| head(&request));
     let mut response = service.call(request).await?;
     if let Some(request) = changing {
-        invalidate::after(&rules, &request, response.status(), response.headers()).await;
+        // In a task of the cache: a client that goes away does not keep the change from counting.
+        let (status, headers) = (response.status(), response.headers().clone());
+        let (rules, (told, done)) = (Arc::clone(&rules), oneshot::channel::<()>());
+        let tasks = rules.cache.clone();
+        tasks.inner.tasks.spawn(async move {
+            invalidate::after(&rules, &request, status, &headers).await;
+            drop(told);
+        });
+        // Both ends say the same: it has ended.
+        let _ = done.await;
     }
     rules.numbers.passed.increment(1);
     if rules.tells {

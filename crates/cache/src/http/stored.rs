@@ -78,6 +78,9 @@ impl CachedResponse {
     }
 }
 
+/// A response with more lines of headers is not stored.
+pub(super) const MOST_LINES: usize = 1000;
+
 /// What lists and pointers take, roughly.
 const ENTRY: usize = 64;
 
@@ -126,11 +129,11 @@ impl Page {
 
     /// `None` when what was stored is no header: nobody but us writes there, and still.
     pub(super) fn header_map(&self) -> Option<HeaderMap> {
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 3);
+        let mut headers = HeaderMap::try_with_capacity(self.headers.len() + 3).ok()?;
         for (name, value) in &self.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
             let value = HeaderValue::from_maybe_shared(value.bytes().clone()).ok()?;
-            headers.append(name, value);
+            headers.try_append(name, value).ok()?;
         }
         Some(headers)
     }
@@ -239,6 +242,14 @@ mod tests {
         assert_eq!(headers["x-odd"].as_bytes(), b"\xff\xfe");
         assert_eq!(headers.get_all("link").iter().count(), 2);
         assert_eq!(page.body.bytes(), &b"\xff"[..]);
+    }
+
+    #[test]
+    fn more_lines_than_a_map_holds_are_no_headers() {
+        let mut page = page(&[]);
+        let line = page.headers[0].clone();
+        page.headers = vec![line; 40_000];
+        assert!(page.header_map().is_none());
     }
 
     #[test]

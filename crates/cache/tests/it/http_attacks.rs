@@ -91,6 +91,21 @@ redkit_testkit::suite! {
         }
     }
 
+    /// A handler may look at `Host` where the key would have the URI's authority, and the reverse.
+    async fn a_uri_does_not_stand_for_another_host(fixture: Fixture) {
+        let site = Site::new(&fixture.client, at_once(|request, _| {
+            let host = request.headers["host"].to_str().unwrap();
+            response(200, &[("cache-control", "max-age=60")], host)
+        })).await;
+        let get = async |uri, host: &'static str| ask(site.address, "GET", uri, &[("host", host.as_bytes())]).await;
+        for _ in 0..2 {
+            let evil = get("http://shop.test/a", "evil.test").await;
+            assert_eq!(evil.header("cache-status"), "pages; fwd=bypass; detail=no-key");
+        }
+        assert_eq!(get("/a", "shop.test").await.text(), "shop.test");
+        assert!(get("http://Shop.test/a", "shop.test").await.is_hit());
+    }
+
     async fn variants_are_bounded_whoever_makes_them_up(fixture: Fixture) {
         let site = Site::with(&fixture.client, |layer| layer.max_variants(4), at_once(|request, call| {
             let language = request.headers["accept-language"].to_str().unwrap();

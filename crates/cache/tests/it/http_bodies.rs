@@ -201,3 +201,77 @@ async fn while_redis_is_down_handlers_answer() {
     crate::http_site::until(back).await;
     client.shutdown().await;
 }
+
+#[tokio::test]
+async fn settings_that_load_for_nobody_are_refused() {
+    use redkit_core::{Client, ClientConfig};
+    use redkit_embedded::Embedded;
+
+    let backend = std::sync::Arc::new(Embedded::new());
+    let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+    let pages = || {
+        Cache::builder(&client, "pages")
+            .ttl(SECOND)
+            .stale_for(SECOND)
+    };
+    for (name, builder) in [
+        ("soft_timeout", pages().soft_timeout(SECOND)),
+        ("refresh_ahead", pages().refresh_ahead(0.8)),
+        ("refresh_early", pages().refresh_early(1.0)),
+    ] {
+        let cache = builder.build().unwrap();
+        let refused = ResponseCacheLayer::builder(&cache).build().unwrap_err();
+        assert!(refused.to_string().contains(name), "{refused}");
+        assert!(refused.to_string().contains("leave it out"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_took_its_whole_time_to_come_is_not_kept() {
+    use futures_util::FutureExt;
+    use redkit_core::{Client, ClientConfig};
+    use redkit_embedded::Embedded;
+
+    let backend = std::sync::Arc::new(Embedded::new());
+    let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+    let handler: crate::http_site::Handler = std::sync::Arc::new(|_, call| {
+        async move {
+            tokio::time::sleep(Duration::from_millis(1200)).await;
+            response(200, &[("cache-control", "max-age=1")], &format!("{call}"))
+        }
+        .boxed()
+    });
+    let site = Site::new(&client, handler).await;
+    assert_eq!(site.get("/").await.text(), "1");
+    assert_eq!(site.get("/").await.text(), "2");
+}
+
+#[tokio::test]
+async fn a_body_of_many_small_and_empty_frames_is_kept_in_one_piece_or_goes_on() {
+    use redkit_core::{Client, ClientConfig};
+    use redkit_embedded::Embedded;
+
+    let backend = std::sync::Arc::new(Embedded::new());
+    let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+    let layer = ResponseCacheLayer::builder(&pages(&client)).max_body(1000);
+    let layer = layer.build().unwrap();
+    for (length, keeps) in [(1000, true), (1001, false)] {
+        let service = layer.layer(service_fn(move |_: Request<Body>| async move {
+            let piece = |n: usize| Bytes::from_static(if n.is_multiple_of(2) { b"x" } else { b"" });
+            let frames = (0..2 * length).map(|n| Some(Ok(Frame::data(piece(n)))));
+            let mut response = ::http::Response::new(Frames(frames.collect()));
+            let fresh = HeaderValue::from_static("max-age=60");
+            response.headers_mut().insert("cache-control", fresh);
+            Ok::<_, std::convert::Infallible>(response)
+        }));
+        for _ in 0..2 {
+            let uri = format!("http://a.test/{length}");
+            let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
+            let answer = service.clone().oneshot(request).await.unwrap();
+            let told = answer.headers()["cache-status"].to_str().unwrap();
+            assert!(keeps || told.contains("too-long") || told.contains("hit-for-miss"));
+            let body = axum::body::to_bytes(Body::new(answer.into_body()), 9000);
+            assert_eq!(body.await.unwrap().len(), length);
+        }
+    }
+}

@@ -120,3 +120,45 @@ redkit_testkit::suite! {
         }
     }
 }
+
+/// Redis only: it is held up while the client goes away.
+#[tokio::test]
+async fn a_change_counts_though_its_client_goes_away() {
+    use std::time::Duration;
+
+    use ::http::Request;
+    use axum::body::Body;
+    use redkit_core::{Client, ClientConfig};
+    use redkit_testkit::{Server, ServerOptions};
+    use tower::{Layer, ServiceExt, service_fn};
+
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap())
+        .await
+        .unwrap();
+    let layer = ResponseCacheLayer::builder(&pages(&client))
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(async |_: Request<Body>| {
+        Ok::<_, std::convert::Infallible>(response(200, &[("cache-control", "max-age=60")], ""))
+    }));
+    let ask = |method| {
+        let request = Request::builder().method(method).uri("http://a.test/");
+        service
+            .clone()
+            .oneshot(request.body(Body::empty()).unwrap())
+    };
+    let is_hit = async || {
+        let answer = ask("GET").await.unwrap();
+        let told = answer.headers()["cache-status"].to_str().unwrap();
+        told.starts_with("pages; hit")
+    };
+    is_hit().await;
+    assert!(is_hit().await);
+    server.stop().unwrap();
+    // The handler answers at once, and the client is gone before Redis is told.
+    assert!(ask("POST").now_or_never().is_none());
+    server.cont().unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!is_hit().await, "what the change made out of date is gone");
+}
