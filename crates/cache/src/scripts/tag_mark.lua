@@ -1,5 +1,5 @@
 -- Counts an invalidation of a stripe of tags, so that loads in progress notice. Comes before the
--- tag's own key is removed: see docs/decisions/0023.
+-- tag's own key is removed: see docs/decisions/0019.
 --
 -- KEYS  1 the cache's meta hash
 -- ARGV  1 a random number, should the hash be new   2 ttl of the hash, in milliseconds

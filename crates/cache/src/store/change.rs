@@ -194,7 +194,7 @@ impl<V> Store<V> {
         Ok(removed)
     }
 
-    /// First the count, then the generations, then the news: see docs/decisions/0023.
+    /// First the count, then the generations, then the news: see docs/decisions/0019.
     pub(crate) async fn invalidate_tags(&self, tags: &[Box<str>]) -> Result<(), CoreError> {
         if tags.is_empty() {
             return Ok(());
