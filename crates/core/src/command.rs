@@ -237,6 +237,15 @@ pub trait ToArg {
     fn shared(&self) -> Option<Bytes> {
         None
     }
+
+    /// The argument's bytes, owned: for what outlives the call that was given the argument.
+    fn to_bytes(&self) -> Bytes {
+        self.shared().unwrap_or_else(|| {
+            let mut buffer = Vec::new();
+            self.write_to(&mut buffer);
+            buffer.into()
+        })
+    }
 }
 
 /// Bytes of a key, about.

@@ -27,6 +27,7 @@
 //! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
 //!   `encryption`: encrypted values. See [`Codec`].
 
+mod admission;
 mod backend;
 pub mod breaker;
 mod client;
@@ -34,8 +35,10 @@ mod clients;
 mod codec;
 mod command;
 mod config;
+pub mod coordination;
 mod driver;
 mod error;
+pub mod inspection;
 mod keys;
 mod push;
 mod script;
@@ -43,8 +46,9 @@ mod tally;
 mod value;
 mod values;
 
+pub use admission::{Admission, AdmissionPermit, Admitted};
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, Topology};
-pub use client::{Client, ClientStats, check_pipeline, check_shareable};
+pub use client::{Client, ClientStats, Request, check_pipeline, check_shareable};
 pub use clients::Clients;
 pub use codec::{Algorithm, Codec, CodecError, Compression, Format, StoredForm};
 #[cfg(feature = "encryption")]
@@ -57,6 +61,7 @@ pub use config::{
 #[cfg(feature = "fred")]
 pub use driver::fred;
 pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError};
+pub use inspection::Inspect;
 pub use keys::{Key, Keyspace, escape_glob, slot};
 pub use push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};
 pub use script::{Invocation, Script};

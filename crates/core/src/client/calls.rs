@@ -18,6 +18,7 @@ use crate::backend::{Backend, ConnectionState};
 use crate::breaker::{Breaker, BreakerConfig, Outcome, Permit};
 use crate::command::Command;
 use crate::config::{ClientConfig, ConfigError, RetryConfig};
+use crate::coordination::Coordination;
 use crate::error::{CallError, Error, Fault, FaultKind};
 use crate::value::Value;
 
@@ -36,6 +37,7 @@ pub(super) struct Calls {
     is_dedicated: bool,
     /// Whether a transaction is known to be possible, or must not be tried out.
     transacts: AtomicBool,
+    pub(super) coordination: Coordination,
 }
 
 impl Calls {
@@ -49,6 +51,7 @@ impl Calls {
             retry: config.retry,
             command_timeout: config.command_timeout,
             connect_timeout: config.connect_timeout,
+            coordination: Coordination::new(),
             flights: Flights::new(config.max_in_flight),
             numbers: Numbers::new(config.label()),
         }
@@ -76,6 +79,7 @@ impl Calls {
             },
             command_timeout: self.command_timeout,
             connect_timeout: self.connect_timeout,
+            coordination: Coordination::new(),
             flights: Flights::new(self.flights.limit()),
         })
     }

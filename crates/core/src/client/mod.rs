@@ -1,7 +1,10 @@
 //! [`Client`]: the handle that patterns and programs take.
 
 mod calls;
+mod coordination;
+mod eval_all;
 mod flight;
+mod inspect;
 mod shareable;
 mod stats;
 
@@ -14,6 +17,8 @@ use tokio::time::timeout;
 
 use self::calls::Calls;
 pub(crate) use self::calls::is_script;
+pub(crate) use self::coordination::WeakClient;
+pub use self::eval_all::Request;
 pub use self::shareable::{check_pipeline, check_shareable};
 pub use self::stats::ClientStats;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
@@ -298,9 +303,10 @@ impl Client {
         self.calls.reset_stats();
     }
 
-    /// Refuses new calls, waits for those in flight (each ends by its deadline; at most 5 s) and
+    /// Gives what is left to be [released](Self::release_later) a second, refuses new calls, waits for those in flight (each ends by its deadline; at most 5 s) and
     /// closes the connections. All clones are shut down. Doing it twice is fine.
     pub async fn shutdown(&self) {
+        self.calls.coordination.shutdown().await;
         self.calls.shutdown(SHUTDOWN_GRACE).await;
     }
 }

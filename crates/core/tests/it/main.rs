@@ -21,8 +21,10 @@ mod calls;
     feature = "zstd"
 ))]
 mod codec;
+mod coordination;
 mod fred;
 mod hostile;
+mod inspection;
 mod invalidations;
 mod keys;
 mod lateness;
