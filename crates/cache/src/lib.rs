@@ -1,7 +1,7 @@
 //! Caching on Redis.
 //!
 //! A [`Cache<V>`] holds values of one type under keys of yours. [`get_or_load`](Cache::get_or_load)
-//! is the way in: it gives the cached value, or loads it, once for everybody who asks at the same
+//! is the way in: it gives the cached value, or loads it, once for all callers that ask at the same
 //! time, and keeps it.
 //!
 //! ```
@@ -18,7 +18,7 @@
 //! let price = prices.get_or_load("42", || price_from_database(42)).await?;
 //! assert_eq!((*price, price.source()), (1999, Source::Loaded));
 //! let price = prices.get_or_load("42", || price_from_database(42)).await?;
-//! assert_eq!((*price, price.source()), (1999, Source::Hit));
+//! assert_eq!((*price, price.source()), (1999, Source::Redis));
 //!
 //! prices.invalidate("42").await?; // after the database was written
 //! # Ok(()) }
@@ -27,9 +27,9 @@
 //! # What it takes care of
 //!
 //! - **One load** per key, among all callers of all processes. Others wait for it, and are woken.
-//! - **Nothing old**: what was read from the source before an [`invalidate`](Cache::invalidate) is
-//!   neither kept after it nor given to who asks after it. `docs/guarantees.md` says exactly what
-//!   holds, and names the tests.
+//! - **Nothing old**: a value that was read from the source before an [`invalidate`](Cache::invalidate) is
+//!   neither kept after it nor given to a caller that asks after it. `docs/guarantees/cache.md` says
+//!   exactly which promises hold, and names the tests.
 //! - **Stale values** ([`stale_for`](CacheBuilder::stale_for)) when the source fails or is slow, and
 //!   loading anew before the end ([`refresh_ahead`](CacheBuilder::refresh_ahead)), by one process.
 //! - **Tags** ([`Loaded::tags`], [`invalidate_tag`](Cache::invalidate_tag)) and
@@ -61,7 +61,6 @@
 //! Leases after Nishtala et al., *Scaling Memcache at Facebook* (2013); early refreshing after
 //! Vattani et al., *Optimal Probabilistic Cache Stampede Prevention* (2015).
 
-mod batch;
 mod builder;
 mod bulk;
 mod cache;
@@ -69,24 +68,25 @@ mod config;
 mod entry;
 mod error;
 mod fetched;
-mod flight;
+mod fill;
 #[cfg(feature = "tower")]
 pub mod http;
 mod id;
 mod invalidate;
-mod keep;
 mod l1;
 mod lease;
 mod level;
-mod load;
+mod load_task;
 #[cfg(test)]
 mod lost_tests;
 mod memoize;
+mod miss;
 mod names;
 mod refresh;
 mod scripts;
 mod settings;
 mod share;
+mod single_flight;
 mod stats;
 mod store;
 mod tasks;
@@ -95,7 +95,7 @@ mod warm;
 pub mod write_behind;
 mod write_through;
 
-pub use builder::CacheBuilder;
+pub use builder::{CacheBuilder, HasTtl, NoTtl};
 pub use cache::Cache;
 pub use config::{CacheConfig, Caches};
 pub use error::{Error, LoadError};

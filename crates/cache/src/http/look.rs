@@ -21,7 +21,7 @@ use super::stored::{CachedResponse, Kind, Page};
 use super::vary;
 use crate::error::Error;
 use crate::fetched::{Loaded, Source};
-use crate::store::{ReadError, Seen};
+use crate::store::Lookup;
 
 /// A request that may be answered from the cache.
 #[derive(Clone)]
@@ -193,7 +193,7 @@ where
     match context.rules.cache.get_or_load(key, loader).await {
         Ok(fetched) => {
             let how = match fetched.source() {
-                Source::Hit => How::Hit,
+                Source::Local | Source::Redis => How::Hit,
                 Source::Stale => How::InNeed,
                 Source::Shared => How::Shared,
                 Source::Loaded | Source::Written | Source::Bypassed => How::Loaded,
@@ -219,14 +219,16 @@ async fn peek(context: &Context, key: &[u8]) -> Result<Peeked, Lost> {
     }
     let keys = store.names.of_entry(key).map_err(|_| Lost::Unreachable)?;
     match cache.read(&key, &keys).await {
-        Ok(Seen::Fresh(hit)) => Ok(hit.value.map_or(Peeked::Missing, |value| {
+        Ok(Lookup::Fresh(hit)) => Ok(hit.value.map_or(Peeked::Missing, |value| {
             store.numbers.hits.add_one();
             Peeked::Fresh(value)
         })),
-        Ok(Seen::Stale(hit)) => Ok(hit.value.map_or(Peeked::Missing, Peeked::Stale)),
+        Ok(Lookup::Stale(hit)) => Ok(hit.value.map_or(Peeked::Missing, Peeked::Stale)),
         // Loading replaces what cannot be read, and counts it.
-        Ok(Seen::Void(_) | Seen::Missing) | Err(ReadError::Undecodable(..)) => Ok(Peeked::Missing),
-        Err(ReadError::Unreachable(error)) => {
+        Ok(Lookup::Invalidated(_) | Lookup::Missing | Lookup::Undecodable(..)) => {
+            Ok(Peeked::Missing)
+        }
+        Err(error) => {
             context.failed("the cache cannot be asked", &error.into());
             Err(Lost::Unreachable)
         }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use redkit_core::{CallError, Command, Error as CoreError, Invocation, Key, Value};
+use tokio::time::Instant;
 
 use super::Store;
 
@@ -9,9 +10,9 @@ impl<V> Store<V> {
     /// Runs scripts in one round trip.
     pub(crate) async fn run_all(
         &self,
-        steps: Vec<Step>,
+        scripts: Vec<Invocation>,
     ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
-        let commands = steps.iter().map(Step::command).collect();
+        let commands = scripts.iter().map(command).collect();
         let mut replies = self.client.pipeline(commands).await?;
         // A server that does not have a script ran nothing: once more is no repetition. Each turn
         // gives a script to a server, so there are as many as servers and scripts at most.
@@ -22,7 +23,7 @@ impl<V> Store<V> {
             let Some((&first, rest)) = missing.split_first() else {
                 return Ok(replies);
             };
-            let Some(Step(script)) = steps.get(first) else {
+            let Some(script) = scripts.get(first) else {
                 return Ok(replies);
             };
             let reply = match self.client.eval(script.clone()).await {
@@ -30,8 +31,8 @@ impl<V> Store<V> {
                 Err(CoreError::Call { error, .. }) => Err(error),
                 Err(error) => return Err(error),
             };
-            let again = rest.iter().filter_map(|&at| steps.get(at));
-            let again: Vec<_> = again.map(Step::command).collect();
+            let again = rest.iter().filter_map(|&at| scripts.get(at));
+            let again: Vec<_> = again.map(command).collect();
             let again = match again.is_empty() {
                 true => Vec::new(),
                 false => self.client.pipeline(again).await?,
@@ -48,12 +49,33 @@ impl<V> Store<V> {
         }
     }
 
-    /// What reads the values at keys, in their order: one command for many where one server has them
-    /// all.
+    /// The same for a look-up, which does not wait longer than its budget.
+    pub(crate) async fn run_all_in_time(
+        &self,
+        scripts: Vec<Invocation>,
+    ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
+        let deadline = self.deadline();
+        let scripts = scripts.into_iter().map(|one| one.deadline(deadline));
+        self.run_all(scripts.collect()).await
+    }
+
+    /// A command of a look-up.
+    pub(super) fn in_time(&self, command: Command) -> Command {
+        command.deadline(self.deadline())
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.redis_timeout
+    }
+
+    /// Commands that read the values at keys, in their order, within a look-up's budget: one for many
+    /// keys where one server has them all.
     pub(super) fn gets<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> Vec<Command> {
         let keys = keys.into_iter();
         if self.is_cluster {
-            return keys.map(|key| Command::new("GET").key(key)).collect();
+            return keys
+                .map(|key| self.in_time(Command::new("GET").key(key)))
+                .collect();
         }
         let mut commands: Vec<Command> = Vec::new();
         for key in keys {
@@ -61,7 +83,7 @@ impl<V> Store<V> {
                 Some(open) if open.arg_count() < KEYS_PER_COMMAND => open,
                 full => {
                     commands.extend(full);
-                    Command::with_capacity("MGET", 1024)
+                    self.in_time(Command::with_capacity("MGET", 1024))
                 }
             };
             commands.push(command.key(key));
@@ -102,19 +124,8 @@ fn is_missing_script(reply: &Result<Value, CallError>) -> bool {
     matches!(reply, Err(CallError::Replied(error)) if error.code() == "NOSCRIPT")
 }
 
-/// What goes into one round trip with others.
-pub(crate) struct Step(Invocation);
-
-impl Step {
-    fn command(&self) -> Command {
-        self.0.by_hash().clone()
-    }
-}
-
-impl From<Invocation> for Step {
-    fn from(script: Invocation) -> Self {
-        Step(script)
-    }
+fn command(script: &Invocation) -> Command {
+    script.by_hash().clone()
 }
 
 /// The next reply of a pipeline.

@@ -76,7 +76,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_another_process_invalidates_during_a_load_is_not_kept(fixture: Fixture) -> Result<(), Error> {
+    async fn a_load_that_another_process_invalidates_is_not_kept(fixture: Fixture) -> Result<(), Error> {
         let (a, b) = two(&fixture).await;
         let old = hold(&a, "k").await;
         b.invalidate("k").await?;
@@ -87,7 +87,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_another_process_sets_during_a_load_is_not_replaced(fixture: Fixture) -> Result<(), Error> {
+    async fn a_value_that_another_process_sets_during_a_load_is_not_replaced(fixture: Fixture) -> Result<(), Error> {
         let (a, b) = two(&fixture).await;
         let old = hold(&a, "k").await;
         b.set("k", &2).await?;
@@ -97,7 +97,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn who_asks_after_another_process_invalidated_does_not_share_the_older_load(fixture: Fixture) -> Result<(), Error> {
+    async fn a_caller_after_another_processs_invalidation_does_not_share_the_older_load(fixture: Fixture) -> Result<(), Error> {
         let (a, b) = two(&fixture).await;
         let old = hold(&a, "k").await;
         b.invalidate("k").await?;
@@ -131,7 +131,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn an_error_that_may_be_shared_reaches_those_who_wait_elsewhere(fixture: Fixture) -> Result<(), Error> {
+    async fn a_shared_error_reaches_callers_that_wait_in_other_processes(fixture: Fixture) -> Result<(), Error> {
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
         let build = |client| numbers(client).share_errors::<NotThere>().build().unwrap();
         let (a, b) = (build(&fixture.client), build(&other));
@@ -177,7 +177,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn who_has_waited_long_enough_loads_and_does_not_keep_it(fixture: Fixture) -> Result<(), Error> {
+    async fn a_caller_that_has_waited_for_wait_timeout_loads_and_does_not_keep_the_value(fixture: Fixture) -> Result<(), Error> {
         let (a, _) = two(&fixture).await;
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
         let b = numbers(&other).wait_timeout(Duration::from_millis(200)).build()?;

@@ -30,7 +30,7 @@ fn products(fixture: &Fixture) -> Cache<Product> {
 }
 
 redkit_testkit::suite! {
-    async fn what_is_set_is_got_until_it_is_invalidated(fixture: Fixture) -> Result<(), Error> {
+    async fn a_value_that_was_set_is_read_until_it_is_invalidated(fixture: Fixture) -> Result<(), Error> {
         let products = products(&fixture);
         assert_eq!(products.get("42").await?.as_deref(), None);
         products.set("42", &teapot()).await?;
@@ -66,11 +66,11 @@ redkit_testkit::suite! {
         cache.set("k", &None).await?;
         assert_eq!(cache.get("k").await?.as_deref(), Some(&None));
         let got = cache.get_or_load("k", || async { Ok::<_, std::io::Error>(Some(1)) }).await?;
-        assert_eq!((*got, got.source()), (None, Source::Hit));
+        assert_eq!((*got, got.source()), (None, Source::Redis));
         Ok(())
     }
 
-    async fn what_is_not_a_value_is_an_error_or_loaded_anew(fixture: Fixture) -> Result<(), Error> {
+    async fn an_undecodable_value_is_an_error_for_get_and_loaded_anew(fixture: Fixture) -> Result<(), Error> {
         let products = products(&fixture);
         let key = fixture.client.keyspace("cache", "products")?.key("42");
         fixture.client.call::<()>(Command::new("SET").key(&key).arg("{\"old\":true}")).await?;
@@ -97,7 +97,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_has_a_grace_period_of_its_own_is_not_taken_for_fresh(fixture: Fixture) -> Result<(), Error> {
+    async fn an_entry_with_a_grace_period_of_its_own_is_not_taken_for_fresh(fixture: Fixture) -> Result<(), Error> {
         let products = products(&fixture);
         let ttl = Duration::from_millis(40);
         for key in ["one", "two"] {
@@ -112,7 +112,7 @@ redkit_testkit::suite! {
         let fails = |_: Vec<&str>| async { Err::<std::collections::HashMap<&str, Product>, _>(std::io::Error::other("down")) };
         let got = products.get_many_or_load(["fresh", "two", "none"], fails).await;
         let sources: Vec<_> = got.into_iter().map(|got| got.ok().flatten().map(|got| got.source())).collect();
-        assert_eq!(sources, [Some(Source::Hit), Some(Source::Stale), None]);
+        assert_eq!(sources, [Some(Source::Redis), Some(Source::Stale), None]);
         Ok(())
     }
 
@@ -157,7 +157,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_entries_are_judged_by_outlives_them(fixture: Fixture) -> Result<(), Error> {
+    async fn generations_and_tags_outlive_their_entries(fixture: Fixture) -> Result<(), Error> {
         const HOURS: Duration = Duration::from_secs(5 * 3600);
         let products = products(&fixture);
         let meta = fixture.client.keyspace("cache-meta", "products")?;
@@ -203,7 +203,7 @@ redkit_testkit::suite! {
             let builder = Cache::<u8>::builder(&fixture.client, name).load_timeout(timeout);
             let builder = match ttl {
                 Some(ttl) => builder.ttl(ttl),
-                None => builder,
+                None => builder.config(&redkit_cache::CacheConfig::default()),
             };
             let Err(Error::Core(CoreError::Config(error))) = builder.build() else { panic!("{name}") };
             error.field().to_owned()
@@ -232,6 +232,7 @@ redkit_testkit::suite! {
         assert_eq!(field(|b| b.negative_ttl(Duration::ZERO)), "negative_ttl");
         assert_eq!(field(|b| b.stale_for(Duration::MAX)), "stale_for");
         assert_eq!(field(|b| b.lease(Duration::ZERO)), "lease");
+        assert_eq!(field(|b| b.redis_timeout(Duration::ZERO)), "redis_timeout");
         assert_eq!(field(|b| b.wait_timeout(Duration::ZERO)), "wait_timeout");
         assert_eq!(field(|b| b.retry_after(Duration::MAX)), "retry_after");
         assert_eq!(field(|b| b.max_bypass_loads(0)), "max_bypass_loads");
@@ -249,7 +250,7 @@ redkit_testkit::suite! {
         }
         for (key, value) in keys.iter().zip(0..) {
             let got = cache.get_or_load(*key, || async { Ok::<_, std::io::Error>(99) }).await?;
-            assert_eq!((*got, got.source()), (value, Source::Hit), "{key:?}");
+            assert_eq!((*got, got.source()), (value, Source::Redis), "{key:?}");
         }
         assert!(cache.invalidate(b"".as_slice()).await?);
         assert!(cache.get("").await?.is_none());

@@ -134,7 +134,7 @@ fn cannot(fixture: &Fixture) -> bool {
 
 redkit_testkit::suite! {
     #[multi_thread]
-    async fn no_read_is_older_than_what_others_removed(fixture: Fixture) {
+    async fn no_read_is_older_than_another_programs_removal(fixture: Fixture) {
         if cannot(&fixture) {
             return;
         }
@@ -147,7 +147,7 @@ redkit_testkit::suite! {
 
     #[networked]
     #[multi_thread]
-    async fn no_read_is_older_than_what_others_removed_though_connections_are_lost(fixture: Fixture) {
+    async fn no_read_is_older_than_another_programs_removal_though_connections_are_lost(fixture: Fixture) {
         if cannot(&fixture) {
             return;
         }

@@ -27,6 +27,8 @@ mod http_site;
 mod http_waiting;
 mod level;
 mod memory;
+mod obsolete;
+mod obstructed;
 mod overtaken;
 mod processes;
 mod several;

@@ -52,7 +52,7 @@ redkit_testkit::suite! {
     }
 
     #[paused]
-    async fn a_source_that_fails_is_tried_by_those_who_have_nothing(fixture: Fixture) -> Result<(), Error> {
+    async fn a_source_that_fails_is_tried_by_callers_that_have_nothing(fixture: Fixture) -> Result<(), Error> {
         let cache = builder(&fixture).build()?;
         for _ in 0..3 {
             let error = cache.get_or_load("k", fails).await.unwrap_err();
@@ -135,7 +135,7 @@ redkit_testkit::suite! {
     }
 
     #[paused]
-    async fn one_process_refreshes_ahead_and_nobody_waits(fixture: Fixture) -> Result<(), Error> {
+    async fn one_process_refreshes_ahead_and_no_caller_waits(fixture: Fixture) -> Result<(), Error> {
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
         let build = |client| Cache::builder(client, "numbers").ttl(10 * SECOND).refresh_ahead(0.8).build();
         let caches: [Cache<u64>; 2] = [build(&fixture.client)?, build(&other)?];
@@ -160,7 +160,7 @@ redkit_testkit::suite! {
         for _ in 0..20 {
             for at in [0, 1] {
                 let got = ask(at).await?;
-                assert_eq!((*got, got.source()), (1, Source::Hit));
+                assert_eq!((*got, got.source()), (1, Source::Redis));
             }
         }
         assert!(start.elapsed() < SECOND / 10, "nobody waits: {:?}", start.elapsed());
@@ -176,7 +176,7 @@ redkit_testkit::suite! {
         cache.set("k", &1).await?;
         advance(6 * SECOND).await;
         for _ in 0..50 {
-            assert_eq!(cache.get_or_load("k", fails).await?.source(), Source::Hit);
+            assert_eq!(cache.get_or_load("k", fails).await?.source(), Source::Redis);
             sleep(SECOND / 100).await;
         }
         assert_eq!(cache.stats().load_failures, 1);

@@ -32,7 +32,7 @@ redkit_testkit::suite! {
         }
         let load = || async { Loading::Ok(Loaded::new(7).tags(["third:1"])) };
         assert_eq!(cache.get_or_load(1, load).await?.source(), Source::Loaded);
-        assert_eq!(cache.get_or_load(1, load).await?.source(), Source::Hit);
+        assert_eq!(cache.get_or_load(1, load).await?.source(), Source::Redis);
         Ok(())
     }
 
@@ -179,7 +179,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn a_load_that_is_cleared_meanwhile_is_not_shared_with_those_who_ask_later(fixture: Fixture) -> Result<(), Error> {
+    async fn a_load_that_is_cleared_meanwhile_is_not_shared_with_later_callers(fixture: Fixture) -> Result<(), Error> {
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
         let (cache, other) = (builder(&fixture.client).build()?, builder(&other).build()?);
         let (reading, read) = oneshot::channel();

@@ -99,7 +99,7 @@ async fn warm(cache: &Cache<u64>, key: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_gap_in_what_is_told_is_heeded() {
+async fn each_gap_in_the_servers_messages_is_heeded() {
     let told = Told::new(Topology::Embedded);
     let backend: Arc<dyn Backend> = Arc::clone(&told) as Arc<dyn Backend>;
     let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
@@ -146,7 +146,7 @@ async fn each_gap_in_what_is_told_is_heeded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_judged_by_several_keys_is_asked_of_masters_alone() {
+async fn reads_of_several_keys_go_to_masters_alone() {
     // On a cluster whose replicas may be read, those answer what is sent alone and only reads.
     let told = Told::new(Topology::Cluster);
     let backend: Arc<dyn Backend> = Arc::clone(&told) as Arc<dyn Backend>;

@@ -46,7 +46,7 @@ async fn hold(cache: &Cache<u64>) -> Held {
 }
 
 redkit_testkit::suite! {
-    async fn what_was_written_is_in_the_cache(fixture: Fixture) -> Result<(), Error> {
+    async fn a_written_value_is_in_the_cache(fixture: Fixture) -> Result<(), Error> {
         let cache = numbers(&fixture.client);
         cache.set("k", &1).await?;
         let written = cache.write_through("k", || async { Ok::<_, OnFire>(2) }).await?;
@@ -116,7 +116,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn who_reads_during_a_write_waits_for_it(fixture: Fixture) -> Result<(), Error> {
+    async fn a_reader_during_a_write_waits_for_it(fixture: Fixture) -> Result<(), Error> {
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
         let (a, b) = (numbers(&fixture.client), numbers(&other));
         let write = hold(&a).await;
@@ -169,7 +169,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_is_being_written_is_nowhere_any_more(fixture: Fixture) -> Result<(), Error> {
+    async fn an_entry_that_is_being_written_is_gone_everywhere(fixture: Fixture) -> Result<(), Error> {
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
         let a = numbers(&fixture.client);
         let b = Cache::builder(&other, "numbers")

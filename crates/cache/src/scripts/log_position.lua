@@ -1,6 +1,6 @@
--- How many changes the cache has seen. A script, so that never a replica answers, which may be
--- behind; and it makes the row of changes when there is none, so that the next who asks knows it
--- again.
+-- The position of the cache's invalidation log: how many changes there were. A script, so that never a
+-- replica answers, which may be behind; and it makes the log when there is none, so that the next
+-- process that asks knows it again.
 --
 -- KEYS  1 the cache's meta hash
 -- ARGV  1 a random number, should the hash be new

@@ -1,4 +1,4 @@
-//! Keeping what was loaded: for how long, with which tags, and under the lease only.
+//! Writing loaded values into the cache: for how long, with which tags, and under the lease only.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,33 +9,33 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::entry::{Head, millis};
+use crate::entry::{Head, Hit, Life, millis};
 use crate::error::Error;
 use crate::fetched::{Keep, Loaded};
 use crate::id::Id;
 use crate::lease::Lease;
-use crate::scripts::{Announce, Fill, Filled, Snapshot};
+use crate::scripts::{Broadcast, Fill, Filled, Snapshot};
 use crate::settings::{A_MOMENT, bounded};
-use crate::store::{Hit, Life, Store};
+use crate::store::Store;
 
 /// What became of a loaded value.
-pub(crate) enum Kept<V> {
+pub(crate) enum FillOutcome<V> {
     Written(Hit<V>),
     /// It was not to be kept, something happened to the entry meanwhile, or Redis did not take it.
-    Not(Option<Arc<V>>),
+    NotKept(Option<Arc<V>>),
     /// An entry of a newer version is there.
     Newer(Option<Arc<V>>),
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
-    /// Writes what was loaded, where the leases stand. One round trip; two more when there are tags.
-    pub(crate) async fn keep(
+    /// Writes loaded values where the leases stand. One round trip; two more when there are tags.
+    pub(crate) async fn fill(
         &self,
         leased: Vec<(Lease<V>, Loaded<Option<V>>)>,
         snapshot: &Snapshot,
         cost: Duration,
-        announce: Announce,
-    ) -> Vec<Result<Kept<V>, Error>> {
+        broadcast: Broadcast,
+    ) -> Vec<Result<FillOutcome<V>, Error>> {
         let lives: Vec<_> = leased
             .iter()
             .map(|(_, loaded)| self.lifetime(loaded.value.is_none(), &loaded.keep))
@@ -76,16 +76,16 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
             outcomes.push(match (life, tags, encoded) {
                 (None, _, _) if value.is_none() && !keep.not => {
                     emptied.push(lease);
-                    Ok(Kept::Not(None))
+                    Ok(FillOutcome::NotKept(None))
                 }
                 (None, _, _) => {
                     released.push(lease);
-                    Ok(Kept::Not(value))
+                    Ok(FillOutcome::NotKept(value))
                 }
                 (Some(_), None, _) => {
                     self.numbers.fenced.add_one();
                     released.push(lease);
-                    Ok(Kept::Not(value))
+                    Ok(FillOutcome::NotKept(value))
                 }
                 (_, _, Err(error)) => {
                     released.push(lease);
@@ -105,7 +105,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
                     let entry = head.encode(&raw);
                     // What becomes of it is put in its place below.
                     fills.push((outcomes.len(), lease, head, entry));
-                    Ok(Kept::Not(value))
+                    Ok(FillOutcome::NotKept(value))
                 }
             });
         }
@@ -116,10 +116,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
                 token: lease.token,
                 head,
                 entry,
-                void: None,
+                obsolete: None,
             })
             .collect();
-        let fill = self.fill(&under_leases, snapshot, announce);
+        let fill = self.write_fills(&under_leases, snapshot, broadcast);
         let release = join_all(released.into_iter().map(Lease::release));
         let empty = join_all(emptied.into_iter().map(Lease::release_without_value));
         let (filled, _, _) = tokio::join!(fill, release, empty);
@@ -127,12 +127,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
             let Some(outcome) = outcomes.get_mut(at) else {
                 continue;
             };
-            let Ok(Kept::Not(value)) = outcome else {
+            let Ok(FillOutcome::NotKept(value)) = outcome else {
                 continue;
             };
             let value = value.take();
             *outcome = Ok(match filled {
-                Ok(Filled::Written) => Kept::Written(Hit {
+                Ok(Filled::Written) => FillOutcome::Written(Hit {
                     id: head.id,
                     value,
                     life: Life {
@@ -144,32 +144,32 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
                 }),
                 Ok(Filled::Fenced) => {
                     self.numbers.fenced.add_one();
-                    Kept::Not(value)
+                    FillOutcome::NotKept(value)
                 }
-                Ok(Filled::Newer(_)) => Kept::Newer(value),
+                Ok(Filled::Newer(_)) => FillOutcome::Newer(value),
                 Err(error) => {
                     self.cannot_keep(&error);
-                    Kept::Not(value)
+                    FillOutcome::NotKept(value)
                 }
             });
         }
         outcomes
     }
 
-    /// [`Store::keep`] for one value.
+    /// [`Store::fill`] for one value.
     ///
     /// # Errors
     /// When the value cannot be encoded.
-    pub(crate) async fn keep_one(
+    pub(crate) async fn fill_one(
         &self,
         lease: Lease<V>,
         snapshot: &Snapshot,
         loaded: Loaded<Option<V>>,
         cost: Duration,
-        announce: Announce,
-    ) -> Result<Kept<V>, Error> {
-        let kept = self.keep(vec![(lease, loaded)], snapshot, cost, announce);
-        kept.await.pop().unwrap_or(Ok(Kept::Not(None)))
+        broadcast: Broadcast,
+    ) -> Result<FillOutcome<V>, Error> {
+        let fill = self.fill(vec![(lease, loaded)], snapshot, cost, broadcast);
+        fill.await.pop().unwrap_or(Ok(FillOutcome::NotKept(None)))
     }
 
     pub(crate) fn cannot_keep(&self, error: &redkit_core::Error) {
