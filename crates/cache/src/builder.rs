@@ -216,7 +216,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static, T> CacheBuilder<V,
         self.errors = Some(ErrorCodec::of::<E>());
         self
     }
-
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
@@ -250,6 +249,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         Ok(Cache::new(Store {
             wakes: Wakes::new(self.client.clone(), names.wake.clone()),
             is_cluster: self.client.topology() == Topology::Cluster,
+            hasty: self.client.with_budget(settings.redis_timeout)?,
             client: self.client,
             names,
             numbers: Numbers::new(&self.name),

@@ -81,15 +81,17 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         }
         asked
             .iter()
-            .map(|index| outcomes.get(index).cloned().unwrap_or(Err(Error::NotLoaded)))
+            .map(|index| {
+                outcomes
+                    .get(index)
+                    .cloned()
+                    .unwrap_or(Err(Error::NotLoaded))
+            })
             .collect()
     }
 
     /// Reads all keys together; gives the values that are there, and the keys to be loaded.
-    async fn read_all<K: ToArg>(
-        &self,
-        all: &[K],
-    ) -> (HashMap<usize, Outcome<V>>, Vec<Missing<V>>) {
+    async fn read_all<K: ToArg>(&self, all: &[K]) -> (HashMap<usize, Outcome<V>>, Vec<Missing<V>>) {
         let store = &self.inner.store;
         let mut outcomes = HashMap::with_capacity(all.len());
         let mut wanted = Vec::new();
@@ -149,7 +151,11 @@ where
     F: Future<Output = Result<HashMap<K, T>, Error>> + Send + 'static,
 {
     Box::new(move |indices| {
-        let asked: Vec<K> = indices.iter().filter_map(|&index| keys.get(index)).cloned().collect();
+        let asked: Vec<K> = indices
+            .iter()
+            .filter_map(|&index| keys.get(index))
+            .cloned()
+            .collect();
         let loading = load(asked.clone());
         async move {
             let mut loaded = loading.await?;

@@ -249,7 +249,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         reading: &Reading<V>,
     ) {
         let token = leased.token();
-        let is_cleared = reading.generation.is_some_and(|now| token.generation.is_some_and(|its| its != now));
+        let is_cleared = reading
+            .generation
+            .is_some_and(|now| token.generation.is_some_and(|its| its != now));
         if is_cleared || !token.holds(reading.lease.as_deref()) {
             self.inner.loads.detach_obsolete(&keys.entry, leased);
         }

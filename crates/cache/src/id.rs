@@ -116,7 +116,10 @@ mod tests {
 
     #[test]
     fn a_token_is_read_as_it_is_written() {
-        for token in [LeaseToken::random(None), LeaseToken::random(Some(Id::new(7)))] {
+        for token in [
+            LeaseToken::random(None),
+            LeaseToken::random(Some(Id::new(7))),
+        ] {
             assert_eq!(LeaseToken::read(token.to_string().as_bytes()), Some(token));
             let lease = |kind| format!("{kind}{token}").into_bytes();
             assert!(token.holds(Some(&lease('l'))) && token.holds(Some(&lease('L'))));

@@ -130,8 +130,8 @@ mod tests {
     use redkit_embedded::Embedded;
 
     use super::*;
-    use crate::names::Names;
     use crate::id::Id;
+    use crate::names::Names;
     use crate::scripts::{Broadcast, LookUp, LookUpReply, Rejected};
 
     struct World {
@@ -238,10 +238,14 @@ mod tests {
             );
             world.run(world.release(ours, rest_ms, error)).await;
             // The message was lost, or is on its way.
-            let after = world.run(world.look_up_after(theirs, None, Some(ours))).await;
+            let after = world
+                .run(world.look_up_after(theirs, None, Some(ours)))
+                .await;
             let failed = LookUpReply::Failed(Bytes::from_static(error));
             assert_eq!(scripts::looked_up(after).unwrap(), failed);
-            let after = world.run(world.look_up_after(newcomer, None, Some(theirs))).await;
+            let after = world
+                .run(world.look_up_after(newcomer, None, Some(theirs)))
+                .await;
             assert_eq!(scripts::looked_up(after).unwrap(), LookUpReply::Leased);
         }
         let world = World::new();
@@ -325,7 +329,11 @@ mod tests {
         assert_eq!(scripts::looked_up(leased).unwrap(), LookUpReply::Leased);
         assert_eq!(world.kind().await, 'L', "the waiting caller will be woken");
         let renewed = world.run(scripts::renew(&world.keys.lease, old, 60_000));
-        assert_eq!(renewed.await, Value::Int(0), "the obsolete load has lost it");
+        assert_eq!(
+            renewed.await,
+            Value::Int(0),
+            "the obsolete load has lost it"
+        );
         // Whatever the generation, a write is waited for.
         world.run(world.begin_write(LeaseToken::new(4))).await;
         for token in [old, new] {

@@ -30,8 +30,9 @@ use crate::store::{Lookup, Store};
 use crate::wake::{Waiter, Woken};
 
 /// The user's loader: gives the values of the members with these indices, in their order.
-pub(crate) type Loader<V> =
-    Box<dyn Fn(&[usize]) -> BoxFuture<'static, Result<Vec<Loaded<Option<V>>>, Error>> + Send + Sync>;
+pub(crate) type Loader<V> = Box<
+    dyn Fn(&[usize]) -> BoxFuture<'static, Result<Vec<Loaded<Option<V>>>, Error>> + Send + Sync,
+>;
 
 /// What became of a load, for the callers that wait for it.
 pub(crate) enum LoadOutcome<V> {
@@ -143,7 +144,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                 }
             };
             let can_ask_again = unanswered.is_none();
-            let lost_reply = |reply: &Result<_, _>| matches!(reply, Err(error) if may_be_asked_again(error));
+            let lost_reply =
+                |reply: &Result<_, _>| matches!(reply, Err(error) if may_be_asked_again(error));
             let is_unanswered = can_ask_again && replies.iter().any(lost_reply);
             for ((member, (ticket, cutoff)), reply) in pending.into_iter().zip(begun).zip(replies) {
                 match reply {
@@ -159,7 +161,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             }
             // 2. to 4. Lease, load, fenced write.
             let leased = self.hold(sorted.leased, token);
-            join!(self.load(leased, &snapshot), self.bypass(sorted.unreachable));
+            join!(
+                self.load(leased, &snapshot),
+                self.bypass(sorted.unreachable)
+            );
             if is_unanswered {
                 unanswered = Some(token);
                 token = LeaseToken::random(token.generation);
@@ -349,7 +354,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             members.push((leased.member, leased.ticket, cutoff, cutoff_if_written));
         }
         let outcomes = store.fill(fills, snapshot, cost, Broadcast::No).await;
-        for ((member, ticket, cutoff, cutoff_if_written), outcome) in members.into_iter().zip(outcomes)
+        for ((member, ticket, cutoff, cutoff_if_written), outcome) in
+            members.into_iter().zip(outcomes)
         {
             let loaded = |value| LoadOutcome::Value(value, Source::Loaded);
             match outcome {
@@ -383,7 +389,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             return;
         }
         let store = &*self.store;
-        members.iter().for_each(|_| store.numbers.bypasses.add_one());
+        members
+            .iter()
+            .for_each(|_| store.numbers.bypasses.add_one());
         // However many keys they are, it is one load.
         let permit = timeout(store.settings.load_timeout, store.bypass.acquire()).await;
         let Ok(Ok(_permit)) = permit else {

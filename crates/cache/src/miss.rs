@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use redkit_core::{Error as CoreError, ToArg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,7 +66,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 request.rejected = Rejected::Entry(id);
                 stale = value;
             }
-            Ok(Lookup::Fresh(Hit { id, .. }) | Lookup::Stale(Hit { id, .. }) | Lookup::Invalidated(id)) => {
+            Ok(
+                Lookup::Fresh(Hit { id, .. })
+                | Lookup::Stale(Hit { id, .. })
+                | Lookup::Invalidated(id),
+            ) => {
                 request.rejected = Rejected::Entry(id);
             }
             Ok(Lookup::Undecodable(id, error)) => {
@@ -100,7 +104,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let store = &self.inner.store;
         let mut outcomes = Vec::with_capacity(missing.len());
         // For all keys together: a caller with several stale values does not wait once for each.
-        let soft_deadline = store.settings.soft_timeout.map(|soft| Instant::now() + soft);
+        let soft_deadline = store
+            .settings
+            .soft_timeout
+            .map(|soft| Instant::now() + soft);
         let join = |missing: Missing<V>| (self.join(&missing), missing);
         let mut joined: Vec<_> = missing.into_iter().map(join).collect();
         let mut waiting = FuturesUnordered::new();
@@ -110,8 +117,20 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             for (join, missing) in joined.drain(..) {
                 let (follower, leads) = match join {
                     Join::Leader(leader, follower) => {
-                        let Missing { index, key, keys, request, .. } = &missing;
-                        led.push(Member::new(*index, key.clone(), keys.clone(), leader, *request));
+                        let Missing {
+                            index,
+                            key,
+                            keys,
+                            request,
+                            ..
+                        } = &missing;
+                        led.push(Member::new(
+                            *index,
+                            key.clone(),
+                            keys.clone(),
+                            leader,
+                            *request,
+                        ));
                         (follower, true)
                     }
                     Join::Follower(follower) => {
@@ -181,7 +200,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 Some(stale),
             ) => give_stale(stale),
             (Some(Completion::Outcome(LoadOutcome::Failed(error))), None) => Ok(Err(error)),
-            (Some(Completion::Abandoned), _) if leads => Ok(Err(Error::LoaderPanicked)),
+            (Some(Completion::Abandoned), Some(stale)) if leads => give_stale(stale),
+            (Some(Completion::Abandoned), None) if leads => Ok(Err(Error::LoaderPanicked)),
             // The leader went away, or had an answer that this caller cannot use: a refresh that had
             // nothing to do, or "there is none".
             (_, stale) => {
@@ -201,7 +221,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
 
     /// Loads a fresh value anew in the background, unless that is being done.
     #[cold]
-    pub(crate) fn refresh(&self, key: &impl ToArg, id: Id, loader: impl FnOnce() -> Option<Loader<V>>) {
+    pub(crate) fn refresh(
+        &self,
+        key: &impl ToArg,
+        id: Id,
+        loader: impl FnOnce() -> Option<Loader<V>>,
+    ) {
         let store = &self.inner.store;
         let Ok(keys) = store.names.of_entry(key) else {
             return;

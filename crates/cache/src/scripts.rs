@@ -160,7 +160,12 @@ pub(crate) enum Filled {
     Newer(Generation),
 }
 
-pub(crate) fn fill(fill: &Fill<'_>, names: &Names, broadcast: Broadcast, meta_ms: u64) -> Invocation {
+pub(crate) fn fill(
+    fill: &Fill<'_>,
+    names: &Names,
+    broadcast: Broadcast,
+    meta_ms: u64,
+) -> Invocation {
     let head = fill.head;
     let invocation = FILL
         .invoke(keys_with_meta(fill.keys, names, broadcast))

@@ -114,7 +114,11 @@ impl Settings {
             return wrong("lease", "it is under 10 ms or over an hour", "3s is usual");
         }
         if self.redis_timeout.is_zero() || self.redis_timeout > A_DAY {
-            return wrong("redis_timeout", "it is zero or over a day", "250ms is usual");
+            return wrong(
+                "redis_timeout",
+                "it is zero or over a day",
+                "250ms is usual",
+            );
         }
         if self.retry_after > A_DAY {
             return wrong("retry_after", "it is over a day", "1s is usual");

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::cache::{Cache, begin, some};
 use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
-use crate::id::LeaseToken;
 use crate::fill::FillOutcome;
+use crate::id::LeaseToken;
 use crate::lease::Lease;
 use crate::level::with_bytes;
 use crate::names::EntryKeys;
@@ -76,7 +76,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let key: Box<[u8]> = with_bytes(&key, |key| key.into());
         self.inner.tasks.spawn(async move {
             let lease = match begun {
-                Ok(Some(snapshot)) => Lease::of_write(&store, &keys, token).map(|lease| (lease, snapshot)),
+                Ok(Some(snapshot)) => {
+                    Lease::of_write(&store, &keys, token).map(|lease| (lease, snapshot))
+                }
                 // Another write is in progress, or Redis could not be asked.
                 Ok(None) | Err(_) => None,
             };

@@ -41,7 +41,10 @@ impl<V> Store<V> {
         // The lease still stands, and nothing is written without it.
         if self.snapshot().await?.generation == snapshot.generation {
             let again = [Fill { obsolete, ..*fill }];
-            let filled = self.write_fills_once(&again, snapshot, broadcast).await.pop();
+            let filled = self
+                .write_fills_once(&again, snapshot, broadcast)
+                .await
+                .pop();
             let filled = filled.unwrap_or(Ok(Filled::Fenced));
             if other_generation(fill, &filled).is_none() {
                 return filled;

@@ -24,7 +24,9 @@ impl<V> Store<V> {
         let meta_ms = self.settings.meta_ms(0);
         // The snapshot may be older than the lease, never younger than the load.
         let mut steps = vec![scripts::snapshot(&self.names, meta_ms)];
-        steps.extend(look_ups.map(|look_up| scripts::look_up(&look_up, token, unanswered, lease_ms)));
+        steps.extend(
+            look_ups.map(|look_up| scripts::look_up(&look_up, token, unanswered, lease_ms)),
+        );
         let mut replies = self.run_all_in_time(steps).await?.into_iter();
         let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
         self.know_generation(snapshot.generation);
@@ -50,10 +52,7 @@ impl<V> Store<V> {
         self.snapshotted(self.run_all_in_time(vec![snapshot]).await?)
     }
 
-    fn snapshotted(
-        &self,
-        replies: Vec<Result<Value, CallError>>,
-    ) -> Result<Snapshot, CoreError> {
+    fn snapshotted(&self, replies: Vec<Result<Value, CallError>>) -> Result<Snapshot, CoreError> {
         let reply = next_value(&mut replies.into_iter())?;
         let snapshot = scripts::snapshotted(reply).map_err(odd)?;
         self.know_generation(snapshot.generation);

@@ -23,6 +23,8 @@ use crate::wake::Wakes;
 /// What a load needs after its callers are gone.
 pub(crate) struct Store<V> {
     pub(crate) client: Client,
+    /// The same client for look-ups, which do not wait longer than their budget.
+    pub(crate) hasty: Client,
     pub(crate) names: Names,
     pub(crate) name: Box<str>,
     pub(crate) settings: Settings,

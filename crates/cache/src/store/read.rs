@@ -66,11 +66,18 @@ impl<V: DeserializeOwned> Store<V> {
             let (wanted, candidates): (Vec<_>, Vec<_>) = lacking.into_iter().unzip();
             let wanted: Vec<_> = wanted.into_iter().copied().collect();
             let again = self.find_many(&wanted, true).await?;
-            for (candidate, again) in candidates.into_iter().zip(self.validate_all(&wanted, again)) {
+            for (candidate, again) in candidates
+                .into_iter()
+                .zip(self.validate_all(&wanted, again))
+            {
                 *candidate = again;
             }
         }
-        let mut tags: Vec<_> = candidates.iter().flatten().flat_map(Candidate::tags).collect();
+        let mut tags: Vec<_> = candidates
+            .iter()
+            .flatten()
+            .flat_map(Candidate::tags)
+            .collect();
         tags.sort_unstable();
         tags.dedup();
         let stands: Vec<bool> = match tags.is_empty() {
@@ -89,7 +96,10 @@ impl<V: DeserializeOwned> Store<V> {
                 Err(error) => {
                     // An entry without tags can be judged all the same.
                     for candidate in &mut candidates {
-                        if candidate.as_ref().is_ok_and(|one| one.tags().next().is_some()) {
+                        if candidate
+                            .as_ref()
+                            .is_ok_and(|one| one.tags().next().is_some())
+                        {
                             *candidate = Err(error.clone());
                         }
                     }
@@ -132,11 +142,15 @@ impl<V: DeserializeOwned> Store<V> {
         if !self.settings.clearable || self.is_cluster {
             return Ok(None);
         }
-        let ask = self.in_time(Command::new("TYPE").key(&keys.entry).idempotent(true));
-        let found: String = self.client.call(ask).await?;
+        let ask = Command::new("TYPE").key(&keys.entry).idempotent(true);
+        let found: String = self.hasty.call(ask).await?;
         Ok(match found.as_str() {
             "none" | "string" => None,
-            _ => Some(undecodable::<V>(keys, Bytes::new(), Arc::new(OfAnotherType))),
+            _ => Some(undecodable::<V>(
+                keys,
+                Bytes::new(),
+                Arc::new(OfAnotherType),
+            )),
         })
     }
 
@@ -145,9 +159,9 @@ impl<V: DeserializeOwned> Store<V> {
     async fn find(&self, keys: &EntryKeys) -> Result<Found, CoreError> {
         let (entry, generation) = (&keys.entry, &self.names.generation);
         if !self.settings.clearable {
-            let get = self.in_time(Command::new("GET").key(entry));
+            let get = Command::new("GET").key(entry);
             return Ok(Found {
-                raw: self.client.call(get).await?,
+                raw: self.hasty.call(get).await?,
                 ..Found::default()
             });
         }
@@ -155,12 +169,12 @@ impl<V: DeserializeOwned> Store<V> {
             false => {
                 let bytes = entry.as_bytes().len() + generation.as_bytes().len();
                 let both = Command::with_capacity("MGET", bytes);
-                let both = self.in_time(both.key(entry).key(generation));
-                self.client.call(both).await?
+                let both = both.key(entry).key(generation);
+                self.hasty.call(both).await?
             }
             true => {
                 let both = self.gets([entry, generation]);
-                let mut replies = self.client.pipeline(both).await?.into_iter();
+                let mut replies = self.hasty.pipeline(both).await?.into_iter();
                 (next("GET", &mut replies)?, next("GET", &mut replies)?)
             }
         };
@@ -192,12 +206,12 @@ impl<V: DeserializeOwned> Store<V> {
         let mut commands: Vec<_> = match with_left {
             true => wanted
                 .iter()
-                .map(|(keys, _)| self.in_time(Command::new("PTTL").key(&keys.entry)))
+                .map(|(keys, _)| Command::new("PTTL").key(&keys.entry))
                 .collect(),
             false => Vec::new(),
         };
         commands.extend(self.gets(all.iter().chain(generation)));
-        let mut replies = self.client.pipeline(commands).await?.into_iter();
+        let mut replies = self.hasty.pipeline(commands).await?.into_iter();
         let left: Vec<_> = wanted
             .iter()
             .map(|_| match with_left {
@@ -234,15 +248,14 @@ impl<V: DeserializeOwned> Store<V> {
         wanted: &[(&EntryKeys, bool)],
         found: Vec<Result<Found, CoreError>>,
     ) -> Vec<Result<Candidate<V>, CoreError>> {
-        let validate = |((keys, _), found): (&(&EntryKeys, bool), Result<Found, CoreError>)| {
-            match found {
+        let validate =
+            |((keys, _), found): (&(&EntryKeys, bool), Result<Found, CoreError>)| match found {
                 Ok(found) => Ok(self.validate_found(keys, found)),
                 Err(error) => Ok(Candidate {
                     entry: Err(of_another_type::<V>(keys, error)?),
                     ..Candidate::missing()
                 }),
-            }
-        };
+            };
         wanted.iter().zip(found).map(validate).collect()
     }
 
@@ -310,12 +323,9 @@ impl<V: DeserializeOwned> Store<V> {
     }
 
     /// The generations that tags have now. One round trip.
-    async fn tags_now<'t>(
-        &self,
-        tags: Vec<&'t str>,
-    ) -> Result<HashMap<&'t str, Id>, CoreError> {
+    async fn tags_now<'t>(&self, tags: Vec<&'t str>) -> Result<HashMap<&'t str, Id>, CoreError> {
         let keys: Vec<_> = tags.iter().map(|tag| self.names.of_tag(tag)).collect();
-        let mut replies = self.client.pipeline(self.gets(&keys)).await?.into_iter();
+        let mut replies = self.hasty.pipeline(self.gets(&keys)).await?.into_iter();
         let mut now = HashMap::with_capacity(tags.len());
         for (tag, generation) in tags.into_iter().zip(self.got(keys.len(), &mut replies)) {
             if let Some(generation) = generation?.and_then(|text| Id::read(&text)) {

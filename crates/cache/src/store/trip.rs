@@ -1,8 +1,7 @@
 //! Round trips: scripts and commands sent together, and their replies.
 
 use bytes::Bytes;
-use redkit_core::{CallError, Command, Error as CoreError, Invocation, Key, Value};
-use tokio::time::Instant;
+use redkit_core::{CallError, Client, Command, Error as CoreError, Invocation, Key, Value};
 
 use super::Store;
 
@@ -12,41 +11,7 @@ impl<V> Store<V> {
         &self,
         scripts: Vec<Invocation>,
     ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
-        let commands = scripts.iter().map(command).collect();
-        let mut replies = self.client.pipeline(commands).await?;
-        // A server that does not have a script ran nothing: once more is no repetition. Each turn
-        // gives a script to a server, so there are as many as servers and scripts at most.
-        loop {
-            let missing: Vec<_> = (0..replies.len())
-                .filter(|&at| replies.get(at).is_some_and(is_missing_script))
-                .collect();
-            let Some((&first, rest)) = missing.split_first() else {
-                return Ok(replies);
-            };
-            let Some(script) = scripts.get(first) else {
-                return Ok(replies);
-            };
-            let reply = match self.client.eval(script.clone()).await {
-                Ok(value) => Ok(value),
-                Err(CoreError::Call { error, .. }) => Err(error),
-                Err(error) => return Err(error),
-            };
-            let again = rest.iter().filter_map(|&at| scripts.get(at));
-            let again: Vec<_> = again.map(command).collect();
-            let again = match again.is_empty() {
-                true => Vec::new(),
-                false => self.client.pipeline(again).await?,
-            };
-            let answered = rest.iter().copied().zip(again);
-            for (at, reply) in std::iter::once((first, reply)).chain(answered) {
-                if let Some(place) = replies.get_mut(at) {
-                    *place = reply;
-                }
-            }
-            if replies.get(first).is_some_and(is_missing_script) {
-                return Ok(replies);
-            }
-        }
+        run_all(&self.client, &scripts).await
     }
 
     /// The same for a look-up, which does not wait longer than its budget.
@@ -54,28 +19,15 @@ impl<V> Store<V> {
         &self,
         scripts: Vec<Invocation>,
     ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
-        let deadline = self.deadline();
-        let scripts = scripts.into_iter().map(|one| one.deadline(deadline));
-        self.run_all(scripts.collect()).await
+        run_all(&self.hasty, &scripts).await
     }
 
-    /// A command of a look-up.
-    pub(super) fn in_time(&self, command: Command) -> Command {
-        command.deadline(self.deadline())
-    }
-
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.settings.redis_timeout
-    }
-
-    /// Commands that read the values at keys, in their order, within a look-up's budget: one for many
-    /// keys where one server has them all.
+    /// Commands that read the values at keys, in their order: one for many keys where one server has
+    /// them all.
     pub(super) fn gets<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> Vec<Command> {
         let keys = keys.into_iter();
         if self.is_cluster {
-            return keys
-                .map(|key| self.in_time(Command::new("GET").key(key)))
-                .collect();
+            return keys.map(|key| Command::new("GET").key(key)).collect();
         }
         let mut commands: Vec<Command> = Vec::new();
         for key in keys {
@@ -83,7 +35,7 @@ impl<V> Store<V> {
                 Some(open) if open.arg_count() < KEYS_PER_COMMAND => open,
                 full => {
                     commands.extend(full);
-                    self.in_time(Command::with_capacity("MGET", 1024))
+                    Command::with_capacity("MGET", 1024)
                 }
             };
             commands.push(command.key(key));
@@ -122,6 +74,47 @@ const KEYS_PER_COMMAND: usize = 500;
 
 fn is_missing_script(reply: &Result<Value, CallError>) -> bool {
     matches!(reply, Err(CallError::Replied(error)) if error.code() == "NOSCRIPT")
+}
+
+async fn run_all(
+    client: &Client,
+    scripts: &[Invocation],
+) -> Result<Vec<Result<Value, CallError>>, CoreError> {
+    let commands = scripts.iter().map(command).collect();
+    let mut replies = client.pipeline(commands).await?;
+    // A server that does not have a script ran nothing: once more is no repetition. Each turn
+    // gives a script to a server, so there are as many as servers and scripts at most.
+    loop {
+        let missing: Vec<_> = (0..replies.len())
+            .filter(|&at| replies.get(at).is_some_and(is_missing_script))
+            .collect();
+        let Some((&first, rest)) = missing.split_first() else {
+            return Ok(replies);
+        };
+        let Some(script) = scripts.get(first) else {
+            return Ok(replies);
+        };
+        let reply = match client.eval(script.clone()).await {
+            Ok(value) => Ok(value),
+            Err(CoreError::Call { error, .. }) => Err(error),
+            Err(error) => return Err(error),
+        };
+        let again = rest.iter().filter_map(|&at| scripts.get(at));
+        let again: Vec<_> = again.map(command).collect();
+        let again = match again.is_empty() {
+            true => Vec::new(),
+            false => client.pipeline(again).await?,
+        };
+        let answered = rest.iter().copied().zip(again);
+        for (at, reply) in std::iter::once((first, reply)).chain(answered) {
+            if let Some(place) = replies.get_mut(at) {
+                *place = reply;
+            }
+        }
+        if replies.get(first).is_some_and(is_missing_script) {
+            return Ok(replies);
+        }
+    }
 }
 
 fn command(script: &Invocation) -> Command {

@@ -17,6 +17,7 @@ struct NotThere(u32);
 
 fn numbers(client: &redkit_core::Client) -> CacheBuilder<u64> {
     Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(60))
         .load_timeout(Duration::from_secs(20))
 }

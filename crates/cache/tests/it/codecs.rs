@@ -64,6 +64,7 @@ fn codecs() -> Vec<(&'static str, Codec)> {
 
 fn products(client: &Client, name: &str) -> CacheBuilder<Product> {
     Cache::builder(client, name)
+        .redis_timeout(crate::PATIENT)
         .ttl(LONG)
         .stale_for(LONG)
         .negative_ttl(LONG)

@@ -18,7 +18,7 @@ const DAMAGED: [&[u8]; 5] = [
 
 redkit_testkit::suite! {
     async fn a_damaged_entry_is_replaced_at_once(fixture: Fixture) -> Result<(), Error> {
-        let cache: Cache<u64> = Cache::builder(&fixture.client, "numbers")
+        let cache: Cache<u64> = Cache::builder(&fixture.client, "numbers").redis_timeout(crate::PATIENT)
             .ttl(Duration::from_secs(60))
             .clearable(false)
             .wait_timeout(Duration::from_millis(500))
@@ -51,7 +51,7 @@ redkit_testkit::suite! {
     async fn a_key_of_another_type_is_replaced_and_an_error_for_get(fixture: Fixture) -> Result<(), Error> {
         for clearable in [true, false] {
             let name = if clearable { "clearable" } else { "plain" };
-            let cache: Cache<u64> = Cache::builder(&fixture.client, name)
+            let cache: Cache<u64> = Cache::builder(&fixture.client, name).redis_timeout(crate::PATIENT)
                 .ttl(Duration::from_secs(60))
                 .clearable(clearable)
                 .build()?;

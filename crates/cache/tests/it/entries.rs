@@ -24,6 +24,7 @@ fn teapot() -> Product {
 
 fn products(fixture: &Fixture) -> Cache<Product> {
     Cache::builder(&fixture.client, "products")
+        .redis_timeout(crate::PATIENT)
         .ttl(MINUTE)
         .build()
         .unwrap()
@@ -61,7 +62,7 @@ redkit_testkit::suite! {
     }
 
     async fn null_is_not_absent(fixture: Fixture) -> Result<(), Error> {
-        let cache: Cache<Option<u8>> = Cache::builder(&fixture.client, "maybe").ttl(MINUTE).build()?;
+        let cache: Cache<Option<u8>> = Cache::builder(&fixture.client, "maybe").redis_timeout(crate::PATIENT).ttl(MINUTE).build()?;
         assert_eq!(cache.get("k").await?.as_deref(), None);
         cache.set("k", &None).await?;
         assert_eq!(cache.get("k").await?.as_deref(), Some(&None));
@@ -120,7 +121,7 @@ redkit_testkit::suite! {
     async fn a_read_is_one_command_to_one_server(fixture: Fixture) -> Result<(), Error> {
         let server = fixture.private_server(redkit_testkit::ServerOptions::new()).await.unwrap();
         let client = fixture.connect(fixture.config_at(&server.url()).unwrap()).await.unwrap();
-        let products: Cache<Product> = Cache::builder(&client, "products").ttl(MINUTE).build()?;
+        let products: Cache<Product> = Cache::builder(&client, "products").redis_timeout(crate::PATIENT).ttl(MINUTE).build()?;
         products.set("42", &teapot()).await?;
         server.raw(&["CONFIG", "RESETSTAT"]).await.unwrap();
         for _ in 0..10 {
@@ -200,7 +201,7 @@ redkit_testkit::suite! {
 
     async fn settings_that_cannot_work_name_themselves(fixture: Fixture) {
         let build = |name: &str, ttl: Option<Duration>, timeout: Duration| {
-            let builder = Cache::<u8>::builder(&fixture.client, name).load_timeout(timeout);
+            let builder = Cache::<u8>::builder(&fixture.client, name).redis_timeout(crate::PATIENT).load_timeout(timeout);
             let builder = match ttl {
                 Some(ttl) => builder.ttl(ttl),
                 None => builder.config(&redkit_cache::CacheConfig::default()),
@@ -218,7 +219,7 @@ redkit_testkit::suite! {
     async fn shares_and_times_outside_their_bounds_name_themselves(fixture: Fixture) {
         type Builder = redkit_cache::CacheBuilder<u8>;
         let field = |change: fn(Builder) -> Builder| {
-            let builder = change(Cache::<u8>::builder(&fixture.client, "a").ttl(MINUTE));
+            let builder = change(Cache::<u8>::builder(&fixture.client, "a").redis_timeout(crate::PATIENT).ttl(MINUTE));
             let Err(Error::Core(CoreError::Config(error))) = builder.build() else { panic!("it was taken") };
             error.field().to_owned()
         };
@@ -243,7 +244,7 @@ redkit_testkit::suite! {
     }
 
     async fn any_bytes_are_a_key_and_none_are_too(fixture: Fixture) -> Result<(), Error> {
-        let cache: Cache<u64> = Cache::builder(&fixture.client, "odd").ttl(MINUTE).build()?;
+        let cache: Cache<u64> = Cache::builder(&fixture.client, "odd").redis_timeout(crate::PATIENT).ttl(MINUTE).build()?;
         let keys: [&[u8]; 5] = [b"", b"%", b"}{", b"\0\xff\n", b"a b"];
         for (key, value) in keys.iter().zip(0..) {
             cache.set(*key, &value).await?;

@@ -45,7 +45,9 @@ fn some_time(millis: u64) -> Duration {
 fn cache(client: &Client) -> Cache<u64> {
     // Nothing but what the servers tell can say that a value is old.
     let l1 = L1::entries(100).bound(Duration::from_secs(600)).tracked();
-    let builder = Cache::builder(client, "numbers").ttl(Duration::from_secs(600));
+    let builder = Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
+        .ttl(Duration::from_secs(600));
     builder.announce_changes(false).l1(l1).build().unwrap()
 }
 

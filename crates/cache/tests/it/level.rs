@@ -15,6 +15,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 fn builder(client: &Client) -> CacheBuilder<u64> {
     Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(60))
         .l1(L1::entries(1000).bound(BOUND))
 }
@@ -290,7 +291,7 @@ redkit_testkit::suite! {
     }
 
     async fn a_weigher_bounds_the_kept_values(fixture: Fixture) -> Result<(), Error> {
-        let cache: Cache<String> = Cache::builder(&fixture.client, "texts")
+        let cache: Cache<String> = Cache::builder(&fixture.client, "texts").redis_timeout(crate::PATIENT)
             .ttl(Duration::from_secs(60))
             .l1(L1::weighted(1000, |_, text: &String| u32::try_from(text.len()).unwrap()))
             .build()?;

@@ -46,3 +46,6 @@ mod write_behind_leases;
 mod write_behind_link;
 mod write_behind_outages;
 mod written_through;
+
+/// For look-ups in tests that are not about it: the machine may be busy.
+const PATIENT: std::time::Duration = std::time::Duration::from_secs(20);

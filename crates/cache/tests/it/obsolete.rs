@@ -16,6 +16,7 @@ async fn two(fixture: &Fixture) -> (Cache<u64>, Cache<u64>) {
     let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
     let build = |client| {
         Cache::builder(client, "numbers")
+            .redis_timeout(crate::PATIENT)
             .ttl(Duration::from_secs(60))
             .load_timeout(Duration::from_secs(20))
             .build()

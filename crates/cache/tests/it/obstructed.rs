@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use redkit_cache::{Cache, CacheBuilder, Error, Loaded, Source};
 use redkit_core::{
-    Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, Fault, FaultKind,
-    Interest, PushStream, ServerError, Topology, Value,
+    Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, Fault,
+    FaultKind, Interest, PushStream, ServerError, Topology, Value,
 };
 use redkit_embedded::Embedded;
 use tokio::sync::watch;
@@ -153,7 +153,10 @@ async fn an_entry_whose_tags_cannot_be_read_is_loaded_past_the_cache_by_every_wa
     let start = Instant::now();
     assert_eq!(one(&cache, 1).await.unwrap(), (2, Source::Bypassed));
     assert_eq!(many(&cache, 2).await.unwrap(), (2, Source::Bypassed));
-    assert!(start.elapsed() < Duration::from_secs(1), "nothing is waited for");
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "nothing is waited for"
+    );
     // What stands there is not worse for it.
     backend.set(Obstacle::Nothing);
     for key in [1_u64, 2] {
@@ -187,7 +190,10 @@ async fn a_look_up_waits_for_redis_no_longer_than_its_budget() {
                 _ => continue,
             }
             let (took, budget) = (start.elapsed().as_millis(), budget.unwrap_or(250).into());
-            assert!((budget..budget + 5).contains(&took), "{obstacle:?}, way {n}: {took} ms");
+            assert!(
+                (budget..budget + 5).contains(&took),
+                "{obstacle:?}, way {n}: {took} ms"
+            );
         }
     }
 }
@@ -208,5 +214,9 @@ async fn a_stale_value_is_given_when_redis_does_not_answer_in_time() {
     let start = Instant::now();
     let got = cache.get_or_load(1_u64, fails).await.unwrap();
     assert_eq!((*got, got.source()), (1, Source::Stale));
-    assert!(start.elapsed() < Duration::from_millis(260), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_millis(260),
+        "{:?}",
+        start.elapsed()
+    );
 }

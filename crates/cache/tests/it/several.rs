@@ -19,7 +19,9 @@ fn numbers(fixture: &Fixture) -> Cache<u64> {
 }
 
 fn builder(client: &redkit_core::Client) -> redkit_cache::CacheBuilder<u64> {
-    Cache::builder(client, "numbers").ttl(Duration::from_secs(60))
+    Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
+        .ttl(Duration::from_secs(60))
 }
 
 type Asked = Arc<Mutex<Vec<Vec<u64>>>>;
@@ -265,7 +267,7 @@ redkit_testkit::suite! {
         let (at, text) = field("no-level");
         assert!(at == "l1_ttl" && text.contains("l1_bound") && text.contains("l1_entries"), "{text}");
         // A level that the program gives takes the file's settings.
-        let with_level = Cache::<u64>::builder(&fixture.client, "no-level").l1(L1::entries(10));
+        let with_level = Cache::<u64>::builder(&fixture.client, "no-level").redis_timeout(crate::PATIENT).l1(L1::entries(10));
         let config: CacheConfig = serde_json::from_str(r#"{ "ttl": "3s", "l1_bound": "1ms" }"#).unwrap();
         let Err(Error::Core(CoreError::Config(error))) = with_level.config(&config).build() else { panic!("it was taken") };
         assert_eq!(error.field(), "l1.bound");

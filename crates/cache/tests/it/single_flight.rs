@@ -15,6 +15,7 @@ struct OnFire;
 
 fn numbers(fixture: &Fixture) -> Cache<u64> {
     Cache::builder(&fixture.client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(60))
         .load_timeout(Duration::from_secs(5))
         .build()

@@ -16,6 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn builder(fixture: &Fixture) -> CacheBuilder<u64> {
     Cache::builder(&fixture.client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(10 * SECOND)
         .stale_for(60 * SECOND)
         .load_timeout(5 * SECOND)
@@ -30,7 +31,7 @@ redkit_testkit::suite! {
     async fn a_source_that_fails_leaves_the_stale_value_and_is_left_alone(fixture: Fixture) -> Result<(), Error> {
         let cache = builder(&fixture).retry_after(3 * SECOND).build()?;
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
-        let other = Cache::builder(&other, "numbers").ttl(10 * SECOND).stale_for(60 * SECOND).build()?;
+        let other = Cache::builder(&other, "numbers").redis_timeout(crate::PATIENT).ttl(10 * SECOND).stale_for(60 * SECOND).build()?;
         cache.set("k", &1).await?;
         advance(11 * SECOND).await;
         assert!(cache.get("k").await?.is_none(), "`get` gives what is fresh");
@@ -137,7 +138,7 @@ redkit_testkit::suite! {
     #[paused]
     async fn one_process_refreshes_ahead_and_no_caller_waits(fixture: Fixture) -> Result<(), Error> {
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
-        let build = |client| Cache::builder(client, "numbers").ttl(10 * SECOND).refresh_ahead(0.8).build();
+        let build = |client| Cache::builder(client, "numbers").redis_timeout(crate::PATIENT).ttl(10 * SECOND).refresh_ahead(0.8).build();
         let caches: [Cache<u64>; 2] = [build(&fixture.client)?, build(&other)?];
         let loads = Arc::new(AtomicU64::new(0));
         let ask = |at: usize| {
@@ -185,7 +186,7 @@ redkit_testkit::suite! {
 
     #[paused]
     async fn xfetch_refreshes_the_earlier_the_longer_a_load_takes(fixture: Fixture) -> Result<(), Error> {
-        let cache = Cache::<u64>::builder(&fixture.client, "numbers").ttl(100 * SECOND).refresh_early(1.0).build()?;
+        let cache = Cache::<u64>::builder(&fixture.client, "numbers").redis_timeout(crate::PATIENT).ttl(100 * SECOND).refresh_early(1.0).build()?;
         let load = |cost: Duration| move || async move {
             sleep(cost).await;
             Ok::<_, OnFire>(1)
@@ -269,7 +270,7 @@ redkit_testkit::suite! {
     }
 
     async fn jitter_shortens_each_time_differently(fixture: Fixture) -> Result<(), Error> {
-        let cache = Cache::<u64>::builder(&fixture.client, "numbers").ttl(100 * SECOND).ttl_jitter(0.5).build()?;
+        let cache = Cache::<u64>::builder(&fixture.client, "numbers").redis_timeout(crate::PATIENT).ttl(100 * SECOND).ttl_jitter(0.5).build()?;
         let keys = fixture.client.keyspace("cache", "numbers")?;
         let mut times = Vec::new();
         for i in 0..40_u64 {

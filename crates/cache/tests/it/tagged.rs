@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 fn builder(client: &redkit_core::Client) -> CacheBuilder<u64> {
-    Cache::builder(client, "numbers").ttl(Duration::from_secs(60))
+    Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
+        .ttl(Duration::from_secs(60))
 }
 
 type Loading = Result<Loaded<u64>, std::io::Error>;
@@ -103,7 +105,7 @@ redkit_testkit::suite! {
 
     async fn clearing_removes_everything_of_this_cache(fixture: Fixture) -> Result<(), Error> {
         let cache = builder(&fixture.client).build()?;
-        let neighbour: Cache<u64> = Cache::builder(&fixture.client, "others").ttl(Duration::from_secs(60)).build()?;
+        let neighbour: Cache<u64> = Cache::builder(&fixture.client, "others").redis_timeout(crate::PATIENT).ttl(Duration::from_secs(60)).build()?;
         neighbour.set(1, &1).await?;
         for i in 0..10_u64 {
             cache.set(i, &i).await?;

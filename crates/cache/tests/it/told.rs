@@ -106,6 +106,7 @@ async fn each_gap_in_the_servers_messages_is_heeded() {
     // Nothing that is asked of Redis in the meantime has a part in it.
     let l1 = L1::entries(100).ttl(100 * MINUTE).bound(60 * MINUTE);
     let cache: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(100 * MINUTE)
         .l1(l1.tracked())
         .build()
@@ -152,6 +153,7 @@ async fn reads_of_several_keys_go_to_masters_alone() {
     let backend: Arc<dyn Backend> = Arc::clone(&told) as Arc<dyn Backend>;
     let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
     let cache: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(MINUTE)
         .l1(L1::entries(100))
         .build()
@@ -160,6 +162,7 @@ async fn reads_of_several_keys_go_to_masters_alone() {
     cache.set_with("k", graced()).await.unwrap();
     warm(&cache, "k").await;
     let plain: Cache<u64> = Cache::builder(&client, "plain")
+        .redis_timeout(crate::PATIENT)
         .ttl(MINUTE)
         .build()
         .unwrap();

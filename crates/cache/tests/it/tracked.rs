@@ -13,6 +13,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 fn builder(client: &Client) -> CacheBuilder<u64> {
     Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(600))
         .l1(L1::entries(1000)
             .ttl(Duration::from_secs(600))
