@@ -88,10 +88,21 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         self.inner.store.settings.soft_timeout
     }
 
-    /// Whether fresh values are loaded anew before their end: see
-    /// [`CacheBuilder::refresh_ahead`](crate::CacheBuilder::refresh_ahead) and
-    /// [`refresh_early`](crate::CacheBuilder::refresh_early).
-    pub fn refreshes_ahead(&self) -> bool {
-        self.inner.store.settings.refresh != Refresh::Never
+    /// After which share of its time a fresh value is loaded anew: see
+    /// [`CacheBuilder::refresh_ahead`](crate::CacheBuilder::refresh_ahead).
+    pub fn refresh_ahead(&self) -> Option<f64> {
+        match self.inner.store.settings.refresh {
+            Refresh::Ahead(threshold) => Some(threshold),
+            Refresh::Never | Refresh::Early(_) => None,
+        }
+    }
+
+    /// How early fresh values are loaded anew at random: see
+    /// [`CacheBuilder::refresh_early`](crate::CacheBuilder::refresh_early).
+    pub fn refresh_early(&self) -> Option<f64> {
+        match self.inner.store.settings.refresh {
+            Refresh::Early(beta) => Some(beta),
+            Refresh::Never | Refresh::Ahead(_) => None,
+        }
     }
 }

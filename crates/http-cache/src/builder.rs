@@ -225,10 +225,13 @@ fn refuse_refreshing(cache: &Cache<CachedResponse>) -> Result<(), Error> {
         let fix = "leave it out of the cache; handlers say `stale-if-error`";
         return wrong("soft_timeout", problem, fix);
     }
-    match cache.refreshes_ahead() {
-        false => Ok(()),
-        true => wrong("refresh_ahead", problem, stale),
+    if cache.refresh_ahead().is_some() {
+        return wrong("refresh_ahead", problem, stale);
     }
+    if cache.refresh_early().is_some() {
+        return wrong("refresh_early", problem, stale);
+    }
+    Ok(())
 }
 
 fn wrong<T>(field: &'static str, problem: &'static str, fix: &'static str) -> Result<T, Error> {
