@@ -41,7 +41,8 @@
 //!   [`find_or_load`](Cache::find_or_load), writing with
 //!   [`write_through`](Cache::write_through), filling ahead with [`warm`](Cache::warm), named caches
 //!   from a configuration with [`Caches`].
-//! - **Responses of HTTP services** with the feature `tower`: a layer, in the module `http`.
+//! - **Caches on top of this one**: [`peek`](Cache::peek) looks without loading. `redkit-http-cache`,
+//!   which keeps responses of HTTP services, is built on it.
 //!
 //! # How it is stored
 //!
@@ -67,10 +68,9 @@ mod cache;
 mod config;
 mod entry;
 mod error;
+mod extend;
 mod fetched;
 mod fill;
-#[cfg(feature = "tower")]
-pub mod http;
 mod id;
 mod invalidate;
 mod l1;

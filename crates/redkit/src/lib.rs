@@ -18,12 +18,13 @@
 //! ```
 //!
 //! The core's items stand at the root; each pattern is a module, behind a feature of its name.
-//! Every pattern is a crate of its own (`redkit-cache`, …) that depends on `redkit-core` only.
+//! Every pattern is a crate of its own (`redkit-cache`, …) that depends on `redkit-core` only;
+//! `redkit-http-cache` depends on `redkit-cache` as well.
 //!
 //! # Features
 //! Default: `redis`, `embedded`, `cache`, `collections`, `ratelimit`. Optional: `tls`; `messagepack`,
-//! `postcard`, `zstd`, `lz4` and `encryption` for values (see [`Codec`]); `tower` and `axum` (the layers of
-//! `ratelimit` and `cache`); `serde` (limiters from configuration files).
+//! `postcard`, `zstd`, `lz4` and `encryption` for values (see [`Codec`]); `http-cache` (responses of HTTP
+//! services); `tower` (the layer of `ratelimit`); `axum` (what the layers do for it); `serde` (limiters from configuration files).
 
 #[cfg(feature = "cache")]
 pub use redkit_cache as cache;
@@ -32,6 +33,8 @@ pub use redkit_collections as collections;
 pub use redkit_core::*;
 #[cfg(feature = "embedded")]
 pub use redkit_embedded as embedded;
+#[cfg(feature = "http-cache")]
+pub use redkit_http_cache as http_cache;
 #[cfg(feature = "ratelimit")]
 pub use redkit_ratelimit as ratelimit;
 

@@ -10,21 +10,10 @@ mod across_processes;
 mod codecs;
 mod damaged;
 mod entries;
+mod extend;
 mod faults;
 mod foreign;
 mod history;
-#[cfg(feature = "tower")]
-mod http;
-#[cfg(feature = "tower")]
-mod http_attacks;
-#[cfg(feature = "tower")]
-mod http_bodies;
-#[cfg(feature = "tower")]
-mod http_changes;
-#[cfg(feature = "tower")]
-mod http_site;
-#[cfg(feature = "tower")]
-mod http_waiting;
 mod level;
 mod memory;
 mod obsolete;
