@@ -21,7 +21,7 @@
 //! Every pattern is a crate of its own (`redkit-cache`, …) that depends on `redkit-core` only.
 //!
 //! # Features
-//! Default: `redis`, `embedded`, `cache`, `collections`, `ratelimit`. Optional: `tls`; `messagepack`,
+//! Default: `redis`, `embedded`, `cache`, `collections`, `pubsub`, `ratelimit`. Optional: `tls`; `messagepack`,
 //! `postcard`, `zstd`, `lz4` and `encryption` for values (see [`Codec`]); `tower` and `axum` (the layers of
 //! `ratelimit` and `cache`); `serde` (limiters from configuration files).
 
@@ -32,6 +32,8 @@ pub use redkit_collections as collections;
 pub use redkit_core::*;
 #[cfg(feature = "embedded")]
 pub use redkit_embedded as embedded;
+#[cfg(feature = "pubsub")]
+pub use redkit_pubsub as pubsub;
 #[cfg(feature = "ratelimit")]
 pub use redkit_ratelimit as ratelimit;
 
