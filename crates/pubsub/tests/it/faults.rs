@@ -146,6 +146,14 @@ async fn with_replay_nothing_is_missing(program: Program, driver: Driver) {
         check(&mut subscription, MESSAGES - 1)
     );
     assert_eq!(missing, 0);
+    // Nobody publishes any more who would show that something is missing.
+    world.proxy.refuse();
+    world.proxy.sever(Close::Rst);
+    publisher.publish("k", &MESSAGES).await.unwrap();
+    world.proxy.pass();
+    assert!(
+        matches!(next(&mut subscription).await, Event::Message(message) if message.payload == MESSAGES)
+    );
 }
 
 async fn an_inbox_loses_and_doubles_nothing(program: Program, driver: Driver) {
