@@ -146,19 +146,19 @@ impl<T: DeserializeOwned> Stream for Subscription<T> {
 
 async fn receive(mut pushes: PushStream, outlet: &Outlet) {
     while let Some(push) = pushes.next().await {
-        match push {
+        let gap = match push {
             Push::Message {
                 channel, payload, ..
-            } => {
-                if !outlet.message(channel, payload, None) {
-                    return;
-                }
-            }
-            Push::Gap(ConnectionGap::Lost) => outlet.gap(GapReason::Disconnected),
-            Push::Gap(ConnectionGap::Reconnected) => outlet.gap(GapReason::Resumed),
-            Push::Gap(ConnectionGap::Lagged(count)) => outlet.gap(GapReason::Overflowed(count)),
-            _ => {}
-        }
+            } => match outlet.message(channel, payload, None) {
+                true => continue,
+                false => return,
+            },
+            Push::Gap(ConnectionGap::Lost) => GapReason::Disconnected,
+            Push::Gap(ConnectionGap::Reconnected) => GapReason::Resumed,
+            Push::Gap(ConnectionGap::Lagged(count)) => GapReason::Overflowed(count),
+            _ => continue,
+        };
+        outlet.gap(gap);
     }
 }
 
