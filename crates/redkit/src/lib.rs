@@ -22,7 +22,7 @@
 //! `redkit-http-cache` depends on `redkit-cache` as well.
 //!
 //! # Features
-//! Default: `redis`, `embedded`, `cache`, `collections`, `ratelimit`. Optional: `tls`; `messagepack`,
+//! Default: `redis`, `embedded`, `cache`, `collections`, `pubsub`, `ratelimit`. Optional: `tls`; `messagepack`,
 //! `postcard`, `zstd`, `lz4` and `encryption` for values (see [`Codec`]); `http-cache` (responses of HTTP
 //! services); `tower` (the layer of `ratelimit`); `axum` (what the layers do for it); `serde` (limiters from configuration files).
 
@@ -35,6 +35,8 @@ pub use redkit_core::*;
 pub use redkit_embedded as embedded;
 #[cfg(feature = "http-cache")]
 pub use redkit_http_cache as http_cache;
+#[cfg(feature = "pubsub")]
+pub use redkit_pubsub as pubsub;
 #[cfg(feature = "ratelimit")]
 pub use redkit_ratelimit as ratelimit;
 

@@ -104,7 +104,7 @@ redkit_testkit::suite! {
     }
 
     async fn a_handler_that_takes_longer_than_the_cache_waits_is_waited_for(fixture: Fixture) {
-        let cache = Cache::builder(&fixture.client, "pages").ttl(SECOND).load_timeout(Duration::from_millis(200));
+        let cache = Cache::builder(&fixture.client, "pages").redis_timeout(20 * SECOND).ttl(SECOND).load_timeout(Duration::from_millis(200));
         let layer = ResponseCacheLayer::builder(&cache.build().unwrap()).build().unwrap();
         let slow = std::sync::Arc::new(|request: http::request::Parts, _: usize| {
             let answer = async move {
@@ -211,6 +211,7 @@ async fn settings_that_load_for_nobody_are_refused() {
     let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
     let pages = || {
         Cache::builder(&client, "pages")
+            .redis_timeout(20 * SECOND)
             .ttl(SECOND)
             .stale_for(SECOND)
     };

@@ -23,7 +23,9 @@ use tokio::net::{TcpListener, TcpStream};
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) fn pages(client: &Client) -> Cache<CachedResponse> {
-    let pages = Cache::builder(client, "pages").ttl(60 * SECOND);
+    let pages = Cache::builder(client, "pages")
+        .redis_timeout(20 * SECOND)
+        .ttl(60 * SECOND);
     pages.stale_for(60 * SECOND).build().unwrap()
 }
 
