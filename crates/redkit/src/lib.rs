@@ -23,7 +23,7 @@
 //! of a pattern needs besides.
 //!
 //! # Features
-//! - Default: `redis` (the networked driver), `cache`, `collections`, `ratelimit`.
+//! - Default: `redis` (the networked driver), `cache`, `collections`, `pubsub`, `ratelimit`.
 //! - `embedded`: engines in this process, by `embedded://`. For tests, add redkit once more, among the
 //!   `dev-dependencies`, with this feature.
 //! - `tls`: connections by `rediss://`.
@@ -63,6 +63,8 @@ pub use redkit_core::{
 pub use redkit_core::{GapReason, Interest, Push, PushStream};
 #[cfg(feature = "embedded")]
 pub use redkit_embedded as embedded;
+#[cfg(feature = "pubsub")]
+pub use redkit_pubsub as pubsub;
 #[cfg(feature = "ratelimit")]
 pub use redkit_ratelimit as ratelimit;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redkit::cache::{Cache, L1};
 use redkit::collections::{Counter, End, Hash, Lifetime, List};
+use redkit::pubsub::{Channel, Event, Inbox, Replay};
 use redkit::ratelimit::{ConcurrencyLimiter, OnOutage, Policy, Quota, RateLimiter, Together};
 use redkit::{CallError, Command, Error};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,31 @@ struct Product {
 
 async fn client() -> redkit::Client {
     redkit::connect("embedded://?namespace=shop").await.unwrap()
+}
+
+#[tokio::test]
+async fn messages() {
+    type Note = String;
+    let client = client().await;
+    let packed = "packed".to_owned();
+    let orders: Channel<Note> = Channel::builder(&client, "orders")
+        .replay(Replay::last(1_000))
+        .build()
+        .unwrap();
+    let mut subscription = orders.subscribe(["42"]).await.unwrap();
+    orders.publish("42", &packed).await.unwrap();
+    match subscription.next().await {
+        Some(Event::Message(message)) => assert_eq!(message.payload, packed),
+        other => panic!("{other:?}"),
+    }
+    let inbox: Inbox<Note> = Inbox::builder(&client, "notes")
+        .capacity(100)
+        .build()
+        .unwrap();
+    inbox.push_to_many(["ann", "bob"], &packed).await.unwrap();
+    let batch = inbox.read("ann", 50).await.unwrap();
+    assert_eq!(inbox.confirm("ann", &batch.token).await.unwrap(), 1);
+    assert_eq!(inbox.unread("bob").await.unwrap(), 1);
 }
 
 #[tokio::test]
