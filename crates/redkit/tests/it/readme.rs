@@ -102,6 +102,40 @@ async fn a_rate_limit() {
     );
 }
 
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn limits_before_axum() {
+    use std::net::SocketAddr;
+
+    use axum::Router;
+    use axum::routing::get;
+    use redkit::ratelimit::tower::{ClientAddress, RateLimitLayer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn index() -> &'static str {
+        "hello"
+    }
+    let api = RateLimiter::builder(&client().await, "api")
+        .policy(Policy::fixed_window(Quota::per_hour(1)))
+        .build()
+        .unwrap();
+    let limits = RateLimitLayer::new(&api, ClientAddress::new());
+    let app = Router::new().route("/", get(index)).layer(limits);
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, service).await });
+    for expected in ["HTTP/1.1 200", "HTTP/1.1 429"] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with(expected), "{response}");
+    }
+    server.abort();
+}
+
 #[tokio::test]
 async fn values_and_collections() {
     let client = client().await;

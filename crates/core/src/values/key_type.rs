@@ -1,11 +1,11 @@
-//! [`Kind`]: the type of a key.
+//! [`KeyType`]: the type of a key.
 
 use std::fmt;
 
 /// The type of a key's content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum KeyType {
     /// A string: values, counters, bitmaps.
     String,
     /// A list.
@@ -22,17 +22,17 @@ pub enum Kind {
     Other(Box<str>),
 }
 
-impl Kind {
+impl KeyType {
     /// As the server calls it.
     pub fn name(&self) -> &str {
         match self {
-            Kind::String => "string",
-            Kind::List => "list",
-            Kind::Set => "set",
-            Kind::SortedSet => "zset",
-            Kind::Hash => "hash",
-            Kind::Stream => "stream",
-            Kind::Other(name) => name,
+            KeyType::String => "string",
+            KeyType::List => "list",
+            KeyType::Set => "set",
+            KeyType::SortedSet => "zset",
+            KeyType::Hash => "hash",
+            KeyType::Stream => "stream",
+            KeyType::Other(name) => name,
         }
     }
 
@@ -40,18 +40,18 @@ impl Kind {
     pub(super) fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "none" => return None,
-            "string" => Kind::String,
-            "list" => Kind::List,
-            "set" => Kind::Set,
-            "zset" => Kind::SortedSet,
-            "hash" => Kind::Hash,
-            "stream" => Kind::Stream,
-            other => Kind::Other(other.into()),
+            "string" => KeyType::String,
+            "list" => KeyType::List,
+            "set" => KeyType::Set,
+            "zset" => KeyType::SortedSet,
+            "hash" => KeyType::Hash,
+            "stream" => KeyType::Stream,
+            other => KeyType::Other(other.into()),
         })
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for KeyType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
