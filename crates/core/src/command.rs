@@ -108,7 +108,7 @@ impl Command {
         keys.into_iter().fold(self, Command::key)
     }
 
-    /// Says whether the command may be sent again when nobody knows if it was carried out
+    /// Says whether the command may be sent again when it is not known if it was carried out
     /// ([`CallError::Maybe`](crate::CallError::Maybe)). Say `true` only when doing it twice leaves
     /// the same state *and* the same reply, or the difference does not matter to you.
     #[must_use]
@@ -202,6 +202,22 @@ impl Command {
 
     pub(crate) fn deadline_or(&mut self, deadline: impl FnOnce() -> Instant) -> Instant {
         *self.deadline.get_or_insert_with(deadline)
+    }
+
+    /// Replaces the deadline by an earlier one, and gives that.
+    pub(crate) fn shorten_deadline(&mut self, earlier: Instant) -> Instant {
+        self.deadline = Some(earlier);
+        earlier
+    }
+
+    /// Whether the command runs a script or a function, whose author chooses its replies and its
+    /// errors.
+    pub(crate) fn runs_script(&self) -> bool {
+        let starts = |prefix: &str| {
+            let start = self.name().get(..prefix.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        starts("EVAL") || starts("FCALL")
     }
 
     fn part(&self, index: usize) -> Option<&[u8]> {
@@ -311,7 +327,7 @@ impl<T: ToArg + ?Sized> ToArg for &T {
 }
 
 /// Names of commands that change nothing, upper case: sending one of them twice is always safe.
-/// Scripts are not among them, even with `EVAL_RO`'s siblings near: who writes one knows.
+/// Scripts are not among them, not even `EVAL_RO`'s siblings: the author of a script knows.
 fn only_reads(name: &str) -> bool {
     matches!(
         name,

@@ -15,15 +15,20 @@ use crate::coordination::{
 
 /// A client that does not keep its connections open: for tasks that the client owns.
 #[derive(Clone)]
-pub(crate) struct WeakClient(Weak<Calls>);
+pub(crate) struct WeakClient {
+    calls: Weak<Calls>,
+    batch_keys: usize,
+}
 
 impl WeakClient {
-    /// The client, without a namespace, while some handle of it is left.
+    /// The client, without a namespace and a budget, while some handle of it is left.
     pub(crate) fn upgrade(&self) -> Option<Client> {
         Some(Client {
-            calls: self.0.upgrade()?,
+            calls: self.calls.upgrade()?,
             codec: Codec::default(),
             prefix: Arc::from(""),
+            batch_keys: self.batch_keys,
+            budget: None,
         })
     }
 }
@@ -68,7 +73,12 @@ impl Client {
     /// that a release is lost (and counted).
     pub fn release_later(&self, release: Release) {
         let releases = &self.calls.coordination.releases;
-        releases.send(self.clone(), release);
+        // A budget is for callers that wait.
+        let client = Self {
+            budget: None,
+            ..self.clone()
+        };
+        releases.send(client, release);
     }
 
     /// Starts what [`release_later`](Self::release_later) needs, so that a guard may be dropped outside
@@ -78,7 +88,10 @@ impl Client {
     }
 
     pub(crate) fn downgrade(&self) -> WeakClient {
-        WeakClient(Arc::downgrade(&self.calls))
+        WeakClient {
+            calls: Arc::downgrade(&self.calls),
+            batch_keys: self.batch_keys,
+        }
     }
 
     pub(crate) fn leases(&self) -> &Leases {

@@ -3,8 +3,9 @@
 mod calls;
 mod coordination;
 mod eval_all;
-mod flight;
+mod in_flight;
 mod inspect;
+mod outcome;
 mod shareable;
 mod stats;
 
@@ -16,9 +17,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::calls::Calls;
-pub(crate) use self::calls::is_script;
 pub(crate) use self::coordination::WeakClient;
 pub use self::eval_all::Request;
+use self::outcome::EarlierAttempts;
 pub use self::shareable::{check_pipeline, check_shareable};
 pub use self::stats::ClientStats;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
@@ -60,6 +61,10 @@ pub struct Client {
     codec: Codec,
     /// What stands in front of every key: empty, or `name:`.
     prefix: Arc<str>,
+    /// How many keys one command of a bulk operation names at most.
+    batch_keys: usize,
+    /// The longest that a call through this handle takes.
+    budget: Option<Duration>,
 }
 
 impl Client {
@@ -92,8 +97,51 @@ impl Client {
         Ok(Self {
             calls: Arc::new(Calls::new(backend, breaker, config)),
             codec: Codec::default(),
-            prefix: namespace_prefix(&config.namespace).into(),
+            prefix: namespace_prefix(config.namespace.as_deref().unwrap_or_default()).into(),
+            batch_keys: config.batch_keys,
+            budget: None,
         })
+    }
+
+    /// The same client, whose calls end within `budget`, counted from each call: for a caller whose
+    /// point is speed and who goes on without Redis. A command's own deadline, or the command
+    /// timeout, ends the call when it is earlier. Retries are part of the budget.
+    ///
+    /// A call that its budget ends says nothing about the server and does not count against it: it
+    /// is the server's silence that opens the [breaker](Self::breaker).
+    ///
+    /// Subscriptions and [dedicated](Self::dedicated) connections have no budget.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a budget of zero, in which nothing can be answered.
+    ///
+    /// ```
+    /// # fn example(client: &redkit_core::Client) -> Result<(), redkit_core::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let hasty = client.with_budget(Duration::from_millis(100))?;
+    /// assert_eq!(hasty.budget(), Some(Duration::from_millis(100)));
+    /// # Ok(()) }
+    /// ```
+    pub fn with_budget(&self, budget: Duration) -> Result<Self, Error> {
+        if budget.is_zero() {
+            return Err(ConfigError::new(
+                "budget",
+                "it is zero, so that no call could be answered",
+                "give the time that a call may take, such as 100 ms",
+            )
+            .into());
+        }
+        Ok(Self {
+            budget: Some(budget),
+            ..self.clone()
+        })
+    }
+
+    /// The longest that a call through this handle takes, if less than the command timeout was
+    /// [asked for](Self::with_budget).
+    pub fn budget(&self) -> Option<Duration> {
+        self.budget
     }
 
     /// The same client with a further namespace inside its own: `shop` becomes `shop:eu`.
@@ -135,6 +183,11 @@ impl Client {
         Key::from_raw(bytes)
     }
 
+    /// How many keys one command of a bulk operation names at most.
+    pub(crate) fn batch_keys(&self) -> usize {
+        self.batch_keys
+    }
+
     /// What stands in front of every key: empty, or the namespace and its colon.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
@@ -164,7 +217,12 @@ impl Client {
     /// [`Error::Call`] when there is no reply or the server refused, [`Error::Reply`] when the
     /// reply is not a `T`.
     pub async fn call<T: FromValue>(&self, mut command: Command) -> Result<T, Error> {
-        match self.calls.run(&mut command).await {
+        let mut earlier = EarlierAttempts::default();
+        match self
+            .calls
+            .run(&mut command, self.budget, &mut earlier)
+            .await
+        {
             Ok(value) => value.to().map_err(|error| Error::Reply {
                 command: command.name().into(),
                 error,
@@ -195,7 +253,7 @@ impl Client {
         commands: &mut [Command],
     ) -> Result<Vec<Result<Value, CallError>>, Error> {
         self.calls
-            .run_all(commands)
+            .run_all(commands, self.budget)
             .await
             .map_err(|error| Error::call("pipeline", error))
     }
@@ -211,12 +269,18 @@ impl Client {
     /// # Errors
     /// As [`call`](Self::call); an error in the script is [`CallError::Replied`].
     pub async fn eval<T: FromValue>(&self, mut invocation: Invocation) -> Result<T, Error> {
-        let mut result = self.calls.run(invocation.by_hash_mut()).await;
+        let mut earlier = EarlierAttempts::default();
+        let by_hash = invocation.by_hash_mut();
+        let mut result = self.calls.run(by_hash, self.budget, &mut earlier).await;
         if let Err(CallError::Replied(error)) = &result
             && error.code() == "NOSCRIPT"
         {
             // The server looked for the script and ran nothing, so this is no repetition.
-            result = self.calls.run(&mut invocation.by_source()).await;
+            let mut by_source = invocation.by_source();
+            result = self
+                .calls
+                .run(&mut by_source, self.budget, &mut earlier)
+                .await;
         }
         match result {
             Ok(value) => value.to().map_err(|error| Error::Reply {
@@ -235,7 +299,7 @@ impl Client {
     pub async fn subscribe(&self, interest: Interest) -> Result<PushStream, Error> {
         let refused = |error| Error::call("SUBSCRIBE", error);
         interest.check().map_err(refused)?;
-        let _flight = self.calls.admit().map_err(refused)?;
+        let _admission = self.calls.admit().map_err(refused)?;
         let limit = self.calls.subscribe_timeout();
         timeout(limit, self.backend().subscribe(interest))
             .await
@@ -256,7 +320,7 @@ impl Client {
     /// [`Error::Call`] when no connection could be made.
     pub async fn dedicated(&self) -> Result<Self, Error> {
         let refused = |error| Error::call("CONNECT", error);
-        let _flight = self.calls.admit().map_err(refused)?;
+        let _admission = self.calls.admit().map_err(refused)?;
         let backend = self
             .backend()
             .dedicated()
@@ -264,6 +328,7 @@ impl Client {
             .map_err(|error| Error::call("CONNECT", error))?;
         Ok(Self {
             calls: Arc::new(self.calls.dedicated(backend)?),
+            budget: None,
             ..self.clone()
         })
     }

@@ -1,0 +1,115 @@
+//! Admission: how many calls are in flight, how many may be, and waiting for the last one.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::error::{CallError, Fault, FaultKind};
+
+/// Set in the count once no more calls are admitted.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
+/// The calls in flight.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    /// How many there are, and [`CLOSED`].
+    count: AtomicUsize,
+    limit: usize,
+    all_ended: Notify,
+}
+
+impl InFlight {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            limit,
+            all_ended: Notify::new(),
+        }
+    }
+
+    /// Admits a call, or says why not.
+    pub(super) fn admit(&self) -> Result<Admission<'_>, CallError> {
+        let before = self.count.fetch_add(1, Ordering::AcqRel);
+        // From here on dropping it takes the count back.
+        let admission = Admission(self);
+        if before & CLOSED != 0 {
+            return Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent());
+        }
+        if before >= self.limit {
+            return Err(self.too_many());
+        }
+        Ok(admission)
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire) & !CLOSED
+    }
+
+    /// Admits nothing more, and waits until nothing is in flight. `false` when `limit` passed.
+    pub(super) async fn close(&self, limit: Duration) -> bool {
+        self.count.fetch_or(CLOSED, Ordering::AcqRel);
+        let none_left = async {
+            loop {
+                let ended = self.all_ended.notified();
+                if self.count() == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        timeout(limit, none_left).await.is_ok()
+    }
+
+    #[cold]
+    fn too_many(&self) -> CallError {
+        let message = format!(
+            "{} calls are in flight already (`max_in_flight`); the server is slower than its callers",
+            self.limit
+        );
+        Fault::new(FaultKind::Overloaded, message).not_sent()
+    }
+}
+
+/// One admitted call.
+#[derive(Debug)]
+pub(super) struct Admission<'f>(&'f InFlight);
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
+            self.0.all_ended.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_waits_for_the_last_call_and_admits_no_other() {
+        let in_flight = InFlight::new(2);
+        let (one, two) = (in_flight.admit().unwrap(), in_flight.admit().unwrap());
+        let kind = |error: CallError| error.fault().unwrap().kind();
+        assert_eq!(kind(in_flight.admit().unwrap_err()), FaultKind::Overloaded);
+        assert_eq!(in_flight.count(), 2);
+        drop(one);
+        assert!(
+            !in_flight.close(Duration::from_secs(1)).await,
+            "one call is still in flight"
+        );
+        assert_eq!(kind(in_flight.admit().unwrap_err()), FaultKind::Shutdown);
+        let (closed, ()) = tokio::join!(in_flight.close(Duration::from_secs(1)), async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            drop(two);
+        });
+        assert!(closed);
+        assert_eq!(in_flight.count(), 0);
+    }
+}
