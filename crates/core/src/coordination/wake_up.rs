@@ -90,6 +90,7 @@ impl WakeUps {
         let mut standing = waiter.channel.standing.subscribe();
         let known = standing.wait_for(|standing| *standing != channel::Standing::Pending);
         let _ = timeout(PATIENCE, known).await;
+        waiter.slot.looks();
         waiter
     }
 

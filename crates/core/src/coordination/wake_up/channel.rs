@@ -67,8 +67,21 @@ impl Slot {
     }
 
     fn send(&self, wake_up: WakeUp) {
-        self.state.lock().pending = Some(wake_up);
+        let mut state = self.state.lock();
+        // A message says more than that there may have been messages.
+        if state.pending.is_none() || wake_up != WakeUp::Look {
+            state.pending = Some(wake_up);
+        }
+        drop(state);
         self.notify.notify_one();
+    }
+
+    /// The waiter is about to look anyway.
+    pub(super) fn looks(&self) {
+        let mut state = self.state.lock();
+        if state.pending == Some(WakeUp::Look) {
+            state.pending = None;
+        }
     }
 
     fn is_asleep(&self) -> bool {
@@ -154,8 +167,15 @@ impl Channel {
         }
     }
 
-    fn set(&self, standing: Standing) {
-        self.standing.send_replace(standing);
+    /// Every message is heard from now on. The waiters that were asking meanwhile look once more.
+    fn confirmed(&self) {
+        self.wake_all();
+        self.standing.send_replace(Standing::Confirmed);
+    }
+
+    /// Messages are missed from now on: known before anybody looks, so that no waiter sleeps on.
+    fn unavailable(&self) {
+        self.standing.send_replace(Standing::Unavailable);
         self.wake_all();
     }
 }
@@ -186,13 +206,13 @@ pub(super) async fn listen(client: WeakClient, channel: Arc<Channel>) {
         match subscribed {
             Ok(mut pushes) => {
                 backoff.reset();
-                channel.set(Standing::Confirmed);
+                channel.confirmed();
                 loop {
                     match timeout(IDLE, pushes.next()).await {
                         Ok(Some(Push::Message { payload, .. })) => channel.message(&payload),
-                        Ok(Some(Push::Gap(GapReason::Lost))) => channel.set(Standing::Unavailable),
+                        Ok(Some(Push::Gap(GapReason::Lost))) => channel.unavailable(),
                         Ok(Some(Push::Gap(GapReason::Reconnected))) => {
-                            channel.set(Standing::Confirmed);
+                            channel.confirmed();
                         }
                         Ok(Some(_)) => channel.wake_all(),
                         Ok(None) => break,
@@ -200,11 +220,11 @@ pub(super) async fn listen(client: WeakClient, channel: Arc<Channel>) {
                         Err(_) => {}
                     }
                 }
-                channel.set(Standing::Unavailable);
+                channel.unavailable();
             }
             Err(error) => {
                 tracing::debug!(target: "redkit::coordination", %error, "no subscription; waiting by asking");
-                channel.set(Standing::Unavailable);
+                channel.unavailable();
                 if is_shutdown(&error) || is_given_up(&client, &channel) {
                     return;
                 }

@@ -43,9 +43,8 @@ async fn the_deadline_holds_though_the_server_hangs() {
     sleep(10 * TTL).await;
     assert!(!lease.is_lost());
 
-    for hang in [Injection::HangBefore, Injection::HangAfter] {
-        backend.forget();
-        backend.set(Rule::new(hang).on_part("held"));
+    {
+        backend.set(Rule::new(Injection::HangBefore).on_part("held"));
         let deadline = lease.valid_until();
         timeout(TTL, lease.lost())
             .await
@@ -60,7 +59,6 @@ async fn the_deadline_holds_though_the_server_hangs() {
         backend.clear();
         sleep(TTL).await;
         assert!(lease.is_lost(), "for ever");
-        break;
     }
     assert_eq!(lost.get(), 1);
     assert_eq!(client.held_leases(), 0);
@@ -186,11 +184,10 @@ async fn all_leases_of_a_client_are_renewed_together() {
         let of_namespace = client.with_namespace("another").unwrap();
         leases.push(of_namespace.lease(held, LeaseConfig::new(TTL), Instant::now()));
     }
-    sleep(TTL).await;
     backend.forget();
     let before = client.stats().calls();
-    sleep(10 * TTL).await;
-    let seconds = 10 * TTL.as_secs();
+    sleep(2 * TTL).await;
+    let seconds = 2 * TTL.as_secs();
     let calls = (client.stats().calls() - before) / seconds;
     let commands = backend.seen().len() as u64 / seconds;
     println!("{LEASES} leases of {TTL:?}: {calls} calls and {commands} commands a second");

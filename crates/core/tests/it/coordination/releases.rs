@@ -12,6 +12,7 @@ use super::{Held, exists, tally};
 const MINUTE: Duration = Duration::from_secs(60);
 
 redkit_testkit::suite! {
+    #[networked]
     async fn what_a_guard_leaves_is_released_and_a_shutdown_waits_for_it(fixture: Fixture) {
         let client = fixture.connect(fixture.config().unwrap()).await.unwrap();
         for n in 0..100 {
