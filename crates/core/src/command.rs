@@ -56,7 +56,8 @@ impl Command {
         }
     }
 
-    /// Adds an argument. [`Bytes`] from 16 KiB on are shared, not copied.
+    /// Adds an argument. From 16 KiB on [`Bytes`] are shared, and other bytes copied once: drivers
+    /// send them from there.
     #[must_use]
     pub fn arg(mut self, arg: impl ToArg) -> Self {
         self.push(arg);
@@ -151,6 +152,33 @@ impl Command {
         })
     }
 
+    /// The name and the arguments, as they lie in memory.
+    #[cfg(feature = "native")]
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let mut shared = self.shared.iter().peekable();
+        let mut start = 0;
+        self.ends.iter().enumerate().map(move |(index, &end)| {
+            let copied = self.buffer.get(start..end).unwrap_or_default();
+            start = end;
+            match shared.next_if(|(at, _)| *at == index) {
+                Some((_, bytes)) => Part::Shared(bytes),
+                None => Part::Copied(copied),
+            }
+        })
+    }
+
+    /// How many bytes lie in the command itself.
+    #[cfg(feature = "native")]
+    pub(crate) fn copied_len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether an argument is shared with the caller.
+    #[cfg(feature = "native")]
+    pub(crate) fn shares(&self) -> bool {
+        !self.shared.is_empty()
+    }
+
     /// The `index`th argument after the name.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         self.part(index.checked_add(1)?)
@@ -188,7 +216,7 @@ impl Command {
     }
 
     /// Whether the name says that nothing is changed.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(crate) fn only_reads(&self) -> bool {
         only_reads(self.name())
     }
@@ -215,6 +243,14 @@ impl Command {
         };
         self.buffer.get(start..end)
     }
+}
+
+/// A name or an argument.
+#[cfg(feature = "native")]
+pub(crate) enum Part<'c> {
+    Copied(&'c [u8]),
+    /// Large, and kept by more than the command.
+    Shared(&'c Bytes),
 }
 
 /// Shows the name and the number of arguments only: arguments may be secrets or personal data.
@@ -260,6 +296,11 @@ macro_rules! bytes_to_arg {
         impl ToArg for $type {
             fn write_to(&self, buffer: &mut Vec<u8>) {
                 buffer.extend_from_slice(self.as_ref());
+            }
+
+            fn shared(&self) -> Option<Bytes> {
+                let bytes: &[u8] = self.as_ref();
+                (bytes.len() >= WORTH_SHARING).then(|| Bytes::copy_from_slice(bytes))
             }
         }
     )*};

@@ -21,7 +21,7 @@
 //! it no longer answers.
 //!
 //! # Features
-//! - `redis` (default): the networked driver, on the `redis` crate.
+//! - `native` (default): the networked driver.
 //! - `fred`: a second networked driver, on the `fred` crate, for one server; see [`fred`].
 //! - `tls`: encrypted connections by rustls.
 //! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;

@@ -89,13 +89,13 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Which crate carries the commands to a server.
+/// What carries the commands to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Driver {
-    /// The `redis` crate: every topology. The default.
+    /// The connection of this crate's own: every topology. The default.
     #[default]
-    Redis,
+    Native,
     /// The `fred` crate: one server only. Needs the feature `fred`.
     Fred,
 }
@@ -275,7 +275,7 @@ impl ClientConfig {
         Self::try_from(Settings::from_vars(vars)?)
     }
 
-    /// Which crate carries the commands (`driver=fred` in a URL). Default: the `redis` crate.
+    /// Which crate carries the commands (`driver=fred` in a URL). Default: `native`.
     #[must_use]
     pub fn driver(mut self, driver: Driver) -> Self {
         self.driver = driver;

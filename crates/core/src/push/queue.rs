@@ -61,7 +61,7 @@ struct State {
     /// How the subscription stands, when that did not fit.
     owed: Option<GapReason>,
     /// How many parts of the subscription do not stand.
-    #[cfg(any(feature = "redis", feature = "fred"))]
+    #[cfg(any(feature = "native", feature = "fred"))]
     losses: usize,
     sinks: usize,
     waker: Option<Waker>,
@@ -83,7 +83,7 @@ impl Queue {
     }
 
     /// Says how the subscription stands: later, when there is no room.
-    #[cfg(any(feature = "redis", feature = "fred"))]
+    #[cfg(any(feature = "native", feature = "fred"))]
     fn tell(&self, state: &mut State, reason: GapReason) {
         self.settle_debts(state);
         match self.has_room(state, 0) {
@@ -170,7 +170,7 @@ impl PushSink {
 
     /// Ends the subscription, whoever else has a sink for it: the stream yields what is queued, and
     /// then ends.
-    #[cfg(any(feature = "redis", feature = "fred"))]
+    #[cfg(any(feature = "native", feature = "fred"))]
     pub(crate) fn end(&self) {
         self.queue.closed.cancel();
         let waker = self.queue.state.lock().waker.take();
@@ -179,7 +179,7 @@ impl PushSink {
 
     /// Tells of changes that may have been missed, of a subscription that stands already. While a
     /// part of it does not, that has been told.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(crate) fn interrupted(&self) {
         let mut state = self.queue.state.lock();
         if state.losses == 0 {
@@ -221,12 +221,12 @@ impl fmt::Debug for PushSink {
 
 /// A part of a subscription that does not stand. The subscriber is told of the first one by
 /// [`GapReason::Lost`], and of the end of the last one by [`GapReason::Reconnected`].
-#[cfg(any(feature = "redis", feature = "fred"))]
+#[cfg(any(feature = "native", feature = "fred"))]
 pub(crate) struct Loss {
     sink: PushSink,
 }
 
-#[cfg(any(feature = "redis", feature = "fred"))]
+#[cfg(any(feature = "native", feature = "fred"))]
 impl Loss {
     pub(crate) fn of(sink: &PushSink) -> Self {
         let mut state = sink.queue.state.lock();
@@ -252,7 +252,7 @@ impl Loss {
     }
 }
 
-#[cfg(any(feature = "redis", feature = "fred"))]
+#[cfg(any(feature = "native", feature = "fred"))]
 impl Drop for Loss {
     fn drop(&mut self) {
         self.sink.queue.state.lock().losses -= 1;
@@ -408,7 +408,7 @@ mod tests {
         assert!(seen.chunks(2).all(|both| both == expected), "{seen:?}");
     }
 
-    #[cfg(any(feature = "redis", feature = "fred"))]
+    #[cfg(any(feature = "native", feature = "fred"))]
     #[tokio::test]
     async fn it_stands_again_when_all_of_it_does_and_a_full_queue_forgets_neither() {
         let (sink, mut stream) = push_channel(1);
@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(rest(&mut stream).await, expected);
     }
 
-    #[cfg(any(feature = "redis", feature = "fred"))]
+    #[cfg(any(feature = "native", feature = "fred"))]
     #[tokio::test]
     async fn a_subscription_ends_with_what_is_queued_whoever_has_sinks() {
         let (sink, mut stream) = push_channel(4);

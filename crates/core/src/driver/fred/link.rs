@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -27,7 +27,7 @@ use super::typed::Typed;
 use crate::backend::Capabilities;
 use crate::command::Command;
 use crate::driver::hello::{Hello, Role};
-use crate::driver::link::{CommandLink, Link};
+use crate::driver::link::{CommandLink, Link, no_reply};
 use crate::error::{CallError, Fault, FaultKind};
 use crate::value::Value;
 
@@ -280,7 +280,7 @@ impl Link for FredLink {
 
 impl CommandLink for FredLink {
     async fn exchange(&self, command: &Command, deadline: Instant) -> Result<Value, CallError> {
-        self.send(command, deadline).await
+        by(deadline, self.send(command, deadline)).await
     }
 
     async fn exchange_all(
@@ -288,7 +288,7 @@ impl CommandLink for FredLink {
         commands: &[Command],
         deadline: Instant,
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        self.send_all(commands, deadline).await
+        by(deadline, self.send_all(commands, deadline)).await
     }
 
     async fn exchange_alone(
@@ -297,7 +297,7 @@ impl CommandLink for FredLink {
         deadline: Instant,
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         let sequence = Sequence::dedicated(commands, &mut self.is_queueing.lock());
-        self.run(&sequence, deadline).await
+        by(deadline, self.run(&sequence, deadline)).await
     }
 
     /// Refuses what fred cannot count the replies of, and what would change the protocol under it.
@@ -361,6 +361,15 @@ fn check_name(command: &Command) -> Result<(), CallError> {
     }
     let message = "a command's name is one word; give the rest as arguments";
     Err(Fault::new(FaultKind::Invalid, message).not_sent())
+}
+
+async fn by<T>(
+    deadline: Instant,
+    sent: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    timeout_at(deadline, sent)
+        .await
+        .unwrap_or_else(|_| Err(no_reply()))
 }
 
 /// fred's own limit for a command, behind its deadline.
