@@ -56,6 +56,9 @@ pub use config::{
 };
 #[cfg(feature = "fred")]
 pub use driver::fred;
+#[cfg(all(fuzzing, feature = "native"))]
+#[doc(hidden)]
+pub use driver::native::fuzzing;
 pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError};
 pub use keys::{Key, Keyspace, escape_glob, slot};
 pub use push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};

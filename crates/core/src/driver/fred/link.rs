@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::convert::{to_args, to_call_error, to_reply};
+use super::outstanding::Outstanding;
 use super::reply_shape::may_be_mistaken;
 use super::sequence::{Broken, Sequence, Step, out_of_step};
 use super::settings::MARGIN;
@@ -37,6 +38,7 @@ pub(super) struct FredLink {
     /// Read while one command is handed over, written while several are that belong together.
     order: RwLock<()>,
     closed: CancellationToken,
+    outstanding: Outstanding,
     replies: Arc<AtomicU64>,
     probes: Mutex<JoinSet<()>>,
     capabilities: Capabilities,
@@ -57,6 +59,7 @@ impl FredLink {
             client,
             order: RwLock::new(()),
             closed,
+            outstanding: Outstanding::default(),
             replies: Arc::default(),
             probes: Mutex::default(),
             capabilities: Capabilities::UNKNOWN,
@@ -91,6 +94,7 @@ impl FredLink {
             return replies.into_iter().next().unwrap_or_else(|| Err(lost()));
         }
         check_name(command)?;
+        let ticket = self.outstanding.begin(command.byte_len())?;
         let options = backstop(deadline);
         let reply = async {
             let client = self.client.with_options(&options);
@@ -105,6 +109,7 @@ impl FredLink {
         };
         let reply = self.unless_closed(reply).await?;
         if matches!(reply, Ok(_) | Err(CallError::Replied(_))) {
+            ticket.answered();
             self.count();
         }
         reply
@@ -131,10 +136,18 @@ impl FredLink {
                 check_name(command)?;
             }
         }
+        let bytes = sequence.steps.iter().map(|step| match step {
+            Step::Caller(command) => command.byte_len(),
+            Step::Word(_) | Step::Echo(_) => 0,
+        });
+        let ticket = self.outstanding.begin(bytes.sum())?;
         // fred drops what timed out from its queue. Of a sequence nothing may be left out.
         let options = backstop(deadline.max(Instant::now() + WHOLE));
         let client = self.client.with_options(&options);
         let replies = self.unless_closed(self.collect(sequence, &client)).await?;
+        if replies.is_ok() {
+            ticket.answered();
+        }
         replies
             .and_then(|frames| sequence.replies(frames))
             .map_err(|broken| match broken {

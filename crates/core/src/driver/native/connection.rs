@@ -484,3 +484,6 @@ fn no_room() -> CallError {
 fn miscounted() -> CallError {
     Fault::new(FaultKind::Protocol, "the replies cannot be told apart").maybe()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ mod connector;
 pub(crate) mod decoder;
 mod encode;
 mod exchanges;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handshake;
 mod link;
 mod slots;
