@@ -57,35 +57,51 @@ impl Outstanding {
             );
             return Err(Fault::new(FaultKind::Overloaded, message).not_sent());
         }
-        let number = state.next;
-        state.next += 1;
-        state.calls.push_back(Call {
-            number,
-            bytes,
-            has_left: false,
-        });
+        let number = state.add(bytes);
         Ok(Ticket {
             outstanding: self,
             number,
         })
+    }
+
+    /// The number of a call of the driver's own, which is not refused.
+    pub(super) fn next(&self, bytes: usize) -> u64 {
+        self.state.lock().add(bytes)
+    }
+
+    /// The server has answered this call, and with it all before it.
+    pub(super) fn answered(&self, number: u64) {
+        let mut state = self.state.lock();
+        while let Some(call) = state.calls.pop_front() {
+            if call.number > number {
+                state.calls.push_front(call);
+                return;
+            }
+            if call.has_left {
+                state.left -= 1;
+                state.left_bytes -= call.bytes;
+            }
+        }
+    }
+}
+
+impl State {
+    fn add(&mut self, bytes: usize) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.calls.push_back(Call {
+            number,
+            bytes,
+            has_left: false,
+        });
+        number
     }
 }
 
 impl Ticket<'_> {
     /// The server has answered this call, and with it all before it.
     pub(super) fn answered(self) {
-        let mut state = self.outstanding.state.lock();
-        while let Some(call) = state.calls.front()
-            && call.number <= self.number
-        {
-            let Some(call) = state.calls.pop_front() else {
-                return;
-            };
-            if call.has_left {
-                state.left -= 1;
-                state.left_bytes -= call.bytes;
-            }
-        }
+        self.outstanding.answered(self.number);
     }
 }
 

@@ -214,7 +214,8 @@ impl Future for Exchange<'_> {
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.connection.exchanges.lock().abandon(slot);
+            let wakers = self.connection.exchanges.lock().abandon(slot);
+            wakers.into_iter().for_each(Waker::wake);
         }
         if let Some(ticket) = self.ticket.take() {
             self.connection.exchanges.lock().leave_room(ticket);
@@ -346,6 +347,7 @@ impl Task {
                 }
             }
         }
+        self.wakers.extend(exchanges.room());
         drop(exchanges);
         self.wakers.drain(..).for_each(Waker::wake);
         outcome

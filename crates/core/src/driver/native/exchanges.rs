@@ -245,12 +245,13 @@ impl Exchanges {
         self.slots.take(slot, waker)
     }
 
-    /// The caller has left.
-    pub(super) fn abandon(&mut self, slot: u32) {
+    /// The caller has left. Gives who waits for the room that it leaves.
+    pub(super) fn abandon(&mut self, slot: u32) -> SmallVec<[Waker; 4]> {
         if let Some(number) = self.slots.remove(slot) {
             self.leave(number);
             self.bury_some();
         }
+        self.room()
     }
 
     /// Who waited for room has left, or has got it.
@@ -374,13 +375,20 @@ impl Exchanges {
         let index = self.index(self.answered);
         let is_sent =
             self.answered < self.given || (self.is_writing && self.answered < self.handed);
-        let Some(entry) = self.queue.get_mut(index).filter(|_| is_sent) else {
+        // A server answers the first commands of a pipeline before it has the last.
+        let may_be_answered = |entry: &&mut Entry| is_sent || (entry.is_begun && entry.replies > 1);
+        let Some(entry) = self.queue.get_mut(index).filter(may_be_answered) else {
             return Err(Unasked(reply.err()));
         };
         entry.replies = entry.replies.saturating_sub(1);
         self.owed = self.owed.saturating_sub(1);
         let is_last = entry.replies == 0;
-        let waker = entry.slot.and_then(|slot| {
+        // With the last one its slot may become another call's.
+        let slot = match is_last {
+            true => entry.slot.take(),
+            false => entry.slot,
+        };
+        let waker = slot.and_then(|slot| {
             self.slots
                 .put(slot, reply.map_err(CallError::Replied), is_last)
         });
@@ -486,7 +494,7 @@ impl Exchanges {
     }
 
     /// Those who wait for room, when there is some again.
-    fn room(&mut self) -> SmallVec<[Waker; 4]> {
+    pub(super) fn room(&mut self) -> SmallVec<[Waker; 4]> {
         match self.for_room.is_empty() || !self.has_room() {
             true => SmallVec::new(),
             false => std::mem::take(&mut self.for_room).into_values().collect(),

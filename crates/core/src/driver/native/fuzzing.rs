@@ -1,5 +1,11 @@
 //! What the fuzz targets drive. Only there with `--cfg fuzzing`.
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "for fuzzing")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    reason = "for fuzzing"
+)]
 
 use std::task::Waker;
 
@@ -62,7 +68,10 @@ pub fn exchange(data: &[u8]) {
             3 if batch.is_none() => batch = exchanges.hand_over(),
             4 => {
                 if let Some(batch) = batch.take() {
-                    let all: usize = super::exchanges::Batch::slices(&batch).iter().map(|one| one.len()).sum();
+                    let all: usize = super::exchanges::Batch::slices(&batch)
+                        .iter()
+                        .map(|one| one.len())
+                        .sum();
                     exchanges.settle(batch, (size * size).min(all));
                 }
             }
@@ -80,5 +89,8 @@ pub fn exchange(data: &[u8]) {
     exchanges.close(&Fault::new(FaultKind::Disconnected, "over"));
     slots.retain(|slot| exchanges.outcome(*slot, waker).is_none());
     assert!(slots.is_empty());
-    assert_eq!((exchanges.held(), exchanges.owed(), exchanges.waiting()), ((0, 0, 0), 0, 0));
+    assert_eq!(
+        (exchanges.held(), exchanges.owed(), exchanges.waiting()),
+        ((0, 0, 0), 0, 0)
+    );
 }

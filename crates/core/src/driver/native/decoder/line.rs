@@ -25,15 +25,12 @@ pub(super) fn scan(bytes: &[u8], scanned: usize) -> Result<Scan, Violation> {
         return Err(Violation::Line("longer than 64 KiB"));
     }
     match (bytes.get(at), bytes.get(at + 1)) {
-        (None, _) => {
-            // The byte that says what comes is known to be wrong before its line ends.
-            match bytes.first() {
-                Some(&marker) if !is_marker(marker) => Err(Violation::Marker(marker)),
-                _ => Ok(Scan::NotYet(at)),
-            }
-        }
-        (Some(b'\r'), None) => Ok(Scan::NotYet(at)),
         (Some(b'\r'), Some(b'\n')) => Ok(Scan::End(at)),
+        (None, _) | (Some(b'\r'), None) => match bytes.first() {
+            // The byte that says what comes is known to be wrong before its line ends.
+            Some(&marker) if !is_marker(marker) => Err(Violation::Marker(marker)),
+            _ => Ok(Scan::NotYet(at)),
+        },
         _ => match bytes.first() {
             Some(&marker) if !is_marker(marker) => Err(Violation::Marker(marker)),
             _ => Err(Violation::Line("not ended by CR LF")),

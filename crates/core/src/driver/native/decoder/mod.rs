@@ -235,7 +235,7 @@ impl Decoder {
         };
         self.scanned = 0;
         let Some((&marker, line)) = unread.get(..end).and_then(<[u8]>::split_first) else {
-            return Err(Violation::Line("empty"));
+            return Err(Violation::Marker(b'\r'));
         };
         let value = match marker {
             b'+' if line == b"OK" => Value::Ok,

@@ -279,14 +279,11 @@ fn callers_wait_for_room_and_are_told_of_it() {
     let called = |calls: &Calls| calls.0.load(Ordering::Relaxed);
     assert_eq!(called(&calls), 0);
     for slot in slots {
-        exchanges.abandon(slot);
+        exchanges.abandon(slot).into_iter().for_each(Waker::wake);
     }
     assert!(exchanges.waiting() < before);
-    exchanges
-        .expire(Instant::now())
-        .into_iter()
-        .for_each(Waker::wake);
     assert_eq!(called(&calls), 1, "who waited for room is woken");
+    assert!(exchanges.hand_over().is_none());
     assert!(is_empty(&exchanges), "{:?}", exchanges.held());
 }
 
