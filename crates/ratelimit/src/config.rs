@@ -28,16 +28,20 @@ use crate::quota::Quota;
 ///             { "name": "second", "algorithm": "gcra", "limit": 10, "per": "1s", "burst": 20 },
 ///             { "name": "day", "algorithm": "counter", "limit": 100000, "per": "1day" }
 ///         ],
-///         "on_outage": "open"
+///         "on_outage": "open",
+///         "default": true
 ///     }
 /// }"#;
 /// let limiters = Limiters::new(&client, &serde_json::from_str(config)?)?;
-/// assert!(limiters.get("api")?.check("alice").await?.is_allowed());
+/// assert!(limiters.get("login")?.check("alice").await?.is_allowed());
+/// assert_eq!(limiters.get("search")?.name(), "api");
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Limiters {
     by_name: BTreeMap<String, RateLimiter>,
+    /// The name of the limiter for what the configuration does not list.
+    default: Option<String>,
 }
 
 /// The settings of one limiter. What is left out has the builder's default.
@@ -59,6 +63,11 @@ pub struct LimiterConfig {
     /// See [`waiters_first`](crate::RateLimiterBuilder::waiters_first).
     #[serde(default)]
     pub waiters_first: bool,
+    /// Whether this limiter is also the one for every name that is not listed, all of which then
+    /// count together. At most one limiter of a set is. Default: no, so that an unknown name is an
+    /// error.
+    #[serde(default)]
+    pub default: bool,
 }
 
 /// One policy.
@@ -129,17 +138,29 @@ impl Limiters {
             let limiter = config.limiter(client, name)?;
             Ok((name.clone(), limiter))
         });
+        let mut defaults = config.iter().filter(|(_, config)| config.default);
+        let default = defaults.next().map(|(name, _)| name.clone());
+        if let (Some(first), Some((second, _))) = (&default, defaults.next()) {
+            return Err(ConfigError::new(
+                "default",
+                format!("`{first}` and `{second}` both are the default"),
+                "leave it to one of them",
+            )
+            .into());
+        }
         Ok(Self {
             by_name: limiters.collect::<Result<_, Error>>()?,
+            default,
         })
     }
 
-    /// The limiter of this name.
+    /// The limiter of this name, or else the [default](LimiterConfig::default) one.
     ///
     /// # Errors
-    /// [`Error::UnknownLimiter`], with the names there are.
+    /// [`Error::UnknownLimiter`], with the names there are, when there is neither.
     pub fn get(&self, name: &str) -> Result<&RateLimiter, Error> {
-        self.by_name.get(name).ok_or_else(|| {
+        let default = || self.by_name.get(self.default.as_ref()?);
+        self.by_name.get(name).or_else(default).ok_or_else(|| {
             let known: Vec<_> = self.by_name.keys().map(String::as_str).collect();
             Error::UnknownLimiter {
                 name: name.into(),
@@ -230,6 +251,27 @@ mod tests {
     fn policy(json: &str) -> Result<Policy, String> {
         let config: PolicyConfig = serde_json::from_str(json).map_err(|e| e.to_string())?;
         config.policy().map_err(|error| error.field().to_owned())
+    }
+
+    #[test]
+    fn the_default_limits_every_name_that_is_not_listed() {
+        let engine = std::sync::Arc::new(redkit_embedded::Embedded::new());
+        let client = Client::from_backend(engine, &redkit_core::ClientConfig::default()).unwrap();
+        let limiters = |a: bool, b: bool| {
+            let limiter = |default| {
+                format!(r#"{{"policies":[{{"algorithm":"gcra","limit":9,"per":"1h"}}],"default":{default}}}"#)
+            };
+            let json = format!(r#"{{"a":{},"b":{}}}"#, limiter(a), limiter(b));
+            Limiters::new(&client, &serde_json::from_str(&json).unwrap())
+        };
+        let with_default = limiters(false, true).unwrap();
+        assert_eq!(with_default.get("a").unwrap().name(), "a");
+        assert_eq!(with_default.get("unlisted").unwrap().name(), "b");
+        let without = limiters(false, false).unwrap();
+        let error = without.get("unlisted").unwrap_err();
+        assert!(error.to_string().contains("there are: a, b"), "{error}");
+        let error = limiters(true, true).unwrap_err().to_string();
+        assert!(error.contains("`a` and `b`"), "{error}");
     }
 
     #[test]

@@ -323,6 +323,7 @@ impl Inner {
         };
         let mut decision = Decision::new(all, verdicts.collect(), delay, place.by);
         if all && call.take {
+            self.forget(call.owner);
             let taken = limits().map(|((limit, plan), said)| Taken {
                 key: limit.key(call.owner),
                 refunds: limit.key_with(call.owner, REFUNDS),
@@ -353,7 +354,7 @@ impl Inner {
         }
     }
 
-    /// Forgets what was denied, because units came back.
+    /// Forgets what was denied, because units came back or were taken.
     pub(crate) fn forget(&self, owner: Owner<'_>) {
         if let Some(cache) = &self.deny_cache {
             cache.forget(&owner.in_memory());

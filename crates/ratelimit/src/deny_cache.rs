@@ -1,10 +1,11 @@
 //! [`DenyCache`]: what was denied a moment ago is denied again without asking.
 //!
-//! Units only come back with time. So a denial of some units holds for as many and for more of
-//! them until the server's `retry_after` has passed, and for fewer it says nothing. The local
-//! clock, which never goes back, measures only that. What brings units back sooner (a refund, a
-//! reset, a larger quota) is seen at once when it happens through the same limiter, and when the
-//! denial runs out otherwise.
+//! Units only come back with time. So a denial of some units holds until the server's `retry_after`
+//! has passed. For more units the server is asked, since they would have to wait longer, and nothing
+//! here knows by how much; so it is once this limiter has taken units of the key, after which a denied
+//! call would have to wait longer as well. The local clock, which never goes back, measures only that.
+//! What brings units back sooner (a refund, a reset, a larger quota) is seen at once when it happens
+//! through the same limiter, and when the denial runs out otherwise.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -40,7 +41,8 @@ struct Denial {
     cost: u64,
     /// The quota that the call named itself.
     quota: Option<Quota>,
-    since: Instant,
+    /// When the server had certainly decided.
+    decided: Instant,
     until: Instant,
     verdicts: SmallVec<[Verdict; 1]>,
 }
@@ -61,7 +63,7 @@ impl DenyCache {
         let now = Instant::now();
         let denial = denials
             .iter()
-            .find(|denial| denial.cost <= cost && denial.quota == quota && now < denial.until)?;
+            .find(|denial| denial.cost == cost && denial.quota == quota && now < denial.until)?;
         Some(denial.at(now))
     }
 
@@ -84,16 +86,14 @@ impl DenyCache {
         let denial = Denial {
             cost,
             quota,
-            since,
+            decided: Instant::now(),
             until,
             verdicts: decision.verdicts.clone(),
         };
         let mut shard = self.shard(key).lock();
         if let Some(denials) = shard.denials.get_mut(key) {
-            // Those that this one says as much as, or that say nothing any more.
-            denials.retain(|old| {
-                old.until > since && (old.cost < cost || old.until > until || old.quota != quota)
-            });
+            // The newer denial of the same units is the one that holds.
+            denials.retain(|old| old.until > since && (old.cost, old.quota) != (cost, quota));
             if denials.len() < PER_KEY {
                 denials.push(denial);
             }
@@ -109,7 +109,7 @@ impl DenyCache {
         shard.denials.insert(key, SmallVec::from([denial]));
     }
 
-    /// Forgets what was denied of a key, because units came back.
+    /// Forgets what was denied of a key, because units came back or were taken.
     pub(crate) fn forget(&self, key: &[u8]) {
         // The key keeps its place in the order, so that there is one for each.
         if let Some(denials) = self.shard(key).lock().denials.get_mut(key) {
@@ -133,7 +133,8 @@ impl DenyCache {
 impl Denial {
     /// The denial as it is at `now`.
     fn at(&self, now: Instant) -> Decision {
-        let passed = now.saturating_duration_since(self.since);
+        // Counted from a later moment than the server's, so that waiting as long as this is enough.
+        let passed = now.saturating_duration_since(self.decided);
         let mut verdicts = self.verdicts.clone();
         for verdict in &mut verdicts {
             verdict.reset_after = verdict.reset_after.saturating_sub(passed);
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_denial_holds_for_as_many_units_and_more_until_its_time_is_up() {
+    async fn a_denial_holds_for_as_many_units_until_its_time_is_up() {
         let cache = DenyCache::new(100);
         let start = Instant::now();
         cache.remember(b"k", 10, None, start, &denied(30));
@@ -170,7 +171,8 @@ mod tests {
         assert!(cache.look_up(b"other", 10, None).is_none());
         let other = Some(Quota::per_second(1));
         assert!(cache.look_up(b"k", 10, other).is_none(), "another quota");
-        let known = cache.look_up(b"k", 11, None).unwrap();
+        assert!(cache.look_up(b"k", 11, None).is_none(), "more units");
+        let known = cache.look_up(b"k", 10, None).unwrap();
         assert_eq!(known.decided_by(), DecidedBy::DenyCache);
         assert_eq!(known.retry_after(), Duration::from_secs(30));
 

@@ -9,7 +9,8 @@ use redkit_core::{CallError, ConfigError, ErrorKind, FaultKind};
 pub enum Error {
     /// The connection or the server, where [`OnOutage::Error`](crate::OnOutage::Error) says that
     /// the caller decides; or a reply that makes no sense. The units may have been taken when
-    /// [`is_maybe`](redkit_core::Error::is_maybe) holds.
+    /// [`is_maybe`](redkit_core::Error::is_maybe) holds, and stay taken: see
+    /// [`OnOutage`](crate::OnOutage#what-an-outage-leaves-charged).
     #[error(transparent)]
     Core(#[from] redkit_core::Error),
 

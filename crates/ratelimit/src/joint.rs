@@ -83,6 +83,7 @@ pub(crate) async fn take(
         .iter()
         .filter_map(|one| one.part.call())
         .fold(Receipt::new(client, taken), |receipt, (limiter, call)| {
+            limiter.inner.forget(call.owner);
             limiter.inner.forgetting(receipt, &call)
         });
     decision.receipt = (!receipt.is_empty()).then(|| Box::new(receipt));

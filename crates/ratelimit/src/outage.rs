@@ -8,6 +8,18 @@ use redkit_core::Client;
 /// What a limiter does while the server cannot be asked: it cannot be reached, does not answer in
 /// time, or says that it serves nobody now. Choose one for each limiter; every decision says
 /// [who made it](crate::Decision::decided_by), and so does the metric.
+///
+/// # What an outage leaves charged
+///
+/// A call that got no answer may have been carried out all the same: the reply was lost, or the server
+/// came back and then carried out what it had been sent
+/// ([`is_maybe`](redkit_core::Error::is_maybe)). Its units are charged then, although this process
+/// decided otherwise; a call that [`Closed`](OnOutage::Closed) denied may have been charged as well.
+/// They are not given back: what a limit stores says how much was taken and not by which call, so that
+/// a refund could give back what another call took, and more than the limit would get through. Charged
+/// twice it is never, and with time it comes back as all units do. The places of a
+/// [`ConcurrencyLimiter`](crate::ConcurrencyLimiter) have names of their own: such a place is released
+/// in the background.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum OnOutage {

@@ -150,7 +150,8 @@ impl Together {
     pub async fn check(self) -> Result<Joint, Error> {
         let parts = self.tagged();
         let asked = ask(&parts)?;
-        if let Some(known) = asked.iter().find_map(Asked::known) {
+        let known = asked.iter().filter_map(Asked::known);
+        if let Some(known) = known.max_by_key(Decision::retry_after) {
             count(&asked, &known);
             return Ok(Joint {
                 decision: known,

@@ -4,7 +4,9 @@
 -- A unit costs weight/share µs, in lowest terms, and everything is counted in 1/share µs: exact,
 -- also where a window does not divide evenly. The debt is what has been taken and has not drained;
 -- it drains at `share` a µs and may be as large as units × weight. With patience it may be larger
--- by that many µs, and who takes it has to wait until the rest fits.
+-- by that many µs, and a call that makes it so has to wait for its turn, until the rest fits. Turns
+-- are told in whole µs; what would have drained between the exact turn and the whole µs of an empty
+-- bucket is lost, or turns could lie closer together than the rate allows.
 --
 -- Key: string, the time at which the debt has drained: `µs`, or `µs:part` with parts of 1/share µs,
 -- or `µs:part:given` after refunds, with the µs that they gave back (see `give_gcra`).
@@ -52,7 +54,11 @@ local function look_gcra(key, cost, p)
     local left = math.max(math.floor((room - debt) / weight), 0)
     return false, left, math.ceil(debt / share), math.ceil((after - room) / share)
   end
-  local wait = after > capacity and math.ceil((after - capacity) / share) or 0
+  local wait = 0
+  if after > capacity then
+    wait = math.ceil((after - capacity) / share)
+    after = math.max(after, wait * share + math.min(cost * weight, capacity))
+  end
   return true, math.floor((room - after) / weight), math.ceil(after / share), wait, after, given
 end
 

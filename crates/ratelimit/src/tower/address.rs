@@ -23,14 +23,17 @@ use crate::error::Error;
 ///
 /// The peer's address is taken from the request's extensions: axum's `ConnectInfo<SocketAddr>` (with
 /// the feature `axum`), or a plain `SocketAddr`. [`peer_from`](Self::peer_from) is for everything
-/// else.
+/// else. axum puts it there only when the router is served with
+/// `into_make_service_with_connect_info::<SocketAddr>()`; otherwise each request is answered with 500,
+/// and the log says what to change.
 #[derive(Clone)]
 pub struct ClientAddress {
     trusted: Vec<IpNet>,
     source: Source,
     v4_prefix: u8,
     v6_prefix: u8,
-    peer: Arc<PeerFrom>,
+    /// Where the peer's address is; `None`: where axum and this crate put it.
+    peer_from: Option<Arc<PeerFrom>>,
 }
 
 type PeerFrom = dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync;
@@ -42,7 +45,7 @@ impl Default for ClientAddress {
             source: Source::XForwardedFor,
             v4_prefix: 32,
             v6_prefix: 64,
-            peer: Arc::new(peer),
+            peer_from: None,
         }
     }
 }
@@ -113,13 +116,13 @@ impl ClientAddress {
         mut self,
         peer: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static,
     ) -> Self {
-        self.peer = Arc::new(peer);
+        self.peer_from = Some(Arc::new(peer));
         self
     }
 
     /// The client's address, whole.
     pub fn of(&self, request: &Parts) -> Option<IpAddr> {
-        let mut client = (self.peer)(&request.extensions)?.ip().to_canonical();
+        let mut client = self.peer(&request.extensions)?.ip().to_canonical();
         if !self.is_trusted(client) {
             return Some(client);
         }
@@ -132,6 +135,13 @@ impl ClientAddress {
             }
         }
         Some(client)
+    }
+
+    fn peer(&self, extensions: &Extensions) -> Option<SocketAddr> {
+        match &self.peer_from {
+            Some(peer_from) => peer_from(extensions),
+            None => usual_peer(extensions),
+        }
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {
@@ -157,6 +167,21 @@ impl KeyExtractor for ClientAddress {
             false => network.to_string(),
         };
         Some(text.into_bytes())
+    }
+
+    /// Every request has a peer: where its address is missing, nobody put it there.
+    fn setup_mistake(&self, request: &Parts) -> Option<&'static str> {
+        if self.peer(&request.extensions).is_some() {
+            return None;
+        }
+        Some(match self.peer_from {
+            Some(_) => "the function of `ClientAddress::peer_from` found no address",
+            None => {
+                "the peer's address is missing: serve an axum router with \
+                 `axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())`, \
+                 or say where the address is with `ClientAddress::peer_from`"
+            }
+        })
     }
 }
 
@@ -194,7 +219,7 @@ fn check_prefix(field: &'static str, length: u8, longest: u8) -> Result<(), Conf
     }
 }
 
-fn peer(extensions: &Extensions) -> Option<SocketAddr> {
+fn usual_peer(extensions: &Extensions) -> Option<SocketAddr> {
     #[cfg(feature = "axum")]
     if let Some(axum::extract::ConnectInfo(peer)) = extensions.get() {
         return Some(*peer);

@@ -159,15 +159,17 @@ redkit_testkit::suite! {
         let limiter = limiter(&fixture, "l", Policy::sliding_log(Quota::per_minute(10)));
         assert!(limiter.check_n("k", 5).await.unwrap().is_allowed());
         assert_eq!(limiter.check_n("k", 8).await.unwrap().decided_by(), DecidedBy::Redis);
-        let again = limiter.check_n("k", 9).await.unwrap();
+        let again = limiter.check_n("k", 8).await.unwrap();
         assert_eq!((again.is_allowed(), again.decided_by()), (false, DecidedBy::DenyCache));
         assert_eq!(again.retry_after(), Duration::from_secs(60));
+        let more = limiter.check_n("k", 9).await.unwrap();
+        assert_eq!((more.is_allowed(), more.decided_by()), (false, DecidedBy::Redis), "costs more");
         let less = limiter.check_n("k", 5).await.unwrap();
         assert_eq!((less.is_allowed(), less.decided_by()), (true, DecidedBy::Redis), "costs less");
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(limiter.check_n("k", 8).await.unwrap().is_allowed());
         let stats = limiter.stats();
-        assert_eq!((stats.allowed, stats.denied, stats.denied_from_cache), (3, 2, 1));
+        assert_eq!((stats.allowed, stats.denied, stats.denied_from_cache), (3, 3, 1));
 
         let asks = RateLimiter::builder(&fixture.client, "m")
             .policy(Policy::gcra(Quota::per_minute(1)))
@@ -188,7 +190,7 @@ redkit_testkit::suite! {
             assert!(!limiter.check_n("k", 2).await.unwrap().is_allowed());
             assert!(!limiter.check_with("k", 2, three).await.unwrap().is_allowed());
         }
-        let known = limiter.check_with("k", 3, three).await.unwrap();
+        let known = limiter.check_with("k", 2, three).await.unwrap();
         assert_eq!(known.decided_by(), DecidedBy::DenyCache);
         for error in [
             limiter.check_with("k", 4, three).await.unwrap_err(),
@@ -270,6 +272,22 @@ redkit_testkit::suite! {
         let local = OnOutage::local(client.clone(), 0);
         assert!(refused(start("l").policy(gcra()).on_outage(local)).contains("instances"));
         assert!(dump(client).await.is_empty());
+    }
+
+    async fn keys_are_addresses_numbers_and_texts_as_they_stand(fixture: Fixture) -> Result<(), Error> {
+        use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+        let limiter = limiter(&fixture, "l", Policy::fixed_window(Quota::per_hour(100)));
+        let ip: IpAddr = Ipv4Addr::new(192, 0, 2, 7).into();
+        assert_eq!(limiter.check(ip).await?.remaining(), 99);
+        assert_eq!(limiter.check(Ipv4Addr::new(192, 0, 2, 7)).await?.remaining(), 98);
+        assert_eq!(limiter.check(&ip.to_string()).await?.remaining(), 97, "as the text of it");
+        assert_eq!(limiter.check(Ipv6Addr::LOCALHOST).await?.remaining(), 99);
+        let name: std::sync::Arc<str> = "alice".into();
+        assert_eq!(limiter.check(&name).await?.remaining(), 99);
+        assert_eq!(limiter.check(name).await?.remaining(), 98);
+        assert_eq!(limiter.check(std::borrow::Cow::Borrowed("alice")).await?.remaining(), 97);
+        assert_eq!(limiter.check(u128::MAX).await?.remaining(), 99);
+        Ok(())
     }
 
     async fn keys_are_those_that_are_documented(fixture: Fixture) -> Result<(), Error> {

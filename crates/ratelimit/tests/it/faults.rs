@@ -122,6 +122,38 @@ async fn a_lost_reply_ends_a_wait() {
     assert!(!check.is_allowed(), "it had been let through");
 }
 
+/// What a lost reply may have charged stays charged, once: giving it back blindly could give back
+/// what another call took.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_reply_was_lost_stays_charged_once_whatever_decided_it() {
+    for (on_outage, allowed) in [
+        (OnOutage::Open, true),
+        (OnOutage::Closed, false),
+        (OnOutage::local(engine(), 1), true),
+    ] {
+        let (between, client) = Between::new();
+        let limiter = RateLimiter::builder(&client, "l")
+            .policy(Policy::sliding_log(Quota::per_hour(10)))
+            .on_outage(on_outage)
+            .build()
+            .unwrap();
+        // The server knows the script.
+        assert!(limiter.check("k").await.unwrap().is_allowed());
+        between.set(Way::NoReply);
+        let decision = limiter.check_n("k", 3).await.unwrap();
+        assert_eq!(decision.is_allowed(), allowed);
+        assert_ne!(decision.decided_by(), DecidedBy::Redis);
+        between.set(Way::Open);
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(limiter.peek("k").await.unwrap().remaining(), 6);
+        // A receipt of the outage is one for this process's share, and not for the server's.
+        if let Some(receipt) = decision.receipt() {
+            receipt.refund().await.unwrap();
+        }
+        assert_eq!(limiter.peek("k").await.unwrap().remaining(), 6);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_chosen_for_an_outage_also_holds_for_who_waits() {
     for (on_outage, allowed, by) in [

@@ -22,6 +22,8 @@ mod paced;
 mod processes;
 mod properties;
 mod recovery;
+#[cfg(feature = "axum")]
+mod service_setup;
 mod state;
 mod together;
 mod waiting;

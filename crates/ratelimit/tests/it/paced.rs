@@ -41,7 +41,7 @@ fn no_two_are_told_the_same_turn_whatever_is_given_back() {
     let strategy = (
         1_u64..=12,
         1_000_u64..3_000_000,
-        2_u64..=4,
+        1_u64..=4,
         prop::collection::vec(call, 1..40),
     );
     in_virtual_time(
@@ -54,6 +54,8 @@ fn no_two_are_told_the_same_turn_whatever_is_given_back() {
             for (gap, how, cost, which, refunds) in calls {
                 advance(Duration::from_micros(window).mul_f64(gap)).await;
                 let at = now(&client).await;
+                // More than the burst would go at one moment, whatever it waits.
+                let cost = cost.min(burst);
                 let decision = match how {
                     How::Check => leaky.check_n("k", cost).await.unwrap(),
                     How::Acquire => leaky.acquire_n("k", cost, Duration::ZERO).await.unwrap(),
