@@ -53,6 +53,10 @@ pub struct LimiterConfig {
     /// What to do while the server cannot be asked.
     #[serde(default)]
     pub on_outage: OutageConfig,
+    /// How long a decision waits for the server, such as `100ms`: see
+    /// [`decision_timeout`](crate::RateLimiterBuilder::decision_timeout).
+    #[serde(default, deserialize_with = "some_duration")]
+    pub decision_timeout: Option<Duration>,
     /// How many denied keys are remembered: see
     /// [`deny_cache`](crate::RateLimiterBuilder::deny_cache).
     #[serde(default)]
@@ -186,6 +190,9 @@ impl LimiterConfig {
                 OutageConfig::Closed => OnOutage::Closed,
             })
             .waiters_first(self.waiters_first);
+        if let Some(timeout) = self.decision_timeout {
+            builder = builder.decision_timeout(timeout);
+        }
         if let Some(keys) = self.deny_cache {
             builder = builder.deny_cache(keys);
         }

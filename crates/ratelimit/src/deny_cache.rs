@@ -9,14 +9,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use crate::decision::{DecidedBy, Decision, Verdict};
 use crate::quota::Quota;
+use crate::verdict::{Verdict, Verdicts};
 
 /// A power of two, so that many threads seldom meet.
 const SHARDS: usize = 64;
@@ -44,7 +43,7 @@ struct Denial {
     /// When the server had certainly decided.
     decided: Instant,
     until: Instant,
-    verdicts: SmallVec<[Verdict; 1]>,
+    verdicts: Verdicts,
 }
 
 impl DenyCache {
@@ -56,7 +55,7 @@ impl DenyCache {
     }
 
     /// The denial that still holds for so many units of `key`.
-    pub(crate) fn look_up(&self, key: &[u8], cost: u64, quota: Option<Quota>) -> Option<Decision> {
+    pub(crate) fn look_up(&self, key: &[u8], cost: u64, quota: Option<Quota>) -> Option<Verdicts> {
         let shard = self.shard(key).lock();
         let denials = shard.denials.get(key)?;
         // Most keys were not denied: only then the clock is read.
@@ -74,10 +73,11 @@ impl DenyCache {
         cost: u64,
         quota: Option<Quota>,
         since: Instant,
-        decision: &Decision,
+        verdicts: &[Verdict],
     ) {
+        let waits = verdicts.iter().map(Verdict::retry_after);
         // The server's clock ran from a later moment on, so this ends no later than it said.
-        let Some(until) = since.checked_add(decision.retry_after()) else {
+        let Some(until) = since.checked_add(waits.max().unwrap_or_default()) else {
             return;
         };
         if key.len() > LONGEST_KEY {
@@ -88,7 +88,7 @@ impl DenyCache {
             quota,
             decided: Instant::now(),
             until,
-            verdicts: decision.verdicts.clone(),
+            verdicts: verdicts.into(),
         };
         let mut shard = self.shard(key).lock();
         if let Some(denials) = shard.denials.get_mut(key) {
@@ -131,8 +131,8 @@ impl DenyCache {
 }
 
 impl Denial {
-    /// The denial as it is at `now`.
-    fn at(&self, now: Instant) -> Decision {
+    /// What the limits say at `now`.
+    fn at(&self, now: Instant) -> Verdicts {
         // Counted from a later moment than the server's, so that waiting as long as this is enough.
         let passed = now.saturating_duration_since(self.decided);
         let mut verdicts = self.verdicts.clone();
@@ -140,26 +140,26 @@ impl Denial {
             verdict.reset_after = verdict.reset_after.saturating_sub(passed);
             verdict.retry_after = verdict.retry_after.saturating_sub(passed);
         }
-        Decision::new(false, verdicts, Duration::ZERO, DecidedBy::DenyCache)
+        verdicts
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::scripts::{Mark, Said};
+    use std::time::Duration;
 
-    fn denied(wait: u64) -> Decision {
-        let said = Said {
+    use super::*;
+
+    fn denied(wait: u64) -> Verdicts {
+        SmallVec::from([Verdict {
+            policy: "p".into(),
+            quota: Quota::per_minute(10),
             allowed: false,
-            left: 3,
-            reset: Duration::from_secs(60),
-            wait: Duration::from_secs(wait),
-            mark: Mark::default(),
-        };
-        let verdict = Verdict::new(&"p".into(), Quota::per_minute(10), 10, &said);
-        let verdicts = SmallVec::from([verdict]);
-        Decision::new(false, verdicts, Duration::ZERO, DecidedBy::Redis)
+            limit: 10,
+            remaining: 3,
+            reset_after: Duration::from_secs(60),
+            retry_after: Duration::from_secs(wait),
+        }])
     }
 
     #[tokio::test(start_paused = true)]
@@ -173,20 +173,19 @@ mod tests {
         assert!(cache.look_up(b"k", 10, other).is_none(), "another quota");
         assert!(cache.look_up(b"k", 11, None).is_none(), "more units");
         let known = cache.look_up(b"k", 10, None).unwrap();
-        assert_eq!(known.decided_by(), DecidedBy::DenyCache);
-        assert_eq!(known.retry_after(), Duration::from_secs(30));
+        assert_eq!(known[0].retry_after(), Duration::from_secs(30));
 
         // A denial of one unit for a shorter time stands beside it.
         cache.remember(b"k", 1, None, start, &denied(5));
         assert_eq!(
-            cache.look_up(b"k", 1, None).unwrap().retry_after(),
+            cache.look_up(b"k", 1, None).unwrap()[0].retry_after(),
             Duration::from_secs(5)
         );
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(cache.look_up(b"k", 1, None).is_none());
         let known = cache.look_up(b"k", 10, None).unwrap();
-        assert_eq!(known.retry_after(), Duration::from_secs(25));
-        assert_eq!(known.reset_after(), Duration::from_secs(55));
+        assert_eq!(known[0].retry_after(), Duration::from_secs(25));
+        assert_eq!(known[0].reset_after(), Duration::from_secs(55));
         cache.forget(b"k");
         assert!(cache.look_up(b"k", 10, None).is_none());
     }
