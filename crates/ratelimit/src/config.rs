@@ -266,7 +266,9 @@ mod tests {
         let client = Client::from_backend(engine, &redkit_core::ClientConfig::default()).unwrap();
         let limiters = |a: bool, b: bool| {
             let limiter = |default| {
-                format!(r#"{{"policies":[{{"algorithm":"gcra","limit":9,"per":"1h"}}],"default":{default}}}"#)
+                format!(
+                    r#"{{"policies":[{{"algorithm":"gcra","limit":9,"per":"1h"}}],"default":{default}}}"#
+                )
             };
             let json = format!(r#"{{"a":{},"b":{}}}"#, limiter(a), limiter(b));
             Limiters::new(&client, &serde_json::from_str(&json).unwrap())
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused_by_name() {
+    fn settings_that_an_algorithm_lacks_are_refused_by_name() {
         let leaky = r#"{"algorithm":"leaky","limit":9,"per":"1h"}"#;
         assert_eq!(policy(leaky), Err("max_wait".to_owned()));
         let slices = r#"{"algorithm":"gcra","limit":9,"per":"1h","slices":3}"#;

@@ -183,9 +183,7 @@ impl Inner {
             _ => Duration::ZERO,
         };
         let mut decision = Decision::new(allowed, verdicts.collect(), delay, DecidedBy::Redis);
-        if let QueueStatus::Waiting(1..) | QueueStatus::NotQueued(1..) =
-            reply.status
-        {
+        if let QueueStatus::Waiting(1..) | QueueStatus::NotQueued(1..) = reply.status {
             decision.delay_retry(reply.wait_hint.max(FOR_WAITERS));
             decision.is_for_waiters = true;
         }

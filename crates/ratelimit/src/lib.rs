@@ -71,10 +71,10 @@ mod quota;
 mod receipt;
 mod release_queue;
 mod scripts;
-mod verdict;
-mod wait_queue;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod verdict;
+mod wait_queue;
 
 pub use builder::RateLimiterBuilder;
 pub use concurrency::{ConcurrencyBuilder, ConcurrencyLimiter};

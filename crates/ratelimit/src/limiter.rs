@@ -217,13 +217,7 @@ impl RateLimiter {
         }
     }
 
-    fn call<'a>(
-        &'a self,
-        user: &'a [u8],
-        cost: u64,
-        quota: Option<Quota>,
-        take: bool,
-    ) -> Call<'a> {
+    fn call<'a>(&'a self, user: &'a [u8], cost: u64, quota: Option<Quota>, take: bool) -> Call<'a> {
         Call {
             owner: self.owner(user),
             cost,

@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn quotas_that_cannot_work_are_refused_by_name() {
         let second = Duration::from_secs(1);
         for (limit, window, expected) in [
             (0, second, "limit"),
@@ -398,7 +398,10 @@ mod tests {
         assert_eq!(fixed.divided(3).unwrap().most_units(), 3);
         assert!(fixed.divided(11).is_none());
         let gcra = Plan::new(Algorithm::Gcra, Quota::per_second(10).burst(5)).unwrap();
-        assert_eq!(gcra.divided(5).unwrap().parameters()[..], [1, 500_000, 1, 0]);
+        assert_eq!(
+            gcra.divided(5).unwrap().parameters()[..],
+            [1, 500_000, 1, 0]
+        );
         assert!(gcra.divided(6).is_none(), "a burst of less than one");
     }
 

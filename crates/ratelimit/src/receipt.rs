@@ -43,10 +43,6 @@ impl Receipt {
         Some(joined)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.charges.is_empty()
-    }
-
     pub(crate) fn forgetting(mut self, cache: &Arc<DenyCache>, key: impl Into<Vec<u8>>) -> Self {
         self.denials.push((Arc::clone(cache), key.into()));
         self

@@ -139,7 +139,9 @@ impl Wait<'_> {
             let max_wait = deadline.saturating_duration_since(sent);
             let reply = match self.poll(max_wait).await {
                 Ok(reply) => reply,
-                Err(error) if self.outlives_faults && !max_wait.is_zero() && was_not_done(&error) => {
+                Err(error)
+                    if self.outlives_faults && !max_wait.is_zero() && was_not_done(&error) =>
+                {
                     sleep(after_fault.min(max_wait)).await;
                     after_fault = (after_fault * 2).min(MOST_PAUSE);
                     continue;

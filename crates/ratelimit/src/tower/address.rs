@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn a_malformed_network_is_refused() {
         let error = ClientAddress::new().trusting(["10.0.0.0/33"]).unwrap_err();
         assert!(error.to_string().contains("10.0.0.0/33"), "{error}");
         assert!(ClientAddress::new().v6_prefix(129).is_err());

@@ -154,15 +154,22 @@ mod tests {
 
     #[test]
     fn an_obfuscated_port_does_not_hide_the_address() {
-        let hops = |line| hops_of("forwarded", &[line], Source::Forwarded);
+        let hops = |line: &str| hops_of("forwarded", &[line], Source::Forwarded);
         assert_eq!(hops("for=\"1.1.1.1:_x\""), ["1.1.1.1"]);
         assert_eq!(hops("for=1.1.1.1:_x"), ["1.1.1.1"]);
         assert_eq!(
             hops("for=\"[2001:db8::1]:_a.B-9_\", for=\"1.1.1.1:47011\""),
             ["1.1.1.1", "2001:db8::1"]
         );
-        for unknown in ["1.1.1.1:_", "1.1.1.1:_a b", "_x:_y", "1.1.1.1:x", "unknown:_x"] {
-            assert_eq!(hops(&format!("for=\"{unknown}\"")), ["?"], "{unknown}");
+        for unknown in [
+            "1.1.1.1:_",
+            "1.1.1.1:_a b",
+            "_x:_y",
+            "1.1.1.1:x",
+            "unknown:_x",
+        ] {
+            let line = format!("for=\"{unknown}\"");
+            assert_eq!(hops(&line), ["?"], "{unknown}");
         }
     }
 

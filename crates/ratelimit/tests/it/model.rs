@@ -112,7 +112,8 @@ impl Model {
             // The bucket is filled when the turn comes, to the µs, which may find it empty.
             let turn = self.turn(level, one.cost);
             let fits = one.cost.min(self.burst) * self.window;
-            level = (level + one.cost * self.window).max(turn * self.limit + fits * i128::from(turn > 0));
+            level = (level + one.cost * self.window)
+                .max(turn * self.limit + fits * i128::from(turn > 0));
             last = one.at;
         }
         (level - (now - last) * self.limit).max(0)
