@@ -89,7 +89,7 @@ impl RateLimiterBuilder {
     }
 
     /// Whether a `check` is denied while others wait in [`acquire`](RateLimiter::acquire). Default:
-    /// no, so that a check takes what it finds, also before those who wait. With it a check costs
+    /// no, so that a check takes what it finds, also before the waiters. With it a check costs
     /// the server about three times as much.
     pub fn waiters_first(mut self, waiters_first: bool) -> Self {
         self.waiters_first = waiters_first;

@@ -35,7 +35,7 @@ pub(crate) struct Inner {
     pub(crate) deny_cache: Option<Arc<DenyCache>>,
     pub(crate) max_waiters: u64,
     pub(crate) waiters_first: bool,
-    /// Where the limit is one of places, those that this process holds.
+    /// Of a limiter of places: the leases that this process holds.
     pub(crate) leases: Option<Arc<Leases>>,
     pub(crate) releases: Arc<ReleaseQueue>,
     pub(crate) outage: Outage,

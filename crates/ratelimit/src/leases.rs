@@ -106,7 +106,7 @@ impl Leases {
         self.lease - self.lease / 100
     }
 
-    /// Renews all leases once, those of one key in one call.
+    /// Renews all leases once, the leases of one key in one call.
     async fn renew(&self) {
         let mut by_key: HashMap<Key, (Client, Vec<Id>)> = HashMap::new();
         for (id, lease) in &*self.held.lock() {

@@ -18,7 +18,8 @@ use crate::scripts::{Id, text};
 /// Removes members of sorted sets in the background: leases that were released, waiters in queues that
 /// gave up. One task runs from the first need on; it is replaced should it ever die.
 ///
-/// What cannot be done is not repeated but counted: what it would remove runs out by itself.
+/// A release that fails is not repeated but counted: the members that it would remove run out by
+/// themselves.
 pub(crate) struct ReleaseQueue {
     runner: Mutex<Option<Runner>>,
     lost: Arc<Tally>,

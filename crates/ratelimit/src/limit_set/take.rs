@@ -164,7 +164,7 @@ fn remember_denials(group: &[&Asked<'_>], verdicts: &[Verdict], sent: Instant) {
             .split_at_checked(one.requests.len())
             .unwrap_or_default();
         rest = others;
-        // What cannot go at once may be told to wait for its turn when it asks alone.
+        // A call that cannot go at once may be told to wait for its turn when it asks alone.
         let has_queue = |request: &LimitRequest| request.plan.has_queue();
         if own.iter().all(|verdict| verdict.allowed) || one.requests.iter().any(has_queue) {
             continue;

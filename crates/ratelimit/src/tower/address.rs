@@ -17,7 +17,7 @@ use crate::error::Error;
 /// not, as the proxies say it. IPv6 addresses count by their /64, since a client has a whole one;
 /// an IPv4 address in IPv6 clothes counts as IPv4.
 ///
-/// Proxies add the address of who called them at the **right** end of the header. What stands
+/// A proxy adds the address of its caller at the **right** end of the header. What stands
 /// further left than the first address that is not a trusted proxy came from the client, who may
 /// have made it up, and is not looked at. Without [`trusting`](Self::trusting) no header is.
 ///
@@ -56,8 +56,8 @@ impl ClientAddress {
         Self::default()
     }
 
-    /// Trusts proxies with these addresses (`10.0.0.7`, `10.0.0.0/8`, `fd00::/8`) to say who called
-    /// them, by `X-Forwarded-For`. Name your own proxies only.
+    /// Trusts proxies with these addresses (`10.0.0.7`, `10.0.0.0/8`, `fd00::/8`) to name their
+    /// callers, by `X-Forwarded-For`. Name your own proxies only.
     ///
     /// # Errors
     /// [`Error::Core`] when one is neither an address nor a network.
@@ -127,7 +127,7 @@ impl ClientAddress {
             return Some(client);
         }
         for hop in hops(&request.headers, self.source) {
-            // Who wrote what is no address is the last one that is known.
+            // The proxy that wrote something else than an address is the last hop that is known.
             let Some(hop) = hop else { break };
             client = hop.to_canonical();
             if !self.is_trusted(client) {

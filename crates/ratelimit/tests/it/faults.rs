@@ -84,7 +84,7 @@ async fn a_wait_that_could_not_ask_ends_in_time_with_the_reason() {
     assert_eq!(
         start.elapsed(),
         Duration::ZERO,
-        "who does not wait is told at once"
+        "a call that does not wait is told at once"
     );
     let wait = Duration::from_secs(5);
     let error = limiter.acquire("k", wait).await.unwrap_err();

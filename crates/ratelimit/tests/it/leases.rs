@@ -144,7 +144,7 @@ redkit_testkit::suite! {
     }
 
     #[paused]
-    async fn what_cannot_work_is_refused(fixture: Fixture) {
+    async fn settings_that_cannot_work_are_refused(fixture: Fixture) {
         let field = |limit, lease| {
             let builder = ConcurrencyLimiter::builder(&fixture.client, "p").decision_timeout(crate::PATIENT);
             builder.limit(limit).lease(lease).build().unwrap_err().to_string()

@@ -49,6 +49,22 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn limits_that_allowed_a_denied_call_keep_their_units(fixture: Fixture) -> Result<(), Error> {
+        let tiers = RateLimiter::builder(&fixture.client, "api")
+            .decision_timeout(crate::PATIENT)
+            .policy(Policy::fixed_window(Quota::per_hour(10)).named("hour"))
+            .policy(Policy::sliding_log(Quota::per_day(3)).named("day"))
+            .deny_cache(0)
+            .build()?;
+        assert!(tiers.check_n("k", 3).await?.is_allowed());
+        for _ in 0..2 {
+            let denied = tiers.check("k").await?;
+            let said: Vec<_> = denied.verdicts().iter().map(|v| (v.is_allowed(), v.remaining())).collect();
+            assert_eq!(said, [(true, 7), (false, 0)]);
+        }
+        Ok(())
+    }
+
     async fn users_addresses_and_places_in_one_call(fixture: Fixture) -> Result<(), Error> {
         let users = limiter(&fixture, "users", Policy::gcra(Quota::per_hour(10)));
         let addresses = limiter(&fixture, "addresses", Policy::sliding_counter(Quota::per_hour(8)));

@@ -146,7 +146,7 @@ impl Model {
         yes
     }
 
-    /// Checks the stated bound over every window: those that begin with something admitted hold
+    /// Checks the stated bound over every window: the windows that begin with an admitted call hold
     /// the most.
     pub(crate) fn assert_bound(&self) {
         for (n, first) in self.history.iter().enumerate() {
@@ -206,7 +206,7 @@ pub(crate) fn policies(limit: u64, window: Duration, burst: u64) -> Vec<Policy> 
     ]
 }
 
-/// Every algorithm: those, and a leaky bucket in which some wait.
+/// Every algorithm: the same, and a leaky bucket in which some calls wait.
 pub(crate) fn all_policies(limit: u64, window: Duration, burst: u64) -> Vec<Policy> {
     let mut all = policies(limit, window, burst);
     all.push(leaky(limit, window, burst));

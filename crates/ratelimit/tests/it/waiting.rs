@@ -186,7 +186,7 @@ redkit_testkit::suite! {
                 tokio::task::yield_now().await;
             }
             let cheap = wait(1);
-            // Three are left, and not for who comes now.
+            // Three are left, and not for a new caller.
             let check = limiter.check("k").await.unwrap();
             assert!(!check.is_allowed() && check.retry_after() > Duration::from_secs(1), "{policy:?}: {check:?}");
             let before = visits();
@@ -223,7 +223,7 @@ redkit_testkit::suite! {
         assert!(visits < 20, "{visits}");
     }
 
-    /// What is left is for who waits, and only as long as somebody does.
+    /// The units that are left are for the waiters, and only as long as there are any.
     #[paused]
     async fn a_denial_in_favour_of_waiters_is_not_remembered(fixture: Fixture) {
         let limiter = RateLimiter::builder(&fixture.client, "l").decision_timeout(crate::PATIENT)
