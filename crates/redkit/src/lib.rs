@@ -21,7 +21,7 @@
 //! Every pattern is a crate of its own (`redkit-cache`, …) that depends on `redkit-core` only.
 //!
 //! # Features
-//! Default: `redis`, `embedded`, `cache`, `collections`, `ratelimit`. Optional: `tls`; `messagepack`,
+//! Default: `redis`, `embedded`, `cache`, `collections`, `ratelimit`. Optional: `session`; `tls`; `messagepack`,
 //! `postcard`, `zstd`, `lz4` and `encryption` for values (see [`Codec`]); `tower` and `axum` (the layers of
 //! `ratelimit` and `cache`); `serde` (limiters from configuration files).
 
@@ -34,6 +34,8 @@ pub use redkit_core::*;
 pub use redkit_embedded as embedded;
 #[cfg(feature = "ratelimit")]
 pub use redkit_ratelimit as ratelimit;
+#[cfg(feature = "session")]
+pub use redkit_session as session;
 
 /// Connects to where `url` says: a server, or an engine in this process with `embedded://`. Every
 /// setting of [`ClientConfig`] can stand in the query (`redis://localhost?namespace=shop`).

@@ -3,15 +3,13 @@
 
 use std::sync::Arc;
 
-use mlua::{LightUserData, Lua, MultiValue, Table, Value};
+use mlua::{Function, LightUserData, Lua, MultiValue, Table, Value};
 use parking_lot::Mutex;
 
 use super::cjson_settings::{self, InvalidNumbers, Settings};
 use super::{json_parser, raise};
 use crate::number::format_g;
 
-/// Values that the server's stack of Lua holds: they bound the nesting where the settings do not.
-const STACK: usize = 8_000;
 /// Values that open tables may hold, whatever the settings say: they have a stack in Lua too. The server
 /// refuses arrays from a depth of 7,998 on, objects from 4,000.
 pub(super) const DEEPEST: usize = 7_500;
@@ -19,14 +17,22 @@ pub(super) const DEEPEST: usize = 7_500;
 const MAX_INDEX: i64 = i32::MAX as i64;
 
 pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
+    // Lua's own, before scripts get theirs.
+    let next: Function = lua.globals().raw_get("next")?;
+    with_next(lua, &next)
+}
+
+fn with_next(lua: &Lua, next: &Function) -> mlua::Result<Table> {
     let settings = Arc::new(Mutex::new(Settings::default()));
     let cjson = lua.create_table()?;
     let shared = Arc::clone(&settings);
+    let pairs = next.clone();
     let encode = lua.create_function(move |lua, args: MultiValue| {
         let value = only(lua, &args)?;
         let settings = *shared.lock();
         let mut writer = Writer {
             lua,
+            next: &pairs,
             settings,
             out: Vec::new(),
         };
@@ -49,7 +55,9 @@ pub(super) fn table(lua: &Lua) -> mlua::Result<Table> {
     })?;
     cjson.raw_set("decode", decode)?;
     cjson_settings::install(lua, &cjson, &settings)?;
-    cjson.raw_set("new", lua.create_function(|lua, _: MultiValue| table(lua))?)?;
+    let next = next.clone();
+    let new = lua.create_function(move |lua, _: MultiValue| with_next(lua, &next))?;
+    cjson.raw_set("new", new)?;
     cjson.raw_set("null", Value::NULL)?;
     cjson.raw_set("_NAME", "cjson")?;
     cjson.raw_set("_VERSION", "2.1.0")?;
@@ -65,6 +73,9 @@ fn only(lua: &Lua, args: &MultiValue) -> mlua::Result<Value> {
 
 struct Writer<'l> {
     lua: &'l Lua,
+    /// Gives the pair after a key. Pairs are not gathered: every value that Rust holds takes a place on
+    /// a stack of Lua, which has about 8,000.
+    next: &'l Function,
     settings: Settings,
     out: Vec<u8>,
 }
@@ -78,13 +89,14 @@ enum Open {
         len: i64,
     },
     Object {
-        pairs: std::vec::IntoIter<(Value, Value)>,
-        is_first: bool,
+        table: Table,
+        /// The key of the pair that was written last; nil before the first.
+        key: Value,
     },
 }
 
 impl Open {
-    /// What the server keeps on Lua's stack for it.
+    /// How many values it holds.
     fn stack(&self) -> usize {
         match self {
             Open::Array { .. } => 1,
@@ -118,19 +130,20 @@ impl Writer<'_> {
                     value = Some(table.raw_get(*next)?);
                     *next += 1;
                 }
-                Some(Open::Object { pairs, is_first }) => match pairs.next() {
-                    Some((key, item)) => {
-                        if !std::mem::take(is_first) {
-                            self.out.push(b',');
-                        }
-                        self.write_key(&key)?;
-                        value = Some(item);
-                    }
-                    None => {
+                Some(Open::Object { table, key }) => {
+                    let (after, item): (Value, Value) = self.next.call((&*table, &*key))?;
+                    if after.is_nil() {
                         self.out.push(b'}');
                         stack -= open.pop().map_or(0, |table| table.stack());
+                        continue;
                     }
-                },
+                    if !key.is_nil() {
+                        self.out.push(b',');
+                    }
+                    self.write_key(&after)?;
+                    *key = after;
+                    value = Some(item);
+                }
                 Some(Open::Array { .. }) => {
                     self.out.push(b']');
                     stack -= open.pop().map_or(0, |table| table.stack());
@@ -140,9 +153,7 @@ impl Writer<'_> {
     }
 
     fn begin(&mut self, table: Table, depth: usize, stack: usize) -> mlua::Result<Open> {
-        // The function's argument lies on the stack, and three values must still find room.
-        let most = self.settings.encode_max_depth.min(DEEPEST);
-        if depth > most || stack + 1 + 3 > STACK {
+        if depth > self.settings.encode_max_depth || stack >= DEEPEST {
             let text = format!("Cannot serialise, excessive nesting ({depth})");
             return Err(raise::text(self.lua, &text));
         }
@@ -157,10 +168,9 @@ impl Writer<'_> {
             }
             None => {
                 self.out.push(b'{');
-                let pairs: Vec<(Value, Value)> = table.pairs().collect::<mlua::Result<_>>()?;
                 Ok(Open::Object {
-                    pairs: pairs.into_iter(),
-                    is_first: true,
+                    table,
+                    key: Value::Nil,
                 })
             }
         }

@@ -37,8 +37,8 @@ enum Open {
 }
 
 impl Open {
-    /// What the server keeps on Lua's stack for it.
-    fn stack(&self) -> usize {
+    /// How many values it holds.
+    fn values(&self) -> usize {
         match self {
             Open::Array { .. } => 1,
             Open::Object { .. } => 2,
@@ -108,7 +108,7 @@ impl Parser<'_, '_> {
             Kind::Boolean(truth) => Value::Boolean(truth),
             Kind::Null => Value::NULL,
             Kind::ObjectBegin => {
-                let table = self.descend(open, 3)?;
+                let table = self.descend(open)?;
                 let token = self.next()?;
                 if !matches!(token.kind, Kind::ObjectEnd) {
                     let key = self.key(token)?;
@@ -118,7 +118,7 @@ impl Parser<'_, '_> {
                 Value::Table(table)
             }
             Kind::ArrayBegin => {
-                let table = self.descend(open, 2)?;
+                let table = self.descend(open)?;
                 let before = self.at;
                 let token = self.next()?;
                 if !matches!(token.kind, Kind::ArrayEnd) {
@@ -183,14 +183,12 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// Makes a table within those that are open; `room` is what it takes of the server's stack.
-    fn descend(&mut self, open: &[Open], room: usize) -> mlua::Result<Table> {
+    /// Makes a table within those that are open.
+    fn descend(&mut self, open: &[Open]) -> mlua::Result<Table> {
         let depth = open.len();
-        let is_deep = depth >= self.settings.decode_max_depth.min(DEEPEST);
-        // Depths up to the default never fill the stack.
-        let fills_stack =
-            depth > 1_000 && 1 + open.iter().map(Open::stack).sum::<usize>() + room > DEEPEST;
-        match is_deep || fills_stack {
+        // Depths up to the default never come near it.
+        let is_full = depth > 1_000 && open.iter().map(Open::values).sum::<usize>() >= DEEPEST;
+        match depth >= self.settings.decode_max_depth || is_full {
             true => Err(raise::text(
                 self.lua,
                 &format!(
