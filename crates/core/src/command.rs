@@ -204,6 +204,22 @@ impl Command {
         *self.deadline.get_or_insert_with(deadline)
     }
 
+    /// Replaces the deadline by an earlier one, and gives that.
+    pub(crate) fn shorten_deadline(&mut self, earlier: Instant) -> Instant {
+        self.deadline = Some(earlier);
+        earlier
+    }
+
+    /// Whether the command runs a script or a function, whose author chooses its replies and its
+    /// errors.
+    pub(crate) fn runs_script(&self) -> bool {
+        let starts = |prefix: &str| {
+            let start = self.name().get(..prefix.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        starts("EVAL") || starts("FCALL")
+    }
+
     fn part(&self, index: usize) -> Option<&[u8]> {
         if let Some((_, bytes)) = self.shared.iter().find(|(at, _)| *at == index) {
             return Some(bytes);

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
-use super::flight::{Flight, Flights};
+use super::in_flight::{Admission, InFlight};
+use super::outcome::EarlierAttempts;
 use super::shareable::{check_pipeline, check_shareable};
-use super::stats::{ClientStats, Numbers};
+use super::stats::{ClientStats, Metrics};
 use crate::backend::{Backend, ConnectionState};
 use crate::breaker::{Breaker, BreakerConfig, Outcome, Permit};
 use crate::command::Command;
@@ -28,8 +29,8 @@ pub(super) struct Calls {
     retry: RetryConfig,
     command_timeout: Duration,
     connect_timeout: Duration,
-    flights: Flights,
-    numbers: Numbers,
+    in_flight: InFlight,
+    metrics: Metrics,
     /// What was seen of the connection's state when a call was last refused.
     connection: Mutex<watch::Receiver<ConnectionState>>,
     /// Whether the connection is one's own, where commands may change it.
@@ -49,8 +50,8 @@ impl Calls {
             retry: config.retry,
             command_timeout: config.command_timeout,
             connect_timeout: config.connect_timeout,
-            flights: Flights::new(config.max_in_flight),
-            numbers: Numbers::new(config.label()),
+            in_flight: InFlight::new(config.max_in_flight),
+            metrics: Metrics::new(config.label()),
         }
     }
 
@@ -63,7 +64,7 @@ impl Calls {
         let breaker = Breaker::named(format!("{}-dedicated", self.breaker.name()), off)
             .map_err(|error| ConfigError::new("breaker", error.to_string(), "report this"))?;
         Ok(Self {
-            numbers: Numbers::new(breaker.name()),
+            metrics: Metrics::new(breaker.name()),
             connection: Mutex::new(backend.state()),
             is_dedicated: true,
             // It may be watching keys, which an empty transaction would end.
@@ -76,38 +77,57 @@ impl Calls {
             },
             command_timeout: self.command_timeout,
             connect_timeout: self.connect_timeout,
-            flights: Flights::new(self.flights.limit()),
+            in_flight: InFlight::new(self.in_flight.limit()),
         })
     }
 
-    /// Carries out one command, with a deadline if it has none.
-    pub(super) async fn run(&self, command: &mut Command) -> Result<Value, CallError> {
+    /// Carries out one command, by its own deadline, the command timeout and `budget`. `earlier`
+    /// tells of attempts that belong to the same call.
+    pub(super) async fn run(
+        &self,
+        command: &mut Command,
+        budget: Option<Duration>,
+        earlier: &mut EarlierAttempts,
+    ) -> Result<Value, CallError> {
         let start = Instant::now();
-        let deadline = command.deadline_or(|| start + self.command_timeout);
+        let limits = self.limits(start, budget);
+        let deadline = limits.apply(command);
         let checked = self.check(std::slice::from_ref(command));
         let attempt = Single {
             backend: &*self.backend,
             command,
         };
-        self.treat(attempt, checked, start, deadline).await
+        self.execute(attempt, checked, Span { start, deadline }, earlier)
+            .await
     }
 
     /// Carries out several commands together.
     pub(super) async fn run_all(
         &self,
         commands: &mut [Command],
+        budget: Option<Duration>,
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         let start = Instant::now();
+        let limits = self.limits(start, budget);
         let mut deadline = start;
         for command in &mut *commands {
-            deadline = deadline.max(command.deadline_or(|| start + self.command_timeout));
+            deadline = deadline.max(limits.apply(command));
         }
         let checked = self.check(commands);
         let attempt = Batch {
             backend: &*self.backend,
             commands,
         };
-        self.treat(attempt, checked, start, deadline).await
+        let mut earlier = EarlierAttempts::default();
+        let mut replies = self
+            .execute(attempt, checked, Span { start, deadline }, &mut earlier)
+            .await?;
+        for reply in &mut replies {
+            if let Err(error) = reply {
+                earlier.add_to(error);
+            }
+        }
+        Ok(replies)
     }
 
     /// Finds out, once, whether the server opens and carries out transactions for this user: one
@@ -117,7 +137,7 @@ impl Calls {
             return Ok(());
         }
         let mut empty = ["MULTI", "EXEC"].map(|name| Command::new(name).idempotent(true));
-        for reply in self.run_all(&mut empty).await? {
+        for reply in self.run_all(&mut empty, None).await? {
             reply.map_err(not_permitted)?;
         }
         self.transacts.store(true, Ordering::Relaxed);
@@ -125,8 +145,8 @@ impl Calls {
     }
 
     /// Counts something as in flight that is not a call, such as making a subscription.
-    pub(super) fn admit(&self) -> Result<Flight<'_>, CallError> {
-        self.flights.admit()
+    pub(super) fn admit(&self) -> Result<Admission<'_>, CallError> {
+        self.in_flight.admit()
     }
 
     pub(super) fn backend(&self) -> &Arc<dyn Backend> {
@@ -139,13 +159,13 @@ impl Calls {
 
     pub(super) fn stats(&self) -> ClientStats {
         ClientStats {
-            in_flight: self.flights.count() as u64,
-            ..self.numbers.read()
+            in_flight: self.in_flight.count() as u64,
+            ..self.metrics.read()
         }
     }
 
     pub(super) fn reset_stats(&self) {
-        self.numbers.reset();
+        self.metrics.reset();
     }
 
     /// How long a subscription may take: it may need a connection first.
@@ -154,45 +174,55 @@ impl Calls {
     }
 
     pub(super) async fn shutdown(&self, grace: Duration) {
-        if !self.flights.close(grace).await {
+        if !self.in_flight.close(grace).await {
             tracing::warn!(
                 target: "redkit::client",
-                in_flight = self.flights.count(),
+                in_flight = self.in_flight.count(),
                 "shut down with calls in flight"
             );
         }
         self.backend.shutdown().await;
     }
 
-    async fn treat<A: Attempt>(
+    fn limits(&self, start: Instant, budget: Option<Duration>) -> Limits {
+        Limits {
+            usual: start + self.command_timeout,
+            budget: budget.map(|budget| start + budget),
+        }
+    }
+
+    async fn execute<A: Attempt>(
         &self,
         attempt: A,
         checked: Result<(), CallError>,
-        start: Instant,
-        deadline: Instant,
+        span: Span,
+        earlier: &mut EarlierAttempts,
     ) -> Result<A::Reply, CallError> {
-        let flight = checked.and_then(|()| self.flights.admit());
-        let (result, end) = if let Err(error) = flight {
-            (Err(error), start)
+        let admitted = checked.and_then(|()| self.in_flight.admit());
+        let (mut result, end) = if let Err(error) = admitted {
+            (Err(error), span.start)
         } else if tracing::enabled!(target: "redkit::client", tracing::Level::DEBUG) {
-            self.traced(&attempt, start, deadline).await
+            self.traced(&attempt, span, earlier).await
         } else {
-            self.attempts(&attempt, start, deadline).await
+            self.attempts(&attempt, span, earlier).await
         };
-        self.numbers
-            .ended(&result, end.saturating_duration_since(start));
+        if let Err(error) = &mut result {
+            earlier.add_to(error);
+        }
+        self.metrics
+            .ended(&result, end.saturating_duration_since(span.start));
         result
     }
 
-    /// In a box, so that who does not trace does not pay for the span's state.
+    /// In a box, so that a program that does not trace does not pay for the span's state.
     #[cold]
     fn traced<'c, A: Attempt>(
         &'c self,
         attempt: &'c A,
-        start: Instant,
-        deadline: Instant,
+        span: Span,
+        earlier: &'c mut EarlierAttempts,
     ) -> BoxFuture<'c, (Result<A::Reply, CallError>, Instant)> {
-        let span = tracing::debug_span!(
+        let traced = tracing::debug_span!(
             target: "redkit::client",
             "redis call",
             "otel.kind" = "client",
@@ -202,13 +232,13 @@ impl Calls {
         );
         Box::pin(
             async move {
-                let (result, end) = self.attempts(attempt, start, deadline).await;
+                let (result, end) = self.attempts(attempt, span, earlier).await;
                 if let Err(error) = &result {
                     tracing::Span::current().record("error.type", error_type(error));
                 }
                 (result, end)
             }
-            .instrument(span),
+            .instrument(traced),
         )
     }
 
@@ -216,11 +246,11 @@ impl Calls {
     async fn attempts<A: Attempt>(
         &self,
         attempt: &A,
-        start: Instant,
-        deadline: Instant,
+        span: Span,
+        earlier: &mut EarlierAttempts,
     ) -> (Result<A::Reply, CallError>, Instant) {
         let mut pauses = None;
-        let mut now = start;
+        let mut now = span.start;
         loop {
             let permit = match self.permit(now) {
                 Ok(permit) => permit,
@@ -235,17 +265,30 @@ impl Calls {
                 }
                 Err(error) => error,
             };
-            permit.settle_at(self.breaker.classify(&error), now);
+            permit.settle_at(self.judge(&error, span), now);
             match self.pause(&mut pauses, &error, attempt) {
-                Some(pause) if now + pause < deadline => {
+                Some(pause) if now + pause < span.deadline => {
                     tracing::debug!(target: "redkit::client", command = attempt.name(), %error, ?pause, "retrying");
-                    self.numbers.retried();
+                    self.metrics.retried();
+                    earlier.note(error);
                     sleep(pause).await;
                     now = Instant::now();
                 }
                 _ => return (Err(error), now),
             }
         }
+    }
+
+    /// What a failure says about the server. A caller that waits for less than the command timeout
+    /// learns nothing about it when its time is up.
+    fn judge(&self, error: &CallError, span: Span) -> Outcome {
+        let is_timeout = error
+            .fault()
+            .is_some_and(|fault| fault.kind() == FaultKind::Timeout);
+        if is_timeout && span.deadline < span.start + self.command_timeout {
+            return Outcome::Neutral;
+        }
+        self.breaker.classify(error)
     }
 
     fn permit(&self, now: Instant) -> Result<Permit, CallError> {
@@ -294,7 +337,7 @@ impl Calls {
             // it has written.
             CallError::Replied(error) => {
                 matches!(error.code(), "TRYAGAIN" | "LOADING")
-                    && (idempotent || !is_script(attempt.name()))
+                    && (idempotent || !attempt.runs_script())
             }
         };
         if !may_repeat {
@@ -314,6 +357,32 @@ impl Calls {
     }
 }
 
+/// When a call began, and when it ends at the latest.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: Instant,
+    deadline: Instant,
+}
+
+/// The ends of a call that does not name an earlier one.
+struct Limits {
+    /// By the command timeout.
+    usual: Instant,
+    /// By the caller's budget, which also shortens a deadline of the command's own.
+    budget: Option<Instant>,
+}
+
+impl Limits {
+    /// Gives the command its deadline.
+    fn apply(&self, command: &mut Command) -> Instant {
+        let deadline = command.deadline_or(|| self.usual);
+        match self.budget {
+            Some(budget) if budget < deadline => command.shorten_deadline(budget),
+            _ => deadline,
+        }
+    }
+}
+
 /// One way to ask a backend, as often as need be.
 trait Attempt: Sync {
     type Reply: Send;
@@ -323,6 +392,7 @@ trait Attempt: Sync {
     fn judge(&self, reply: &Self::Reply, breaker: &Breaker) -> Outcome;
     fn name(&self) -> &str;
     fn is_idempotent(&self) -> bool;
+    fn runs_script(&self) -> bool;
 }
 
 struct Single<'a> {
@@ -347,6 +417,10 @@ impl Attempt for Single<'_> {
 
     fn is_idempotent(&self) -> bool {
         self.command.is_idempotent()
+    }
+
+    fn runs_script(&self) -> bool {
+        self.command.runs_script()
     }
 }
 
@@ -378,6 +452,10 @@ impl Attempt for Batch<'_> {
     fn is_idempotent(&self) -> bool {
         self.commands.iter().all(Command::is_idempotent)
     }
+
+    fn runs_script(&self) -> bool {
+        self.commands.iter().any(Command::runs_script)
+    }
 }
 
 fn not_permitted(error: CallError) -> CallError {
@@ -391,14 +469,6 @@ fn not_permitted(error: CallError) -> CallError {
         }
         other => other,
     }
-}
-
-pub(crate) fn is_script(name: &str) -> bool {
-    let starts = |prefix: &str| {
-        name.get(..prefix.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
-    starts("EVAL") || starts("FCALL")
 }
 
 /// The attribute `error.type` of OpenTelemetry: the server's code, or the kind of fault.

@@ -1,7 +1,8 @@
 //! [`Client`]: the handle that patterns and programs take.
 
 mod calls;
-mod flight;
+mod in_flight;
+mod outcome;
 mod shareable;
 mod stats;
 
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::calls::Calls;
-pub(crate) use self::calls::is_script;
+use self::outcome::EarlierAttempts;
 pub use self::shareable::{check_pipeline, check_shareable};
 pub use self::stats::ClientStats;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
@@ -55,6 +56,8 @@ pub struct Client {
     codec: Codec,
     /// What stands in front of every key: empty, or `name:`.
     prefix: Arc<str>,
+    /// The longest that a call through this handle takes.
+    budget: Option<Duration>,
 }
 
 impl Client {
@@ -88,7 +91,49 @@ impl Client {
             calls: Arc::new(Calls::new(backend, breaker, config)),
             codec: Codec::default(),
             prefix: namespace_prefix(&config.namespace).into(),
+            budget: None,
         })
+    }
+
+    /// The same client, whose calls end within `budget`, counted from each call: for a caller whose
+    /// point is speed and who goes on without Redis. A command's own deadline, or the command
+    /// timeout, ends the call when it is earlier. Retries are part of the budget.
+    ///
+    /// A call that its budget ends says nothing about the server and does not count against it: it
+    /// is the server's silence that opens the [breaker](Self::breaker).
+    ///
+    /// Subscriptions and [dedicated](Self::dedicated) connections have no budget.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a budget of zero, in which nothing can be answered.
+    ///
+    /// ```
+    /// # fn example(client: &redkit_core::Client) -> Result<(), redkit_core::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let hasty = client.with_budget(Duration::from_millis(100))?;
+    /// assert_eq!(hasty.budget(), Some(Duration::from_millis(100)));
+    /// # Ok(()) }
+    /// ```
+    pub fn with_budget(&self, budget: Duration) -> Result<Self, Error> {
+        if budget.is_zero() {
+            return Err(ConfigError::new(
+                "budget",
+                "it is zero, so that no call could be answered",
+                "give the time that a call may take, such as 100 ms",
+            )
+            .into());
+        }
+        Ok(Self {
+            budget: Some(budget),
+            ..self.clone()
+        })
+    }
+
+    /// The longest that a call through this handle takes, if less than the command timeout was
+    /// [asked for](Self::with_budget).
+    pub fn budget(&self) -> Option<Duration> {
+        self.budget
     }
 
     /// The same client with a further namespace inside its own: `shop` becomes `shop:eu`.
@@ -159,7 +204,12 @@ impl Client {
     /// [`Error::Call`] when there is no reply or the server refused, [`Error::Reply`] when the
     /// reply is not a `T`.
     pub async fn call<T: FromValue>(&self, mut command: Command) -> Result<T, Error> {
-        match self.calls.run(&mut command).await {
+        let mut earlier = EarlierAttempts::default();
+        match self
+            .calls
+            .run(&mut command, self.budget, &mut earlier)
+            .await
+        {
             Ok(value) => value.to().map_err(|error| Error::Reply {
                 command: command.name().into(),
                 error,
@@ -190,7 +240,7 @@ impl Client {
         commands: &mut [Command],
     ) -> Result<Vec<Result<Value, CallError>>, Error> {
         self.calls
-            .run_all(commands)
+            .run_all(commands, self.budget)
             .await
             .map_err(|error| Error::call("pipeline", error))
     }
@@ -206,12 +256,18 @@ impl Client {
     /// # Errors
     /// As [`call`](Self::call); an error in the script is [`CallError::Replied`].
     pub async fn eval<T: FromValue>(&self, mut invocation: Invocation) -> Result<T, Error> {
-        let mut result = self.calls.run(invocation.by_hash_mut()).await;
+        let mut earlier = EarlierAttempts::default();
+        let by_hash = invocation.by_hash_mut();
+        let mut result = self.calls.run(by_hash, self.budget, &mut earlier).await;
         if let Err(CallError::Replied(error)) = &result
             && error.code() == "NOSCRIPT"
         {
             // The server looked for the script and ran nothing, so this is no repetition.
-            result = self.calls.run(&mut invocation.by_source()).await;
+            let mut by_source = invocation.by_source();
+            result = self
+                .calls
+                .run(&mut by_source, self.budget, &mut earlier)
+                .await;
         }
         match result {
             Ok(value) => value.to().map_err(|error| Error::Reply {
@@ -230,7 +286,7 @@ impl Client {
     pub async fn subscribe(&self, interest: Interest) -> Result<PushStream, Error> {
         let refused = |error| Error::call("SUBSCRIBE", error);
         interest.check().map_err(refused)?;
-        let _flight = self.calls.admit().map_err(refused)?;
+        let _admission = self.calls.admit().map_err(refused)?;
         let limit = self.calls.subscribe_timeout();
         timeout(limit, self.backend().subscribe(interest))
             .await
@@ -251,7 +307,7 @@ impl Client {
     /// [`Error::Call`] when no connection could be made.
     pub async fn dedicated(&self) -> Result<Self, Error> {
         let refused = |error| Error::call("CONNECT", error);
-        let _flight = self.calls.admit().map_err(refused)?;
+        let _admission = self.calls.admit().map_err(refused)?;
         let backend = self
             .backend()
             .dedicated()
@@ -259,6 +315,7 @@ impl Client {
             .map_err(|error| Error::call("CONNECT", error))?;
         Ok(Self {
             calls: Arc::new(self.calls.dedicated(backend)?),
+            budget: None,
             ..self.clone()
         })
     }

@@ -33,7 +33,7 @@ impl ClientStats {
 }
 
 #[derive(Debug)]
-pub(super) struct Numbers {
+pub(super) struct Metrics {
     answered: Tally,
     refused: Tally,
     not_sent: Tally,
@@ -42,7 +42,7 @@ pub(super) struct Numbers {
     duration: Histogram,
 }
 
-impl Numbers {
+impl Metrics {
     pub(super) fn new(client: &str) -> Self {
         let client = client.to_owned();
         let calls = |outcome: &'static str| {

@@ -12,7 +12,6 @@ use super::link::{CommandLink, Connector, Limits, Link, ServerConnector, Timing,
 use super::sentinel::Route;
 use super::supervisor::Supervisor;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
-use crate::client::is_script;
 use crate::command::Command;
 use crate::config::ClientConfig;
 use crate::error::{CallError, Error, ServerError};
@@ -99,7 +98,7 @@ pub(super) fn is_certain(command: &Command, error: &ServerError) -> bool {
         "You can not run script",
     ];
     command.is_idempotent()
-        || !is_script(command.name())
+        || !command.runs_script()
         || is_own.iter().any(|words| error.message().contains(words))
 }
 

@@ -12,7 +12,7 @@ use super::queue::{Queue, Queued, Replies, queue_commands};
 use super::reply::wrong_reply;
 use super::same_slot::check_same_slot;
 use super::set_options::SetOptions;
-use crate::client::{Client, is_script};
+use crate::client::Client;
 use crate::command::Command;
 use crate::error::{CallError, Error, Fault, FaultKind, ServerError};
 use crate::value::{FromValue, Value, ValueError};
@@ -168,7 +168,7 @@ fn refused_alike(
 ) -> bool {
     queued.iter().zip(replies).all(|(command, reply)| {
         let code = reply.as_ref().err().and_then(CallError::server_error);
-        !is_script(command.name()) && code.is_some_and(|error| error.code() == refused.code())
+        !command.runs_script() && code.is_some_and(|error| error.code() == refused.code())
     })
 }
 

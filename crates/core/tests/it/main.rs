@@ -12,6 +12,7 @@ mod drivers;
 mod bad_input;
 mod batches;
 mod bounded;
+mod budgets;
 mod calls;
 #[cfg(all(
     feature = "encryption",
@@ -27,6 +28,7 @@ mod invalidations;
 mod keys;
 mod lateness;
 mod never_twice;
+mod outcomes;
 mod recovery;
 mod redirected;
 mod scans;

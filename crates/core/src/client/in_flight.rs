@@ -13,34 +13,34 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// The calls in flight.
 #[derive(Debug)]
-pub(super) struct Flights {
+pub(super) struct InFlight {
     /// How many there are, and [`CLOSED`].
     count: AtomicUsize,
     limit: usize,
-    landed: Notify,
+    all_ended: Notify,
 }
 
-impl Flights {
+impl InFlight {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             count: AtomicUsize::new(0),
             limit,
-            landed: Notify::new(),
+            all_ended: Notify::new(),
         }
     }
 
     /// Admits a call, or says why not.
-    pub(super) fn admit(&self) -> Result<Flight<'_>, CallError> {
+    pub(super) fn admit(&self) -> Result<Admission<'_>, CallError> {
         let before = self.count.fetch_add(1, Ordering::AcqRel);
         // From here on dropping it takes the count back.
-        let flight = Flight(self);
+        let admission = Admission(self);
         if before & CLOSED != 0 {
             return Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent());
         }
         if before >= self.limit {
             return Err(self.too_many());
         }
-        Ok(flight)
+        Ok(admission)
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -54,16 +54,16 @@ impl Flights {
     /// Admits nothing more, and waits until nothing is in flight. `false` when `limit` passed.
     pub(super) async fn close(&self, limit: Duration) -> bool {
         self.count.fetch_or(CLOSED, Ordering::AcqRel);
-        let all_landed = async {
+        let none_left = async {
             loop {
-                let landed = self.landed.notified();
+                let ended = self.all_ended.notified();
                 if self.count() == 0 {
                     return;
                 }
-                landed.await;
+                ended.await;
             }
         };
-        timeout(limit, all_landed).await.is_ok()
+        timeout(limit, none_left).await.is_ok()
     }
 
     #[cold]
@@ -78,12 +78,12 @@ impl Flights {
 
 /// One admitted call.
 #[derive(Debug)]
-pub(super) struct Flight<'f>(&'f Flights);
+pub(super) struct Admission<'f>(&'f InFlight);
 
-impl Drop for Flight<'_> {
+impl Drop for Admission<'_> {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
-            self.0.landed.notify_waiters();
+            self.0.all_ended.notify_waiters();
         }
     }
 }
@@ -94,22 +94,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn closing_waits_for_the_last_call_and_admits_no_other() {
-        let flights = Flights::new(2);
-        let (one, two) = (flights.admit().unwrap(), flights.admit().unwrap());
+        let in_flight = InFlight::new(2);
+        let (one, two) = (in_flight.admit().unwrap(), in_flight.admit().unwrap());
         let kind = |error: CallError| error.fault().unwrap().kind();
-        assert_eq!(kind(flights.admit().unwrap_err()), FaultKind::Overloaded);
-        assert_eq!(flights.count(), 2);
+        assert_eq!(kind(in_flight.admit().unwrap_err()), FaultKind::Overloaded);
+        assert_eq!(in_flight.count(), 2);
         drop(one);
         assert!(
-            !flights.close(Duration::from_secs(1)).await,
+            !in_flight.close(Duration::from_secs(1)).await,
             "one call is still in flight"
         );
-        assert_eq!(kind(flights.admit().unwrap_err()), FaultKind::Shutdown);
-        let (closed, ()) = tokio::join!(flights.close(Duration::from_secs(1)), async {
+        assert_eq!(kind(in_flight.admit().unwrap_err()), FaultKind::Shutdown);
+        let (closed, ()) = tokio::join!(in_flight.close(Duration::from_secs(1)), async {
             tokio::time::sleep(Duration::from_millis(10)).await;
             drop(two);
         });
         assert!(closed);
-        assert_eq!(flights.count(), 0);
+        assert_eq!(in_flight.count(), 0);
     }
 }

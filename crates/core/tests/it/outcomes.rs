@@ -1,0 +1,188 @@
+//! The outcome of a call that took several attempts is the worst of them: once one of them may have
+//! been carried out, the call never ends as `NotSent`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use redkit_core::{
+    Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, Driver,
+    Error, Fault, FaultKind, Interest, PushStream, Script, ServerError, Topology, Value,
+};
+use redkit_testkit::{Close, Proxy, Server, ServerOptions};
+use tokio::sync::watch;
+
+static SET: Script = Script::new("return redis.call('SET', KEYS[1], ARGV[1])");
+
+each_driver! {
+    ()
+    a_write_that_was_carried_out_never_ends_as_not_sent,
+}
+
+/// How a value is written.
+#[derive(Debug, Clone, Copy)]
+enum Write {
+    Command,
+    Pipeline,
+    Script,
+}
+
+/// Why the second attempt cannot be sent.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    NoConnection,
+    Shutdown,
+}
+
+async fn write(client: &Client, by: Write, key: &str) -> Result<(), Error> {
+    let set = Command::new("SET").key(key).arg("v").idempotent(true);
+    match by {
+        Write::Command => client.call(set).await,
+        Write::Pipeline => client.pipeline(vec![set.clone(), set]).await.map(drop),
+        Write::Script => {
+            client
+                .eval(SET.invoke([key]).arg("v").idempotent(true))
+                .await
+        }
+    }
+}
+
+async fn a_write_that_was_carried_out_never_ends_as_not_sent(driver: Driver) {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    for by in [Write::Command, Write::Pipeline, Write::Script] {
+        for end in [End::NoConnection, End::Shutdown] {
+            let proxy = Proxy::start(server.addr()).await.unwrap();
+            let config = ClientConfig::from_url(&server.url_at(proxy.addr()))
+                .unwrap()
+                .driver(driver)
+                .command_timeout(Duration::from_millis(1500));
+            let client = Client::connect(config).await.unwrap();
+            // The server knows the script.
+            write(&client, by, "before").await.unwrap();
+            let key = format!("{by:?}:{end:?}:{driver:?}");
+            proxy.delay(Duration::ZERO, Duration::from_secs(60));
+            let call = tokio::spawn({
+                let (client, key) = (client.clone(), key.clone());
+                async move { write(&client, by, &key).await }
+            });
+            while server.raw(&["EXISTS", &key]).await.unwrap().int() != Some(1) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // The reply is lost, and there is no other connection.
+            proxy.sever(Close::Rst);
+            proxy.refuse();
+            proxy.sever(Close::Rst);
+            if let End::Shutdown = end {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                client.backend().shutdown().await;
+            }
+            let error = call.await.unwrap().unwrap_err();
+            assert!(error.is_maybe(), "{key}: it was carried out, yet: {error}");
+            client.shutdown().await;
+        }
+    }
+}
+
+/// Answers with what it was given, in turn.
+struct Replies(Mutex<VecDeque<Result<Value, CallError>>>);
+
+impl Replies {
+    fn next(&self) -> Result<Value, CallError> {
+        self.0.lock().pop_front().unwrap()
+    }
+}
+
+#[async_trait]
+impl Backend for Replies {
+    async fn call(&self, _: &Command) -> Result<Value, CallError> {
+        self.next()
+    }
+
+    async fn pipeline(&self, _: &[Command]) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        match self.next()? {
+            Value::Nil => Ok(vec![self.next(), self.next()]),
+            other => Ok(vec![Ok(other)]),
+        }
+    }
+
+    async fn subscribe(&self, _: Interest) -> Result<PushStream, CallError> {
+        Err(Fault::new(FaultKind::Unsupported, "no").not_sent())
+    }
+
+    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
+        Err(Fault::new(FaultKind::Unsupported, "no").not_sent())
+    }
+
+    fn topology(&self) -> Topology {
+        Topology::Standalone
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::UNKNOWN
+    }
+
+    fn state(&self) -> watch::Receiver<ConnectionState> {
+        watch::Sender::new(ConnectionState::Connected(1)).subscribe()
+    }
+
+    async fn shutdown(&self) {}
+}
+
+fn client(replies: impl IntoIterator<Item = Result<Value, CallError>>) -> Client {
+    let replies = Replies(Mutex::new(replies.into_iter().collect()));
+    Client::from_backend(Arc::new(replies), &ClientConfig::default()).unwrap()
+}
+
+fn lost() -> CallError {
+    Fault::new(FaultKind::Disconnected, "the connection broke").maybe()
+}
+
+fn unsent() -> CallError {
+    Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent()
+}
+
+fn refused(line: &str) -> CallError {
+    CallError::Replied(ServerError::parse(line))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_script_that_was_lost_forgotten_and_not_sent_again_may_have_run() {
+    let client = client([
+        Err(lost()),
+        Err(refused("NOSCRIPT No matching script")),
+        Err(unsent()),
+    ]);
+    let error = write(&client, Write::Script, "k").await.unwrap_err();
+    assert!(error.is_maybe(), "{error}");
+    assert_eq!(client.stats().unknown, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_a_repeated_pipeline_that_was_not_sent_may_have_been_carried_out() {
+    let client = client([Err(lost()), Ok(Value::Nil), Ok(Value::Ok), Err(unsent())]);
+    let set = Command::new("SET").key("k").arg("v").idempotent(true);
+    let replies = client.pipeline(vec![set.clone(), set]).await.unwrap();
+    assert!(matches!(replies[0], Ok(Value::Ok)));
+    assert!(
+        matches!(replies[1], Err(CallError::Maybe(_))),
+        "{replies:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_the_repetition_does_not_undo_the_first_attempt() {
+    let client = client([Err(lost()), Err(refused("READONLY It is a replica now"))]);
+    let error = write(&client, Write::Command, "k").await.unwrap_err();
+    assert!(
+        error.is_maybe() && error.to_string().contains("READONLY"),
+        "{error}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_to_the_repetition_is_the_outcome() {
+    let client = client([Err(lost()), Ok(Value::Ok)]);
+    write(&client, Write::Command, "k").await.unwrap();
+}
