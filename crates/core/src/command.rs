@@ -108,7 +108,7 @@ impl Command {
         keys.into_iter().fold(self, Command::key)
     }
 
-    /// Says whether the command may be sent again when nobody knows if it was carried out
+    /// Says whether the command may be sent again when it is not known if it was carried out
     /// ([`CallError::Maybe`](crate::CallError::Maybe)). Say `true` only when doing it twice leaves
     /// the same state *and* the same reply, or the difference does not matter to you.
     #[must_use]
@@ -318,7 +318,7 @@ impl<T: ToArg + ?Sized> ToArg for &T {
 }
 
 /// Names of commands that change nothing, upper case: sending one of them twice is always safe.
-/// Scripts are not among them, even with `EVAL_RO`'s siblings near: who writes one knows.
+/// Scripts are not among them, not even `EVAL_RO`'s siblings: the author of a script knows.
 fn only_reads(name: &str) -> bool {
     matches!(
         name,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redkit::cache::{Cache, L1};
 use redkit::collections::{Counter, End, Hash, Lifetime, List};
+use redkit::pubsub::{Channel, Event, Inbox, Replay};
 use redkit::ratelimit::{ConcurrencyLimiter, OnOutage, Policy, Quota, RateLimiter, Together};
 use redkit::{CallError, Command, Error};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,31 @@ struct Product {
 
 async fn client() -> redkit::Client {
     redkit::connect("embedded://?namespace=shop").await.unwrap()
+}
+
+#[tokio::test]
+async fn messages() {
+    type Note = String;
+    let client = client().await;
+    let packed = "packed".to_owned();
+    let orders: Channel<Note> = Channel::builder(&client, "orders")
+        .replay(Replay::last(1_000))
+        .build()
+        .unwrap();
+    let mut subscription = orders.subscribe(["42"]).await.unwrap();
+    orders.publish("42", &packed).await.unwrap();
+    match subscription.next().await {
+        Some(Event::Message(message)) => assert_eq!(message.payload, packed),
+        other => panic!("{other:?}"),
+    }
+    let inbox: Inbox<Note> = Inbox::builder(&client, "notes")
+        .capacity(100)
+        .build()
+        .unwrap();
+    inbox.push_to_many(["ann", "bob"], &packed).await.unwrap();
+    let batch = inbox.read("ann", 50).await.unwrap();
+    assert_eq!(inbox.confirm("ann", &batch.token).await.unwrap(), 1);
+    assert_eq!(inbox.unread("bob").await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -103,6 +129,40 @@ async fn a_rate_limit() {
         !both().await.unwrap().decision.is_allowed(),
         "the place is held"
     );
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn limits_before_axum() {
+    use std::net::SocketAddr;
+
+    use axum::Router;
+    use axum::routing::get;
+    use redkit::ratelimit::tower::{ClientAddress, RateLimitLayer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn index() -> &'static str {
+        "hello"
+    }
+    let api = RateLimiter::builder(&client().await, "api")
+        .policy(Policy::fixed_window(Quota::per_hour(1)))
+        .build()
+        .unwrap();
+    let limits = RateLimitLayer::new(&api, ClientAddress::new());
+    let app = Router::new().route("/", get(index)).layer(limits);
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, service).await });
+    for expected in ["HTTP/1.1 200", "HTTP/1.1 429"] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with(expected), "{response}");
+    }
+    server.abort();
 }
 
 #[tokio::test]
