@@ -22,6 +22,7 @@ const STEPS: &[Step] = &[
     ("clippy, everything", clippy),
     ("clippy, each published crate alone", clippy_alone),
     ("tests on every backend, and doc tests", tests),
+    ("tests of the benchmarks' own code", tests_of_benches),
     ("documentation", documentation),
     ("contents of the packages", package::check),
 ];
@@ -91,6 +92,11 @@ fn tests(sh: &Shell) -> Result<(), Failure> {
         true => Ok(()),
         false => Err("tests failed".into()),
     }
+}
+
+/// Apart from the others, because they need all the peers to be built.
+fn tests_of_benches(sh: &Shell) -> Result<(), Failure> {
+    Ok(cmd!(sh, "cargo test -p redkit-benches").run()?)
 }
 
 fn documentation(sh: &Shell) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use xshell::Shell;
 
-/// An error to be shown to who called the command.
+/// An error to be shown to the caller of the command.
 type Failure = Box<dyn std::error::Error>;
 
 #[derive(Parser)]
@@ -31,8 +31,7 @@ enum Task {
     /// Runs all tests on the backends, after providing the servers that are missing, and says what
     /// it left out.
     Test {
-        /// The backends, as a list with commas.
-        #[arg(long)]
+        #[arg(long, help = backends_help("those that are not left out"))]
         backends: Option<String>,
         /// What the test programs are given: a filter, `--nocapture`, …
         #[arg(last = true)]
@@ -40,8 +39,7 @@ enum Task {
     },
     /// Runs the suites on every server, topology and driver, and prints one table.
     Matrix {
-        /// The backends, as a list with commas; all when none are named.
-        #[arg(long)]
+        #[arg(long, help = backends_help("all"))]
         backends: Option<String>,
     },
     /// Breaks servers under load and prints figures.
@@ -70,6 +68,12 @@ enum Task {
         #[arg(long)]
         quick: bool,
     },
+}
+
+/// The help of `--backends`, with the names that it takes.
+fn backends_help(default: &str) -> String {
+    let names = backends::names_of(backends::BACKENDS.iter());
+    format!("The backends, as a list with commas: {names} [default: {default}]")
 }
 
 fn main() -> ExitCode {
@@ -104,5 +108,24 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
         Task::Ci => ci::run(&sh),
         Task::Doctor => doctor::run(&sh),
         Task::Bench { name, check, quick } => bench::run(&sh, &name, check, quick),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_backend() {
+        for command in ["test", "matrix"] {
+            let mut arguments = Arguments::command();
+            let command = arguments.find_subcommand_mut(command).unwrap();
+            let help = command.render_long_help().to_string();
+            for backend in backends::BACKENDS {
+                assert!(help.contains(backend.name), "{}: {help}", backend.name);
+            }
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Line {
     /// What is waited for, which in a cluster says at which node.
     key: Key,
     /// Taken out while a command is under way: when that is dropped, so is the connection, whose
-    /// state nobody knows then.
+    /// state is not known then.
     own: Option<Client>,
     last_reply: Instant,
     margin: Duration,
@@ -89,7 +89,7 @@ impl Line {
     }
 
     /// What is left to wait is known when there is a connection: a server that was asked to wait
-    /// for longer would still take something after the deadline, for nobody.
+    /// for longer would still take something after the deadline, when no caller is there.
     async fn attempt<R: FromValue>(
         &mut self,
         end: Instant,

@@ -74,8 +74,8 @@ impl Handle {
 /// The operations that every handle has, and what makes it cheap to clone. The type holds a
 /// [`Handle`] in `handle`.
 macro_rules! operations_of_every_handle {
-    ($name:ident $(<$item:ident>)?) => {
-        impl $(<$item>)? $name $(<$item>)? {
+    ($name:ident $(<$($item:ident),+>)?) => {
+        impl $(<$($item),+>)? $name $(<$($item),+>)? {
             /// Gives the key a time to live with this handle's writes, each in one step with the
             /// write: see [`Lifetime`](crate::Lifetime).
             #[must_use]
@@ -106,7 +106,7 @@ macro_rules! operations_of_every_handle {
             }
         }
 
-        impl $(<$item>)? std::fmt::Debug for $name $(<$item>)? {
+        impl $(<$($item),+>)? std::fmt::Debug for $name $(<$($item),+>)? {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_struct(stringify!($name))
                     .field("key", &self.handle.key)

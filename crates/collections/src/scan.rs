@@ -15,7 +15,7 @@ use redkit_core::Pattern;
 use crate::error::Error;
 use crate::handle::Handle;
 
-/// A collection's items, one page at a time: a [`Stream`], and [`next`](Self::next) for who needs
+/// A collection's items, one page at a time: a [`Stream`], and [`next`](Self::next) for a loop that needs
 /// no more. Nothing is sent before the first is asked for. It holds one page in memory, and asks
 /// for the next when that is used up.
 ///

@@ -1,6 +1,7 @@
 //! What can go wrong: [`CallError`] below the client, [`Error`] above it.
 
 mod shown;
+mod type_name;
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -11,6 +12,8 @@ use bytes::Bytes;
 
 use crate::config::ConfigError;
 use crate::value::ValueError;
+
+pub use self::type_name::TypeName;
 
 /// Why a call gave no value, sorted by what the caller may conclude.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -279,7 +282,7 @@ pub enum Error {
 
     /// A value could not be encoded. Cause: its `Serialize` refuses (a map with keys that are not
     /// text, say). Nothing was written.
-    #[error("cannot encode {type_name}: {error}")]
+    #[error("cannot encode a {}: {error}", TypeName(type_name))]
     Encode {
         /// The Rust type.
         type_name: &'static str,
@@ -290,7 +293,7 @@ pub enum Error {
 
     /// The stored bytes are not a value of this type. Cause: another program or an older version
     /// wrote the key. Remedy: migrate or delete the key; `raw` holds the bytes, nothing is lost.
-    #[error("the value at key `{key}` is not a {type_name}: {error}")]
+    #[error("the value at key `{key}` is not a {}: {error}", TypeName(type_name))]
     Decode {
         /// The key, escaped for printing.
         key: Box<str>,
@@ -348,6 +351,16 @@ pub enum Error {
         attempts: u32,
     },
 
+    /// One of several clients could not be made. Cause and remedy: see its error.
+    #[error("client `{client}`: {error}")]
+    OfClient {
+        /// The client's name.
+        client: Box<str>,
+        /// What happened to it.
+        #[source]
+        error: Box<Error>,
+    },
+
     /// No client is registered under this name.
     #[error("no client named `{name}`; there are: {known}")]
     UnknownClient {
@@ -377,6 +390,7 @@ impl Error {
                 ErrorKind::Server
             }
             Error::Contended { .. } | Error::WatchedChanged => ErrorKind::Data,
+            Error::OfClient { error, .. } => error.kind(),
             Error::Call { error, .. } => match error {
                 CallError::Replied(_) => ErrorKind::Server,
                 CallError::NotSent(fault) | CallError::Maybe(fault) => match fault.kind() {
@@ -401,25 +415,26 @@ impl Error {
             } => f.kind().is_transient() || f.kind() == FaultKind::LayoutChanged,
             Error::Aborted { error, .. } => error.is_server_state(),
             Error::Contended { .. } | Error::WatchedChanged => true,
+            Error::OfClient { error, .. } => error.is_retryable(),
             _ => false,
         }
     }
 
     /// Whether the command may have been carried out although no answer came.
     pub fn is_maybe(&self) -> bool {
-        matches!(
-            self,
-            Error::Call {
-                error: CallError::Maybe(_),
-                ..
-            } | Error::Unprotected { .. }
-        )
+        match self {
+            Error::Call { error, .. } => matches!(error, CallError::Maybe(_)),
+            Error::OfClient { error, .. } => error.is_maybe(),
+            Error::Unprotected { .. } => true,
+            _ => false,
+        }
     }
 
     /// The error below, when a call failed.
     pub fn call_error(&self) -> Option<&CallError> {
         match self {
             Error::Call { error, .. } | Error::Unprotected { error } => Some(error),
+            Error::OfClient { error, .. } => error.call_error(),
             _ => None,
         }
     }

@@ -30,7 +30,6 @@
 mod backend;
 pub mod breaker;
 mod client;
-mod clients;
 mod codec;
 mod command;
 mod config;
@@ -45,8 +44,7 @@ mod values;
 
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, Topology};
 pub use client::{Client, ClientStats, check_pipeline, check_shareable};
-pub use clients::Clients;
-pub use codec::{Algorithm, Codec, CodecError, Compression, Format, StoredForm};
+pub use codec::{Codec, CodecError, Compression, CompressionAlgorithm, Format, StoredForm};
 #[cfg(feature = "encryption")]
 pub use codec::{EncryptionKey, KeyRing};
 pub use command::{Command, ToArg};
@@ -59,15 +57,15 @@ pub use driver::fred;
 #[cfg(all(fuzzing, feature = "native"))]
 #[doc(hidden)]
 pub use driver::native::fuzzing;
-pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError};
+pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError, TypeName};
 pub use keys::{Key, Keyspace, escape_glob, slot};
-pub use push::{GapReason, Interest, Push, PushSink, PushStream, push_channel};
+pub use push::{GapReason, Interest, Push, PushCloser, PushSink, PushStream, push_channel};
 pub use script::{Invocation, Script};
 pub use tally::Tally;
 pub use value::{FromValue, Value, ValueError};
 pub use values::{
-    Change, Conditional, Deleted, Drawn, ExpireIf, Expiry, Group, Grouping, Groups, Kind, Pattern,
-    Pipeline, Previous, Queued, Renewal, Replies, Scan, ScanStream, SetItem, SetOptions, Stored,
-    Swap, Sweep, Swept, ToKey, Transaction, Ttl, Unconditional, Update, Write, WriteMode,
-    check_same_slot,
+    Change, Conditional, Deleted, ExpireIf, Expiry, Group, Grouping, Groups, KeyType, Pattern,
+    Pipeline, Previous, Queued, RandomKey, ReencodeOutcome, Replies, Scan, ScanStream, SetItem,
+    SetOptions, Stored, Swap, Sweep, SweepReport, ToKey, Transaction, Ttl, Unconditional, Update,
+    Write, WriteMode, check_same_slot,
 };

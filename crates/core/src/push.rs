@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 #[cfg(any(feature = "native", feature = "fred"))]
 pub(crate) use self::queue::Loss;
-pub use self::queue::{PushSink, PushStream, push_channel};
+pub use self::queue::{PushCloser, PushSink, PushStream, push_channel};
 use crate::error::{CallError, Fault, FaultKind};
 
 /// What a subscriber wants to hear.

@@ -17,26 +17,65 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The core's items stand at the root; each pattern is a module, behind a feature of its name.
-//! Every pattern is a crate of its own (`redkit-cache`, …) that depends on `redkit-core` only.
+//! At the root stands what a program names: clients and their configuration, commands, keys, values,
+//! errors. Each pattern is a module, behind a feature of its name, and a crate of its own
+//! (`redkit-cache`, …) on `redkit-core`; `redkit-http-cache` is on `redkit-cache`. All of that is in
+//! [`core`], with what an author of a backend or of a pattern needs besides.
 //!
 //! # Features
-//! Default: `redis`, `embedded`, `cache`, `collections`, `ratelimit`. Optional: `tls`; `messagepack`,
-//! `postcard`, `zstd`, `lz4` and `encryption` for values (see [`Codec`]); `tower` and `axum` (the layers of
-//! `ratelimit` and `cache`); `serde` (limiters from configuration files).
+//! - Default: `redis` (the networked driver), `cache`, `collections`, `pubsub`, `ratelimit`, `session`.
+//! - `embedded`: engines in this process, by `embedded://`. For tests, add redkit once more, among the
+//!   `dev-dependencies`, with this feature.
+//! - `tls`: connections by `rediss://`.
+//! - `messagepack`, `postcard`, `zstd`, `lz4`, `encryption`: forms of values; see [`Codec`].
+//! - `http-cache`: a cache of HTTP responses, on `redkit-cache`.
+//! - `tower`: the layer of `ratelimit`; `axum`: what the layers do for it.
+//! - `serde`: limiters from configuration files.
 
+mod clients;
+#[cfg(feature = "embedded")]
+mod engines;
+
+pub use clients::Clients;
 #[cfg(feature = "cache")]
 pub use redkit_cache as cache;
 #[cfg(feature = "collections")]
 pub use redkit_collections as collections;
-pub use redkit_core::*;
+pub use redkit_core as core;
+pub use redkit_core::breaker;
+#[cfg(feature = "encryption")]
+pub use redkit_core::{EncryptionKey, KeyRing};
+// Clients and their configuration.
+pub use redkit_core::{
+    Address, Client, ClientConfig, ClientStats, ConfigError, ConnectionState, CredentialProvider,
+    Credentials, Driver, Endpoint, ReconnectConfig, RetryConfig, TlsConfig, Topology,
+};
+// Commands, replies and errors.
+pub use redkit_core::{
+    CallError, Command, Error, ErrorKind, Fault, FaultKind, FromValue, Script, ServerError, ToArg,
+    Value,
+};
+// Keys and values.
+pub use redkit_core::{
+    Change, Codec, CodecError, Compression, CompressionAlgorithm, ExpireIf, Expiry, Format, Key,
+    KeyType, Pattern, Pipeline, SetItem, SetOptions, ToKey, Transaction, Ttl,
+};
+// Messages.
+pub use redkit_core::{GapReason, Interest, Push, PushStream};
 #[cfg(feature = "embedded")]
 pub use redkit_embedded as embedded;
+#[cfg(feature = "http-cache")]
+pub use redkit_http_cache as http_cache;
+#[cfg(feature = "pubsub")]
+pub use redkit_pubsub as pubsub;
 #[cfg(feature = "ratelimit")]
 pub use redkit_ratelimit as ratelimit;
+#[cfg(feature = "session")]
+pub use redkit_session as session;
 
-/// Connects to where `url` says: a server, or an engine in this process with `embedded://`. Every
-/// setting of [`ClientConfig`] can stand in the query (`redis://localhost?namespace=shop`).
+/// Connects to where `url` says: a server, or an engine in this process with `embedded://` (feature
+/// `embedded`). Every setting of [`ClientConfig`] can stand in the query
+/// (`redis://localhost?namespace=shop`).
 ///
 /// # Errors
 /// [`Error::Config`] for a URL that cannot work, [`Error::Call`] when no connection could be made.
@@ -49,9 +88,18 @@ pub async fn connect(url: &str) -> Result<Client, Error> {
 /// # Errors
 /// As [`connect`].
 pub async fn connect_with(config: ClientConfig) -> Result<Client, Error> {
-    #[cfg(feature = "embedded")]
-    if *config.endpoint() == Endpoint::Embedded {
-        return Client::from_backend(std::sync::Arc::new(embedded::Embedded::new()), &config);
+    match config.endpoint() {
+        #[cfg(feature = "embedded")]
+        Endpoint::Embedded { name } => {
+            Client::from_backend(engines::engine(name.as_deref()), &config)
+        }
+        #[cfg(not(feature = "embedded"))]
+        Endpoint::Embedded { .. } => Err(ConfigError::new(
+            "url",
+            "this build has no engine for embedded://",
+            "add the feature `embedded` to redkit in Cargo.toml",
+        )
+        .into()),
+        _ => Client::connect(config).await,
     }
-    Client::connect(config).await
 }

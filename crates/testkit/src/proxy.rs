@@ -15,7 +15,8 @@ use parking_lot::{Condvar, Mutex};
 use tokio::net::ToSocketAddrs;
 use tokio::sync::watch;
 
-use crate::{Error, port};
+use crate::Error;
+use crate::port::Port;
 
 /// How long a method waits for the proxy's thread.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -70,7 +71,7 @@ impl Proxy {
     }
 
     fn start_before(upstream: SocketAddr) -> io::Result<Self> {
-        let socket = port::listen()?;
+        let (port, socket) = Port::listen()?;
         socket.set_nonblocking(true)?;
         let addr = socket.local_addr()?;
         let (control, orders) = watch::channel(Control::default());
@@ -80,6 +81,7 @@ impl Proxy {
             .enable_all()
             .build()?;
         let listener = listener::Listener {
+            _port: port,
             addr,
             upstream,
             orders,

@@ -23,8 +23,9 @@ pub(crate) use self::options::url;
 pub use self::program::Program;
 pub use self::raw::RawReply;
 pub use self::tls::Tls;
+use crate::Error;
 use crate::blocking::blocking;
-use crate::{Error, port};
+use crate::port::Port;
 use process::Process;
 use readiness::await_answer;
 
@@ -41,8 +42,8 @@ pub struct Server {
     program: Program,
     executable: PathBuf,
     options: ServerOptions,
-    port: u16,
-    bus_port: Option<u16>,
+    port: Port,
+    bus_port: Option<Port>,
     tls: Option<Tls>,
     stopped: AtomicBool,
 }
@@ -70,7 +71,7 @@ impl Server {
     /// [`Error`] when there is none on this machine or it does not come up.
     pub async fn start(program: Program, options: ServerOptions) -> Result<Self, Error> {
         blocking(move || {
-            // Between choosing a port and the server's binding it, another process may take it.
+            // Between choosing a port and the server's binding it, a program that is no test may take it.
             let mut taken = None;
             for _ in 0..5 {
                 let server = Self::prepare(program, options.clone())?;
@@ -112,7 +113,7 @@ impl Server {
 
     /// The address of its port: TLS if [`ServerOptions::tls`] was chosen.
     pub fn addr(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (Ipv4Addr::LOCALHOST, self.port.number()).into()
     }
 
     /// Its URL, with whatever a client has to know: the password, the authority's certificate.
@@ -161,7 +162,7 @@ impl Server {
 
     /// The port of its cluster bus, if it is a cluster's node.
     pub(crate) fn bus_port(&self) -> Option<u16> {
-        self.bus_port
+        self.bus_port.as_ref().map(Port::number)
     }
 
     /// What it has written to its log.
@@ -300,7 +301,7 @@ impl Server {
             (None, true) => Some(Tls::make(folder.path(), options.has_expired)?),
             (None, false) => None,
         };
-        let free = || port::free().map_err(Error::io("looking for a free port"));
+        let free = || Port::choose().map_err(Error::io("looking for a free port"));
         let server = Self {
             process: Mutex::new(None),
             folder,
@@ -323,10 +324,13 @@ impl Server {
 
     fn configuration(&self) -> String {
         let folder = self.folder.path();
-        let mut text =
-            self.options
-                .configuration(self.port, folder, &self.socket(), self.tls.as_ref());
-        if let Some(port) = self.bus_port {
+        let mut text = self.options.configuration(
+            self.port.number(),
+            folder,
+            &self.socket(),
+            self.tls.as_ref(),
+        );
+        if let Some(port) = self.bus_port() {
             text += &format!("cluster-port {port}\n");
         }
         text

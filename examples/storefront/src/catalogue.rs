@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_there_is_named() {
+    async fn a_missing_page_or_category_is_named() {
         let (_folder, catalogue) = seeded().await;
         let page = "4".parse().unwrap();
         let error = catalogue.listing(id(1), page).await.unwrap_err();

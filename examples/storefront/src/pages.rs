@@ -36,7 +36,7 @@ fn product_grid(products: &[ListedProduct]) -> Markup {
 }
 
 /// Stands in for a photograph: a tile in a colour of the product's own. It says nothing that the
-/// text beside it does not, so it is hidden from those who listen to the page.
+/// text beside it does not, so it is hidden from screen readers.
 fn picture(id: Id, name: &str) -> Markup {
     let hue = id.as_i64() * 47 % 360;
     // The maker's initial would be the same on half a page; the thing's own is not.

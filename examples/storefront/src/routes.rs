@@ -108,7 +108,7 @@ async fn product(
 ) -> Result<Response, Refusal> {
     let id = input::id("product", id)?;
     let Read { value, cache } = shop.product(id).await?;
-    // Only of what is there: nobody is to fill the counts with ids of their own.
+    // Only of what is there: no visitor is to fill the counts with invented ids.
     popular.count(id).await;
     Ok(answer(
         &headers,

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_and_what_is_too_much_is_named() {
+    fn missing_and_superfluous_files_are_named() {
         let folder = std::env::temp_dir().join(format!("redkit-package-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("src/scripts")).unwrap();
         std::fs::write(folder.join("src/scripts/release.lua"), "").unwrap();

@@ -7,6 +7,7 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::Failure;
+use crate::test::CARGO_TEST;
 
 /// A test program.
 pub(super) struct Program {
@@ -50,11 +51,9 @@ impl Program {
 
 /// Builds all test programs, as `cargo xtask test` does, and asks each for its tests.
 pub(super) fn build(sh: &Shell) -> Result<Vec<Program>, Failure> {
-    let messages = cmd!(
-        sh,
-        "cargo test --workspace --all-features --no-run --message-format=json-render-diagnostics"
-    )
-    .read()?;
+    let messages = cmd!(sh, "cargo {CARGO_TEST...}")
+        .args(["--no-run", "--message-format=json-render-diagnostics"])
+        .read()?;
     let mut programs = Vec::new();
     for message in messages.lines() {
         let message: Value = serde_json::from_str(message)?;

@@ -26,7 +26,7 @@ impl Bounded {
 }
 
 impl Counter {
-    /// Adds to it, unless the sum would be over `limit`: at no moment and for nobody it is.
+    /// Adds to it, unless the sum would be over `limit`: no client sees it beyond at any moment.
     ///
     /// # Errors
     /// [`Error::Invalid`] when `by` is not positive.

@@ -1,4 +1,4 @@
-//! Changing a field only if nobody else has, by `scripts/compare_and_set.lua`.
+//! Changing a field only if no other writer has, by `scripts/compare_and_set.lua`.
 
 use std::borrow::Borrow;
 
@@ -18,7 +18,7 @@ static COMPARE_AND_SET: Script = Script::new(include_str!("../scripts/compare_an
 /// How often [`Hash::update`] tries.
 const ATTEMPTS: u32 = 32;
 
-impl<V: Serialize + DeserializeOwned> Hash<V> {
+impl<V: Serialize + DeserializeOwned, F> Hash<V, F> {
     /// Sets a field to `new` if it is `expected` (`None`: if it is not there); says whether it was.
     ///
     /// Values are compared as they are encoded. A type that is not always encoded alike, such as
@@ -60,10 +60,10 @@ impl<V: Serialize + DeserializeOwned> Hash<V> {
     /// it is not there, `None` out removes it. No other change in between is lost: the function
     /// is called again when there was one, so it should have no effects of its own.
     ///
-    /// Two round trips when nobody interferes, two more for each time that somebody did.
+    /// Two round trips when no other writer interferes, two more for each time that one did.
     ///
     /// # Errors
-    /// [`Contended`](redkit_core::Error::Contended) after 32 attempts in which somebody did. When
+    /// [`Contended`](redkit_core::Error::Contended) after 32 attempts in which another writer did. When
     /// [`is_maybe`](Error::is_maybe) holds the change may have been made.
     pub async fn update(
         &self,

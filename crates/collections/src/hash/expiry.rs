@@ -19,14 +19,14 @@ static SET_EXPIRING: Script = Script::new(include_str!("../scripts/set_expiring.
 ///
 /// Setting a field anew takes its time to live away again, except by
 /// [`set_expiring`](Hash::set_expiring).
-impl<V> Hash<V> {
+impl<V, F> Hash<V, F> {
     /// Gives fields that are there a time to live; says of each whether it was there.
     ///
     /// # Errors
     /// [`Error::Unsupported`] on older servers; [`Error::Invalid`] for a time under a millisecond.
-    pub async fn expire_fields<F: ToArg>(
+    pub async fn expire_fields<N: ToArg>(
         &self,
-        fields: impl IntoIterator<Item = F>,
+        fields: impl IntoIterator<Item = N>,
         time: Duration,
     ) -> Result<Vec<bool>, Error> {
         let millis = milliseconds("time", time)?;
@@ -39,9 +39,9 @@ impl<V> Hash<V> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] on older servers.
-    pub async fn fields_time_left<F: ToArg>(
+    pub async fn fields_time_left<N: ToArg>(
         &self,
-        fields: impl IntoIterator<Item = F>,
+        fields: impl IntoIterator<Item = N>,
     ) -> Result<Vec<Ttl>, Error> {
         let replies = self.of_fields(self.handle.command("HPTTL"), fields).await?;
         Ok(replies.into_iter().map(time_left).collect())
@@ -51,19 +51,19 @@ impl<V> Hash<V> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] on older servers.
-    pub async fn persist_fields<F: ToArg>(
+    pub async fn persist_fields<N: ToArg>(
         &self,
-        fields: impl IntoIterator<Item = F>,
+        fields: impl IntoIterator<Item = N>,
     ) -> Result<Vec<bool>, Error> {
         let command = self.handle.command("HPERSIST");
         let replies = self.of_fields(command, fields).await?;
         Ok(replies.into_iter().map(|reply| reply > 0).collect())
     }
 
-    async fn of_fields<F: ToArg>(
+    async fn of_fields<N: ToArg>(
         &self,
         command: Command,
-        fields: impl IntoIterator<Item = F>,
+        fields: impl IntoIterator<Item = N>,
     ) -> Result<Vec<i64>, Error> {
         let fields: Vec<Vec<u8>> = fields.into_iter().map(bytes_of).collect();
         if fields.is_empty() {
@@ -115,7 +115,7 @@ impl<V> Hash<V> {
     }
 }
 
-impl<V: Serialize + DeserializeOwned> Hash<V> {
+impl<V: Serialize + DeserializeOwned, F> Hash<V, F> {
     /// Sets a field together with its own time to live, in one step; says whether it is new.
     ///
     /// # Errors

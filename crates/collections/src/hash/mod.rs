@@ -21,7 +21,8 @@ use crate::write::Shape;
 /// Fields with values of one type under one key: a user's settings, a basket, a table of prices.
 ///
 /// Field names are text, bytes or integers, and stored as they are; values go through the client's
-/// codec. What gives field names lets you choose their type: `let all: Vec<(String, V)> = …`.
+/// codec. An operation takes a name of any of these types. An operation that gives names gives them as
+/// `F`: text, unless [`fields`](Self::fields) says otherwise.
 ///
 /// ```
 /// use redkit_collections::Hash;
@@ -36,7 +37,7 @@ use crate::write::Shape;
 /// assert_eq!(prices.get("cup").await?, Some(499));
 ///
 /// prices.update("cup", |price| price.map(|price| price + 100)).await?;
-/// let mut all: Vec<(String, u64)> = prices.get_all().await?;
+/// let mut all = prices.get_all().await?;
 /// all.sort();
 /// assert_eq!(all[0], ("cup".to_owned(), 599));
 /// # Ok(()) }
@@ -58,22 +59,22 @@ use crate::write::Shape;
 /// # Errors
 /// [`Error::Core`] when Redis could not be asked or refused, and for a value that is not a `V`:
 /// that error names the key and the field and keeps the bytes. Reads are repeated when that helps;
-/// writes are never sent twice, because a repetition could undo what somebody else wrote in
-/// between: [`Error::is_maybe`] says that one may have been carried out.
+/// writes are never sent twice, because a repetition could undo another writer's change in
+/// between: [`Error::is_maybe`] says that a write may have been carried out.
 ///
 /// # In a cluster
 /// A hash is one key, so it lies on one node, and every operation goes there.
 ///
 /// # Encryption
 /// A codec that encrypts binds a value to its key and its field (the key, two zero bytes, the
-/// field; a zero byte in the key is followed by a one): what is moved to another field or another
+/// field; a zero byte in the key is followed by a one): a value that is moved to another field or another
 /// hash does not open.
-pub struct Hash<V> {
+pub struct Hash<V, F = String> {
     handle: Handle,
-    value: PhantomData<fn() -> V>,
+    entry: PhantomData<fn() -> (F, V)>,
 }
 
-operations_of_every_handle!(Hash<V>);
+operations_of_every_handle!(Hash<V, F>);
 
 impl<V> Hash<V> {
     /// The hash at `key` in the client's namespace; braces in the key choose its slot in a cluster.
@@ -81,7 +82,27 @@ impl<V> Hash<V> {
     pub fn new(client: &Client, key: impl ToKey) -> Self {
         Self {
             handle: Handle::new(client, key),
-            value: PhantomData,
+            entry: PhantomData,
+        }
+    }
+}
+
+impl<V, F> Hash<V, F> {
+    /// The same hash with names of fields of another type: numbers, or bytes that are no text.
+    ///
+    /// ```
+    /// # use redkit_collections::{Error, Hash};
+    /// # async fn example(client: &redkit_core::Client) -> Result<(), Error> {
+    /// let stock = Hash::<u32>::new(client, "stock").fields::<u64>();
+    /// for (product, left) in stock.get_all().await? {
+    ///     println!("{left} of product {product:06}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn fields<G>(&self) -> Hash<V, G> {
+        Hash {
+            handle: self.handle.clone(),
+            entry: PhantomData,
         }
     }
 
@@ -103,9 +124,9 @@ impl<V> Hash<V> {
     }
 
     /// Removes fields; gives how many there were. The key goes with its last field.
-    pub async fn delete<F: ToArg>(
+    pub async fn delete(
         &self,
-        fields: impl IntoIterator<Item = F>,
+        fields: impl IntoIterator<Item = impl ToArg>,
     ) -> Result<usize, Error> {
         let command = self.handle.command("HDEL").args(fields);
         match command.arg_count() {
@@ -113,12 +134,14 @@ impl<V> Hash<V> {
             _ => self.handle.call(command).await,
         }
     }
+}
 
+impl<V, F: FromValue> Hash<V, F> {
     /// The names of all fields, in no order.
     ///
     /// # Errors
     /// [`Error::Core`], also for a name that is not an `F`.
-    pub async fn keys<F: FromValue>(&self) -> Result<Vec<F>, Error> {
+    pub async fn keys(&self) -> Result<Vec<F>, Error> {
         let names: Vec<Bytes> = self.handle.call(self.handle.command("HKEYS")).await?;
         names.into_iter().map(|name| field("HKEYS", name)).collect()
     }
@@ -127,7 +150,7 @@ impl<V> Hash<V> {
     ///
     /// # Errors
     /// [`Error::Core`], also for a name that is not an `F`.
-    pub async fn random<F: FromValue>(&self, count: u32) -> Result<Vec<F>, Error> {
+    pub async fn random(&self, count: u32) -> Result<Vec<F>, Error> {
         let command = self.handle.command("HRANDFIELD").arg(count);
         let names: Vec<Bytes> = self.handle.call(command).await?;
         names
@@ -137,7 +160,7 @@ impl<V> Hash<V> {
     }
 }
 
-impl<V: Serialize + DeserializeOwned> Hash<V> {
+impl<V: Serialize + DeserializeOwned, F> Hash<V, F> {
     /// The value of a field.
     pub async fn get(&self, field: impl ToArg) -> Result<Option<V>, Error> {
         let field = bytes_of(field);
@@ -150,9 +173,9 @@ impl<V: Serialize + DeserializeOwned> Hash<V> {
     }
 
     /// The values of fields, in their order; `None` for those that are not there.
-    pub async fn get_many<F: ToArg>(
+    pub async fn get_many(
         &self,
-        fields: impl IntoIterator<Item = F>,
+        fields: impl IntoIterator<Item = impl ToArg>,
     ) -> Result<Vec<Option<V>>, Error> {
         let fields: Vec<Vec<u8>> = fields.into_iter().map(bytes_of).collect();
         if fields.is_empty() {
@@ -173,22 +196,10 @@ impl<V: Serialize + DeserializeOwned> Hash<V> {
             .collect()
     }
 
-    /// All fields with their values, in no order. All of it is in memory at once, here and at the
-    /// server: [`scan`](Self::scan) large hashes.
-    pub async fn get_all<F: FromValue>(&self) -> Result<Vec<(F, V)>, Error> {
-        self.entries(self.handle.command("HGETALL")).await
-    }
-
     /// All values, in no order. The names travel too, because a value may be bound to its field.
     pub async fn values(&self) -> Result<Vec<V>, Error> {
-        let entries: Vec<(Bytes, V)> = self.get_all().await?;
+        let entries = self.fields::<Bytes>().get_all().await?;
         Ok(entries.into_iter().map(|(_, value)| value).collect())
-    }
-
-    /// Up to `count` fields with their values, each chosen once.
-    pub async fn random_entries<F: FromValue>(&self, count: u32) -> Result<Vec<(F, V)>, Error> {
-        let command = self.handle.command("HRANDFIELD").arg(count);
-        self.entries(command.arg("WITHVALUES")).await
     }
 
     /// Sets a field; says whether it is new.
@@ -202,12 +213,12 @@ impl<V: Serialize + DeserializeOwned> Hash<V> {
     }
 
     /// Sets fields; gives how many of them are new. All of them or none.
-    pub async fn set_many<'v, F, Q>(
+    pub async fn set_many<'v, N, Q>(
         &self,
-        entries: impl IntoIterator<Item = (F, &'v Q)>,
+        entries: impl IntoIterator<Item = (N, &'v Q)>,
     ) -> Result<usize, Error>
     where
-        F: ToArg,
+        N: ToArg,
         V: Borrow<Q>,
         Q: Serialize + ?Sized + 'v,
     {
@@ -236,54 +247,6 @@ impl<V: Serialize + DeserializeOwned> Hash<V> {
         self.handle.write(command, Shape::Refusable).await
     }
 
-    /// The fields whose names match, with their values, in no order. What is there from beginning
-    /// to end is seen at least once; during changes some may be seen twice.
-    ///
-    /// ```
-    /// use redkit_core::Pattern;
-    /// # use redkit_collections::{Error, Hash};
-    /// # async fn example(prices: Hash<u64>) -> Result<(), Error> {
-    /// let mut cups = prices.scan::<String>(Pattern::prefix("cup:"));
-    /// while let Some(entry) = cups.next().await {
-    ///     let (name, price) = entry?;
-    ///     println!("{name}: {price}");
-    /// }
-    /// # Ok(()) }
-    /// ```
-    pub fn scan<F: FromValue + 'static>(&self, pattern: Pattern) -> Scanned<(F, V)>
-    where
-        V: 'static,
-    {
-        let (hash, mut places) = (self.clone(), self.places());
-        scanned(&self.handle, "HSCAN", &pattern, move |items| {
-            let (name, raw) = (items.next()?, items.next()?);
-            Some(hash.entry("HSCAN", &mut places, name, raw))
-        })
-    }
-
-    async fn entries<F: FromValue>(
-        &self,
-        command: redkit_core::Command,
-    ) -> Result<Vec<(F, V)>, Error> {
-        let pairs: Vec<(Bytes, Bytes)> = self.handle.call(command).await?;
-        let mut places = self.places();
-        pairs
-            .into_iter()
-            .map(|(name, raw)| self.entry("HGETALL", &mut places, name, raw))
-            .collect()
-    }
-
-    fn entry<F: FromValue>(
-        &self,
-        command: &str,
-        places: &mut FieldPlaces,
-        name: Bytes,
-        raw: Bytes,
-    ) -> Result<(F, V), Error> {
-        let value = self.open(places, &name, raw)?;
-        Ok((field(command, name)?, value))
-    }
-
     fn places(&self) -> FieldPlaces {
         FieldPlaces::new(&self.handle.key)
     }
@@ -294,12 +257,69 @@ impl<V: Serialize + DeserializeOwned> Hash<V> {
     }
 }
 
-impl<V> Clone for Hash<V> {
+impl<V: Serialize + DeserializeOwned, F: FromValue> Hash<V, F> {
+    /// All fields with their values, in no order. All of it is in memory at once, here and at the
+    /// server: [`scan`](Self::scan) large hashes.
+    pub async fn get_all(&self) -> Result<Vec<(F, V)>, Error> {
+        self.entries(self.handle.command("HGETALL")).await
+    }
+
+    /// Up to `count` fields with their values, each chosen once.
+    pub async fn random_entries(&self, count: u32) -> Result<Vec<(F, V)>, Error> {
+        let command = self.handle.command("HRANDFIELD").arg(count);
+        self.entries(command.arg("WITHVALUES")).await
+    }
+
+    /// The fields whose names match, with their values, in no order. What is there from beginning
+    /// to end is seen at least once; during changes some may be seen twice.
+    ///
+    /// ```
+    /// use redkit_core::Pattern;
+    /// # use redkit_collections::{Error, Hash};
+    /// # async fn example(prices: Hash<u64>) -> Result<(), Error> {
+    /// let mut cups = prices.scan(Pattern::prefix("cup:"));
+    /// while let Some(entry) = cups.next().await {
+    ///     let (name, price) = entry?;
+    ///     println!("{name}: {price}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn scan(&self, pattern: Pattern) -> Scanned<(F, V)>
+    where
+        V: 'static,
+        F: 'static,
+    {
+        let (hash, mut places) = (self.clone(), self.places());
+        scanned(&self.handle, "HSCAN", &pattern, move |items| {
+            let (name, raw) = (items.next()?, items.next()?);
+            Some(hash.entry("HSCAN", &mut places, name, raw))
+        })
+    }
+
+    async fn entries(&self, command: redkit_core::Command) -> Result<Vec<(F, V)>, Error> {
+        let pairs: Vec<(Bytes, Bytes)> = self.handle.call(command).await?;
+        let mut places = self.places();
+        pairs
+            .into_iter()
+            .map(|(name, raw)| self.entry("HGETALL", &mut places, name, raw))
+            .collect()
+    }
+
+    fn entry(
+        &self,
+        command: &str,
+        places: &mut FieldPlaces,
+        name: Bytes,
+        raw: Bytes,
+    ) -> Result<(F, V), Error> {
+        let value = self.open(places, &name, raw)?;
+        Ok((field(command, name)?, value))
+    }
+}
+
+impl<V, F> Clone for Hash<V, F> {
     fn clone(&self) -> Self {
-        Self {
-            handle: self.handle.clone(),
-            value: PhantomData,
-        }
+        self.fields()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::write::Shape;
 /// Numbers are counted by the server, so they are stored in plain decimal, whatever the codec. With
 /// JSON that is what an integer is stored as anyway, and [`get`](Hash::get) of a `Hash<i64>` reads
 /// them; with a binary codec read them by [`get_integer`](Hash::get_integer).
-impl<V> Hash<V> {
+impl<V, F> Hash<V, F> {
     /// Adds to a field's integer, which is 0 when it is not there; gives the sum.
     ///
     /// # Errors

@@ -48,10 +48,10 @@ redkit_testkit::suite! {
         let (a, b): (Hash<String>, Hash<String>) = (Hash::new(&client, "a"), Hash::new(&client, "b"));
         a.set("role", "user").await?;
         assert_eq!(a.get("role").await?.as_deref(), Some("user"));
-        assert_eq!(a.get_all::<String>().await?, [("role".to_owned(), "user".to_owned())]);
+        assert_eq!(a.get_all().await?, [("role".to_owned(), "user".to_owned())]);
         assert_eq!(a.values().await?, ["user"]);
-        assert_eq!(a.scan::<String>(Pattern::all()).collect().await?.len(), 1);
-        assert_eq!(a.random_entries::<String>(1).await?.len(), 1);
+        assert_eq!(a.scan(Pattern::all()).collect().await?.len(), 1);
+        assert_eq!(a.random_entries(1).await?.len(), 1);
         let raw: Vec<u8> = client.call(Command::new("HGET").key(a.key()).arg("role")).await?;
         assert!(!raw.windows(4).any(|four| four == b"user"));
         for (hash, field) in [(&a, "other"), (&b, "role")] {

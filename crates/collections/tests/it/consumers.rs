@@ -86,7 +86,7 @@ redkit_testkit::suite! {
     }
 
     #[multi_thread]
-    async fn who_waits_gets_what_comes(fixture: Fixture) -> Result<(), Error> {
+    async fn a_waiter_gets_the_item_that_comes(fixture: Fixture) -> Result<(), Error> {
         let list: List<u32> = List::new(&fixture.client, "{l}");
         let done: List<u32> = List::new(&fixture.client, "{l}:done");
         let sorted: SortedSet<u32> = SortedSet::new(&fixture.client, "{l}:z")?;
@@ -136,7 +136,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_cannot_work_is_refused(fixture: Fixture) -> Result<(), Error> {
+    async fn a_wait_that_cannot_work_is_refused(fixture: Fixture) -> Result<(), Error> {
         let list: List<u32> = List::new(&fixture.client, "{l}");
         let mut consumer = list.consumer().await?;
         let timed = list.clone().with_ttl(Lifetime::on_create(LONG)?);
@@ -158,7 +158,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_was_taken_and_cannot_be_read_is_not_lost(fixture: Fixture) -> Result<(), Error> {
+    async fn an_item_that_was_taken_and_cannot_be_read_is_not_lost(fixture: Fixture) -> Result<(), Error> {
         let list: List<u32> = List::new(&fixture.client, "l");
         let mut consumer = list.consumer().await?;
         fixture.client.call::<i64>(Command::new("RPUSH").key(list.key()).arg("1").arg("x")).await?;
@@ -188,7 +188,7 @@ redkit_testkit::suite! {
     }
 
     /// However long it takes to make a connection: the server is asked to wait for what is left
-    /// then. Otherwise it would take an item when nobody is there any more.
+    /// then. Otherwise it would take an item when its caller is gone.
     #[paused]
     async fn a_slow_connection_makes_no_wait_longer(fixture: Fixture) -> Result<(), Error> {
         let (wait, slow) = (Duration::from_secs(5), Duration::from_secs(2));
@@ -249,9 +249,9 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    /// As at the end of a failover, when the server sends away who waits.
+    /// As at the end of a failover, when the server sends waiters away.
     #[networked]
-    async fn who_is_sent_away_with_nothing_waits_on(fixture: Fixture) -> Result<(), Error> {
+    async fn a_waiter_that_is_sent_away_with_nothing_waits_on(fixture: Fixture) -> Result<(), Error> {
         let (server, client) = private(&fixture).await;
         let list: List<u32> = List::new(&client, "l");
         let waits = waiting(take_one(list.consumer().await?));
@@ -268,7 +268,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    /// A connection that died while nobody used it, as behind a firewall that forgot it, is noticed
+    /// A connection that died while it was idle, as behind a firewall that forgot it, is noticed
     /// before an item is asked for on it.
     #[networked]
     async fn a_connection_that_died_in_silence_takes_nothing_with_it(fixture: Fixture) -> Result<(), Error> {

@@ -49,7 +49,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_is_not_a_number_is_not_counted(fixture: Fixture) -> Result<(), Error> {
+    async fn a_value_that_is_no_number_is_not_counted(fixture: Fixture) -> Result<(), Error> {
         for counter in both(&fixture) {
             fixture.client.call::<()>(Command::new("SET").key(counter.key()).arg("many")).await?;
             for error in [

@@ -69,10 +69,10 @@ redkit_testkit::suite! {
     async fn field_names_have_the_type_that_is_asked_for(fixture: Fixture) -> Result<(), Error> {
         let hash: Hash<String> = Hash::new(&fixture.client, "h");
         hash.set(42, "by number").await?;
-        assert_eq!(hash.get_all::<u32>().await?, [(42, "by number".to_owned())]);
+        assert_eq!(hash.fields::<u32>().get_all().await?, [(42, "by number".to_owned())]);
         hash.set(b"\xff".as_slice(), "by bytes").await?;
-        assert!(hash.keys::<Vec<u8>>().await?.contains(&b"\xff".to_vec()));
-        let error = hash.keys::<String>().await.unwrap_err();
+        assert!(hash.fields::<Vec<u8>>().keys().await?.contains(&b"\xff".to_vec()));
+        let error = hash.keys().await.unwrap_err();
         assert!(matches!(error, Error::Core(CoreError::Reply { .. })), "{error}");
         Ok(())
     }
@@ -151,11 +151,11 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn who_is_overtaken_every_time_is_told(fixture: Fixture) -> Result<(), Error> {
+    async fn a_writer_that_is_overtaken_every_time_gets_an_error(fixture: Fixture) -> Result<(), Error> {
         let watched = Watched::new(&fixture);
         let hash: Hash<u64> = Hash::new(&watched.client, "h");
         hash.set("f", &1).await?;
-        // Whoever is about to write finds that somebody was faster.
+        // The writer finds every time that another was faster.
         let key = hash.key().clone();
         watched.before("EVALSHA", move |n| Command::new("HSET").key(&key).arg("f").arg(n * 1000));
         let mut seen = Vec::new();
@@ -175,12 +175,13 @@ redkit_testkit::suite! {
 
     async fn fields_are_chosen_by_chance(fixture: Fixture) -> Result<(), Error> {
         let hash: Hash<u32> = Hash::new(&fixture.client, "h");
-        assert!(hash.random::<String>(3).await?.is_empty());
+        assert!(hash.random(3).await?.is_empty());
         let entries: Vec<(u32, u32)> = (0..20).map(|n| (n, n * n)).collect();
         hash.set_many(entries.iter().map(|(f, v)| (*f, v))).await?;
-        let chosen: BTreeSet<u32> = hash.random(5).await?.into_iter().collect();
+        let numbered = hash.fields::<u32>();
+        let chosen: BTreeSet<u32> = numbered.random(5).await?.into_iter().collect();
         assert_eq!(chosen.len(), 5);
-        let chosen: Vec<(u32, u32)> = hash.random_entries(100).await?;
+        let chosen: Vec<(u32, u32)> = numbered.random_entries(100).await?;
         assert_eq!(chosen.len(), 20);
         assert!(chosen.iter().all(|(f, v)| f * f == *v));
         Ok(())
@@ -214,7 +215,7 @@ redkit_testkit::suite! {
         let Error::Core(CoreError::Decode { key, raw, .. }) = &error else { panic!("{error}") };
         assert_eq!((key.ends_with(":h[n]"), &raw[..]), (true, &b"\"123\""[..]), "{key}");
         // A scan goes on behind it.
-        let mut scan = words.scan::<String>(Pattern::all());
+        let mut scan = words.scan(Pattern::all());
         fixture.client.call::<i64>(Command::new("HSET").key(words.key()).arg("bad").arg("{")).await?;
         let (mut good, mut bad) = (0, 0);
         while let Some(entry) = scan.next().await {

@@ -85,7 +85,7 @@ redkit_testkit::suite! {
 
     async fn bytes_stay_what_they_are(fixture: Fixture) -> Result<(), Error> {
         let all: Vec<Vec<u8>> = (0..=255_u8).map(|byte| vec![byte, 0, byte]).collect();
-        let hash: Hash<Vec<u8>> = Hash::new(&fixture.client, b"\xff\0key".as_slice());
+        let hash = Hash::<Vec<u8>>::new(&fixture.client, b"\xff\0key".as_slice()).fields::<Vec<u8>>();
         hash.set_many(all.iter().map(|bytes| (bytes, bytes))).await?;
         let fields: Vec<(Vec<u8>, Vec<u8>)> = hash.get_all().await?;
         assert_eq!(fields.len(), 256);

@@ -68,7 +68,7 @@ redkit_testkit::suite! {
         assert_eq!(seen.len(), items.len());
         assert!(most_items(&watched, "ZSCAN").0 < 2 * limit);
         seen.clear();
-        let mut stream = hash.scan::<u32>(Pattern::all()).page(500);
+        let mut stream = hash.fields::<u32>().scan(Pattern::all()).page(500);
         while let Some(item) = stream.next().await {
             let (field, value) = item?;
             assert_eq!(field, value);

@@ -116,7 +116,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_was_taken_and_cannot_be_read_is_not_lost(fixture: Fixture) -> Result<(), Error> {
+    async fn an_item_that_was_taken_and_cannot_be_read_is_not_lost(fixture: Fixture) -> Result<(), Error> {
         let list = list(&fixture, "l");
         let push = Command::new("RPUSH").key(list.key()).args(["1", "not a number", "3", "{"]);
         fixture.client.call::<i64>(push).await?;

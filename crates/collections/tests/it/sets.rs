@@ -97,7 +97,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_was_taken_and_cannot_be_read_is_not_lost(fixture: Fixture) -> Result<(), Error> {
+    async fn a_member_that_was_taken_and_cannot_be_read_is_not_lost(fixture: Fixture) -> Result<(), Error> {
         let [a, ..] = sets(&fixture)?;
         fixture.client.call::<i64>(Command::new("SADD").key(a.key()).arg("{")).await?;
         let error = a.pop().await.unwrap_err();

@@ -56,6 +56,8 @@ pub struct Client {
     codec: Codec,
     /// What stands in front of every key: empty, or `name:`.
     prefix: Arc<str>,
+    /// How many keys one command of a bulk operation names at most.
+    batch_keys: usize,
     /// The longest that a call through this handle takes.
     budget: Option<Duration>,
 }
@@ -90,7 +92,8 @@ impl Client {
         Ok(Self {
             calls: Arc::new(Calls::new(backend, breaker, config)),
             codec: Codec::default(),
-            prefix: namespace_prefix(&config.namespace).into(),
+            prefix: namespace_prefix(config.namespace.as_deref().unwrap_or_default()).into(),
+            batch_keys: config.batch_keys,
             budget: None,
         })
     }
@@ -173,6 +176,11 @@ impl Client {
         bytes.extend_from_slice(self.prefix.as_bytes());
         key.write_to(&mut bytes);
         Key::from_raw(bytes)
+    }
+
+    /// How many keys one command of a bulk operation names at most.
+    pub(crate) fn batch_keys(&self) -> usize {
+        self.batch_keys
     }
 
     /// What stands in front of every key: empty, or the namespace and its colon.

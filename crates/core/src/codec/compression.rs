@@ -9,7 +9,7 @@ use super::error::CodecError;
 /// together with what a stranger chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compression {
-    pub(super) algorithm: Algorithm,
+    pub(super) algorithm: CompressionAlgorithm,
     pub(super) above: usize,
     #[cfg(feature = "zstd")]
     level: i32,
@@ -18,7 +18,7 @@ pub struct Compression {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 /// How a stored value was compressed.
 #[non_exhaustive]
-pub enum Algorithm {
+pub enum CompressionAlgorithm {
     /// Zstandard.
     Zstd,
     /// LZ4, in its block format.
@@ -34,7 +34,7 @@ impl Compression {
     #[cfg(feature = "zstd")]
     pub fn zstd() -> Self {
         Self {
-            algorithm: Algorithm::Zstd,
+            algorithm: CompressionAlgorithm::Zstd,
             above: ABOVE,
             level: 3,
         }
@@ -44,7 +44,7 @@ impl Compression {
     #[cfg(feature = "lz4")]
     pub fn lz4() -> Self {
         Self {
-            algorithm: Algorithm::Lz4,
+            algorithm: CompressionAlgorithm::Lz4,
             above: ABOVE,
             #[cfg(feature = "zstd")]
             level: 0,
@@ -70,8 +70,8 @@ impl Compression {
     pub(super) fn compress(self, payload: &[u8]) -> Option<Vec<u8>> {
         let length = u32::try_from(payload.len()).ok()?;
         let compressed = match self.algorithm {
-            Algorithm::Zstd => self.zstd_compressed(payload)?,
-            Algorithm::Lz4 => lz4_compressed(payload)?,
+            CompressionAlgorithm::Zstd => self.zstd_compressed(payload)?,
+            CompressionAlgorithm::Lz4 => lz4_compressed(payload)?,
         };
         if compressed.len() + LENGTH >= payload.len() {
             return None;
@@ -127,7 +127,7 @@ fn lz4_compressed(_: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(feature = "lz4")]
 fn lz4_expanded(compressed: &[u8], length: usize) -> Result<Vec<u8>, CodecError> {
-    // A byte of LZ4 stands for at most 255: who says more is lying, and gets no memory.
+    // A byte of LZ4 stands for at most 255: a length beyond that is a lie, and gets no memory.
     if length / 255 > compressed.len() {
         return Err(NOT_UNPACKED);
     }
@@ -145,7 +145,7 @@ const NOT_UNPACKED: CodecError = CodecError::Damaged("what is compressed does no
 /// The bytes of the length before compressed data.
 const LENGTH: usize = 4;
 
-impl Algorithm {
+impl CompressionAlgorithm {
     /// Undoes [`Compression::compress`]. The stated length is checked against `limit` before
     /// anything is allocated, and no more than the stated length is ever written.
     pub(super) fn decompress(self, body: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
@@ -160,8 +160,8 @@ impl Algorithm {
             });
         }
         let payload = match self {
-            Algorithm::Zstd => zstd_expanded(compressed, length)?,
-            Algorithm::Lz4 => lz4_expanded(compressed, length)?,
+            CompressionAlgorithm::Zstd => zstd_expanded(compressed, length)?,
+            CompressionAlgorithm::Lz4 => lz4_expanded(compressed, length)?,
         };
         match payload.len() == length {
             true => Ok(payload),

@@ -9,7 +9,7 @@
 
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 
-use super::compression::Algorithm;
+use super::compression::CompressionAlgorithm;
 use super::error::CodecError;
 use super::format::Format;
 
@@ -27,7 +27,7 @@ const CHECKSUM: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) format: Format,
-    pub(super) compression: Option<Algorithm>,
+    pub(super) compression: Option<CompressionAlgorithm>,
     pub(super) is_encrypted: bool,
 }
 
@@ -42,8 +42,8 @@ impl Header {
         };
         let compression = match self.compression {
             None => 0,
-            Some(Algorithm::Zstd) => 1,
-            Some(Algorithm::Lz4) => 2,
+            Some(CompressionAlgorithm::Zstd) => 1,
+            Some(CompressionAlgorithm::Lz4) => 2,
         };
         [
             MARK,
@@ -69,8 +69,8 @@ impl Header {
             },
             compression: match compression {
                 0 => None,
-                1 => Some(Algorithm::Zstd),
-                2 => Some(Algorithm::Lz4),
+                1 => Some(CompressionAlgorithm::Zstd),
+                2 => Some(CompressionAlgorithm::Lz4),
                 other => return unknown("compression", other),
             },
             is_encrypted: match encryption {

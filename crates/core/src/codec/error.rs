@@ -17,7 +17,7 @@ pub enum CodecError {
     },
 
     /// Cause: the codec encrypts and the value is not encrypted: it was written before encryption
-    /// was switched on, or by somebody who has no key. Remedy, while old values are migrated:
+    /// was switched on, or by a writer without a key. Remedy, while old values are migrated:
     /// `Codec::accept_plain`.
     #[error("it is not encrypted, and this codec opens encrypted values only")]
     NotEncrypted,

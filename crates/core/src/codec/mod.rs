@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use self::compression::{Algorithm, Compression};
+pub use self::compression::{Compression, CompressionAlgorithm};
 #[cfg(feature = "encryption")]
 pub use self::encryption::{EncryptionKey, KeyRing};
 use self::envelope::{Envelope, Header};
@@ -32,7 +32,7 @@ use crate::error::Error;
 /// What is read back is what the *envelope* says, so a codec reads what one with another format,
 /// compression or current key has written, as long as the features are there: settings can be
 /// changed while old values are about. There is one exception. **A codec that encrypts refuses
-/// values that are not encrypted**, or whoever can write to the server could put forged ones in
+/// values that are not encrypted**, or every writer at the server could put forged values in
 /// their place; [`accept_plain`](Self::accept_plain) lifts that for the time of a migration. The same goes
 /// for *bytes* ([`encode_bytes`](Self::encode_bytes)) that were stored without an envelope, for a
 /// codec that compresses as well: without one, nothing tells whether they stand for themselves.
@@ -115,7 +115,7 @@ impl Codec {
 
     /// Reads what this codec would have wrapped and what is not, for the time in which old values are
     /// migrated: values that are not encrypted although it encrypts, and bytes that have no envelope
-    /// although it compresses or encrypts. While it lasts, whoever can write to the server can forge
+    /// although it compresses or encrypts. While it lasts, every writer at the server can forge
     /// values of a codec that encrypts. Bytes that begin with `C1` and are no envelope stay an error:
     /// they may be a damaged one.
     #[must_use]
@@ -376,7 +376,7 @@ pub enum StoredForm {
         /// The format of what is in it.
         format: Format,
         /// How it is compressed.
-        compression: Option<Algorithm>,
+        compression: Option<CompressionAlgorithm>,
         /// The id of the key with which it is encrypted.
         key: Option<u32>,
     },
@@ -455,10 +455,10 @@ mod tests {
     }
 
     #[test]
-    fn what_another_feature_would_read_is_an_error_that_names_it() {
+    fn a_value_of_a_missing_feature_is_an_error_that_names_the_feature() {
         let header = Header {
             format: Format::Json,
-            compression: Some(Algorithm::Zstd),
+            compression: Some(CompressionAlgorithm::Zstd),
             is_encrypted: false,
         };
         let raw = Bytes::from(envelope::write_open(header, b"\0\0\0\x01?"));

@@ -55,6 +55,11 @@ impl fmt::Debug for Error {
                 .field("key", key)
                 .field("attempts", attempts)
                 .finish(),
+            Error::OfClient { client, error } => f
+                .debug_struct("OfClient")
+                .field("client", client)
+                .field("error", error)
+                .finish(),
             Error::UnknownClient { name, known } => f
                 .debug_struct("UnknownClient")
                 .field("name", name)

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -71,6 +71,13 @@ impl Queue {
     fn has_room(&self, state: &State, bytes: usize) -> bool {
         let fits = bytes <= self.most_bytes.saturating_sub(state.bytes);
         state.items.len() < self.most_items && (fits || state.items.is_empty())
+    }
+
+    /// Ends the subscription: the stream yields what is queued, and then ends.
+    fn end(&self) {
+        self.closed.cancel();
+        let waker = self.state.lock().waker.take();
+        wake(waker);
     }
 
     /// A gap must stand before what comes after it.
@@ -172,9 +179,7 @@ impl PushSink {
     /// then ends.
     #[cfg(any(feature = "native", feature = "fred"))]
     pub(crate) fn end(&self) {
-        self.queue.closed.cancel();
-        let waker = self.queue.state.lock().waker.take();
-        wake(waker);
+        self.queue.end();
     }
 
     /// Tells of changes that may have been missed, of a subscription that stands already. While a
@@ -275,9 +280,42 @@ impl PushStream {
         self
     }
 
+    /// A handle that ends the subscription from outside, for a backend whose sink is in other hands.
+    pub fn closer(&self) -> PushCloser {
+        PushCloser {
+            queue: Arc::downgrade(&self.queue),
+        }
+    }
+
     /// The next item; `None` after the subscription has ended.
     pub async fn next(&mut self) -> Option<Push> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+/// Ends a subscription from outside; see [`PushStream::closer`]. It keeps nothing alive.
+pub struct PushCloser {
+    queue: Weak<Queue>,
+}
+
+impl PushCloser {
+    /// Ends the subscription: the stream yields what is queued, and then ends.
+    pub fn close(&self) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.end();
+        }
+    }
+
+    /// Whether the subscription has ended.
+    pub fn is_closed(&self) -> bool {
+        let queue = self.queue.upgrade();
+        queue.is_none_or(|queue| queue.closed.is_cancelled())
+    }
+}
+
+impl fmt::Debug for PushCloser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushCloser").finish_non_exhaustive()
     }
 }
 

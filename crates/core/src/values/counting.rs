@@ -9,7 +9,7 @@ use crate::error::Error;
 /// What [`Client::random_key`] came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Drawn {
+pub enum RandomKey {
     /// A key, without the namespace.
     Key(Bytes),
     /// The server has no keys at all.
@@ -45,7 +45,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Call`] when there is no answer.
-    pub async fn random_key(&self) -> Result<Drawn, Error> {
+    pub async fn random_key(&self) -> Result<RandomKey, Error> {
         const ROUND: u32 = 8;
         let mut draws = 0;
         while draws < DRAWS {
@@ -54,14 +54,14 @@ impl Client {
                 let reply = reply.map_err(|error| Error::call("RANDOMKEY", error))?;
                 let drawn: Option<Bytes> = super::reply::converted("RANDOMKEY", reply)?;
                 let Some(key) = drawn else {
-                    return Ok(Drawn::Empty);
+                    return Ok(RandomKey::Empty);
                 };
                 if let Some(own) = self.strip(&key) {
-                    return Ok(Drawn::Key(key.slice_ref(own)));
+                    return Ok(RandomKey::Key(key.slice_ref(own)));
                 }
             }
             draws += ROUND;
         }
-        Ok(Drawn::OthersOnly { draws })
+        Ok(RandomKey::OthersOnly { draws })
     }
 }

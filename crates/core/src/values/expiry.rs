@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_read() {
+    fn the_remaining_time_is_read() {
         assert_eq!(Ttl::from_millis(-2), Ttl::Absent);
         assert_eq!(Ttl::from_millis(-1), Ttl::Forever);
         assert_eq!(Ttl::from_millis(0).left(), Some(Duration::ZERO));

@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// Takes the value away: what two callers at once take is given to one of them. **When the answer
-    /// is lost, so is the value**: the server has deleted it, and sent it to nobody. What must not be
+    /// is lost, so is the value**: the server has deleted it, and its answer reached no client. What must not be
     /// lost is read with [`get_stored`](Self::get_stored) and deleted when it has been dealt with
     /// ([`compare_and_delete`](Self::compare_and_delete)).
     ///

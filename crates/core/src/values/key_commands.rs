@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::expiry::{ExpireIf, Ttl, millis, millis_since_epoch, wrong};
 use super::key::ToKey;
-use super::kind::Kind;
+use super::key_type::KeyType;
 use super::same_slot::check_same_slot;
 use crate::client::Client;
 use crate::command::Command;
@@ -118,11 +118,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Call`] when there is no answer.
-    pub async fn kind(&self, key: impl ToKey) -> Result<Option<Kind>, Error> {
+    pub async fn kind(&self, key: impl ToKey) -> Result<Option<KeyType>, Error> {
         let name: String = self
             .call(Command::new("TYPE").key(key.to_key(self)))
             .await?;
-        Ok(Kind::parse(&name))
+        Ok(KeyType::parse(&name))
     }
 
     /// Gives a key another name, under which whatever was there is lost. O(1), and what is freed.

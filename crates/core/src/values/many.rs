@@ -20,9 +20,6 @@ use crate::error::Error;
 use crate::keys::slot;
 use crate::value::{Value, ValueError};
 
-/// Keys of one `MGET`: a server is busy with it for about half a millisecond.
-const KEYS_PER_COMMAND: usize = 1000;
-
 /// What is on its way at the same time, at most.
 const COMMANDS_AT_ONCE: usize = 1000;
 const KEYS_AT_ONCE: usize = 10_000;
@@ -33,7 +30,7 @@ const BYTES_AT_ONCE: usize = 8 * 1024 * 1024;
 impl Client {
     /// The values at these keys, in their order, each with its own outcome.
     ///
-    /// One `MGET` of up to 1,000 keys, and up to 10 of them in one round trip; on a cluster one
+    /// `MGET`s of up to [`batch_keys`](crate::ClientConfig::batch_keys), and up to 10,000 keys in one round trip; on a cluster one
     /// `MGET` per slot, those of one node in one round trip, all nodes at the same time. As the
     /// server has it, a key that holds a list or the like reads as `None`.
     ///
@@ -210,11 +207,12 @@ impl Client {
         let mut to_come = keys.size_hint().0;
         for key in keys {
             match commands.last_mut() {
-                Some(open) if open.arg_count() < KEYS_PER_COMMAND => {
+                Some(open) if open.arg_count() < self.batch_keys() => {
                     open.push_key(InNamespace(self, &key));
                 }
                 _ => {
-                    let command = Command::new("MGET").room_for_keys(to_come.min(KEYS_PER_COMMAND));
+                    let command =
+                        Command::new("MGET").room_for_keys(to_come.min(self.batch_keys()));
                     commands.push(command.key(InNamespace(self, &key)));
                 }
             }
@@ -230,7 +228,7 @@ impl Client {
             let key = key.to_key(self);
             let of_slot = by_slot.entry(slot(key.as_bytes())).or_default();
             let (command, places) = match of_slot.pop() {
-                Some(last) if last.0.arg_count() < KEYS_PER_COMMAND => last,
+                Some(last) if last.0.arg_count() < self.batch_keys() => last,
                 full => {
                     of_slot.extend(full);
                     (Command::new("MGET"), Vec::new())

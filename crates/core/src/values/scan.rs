@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
 use super::group::Grouping;
-use super::kind::Kind;
+use super::key_type::KeyType;
 use super::pattern::Pattern;
 use super::sweep::Sweep;
 use crate::client::Client;
@@ -72,14 +72,14 @@ const PAGE: u32 = 1000;
 pub struct Scan {
     client: Client,
     pattern: Pattern,
-    kind: Option<Kind>,
+    kind: Option<KeyType>,
     page: u32,
 }
 
 impl Scan {
     /// Only keys of this type.
     #[must_use]
-    pub fn kind(mut self, kind: Kind) -> Self {
+    pub fn kind(mut self, kind: KeyType) -> Self {
         self.kind = Some(kind);
         self
     }

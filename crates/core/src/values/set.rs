@@ -40,7 +40,7 @@ impl Client {
     /// ```
     ///
     /// While the server cannot be reached it waits until the call's deadline. Whether a write that
-    /// got no answer was carried out nobody knows; it is not sent again unless it is
+    /// got no answer was carried out is not known; it is not sent again unless it is
     /// [`repeatable`](Write::repeatable).
     ///
     /// # Errors
@@ -158,7 +158,7 @@ impl<'c> Write<'c> {
         self.with(SetOptions::if_present)
     }
 
-    /// The write may be sent again when nobody knows whether it was carried out: see
+    /// The write may be sent again when it got no answer and may have been carried out: see
     /// [`SetOptions::repeatable`].
     pub fn repeatable(self) -> Self {
         self.with(SetOptions::repeatable)

@@ -69,8 +69,8 @@ impl SetOptions {
         self
     }
 
-    /// The write may be sent again when nobody knows whether it was carried out. That is right
-    /// where nobody else writes the key: otherwise the second time may undo what another wrote in
+    /// The write may be sent again when it got no answer and may have been carried out. That is right
+    /// where no other writer has the key: otherwise the second time may undo what another wrote in
     /// between. It has no effect on conditional writes.
     #[must_use]
     pub fn repeatable(mut self) -> Self {

@@ -78,9 +78,9 @@ impl Client {
     pub async fn renew<T: DeserializeOwned + Serialize>(
         &self,
         key: impl ToKey,
-    ) -> Result<Renewal, Error> {
+    ) -> Result<ReencodeOutcome, Error> {
         match self.get_stored::<T>(key).await? {
-            None => Ok(Renewal::Absent),
+            None => Ok(ReencodeOutcome::Absent),
             Some(stored) => self.renew_stored(&stored).await,
         }
     }
@@ -94,20 +94,20 @@ impl Client {
     ///
     /// # Errors
     /// As [`get_bytes`](Client::get_bytes).
-    pub async fn renew_bytes(&self, key: impl ToKey) -> Result<Renewal, Error> {
+    pub async fn renew_bytes(&self, key: impl ToKey) -> Result<ReencodeOutcome, Error> {
         let key = key.to_key(self);
         let raw: Option<Bytes> = self.call(Command::new("GET").key(&key)).await?;
         let Some(raw) = raw else {
-            return Ok(Renewal::Absent);
+            return Ok(ReencodeOutcome::Absent);
         };
         let bytes = self.codec().decode_bytes(key.as_bytes(), raw.clone())?;
         if self.codec().is_current_bytes(&raw) {
-            return Ok(Renewal::Current);
+            return Ok(ReencodeOutcome::Current);
         }
         let payload = self.codec().encode_bytes(key.as_bytes(), bytes);
         Ok(match self.swap(key, raw, payload).await? {
-            true => Renewal::Renewed,
-            false => Renewal::Overtaken,
+            true => ReencodeOutcome::Renewed,
+            false => ReencodeOutcome::Overtaken,
         })
     }
 
@@ -129,10 +129,13 @@ impl Client {
         Ok(Some(stored.into_value()))
     }
 
-    async fn renew_stored<T: Serialize>(&self, stored: &Stored<T>) -> Result<Renewal, Error> {
+    async fn renew_stored<T: Serialize>(
+        &self,
+        stored: &Stored<T>,
+    ) -> Result<ReencodeOutcome, Error> {
         let (codec, key) = (self.codec(), stored.key().as_bytes());
         if codec.is_current(stored.raw()) {
-            return Ok(Renewal::Current);
+            return Ok(ReencodeOutcome::Current);
         }
         let format = match Codec::inspect(stored.raw()) {
             Ok(StoredForm::Envelope { format, .. }) => format,
@@ -144,8 +147,8 @@ impl Client {
         };
         let swap = self.swap(stored.key().clone(), stored.raw().clone(), payload);
         Ok(match swap.await? {
-            true => Renewal::Renewed,
-            false => Renewal::Overtaken,
+            true => ReencodeOutcome::Renewed,
+            false => ReencodeOutcome::Overtaken,
         })
     }
 
@@ -163,7 +166,7 @@ impl Client {
 /// What became of a [`Client::renew`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Renewal {
+pub enum ReencodeOutcome {
     /// There is no such key.
     Absent,
     /// There was nothing to do.

@@ -5,13 +5,13 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::scan::{Pages, Scan};
-use super::unlink::{BATCH, Deleted};
+use super::unlink::Deleted;
 use crate::error::Error;
 
 /// Deletes the keys that a scan finds, a page at a time: see [`Scan::delete`].
 ///
-/// `UNLINK`s of up to 500 keys (on a cluster one per slot), a page's in one round trip, to the node
-/// that the page is from. In memory: one page. Other callers' commands go in between. Keys that
+/// `UNLINK`s of up to [`batch_keys`](crate::ClientConfig::batch_keys) keys (on a cluster one per slot),
+/// a page's in one round trip, to the node that the page is from. In memory: one page. Other callers' commands go in between. Keys that
 /// are written while it runs may stay.
 #[must_use = "nothing is deleted before `run`"]
 pub struct Sweep {
@@ -21,20 +21,20 @@ pub struct Sweep {
 }
 
 /// What is told after every page.
-type Progress = Box<dyn FnMut(&Swept) + Send>;
+type Progress = Box<dyn FnMut(&SweepReport) + Send>;
 
 /// How far a [`Sweep`] has come.
 #[derive(Debug, Clone, Default)]
 #[must_use = "some keys may not have been deleted"]
 #[non_exhaustive]
-pub struct Swept {
+pub struct SweepReport {
     /// Keys that the scan has found, twice those that it has found twice.
     pub found: u64,
     /// Keys that are deleted.
     pub deleted: u64,
     /// Keys that were not there any more when they were to be deleted.
     pub missing: u64,
-    /// Keys of which nobody knows, or that the server refused to delete.
+    /// Keys whose deletion got no answer, or that the server refused to delete.
     pub failed: u64,
     /// The first error behind `failed`.
     pub error: Option<Error>,
@@ -42,7 +42,7 @@ pub struct Swept {
     pub stopped_by: Option<Error>,
 }
 
-impl Swept {
+impl SweepReport {
     /// Whether the scan came to its end and every key that it found is gone.
     pub fn is_complete(&self) -> bool {
         self.failed == 0 && self.stopped_by.is_none()
@@ -52,20 +52,21 @@ impl Swept {
 impl Sweep {
     pub(super) fn new(scan: Scan) -> Self {
         Self {
+            batch: scan.client().batch_keys(),
             scan,
-            batch: BATCH,
             progress: None,
         }
     }
 
-    /// How many keys one `UNLINK` deletes at most, at least 1.
+    /// How many keys one `UNLINK` deletes at most, at least 1; at first
+    /// [`batch_keys`](crate::ClientConfig::batch_keys).
     pub fn batch(mut self, keys: usize) -> Self {
         self.batch = keys.max(1);
         self
     }
 
     /// Called after every page. It must be quick: the sweep waits for it.
-    pub fn on_progress(mut self, progress: impl FnMut(&Swept) + Send + 'static) -> Self {
+    pub fn on_progress(mut self, progress: impl FnMut(&SweepReport) + Send + 'static) -> Self {
         self.progress = Some(Box::new(progress));
         self
     }
@@ -73,10 +74,10 @@ impl Sweep {
     /// Goes through all masters. Batches that fail are counted and left; an error of the scan
     /// itself ends the sweep. Either way the outcome says what was done; running it again is safe.
     /// Dropping the future stops it at the next page.
-    pub async fn run(mut self) -> Swept {
+    pub async fn run(mut self) -> SweepReport {
         let client = self.scan.client().clone();
         let mut pages = Pages::new(self.scan);
-        let mut swept = Swept::default();
+        let mut swept = SweepReport::default();
         while let Some(page) = pages.next().await {
             let page = match page {
                 Ok(page) => page,
@@ -98,7 +99,7 @@ impl Sweep {
     }
 }
 
-impl Swept {
+impl SweepReport {
     fn add(&mut self, deleted: Deleted) {
         self.deleted += deleted.deleted;
         self.missing += deleted.missing;

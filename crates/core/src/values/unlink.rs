@@ -19,7 +19,7 @@ pub struct Deleted {
     pub deleted: u64,
     /// Keys that were not there any more.
     pub missing: u64,
-    /// Keys of which nobody knows, or that the server refused to delete.
+    /// Keys whose deletion got no answer, or that the server refused to delete.
     pub failed: u64,
     /// The first error behind `failed`.
     pub error: Option<Error>,
@@ -36,7 +36,8 @@ impl Deleted {
 
 /// Deleting keys by name.
 impl Client {
-    /// Deletes keys, wherever they are in a cluster: `UNLINK`s of up to 500 keys, on a cluster one
+    /// Deletes keys, wherever they are in a cluster: `UNLINK`s of up to
+    /// [`batch_keys`](crate::ClientConfig::batch_keys), on a cluster one
     /// per slot, up to 10,000 keys in one round trip. Nothing is atomic; what failed is counted.
     /// A batch whose answer was lost is not sent again.
     pub async fn delete_many(&self, keys: impl IntoIterator<Item = impl ToKey>) -> Deleted {
@@ -49,7 +50,10 @@ impl Client {
                 .take(AT_ONCE)
                 .map(|key| key.to_key(self))
                 .collect();
-            all.add(self.unlink(some.iter().map(Key::as_bytes), BATCH).await);
+            all.add(
+                self.unlink(some.iter().map(Key::as_bytes), self.batch_keys())
+                    .await,
+            );
         }
         all
     }
@@ -93,9 +97,6 @@ impl Client {
         outcome
     }
 }
-
-/// Keys of one `UNLINK`.
-pub(super) const BATCH: usize = 500;
 
 fn in_order<'k>(keys: impl Iterator<Item = &'k [u8]>, batch: usize) -> Vec<Command> {
     let mut commands: Vec<Command> = Vec::new();

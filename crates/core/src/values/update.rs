@@ -1,4 +1,4 @@
-//! [`Update`]: read, change, write, again if somebody was faster.
+//! [`Update`]: read, change, write, and again if another writer was faster.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -89,7 +89,7 @@ impl Update<'_> {
     /// several times, and must do nothing but compute.
     ///
     /// # Errors
-    /// [`Error::Contended`] when somebody else was faster every time; nothing was written then.
+    /// [`Error::Contended`] when another writer was faster every time; nothing was written then.
     /// Otherwise as [`get`](Client::get) and [`set`](Client::set); after a write that got no answer
     /// it is not tried again, because it may have been carried out.
     pub async fn apply<T: DeserializeOwned + Serialize>(
@@ -146,7 +146,7 @@ impl Update<'_> {
     }
 }
 
-/// So that those who compete do not meet again and again: up to 1 ms after the first attempt, up
+/// So that competing writers do not meet again and again: up to 1 ms after the first attempt, up
 /// to 16 ms after the fifth and later.
 async fn pause(attempt: u32) {
     let most = 1000 << (attempt - 1).min(4);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redkit_core::{
-    Client, ClientConfig, Clients, Command, Driver, Error, ErrorKind, FaultKind, TlsConfig, Value,
+    Client, ClientConfig, Command, Driver, Error, ErrorKind, FaultKind, TlsConfig, Value,
 };
 use redkit_testkit::{Cluster, Program, Sentinels, Server, ServerOptions};
 
@@ -136,25 +136,6 @@ async fn a_server_that_is_none() {
     let error = failure(config(&format!("redis://{addr}"))).await;
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
     server.abort();
-}
-
-#[tokio::test]
-async fn unknown_client_names_list_the_known() {
-    let server = Server::redis(ServerOptions::new()).await.unwrap();
-    let clients = Clients::connect([
-        ("Cache".to_owned(), config(&server.url())),
-        ("sessions".to_owned(), config(&server.url())),
-    ])
-    .await
-    .unwrap();
-    assert!(clients.get("CACHE").is_ok());
-    let error = clients.get("cahce").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Usage);
-    assert_eq!(
-        error.to_string(),
-        "no client named `cahce`; there are: cache, sessions"
-    );
-    clients.shutdown().await;
 }
 
 each_driver! {

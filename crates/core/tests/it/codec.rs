@@ -139,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_cut_or_changed_is_an_error(
+    fn a_value_that_was_cut_or_changed_is_an_error(
         codec in any_codec(),
         value in record(),
         cut in any::<Index>(),
@@ -162,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_moved_or_sealed_with_another_key_does_not_open(
+    fn a_value_that_was_moved_or_sealed_with_another_key_does_not_open(
         codec in any_codec().prop_filter("encrypts", Codec::is_encrypting),
         value in record(),
         (here, there) in ("[a-z:{}]{1,12}", "[a-z:{}]{1,12}").prop_filter("two", |(a, b)| a != b),
@@ -352,7 +352,7 @@ fn no_failure_quotes_the_data() {
 }
 
 #[test]
-fn what_nests_without_end_is_an_error() {
+fn a_value_that_nests_without_end_is_an_error() {
     #[derive(Debug, Deserialize)]
     struct Nest {
         #[allow(dead_code, reason = "only its depth matters")]

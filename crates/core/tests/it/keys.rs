@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use redkit_core::{Command, Drawn, Error, ExpireIf, FaultKind, Kind, Topology, Ttl};
+use redkit_core::{Command, Error, ExpireIf, FaultKind, KeyType, RandomKey, Topology, Ttl};
 use redkit_testkit::Fixture;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -64,7 +64,7 @@ redkit_testkit::suite! {
         client.call::<i64>(Command::new("SADD").key(key("set")).arg(1)).await?;
         client.call::<i64>(Command::new("ZADD").key(key("zset")).arg(1).arg(1)).await?;
         client.call::<i64>(Command::new("HSET").key(key("hash")).arg(1).arg(1)).await?;
-        for kind in [Kind::String, Kind::List, Kind::Set, Kind::SortedSet, Kind::Hash] {
+        for kind in [KeyType::String, KeyType::List, KeyType::Set, KeyType::SortedSet, KeyType::Hash] {
             assert_eq!(client.kind(kind.name()).await?, Some(kind));
         }
         assert_eq!(client.kind("absent").await?, None);
@@ -115,12 +115,12 @@ redkit_testkit::suite! {
         assert!(client.mset(items).await.iter().all(Result::is_ok));
         assert!(client.dbsize().await? >= 300);
         match client.random_key().await? {
-            Drawn::Key(key) => {
+            RandomKey::Key(key) => {
                 let number: i32 = std::str::from_utf8(&key).unwrap().parse().unwrap();
                 assert!((0..300).contains(&number));
             }
             // Other tests' keys are about.
-            other => assert!(matches!(other, Drawn::OthersOnly { draws: 64 }), "{other:?}"),
+            other => assert!(matches!(other, RandomKey::OthersOnly { draws: 64 }), "{other:?}"),
         }
         Ok(())
     }
@@ -128,13 +128,13 @@ redkit_testkit::suite! {
     #[paused]
     async fn a_draw_says_what_it_found(fixture: Fixture) -> Result<(), Error> {
         let client = &fixture.client;
-        assert_eq!(client.random_key().await?, Drawn::Empty);
+        assert_eq!(client.random_key().await?, RandomKey::Empty);
         client.with_namespace("other")?.set("k", &1).await?;
         let alone = client.with_namespace("alone")?;
-        assert_eq!(alone.random_key().await?, Drawn::OthersOnly { draws: 64 });
+        assert_eq!(alone.random_key().await?, RandomKey::OthersOnly { draws: 64 });
         alone.set("k", &1).await?;
         client.delete("other:k").await?;
-        assert_eq!(alone.random_key().await?, Drawn::Key("k".into()));
+        assert_eq!(alone.random_key().await?, RandomKey::Key("k".into()));
         Ok(())
     }
 }

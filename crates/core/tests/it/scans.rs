@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use redkit_core::{Client, ClientConfig, Command, Driver, Error, Kind, Pattern, SetItem, Swept};
+use redkit_core::{
+    Client, ClientConfig, Command, Driver, Error, KeyType, Pattern, SetItem, SweepReport,
+};
 use redkit_testkit::{Cluster, Fixture, Program, Server, ServerOptions};
 
 /// In small steps, so that a busy machine does not matter.
@@ -70,7 +72,7 @@ redkit_testkit::suite! {
         let client = &fixture.client;
         fill(client, 40, |i| format!("{i}")).await;
         client.call::<i64>(Command::new("RPUSH").key(client.key("list")).arg(1)).await?;
-        let lists = client.scan(Pattern::all()).kind(Kind::List).page(1);
+        let lists = client.scan(Pattern::all()).kind(KeyType::List).page(1);
         assert_eq!(lists.clone().count_keys().await?, 1);
         let mut stream = lists.keys();
         assert_eq!(stream.next().await.unwrap()?, "list");
@@ -82,7 +84,7 @@ redkit_testkit::suite! {
         let client = &fixture.client;
         fill(client, 2500, |i| format!("old:{i}")).await;
         fill(client, 10, |i| format!("new:{i}")).await;
-        let seen = Arc::new(Mutex::new(Vec::<Swept>::new()));
+        let seen = Arc::new(Mutex::new(Vec::<SweepReport>::new()));
         let told = Arc::clone(&seen);
         let swept = client
             .scan(Pattern::prefix("old:"))

@@ -308,12 +308,18 @@ async fn sentinels_and_servers_have_credentials_of_their_own(driver: Driver) {
     assert_eq!(pong, "PONG");
     client.shutdown().await;
 
-    let url = sentinels.url().replace("sentinel_password=theirs", "x=");
-    let wrong = url.replace("&x=", "").replace("?x=", "");
-    let error = Client::connect(config(&wrong, driver)).await.unwrap_err();
-    let shown = error.to_string();
-    assert!(
-        shown.contains("`sentinel_password`") && !shown.contains("servers@"),
-        "{shown}"
-    );
+    // None at all, and a wrong one: either names the sentinels' field, and not the servers'.
+    let none = sentinels.url().replace("sentinel_password=theirs", "");
+    let wrong = sentinels.url().replace("=theirs", "=others");
+    for (url, fix) in [
+        (none, "set `sentinel_password`"),
+        (wrong, "`sentinel_password`"),
+    ] {
+        let error = Client::connect(config(&url, driver)).await.unwrap_err();
+        let shown = error.to_string();
+        assert!(shown.contains(fix), "{shown}");
+        for other in ["`password`", "servers@", "others"] {
+            assert!(!shown.contains(other), "{other} in {shown}");
+        }
+    }
 }

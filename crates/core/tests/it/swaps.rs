@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use redkit_core::{
-    Change, Client, Codec, Command, Compression, EncryptionKey, Error, KeyRing, Renewal, Ttl,
+    Change, Client, Codec, Command, Compression, EncryptionKey, Error, KeyRing, ReencodeOutcome,
+    Ttl,
 };
 use redkit_testkit::Fixture;
 use serde::{Deserialize, Serialize};
@@ -133,10 +134,10 @@ redkit_testkit::suite! {
         assert!(matches!(new.ttl("k").await?, Ttl::In(_)), "the time to live stays");
         assert!(old.get::<String>("k").await.is_err(), "the old key alone reads it no more");
 
-        assert_eq!(new.renew::<String>("k").await?, Renewal::Current);
-        assert_eq!(new.renew::<String>("absent").await?, Renewal::Absent);
+        assert_eq!(new.renew::<String>("k").await?, ReencodeOutcome::Current);
+        assert_eq!(new.renew::<String>("absent").await?, ReencodeOutcome::Absent);
         old.set("k", "again").await?;
-        assert_eq!(new.renew::<String>("k").await?, Renewal::Renewed);
+        assert_eq!(new.renew::<String>("k").await?, ReencodeOutcome::Renewed);
         assert_eq!(new.get::<String>("k").await?.as_deref(), Some("again"));
         Ok(())
     }
@@ -149,20 +150,20 @@ redkit_testkit::suite! {
         let (plain, new) = (&fixture.client, new(&fixture.client));
         let whole = || Whole { name: "n".to_owned(), added: 7 };
         old(plain).set("k", &whole()).await?;
-        assert_eq!(new.renew::<Known>("k").await?, Renewal::Renewed);
+        assert_eq!(new.renew::<Known>("k").await?, ReencodeOutcome::Renewed);
         assert_eq!(new.get::<Whole>("k").await?, Some(whole()));
 
         // From plain to encrypted, while both are read.
         plain.set("p", &whole()).await?;
         assert!(new.renew::<Known>("p").await.is_err(), "plain values are refused");
         let migrating = new.with_codec(new.codec().clone().accept_plain());
-        assert_eq!(migrating.renew::<Known>("p").await?, Renewal::Renewed);
+        assert_eq!(migrating.renew::<Known>("p").await?, ReencodeOutcome::Renewed);
         assert_eq!(new.get::<Whole>("p").await?, Some(whole()));
 
         // From one format to another: through the type.
         plain.set("f", &whole()).await?;
         let packing = plain.with_codec(Codec::message_pack());
-        assert_eq!(packing.renew::<Whole>("f").await?, Renewal::Renewed);
+        assert_eq!(packing.renew::<Whole>("f").await?, ReencodeOutcome::Renewed);
         let raw = packing.get_stored::<Whole>("f").await?.unwrap();
         assert_eq!(raw.raw()[..3], [0xC1, 1, 2]);
         Ok(())
@@ -173,12 +174,12 @@ redkit_testkit::suite! {
         // A rotated key.
         old(plain).set_text("k", "123").ttl(MINUTE).await?;
         assert!(new.renew::<i32>("k").await.is_err(), "it is no value");
-        assert_eq!(new.renew_bytes("k").await?, Renewal::Renewed);
-        assert_eq!(new.renew_bytes("k").await?, Renewal::Current);
+        assert_eq!(new.renew_bytes("k").await?, ReencodeOutcome::Renewed);
+        assert_eq!(new.renew_bytes("k").await?, ReencodeOutcome::Current);
         assert!(old(plain).get_text("k").await.is_err());
         assert_eq!(new.get_text("k").await?.as_deref(), Some("123"));
         assert!(matches!(new.ttl("k").await?, Ttl::In(_)));
-        assert_eq!(new.renew_bytes("absent").await?, Renewal::Absent);
+        assert_eq!(new.renew_bytes("absent").await?, ReencodeOutcome::Absent);
 
         // From plain to encrypted, and to compressed.
         let packing = plain.with_codec(Codec::json().compress(Compression::zstd()));
@@ -189,15 +190,15 @@ redkit_testkit::suite! {
             assert!(client.get_text("short").await.is_err() && client.renew_bytes("short").await.is_err());
             let migrating = client.with_codec(client.codec().clone().accept_plain());
             assert_eq!(migrating.get_text("short").await?.as_deref(), Some("123"));
-            assert_eq!(migrating.renew_bytes("short").await?, Renewal::Renewed);
-            assert_eq!(migrating.renew_bytes("long").await?, Renewal::Renewed);
+            assert_eq!(migrating.renew_bytes("short").await?, ReencodeOutcome::Renewed);
+            assert_eq!(migrating.renew_bytes("long").await?, ReencodeOutcome::Renewed);
             assert_eq!(client.get_text("short").await?.as_deref(), Some("123"));
             assert_eq!(client.get_text("long").await?, Some(long.clone()));
         }
 
         // Back from compressed; who does not compress reads it meanwhile.
         assert_eq!(plain.get_text("long").await?, Some(long.clone()));
-        assert_eq!(plain.renew_bytes("long").await?, Renewal::Renewed);
+        assert_eq!(plain.renew_bytes("long").await?, ReencodeOutcome::Renewed);
         assert_eq!(plain.call::<String>(Command::new("GET").key(plain.key("long"))).await?, long);
         // What a codec without keys cannot open it does not hand out.
         new.set_text("sealed", "secret").await?;

@@ -126,7 +126,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_cannot_be_is_refused_before_it_is_sent(fixture: Fixture) -> Result<(), Error> {
+    async fn impossible_options_are_refused_before_they_are_sent(fixture: Fixture) -> Result<(), Error> {
         let client = &fixture.client;
         client.set("k", &1).await?;
         client.reset_stats();

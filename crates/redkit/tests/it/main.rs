@@ -5,9 +5,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod clients;
 mod readme;
 
-use redkit::{Command, Error, Topology};
+use redkit::{Command, Error, Interest, Topology};
 
 #[tokio::test]
 async fn embedded_by_url_takes_the_settings_in_its_query() {
@@ -40,8 +41,49 @@ async fn embedded_by_url_takes_the_settings_in_its_query() {
 
 #[tokio::test]
 async fn a_wrong_url_is_a_configuration_error() {
-    for url in ["", "redis:/x", "http://localhost", "embedded://?namspace=x"] {
+    for url in [
+        "",
+        "redis:/x",
+        "http://localhost",
+        "embedded://?namspace=x",
+        "embedded://u:p@h/9",
+    ] {
         let error = redkit::connect(url).await.unwrap_err();
         assert!(matches!(error, Error::Config(_)), "{url}: {error}");
     }
+}
+
+#[tokio::test]
+async fn clients_of_one_name_share_an_engine_and_end_each_for_itself() {
+    let connect = || async { redkit::connect("embedded://shared-engine").await.unwrap() };
+    let (one, other) = (connect().await, connect().await);
+    one.set("k", "v").await.unwrap();
+    assert_eq!(
+        other.get::<String>("k").await.unwrap().as_deref(),
+        Some("v")
+    );
+
+    let channel = || Interest::Channels(vec!["c".into()]);
+    let mut ends = one.subscribe(channel()).await.unwrap();
+    let mut goes_on = other.subscribe(channel()).await.unwrap();
+    let session = one.dedicated().await.unwrap();
+    one.shutdown().await;
+    assert!(one.get::<String>("k").await.is_err());
+    assert!(session.get::<String>("k").await.is_err());
+    assert_eq!(
+        ends.next().await,
+        None,
+        "the subscription ends with its client"
+    );
+
+    let publish = Command::new("PUBLISH").arg("c").arg("m");
+    assert_eq!(other.call::<i64>(publish).await.unwrap(), 1);
+    assert!(goes_on.next().await.is_some());
+
+    // The engine lives as long as a client that uses it.
+    let third = connect().await;
+    assert!(third.get::<String>("k").await.unwrap().is_some());
+    other.shutdown().await;
+    third.shutdown().await;
+    assert_eq!(connect().await.get::<String>("k").await.unwrap(), None);
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use redkit::cache::{Cache, L1};
 use redkit::collections::{Counter, End, Hash, Lifetime, List};
-use redkit::ratelimit::{ConcurrencyLimiter, OnOutage, Policy, Quota, RateLimiter, Together};
+use redkit::pubsub::{Channel, Event, Inbox, Replay};
+use redkit::ratelimit::{ConcurrencyLimiter, LimitSet, OnOutage, Policy, Quota, RateLimiter};
 use redkit::{CallError, Command, Error};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,31 @@ struct Product {
 
 async fn client() -> redkit::Client {
     redkit::connect("embedded://?namespace=shop").await.unwrap()
+}
+
+#[tokio::test]
+async fn messages() {
+    type Note = String;
+    let client = client().await;
+    let packed = "packed".to_owned();
+    let orders: Channel<Note> = Channel::builder(&client, "orders")
+        .replay(Replay::last(1_000))
+        .build()
+        .unwrap();
+    let mut subscription = orders.subscribe(["42"]).await.unwrap();
+    orders.publish("42", &packed).await.unwrap();
+    match subscription.next().await {
+        Some(Event::Message(message)) => assert_eq!(message.payload, packed),
+        other => panic!("{other:?}"),
+    }
+    let inbox: Inbox<Note> = Inbox::builder(&client, "notes")
+        .capacity(100)
+        .build()
+        .unwrap();
+    inbox.push_to_many(["ann", "bob"], &packed).await.unwrap();
+    let batch = inbox.read("ann", 50).await.unwrap();
+    assert_eq!(inbox.confirm("ann", &batch.token).await.unwrap(), 1);
+    assert_eq!(inbox.unread("bob").await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -36,6 +62,35 @@ async fn a_cache() {
     assert_eq!(found.name, "Teapot");
     assert!(products.invalidate("42").await.unwrap());
     products.invalidate_tag("shelf:7").await.unwrap();
+}
+
+#[cfg(feature = "session")]
+#[tokio::test]
+async fn sessions() {
+    use redkit::session::{SessionSecrets, SessionStore, SignIn};
+    use secrecy::ExposeSecret;
+
+    let client = client().await;
+    let secrets = SessionSecrets::new(vec![1; 32], 1, vec![2; 32]).unwrap();
+    let sessions = SessionStore::builder(&client, "web", secrets)
+        .build()
+        .unwrap();
+    let mut session = sessions.start().unwrap();
+    session.insert("cart", &["teapot"]).unwrap();
+    let sign_in = SignIn::new("user-7").device("Firefox on Linux");
+    session.sign_in(sign_in).await.unwrap();
+    let cookie = session.id().expose();
+    let mut session = sessions
+        .load(cookie.expose_secret())
+        .await
+        .unwrap()
+        .unwrap();
+    session.insert("theme", "dark").unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(sessions.sessions_of("user-7").await.unwrap().len(), 1);
+    sessions.revoke_all("user-7").await.unwrap();
+    let gone = sessions.load(cookie.expose_secret()).await.unwrap();
+    assert!(gone.is_none());
 }
 
 #[tokio::test]
@@ -60,20 +115,54 @@ async fn a_rate_limit() {
         .unwrap();
     let ip = "192.0.2.7";
     let both = || {
-        Together::new()
+        LimitSet::new()
             .limit(&users, "alice")
             .limit(&addresses, ip)
             .lease(&reports, "alice")
             .tag("tenant-7")
             .check()
     };
-    let joint = both().await.unwrap();
-    assert!(joint.decision.is_allowed());
-    assert_eq!(joint.permits.len(), 1);
+    let decided = both().await.unwrap();
+    assert!(decided.decision.is_allowed());
+    assert_eq!(decided.permits.len(), 1);
     assert!(
         !both().await.unwrap().decision.is_allowed(),
         "the place is held"
     );
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn limits_before_axum() {
+    use std::net::SocketAddr;
+
+    use axum::Router;
+    use axum::routing::get;
+    use redkit::ratelimit::tower::{ClientAddress, RateLimitLayer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn index() -> &'static str {
+        "hello"
+    }
+    let api = RateLimiter::builder(&client().await, "api")
+        .policy(Policy::fixed_window(Quota::per_hour(1)))
+        .build()
+        .unwrap();
+    let limits = RateLimitLayer::new(&api, ClientAddress::new());
+    let app = Router::new().route("/", get(index)).layer(limits);
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, service).await });
+    for expected in ["HTTP/1.1 200", "HTTP/1.1 429"] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with(expected), "{response}");
+    }
+    server.abort();
 }
 
 #[tokio::test]

@@ -12,9 +12,12 @@ use tokio::task::JoinSet;
 
 use super::link::Link;
 use super::{Control, Counters, Mode};
+use crate::port::Port;
 
 /// The task that owns the port and, through them, all connections.
 pub(super) struct Listener {
+    /// Nobody else's while connections are refused.
+    pub(super) _port: Port,
     pub(super) addr: SocketAddr,
     pub(super) upstream: SocketAddr,
     pub(super) orders: watch::Receiver<Control>,

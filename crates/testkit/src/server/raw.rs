@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_malformed_is_an_error() {
+    fn a_cut_or_malformed_reply_is_an_error() {
         for bytes in ["", "+OK", "$5\r\nab", ":x\r\n", "?\r\n", "\r\n"] {
             assert!(read(&mut bytes.as_bytes()).is_err(), "{bytes:?}");
         }

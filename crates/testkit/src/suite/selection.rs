@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_runs_even_when_it_is_absent_and_nothing_else_does() {
+    fn a_named_backend_runs_even_when_it_is_absent_and_no_other_does() {
         let named = " redis, tls ,";
         assert!(chosen(BackendKind::Redis, named, false));
         assert!(chosen(BackendKind::Tls, named, false));

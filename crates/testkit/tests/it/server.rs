@@ -71,7 +71,7 @@ async fn valkey_lives_and_dies() {
 }
 
 #[tokio::test]
-async fn what_it_wrote_is_there_after_a_kill_when_the_options_say_so() {
+async fn written_data_is_there_after_a_kill_when_the_options_say_so() {
     let options = ServerOptions::new()
         .config("appendonly yes")
         .config("appendfsync always");

@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let basket: Hash<u32> = Hash::new(&client, "basket:7").with_ttl(idle);
     basket.set_many([("teapot", &1), ("cup", &4)]).await?;
     basket.incr("cup", 2).await?;
-    let items: Vec<(String, u32)> = basket.get_all().await?;
+    let items = basket.get_all().await?;
     println!("basket: {items:?}, {:?}", basket.time_left().await?);
 
     // What two customers have both looked at. The braces put both sets into one slot of a cluster.

@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         client.ttl("cart:ann").await?
     );
 
-    // Changed by what it is, whoever else writes it meanwhile.
+    // Changed by what it is, although others write it meanwhile.
     let add = |cart: Option<Cart>| {
         let mut cart = cart.unwrap_or(Cart { items: Vec::new() });
         cart.items.push("cups".to_owned());

@@ -45,7 +45,7 @@ pub(super) fn page(query: Result<Query<Paging>, QueryRejection>) -> Result<PageN
 }
 
 /// The request with all of its body read, which must not be longer than `limit`. A longer one is
-/// read too, within reason: who answers and closes while the other side still writes may take its
+/// read too, within reason: a server that answers and closes while the other side still writes may take its
 /// own answer off the wire.
 pub(super) async fn whole(request: Request, limit: usize) -> Result<Request, Refusal> {
     const PATIENCE: usize = 1 << 20;

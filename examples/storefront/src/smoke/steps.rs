@@ -420,7 +420,7 @@ async fn limit(visitor: &Visitor) -> Result<String, Failure> {
     const MOST: usize = 100;
     let mut allowed = 0;
     let refused = loop {
-        // An address in a header is nobody's word but the visitor's own.
+        // An address in a header is the visitor's own word.
         let change = visitor.send(Method::POST, "/products/20/price", |request| {
             request
                 .header("x-forwarded-for", format!("192.0.2.{allowed}"))

@@ -85,7 +85,7 @@ async fn a_database_of_ones_own_keeps_its_prices() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_named() {
+async fn a_setting_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("no/such/folder/shop.db");
     let nowhere = nowhere.to_str().unwrap();

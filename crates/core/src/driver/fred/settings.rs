@@ -211,10 +211,11 @@ fn server(config: &ClientConfig) -> Result<ServerConfig, ConfigError> {
                 "name at least one",
             )),
         },
-        Endpoint::Embedded => Err(ConfigError::new(
+        Endpoint::Embedded { .. } => Err(ConfigError::new(
             "url",
             "redkit-core has no engine of its own",
-            "use `redkit::connect`, or `Client::from_backend` with redkit-embedded's `Embedded`",
+            "use `redkit::connect` with the feature `embedded`, or `Client::from_backend` with \
+                 redkit-embedded's `Embedded`",
         )),
     }
 }

@@ -138,11 +138,12 @@ fn place(config: &ClientConfig) -> Result<Place, ConfigError> {
                 "take `tls` out, or connect over TCP",
             ));
         }
-        Endpoint::Embedded => {
+        Endpoint::Embedded { .. } => {
             return Err(ConfigError::new(
                 "url",
                 "redkit-core has no engine of its own",
-                "use `redkit::connect`, or `Client::from_backend` with redkit-embedded's `Embedded`",
+                "use `redkit::connect` with the feature `embedded`, or `Client::from_backend` with \
+                 redkit-embedded's `Embedded`",
             ));
         }
     };

@@ -250,11 +250,12 @@ async fn attend<P: PushConnector>(
     let link = match timeout(patience.connect, sentinel.connect(&registry)).await {
         Ok(Ok(link)) => link,
         Ok(Err(fault)) if fault.kind() == FaultKind::Handshake => {
-            let message = format!(
-                "sentinel: {fault} (for sentinels these are `sentinel_username` and \
-                 `sentinel_password`)"
-            );
-            return Fault::new(FaultKind::Handshake, message);
+            // The connector speaks of the servers' fields; a sentinel has its own.
+            let message = fault
+                .to_string()
+                .replace("`username`", "`sentinel_username`")
+                .replace("`password`", "`sentinel_password`");
+            return Fault::new(FaultKind::Handshake, format!("sentinel: {message}"));
         }
         Ok(Err(fault)) => return fault,
         Err(_) => return late(),

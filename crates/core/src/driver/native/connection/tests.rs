@@ -172,7 +172,7 @@ async fn a_connection_that_breaks_tells_everybody() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_wait_for_room_until_their_deadline() {
-    let (connection, _task, mut server) = connect(64);
+    let (connection, _task, mut server) = connect(256 * 1024);
     let large = Command::new("SET").key("k").arg("x".repeat(15_000));
     let calls: Vec<_> = (0..1200)
         .map(|_| {

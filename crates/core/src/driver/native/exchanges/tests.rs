@@ -333,7 +333,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     /// A server that reads what was written, whole commands only, and answers with what they say:
     /// whoever still waits gets the answer to its own.
@@ -354,7 +354,7 @@ proptest! {
             count
         };
         let end = [Event::Settle(0), Event::Write(usize::MAX)];
-        let all_out = std::iter::repeat_n([Event::Write(usize::MAX), Event::Answer], 500).flatten();
+        let all_out = std::iter::repeat_n([Event::Write(usize::MAX), Event::Answer], 400).flatten();
         for event in events.into_iter().chain(end).chain(all_out) {
             match event {
                 Event::Call { size, commands } => {

@@ -1,0 +1,280 @@
+//! [`Cursors`]: how far a subscription with replay has come on each channel, and how it fills gaps from
+//! the logs.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redkit_core::{Client, Command, Key};
+use tokio::time::sleep;
+
+use super::builder::Replay;
+use super::event::{GapReason, Position};
+use super::subscription::Outlet;
+use super::{Address, read};
+use crate::error::Error;
+use crate::scripts::{Entries, Entry};
+
+/// How many entries of a log are read at once.
+const PAGE: usize = 256;
+
+/// Where a channel's log is.
+#[derive(Clone)]
+pub(super) struct LogKeys {
+    pub(super) log: Key,
+    /// The number of the last message.
+    pub(super) last: Key,
+    pub(super) replay: Replay,
+}
+
+/// A live message of a channel with replay.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// The number of the message before it.
+    before: u64,
+    number: u64,
+    message: Bytes,
+}
+
+/// `<number before> <number>\n<message>`; `None` for anything else.
+pub(super) fn read_frame(payload: &Bytes) -> Option<Frame> {
+    let end = payload.iter().position(|&byte| byte == b'\n')?;
+    let (before, number) = std::str::from_utf8(payload.get(..end)?)
+        .ok()?
+        .split_once(' ')?;
+    Some(Frame {
+        before: before.parse().ok()?,
+        number: number.parse().ok()?,
+        message: payload.slice(end + 1..),
+    })
+}
+
+pub(super) struct Cursors {
+    client: Client,
+    by_channel: HashMap<Bytes, Cursor>,
+}
+
+struct Cursor {
+    channel: Bytes,
+    keys: LogKeys,
+    /// The number of the last message that was handed on; 0 when there was none ever.
+    position: u64,
+    /// What came from the log and may come once more, live.
+    replayed: BTreeSet<u64>,
+    /// Whether a live message came that was published after the subscription was made. Until then, those that were under way before the
+    /// subscription was made may still come: subscriptions share a connection.
+    has_gone_on: bool,
+}
+
+impl Cursor {
+    fn new(channel: Bytes, keys: LogKeys, position: u64) -> Self {
+        Self {
+            channel,
+            keys,
+            position,
+            replayed: BTreeSet::new(),
+            has_gone_on: false,
+        }
+    }
+}
+
+impl Cursors {
+    /// From the end of each log on.
+    pub(super) async fn at_the_end(client: &Client, addresses: &[Address]) -> Result<Self, Error> {
+        let logs = || {
+            addresses
+                .iter()
+                .filter_map(|address| Some((address, address.log.as_ref()?)))
+        };
+        let mut commands = Vec::with_capacity(addresses.len() * 2);
+        for (_, keys) in logs() {
+            commands.push(Command::new("GET").key(&keys.last));
+            let newest = Command::new("XREVRANGE").key(&keys.log).arg("+").arg("-");
+            commands.push(newest.arg("COUNT").arg(1));
+        }
+        let mut replies = client.pipeline(commands).await?.into_iter();
+        let mut cursors = Self::of(client);
+        for (address, keys) in logs() {
+            let (Some(last), Some(newest)) = (replies.next(), replies.next()) else {
+                break;
+            };
+            let last: Option<u64> = read("GET", last)?;
+            let Entries(newest): Entries<Entry<2>> = read("XREVRANGE", newest)?;
+            let newest = newest.first().map_or(0, |entry| entry.id.millis());
+            cursors.add(address, keys, last.unwrap_or(newest));
+        }
+        Ok(cursors)
+    }
+
+    /// From a position on.
+    pub(super) fn after(client: &Client, addresses: &[Address], position: Position) -> Self {
+        let mut cursors = Self::of(client);
+        for address in addresses {
+            if let Some(keys) = &address.log {
+                cursors.add(address, keys, position.0);
+            }
+        }
+        cursors
+    }
+
+    /// Hands on a live message, and before it what is missing. `false` when the subscription has ended.
+    pub(super) async fn receive(&mut self, channel: Bytes, frame: Frame, outlet: &Outlet) -> bool {
+        let Some(cursor) = self.by_channel.get_mut(&channel) else {
+            return true;
+        };
+        if frame.number <= cursor.position {
+            if cursor.replayed.remove(&frame.number) {
+                cursor.has_gone_on = true;
+                return true;
+            }
+            if !cursor.has_gone_on {
+                return true;
+            }
+            outlet.gap(GapReason::WentBack);
+        } else if frame.before != cursor.position && frame.before != 0 {
+            if !cursor.catch_up(&self.client, outlet).await {
+                return false;
+            }
+            if cursor.position >= frame.number {
+                cursor.replayed.remove(&frame.number);
+                cursor.has_gone_on = true;
+                return true;
+            }
+            if cursor.position != frame.before {
+                outlet.gap(GapReason::NotInLog);
+            }
+        }
+        // Live messages come in their order, so nothing before this one comes again.
+        cursor.replayed.clear();
+        cursor.has_gone_on = true;
+        cursor.position = frame.number;
+        outlet.message(channel, frame.message, Some(Position(frame.number)))
+    }
+
+    /// Hands on what all logs have beyond what was handed on. `false` when the subscription has ended.
+    pub(super) async fn catch_up(&mut self, outlet: &Outlet) -> bool {
+        for cursor in self.by_channel.values_mut() {
+            if !cursor.catch_up(&self.client, outlet).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn of(client: &Client) -> Self {
+        Self {
+            client: client.clone(),
+            by_channel: HashMap::new(),
+        }
+    }
+
+    fn add(&mut self, address: &Address, keys: &LogKeys, position: u64) {
+        let channel = address.channel.to_bytes();
+        let cursor = Cursor::new(channel.clone(), keys.clone(), position);
+        self.by_channel.insert(channel, cursor);
+    }
+}
+
+impl Cursor {
+    /// Reads the log until its end, however long the server cannot be asked: the subscriber would
+    /// only be told of a gap that is none.
+    async fn catch_up(&mut self, client: &Client, outlet: &Outlet) -> bool {
+        const LEAST: Duration = Duration::from_millis(50);
+        const MOST: Duration = Duration::from_secs(1);
+        let mut pause = LEAST;
+        loop {
+            let (last, page) = match self.page(client).await {
+                Ok(page) => page,
+                Err(error) if error.is_retryable() => {
+                    tracing::debug!(target: "redkit::pubsub", %error, ?pause, "the log is read again");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(MOST);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(target: "redkit::pubsub", %error, "the log cannot be read");
+                    outlet.gap(GapReason::NotInLog);
+                    return true;
+                }
+            };
+            pause = LEAST;
+            let is_last = page.len() < PAGE;
+            let is_empty = page.is_empty();
+            for entry in page {
+                if !self.hand_on(entry, outlet) {
+                    return false;
+                }
+            }
+            if is_empty && last != self.position {
+                // The log has nothing, and the last message is another one: some were dropped.
+                outlet.gap(GapReason::NotInLog);
+                self.position = last;
+            }
+            if is_last {
+                return true;
+            }
+        }
+    }
+
+    /// The last number, and a page of the log behind what was handed on: in this order, so that an
+    /// empty page means that everything up to the last number was handed on or dropped.
+    async fn page(&self, client: &Client) -> Result<(u64, Vec<Entry<2>>), Error> {
+        let after = format!("({}-0", self.position);
+        let range = Command::new("XRANGE")
+            .key(&self.keys.log)
+            .arg(after)
+            .arg("+");
+        let commands = vec![
+            Command::new("GET").key(&self.keys.last),
+            range.arg("COUNT").arg(PAGE),
+        ];
+        let mut replies = client.pipeline(commands).await?.into_iter();
+        let (Some(last), Some(page)) = (replies.next(), replies.next()) else {
+            return Ok((self.position, Vec::new()));
+        };
+        let last: Option<u64> = read("GET", last)?;
+        let Entries(page) = read("XRANGE", page)?;
+        Ok((last.unwrap_or_default(), page))
+    }
+
+    fn hand_on(&mut self, entry: Entry<2>, outlet: &Outlet) -> bool {
+        let Entry {
+            id,
+            values: [before, message],
+        } = entry;
+        let number = id.millis();
+        let before = std::str::from_utf8(&before)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok());
+        if before != Some(self.position) {
+            outlet.gap(GapReason::NotInLog);
+        }
+        self.position = number;
+        self.replayed.insert(number);
+        outlet.metrics.replayed.increment(1);
+        outlet.message(self.channel.clone(), message, Some(Position(number)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_read_and_anything_else_is_none() {
+        let frame = read_frame(&Bytes::from_static(b"7 8\n\"a\nb\"")).unwrap();
+        let expected = Frame {
+            before: 7,
+            number: 8,
+            message: Bytes::from_static(b"\"a\nb\""),
+        };
+        assert_eq!(frame, expected);
+        for other in ["", "\n", "7\nx", "7 x\n", "\"text\"", "{\"a\":\n1 2\n}"] {
+            assert_eq!(
+                read_frame(&Bytes::from_static(other.as_bytes())),
+                None,
+                "{other}"
+            );
+        }
+    }
+}

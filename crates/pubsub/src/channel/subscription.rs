@@ -1,0 +1,194 @@
+//! [`Subscription`]: a stream of events, filled by a task of its own, so that a slow subscriber holds
+//! up nobody.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use redkit_core::{Client, GapReason as ConnectionGap, Keyspace, Push, PushStream};
+use serde::de::DeserializeOwned;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Inner;
+use super::event::{Event, GapReason, Message, Position, Undecodable};
+use super::replay::{Cursors, read_frame};
+use crate::metrics::ChannelMetrics;
+use crate::queue::{EndOnDrop, Queue, Queued};
+
+/// A subscription to channels. It survives reconnections. It ends (with `None`) when the client is shut
+/// down, when the server refuses for good to go on with one of the channels (a right was taken away), or
+/// by [`Overflow::Disconnect`](crate::Overflow::Disconnect). Dropping it unsubscribes.
+pub struct Subscription<T> {
+    queue: Arc<Queue<Received>>,
+    client: Client,
+    keys: Keyspace,
+    metrics: Arc<ChannelMetrics>,
+    _task: AbortOnDropHandle<()>,
+    message: PhantomData<fn() -> T>,
+}
+
+/// What the task hands to the subscriber, who decodes it: a type that panics while it is decoded is the
+/// subscriber's own trouble.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    Message {
+        channel: Bytes,
+        raw: Bytes,
+        position: Option<Position>,
+    },
+    Gap(GapReason),
+}
+
+/// Where the task puts what it receives.
+pub(super) struct Outlet {
+    queue: Arc<Queue<Received>>,
+    pub(super) metrics: Arc<ChannelMetrics>,
+}
+
+impl Outlet {
+    /// `false` when the subscription has ended.
+    pub(super) fn message(&self, channel: Bytes, raw: Bytes, position: Option<Position>) -> bool {
+        self.queue.push(Received::Message {
+            channel,
+            raw,
+            position,
+        })
+    }
+
+    pub(super) fn gap(&self, reason: GapReason) {
+        self.metrics.gaps.increment(1);
+        self.queue.push_always(Received::Gap(reason));
+    }
+}
+
+impl<T: DeserializeOwned> Subscription<T> {
+    pub(super) fn start(inner: &Inner, pushes: PushStream, cursors: Option<Cursors>) -> Self {
+        let queue = Queue::new(inner.capacity, inner.overflow);
+        let outlet = Outlet {
+            queue: Arc::clone(&queue),
+            metrics: Arc::clone(&inner.metrics),
+        };
+        let end = EndOnDrop(Arc::clone(&queue));
+        let task = tokio::spawn(async move {
+            // Also when the task panics, the subscriber is told of the end.
+            let _end = end;
+            match cursors {
+                None => receive(pushes, &outlet).await,
+                Some(cursors) => receive_with_replay(pushes, cursors, &outlet).await,
+            }
+        });
+        Self {
+            queue,
+            client: inner.client.clone(),
+            keys: inner.keys.clone(),
+            metrics: Arc::clone(&inner.metrics),
+            _task: AbortOnDropHandle::new(task),
+            message: PhantomData,
+        }
+    }
+
+    /// The next event; `None` after the subscription has ended.
+    pub async fn next(&mut self) -> Option<Event<T>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    fn event(&self, received: Received) -> Event<T> {
+        let (channel, raw, position) = match received {
+            Received::Gap(reason) => return Event::Gap(reason),
+            Received::Message {
+                channel,
+                raw,
+                position,
+            } => (channel, raw, position),
+        };
+        let key = match self.keys.parse(&channel) {
+            Some((key, _)) => key.into(),
+            None => channel.clone(),
+        };
+        match self.client.codec().decode(&channel, raw) {
+            Ok(payload) => {
+                self.metrics.received.increment(1);
+                Event::Message(Message {
+                    key,
+                    payload,
+                    position,
+                })
+            }
+            Err(error) => {
+                self.metrics.undecodable.increment(1);
+                Event::Undecodable(Undecodable {
+                    key,
+                    position,
+                    error,
+                })
+            }
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Stream for Subscription<T> {
+    type Item = Event<T>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event<T>>> {
+        let next = std::task::ready!(self.queue.poll_next(cx));
+        Poll::Ready(next.map(|queued| match queued {
+            Queued::Item(received) => self.event(received),
+            Queued::Missed(count) => {
+                self.metrics.overflowed.increment(count);
+                Event::Gap(GapReason::Overflowed(count))
+            }
+        }))
+    }
+}
+
+async fn receive(mut pushes: PushStream, outlet: &Outlet) {
+    while let Some(push) = pushes.next().await {
+        let gap = match push {
+            Push::Message {
+                channel, payload, ..
+            } => match outlet.message(channel, payload, None) {
+                true => continue,
+                false => return,
+            },
+            Push::Gap(ConnectionGap::Lost) => GapReason::Disconnected,
+            Push::Gap(ConnectionGap::Reconnected) => GapReason::Resumed,
+            Push::Gap(ConnectionGap::Lagged(count)) => GapReason::Overflowed(count),
+            _ => continue,
+        };
+        outlet.gap(gap);
+    }
+}
+
+async fn receive_with_replay(mut pushes: PushStream, mut cursors: Cursors, outlet: &Outlet) {
+    // What was published between the look at the end of the log and the confirmation.
+    if !cursors.catch_up(outlet).await {
+        return;
+    }
+    while let Some(push) = pushes.next().await {
+        let goes_on = match push {
+            Push::Message {
+                channel, payload, ..
+            } => match read_frame(&payload) {
+                Some(frame) => cursors.receive(channel, frame, outlet).await,
+                // Published by a program without replay.
+                None => outlet.message(channel, payload, None),
+            },
+            // Nothing can be read now, and the log will have it.
+            Push::Gap(ConnectionGap::Lost) => true,
+            Push::Gap(_) => cursors.catch_up(outlet).await,
+            _ => true,
+        };
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Subscription<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,78 @@
+//! What can go wrong with channels and inboxes.
+
+use std::borrow::Cow;
+
+use redkit_core::{ConfigError, ErrorKind};
+
+/// Any failure of a channel or an inbox. That messages may be missing is none: a subscription
+/// tells it as an event.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection, the server or the codec. After a publication the message may have been
+    /// delivered when [`is_maybe`](redkit_core::Error::is_maybe) holds. A user without the right to
+    /// the channel finds the server's `NOPERM` here, which names it.
+    #[error(transparent)]
+    Core(#[from] redkit_core::Error),
+
+    /// The encoded message is larger than the limit; nothing was sent. Remedy: send a reference in
+    /// place of the data, or raise `max_message_bytes`.
+    #[error(
+        "a message of {bytes} bytes is over the limit of {limit} (`max_message_bytes`); send a \
+         reference to the data, or raise the limit"
+    )]
+    TooLarge {
+        /// What it takes, encoded.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+
+    /// An argument or a setting cannot work; nothing was sent.
+    #[error("{what}: {problem}; {fix}")]
+    Invalid {
+        /// The argument or setting.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: Cow<'static, str>,
+        /// What to give instead.
+        fix: &'static str,
+    },
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Core(error) => error.kind(),
+            Error::TooLarge { .. } | Error::Invalid { .. } => ErrorKind::Usage,
+        }
+    }
+
+    /// Whether the same call may succeed later without a change to the program. It does not say
+    /// that nothing was delivered: see [`redkit_core::Error::is_maybe`].
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Core(error) => error.is_retryable(),
+            Error::TooLarge { .. } | Error::Invalid { .. } => false,
+        }
+    }
+
+    pub(crate) fn invalid(
+        what: &'static str,
+        problem: impl Into<Cow<'static, str>>,
+        fix: &'static str,
+    ) -> Self {
+        Error::Invalid {
+            what,
+            problem: problem.into(),
+            fix,
+        }
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Error::Core(error.into())
+    }
+}

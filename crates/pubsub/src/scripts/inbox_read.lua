@@ -1,0 +1,109 @@
+-- Confirms an earlier reading of a user's inbox, and hands out what nobody else is reading.
+--
+-- What is handed out stays in the inbox until its reading is confirmed, so a reply that is lost loses nothing; and
+-- nobody else is given it until the reading's time is over. Items that arrive meanwhile are in no reading, so
+-- confirming cannot remove them. The same token again gives the same items again.
+--
+-- KEYS[1]  the items, KEYS[2] the state: see `inbox_push.lua`
+-- ARGV[1]  the token of the reading to confirm; '' for none
+-- ARGV[2]  the token of the new reading; '' to confirm only
+-- ARGV[3]  for how long the new reading is kept from others (µs)
+-- ARGV[4]  how many items to hand out at most
+-- Reply    {how many items were removed by the confirmation, how many are in the inbox, the items as XRANGE gives them}
+-- Example  EVALSHA … 2 ns:inbox:notes:{ann} ns:inbox:notes:{ann}:state '' 9f2c 30000000 100
+--            → {0, 1, {{"1764428400000-0", {"e", "1764428399000000", "n", "1", "m", "shipped"}}}}
+local items, state = KEYS[1], KEYS[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+local function parse(reading)
+  return string.match(reading, '^(%S+) (%S+) (%S+)$')
+end
+
+local function parts(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+
+local function is_before(a, b)
+  local a_ms, a_seq = parts(a)
+  local b_ms, b_seq = parts(b)
+  return a_ms < b_ms or (a_ms == b_ms and a_seq < b_seq)
+end
+
+local removed = 0
+if ARGV[1] ~= '' then
+  local reading = redis.call('HGET', state, 'r:' .. ARGV[1])
+  if reading then
+    local first, last = parse(reading)
+    for _, item in ipairs(redis.call('XRANGE', items, first, last)) do
+      removed = removed + redis.call('XDEL', items, item[1])
+    end
+    redis.call('HDEL', state, 'r:' .. ARGV[1])
+  end
+end
+if ARGV[2] == '' then
+  return { removed, redis.call('XLEN', items), {} }
+end
+
+local own
+local others = {}
+local fields = redis.call('HGETALL', state)
+for i = 1, #fields, 2 do
+  local token = string.match(fields[i], '^r:(.*)$')
+  if token then
+    local first, last, till = parse(fields[i + 1])
+    if token == ARGV[2] then
+      own = { first, last }
+    elseif tonumber(till) <= now then
+      redis.call('HDEL', state, fields[i])
+    else
+      others[#others + 1] = { first, last }
+    end
+  end
+end
+
+local function is_read_by_another(id)
+  for _, reading in ipairs(others) do
+    if not is_before(id, reading[1]) and not is_before(reading[2], id) then
+      return true
+    end
+  end
+  return false
+end
+
+local most = tonumber(ARGV[4])
+local taken = {}
+local from, till = own and own[1] or '-', own and own[2] or '+'
+repeat
+  local page = redis.call('XRANGE', items, from, till, 'COUNT', 100)
+  local is_done = #page < 100
+  for _, item in ipairs(page) do
+    if is_read_by_another(item[1]) then
+      -- A reading is one stretch: it ends where another begins.
+      if #taken > 0 then
+        is_done = true
+        break
+      end
+    else
+      taken[#taken + 1] = item
+      if #taken == most and not own then
+        is_done = true
+        break
+      end
+    end
+  end
+  if #page > 0 then
+    from = '(' .. page[#page][1]
+  end
+until is_done
+
+if #taken > 0 then
+  local reading = taken[1][1] .. ' ' .. taken[#taken][1] .. ' ' .. string.format('%.0f', now + ARGV[3])
+  redis.call('HSET', state, 'r:' .. ARGV[2], reading)
+  if redis.call('PTTL', state) < 0 then
+    -- It was lost, and is new.
+    redis.call('PEXPIRE', state, math.max(redis.call('PTTL', items), math.ceil(ARGV[3] / 1000)))
+  end
+end
+return { removed, redis.call('XLEN', items), taken }

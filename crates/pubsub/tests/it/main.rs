@@ -1,0 +1,15 @@
+//! Channels and inboxes on every backend.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod bad_input;
+mod channels;
+mod faults;
+mod inbox_subscriptions;
+mod inboxes;
+mod listening;
+mod replay;

@@ -1,0 +1,183 @@
+//! Channels with replay.
+
+use std::time::Duration;
+
+use redkit_core::Command;
+use redkit_pubsub::{Channel, Error, GapReason, Position, Replay};
+use redkit_testkit::Fixture;
+
+use crate::listening::{gap, is_silent, message, payloads};
+
+fn numbers(fixture: &Fixture, last: u32) -> Channel<u32> {
+    let builder = Channel::builder(&fixture.client, "numbers").replay(Replay::last(last));
+    builder
+        .queue(100_000, redkit_pubsub::Overflow::DropOldest)
+        .build()
+        .unwrap()
+}
+
+async fn publish(channel: &Channel<u32>, range: std::ops::Range<u32>) -> Vec<Position> {
+    let mut positions = Vec::new();
+    for n in range {
+        positions.push(channel.publish("k", &n).await.unwrap().position.unwrap());
+    }
+    positions
+}
+
+redkit_testkit::suite! {
+    async fn a_subscriber_goes_on_where_it_was(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 100);
+        let positions = publish(&numbers, 0..10).await;
+        assert!(positions.is_sorted_by(|a, b| a < b));
+        let text = positions[3].to_string();
+        let mut subscription = numbers.subscribe_after("k", text.parse().unwrap()).await?;
+        publish(&numbers, 10..20).await;
+        let first = message(&mut subscription).await;
+        assert_eq!((first.payload, first.position), (4, Some(positions[4])));
+        assert_eq!(payloads(&mut subscription, 15).await, (5..20).collect::<Vec<_>>());
+        assert!(is_silent(&mut subscription).await, "nothing comes twice");
+        Ok(())
+    }
+
+    async fn a_new_subscriber_begins_at_the_end(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 100);
+        publish(&numbers, 0..5).await;
+        let mut subscription = numbers.subscribe(["k", "another"]).await?;
+        publish(&numbers, 5..8).await;
+        assert_eq!(payloads(&mut subscription, 3).await, [5, 6, 7]);
+        assert!(is_silent(&mut subscription).await);
+        Ok(())
+    }
+
+    async fn a_subscription_made_while_messages_are_published_misses_none_and_doubles_none(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 1_000);
+        let publisher = tokio::spawn({
+            let numbers = numbers.clone();
+            async move { publish(&numbers, 0..300).await }
+        });
+        let mut all = Vec::new();
+        for _ in 0..20 {
+            all.push(numbers.subscribe(["k"]).await?);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        publisher.await.unwrap();
+        numbers.publish("k", &300).await?;
+        for mut subscription in all {
+            let first = message(&mut subscription).await.payload;
+            let rest = payloads(&mut subscription, 300 - first as usize).await;
+            assert_eq!(rest, (first + 1..=300).collect::<Vec<_>>());
+        }
+        Ok(())
+    }
+
+    async fn the_log_is_bounded_and_what_it_dropped_is_one_gap(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 4);
+        let positions = publish(&numbers, 0..10).await;
+        let log = fixture.client.key("channel:numbers:{k}:log");
+        assert_eq!(fixture.client.call::<u64>(Command::new("XLEN").key(&log)).await?, 4);
+        let mut subscription = numbers.subscribe_after("k", positions[1]).await?;
+        assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+        assert_eq!(payloads(&mut subscription, 4).await, [6, 7, 8, 9]);
+        numbers.publish("k", &10).await?;
+        assert_eq!(message(&mut subscription).await.payload, 10);
+        // Just all of it is there.
+        let mut subscription = numbers.subscribe_after("k", positions[6]).await?;
+        assert_eq!(payloads(&mut subscription, 4).await, [7, 8, 9, 10]);
+        Ok(())
+    }
+
+    async fn what_was_lost_with_the_data_is_one_gap(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 100);
+        let positions = publish(&numbers, 0..5).await;
+        let names = ["channel:numbers:{k}:log", "channel:numbers:{k}:last"].map(|name| fixture.client.key(name));
+        let lose = async || fixture.client.call::<u64>(Command::new("DEL").keys_from(&names)).await;
+        assert_eq!(lose().await?, 2);
+        let mut subscription = numbers.subscribe_after("k", positions[4]).await?;
+        assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+        publish(&numbers, 5..7).await;
+        assert_eq!(payloads(&mut subscription, 2).await, [5, 6]);
+        // A connected subscriber has missed nothing by that.
+        lose().await?;
+        publish(&numbers, 7..9).await;
+        assert_eq!(payloads(&mut subscription, 2).await, [7, 8]);
+        Ok(())
+    }
+
+    async fn a_history_that_went_back_is_told(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 100);
+        let last = fixture.client.key("channel:numbers:{k}:last");
+        let log = fixture.client.key("channel:numbers:{k}:log");
+        // An hour ahead, as after a failover to a server whose clock is behind.
+        let ahead = publish(&numbers, 0..1).await[0].to_string().parse::<u64>().unwrap() + 3_600_000_000;
+        fixture.client.call::<()>(Command::new("SET").key(&last).arg(ahead)).await?;
+        let mut subscription = numbers.subscribe(["k"]).await?;
+        publish(&numbers, 1..3).await;
+        assert_eq!(payloads(&mut subscription, 2).await, [1, 2]);
+        fixture.client.call::<u64>(Command::new("DEL").key(&last).key(&log)).await?;
+        publish(&numbers, 3..6).await;
+        assert_eq!(gap(&mut subscription).await, GapReason::WentBack);
+        assert_eq!(payloads(&mut subscription, 3).await, [3, 4, 5]);
+        Ok(())
+    }
+
+    async fn a_message_of_a_hole_comes_from_the_log_in_its_place(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 1_000);
+        let mut subscription = numbers.subscribe(["k"]).await?;
+        assert!(is_silent(&mut subscription).await, "it has read the log, and messages come live");
+        publish(&numbers, 0..2).await;
+        assert_eq!(payloads(&mut subscription, 2).await, [0, 1]);
+        // As it is when a message is lost on its way: it is in the log, and was not heard.
+        let names = ["channel:numbers:{k}:log", "channel:numbers:{k}:last"].map(|name| fixture.client.key(name));
+        let before: String = fixture.client.call(Command::new("GET").key(&names[1])).await?;
+        let number = before.parse::<u64>().unwrap() + 1;
+        let add = Command::new("XADD").key(&names[0]).arg(format!("{number}-0")).arg("p").arg(&before).arg("m").arg("2");
+        fixture.client.call::<String>(add).await?;
+        fixture.client.call::<()>(Command::new("SET").key(&names[1]).arg(number)).await?;
+        // They come at once, so that the log has most of them when it is read, and they come live too.
+        let rest: Vec<u32> = (3..300).collect();
+        numbers.publish_batch("k", &rest).await?;
+        assert_eq!(payloads(&mut subscription, 298).await, (2..300).collect::<Vec<_>>());
+        assert!(is_silent(&mut subscription).await, "none comes twice");
+        Ok(())
+    }
+
+    async fn no_key_stays_without_a_time_to_live(fixture: Fixture) -> Result<(), Error> {
+        publish(&numbers(&fixture, 10), 0..1).await;
+        for name in ["channel:numbers:{k}:log", "channel:numbers:{k}:last"] {
+            let ttl: i64 = fixture.client.call(Command::new("PTTL").key(fixture.client.key(name))).await?;
+            assert!(ttl > 0, "{name}: {ttl}");
+        }
+        Ok(())
+    }
+
+    async fn batches_broadcasts_and_sharded_channels_have_positions_too(fixture: Fixture) -> Result<(), Error> {
+        let builder = Channel::<u32>::builder(&fixture.client, "sharded").sharded();
+        let numbers = builder.replay(Replay::last(10)).build()?;
+        let mut subscription = numbers.subscribe(["a"]).await?;
+        let batch = numbers.publish_batch("a", &[1, 2, 3]).await?;
+        let positions: Vec<_> = batch.into_iter().map(|one| one.unwrap().position.unwrap()).collect();
+        assert!(positions.is_sorted_by(|a, b| a < b));
+        assert_eq!(payloads(&mut subscription, 3).await, [1, 2, 3]);
+        for published in numbers.broadcast(["a", "b", "c"], &4).await? {
+            assert!(published?.position.is_some());
+        }
+        let last = message(&mut subscription).await;
+        assert_eq!(last.payload, 4);
+        assert!(last.position > Some(positions[2]));
+        Ok(())
+    }
+
+    async fn an_old_message_is_dropped_from_the_log_by_its_age(fixture: Fixture) -> Result<(), Error> {
+        let replay = Replay::last(100).keep_for(Duration::from_millis(60));
+        let numbers: Channel<u32> = Channel::builder(&fixture.client, "numbers").replay(replay).build()?;
+        let positions = publish(&numbers, 0..2).await;
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        // Nothing is there any more, and that something was is still known.
+        let mut subscription = numbers.subscribe_after("k", positions[0]).await?;
+        assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+        let mut none_missed = numbers.subscribe_after("k", positions[1]).await?;
+        publish(&numbers, 2..3).await;
+        assert_eq!(message(&mut none_missed).await.payload, 2);
+        Ok(())
+    }
+}
