@@ -22,8 +22,25 @@ use crate::store::Store;
 use crate::wake::Wakes;
 
 /// Settings of a [`Cache`], from [`Cache::builder`].
+///
+/// It builds a cache once it has a time to live, by [`ttl`](Self::ttl) or from a
+/// [configuration](Self::config): how old a value may get is the program's decision, so there is no
+/// default. Without one, `build` does not compile:
+///
+/// ```compile_fail,E0599
+/// # fn example(client: redkit_core::Client) -> Result<(), redkit_cache::Error> {
+/// let prices = redkit_cache::Cache::<u64>::builder(&client, "prices").build()?;
+/// # Ok(()) }
+/// ```
+///
+/// ```
+/// # fn example(client: redkit_core::Client) -> Result<(), redkit_cache::Error> {
+/// # use std::time::Duration;
+/// let prices = redkit_cache::Cache::<u64>::builder(&client, "prices").ttl(Duration::from_secs(60)).build()?;
+/// # Ok(()) }
+/// ```
 #[must_use = "it does nothing until `build`"]
-pub struct CacheBuilder<V> {
+pub struct CacheBuilder<V, T = HasTtl> {
     client: Client,
     name: String,
     pub(crate) settings: Settings,
@@ -31,10 +48,20 @@ pub struct CacheBuilder<V> {
     /// Settings of an L1 that came before there was one.
     pub(crate) without_l1: Vec<&'static str>,
     errors: Option<ErrorCodec>,
-    value: PhantomData<fn() -> V>,
+    marker: PhantomData<fn() -> (V, T)>,
 }
 
-impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
+/// Says of a [`CacheBuilder`] that it has a time to live and can build.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct HasTtl;
+
+/// Says of a [`CacheBuilder`] that it needs a time to live: [`CacheBuilder::ttl`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NoTtl;
+
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V, NoTtl> {
     pub(crate) fn new(client: &Client, name: &str) -> Self {
         Self {
             client: client.clone(),
@@ -43,14 +70,28 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
             l1: None,
             without_l1: Vec::new(),
             errors: None,
-            value: PhantomData,
+            marker: PhantomData,
         }
     }
+}
 
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static, T> CacheBuilder<V, T> {
     /// How long a value is fresh. There is no default: how old a value may get is yours to say.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
+    pub fn ttl(mut self, ttl: Duration) -> CacheBuilder<V> {
         self.settings.ttl = ttl;
-        self
+        self.with_ttl()
+    }
+
+    pub(crate) fn with_ttl(self) -> CacheBuilder<V> {
+        CacheBuilder {
+            client: self.client,
+            name: self.name,
+            settings: self.settings,
+            l1: self.l1,
+            without_l1: self.without_l1,
+            errors: self.errors,
+            marker: PhantomData,
+        }
     }
 
     /// Shortens every value's time by a random part of this share of it, so that what was loaded
@@ -68,14 +109,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         self
     }
 
-    /// How long who has a stale value waits for a new one before it is given the stale one; the
-    /// load goes on and is kept. Zero is "stale while revalidating". Default: until the load ends.
+    /// How long a caller that has a stale value waits for a new one before it is given the stale one;
+    /// the load goes on and is kept. Zero is "stale while revalidating". Default: until the load ends.
     pub fn soft_timeout(mut self, timeout: Duration) -> Self {
         self.settings.soft_timeout = Some(timeout);
         self
     }
 
-    /// How long a loader may take before it is dropped and everybody who waits gets the stale value
+    /// How long a loader may take before it is dropped and every waiting caller gets the stale value
     /// or [`Error::LoadTimeout`]. Default: 10 s.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.settings.load_timeout = timeout;
@@ -89,14 +130,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         self
     }
 
-    /// How long a source that failed is left alone by those who have a stale value, in all
-    /// processes. Default: 1 s.
+    /// How long callers that have a stale value leave a source alone that failed, in all processes.
+    /// Default: 1 s.
     pub fn retry_after(mut self, time: Duration) -> Self {
         self.settings.retry_after = time;
         self
     }
 
-    /// Loads a value anew in the background once this share of its time is over and somebody reads
+    /// Loads a value anew in the background once this share of its time is over and a caller reads
     /// it; one process does. 0.8 is usual. Default: never.
     pub fn refresh_ahead(mut self, threshold: f64) -> Self {
         self.settings.refresh = Refresh::Ahead(threshold);
@@ -122,6 +163,16 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
     /// prolongs its lease for as long as the load takes. Default: 3 s.
     pub fn lease(mut self, ttl: Duration) -> Self {
         self.settings.lease = ttl;
+        self
+    }
+
+    /// How long a look-up waits for Redis. When Redis does not answer in this time, the value is
+    /// loaded past the cache ([`Source::Bypassed`](crate::Source::Bypassed)) or the stale one is
+    /// given, and [`get`](Cache::get) gives the error. It holds for every round trip of a look-up, and
+    /// not for writes and invalidations, which have the client's `command_timeout`. A longer one than
+    /// that has no effect. Default: 250 ms.
+    pub fn redis_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.redis_timeout = timeout;
         self
     }
 
@@ -154,9 +205,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         self
     }
 
-    /// Gives a loader's error, when it is an `E`, to those who wait in other processes, too: they
+    /// Gives a loader's error, when it is an `E`, to callers that wait in other processes, too: they
     /// get the same [`Error::Load`]. Otherwise each process tries for itself, one after the other.
-    /// The error goes through Redis by the client's codec. While somebody waits for it, it is kept
+    /// The error goes through Redis by the client's codec. While a caller waits for it, it is kept
     /// beside the entry as well, for twice the [`lease`](Self::lease), or as long as the source rests.
     pub fn share_errors<E>(mut self) -> Self
     where
@@ -165,13 +216,15 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         self.errors = Some(ErrorCodec::of::<E>());
         self
     }
+}
 
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
     /// Builds the cache. Nothing is sent.
     ///
     /// # Errors
     /// [`Error::Core`] with the setting that cannot work: a name with other characters than
-    /// letters, digits, `-`, `_` and `.`; no time to live, or one under a millisecond or over ten
-    /// years; a share outside 0..1; and the like.
+    /// letters, digits, `-`, `_` and `.`; a configuration without a time to live, or one under a
+    /// millisecond or over ten years; a share outside 0..1; and the like.
     pub fn build(self) -> Result<Cache<V>, Error> {
         let names = Names::new(&self.client, &self.name)?;
         let settings = self.settings.check()?;
@@ -196,6 +249,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
         Ok(Cache::new(Store {
             wakes: Wakes::new(self.client.clone(), names.wake.clone()),
             is_cluster: self.client.topology() == Topology::Cluster,
+            hasty: self.client.with_budget(settings.redis_timeout)?,
             client: self.client,
             names,
             numbers: Numbers::new(&self.name),
@@ -231,7 +285,7 @@ fn check_hearing<V>(l1: &L1<V>, settings: &Settings, client: &Client) -> Result<
     Ok(())
 }
 
-impl<V> Clone for CacheBuilder<V> {
+impl<V, T> Clone for CacheBuilder<V, T> {
     fn clone(&self) -> Self {
         Self {
             client: self.client.clone(),
@@ -240,12 +294,12 @@ impl<V> Clone for CacheBuilder<V> {
             l1: self.l1.clone(),
             without_l1: self.without_l1.clone(),
             errors: self.errors.clone(),
-            value: PhantomData,
+            marker: PhantomData,
         }
     }
 }
 
-impl<V> std::fmt::Debug for CacheBuilder<V> {
+impl<V, T> std::fmt::Debug for CacheBuilder<V, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CacheBuilder")
             .field("name", &self.name)

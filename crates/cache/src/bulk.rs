@@ -1,30 +1,21 @@
 //! Several keys at once: one look at Redis, and one load for all that is missing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use redkit_core::ToArg;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout_at};
 
-use crate::batch::{Batch, LoadMany, Member};
-use crate::cache::{Cache, MOST_LOSSES, begin, failed};
+use crate::cache::{Cache, begin, failed, some};
 use crate::error::Error;
 use crate::fetched::{Fetched, Loaded, Source};
-use crate::flight::{Arrival, Boarding, Passenger};
 use crate::level::with_bytes;
-use crate::load::{Ended, Start};
-use crate::names::EntryKeys;
-use crate::scripts::Need;
-use crate::store::{Hit, ReadError, Seen};
-
-/// What becomes of one key of several: its value, or that the source has none.
-type Outcome<V> = Result<Option<Fetched<V>>, Error>;
+use crate::load_task::Loader;
+use crate::miss::{Missing, Outcome};
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// The values at several keys, in their order; what is missing is loaded together, by one call
@@ -33,9 +24,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     ///
     /// One round trip when all are there (on a cluster one to each node, at the same time), one
     /// more when some have tags. Single flight and leases hold per key, as in
-    /// [`get_or_load`](Self::get_or_load): what another caller or process is loading already is
-    /// waited for, and only the rest is loaded here. Should that other one fail, `loader` is called
-    /// again for what is left.
+    /// [`get_or_load`](Self::get_or_load): keys that another caller or process is loading already are
+    /// waited for, and only the rest is loaded here. Should the load of another process fail, `loader` is
+    /// called again for its keys, unless errors are
+    /// [shared](crate::CacheBuilder::share_errors).
     ///
     /// # Errors
     /// Each key has its own, as in [`get_or_load`](Self::get_or_load). The loader's error goes to
@@ -65,256 +57,114 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         T: Into<Loaded<V>>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let asked: Vec<K> = keys.into_iter().collect();
-        let mut outcomes: HashMap<K, Outcome<V>> = HashMap::with_capacity(asked.len());
-        let mut wanted = Vec::new();
-        for key in &asked {
-            if outcomes.contains_key(key) {
-                continue;
-            }
-            match self.in_process(key) {
-                Some(hit) => {
-                    let found = hit.value.map(|value| Fetched::new(value, Source::Hit));
-                    outcomes.insert(key.clone(), Ok(found));
-                }
-                None => match self.inner.store.names.of_entry(key) {
-                    Ok(keys) => {
-                        // Its place is taken, so that a key that is asked for twice is read once.
-                        outcomes.insert(key.clone(), Err(Error::NotLoaded));
-                        wanted.push((key.clone(), keys));
-                    }
-                    Err(error) => {
-                        outcomes.insert(key.clone(), Err(error));
-                    }
-                },
-            }
-        }
-        let load = move |keys: Vec<K>| {
+        let mut keys_by_index = Vec::new();
+        let mut indices = HashMap::new();
+        // A key that is asked for twice is read once.
+        let asked: Vec<usize> = keys
+            .into_iter()
+            .map(|key| {
+                *indices.entry(key).or_insert_with_key(|key| {
+                    keys_by_index.push(key.clone());
+                    keys_by_index.len() - 1
+                })
+            })
+            .collect();
+        let (mut outcomes, missing) = self.read_all(&keys_by_index).await;
+        let load = Arc::new(move |keys: Vec<K>| {
             let begun = begin(|| loader(keys));
-            async move {
-                let loaded = begun?.await.map_err(failed)?;
-                let loaded = loaded.into_iter();
-                Ok(loaded.map(|(key, value)| (key, value.into())).collect())
-            }
-            .boxed()
-        };
-        let missing = self.look_at_all(wanted, &mut outcomes).await;
-        self.load_all(missing, Arc::new(load), &mut outcomes).await;
+            async move { begun?.await.map_err(failed) }
+        });
+        let keys_by_index = Arc::new(keys_by_index);
+        let loader = || Some(of_many(Arc::clone(&keys_by_index), Arc::clone(&load)));
+        for (index, outcome) in self.load_missing(missing, loader).await {
+            outcomes.insert(index, outcome);
+        }
         asked
             .iter()
-            .map(|key| outcomes.get(key).cloned().unwrap_or(Err(Error::NotLoaded)))
+            .map(|index| {
+                outcomes
+                    .get(index)
+                    .cloned()
+                    .unwrap_or(Err(Error::NotLoaded))
+            })
             .collect()
     }
 
-    /// One look for all; gives what is to be loaded.
-    async fn look_at_all<K: ToArg + Clone + Eq + Hash>(
-        &self,
-        wanted: Vec<(K, EntryKeys)>,
-        outcomes: &mut HashMap<K, Outcome<V>>,
-    ) -> Vec<Missing<K, V>> {
+    /// Reads all keys together; gives the values that are there, and the keys to be loaded.
+    async fn read_all<K: ToArg>(&self, all: &[K]) -> (HashMap<usize, Outcome<V>>, Vec<Missing<V>>) {
         let store = &self.inner.store;
-        let tickets: Vec<_> = match &store.level {
-            Some(level) => wanted
-                .iter()
-                .map(|(key, _)| Some(with_bytes(key, |key| level.ticket(key))))
-                .collect(),
-            None => vec![None; wanted.len()],
-        };
-        let all: Vec<_> = wanted.iter().map(|(_, keys)| keys).collect();
-        let (seen, is_unreachable) = match store.read_many(&all).await {
-            Ok(seen) => (seen, false),
-            Err(error) => {
-                tracing::debug!(target: "redkit::cache", cache = %store.name, %error, "read failed");
-                (wanted.iter().map(|_| Ok(Seen::Missing)).collect(), true)
+        let mut outcomes = HashMap::with_capacity(all.len());
+        let mut wanted = Vec::new();
+        for (index, key) in all.iter().enumerate() {
+            if let Some(hit) = self.in_process(key) {
+                let found = hit.value.map(|value| Fetched::new(value, Source::Local));
+                outcomes.insert(index, Ok(found));
+                continue;
             }
+            match store.names.of_entry(key) {
+                Ok(keys) => {
+                    let level = store.level.as_ref();
+                    let ticket = level.map(|level| with_bytes(key, |key| level.ticket(key)));
+                    let leased = self.inner.loads.leased(&keys.entry);
+                    wanted.push((index, key, keys, ticket, leased));
+                }
+                Err(error) => drop(outcomes.insert(index, Err(error))),
+            }
+        }
+        let reads: Vec<_> = wanted
+            .iter()
+            .map(|(_, _, keys, _, leased)| (keys, leased.is_some()))
+            .collect();
+        let readings = match store.read_many(&reads).await {
+            Ok(readings) => readings,
+            Err(error) => wanted.iter().map(|_| Err(error.clone())).collect(),
         };
-        let mut missing = Vec::new();
-        for (((key, keys), ticket), seen) in wanted.into_iter().zip(tickets).zip(seen) {
-            let unreachable = is_unreachable || matches!(seen, Err(ReadError::Unreachable(_)));
-            let (start, stale) = match seen {
-                Ok(Seen::Fresh(hit)) => {
+        let mut all_missing = Vec::new();
+        for ((index, key, keys, ticket, leased), reading) in wanted.into_iter().zip(readings) {
+            if let (Some(leased), Ok(reading)) = (leased, &reading) {
+                self.detach_if_obsolete(&keys, &leased, reading);
+            }
+            match self.hit_or_missing((index, key, &keys), reading, true) {
+                Ok(hit) => {
                     store.numbers.hits.add_one();
                     if let (Some(level), Some(ticket)) = (&store.level, ticket) {
-                        with_bytes(&key, |key| level.put(key, ticket, &hit));
+                        with_bytes(key, |key| level.put(key, ticket, &hit));
                     }
-                    let found = hit.value.map(|value| Fetched::new(value, Source::Hit));
-                    outcomes.insert(key, Ok(found));
-                    continue;
+                    let found = hit.value.map(|value| Fetched::new(value, Source::Redis));
+                    outcomes.insert(index, Ok(found));
                 }
-                Ok(Seen::Stale(Hit {
-                    id,
-                    value: Some(value),
-                    ..
-                })) => (Start::of(Need::Better, Some(id)), Some(value)),
-                Ok(Seen::Stale(Hit { id, .. }) | Seen::Void(id)) => {
-                    (Start::of(Need::All, Some(id)), None)
-                }
-                Err(ReadError::Undecodable(id, error)) => {
-                    store.numbers.decode_failures.add_one();
-                    tracing::warn!(target: "redkit::cache", cache = %store.name, %error, "loading anew");
-                    (Start::of(Need::All, id), None)
-                }
-                Ok(Seen::Missing) | Err(ReadError::Unreachable(_)) => {
-                    (Start::of(Need::All, None), None)
-                }
-            };
-            missing.push(Missing {
-                key,
-                keys,
-                stale,
-                losses: 0,
-                start: Start {
-                    takes_none: true,
-                    is_unreachable: unreachable,
-                    ..start
-                },
-            });
-        }
-        missing
-    }
-
-    /// Boards a flight per key, leads those that nobody leads as one batch, and waits for all.
-    async fn load_all<K: ToArg + Clone + Eq + Hash + Send + Sync + 'static>(
-        &self,
-        missing: Vec<Missing<K, V>>,
-        load: Arc<LoadMany<K, V>>,
-        outcomes: &mut HashMap<K, Outcome<V>>,
-    ) {
-        let store = &self.inner.store;
-        // For all together: who has stale values does not wait once for each.
-        let patience = store
-            .settings
-            .soft_timeout
-            .map(|soft| Instant::now() + soft);
-        let boarded = missing.into_iter().map(|one| self.board(one)).collect();
-        let mut waiting = VecDeque::from(self.set_off(boarded, &load));
-        while let Some(mut one) = waiting.pop_front() {
-            let arrival = match (&one.missing.stale, patience) {
-                (Some(_), Some(patience)) => {
-                    timeout_at(patience, one.passenger.arrive()).await.ok()
-                }
-                _ => Some(one.passenger.arrive().await),
-            };
-            let mut boarded = Vec::new();
-            boarded.extend(self.settle(one, arrival, outcomes));
-            // Who is too late as well flies with it.
-            for mut other in std::mem::take(&mut waiting) {
-                match other.passenger.arrive().now_or_never() {
-                    Some(arrival) => boarded.extend(self.settle(other, Some(arrival), outcomes)),
-                    None => waiting.push_back(other),
-                }
+                Err(missing) => all_missing.push(missing),
             }
-            // At once: others wait for the flights that are led here.
-            waiting.extend(self.set_off(boarded, &load));
         }
-    }
-
-    /// What the end of a flight means for who waited for it; gives the next flight, if it needs one.
-    fn settle<K: ToArg + Clone + Eq + Hash>(
-        &self,
-        one: Waiting<K, V>,
-        arrival: Option<Arrival<Ended<V>>>,
-        outcomes: &mut HashMap<K, Outcome<V>>,
-    ) -> Option<Boarded<K, V>> {
-        let Waiting {
-            mut missing, leads, ..
-        } = one;
-        let ended = match arrival {
-            Some(Arrival::Outcome(ended)) => ended,
-            Some(Arrival::TooOld(boarding)) => return Some(Boarded { missing, boarding }),
-            // Who led it went away.
-            Some(Arrival::Lost) if !leads && missing.losses < MOST_LOSSES => {
-                missing.losses += 1;
-                return Some(self.board(missing));
-            }
-            Some(Arrival::Lost) => Ended::Failed(Error::LoaderPanicked),
-            None => Ended::Resting(Duration::ZERO),
-        };
-        let outcome = match (ended, missing.stale.take()) {
-            (Ended::Value(value, source), _) => {
-                let source = match source {
-                    Source::Loaded if !leads => Source::Shared,
-                    source => source,
-                };
-                Ok(value.map(|value| Fetched::new(value, source)))
-            }
-            (Ended::Resting(_) | Ended::Failed(_), Some(stale)) => {
-                self.inner.store.numbers.stale.add_one();
-                Ok(Some(Fetched::new(stale, Source::Stale)))
-            }
-            (Ended::Failed(error), None) => Err(error),
-            // Another caller's background refresh found nothing to do, and this one's value ended
-            // just now.
-            (Ended::Resting(_), None) => return Some(self.board(missing)),
-        };
-        outcomes.insert(missing.key, outcome);
-        None
-    }
-
-    fn board<K>(&self, missing: Missing<K, V>) -> Boarded<K, V> {
-        Boarded {
-            boarding: self.inner.flights.board(&missing.keys.entry, false),
-            missing,
-        }
-    }
-
-    /// Starts one batch for all flights that are led here.
-    fn set_off<K: ToArg + Clone + Eq + Hash + Send + Sync + 'static>(
-        &self,
-        boarded: Vec<Boarded<K, V>>,
-        load: &Arc<LoadMany<K, V>>,
-    ) -> Vec<Waiting<K, V>> {
-        let store = &self.inner.store;
-        let mut members = Vec::new();
-        let mut waiting = Vec::with_capacity(boarded.len());
-        for Boarded { missing, boarding } in boarded {
-            let (passenger, leads) = match boarding {
-                Boarding::Joined(passenger) => {
-                    store.numbers.shared.add_one();
-                    (passenger, false)
-                }
-                Boarding::Lead(lead, passenger) => {
-                    members.push(Member {
-                        key: missing.key.clone(),
-                        bytes: with_bytes(&missing.key, |key| key.into()),
-                        keys: missing.keys.clone(),
-                        lead,
-                        start: missing.start,
-                    });
-                    (passenger, true)
-                }
-            };
-            waiting.push(Waiting {
-                missing,
-                passenger,
-                leads,
-            });
-        }
-        if !members.is_empty() {
-            let batch = Batch::new(Arc::clone(store), Arc::clone(load));
-            self.inner.tasks.spawn(batch.fly(members));
-        }
-        waiting
+        (outcomes, all_missing)
     }
 }
 
-struct Boarded<K, V> {
-    missing: Missing<K, V>,
-    boarding: Boarding<Ended<V>>,
-}
-
-struct Waiting<K, V> {
-    missing: Missing<K, V>,
-    passenger: Passenger<Ended<V>>,
-    leads: bool,
-}
-
-/// A key that is to be loaded.
-struct Missing<K, V> {
-    key: K,
-    keys: EntryKeys,
-    start: Start,
-    stale: Option<Arc<V>>,
-    /// How many flights that it had joined never landed.
-    losses: u32,
+/// The user's loader for several keys, as a task asks for them: by index, and in their order. A key
+/// for which it gives nothing has no value.
+fn of_many<K, V, T, L, F>(keys: Arc<Vec<K>>, load: Arc<L>) -> Loader<V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Send + 'static,
+    T: Into<Loaded<V>>,
+    L: Fn(Vec<K>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<HashMap<K, T>, Error>> + Send + 'static,
+{
+    Box::new(move |indices| {
+        let asked: Vec<K> = indices
+            .iter()
+            .filter_map(|&index| keys.get(index))
+            .cloned()
+            .collect();
+        let loading = load(asked.clone());
+        async move {
+            let mut loaded = loading.await?;
+            let take = |key: &K| match loaded.remove(key) {
+                Some(value) => some(value.into()),
+                None => Loaded::new(None),
+            };
+            Ok(asked.iter().map(take).collect())
+        }
+        .boxed()
+    })
 }

@@ -4,26 +4,25 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
-use redkit_core::{Client, ToArg};
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use redkit_core::{Client, Error as CoreError, ToArg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 
-use crate::builder::CacheBuilder;
+use crate::builder::{CacheBuilder, NoTtl};
+use crate::entry::Hit;
 use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
-use crate::flight::{Arrival, Boarding, Flights};
-use crate::id::Id;
 use crate::level::with_bytes;
-use crate::load::{Ended, Flight, Load, Start};
+use crate::load_task::{LoadOutcome, Loader};
 use crate::names::EntryKeys;
 use crate::refresh::{Refreshes, is_due};
-use crate::scripts::Need;
+use crate::single_flight::{Leased, SingleFlight};
 use crate::stats::CacheStats;
-use crate::store::{Hit, ReadError, Seen, Store};
+use crate::store::{Lookup, Reading, Store};
 use crate::tasks::Tasks;
 
 /// A cache of values of one type. It is cheap to clone; clones share loads, statistics and the
@@ -36,14 +35,14 @@ pub struct Cache<V> {
 
 pub(crate) struct Inner<V> {
     pub(crate) store: Arc<Store<V>>,
-    pub(crate) flights: Arc<Flights<Ended<V>>>,
-    refreshes: Arc<Refreshes>,
+    pub(crate) loads: Arc<SingleFlight<LoadOutcome<V>>>,
+    pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) tasks: Tasks,
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// Starts a cache named `name`, which stands in its keys and metrics.
-    pub fn builder(client: &Client, name: &str) -> CacheBuilder<V> {
+    pub fn builder(client: &Client, name: &str) -> CacheBuilder<V, NoTtl> {
         CacheBuilder::new(client, name)
     }
 
@@ -51,7 +50,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         Self {
             inner: Arc::new(Inner {
                 store: Arc::new(store),
-                flights: Flights::new(),
+                loads: SingleFlight::new(),
                 refreshes: Arc::default(),
                 tasks: Tasks::default(),
             }),
@@ -59,30 +58,38 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     }
 
     /// The fresh value at `key`, if there is one. One round trip; none when the value is in this
-    /// process; one more when it has tags.
+    /// process; one more when it has tags, and one when nothing is found, which may be something of
+    /// another type.
     ///
     /// # Errors
-    /// [`Error::Core`] when Redis could not be asked, or what is stored is not a `V`.
+    /// [`Error::Core`] when Redis could not be asked within
+    /// [`redis_timeout`](crate::CacheBuilder::redis_timeout), or what is stored is not a `V`: another
+    /// program's text, say, or a list.
     pub async fn get(&self, key: impl ToArg) -> Result<Option<Fetched<V>>, Error> {
         let store = &self.inner.store;
         if let Some(hit) = self.in_process(&key) {
-            return Ok(hit.value.map(|value| Fetched::new(value, Source::Hit)));
+            return Ok(hit.value.map(|value| Fetched::new(value, Source::Local)));
         }
         let keys = store.names.of_entry(&key)?;
-        let found = match self.read(&key, &keys).await {
-            Ok(Seen::Fresh(hit)) => hit.value,
-            Ok(Seen::Stale(_) | Seen::Void(_) | Seen::Missing) => None,
-            Err(ReadError::Undecodable(_, error)) => {
+        let mut lookup = self.read(&key, &keys).await?;
+        if let Lookup::Missing = lookup
+            && let Some(error) = store.is_of_another_type(&keys).await?
+        {
+            lookup = Lookup::Undecodable(None, error);
+        }
+        let found = match lookup {
+            Lookup::Fresh(hit) => hit.value,
+            Lookup::Stale(_) | Lookup::Invalidated(_) | Lookup::Missing => None,
+            Lookup::Undecodable(_, error) => {
                 store.numbers.decode_failures.add_one();
                 return Err(error.into());
             }
-            Err(ReadError::Unreachable(error)) => return Err(error.into()),
         };
         match &found {
             Some(_) => store.numbers.hits.add_one(),
             None => store.numbers.misses.add_one(),
         }
-        Ok(found.map(|value| Fetched::new(value, Source::Hit)))
+        Ok(found.map(|value| Fetched::new(value, Source::Redis)))
     }
 
     /// The value at `key`, loaded by `loader` when there is none. None or one round trip on a hit;
@@ -91,7 +98,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// However many callers in however many processes ask for the same key at the same time, one
     /// loader runs, and all get its value. It runs in a task of its own: when the caller that
     /// started it goes away, it goes on for the others and for the cache. Its error goes to all
-    /// callers of its process that wait; for those of others see
+    /// callers of its process that wait; for callers in other processes see
     /// [`share_errors`](crate::CacheBuilder::share_errors).
     ///
     /// The value that you get was read from the source after every invalidation that was
@@ -175,108 +182,27 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     ) -> Result<Option<Fetched<V>>, Error> {
         let store = &self.inner.store;
         let mut load = Some(load);
-        let (mut attempt, mut losses) = (0, 0);
-        loop {
-            attempt += 1;
-            if let Some(hit) = self.in_process(&key)
-                && (takes_none || hit.value.is_some())
-            {
-                self.refresh_if_due(&key, &hit, &mut load);
-                return Ok(hit.value.map(|value| Fetched::new(value, Source::Hit)));
+        let mut loader = || load.take().map(|load| of_one(load()));
+        if let Some(hit) = self.in_process(&key)
+            && (takes_none || hit.value.is_some())
+        {
+            self.refresh_if_due(&key, &hit, loader);
+            return Ok(hit.value.map(|value| Fetched::new(value, Source::Local)));
+        }
+        let keys = store.names.of_entry(&key)?;
+        let reading = self.read_for_load(&key, &keys).await;
+        let missing = match self.hit_or_missing((0, &key, &keys), reading, takes_none) {
+            Ok(hit) => {
+                store.numbers.hits.add_one();
+                self.refresh_if_due(&key, &hit, loader);
+                return Ok(hit.value.map(|value| Fetched::new(value, Source::Redis)));
             }
-            let keys = store.names.of_entry(&key)?;
-            let (start, stale) = match self.read(&key, &keys).await {
-                Ok(Seen::Fresh(hit)) if takes_none || hit.value.is_some() => {
-                    store.numbers.hits.add_one();
-                    self.refresh_if_due(&key, &hit, &mut load);
-                    return Ok(hit.value.map(|value| Fetched::new(value, Source::Hit)));
-                }
-                Ok(Seen::Stale(hit)) if hit.value.is_some() => {
-                    (Start::of(Need::Better, Some(hit.id)), hit.value)
-                }
-                Ok(Seen::Fresh(Hit { id, .. }) | Seen::Stale(Hit { id, .. }) | Seen::Void(id)) => {
-                    (Start::of(Need::All, Some(id)), None)
-                }
-                Ok(Seen::Missing) => (Start::of(Need::All, None), None),
-                Err(ReadError::Undecodable(id, error)) => {
-                    store.numbers.decode_failures.add_one();
-                    tracing::warn!(target: "redkit::cache", cache = %store.name, %error, "loading anew");
-                    (Start::of(Need::All, id), None)
-                }
-                Err(ReadError::Unreachable(error)) => {
-                    tracing::debug!(target: "redkit::cache", cache = %store.name, %error, "read failed");
-                    let start = Start {
-                        is_unreachable: true,
-                        ..Start::of(Need::All, None)
-                    };
-                    (start, None)
-                }
-            };
-            let start = Start {
-                takes_none,
-                ..start
-            };
-            // Who has asked in vain so often asks for itself.
-            let anew = attempt > MOST_ATTEMPTS;
-            let mut boarding = self.inner.flights.board(&keys.entry, anew);
-            let (ended, leads) = loop {
-                let (mut passenger, leads) = match boarding {
-                    Boarding::Joined(passenger) => {
-                        store.numbers.shared.add_one();
-                        (passenger, false)
-                    }
-                    Boarding::Lead(lead, passenger) => {
-                        let Some(load) = load.take() else {
-                            return Err(Error::NotLoaded);
-                        };
-                        let flight = Flight {
-                            store: Arc::clone(store),
-                            key: with_bytes(&key, |key| key.into()),
-                            keys: keys.clone(),
-                            lead,
-                            start,
-                        };
-                        let load = load();
-                        self.inner.tasks.spawn(async move {
-                            flight.fly(load).await;
-                        });
-                        (passenger, true)
-                    }
-                };
-                let arrival = match (&stale, store.settings.soft_timeout) {
-                    (Some(_), Some(soft)) => timeout(soft, passenger.arrive()).await.ok(),
-                    _ => Some(passenger.arrive().await),
-                };
-                match arrival {
-                    Some(Arrival::Outcome(ended)) => break (ended, leads),
-                    Some(Arrival::TooOld(next)) => boarding = next,
-                    // Who led it went away.
-                    Some(Arrival::Lost) if !leads && losses < MOST_LOSSES => {
-                        losses += 1;
-                        boarding = self.inner.flights.board(&keys.entry, false);
-                    }
-                    Some(Arrival::Lost) => break (Ended::Failed(Error::LoaderPanicked), leads),
-                    // It takes too long for who has something to give; the load goes on.
-                    None => break (Ended::Resting(Duration::ZERO), leads),
-                }
-            };
-            match (ended, stale) {
-                (Ended::Value(None, _), _) if !takes_none => {}
-                (Ended::Value(value, source), _) => {
-                    let source = match source {
-                        Source::Loaded if !leads => Source::Shared,
-                        source => source,
-                    };
-                    return Ok(value.map(|value| Fetched::new(value, source)));
-                }
-                (Ended::Resting(_) | Ended::Failed(_), Some(stale)) => {
-                    store.numbers.stale.add_one();
-                    return Ok(Some(Fetched::new(stale, Source::Stale)));
-                }
-                (Ended::Failed(error), None) => return Err(error),
-                // It had a stale value, which is gone: look again.
-                (Ended::Resting(_), None) => {}
-            }
+            Err(missing) => missing,
+        };
+        let mut outcomes = self.load_missing(vec![missing], &mut loader).await;
+        match outcomes.pop() {
+            Some((_, outcome)) => outcome,
+            None => Err(Error::NotLoaded),
         }
     }
 
@@ -290,22 +216,63 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         Some(hit)
     }
 
-    /// Reads, and keeps what is fresh in the process.
+    /// Reads, and keeps a fresh value in the process.
     pub(crate) async fn read(
         &self,
         key: &impl ToArg,
         keys: &EntryKeys,
-    ) -> Result<Seen<V>, ReadError> {
+    ) -> Result<Lookup<V>, CoreError> {
+        let reading = self.read_with(key, keys, false).await?;
+        Ok(reading.lookup)
+    }
+
+    /// The same for a caller that will load what is missing: a load in progress that turns out to be
+    /// obsolete is detached, so that the caller starts anew and does not wait for it.
+    async fn read_for_load(
+        &self,
+        key: &impl ToArg,
+        keys: &EntryKeys,
+    ) -> Result<Reading<V>, CoreError> {
+        let leased = self.inner.loads.leased(&keys.entry);
+        let reading = self.read_with(key, keys, leased.is_some()).await?;
+        if let Some(leased) = leased {
+            self.detach_if_obsolete(keys, &leased, &reading);
+        }
+        Ok(reading)
+    }
+
+    /// A load is obsolete when its lease is gone or the cache was cleared since it began.
+    pub(crate) fn detach_if_obsolete(
+        &self,
+        keys: &EntryKeys,
+        leased: &Leased<LoadOutcome<V>>,
+        reading: &Reading<V>,
+    ) {
+        let token = leased.token();
+        let is_cleared = reading
+            .generation
+            .is_some_and(|now| token.generation.is_some_and(|its| its != now));
+        if is_cleared || !token.holds(reading.lease.as_deref()) {
+            self.inner.loads.detach_obsolete(&keys.entry, leased);
+        }
+    }
+
+    async fn read_with(
+        &self,
+        key: &impl ToArg,
+        keys: &EntryKeys,
+        with_lease: bool,
+    ) -> Result<Reading<V>, CoreError> {
         let store = &self.inner.store;
         let Some(level) = &store.level else {
-            return store.read(keys).await;
+            return store.read(keys, with_lease).await;
         };
         let ticket = with_bytes(key, |key| level.ticket(key));
-        let seen = store.read(keys).await?;
-        if let Seen::Fresh(hit) = &seen {
+        let reading = store.read(keys, with_lease).await?;
+        if let Lookup::Fresh(hit) = &reading.lookup {
             with_bytes(key, |key| level.put(key, ticket, hit));
         }
-        Ok(seen)
+        Ok(reading)
     }
 
     /// Loads a fresh value anew in the background when it is time: one process in the fleet does.
@@ -313,47 +280,30 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         &self,
         key: &impl ToArg,
         hit: &Hit<V>,
-        load: &mut Option<impl FnOnce() -> Load<V>>,
+        loader: impl FnOnce() -> Option<Loader<V>>,
     ) {
-        let store = &self.inner.store;
-        if !is_due(store.settings.refresh, &hit.life) {
-            return;
+        if is_due(self.inner.store.settings.refresh, &hit.life) {
+            self.refresh(key, hit.id, loader);
         }
-        self.refresh(key, hit.id, load);
     }
+}
 
-    #[cold]
-    fn refresh(&self, key: &impl ToArg, id: Id, load: &mut Option<impl FnOnce() -> Load<V>>) {
-        let store = &self.inner.store;
-        let Ok(keys) = store.names.of_entry(key) else {
-            return;
-        };
-        let Some(place) = self.inner.refreshes.begin(&keys.entry) else {
-            return;
-        };
-        let (Boarding::Lead(lead, _), Some(load)) =
-            (self.inner.flights.board(&keys.entry, false), load.take())
-        else {
-            return;
-        };
-        let flight = Flight {
-            store: Arc::clone(store),
-            key: with_bytes(key, |key| key.into()),
-            keys,
-            lead,
-            start: Start {
-                // A source that has lost the value is an answer, too.
-                takes_none: true,
-                ..Start::of(Need::Refresh, Some(id))
-            },
-        };
-        store.numbers.refreshes.add_one();
-        let load = load();
-        self.inner.tasks.spawn(async move {
-            let ended = flight.fly(load).await;
-            place.rest(&ended).await;
-        });
-    }
+/// The user's loader for one key, begun.
+type Load<V> = BoxFuture<'static, Result<Loaded<Option<V>>, Error>>;
+
+/// A task asks for each key once, so there is one call.
+fn of_one<V: Send + 'static>(load: Load<V>) -> Loader<V> {
+    let load = Mutex::new(Some(load));
+    Box::new(move |_| {
+        let load = load.lock().take();
+        async move {
+            match load {
+                Some(load) => Ok(vec![load.await?]),
+                None => Err(Error::NotLoaded),
+            }
+        }
+        .boxed()
+    })
 }
 
 /// Calls the user's loader. What it does before it gives its future may panic as well.
@@ -387,9 +337,3 @@ impl<V> fmt::Debug for Cache<V> {
             .finish_non_exhaustive()
     }
 }
-
-/// Every attempt but the first means that something was invalidated or expired in between.
-const MOST_ATTEMPTS: u32 = 4;
-
-/// How often who joined a flight that never landed boards another.
-pub(crate) const MOST_LOSSES: u32 = 4;

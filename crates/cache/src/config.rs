@@ -49,6 +49,8 @@ pub struct CacheConfig {
     pub negative_ttl: Option<Duration>,
     #[serde(deserialize_with = "time")]
     pub lease: Option<Duration>,
+    #[serde(deserialize_with = "time")]
+    pub redis_timeout: Option<Duration>,
     pub max_bypass_loads: Option<usize>,
     pub clearable: Option<bool>,
     pub announce_changes: Option<bool>,
@@ -61,10 +63,11 @@ pub struct CacheConfig {
     pub l1_tracked: Option<bool>,
 }
 
-impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
-    /// Takes over what a configuration says; what it leaves open stays. Settings of a level in the
-    /// process that there is not are an error of [`build`](Self::build).
-    pub fn config(mut self, config: &CacheConfig) -> Self {
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static, T> CacheBuilder<V, T> {
+    /// Takes over the settings of a configuration; settings that it leaves open stay as they are. When
+    /// neither has a `ttl`, or there are settings of a local cache and none to have them,
+    /// [`build`](CacheBuilder::build) gives an error.
+    pub fn config(mut self, config: &CacheConfig) -> CacheBuilder<V> {
         macro_rules! take {
             ($($name:ident),*) => {$(
                 if let Some(value) = config.$name {
@@ -72,8 +75,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
                 }
             )*};
         }
+        self.settings.ttl = config.ttl.unwrap_or(self.settings.ttl);
         take!(
-            ttl,
             ttl_jitter,
             stale_for,
             soft_timeout,
@@ -84,6 +87,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
             refresh_early,
             negative_ttl,
             lease,
+            redis_timeout,
             max_bypass_loads,
             clearable,
             announce_changes
@@ -107,7 +111,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
                 self.without_l1.extend(given.map(|(field, _)| field));
             }
         }
-        self
+        self.with_ttl()
     }
 }
 

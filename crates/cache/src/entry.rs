@@ -16,6 +16,7 @@
 //! | `generation` | of the cache, or `-` when it cannot be cleared |
 //! | `tags` | `tag=generation`, with commas between, or `-`; bytes that could be mistaken are written as `%XX` |
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -23,7 +24,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use crate::id::Id;
 
-/// What stands in a tag's name only as `%XX`.
+/// These bytes stand in a tag's name only as `%XX`.
 const RESERVED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'=');
 
 /// Everything about an entry but its value.
@@ -52,6 +53,25 @@ pub(crate) struct Entry {
 pub(crate) struct Encoded {
     pub(crate) head: String,
     pub(crate) rest: Bytes,
+}
+
+/// A value that was read.
+#[derive(Debug)]
+pub(crate) struct Hit<V> {
+    pub(crate) id: Id,
+    /// `None` when the source is known to have no value.
+    pub(crate) value: Option<Arc<V>>,
+    pub(crate) life: Life,
+    pub(crate) tags: Vec<(Box<str>, Id)>,
+}
+
+/// How old a value is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) ttl: Duration,
+    /// How long it stays fresh; the whole of its time when that is not known and does not matter.
+    pub(crate) left: Duration,
+    pub(crate) cost: Duration,
 }
 
 impl Head {
@@ -194,7 +214,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 fn parse_tags(text: &str) -> Option<Vec<(Box<str>, Id)>> {
-    // Another field: this is not what we write.
+    // Another field: this is not our format.
     if text.contains(' ') {
         return None;
     }
@@ -242,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_in_a_field_is_not_an_entry() {
+    fn text_with_a_wrong_field_is_not_an_entry() {
         let right = "rk1 9f3c 1 60000 0 0 - v - -\n7";
         assert!(Entry::parse(right.into()).is_ok());
         for (field, wrong) in [
@@ -289,7 +309,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(head in head(), value in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn a_written_entry_is_read_as_it_was(head in head(), value in proptest::collection::vec(any::<u8>(), 0..40)) {
             let entry = Entry::parse(written(&head.encode(&value)));
             prop_assert_eq!(entry, Ok(Entry { head, value: value.into() }));
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redkit_core::ErrorKind;
 
-/// Any failure of a cache. It can be cloned, because everybody who waited for a load gets it.
+/// Any failure of a cache. It can be cloned, because every caller that waited for a load gets it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -135,7 +135,7 @@ impl From<redkit_core::ConfigError> for Error {
     }
 }
 
-/// A loader's own error, shared by all who waited for it.
+/// A loader's own error, shared by all callers that waited for it.
 #[derive(Clone)]
 pub struct LoadError(Arc<dyn StdError + Send + Sync>);
 

@@ -1,5 +1,6 @@
 //! What goes into a cache and what comes out of it.
 
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ impl<V> Fetched<V> {
         self.source
     }
 
-    /// The value, shared with everybody who waited for the same load.
+    /// The value, shared with every caller that waited for the same load.
     pub fn into_arc(self) -> Arc<V> {
         self.value
     }
@@ -56,8 +57,10 @@ impl<V> Deref for Fetched<V> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
-    /// The cache had it, in this process or in Redis.
-    Hit,
+    /// The cache had it in this process: see [`L1`](crate::L1).
+    Local,
+    /// The cache had it in Redis.
+    Redis,
     /// The cache had it and its time is up; loading it anew failed, or takes longer than
     /// [`soft_timeout`](crate::CacheBuilder::soft_timeout).
     Stale,
@@ -69,6 +72,33 @@ pub enum Source {
     Written,
     /// The cache could not be asked, so it was loaded, by this call or by one it waited for.
     Bypassed,
+}
+
+impl Source {
+    /// Whether the cache had a fresh value, in this process or in Redis.
+    pub fn is_hit(self) -> bool {
+        matches!(self, Source::Local | Source::Redis)
+    }
+
+    /// The name in lower case, as it is displayed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Local => "local",
+            Source::Redis => "redis",
+            Source::Stale => "stale",
+            Source::Loaded => "loaded",
+            Source::Shared => "shared",
+            Source::Written => "written",
+            Source::Bypassed => "bypassed",
+        }
+    }
+}
+
+/// One word: `local`, `redis`, `stale`, `loaded`, `shared`, `written` or `bypassed`.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// What a loader gives: a value, and how to keep it if not as the cache usually does.
@@ -141,7 +171,7 @@ impl<V> Loaded<V> {
         self
     }
 
-    /// Gives the value to those who wait for it, and does not keep it.
+    /// Gives the value to the callers that wait for it, and does not keep it.
     pub fn do_not_cache(mut self) -> Self {
         self.keep.not = true;
         self
@@ -151,5 +181,17 @@ impl<V> Loaded<V> {
 impl<V> From<V> for Loaded<V> {
     fn from(value: V) -> Self {
         Self::new(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_displays_itself_and_tells_the_local_cache_from_redis() {
+        assert_eq!(Source::Local.to_string(), "local");
+        assert_eq!(format!("{:>6}|", Source::Redis), " redis|");
+        assert!(Source::Local.is_hit() && Source::Redis.is_hit() && !Source::Shared.is_hit());
     }
 }

@@ -1,4 +1,4 @@
-//! Writing and removing: what makes earlier reads out of date.
+//! Writing and removing, which make earlier reads obsolete.
 
 use redkit_core::ToArg;
 use serde::Serialize;
@@ -95,16 +95,16 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             return Err(Error::NotClearable);
         }
         let result = store.clear().await;
-        self.inner.flights.detach_all();
+        self.inner.loads.detach_all();
         if let Some(level) = &store.level {
             level.clear();
         }
         Ok(result?)
     }
 
-    /// What this process has read or is reading of a key is out of date.
+    /// Makes obsolete whatever this process has read or is reading of a key.
     pub(crate) fn overtake(&self, key: &impl ToArg, keys: &EntryKeys) {
-        self.inner.flights.detach(&keys.entry);
+        self.inner.loads.detach(&keys.entry);
         if let Some(level) = &self.inner.store.level {
             with_bytes(key, |key| level.remove(key));
         }

@@ -61,8 +61,8 @@ impl<V> L1<V> {
         self
     }
 
-    /// Has the servers tell of every key of this cache that changes, whoever changes it: other
-    /// programs that write, remove or expire entries by commands of their own, and whoever empties
+    /// Has the servers tell of every key of this cache that changes, by whatever program: one
+    /// that writes, removes or expires entries by commands of its own, or empties
     /// the server (`CLIENT TRACKING`, by prefixes of keys). Default: no.
     ///
     /// What this library changes is announced besides, and holds the [`bound`](Self::bound) as ever.

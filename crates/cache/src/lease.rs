@@ -12,9 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::entry::millis;
 use crate::error::Error;
-use crate::id::Id;
+use crate::id::LeaseToken;
 use crate::names::EntryKeys;
-use crate::scripts::{self, Need};
+use crate::scripts::{self, Have};
 use crate::store::Store;
 
 /// A lease that this process holds. A task renews it until it is given back or dropped, or as much
@@ -22,34 +22,45 @@ use crate::store::Store;
 pub(crate) struct Lease<V> {
     store: Arc<Store<V>>,
     pub(crate) keys: EntryKeys,
-    pub(crate) token: Id,
-    /// Whether there is a value that is to be loaded anew.
-    pub(crate) replaces: bool,
+    pub(crate) token: LeaseToken,
+    have: Have,
     /// One for all that were taken together.
     _renewal: Arc<AbortOnDropHandle<()>>,
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
-    pub(crate) fn new(store: &Arc<Store<V>>, keys: &EntryKeys, token: Id, need: Need) -> Self {
-        let renewal = Renewal::start(store, vec![keys.lease.clone()], token);
-        Self::renewed_by(renewal, store, keys, token, need)
+    /// Leases that were taken together, with what their callers already have.
+    pub(crate) fn hold<'k>(
+        store: &Arc<Store<V>>,
+        leases: impl Iterator<Item = (&'k EntryKeys, Have)>,
+        token: LeaseToken,
+    ) -> Vec<Self> {
+        let (keys, haves): (Vec<_>, Vec<_>) = leases.unzip();
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let leases = keys.iter().map(|keys| keys.lease.clone()).collect();
+        let task = tokio::spawn(renew(Arc::clone(store), leases, token));
+        let renewal = Arc::new(AbortOnDropHandle::new(task));
+        keys.into_iter()
+            .zip(haves)
+            .map(|(keys, have)| Self {
+                store: Arc::clone(store),
+                keys: keys.clone(),
+                token,
+                have,
+                _renewal: Arc::clone(&renewal),
+            })
+            .collect()
     }
 
-    /// One of several leases with the same token.
-    pub(crate) fn renewed_by(
-        renewal: Renewal,
+    /// The lease of a write.
+    pub(crate) fn of_write(
         store: &Arc<Store<V>>,
         keys: &EntryKeys,
-        token: Id,
-        need: Need,
-    ) -> Self {
-        Self {
-            replaces: need != Need::All,
-            store: Arc::clone(store),
-            keys: keys.clone(),
-            token,
-            _renewal: renewal.0,
-        }
+        token: LeaseToken,
+    ) -> Option<Self> {
+        Self::hold(store, std::iter::once((keys, Have::Nothing)), token).pop()
     }
 
     /// Gives the lease back; the next one may load.
@@ -57,10 +68,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
         self.end(Duration::ZERO, &[]).await;
     }
 
-    /// Gives it back after the source had no value, and that is not kept: then what there is must
-    /// not stay either.
+    /// Gives it back after the source had no value, and that is not kept: then an entry that is there
+    /// must not stay either.
     pub(crate) async fn release_without_value(self) {
-        if !self.replaces {
+        if self.have == Have::Nothing {
             return self.release().await;
         }
         if let Err(error) = self.store.invalidate(&self.keys).await {
@@ -68,12 +79,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
         }
     }
 
-    /// Gives it back after a load that failed: those who have a stale value leave the source alone
-    /// for a while, and those who wait are told of the error.
-    pub(crate) async fn fail(self, error: &Error, need: Need) {
-        let rest = match need {
-            Need::All => Duration::ZERO,
-            Need::Better | Need::Refresh => self.store.settings.retry_after,
+    /// Gives it back after a load that failed: callers that have a stale value leave the source alone
+    /// for a while, and callers that wait are told of the error.
+    pub(crate) async fn fail(self, error: &Error) {
+        let rest = match self.have {
+            Have::Nothing => Duration::ZERO,
+            Have::Stale | Have::Fresh => self.store.settings.retry_after,
         };
         let raw = match (error, &self.store.errors) {
             (Error::Load(error), Some(codec)) => {
@@ -94,34 +105,20 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
     }
 }
 
-/// The task that renews leases until all of them are given back, dropped, lost or too old.
-#[derive(Clone)]
-pub(crate) struct Renewal(Arc<AbortOnDropHandle<()>>);
-
-impl Renewal {
-    pub(crate) fn start<V: Send + Sync + 'static>(
-        store: &Arc<Store<V>>,
-        leases: Vec<Key>,
-        token: Id,
-    ) -> Self {
-        let task = renew(Arc::clone(store), leases, token);
-        Self(Arc::new(AbortOnDropHandle::new(tokio::spawn(task))))
-    }
-}
-
-async fn renew<V>(store: Arc<Store<V>>, mut leases: Vec<Key>, token: Id) {
+/// Renews leases until all of them are given back, dropped, lost or too old.
+async fn renew<V>(store: Arc<Store<V>>, mut leases: Vec<Key>, token: LeaseToken) {
     let ttl = store.settings.lease;
-    // A write has no timeout but the writer's own: others are not to wait for it for ever.
+    // A write has no timeout but the writer's own: other processes are not to wait for it for ever.
     let end = Instant::now() + store.settings.load_timeout;
     while !leases.is_empty() && Instant::now() < end {
         sleep(ttl / 3).await;
         let renewals = leases
             .iter()
-            .map(|lease| scripts::renew(lease, token, millis(ttl)).into())
+            .map(|lease| scripts::renew(lease, token, millis(ttl)))
             .collect();
         if let Ok(replies) = store.run_all(renewals).await {
             let mut replies = replies.into_iter();
-            // What was lost or given back is not asked for again; what was not answered is.
+            // A lease that was lost or given back is not renewed again; one without an answer is.
             leases.retain(|_| !matches!(replies.next(), Some(Ok(Value::Int(0)))));
         }
     }
@@ -133,8 +130,9 @@ mod tests {
     use redkit_embedded::Embedded;
 
     use super::*;
+    use crate::id::Id;
     use crate::names::Names;
-    use crate::scripts::{Announce, Asker, LookedUp, Refused};
+    use crate::scripts::{Broadcast, LookUp, LookUpReply, Rejected};
 
     struct World {
         client: Client,
@@ -159,26 +157,32 @@ mod tests {
             self.client.eval(script).await.unwrap()
         }
 
-        fn look_up(&self, token: Id) -> Invocation {
-            self.look_up_after(token, None)
+        fn look_up(&self, token: LeaseToken) -> Invocation {
+            self.look_up_after(token, None, None)
         }
 
-        fn look_up_after(&self, token: Id, awaited: Option<Id>) -> Invocation {
-            let (not_this, need) = (Refused::Nothing, Need::All);
-            let asker = Asker {
-                token,
-                before: None,
+        fn look_up_after(
+            &self,
+            token: LeaseToken,
+            unanswered: Option<LeaseToken>,
+            awaited: Option<LeaseToken>,
+        ) -> Invocation {
+            let look_up = LookUp {
+                keys: &self.keys,
+                rejected: Rejected::None,
+                have: Have::Nothing,
+                awaited,
             };
-            scripts::look_up(&self.keys, asker, 60_000, not_this, need, awaited)
+            scripts::look_up(&look_up, token, unanswered, 60_000)
         }
 
-        fn release(&self, token: Id, rest_ms: u64, error: &[u8]) -> Invocation {
+        fn release(&self, token: LeaseToken, rest_ms: u64, error: &[u8]) -> Invocation {
             scripts::release(&self.keys, &self.names, token, rest_ms, error, 60_000)
         }
 
-        fn begin_write(&self, token: Id) -> Invocation {
-            let announce = Announce::Not;
-            scripts::begin_write(&self.keys, &self.names, token, 60_000, announce, 60_000)
+        fn begin_write(&self, token: LeaseToken) -> Invocation {
+            let broadcast = Broadcast::No;
+            scripts::begin_write(&self.keys, &self.names, token, 60_000, broadcast, 60_000)
         }
 
         async fn kind(&self) -> char {
@@ -189,26 +193,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_is_repeated_does_not_forget_who_waits() {
-        let (ours, theirs) = (Id::new(1), Id::new(2));
+    async fn a_repeated_call_does_not_forget_waiting_callers() {
+        let (ours, theirs) = (LeaseToken::new(1), LeaseToken::new(2));
         for (begin, kind) in [
-            (World::look_up as fn(&World, Id) -> Invocation, 'L'),
+            (World::look_up as fn(&World, LeaseToken) -> Invocation, 'L'),
             (World::begin_write, 'W'),
         ] {
             let world = World::new();
             world.run(begin(&world, ours)).await;
             assert_eq!(world.kind().await, kind.to_ascii_lowercase());
             world.run(world.look_up(theirs)).await;
-            assert_eq!(world.kind().await, kind, "somebody waits");
+            assert_eq!(world.kind().await, kind, "a caller waits");
             world.run(begin(&world, ours)).await;
             assert_eq!(world.kind().await, kind, "and still does");
         }
     }
 
     #[tokio::test]
-    async fn the_rest_of_the_source_is_not_prolonged() {
+    async fn the_rest_of_a_source_is_not_renewed() {
         let world = World::new();
-        let token = Id::new(1);
+        let token = LeaseToken::new(1);
         world.run(world.look_up(token)).await;
         let renew = || scripts::renew(&world.keys.lease, token, 60_000);
         assert_eq!(world.run(renew()).await, Value::Int(1));
@@ -221,53 +225,54 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waited_for_a_load_that_failed_is_told_and_others_may_load() {
-        let (ours, theirs, newcomer) = (Id::new(1), Id::new(2), Id::new(3));
+    async fn a_caller_that_waited_for_a_failed_load_gets_its_error_and_others_may_load() {
+        let (ours, theirs, newcomer) = (LeaseToken::new(1), LeaseToken::new(2), LeaseToken::new(3));
         let error = b"\0 {\r\n";
         for rest_ms in [0, 60_000] {
             let world = World::new();
             world.run(world.look_up(ours)).await;
             let taken = scripts::looked_up(world.run(world.look_up(theirs)).await).unwrap();
             assert!(
-                matches!(taken, LookedUp::Taken(_, Some(by)) if by == ours),
+                matches!(taken, LookUpReply::Taken(_, Some(by)) if by == ours),
                 "{taken:?}"
             );
             world.run(world.release(ours, rest_ms, error)).await;
             // The message was lost, or is on its way.
-            let after = world.run(world.look_up_after(theirs, Some(ours))).await;
-            let failed = LookedUp::Failed(Bytes::from_static(error));
+            let after = world
+                .run(world.look_up_after(theirs, None, Some(ours)))
+                .await;
+            let failed = LookUpReply::Failed(Bytes::from_static(error));
             assert_eq!(scripts::looked_up(after).unwrap(), failed);
-            let after = world.run(world.look_up_after(newcomer, Some(theirs))).await;
-            assert_eq!(scripts::looked_up(after).unwrap(), LookedUp::Leased);
+            let after = world
+                .run(world.look_up_after(newcomer, None, Some(theirs)))
+                .await;
+            assert_eq!(scripts::looked_up(after).unwrap(), LookUpReply::Leased);
         }
         let world = World::new();
         world.run(world.look_up(ours)).await;
         world.run(world.release(ours, 0, error)).await;
         let exists = Command::new("EXISTS").key(&world.keys.lease);
         let exists: bool = world.client.call(exists).await.unwrap();
-        assert!(!exists, "nobody waits for it");
+        assert!(!exists, "no caller waits for it");
     }
 
     #[tokio::test]
-    async fn a_question_that_arrives_late_takes_no_lease_for_a_load_that_lost_it() {
+    async fn a_look_up_that_arrives_late_takes_no_lease_for_a_load_that_lost_it() {
         let world = World::new();
-        let (lost, asked) = (Id::new(1), Id::new(2));
-        let ask = |token, before| {
-            let (asker, not_this) = (Asker { token, before }, Refused::Nothing);
-            scripts::look_up(&world.keys, asker, 60_000, not_this, Need::All, None)
-        };
+        let (lost, asked) = (LeaseToken::new(1), LeaseToken::new(2));
+        let ask = |token, unanswered| world.look_up_after(token, unanswered, None);
         // The first arrives, and its reply does not.
         world.run(ask(lost, None)).await;
         let leased = world.run(ask(asked, Some(lost))).await;
-        assert_eq!(scripts::looked_up(leased).unwrap(), LookedUp::Leased);
-        let invalidate = scripts::invalidate(&world.keys, &world.names, Announce::Not, 60_000);
+        assert_eq!(scripts::looked_up(leased).unwrap(), LookUpReply::Leased);
+        let invalidate = scripts::invalidate(&world.keys, &world.names, Broadcast::No, 60_000);
         world.run(invalidate).await;
         // It arrives once more.
         world.run(ask(lost, None)).await;
         let renewed = world.run(scripts::renew(&world.keys.lease, asked, 60_000));
         assert_eq!(renewed.await, Value::Int(0), "the load is not to be kept");
         for one in [ask(lost, None), world.begin_write(lost)] {
-            assert!(!one.by_hash().is_idempotent(), "nobody repeats it unasked");
+            assert!(!one.by_hash().is_idempotent(), "it is not repeated");
         }
     }
 
@@ -291,7 +296,7 @@ mod tests {
         world.run(repeated).await;
         assert_ne!(get(&tag).await, first);
 
-        let clear = || scripts::clear(&world.names, Announce::Not, 60_000);
+        let clear = || scripts::clear(&world.names, Broadcast::No, 60_000);
         let repeated = clear();
         let mut seen = std::collections::HashSet::new();
         for call in [repeated.clone(), clear(), repeated.clone(), repeated] {
@@ -303,6 +308,37 @@ mod tests {
                 "{now}"
             );
             assert!(seen.insert(now));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_lease_of_a_load_from_before_a_clearing_is_free() {
+        let world = World::new();
+        let load = |number, generation| LeaseToken {
+            generation: Some(Id::new(generation)),
+            ..LeaseToken::new(number)
+        };
+        let (old, same, new) = (load(1, 7), load(2, 7), load(3, 8));
+        world.run(world.look_up(old)).await;
+        let taken = scripts::looked_up(world.run(world.look_up(same)).await).unwrap();
+        assert!(
+            matches!(taken, LookUpReply::Taken(_, Some(by)) if by == old),
+            "{taken:?}"
+        );
+        let leased = world.run(world.look_up(new)).await;
+        assert_eq!(scripts::looked_up(leased).unwrap(), LookUpReply::Leased);
+        assert_eq!(world.kind().await, 'L', "the waiting caller will be woken");
+        let renewed = world.run(scripts::renew(&world.keys.lease, old, 60_000));
+        assert_eq!(
+            renewed.await,
+            Value::Int(0),
+            "the obsolete load has lost it"
+        );
+        // Whatever the generation, a write is waited for.
+        world.run(world.begin_write(LeaseToken::new(4))).await;
+        for token in [old, new] {
+            let taken = scripts::looked_up(world.run(world.look_up(token)).await).unwrap();
+            assert!(matches!(taken, LookUpReply::Taken(..)), "{taken:?}");
         }
     }
 }

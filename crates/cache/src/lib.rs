@@ -1,7 +1,7 @@
 //! Caching on Redis.
 //!
 //! A [`Cache<V>`] holds values of one type under keys of yours. [`get_or_load`](Cache::get_or_load)
-//! is the way in: it gives the cached value, or loads it, once for everybody who asks at the same
+//! is the way in: it gives the cached value, or loads it, once for all callers that ask at the same
 //! time, and keeps it.
 //!
 //! ```
@@ -18,7 +18,7 @@
 //! let price = prices.get_or_load("42", || price_from_database(42)).await?;
 //! assert_eq!((*price, price.source()), (1999, Source::Loaded));
 //! let price = prices.get_or_load("42", || price_from_database(42)).await?;
-//! assert_eq!((*price, price.source()), (1999, Source::Hit));
+//! assert_eq!((*price, price.source()), (1999, Source::Redis));
 //!
 //! prices.invalidate("42").await?; // after the database was written
 //! # Ok(()) }
@@ -27,9 +27,9 @@
 //! # What it takes care of
 //!
 //! - **One load** per key, among all callers of all processes. Others wait for it, and are woken.
-//! - **Nothing old**: what was read from the source before an [`invalidate`](Cache::invalidate) is
-//!   neither kept after it nor given to who asks after it. `docs/guarantees.md` says exactly what
-//!   holds, and names the tests.
+//! - **Nothing old**: a value that was read from the source before an [`invalidate`](Cache::invalidate) is
+//!   neither kept after it nor given to a caller that asks after it. `docs/guarantees/cache.md` says
+//!   exactly which promises hold, and names the tests.
 //! - **Stale values** ([`stale_for`](CacheBuilder::stale_for)) when the source fails or is slow, and
 //!   loading anew before the end ([`refresh_ahead`](CacheBuilder::refresh_ahead)), by one process.
 //! - **Tags** ([`Loaded::tags`], [`invalidate_tag`](Cache::invalidate_tag)) and
@@ -41,7 +41,8 @@
 //!   [`find_or_load`](Cache::find_or_load), writing with
 //!   [`write_through`](Cache::write_through), filling ahead with [`warm`](Cache::warm), named caches
 //!   from a configuration with [`Caches`].
-//! - **Responses of HTTP services** with the feature `tower`: a layer, in the module `http`.
+//! - **Caches on top of this one**: [`peek`](Cache::peek) looks without loading. `redkit-http-cache`,
+//!   which keeps responses of HTTP services, is built on it.
 //!
 //! # How it is stored
 //!
@@ -61,32 +62,31 @@
 //! Leases after Nishtala et al., *Scaling Memcache at Facebook* (2013); early refreshing after
 //! Vattani et al., *Optimal Probabilistic Cache Stampede Prevention* (2015).
 
-mod batch;
 mod builder;
 mod bulk;
 mod cache;
 mod config;
 mod entry;
 mod error;
+mod extend;
 mod fetched;
-mod flight;
-#[cfg(feature = "tower")]
-pub mod http;
+mod fill;
 mod id;
 mod invalidate;
-mod keep;
 mod l1;
 mod lease;
 mod level;
-mod load;
+mod load_task;
 #[cfg(test)]
 mod lost_tests;
 mod memoize;
+mod miss;
 mod names;
 mod refresh;
 mod scripts;
 mod settings;
 mod share;
+mod single_flight;
 mod stats;
 mod store;
 mod tasks;
@@ -95,7 +95,7 @@ mod warm;
 pub mod write_behind;
 mod write_through;
 
-pub use builder::CacheBuilder;
+pub use builder::{CacheBuilder, HasTtl, NoTtl};
 pub use cache::Cache;
 pub use config::{CacheConfig, Caches};
 pub use error::{Error, LoadError};

@@ -1,4 +1,4 @@
-//! A flight whose leading end goes away before it has flown: who had joined it flies itself.
+//! A leader that goes away before it has loaded: its followers load for themselves.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use redkit_core::{Client, ClientConfig};
 use redkit_embedded::Embedded;
 
 use crate::cache::Cache;
-use crate::flight::Boarding;
+use crate::single_flight::Join;
 
 #[tokio::test]
-async fn who_joined_a_flight_that_never_flew_loads_for_itself() {
+async fn a_follower_whose_leader_goes_away_loads_for_itself() {
     let engine = Arc::new(Embedded::new());
     let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
     let cache: Cache<u64> = Cache::builder(&client, "numbers")
@@ -21,7 +21,7 @@ async fn who_joined_a_flight_that_never_flew_loads_for_itself() {
     for many in [false, true] {
         let key = u64::from(many);
         let keys = cache.inner.store.names.of_entry(key).unwrap();
-        let Boarding::Lead(lead, passenger) = cache.inner.flights.board(&keys.entry, false) else {
+        let Join::Leader(leader, follower) = cache.inner.loads.join(&keys.entry) else {
             panic!("nobody leads");
         };
         let (shared, caller) = (cache.stats().shared, cache.clone());
@@ -40,7 +40,7 @@ async fn who_joined_a_flight_that_never_flew_loads_for_itself() {
         while cache.stats().shared == shared {
             tokio::task::yield_now().await;
         }
-        drop((lead, passenger));
+        drop((leader, follower));
         assert_eq!(joined.await.unwrap().unwrap(), 7, "many keys: {many}");
     }
 }

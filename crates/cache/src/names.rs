@@ -21,9 +21,9 @@ pub(crate) struct Names {
     /// The generation of the whole cache: apart from the hash, so that one `MGET` reads it with an
     /// entry, and in its slot, so that one script changes both.
     pub(crate) generation: Key,
-    /// Who waits for another process's load listens here.
+    /// Callers that wait for another process's load listen here.
     pub(crate) wake: Bytes,
-    /// Levels in the processes listen here.
+    /// Local caches listen here.
     pub(crate) changes: Bytes,
 }
 
@@ -34,13 +34,13 @@ pub(crate) struct EntryKeys {
     pub(crate) lease: Key,
 }
 
-/// What a change of a key means for what a process keeps.
+/// What the change of a key means for the values that a process keeps.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
     /// The entry of this user key is another, or none.
     Entry(Vec<u8>),
     Tag(String),
-    /// Who knows.
+    /// Anything may have changed.
     All,
     Nothing,
 }
@@ -79,14 +79,14 @@ impl Names {
         self.tags.key(tag)
     }
 
-    /// What the keys begin with whose changes concern what processes keep. None is the beginning of
-    /// another.
+    /// The beginnings of the keys whose changes concern the values that processes keep. None is the
+    /// beginning of another.
     pub(crate) fn tracked(&self) -> Vec<Bytes> {
         let (entries, tags) = (self.entries.prefix(), self.tags.prefix());
         vec![entries, tags, self.generation.to_bytes()]
     }
 
-    /// What it means that a key has changed that begins as [`Names::tracked`] says.
+    /// The meaning of a change of a key that begins as [`Names::tracked`] says.
     pub(crate) fn meaning(&self, key: &[u8]) -> Meaning {
         match self.entries.parse(key) {
             Some((key, None)) => return Meaning::Entry(key),
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entrys_keys_are_those_of_its_keyspace() {
+    fn an_entrys_keys_are_built_by_its_keyspace() {
         let engine = std::sync::Arc::new(Embedded::new());
         let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
         let names = Names::new(&client, "numbers").unwrap();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn each_tracked_key_means_what_it_is_for() {
+    fn each_tracked_key_is_told_apart() {
         let engine = std::sync::Arc::new(Embedded::new());
         let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
         let names = Names::new(&client, "numbers").unwrap();

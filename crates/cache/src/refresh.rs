@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use redkit_core::Key;
 use tokio::time::sleep;
 
-use crate::load::Ended;
+use crate::entry::Life;
+use crate::load_task::LoadOutcome;
 use crate::settings::Refresh;
-use crate::store::Life;
 
 /// Whether a fresh value is to be loaded anew now.
 pub(crate) fn is_due(refresh: Refresh, life: &Life) -> bool {
@@ -35,34 +35,34 @@ pub(crate) struct Refreshes {
     keys: Mutex<HashSet<Key>>,
 }
 
-/// A key's place among them, until it is dropped.
+/// Keeps a key from being loaded anew a second time, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Refreshing {
     refreshes: Arc<Refreshes>,
     key: Key,
 }
 
 impl Refreshes {
     /// `None` when it is being done already.
-    pub(crate) fn begin(self: &Arc<Self>, key: &Key) -> Option<Place> {
-        self.keys.lock().insert(key.clone()).then(|| Place {
+    pub(crate) fn begin(self: &Arc<Self>, key: &Key) -> Option<Refreshing> {
+        self.keys.lock().insert(key.clone()).then(|| Refreshing {
             refreshes: Arc::clone(self),
             key: key.clone(),
         })
     }
 }
 
-impl Place {
-    /// Keeps the place while there is nothing to be done: another process loads, or the source
-    /// rests. Otherwise every hit would ask again.
-    pub(crate) async fn rest<V>(self, ended: &Ended<V>) {
-        if let Ended::Resting(left) = ended {
+impl Refreshing {
+    /// Stays while there is nothing to be done, because another process loads or the source rests.
+    /// Otherwise every hit would ask again.
+    pub(crate) async fn rest<V>(self, outcome: &LoadOutcome<V>) {
+        if let LoadOutcome::Resting(left) = outcome {
             sleep((*left).min(LONGEST_REST)).await;
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Refreshing {
     fn drop(&mut self) {
         self.refreshes.keys.lock().remove(&self.key);
     }

@@ -4,12 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{
-    CallError, Error as CoreError, FaultKind, Invocation, Key, Script, ToArg, Value, ValueError,
-};
+use redkit_core::{Invocation, Key, Script, ToArg, Value, ValueError};
 
 use crate::entry::{Encoded, Head, generation_text, version_text};
-use crate::id::Id;
+use crate::id::{Id, LeaseToken};
 use crate::names::{EntryKeys, Names};
 
 macro_rules! script {
@@ -23,9 +21,9 @@ script!(FILL, "fill.lua");
 script!(RELEASE, "release.lua");
 script!(SET, "set.lua");
 script!(INVALIDATE, "invalidate.lua");
-script!(ANNOUNCE, "announce.lua");
+script!(BROADCAST, "broadcast.lua");
 script!(SNAPSHOT, "snapshot.lua");
-script!(PLACE, "place.lua");
+script!(LOG_POSITION, "log_position.lua");
 script!(TAG_OPEN, "tag_open.lua");
 script!(TAG_MARK, "tag_mark.lua");
 script!(CLEAR, "clear.lua");
@@ -33,135 +31,104 @@ script!(WRITE_BEGIN, "write_begin.lua");
 
 /// What a caller already has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// Nothing.
-    All,
+pub(crate) enum Have {
+    Nothing,
     /// A stale value.
-    Better,
+    Stale,
     /// A fresh value that will not be fresh for long.
-    Refresh,
+    Fresh,
 }
 
-/// The entry that a caller will not take.
+/// The entry that a caller does not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    Nothing,
-    This(Id),
+pub(crate) enum Rejected {
+    None,
+    Entry(Id),
     /// Whatever is there: it cannot be named as the script names it.
     Any,
 }
 
-impl Refused {
-    /// Refuses an entry as well. One that came although it was refused cannot be named.
+impl Rejected {
+    /// Rejects an entry that a look-up has given as well. One that was given although it was rejected
+    /// cannot be named.
     pub(crate) fn and(self, id: Option<Id>) -> Self {
         match id {
-            Some(id) if self != Refused::This(id) => Refused::This(id),
-            _ => Refused::Any,
+            Some(id) if self != Rejected::Entry(id) => Rejected::Entry(id),
+            _ => Rejected::Any,
         }
     }
 }
 
 #[derive(Debug, PartialEq)]
-pub(crate) enum LookedUp {
+pub(crate) enum LookUpReply {
     /// The entry, and the milliseconds it has left with its grace period.
     Fresh(Bytes, i64),
     /// The lease is ours.
     Leased,
-    /// Another has it, for so long if it does not prolong it: the one with this token, if it is a
-    /// load or a write that may be kept.
-    Taken(Duration, Option<Id>),
+    /// Another process has the lease, for so long if it does not prolong it: the owner of this token,
+    /// if it is a load or a write that may be kept.
+    Taken(Duration, Option<LeaseToken>),
     /// The source failed and is left alone for so long.
     Resting(Duration),
-    /// The load that was waited for has failed, with this error.
+    /// The load that the caller has waited for has failed, with this error.
     Failed(Bytes),
 }
 
-/// With which token a lease is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Asker {
-    pub(crate) token: Id,
-    /// The one that was used before, when it is not known what has become of the question: it is
-    /// answered by nobody any more, and may still arrive.
-    pub(crate) before: Option<Id>,
+/// What one caller looks for.
+pub(crate) struct LookUp<'k> {
+    pub(crate) keys: &'k EntryKeys,
+    pub(crate) rejected: Rejected,
+    pub(crate) have: Have,
+    /// The owner of the lease that the caller has waited for.
+    pub(crate) awaited: Option<LeaseToken>,
 }
 
-impl Asker {
-    pub(crate) fn new() -> Self {
-        let (token, before) = (Id::random(), None);
-        Self { token, before }
-    }
-
-    /// To ask once more after this error, if that is worth it. Under another token: what was sent
-    /// before may arrive when the lease it then takes has long been lost, and a load must not be kept
-    /// under that one.
-    pub(crate) fn again(self, error: &CoreError) -> Option<Self> {
-        let CoreError::Call { error, .. } = error else {
-            return None;
-        };
-        match error {
-            CallError::Maybe(fault)
-                if self.before.is_none() && fault.kind() == FaultKind::Disconnected =>
-            {
-                Some(Self {
-                    token: Id::random(),
-                    before: Some(self.token),
-                })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Not to be repeated as it is: see [`Asker::again`].
+/// Must not be repeated as it is: the first may arrive after the lease that it took was lost.
+/// `unanswered` is the token of a look-up of which it is not known what has become.
 pub(crate) fn look_up(
-    keys: &EntryKeys,
-    asker: Asker,
+    look_up: &LookUp<'_>,
+    token: LeaseToken,
+    unanswered: Option<LeaseToken>,
     lease_ms: u64,
-    not_this: Refused,
-    need: Need,
-    awaited: Option<Id>,
 ) -> Invocation {
-    let need = match need {
-        Need::All => "all",
-        Need::Better => "better",
-        Need::Refresh => "refresh",
+    let have = match look_up.have {
+        Have::Nothing => "nothing",
+        Have::Stale => "stale",
+        Have::Fresh => "fresh",
     };
-    let not_this = match not_this {
-        Refused::Nothing => String::new(),
-        Refused::This(id) => id.to_string(),
-        Refused::Any => "*".to_owned(),
+    let rejected = match look_up.rejected {
+        Rejected::None => String::new(),
+        Rejected::Entry(id) => id.to_string(),
+        Rejected::Any => "*".to_owned(),
     };
+    let or_empty = |token: Option<LeaseToken>| token.map_or_else(String::new, |t| t.to_string());
     LOOK_UP
-        .invoke([&keys.entry, &keys.lease])
-        .arg(asker.token)
+        .invoke([&look_up.keys.entry, &look_up.keys.lease])
+        .arg(token)
         .arg(lease_ms)
-        .arg(not_this)
-        .arg(need)
-        .arg(awaited.map_or_else(String::new, |token| token.to_string()))
-        .arg(
-            asker
-                .before
-                .map_or_else(String::new, |token| token.to_string()),
-        )
+        .arg(rejected)
+        .arg(have)
+        .arg(or_empty(look_up.awaited))
+        .arg(or_empty(unanswered))
 }
 
-pub(crate) fn looked_up(reply: Value) -> Result<LookedUp, ValueError> {
+pub(crate) fn looked_up(reply: Value) -> Result<LookUpReply, ValueError> {
     let mut items = reply.to::<Vec<Value>>()?.into_iter();
     let mut next = || items.next().unwrap_or_default();
     Ok(match next().to::<i64>()? {
-        0 => LookedUp::Fresh(next().to()?, next().to()?),
-        1 => LookedUp::Leased,
+        0 => LookUpReply::Fresh(next().to()?, next().to()?),
+        1 => LookUpReply::Leased,
         2 => {
             let left = time(next().to()?);
-            LookedUp::Taken(left, Id::read(&next().to::<Bytes>()?))
+            LookUpReply::Taken(left, LeaseToken::read(&next().to::<Bytes>()?))
         }
-        3 => LookedUp::Resting(time(next().to()?)),
-        4 => LookedUp::Failed(next().to()?),
+        3 => LookUpReply::Resting(time(next().to()?)),
+        4 => LookUpReply::Failed(next().to()?),
         _ => return Err(unknown("a state of an entry")),
     })
 }
 
-pub(crate) fn renew(lease: &Key, token: Id, lease_ms: u64) -> Invocation {
+pub(crate) fn renew(lease: &Key, token: LeaseToken, lease_ms: u64) -> Invocation {
     RENEW
         .invoke([lease])
         .arg(token)
@@ -169,19 +136,19 @@ pub(crate) fn renew(lease: &Key, token: Id, lease_ms: u64) -> Invocation {
         .idempotent(true)
 }
 
-/// The generation of an entry; nothing for one that no clearing makes void.
+/// The generation of an entry; nothing when no clearing invalidates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Generation(pub(crate) Option<Id>);
 
-/// What a load or a write gave, to be written under its lease.
+/// A value that a load or a write gave, to be written under its lease.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fill<'f> {
     pub(crate) keys: &'f EntryKeys,
-    pub(crate) token: Id,
+    pub(crate) token: LeaseToken,
     pub(crate) head: &'f Head,
     pub(crate) entry: &'f Encoded,
-    /// A generation that is known to be over: what was written with it keeps no other version away.
-    pub(crate) void: Option<Generation>,
+    /// A generation that is known to be over: an entry of it keeps no other version away.
+    pub(crate) obsolete: Option<Generation>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,20 +160,25 @@ pub(crate) enum Filled {
     Newer(Generation),
 }
 
-pub(crate) fn fill(fill: &Fill<'_>, names: &Names, announce: Announce, meta_ms: u64) -> Invocation {
+pub(crate) fn fill(
+    fill: &Fill<'_>,
+    names: &Names,
+    broadcast: Broadcast,
+    meta_ms: u64,
+) -> Invocation {
     let head = fill.head;
     let invocation = FILL
-        .invoke(keys_with_meta(fill.keys, names, announce))
+        .invoke(keys_with_meta(fill.keys, names, broadcast))
         .arg(fill.token)
         .arg(&fill.entry.head)
         .arg(&fill.entry.rest)
         .arg(head.lifetime_ms())
         .arg(version_text(head.version))
         .arg(generation_text(head.generation))
-        .arg(void_text(fill.void))
+        .arg(obsolete_text(fill.obsolete))
         .arg(&names.wake);
-    announced(invocation, names, announce, meta_ms)
-        // The second time finds no lease, and says that it did not stand: nobody relies on less.
+    with_broadcast(invocation, names, broadcast, meta_ms)
+        // The second time finds no lease, and says that it did not stand: no caller relies on less.
         .idempotent(true)
 }
 
@@ -222,7 +194,7 @@ pub(crate) fn filled(reply: Value) -> Result<Filled, ValueError> {
 pub(crate) fn release(
     keys: &EntryKeys,
     names: &Names,
-    token: Id,
+    token: LeaseToken,
     rest_ms: u64,
     error: &[u8],
     stays_ms: u64,
@@ -240,13 +212,13 @@ pub(crate) fn release(
 
 /// How a change is told to the other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Announce {
-    /// It need not be told.
-    Not,
-    /// In the script that makes it.
-    Within,
+pub(crate) enum Broadcast {
+    /// The other processes need not be told.
+    No,
+    /// In the script that makes the change.
+    WithinScript,
     /// By a script after it: on a cluster the two belong to different nodes.
-    After,
+    AfterScript,
 }
 
 pub(crate) fn set(
@@ -254,19 +226,19 @@ pub(crate) fn set(
     names: &Names,
     head: &Head,
     entry: &Encoded,
-    void: Option<Generation>,
-    announce: Announce,
+    obsolete: Option<Generation>,
+    broadcast: Broadcast,
     meta_ms: u64,
 ) -> Invocation {
     let invocation = SET
-        .invoke(keys_with_meta(keys, names, announce))
+        .invoke(keys_with_meta(keys, names, broadcast))
         .arg(&entry.head)
         .arg(&entry.rest)
         .arg(head.lifetime_ms())
         .arg(version_text(head.version))
-        .arg(void_text(void))
+        .arg(obsolete_text(obsolete))
         .arg(&names.wake);
-    announced(invocation, names, announce, meta_ms)
+    with_broadcast(invocation, names, broadcast, meta_ms)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,45 +259,45 @@ pub(crate) fn written(reply: Value) -> Result<Written, ValueError> {
 pub(crate) fn invalidate(
     keys: &EntryKeys,
     names: &Names,
-    announce: Announce,
+    broadcast: Broadcast,
     meta_ms: u64,
 ) -> Invocation {
     let invocation = INVALIDATE
-        .invoke(keys_with_meta(keys, names, announce))
+        .invoke(keys_with_meta(keys, names, broadcast))
         .arg(&names.wake);
     // Removing twice is as good as once; only the answer may then be "there was none".
-    announced(invocation, names, announce, meta_ms).idempotent(true)
+    with_broadcast(invocation, names, broadcast, meta_ms).idempotent(true)
 }
 
-/// What other processes are told.
+/// What other processes are to forget.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Change<'c> {
+pub(crate) enum Invalidation<'c> {
     Entry(&'c Key),
     Tag(&'c str),
 }
 
-pub(crate) fn announce(names: &Names, change: Change<'_>, meta_ms: u64) -> Invocation {
-    let mut what = Vec::new();
-    match change {
-        Change::Entry(key) => {
-            what.push(b'k');
-            key.write_to(&mut what);
+pub(crate) fn broadcast(names: &Names, invalidation: Invalidation<'_>, meta_ms: u64) -> Invocation {
+    let mut payload = Vec::new();
+    match invalidation {
+        Invalidation::Entry(key) => {
+            payload.push(b'k');
+            key.write_to(&mut payload);
         }
-        Change::Tag(tag) => {
-            what.push(b't');
-            tag.write_to(&mut what);
+        Invalidation::Tag(tag) => {
+            payload.push(b't');
+            tag.write_to(&mut payload);
         }
     }
-    ANNOUNCE
+    BROADCAST
         .invoke([&names.meta])
         .arg(&names.changes)
-        .arg(what)
+        .arg(payload)
         .arg(Id::random())
         .arg(meta_ms)
         .idempotent(true)
 }
 
-/// What a load's tags are judged by.
+/// The counts by which it is seen whether a load's tags were invalidated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     incarnation: Id,
@@ -374,26 +346,26 @@ pub(crate) fn snapshotted(reply: Value) -> Result<Snapshot, ValueError> {
     })
 }
 
-/// Where in the row of changes a cache is.
+/// A position in the invalidation log: the numbered changes of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Which row: another one after the server has lost its data.
+pub(crate) struct LogPosition {
+    /// Which log: another one after the server has lost its data.
     pub(crate) incarnation: Id,
     pub(crate) number: u64,
 }
 
-pub(crate) fn place(names: &Names, meta_ms: u64) -> Invocation {
-    PLACE
+pub(crate) fn log_position(names: &Names, meta_ms: u64) -> Invocation {
+    LOG_POSITION
         .invoke([&names.meta])
         .arg(Id::random())
         .arg(meta_ms)
         .idempotent(true)
 }
 
-pub(crate) fn placed(reply: Value) -> Result<Place, ValueError> {
+pub(crate) fn log_position_reply(reply: Value) -> Result<LogPosition, ValueError> {
     let (incarnation, number) = reply.to::<(Bytes, u64)>()?;
     match Id::read(&incarnation) {
-        Some(incarnation) => Ok(Place {
+        Some(incarnation) => Ok(LogPosition {
             incarnation,
             number,
         }),
@@ -420,11 +392,11 @@ pub(crate) fn mark_tags(names: &Names, stripes: &[String], meta_ms: u64) -> Invo
         .idempotent(true)
 }
 
-pub(crate) fn clear(names: &Names, announce: Announce, meta_ms: u64) -> Invocation {
-    let channel = match announce {
-        Announce::Not => &[][..],
+pub(crate) fn clear(names: &Names, broadcast: Broadcast, meta_ms: u64) -> Invocation {
+    let channel = match broadcast {
+        Broadcast::No => &[][..],
         // It is the meta hash's own script, also on a cluster.
-        Announce::Within | Announce::After => &names.changes,
+        Broadcast::WithinScript | Broadcast::AfterScript => &names.changes,
     };
     CLEAR
         .invoke([&names.meta, &names.generation])
@@ -437,48 +409,48 @@ pub(crate) fn clear(names: &Names, announce: Announce, meta_ms: u64) -> Invocati
 pub(crate) fn begin_write(
     keys: &EntryKeys,
     names: &Names,
-    token: Id,
+    token: LeaseToken,
     lease_ms: u64,
-    announce: Announce,
+    broadcast: Broadcast,
     meta_ms: u64,
 ) -> Invocation {
     let invocation = WRITE_BEGIN
-        .invoke(keys_with_meta(keys, names, announce))
+        .invoke(keys_with_meta(keys, names, broadcast))
         .arg(token)
         .arg(lease_ms)
         .arg(&names.wake);
     // A second one that arrives late would take a lease back that was lost.
-    announced(invocation, names, announce, meta_ms)
+    with_broadcast(invocation, names, broadcast, meta_ms)
 }
 
-fn keys_with_meta<'k>(keys: &'k EntryKeys, names: &'k Names, announce: Announce) -> Vec<&'k Key> {
+fn keys_with_meta<'k>(keys: &'k EntryKeys, names: &'k Names, broadcast: Broadcast) -> Vec<&'k Key> {
     let mut all = vec![&keys.entry, &keys.lease];
-    if announce == Announce::Within {
+    if broadcast == Broadcast::WithinScript {
         all.push(&names.meta);
     }
     all
 }
 
-fn announced(
+fn with_broadcast(
     invocation: Invocation,
     names: &Names,
-    announce: Announce,
+    broadcast: Broadcast,
     meta_ms: u64,
 ) -> Invocation {
-    match announce {
-        Announce::Within => invocation
+    match broadcast {
+        Broadcast::WithinScript => invocation
             .arg(&names.changes)
             .arg(Id::random())
             .arg(meta_ms),
-        Announce::Not | Announce::After => invocation,
+        Broadcast::No | Broadcast::AfterScript => invocation,
     }
 }
 
-fn void_text(void: Option<Generation>) -> String {
-    void.map_or_else(String::new, |void| generation_text(void.0))
+fn obsolete_text(obsolete: Option<Generation>) -> String {
+    obsolete.map_or_else(String::new, |obsolete| generation_text(obsolete.0))
 }
 
-/// A lease without an expiry is nobody's of ours; a second is as good as any.
+/// A lease without an expiry is none that this crate took; a second is as good as any time.
 fn time(pttl: i64) -> Duration {
     Duration::from_millis(u64::try_from(pttl).unwrap_or(1000))
 }

@@ -9,11 +9,11 @@ use crate::entry::millis;
 /// Long before the server's clock overflows.
 const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// What the meta hash and tags live at least, so that rarely used ones are not made anew all the
+/// How long the meta hash and tags live at least, so that rarely used ones are not made anew all the
 /// time.
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
-/// What anybody waits for at most: it is added to the time of day, which must not overflow.
+/// The longest wait: it is added to the time of day, which must not overflow.
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug, Clone)]
@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) retry_after: Duration,
     pub(crate) refresh: Refresh,
     pub(crate) lease: Duration,
+    pub(crate) redis_timeout: Duration,
     pub(crate) max_bypass_loads: usize,
     pub(crate) clearable: bool,
     pub(crate) announces: bool,
@@ -56,6 +57,7 @@ impl Default for Settings {
             retry_after: Duration::from_secs(1),
             refresh: Refresh::Never,
             lease: Duration::from_secs(3),
+            redis_timeout: Duration::from_millis(250),
             max_bypass_loads: 64,
             clearable: true,
             announces: true,
@@ -111,6 +113,13 @@ impl Settings {
         if self.lease < Duration::from_millis(10) || self.lease > Duration::from_secs(3600) {
             return wrong("lease", "it is under 10 ms or over an hour", "3s is usual");
         }
+        if self.redis_timeout.is_zero() || self.redis_timeout > A_DAY {
+            return wrong(
+                "redis_timeout",
+                "it is zero or over a day",
+                "250ms is usual",
+            );
+        }
         if self.retry_after > A_DAY {
             return wrong("retry_after", "it is over a day", "1s is usual");
         }
@@ -143,7 +152,7 @@ impl Settings {
     }
 }
 
-/// A hundred years: what anything is kept at most.
+/// A hundred years: the longest that anything is kept.
 const MAX_MS: u64 = 100 * 365 * 24 * 3_600_000;
 
 /// The shortest time that the server knows.

@@ -1,4 +1,4 @@
-//! [`ErrorCodec`]: a loader's errors on their way to those who wait in other processes.
+//! [`ErrorCodec`]: a loader's errors on their way to callers that wait in other processes.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::LoadError;
 
-/// What is longer is not sent: a message goes to every process.
+/// A longer error is not sent: a message goes to every process.
 const MAX_BYTES: usize = 16 * 1024;
 
 type Encode = dyn Fn(&LoadError, &Codec, &[u8]) -> Option<Bytes> + Send + Sync;

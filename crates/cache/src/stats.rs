@@ -42,7 +42,7 @@ numbers! {
     l1_hits: "redkit_cache_reads_total", "result" => "l1_hit";
     /// Reads that found a fresh value in Redis.
     hits: "redkit_cache_reads_total", "result" => "hit";
-    /// Reads that found none. Those who wait for the same load count once.
+    /// Reads that found none. Callers that wait for the same load count once.
     misses: "redkit_cache_reads_total", "result" => "miss";
     /// Reads that were given a stale value.
     stale: "redkit_cache_reads_total", "result" => "stale";

@@ -1,5 +1,5 @@
-//! [`Wakes`]: those in this process who wait for another process's load, and the subscription that
-//! wakes them. It is made when somebody waits for the first time.
+//! [`Wakes`]: the callers in this process that wait for another process's load, and the subscription
+//! that wakes them. It is made when a caller waits for the first time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long who waits for the first time gives the subscription to come about.
+/// How long the first waiting caller gives the subscription to come about.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Between two attempts to subscribe.
@@ -42,7 +42,7 @@ pub(crate) enum Woken {
     Failed(Bytes),
 }
 
-/// A place among those who wait for a key.
+/// The registration of a caller that waits for a key.
 pub(crate) struct Waiter {
     shared: Arc<Shared>,
     key: Key,
@@ -63,7 +63,7 @@ impl Wakes {
         }
     }
 
-    /// Takes a place for `key`. Look at the entry after this, so that nothing is missed.
+    /// Registers a wait for `key`. Look at the entry after this, so that nothing is missed.
     pub(crate) async fn watch(&self, key: &Key) -> Waiter {
         self.task.get_or_init(|| {
             let (client, channel) = (self.client.clone(), self.channel.clone());
@@ -130,7 +130,7 @@ async fn listen(client: Client, channel: Bytes, shared: Arc<Shared>) {
                 while let Some(push) = pushes.next().await {
                     match push {
                         Push::Message { payload, .. } => shared.message(&payload),
-                        // Who could have been woken meanwhile looks for itself.
+                        // A caller that could have been woken meanwhile looks for itself.
                         _ => shared.wake_all(),
                     }
                 }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_a_kind_a_key_and_what_is_left() {
+    fn a_payload_is_a_kind_a_key_and_the_rest() {
         let payload = Bytes::from_static(b"e00000003a:bboom");
         let (kind, key, rest) = parse(&payload).unwrap();
         assert_eq!((kind, &*key, &*rest), (b'e', &b"a:b"[..], &b"boom"[..]));

@@ -120,7 +120,12 @@ where
         while let Some(outcome) = loads.next().await {
             match outcome {
                 Ok(fetched) if fetched.source() == Source::Loaded => warmed.loaded += 1,
-                Ok(fetched) if matches!(fetched.source(), Source::Hit | Source::Shared) => {
+                Ok(fetched)
+                    if matches!(
+                        fetched.source(),
+                        Source::Local | Source::Redis | Source::Shared
+                    ) =>
+                {
                     warmed.present += 1;
                 }
                 // Stale or past the cache: nothing was warmed.

@@ -14,12 +14,11 @@ use tokio::time::Instant;
 use crate::cache::{Cache, begin, some};
 use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
-use crate::id::Id;
-use crate::keep::Kept;
+use crate::fill::FillOutcome;
+use crate::id::LeaseToken;
 use crate::lease::Lease;
 use crate::level::with_bytes;
 use crate::names::EntryKeys;
-use crate::scripts::Need;
 use crate::store::Store;
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
@@ -27,7 +26,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// that. Two round trips besides the write, on a cluster four; two more for tags.
     ///
     /// The entry is removed before the write begins, and loads in progress in any process are not
-    /// kept: whoever reads meanwhile waits for the write, and is given what it has written. When two
+    /// kept: a reader that comes meanwhile waits for the write, and is given the written value. When two
     /// writes of one key overlap, nobody can tell which of them the source carried out last: neither
     /// value is kept, and the next reader loads. When the write fails nothing is kept either, since
     /// such an error does not always mean that nothing was written.
@@ -60,7 +59,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     {
         let store = Arc::clone(&self.inner.store);
         let keys = store.names.of_entry(&key)?;
-        let token = Id::random();
+        let token = LeaseToken::random(None);
         let begun = store.begin_write(&keys, token).await;
         self.overtake(&key, &keys);
         let writing = begin(write);
@@ -77,7 +76,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let key: Box<[u8]> = with_bytes(&key, |key| key.into());
         self.inner.tasks.spawn(async move {
             let lease = match begun {
-                Ok(Some(snapshot)) => Some((Lease::new(&store, &keys, token, Need::All), snapshot)),
+                Ok(Some(snapshot)) => {
+                    Lease::of_write(&store, &keys, token).map(|lease| (lease, snapshot))
+                }
                 // Another write is in progress, or Redis could not be asked.
                 Ok(None) | Err(_) => None,
             };
@@ -85,10 +86,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             let written = writing.await;
             let result = match (written, lease) {
                 (Ok(written), Some((lease, snapshot))) => {
-                    let (announce, cost) = (store.announce(), began.elapsed());
-                    let kept = store.keep_one(lease, &snapshot, some(written), cost, announce);
-                    let kept = kept.await;
-                    settle(&store, &keys, kept).await
+                    let (broadcast, cost) = (store.broadcast(), began.elapsed());
+                    let fill = store.fill_one(lease, &snapshot, some(written), cost, broadcast);
+                    settle(&store, &keys, fill.await).await
                 }
                 (Ok(written), None) => invalidate(&store, &keys)
                     .await
@@ -99,7 +99,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                     Err(error)
                 }
             };
-            cache.inner.flights.detach(&keys.entry);
+            cache.inner.loads.detach(&keys.entry);
             if let Some(level) = &store.level {
                 level.remove(&key);
             }
@@ -112,17 +112,17 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     }
 }
 
-/// What was not kept must not leave the old entry behind.
+/// A value that was not kept must not leave the old entry behind.
 async fn settle<V: Serialize + DeserializeOwned + Send + Sync + 'static>(
     store: &Store<V>,
     keys: &EntryKeys,
-    kept: Result<Kept<V>, Error>,
+    outcome: Result<FillOutcome<V>, Error>,
 ) -> Result<Arc<V>, Error> {
-    match kept {
-        Ok(Kept::Written(hit)) => hit.value.ok_or(Error::NotLoaded),
-        // What is there is newer than this.
-        Ok(Kept::Newer(value)) => value.ok_or(Error::NotLoaded),
-        Ok(Kept::Not(value)) => {
+    match outcome {
+        Ok(FillOutcome::Written(hit)) => hit.value.ok_or(Error::NotLoaded),
+        // The entry that is there is newer than this.
+        Ok(FillOutcome::Newer(value)) => value.ok_or(Error::NotLoaded),
+        Ok(FillOutcome::NotKept(value)) => {
             invalidate(store, keys).await?;
             value.ok_or(Error::NotLoaded)
         }

@@ -19,16 +19,17 @@
 //!
 //! At the root stands what a program names: clients and their configuration, commands, keys, values,
 //! errors. Each pattern is a module, behind a feature of its name, and a crate of its own
-//! (`redkit-cache`, …) on `redkit-core`. All of that is in [`core`], with what an author of a backend or
-//! of a pattern needs besides.
+//! (`redkit-cache`, …) on `redkit-core`; `redkit-http-cache` is on `redkit-cache`. All of that is in
+//! [`core`], with what an author of a backend or of a pattern needs besides.
 //!
 //! # Features
-//! - Default: `redis` (the networked driver), `cache`, `collections`, `pubsub`, `ratelimit`.
+//! - Default: `redis` (the networked driver), `cache`, `collections`, `pubsub`, `ratelimit`, `session`.
 //! - `embedded`: engines in this process, by `embedded://`. For tests, add redkit once more, among the
 //!   `dev-dependencies`, with this feature.
 //! - `tls`: connections by `rediss://`.
 //! - `messagepack`, `postcard`, `zstd`, `lz4`, `encryption`: forms of values; see [`Codec`].
-//! - `tower`, `axum`: the layers of `ratelimit` and `cache`.
+//! - `http-cache`: a cache of HTTP responses, on `redkit-cache`.
+//! - `tower`: the layer of `ratelimit`; `axum`: what the layers do for it.
 //! - `serde`: limiters from configuration files.
 
 mod clients;
@@ -63,10 +64,14 @@ pub use redkit_core::{
 pub use redkit_core::{GapReason, Interest, Push, PushStream};
 #[cfg(feature = "embedded")]
 pub use redkit_embedded as embedded;
+#[cfg(feature = "http-cache")]
+pub use redkit_http_cache as http_cache;
 #[cfg(feature = "pubsub")]
 pub use redkit_pubsub as pubsub;
 #[cfg(feature = "ratelimit")]
 pub use redkit_ratelimit as ratelimit;
+#[cfg(feature = "session")]
+pub use redkit_session as session;
 
 /// Connects to where `url` says: a server, or an engine in this process with `embedded://` (feature
 /// `embedded`). Every setting of [`ClientConfig`] can stand in the query

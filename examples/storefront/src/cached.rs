@@ -180,7 +180,7 @@ pub(crate) enum CacheStatus {
 impl CacheStatus {
     fn of(source: Source) -> Self {
         match source {
-            Source::Hit => Self::Hit,
+            Source::Local | Source::Redis => Self::Hit,
             Source::Shared => Self::Collapsed,
             Source::Bypassed => Self::Bypass,
             // Loaded, and whatever else is not a hit.

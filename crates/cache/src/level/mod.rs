@@ -22,10 +22,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::tags::{TagCell, Tags};
 use self::watch::Watch;
+use crate::entry::{Hit, Life};
 use crate::id::Id;
 use crate::l1::{L1, Weigh};
 use crate::names::{Meaning, Names};
-use crate::store::{Hit, Life};
 
 /// Keys are spread over so many epochs.
 const STRIPES: usize = 256;

@@ -1,12 +1,12 @@
 //! [`Progress`]: what a process knows of the row of changes, and whether it has missed any.
 
-use crate::scripts::Place;
+use crate::scripts::LogPosition;
 
 /// What is known of the row of changes since the subscription stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Progress {
     /// The last number that a message had, or that Redis said the first time it was asked.
-    place: Option<Place>,
+    place: Option<LogPosition>,
     /// Whether a message was heard since then: none of an earlier number can come any more.
     heard: bool,
     /// Counts the times that messages may have been missing. An answer of Redis says nothing about
@@ -34,7 +34,7 @@ impl Progress {
     }
 
     /// A message came.
-    pub(super) fn hear(&mut self, place: Place) -> Verdict {
+    pub(super) fn hear(&mut self, place: LogPosition) -> Verdict {
         let verdict = match self.place {
             // Nothing was kept before the subscription stood.
             None => Verdict::Complete,
@@ -52,7 +52,7 @@ impl Progress {
     }
 
     /// Redis said what the last number is; `asked_at` is what was known when it was asked.
-    pub(super) fn compare(&self, asked_at: &Self, last: Place) -> Verdict {
+    pub(super) fn compare(&self, asked_at: &Self, last: LogPosition) -> Verdict {
         let (Some(before), Some(now)) = (asked_at.place, self.place) else {
             return Verdict::Gap;
         };
@@ -71,7 +71,7 @@ impl Progress {
     }
 
     /// Everything was thrown away; from here on it counts.
-    pub(super) fn begin_at(&self, asked_at: &Self, last: Place) -> Self {
+    pub(super) fn begin_at(&self, asked_at: &Self, last: LogPosition) -> Self {
         match self.place {
             // The first answer of Redis, overtaken by messages that were heard since.
             Some(now)
@@ -95,13 +95,13 @@ mod tests {
     use super::*;
     use crate::id::Id;
 
-    fn begin_at(place: Place) -> Progress {
+    fn begin_at(place: LogPosition) -> Progress {
         let nothing = Progress::default();
         nothing.begin_at(&nothing, place)
     }
 
-    fn place(row: u64, number: u64) -> Place {
-        Place {
+    fn place(row: u64, number: u64) -> LogPosition {
+        LogPosition {
             incarnation: Id::new(row),
             number,
         }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::Shared;
 use super::row::{Progress, Verdict};
 use crate::id::Id;
-use crate::scripts::{self, Place};
+use crate::scripts::{self, LogPosition};
 
 /// Between two attempts to subscribe.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -150,7 +150,7 @@ impl<V: Send + Sync + 'static> Watch<V> {
         ears: &mut Ears,
         state: &mut State,
         asked_at: &Progress,
-        last: Place,
+        last: LogPosition,
     ) -> bool {
         let patience = sleep(self.shared.bound / 8);
         tokio::pin!(patience);
@@ -221,10 +221,10 @@ impl<V: Send + Sync + 'static> Watch<V> {
     }
 
     /// The last number; `None` when Redis could not be asked.
-    async fn ask(&self) -> Option<Place> {
-        let ask = scripts::place(&self.shared.names, self.meta_ms);
+    async fn ask(&self) -> Option<LogPosition> {
+        let ask = scripts::log_position(&self.shared.names, self.meta_ms);
         let reply: Value = self.client.eval(ask).await.ok()?;
-        scripts::placed(reply).ok()
+        scripts::log_position_reply(reply).ok()
     }
 }
 
@@ -245,7 +245,7 @@ impl Ears {
 struct Asking<'a> {
     at: Instant,
     progress: Progress,
-    answer: BoxFuture<'a, Result<Option<Place>, Elapsed>>,
+    answer: BoxFuture<'a, Result<Option<LogPosition>, Elapsed>>,
 }
 
 /// When it was asked, and what was known then.
@@ -256,7 +256,7 @@ struct Question {
 
 impl Asking<'_> {
     /// Waits for the answer; for ever when nothing was asked.
-    async fn answered(asking: &mut Option<Self>) -> (Question, Option<Place>) {
+    async fn answered(asking: &mut Option<Self>) -> (Question, Option<LogPosition>) {
         match asking {
             None => std::future::pending().await,
             Some(asking) => {
@@ -279,7 +279,7 @@ enum Change {
 }
 
 /// `<incarnation> <number> <k, t or c><what>`
-fn parse(payload: &Bytes) -> Option<(Place, Change)> {
+fn parse(payload: &Bytes) -> Option<(LogPosition, Change)> {
     let mut parts = payload.splitn(3, |&byte| byte == b' ');
     let mut text = || std::str::from_utf8(parts.next()?).ok();
     let incarnation = Id::parse(text()?)?;
@@ -291,7 +291,7 @@ fn parse(payload: &Bytes) -> Option<(Place, Change)> {
         b'c' => Change::All,
         _ => return None,
     };
-    let place = Place {
+    let place = LogPosition {
         incarnation,
         number,
     };
@@ -302,8 +302,8 @@ fn parse(payload: &Bytes) -> Option<(Place, Change)> {
 mod tests {
     use super::*;
 
-    fn place(row: u64, number: u64) -> Place {
-        Place {
+    fn place(row: u64, number: u64) -> LogPosition {
+        LogPosition {
             incarnation: Id::new(row),
             number,
         }

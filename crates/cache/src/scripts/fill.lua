@@ -1,5 +1,5 @@
--- Writes what was loaded, if the lease still stands: an invalidation or a write since the load
--- began took it away.
+-- Writes a loaded value, if the lease still stands: an invalidation or a write since the load began
+-- took it away.
 --
 -- KEYS  1 entry   2 lease   3 the cache's meta hash, when the change is to be announced here: what
 --       a load fills changes nothing that others may keep, what a write fills does
@@ -9,11 +9,11 @@
 --       4 ttl     of the entry with its grace period, in milliseconds
 --       5 version of the source, or `-`
 --       6 generation of the entry, or `-`
---       7 void    a generation that is known to be over: an entry of it does not count. Or empty
---       8 channel on which those who wait are woken
+--       7 obsolete a generation that is known to be over: an entry of it does not count. Or empty
+--       8 channel on which waiting callers are woken
 --       with KEYS[3]: 9 channel of changes   10 a random number   11 ttl of the meta hash
 -- Reply 1 written, 0 the lease did not stand, or the generation of an entry of a newer version: it
---       stays. If it is another generation, so does the lease, for who finds out that it is over
+--       stays. If it is another generation, so does the lease, for a caller that finds out that it is over
 --
 -- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease 9f3c "rk1 9f3c " " 60000 …" 60000 - …  →  1
 local lease = redis.call('GET', KEYS[2])
@@ -24,7 +24,9 @@ end
 -- Versions are decimals without leading zeros, and may be beyond what Lua's numbers hold.
 local newer = nil
 if ARGV[5] ~= '-' then
-    local head = redis.call('GETRANGE', KEYS[1], 0, 160)
+    -- A key of another type holds no version.
+    local head = redis.pcall('GETRANGE', KEYS[1], 0, 160)
+    head = type(head) == 'string' and head or ''
     local there, generation = string.match(head, '^rk1 %x+ %d+ %d+ %d+ %d+ (%d+) [vn] (%S+) ')
     local is_newer = there and (#there > #ARGV[5] or (#there == #ARGV[5] and there > ARGV[5]))
     if is_newer and generation ~= ARGV[7] then

@@ -1,7 +1,7 @@
 -- Removes an entry, and the lease with it: what is being loaded now was read too early to be kept.
 --
 -- KEYS  1 entry   2 lease   3 the cache's meta hash, when the change is to be announced here
--- ARGV  1 channel on which those who wait are woken
+-- ARGV  1 channel on which waiting callers are woken
 --       with KEYS[3]: 2 channel of changes   3 a random number   4 ttl of the meta hash
 -- Reply 1 there was an entry, 0 there was none
 --

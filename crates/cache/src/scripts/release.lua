@@ -2,12 +2,13 @@
 --
 -- KEYS  1 lease
 -- ARGV  1 token
---       2 rest    how long the source is left alone by those who have a stale value, in
+--       2 rest    how long callers that have a stale value leave the source alone, in
 --                 milliseconds; 0 for not at all
---       3 channel on which those who wait are woken
+--       3 channel on which waiting callers are woken
 --       4 entry   the entry's key, for them
 --       5 error   the loader's error for them, or empty
---       6 stays   how long the error stays for who is not reached by the message, in milliseconds
+--       6 stays   how long the error stays for callers that the message does not reach, in
+--                 milliseconds
 -- Reply 1 given back, 0 the lease did not stand
 --
 -- Example: EVALSHA … 1 cache:p:{42}:lease 9f3c 0 cache:p:wake cache:p:{42} "" 6000  →  1
@@ -19,14 +20,14 @@ end
 redis.call('DEL', KEYS[1])
 local wake = string.sub(lease, 1, 1)
 local is_awaited = wake == 'L' or wake == 'W'
-local said = ''
+local shared = ''
 if is_awaited and ARGV[5] ~= '' then
-    said = ' ' .. ARGV[5]
+    shared = ' ' .. ARGV[5]
 end
 if tonumber(ARGV[2]) > 0 then
-    redis.call('SET', KEYS[1], 'c' .. ARGV[1] .. said, 'PX', ARGV[2])
-elseif said ~= '' then
-    redis.call('SET', KEYS[1], 'f' .. ARGV[1] .. said, 'PX', ARGV[6])
+    redis.call('SET', KEYS[1], 'c' .. ARGV[1] .. shared, 'PX', ARGV[2])
+elseif shared ~= '' then
+    redis.call('SET', KEYS[1], 'f' .. ARGV[1] .. shared, 'PX', ARGV[6])
 end
 if is_awaited then
     local kind = ARGV[5] == '' and 'r' or 'e'

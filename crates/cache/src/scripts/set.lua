@@ -5,14 +5,16 @@
 --       2 rest    the entry after it
 --       3 ttl     of the entry with its grace period, in milliseconds
 --       4 version of the source, or `-`
---       5 void    a generation that is known to be over: an entry of it does not count. Or empty
---       6 channel on which those who wait are woken
+--       5 obsolete a generation that is known to be over: an entry of it does not count. Or empty
+--       6 channel on which waiting callers are woken
 --       with KEYS[3]: 7 channel of changes   8 a random number   9 ttl of the meta hash
 -- Reply 1 written, or the generation of an entry of a newer version, which stays
 --
 -- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease "rk1 9f3c " " 60000 …" 60000 - …  →  1
 if ARGV[4] ~= '-' then
-    local head = redis.call('GETRANGE', KEYS[1], 0, 160)
+    -- A key of another type holds no version.
+    local head = redis.pcall('GETRANGE', KEYS[1], 0, 160)
+    head = type(head) == 'string' and head or ''
     local there, generation = string.match(head, '^rk1 %x+ %d+ %d+ %d+ %d+ (%d+) [vn] (%S+) ')
     local is_newer = there and (#there > #ARGV[4] or (#there == #ARGV[4] and there > ARGV[4]))
     if is_newer and generation ~= ARGV[5] then

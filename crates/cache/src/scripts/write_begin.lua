@@ -6,7 +6,7 @@
 --
 -- KEYS  1 entry   2 lease   3 the cache's meta hash, when the change is to be announced here
 -- ARGV  1 token   2 ttl of the lease, in milliseconds
---       3 channel on which those who wait are woken
+--       3 channel on which waiting callers are woken
 --       with KEYS[3]: 4 channel of changes   5 a random number   6 ttl of the meta hash
 -- Reply 1 begun, 0 another write is in progress
 --

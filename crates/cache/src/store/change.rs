@@ -1,47 +1,50 @@
-//! Writing and removing, and telling of it.
+//! Writing and removing, and telling other processes of it.
 
 use std::time::Duration;
 
 use redkit_core::{CallError, Command, Error as CoreError};
 
 use super::Store;
-use super::trip::{Step, next, next_value, odd};
+use super::trip::{next, next_value, odd};
 use crate::entry::{Encoded, Head, millis};
-use crate::id::Id;
+use crate::id::{Id, LeaseToken};
 use crate::names::{EntryKeys, stripe};
-use crate::scripts::{self, Announce, Change, Fill, Filled, Generation, Snapshot, Written};
+use crate::scripts::{self, Broadcast, Fill, Filled, Generation, Invalidation, Snapshot, Written};
 
 impl<V> Store<V> {
     /// Writes entries where the leases stand. One round trip; two more for one that an entry of a
     /// newer version, but of another generation, keeps away.
-    pub(crate) async fn fill(
+    pub(crate) async fn write_fills(
         &self,
         fills: &[Fill<'_>],
         snapshot: &Snapshot,
-        announce: Announce,
+        broadcast: Broadcast,
     ) -> Vec<Result<Filled, CoreError>> {
-        let mut filled = self.fill_once(fills, snapshot, announce).await;
+        let mut filled = self.write_fills_once(fills, snapshot, broadcast).await;
         for (fill, filled) in fills.iter().zip(&mut filled) {
             if let Some(other) = other_generation(fill, filled) {
-                *filled = self.fill_over(fill, other, snapshot, announce).await;
+                *filled = self.write_fill_over(fill, other, snapshot, broadcast).await;
             }
         }
         filled
     }
 
     /// Writes over an entry of another generation, once it is certain that that one is over.
-    async fn fill_over(
+    async fn write_fill_over(
         &self,
         fill: &Fill<'_>,
         other: Generation,
         snapshot: &Snapshot,
-        announce: Announce,
+        broadcast: Broadcast,
     ) -> Result<Filled, CoreError> {
-        let void = Some(other);
+        let obsolete = Some(other);
         // The lease still stands, and nothing is written without it.
         if self.snapshot().await?.generation == snapshot.generation {
-            let again = [Fill { void, ..*fill }];
-            let filled = self.fill_once(&again, snapshot, announce).await.pop();
+            let again = [Fill { obsolete, ..*fill }];
+            let filled = self
+                .write_fills_once(&again, snapshot, broadcast)
+                .await
+                .pop();
             let filled = filled.unwrap_or(Ok(Filled::Fenced));
             if other_generation(fill, &filled).is_none() {
                 return filled;
@@ -53,25 +56,25 @@ impl<V> Store<V> {
         Ok(Filled::Fenced)
     }
 
-    async fn fill_once(
+    async fn write_fills_once(
         &self,
         fills: &[Fill<'_>],
         snapshot: &Snapshot,
-        announce: Announce,
+        broadcast: Broadcast,
     ) -> Vec<Result<Filled, CoreError>> {
         if fills.is_empty() {
             return Vec::new();
         }
         let meta_ms = self.settings.meta_ms(0);
-        let mut steps: Vec<Step> = fills
+        let mut steps: Vec<_> = fills
             .iter()
-            .map(|fill| scripts::fill(fill, &self.names, announce, meta_ms).into())
+            .map(|fill| scripts::fill(fill, &self.names, broadcast, meta_ms))
             .collect();
         if self.settings.clearable {
             // Not a mere question: hash and generation must outlive what is written.
             let longest = fills.iter().map(|fill| fill.head.lifetime_ms()).max();
             let meta_ms = self.settings.meta_ms(longest.unwrap_or(0));
-            steps.push(scripts::snapshot(&self.names, meta_ms).into());
+            steps.push(scripts::snapshot(&self.names, meta_ms));
         }
         let mut replies = match self.run_all(steps).await {
             Ok(replies) => replies.into_iter(),
@@ -88,14 +91,14 @@ impl<V> Store<V> {
         for (fill, filled) in fills.iter().zip(&mut filled) {
             if let Ok(Filled::Written) = filled
                 && let Err(error) = self
-                    .announce_after(announce, Change::Entry(&fill.keys.entry))
+                    .broadcast_after(broadcast, Invalidation::Entry(&fill.keys.entry))
                     .await
             {
                 *filled = Err(error);
             }
         }
         if self.settings.clearable {
-            // What was cleared meanwhile is void whatever the lease says.
+            // A cache that was cleared meanwhile does not serve it, whatever the lease says.
             let now =
                 next_value(&mut replies).and_then(|reply| scripts::snapshotted(reply).map_err(odd));
             let stands = now.is_ok_and(|now| now.generation == snapshot.generation);
@@ -113,19 +116,19 @@ impl<V> Store<V> {
     pub(crate) async fn release(
         &self,
         keys: &EntryKeys,
-        token: Id,
+        token: LeaseToken,
         rest: Duration,
         error: &[u8],
     ) -> Result<(), CoreError> {
         let rest_ms = millis(rest);
-        // Who waits looks again within the time of a lease.
+        // A waiting caller looks again within the time of a lease.
         let stays_ms = millis(self.settings.lease.saturating_mul(2));
         let release = scripts::release(keys, &self.names, token, rest_ms, error, stays_ms);
         self.client.eval::<i64>(release).await.map(drop)
     }
 
-    /// Gives `None` when the cache has another generation than the entry by now, so that it is
-    /// void, and `false` when an entry of a newer version is there. One round trip; two more when
+    /// Gives `None` when the cache has another generation than the entry by now, so that it is not
+    /// valid, and `false` when an entry of a newer version is there. One round trip; two more when
     /// that one may be of a generation that is over.
     pub(crate) async fn set(
         &self,
@@ -158,38 +161,37 @@ impl<V> Store<V> {
         keys: &EntryKeys,
         head: &Head,
         entry: &Encoded,
-        void: Option<Generation>,
+        obsolete: Option<Generation>,
     ) -> Result<(Written, Option<Id>), CoreError> {
-        let announce = self.announce();
+        let broadcast = self.broadcast();
         let meta_ms = self.settings.meta_ms(0);
-        let set = scripts::set(keys, &self.names, head, entry, void, announce, meta_ms);
-        let mut steps: Vec<Step> = vec![set.into()];
+        let set = scripts::set(keys, &self.names, head, entry, obsolete, broadcast, meta_ms);
+        let mut steps: Vec<_> = vec![set];
         if head.generation.is_some() {
             // Not a mere question: hash and generation must outlive what is written.
             let meta_ms = self.settings.meta_ms(head.lifetime_ms());
-            steps.push(scripts::snapshot(&self.names, meta_ms).into());
+            steps.push(scripts::snapshot(&self.names, meta_ms));
         }
         let mut replies = self.run_all(steps).await?.into_iter();
         let written = scripts::written(next_value(&mut replies)?).map_err(odd)?;
         if written == Written::Yes {
-            self.announce_after(announce, Change::Entry(&keys.entry))
+            self.broadcast_after(broadcast, Invalidation::Entry(&keys.entry))
                 .await?;
         }
         if head.generation.is_none() {
             return Ok((written, None));
         }
         let now = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
-        let now = Some(now.generation);
-        self.know_generation(now);
-        Ok((written, now))
+        self.know_generation(now.generation);
+        Ok((written, Some(now.generation)))
     }
 
     pub(crate) async fn invalidate(&self, keys: &EntryKeys) -> Result<bool, CoreError> {
-        let announce = self.announce();
+        let broadcast = self.broadcast();
         let meta_ms = self.settings.meta_ms(0);
-        let invalidate = scripts::invalidate(keys, &self.names, announce, meta_ms);
+        let invalidate = scripts::invalidate(keys, &self.names, broadcast, meta_ms);
         let removed = self.client.eval(invalidate).await?;
-        self.announce_after(announce, Change::Entry(&keys.entry))
+        self.broadcast_after(broadcast, Invalidation::Entry(&keys.entry))
             .await?;
         Ok(removed)
     }
@@ -217,10 +219,10 @@ impl<V> Store<V> {
         for _ in tags {
             next::<i64>("UNLINK", &mut replies)?;
         }
-        if self.announce() != Announce::Not {
+        if self.broadcast() != Broadcast::No {
             let news = tags
                 .iter()
-                .map(|tag| scripts::announce(&self.names, Change::Tag(tag), meta_ms).into())
+                .map(|tag| scripts::broadcast(&self.names, Invalidation::Tag(tag), meta_ms))
                 .collect();
             let mut replies = self.run_all(news).await?.into_iter();
             for _ in tags {
@@ -232,7 +234,7 @@ impl<V> Store<V> {
 
     pub(crate) async fn clear(&self) -> Result<(), CoreError> {
         let meta_ms = self.settings.meta_ms(0);
-        let clear = scripts::clear(&self.names, self.announce(), meta_ms);
+        let clear = scripts::clear(&self.names, self.broadcast(), meta_ms);
         self.client.eval(clear).await
     }
 
@@ -242,39 +244,39 @@ impl<V> Store<V> {
     pub(crate) async fn begin_write(
         &self,
         keys: &EntryKeys,
-        token: Id,
+        token: LeaseToken,
     ) -> Result<Option<Snapshot>, CoreError> {
         let lease_ms = millis(self.settings.lease);
-        let (announce, meta_ms) = (self.announce(), self.settings.meta_ms(0));
-        let begin = scripts::begin_write(keys, &self.names, token, lease_ms, announce, meta_ms);
+        let (broadcast, meta_ms) = (self.broadcast(), self.settings.meta_ms(0));
+        let begin = scripts::begin_write(keys, &self.names, token, lease_ms, broadcast, meta_ms);
         let snapshot = scripts::snapshot(&self.names, meta_ms);
-        let steps = vec![snapshot.into(), begin.into()];
+        let steps = vec![snapshot, begin];
         let mut replies = self.run_all(steps).await?.into_iter();
         let snapshot = next_value(&mut replies);
         let begun = next::<bool>("EVALSHA", &mut replies)?;
-        self.announce_after(announce, Change::Entry(&keys.entry))
+        self.broadcast_after(broadcast, Invalidation::Entry(&keys.entry))
             .await?;
         let snapshot = scripts::snapshotted(snapshot?).map_err(odd)?;
         Ok(begun.then_some(snapshot))
     }
 
-    /// How a change is told.
-    pub(crate) fn announce(&self) -> Announce {
+    /// How other processes are told of a change.
+    pub(crate) fn broadcast(&self) -> Broadcast {
         match (self.settings.announces, self.is_cluster) {
-            (false, _) => Announce::Not,
-            (true, true) => Announce::After,
-            (true, false) => Announce::Within,
+            (false, _) => Broadcast::No,
+            (true, true) => Broadcast::AfterScript,
+            (true, false) => Broadcast::WithinScript,
         }
     }
 
-    async fn announce_after(
+    async fn broadcast_after(
         &self,
-        announce: Announce,
-        change: Change<'_>,
+        broadcast: Broadcast,
+        invalidation: Invalidation<'_>,
     ) -> Result<(), CoreError> {
-        if announce == Announce::After {
+        if broadcast == Broadcast::AfterScript {
             let meta_ms = self.settings.meta_ms(0);
-            let news = scripts::announce(&self.names, change, meta_ms);
+            let news = scripts::broadcast(&self.names, invalidation, meta_ms);
             let told = self.client.eval::<i64>(news).await;
             told.map_err(already_made)?;
         }

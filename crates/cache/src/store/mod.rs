@@ -1,18 +1,17 @@
-//! [`Store`]: what a cache has in Redis, read and written. What it means for a caller is decided
+//! [`Store`]: what a cache has in Redis, read and written. What that means for a caller is decided
 //! elsewhere.
 
 mod change;
-mod look;
+mod look_up;
 mod read;
 mod trip;
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use bytes::Bytes;
 use parking_lot::Mutex;
 use redkit_core::{Client, Error as CoreError};
 use tokio::sync::Semaphore;
 
+use crate::entry::Hit;
 use crate::id::Id;
 use crate::level::Level;
 use crate::names::Names;
@@ -24,6 +23,8 @@ use crate::wake::Wakes;
 /// What a load needs after its callers are gone.
 pub(crate) struct Store<V> {
     pub(crate) client: Client,
+    /// The same client for look-ups, which do not wait longer than their budget.
+    pub(crate) hasty: Client,
     pub(crate) names: Names,
     pub(crate) name: Box<str>,
     pub(crate) settings: Settings,
@@ -38,45 +39,34 @@ pub(crate) struct Store<V> {
     pub(crate) is_cluster: bool,
 }
 
-/// A value that was read.
-#[derive(Debug)]
-pub(crate) struct Hit<V> {
-    pub(crate) id: Id,
-    /// `None` when the source is known to have no value.
-    pub(crate) value: Option<Arc<V>>,
-    pub(crate) life: Life,
-    pub(crate) tags: Vec<(Box<str>, Id)>,
-}
-
-/// How old a value is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Life {
-    pub(crate) ttl: Duration,
-    /// How long it stays fresh; the whole of its time when that is not known and does not matter.
-    pub(crate) left: Duration,
-    pub(crate) cost: Duration,
-}
-
 /// What was found at a key.
 #[derive(Debug)]
-pub(crate) enum Seen<V> {
+pub(crate) enum Lookup<V> {
     Fresh(Hit<V>),
     Stale(Hit<V>),
     /// An entry that must not be served.
-    Void(Id),
+    Invalidated(Id),
+    /// What is stored is not a value of the cache's type. The id is there when it is an entry.
+    Undecodable(Option<Id>, CoreError),
     Missing,
 }
 
-/// Why nothing could be read.
+/// What was found, and what tells whether a load in progress is obsolete.
 #[derive(Debug)]
-pub(crate) enum ReadError {
-    /// What is stored is not a value of the cache's type. The id is there when it is an entry.
-    Undecodable(Option<Id>, CoreError),
-    Unreachable(CoreError),
+pub(crate) struct Reading<V> {
+    pub(crate) lookup: Lookup<V>,
+    /// The cache's generation, if it has one.
+    pub(crate) generation: Option<Id>,
+    /// The value of the lease's key, when it was asked for.
+    pub(crate) lease: Option<Bytes>,
 }
 
-impl From<CoreError> for ReadError {
-    fn from(error: CoreError) -> Self {
-        ReadError::Unreachable(error)
+impl<V> Reading<V> {
+    pub(crate) fn missing() -> Self {
+        Self {
+            lookup: Lookup::Missing,
+            generation: None,
+            lease: None,
+        }
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Command, Error as CoreError};
+use redkit_core::{CallError, Command, Error as CoreError};
 use serde::de::DeserializeOwned;
 
 use super::trip::next;
-use super::{Hit, Life, ReadError, Seen, Store};
-use crate::entry::{Entry, Head};
+use super::{Lookup, Reading, Store};
+use crate::entry::{Entry, Head, Hit, Life};
 use crate::id::Id;
 use crate::names::EntryKeys;
 use crate::scripts::Snapshot;
@@ -19,33 +19,149 @@ use crate::scripts::Snapshot;
 impl<V: DeserializeOwned> Store<V> {
     /// What is at a key. One round trip; one more when the entry has tags, or a grace period that
     /// the cache does not give.
-    pub(crate) async fn read(&self, keys: &EntryKeys) -> Result<Seen<V>, ReadError> {
-        let mut with_left = self.needs_left();
-        loop {
-            let Found {
-                raw,
-                generation,
-                left,
-            } = match with_left {
-                true => self.find_with_left(keys).await?,
-                false => self.find(keys).await?,
-            };
-            let examined = self.examine(keys, raw, generation)?;
-            match &examined {
-                Examined::Entry(entry) if is_left_wanting(entry, left) => with_left = true,
-                _ => return self.judge(keys, examined, left).await,
+    pub(crate) async fn look(&self, keys: &EntryKeys) -> Result<Lookup<V>, CoreError> {
+        self.read(keys, false).await.map(|reading| reading.lookup)
+    }
+
+    /// The same with what tells whether a load in progress is obsolete; its lease only if asked for.
+    pub(crate) async fn read(
+        &self,
+        keys: &EntryKeys,
+        with_lease: bool,
+    ) -> Result<Reading<V>, CoreError> {
+        if with_lease || self.needs_left() {
+            let mut readings = self.read_many(&[(keys, with_lease)]).await?;
+            return readings.pop().unwrap_or(Ok(Reading::missing()));
+        }
+        let candidate = match self.find(keys).await {
+            Ok(found) => self.validate_found(keys, found),
+            Err(error) => Candidate {
+                entry: Err(of_another_type::<V>(keys, error)?),
+                ..Candidate::missing()
+            },
+        };
+        if candidate.lacks_left() {
+            let mut found = self.find_many(&[(keys, false)], true).await?;
+            let found = found.pop().unwrap_or(Ok(Found::default()))?;
+            let candidate = self.validate_found(keys, found);
+            return self.judge_candidate(keys, candidate).await;
+        }
+        self.judge_candidate(keys, candidate).await
+    }
+
+    /// What is at several keys, in their order, each with its lease if asked for. One round trip; one
+    /// more when entries have tags, and one when they have grace periods that the cache does not give.
+    pub(crate) async fn read_many(
+        &self,
+        wanted: &[(&EntryKeys, bool)],
+    ) -> Result<Vec<Result<Reading<V>, CoreError>>, CoreError> {
+        let found = self.find_many(wanted, self.needs_left()).await?;
+        let mut candidates = self.validate_all(wanted, found);
+        let lacking: Vec<_> = wanted
+            .iter()
+            .zip(&mut candidates)
+            .filter(|(_, candidate)| candidate.as_ref().is_ok_and(Candidate::lacks_left))
+            .collect();
+        if !lacking.is_empty() {
+            let (wanted, candidates): (Vec<_>, Vec<_>) = lacking.into_iter().unzip();
+            let wanted: Vec<_> = wanted.into_iter().copied().collect();
+            let again = self.find_many(&wanted, true).await?;
+            for (candidate, again) in candidates
+                .into_iter()
+                .zip(self.validate_all(&wanted, again))
+            {
+                *candidate = again;
             }
+        }
+        let mut tags: Vec<_> = candidates
+            .iter()
+            .flatten()
+            .flat_map(Candidate::tags)
+            .collect();
+        tags.sort_unstable();
+        tags.dedup();
+        let stands: Vec<bool> = match tags.is_empty() {
+            true => vec![true; candidates.len()],
+            false => match self.tags_now(tags).await {
+                Ok(now) => {
+                    let stands = |candidate: &Candidate<V>| match &candidate.entry {
+                        Ok(entry) => stand(&entry.head.tags, &now),
+                        Err(_) => true,
+                    };
+                    candidates
+                        .iter()
+                        .map(|candidate| candidate.as_ref().is_ok_and(stands))
+                        .collect()
+                }
+                Err(error) => {
+                    // An entry without tags can be judged all the same.
+                    for candidate in &mut candidates {
+                        if candidate
+                            .as_ref()
+                            .is_ok_and(|one| one.tags().next().is_some())
+                        {
+                            *candidate = Err(error.clone());
+                        }
+                    }
+                    vec![true; candidates.len()]
+                }
+            },
+        };
+        let judged = wanted.iter().zip(candidates).zip(stands);
+        Ok(judged
+            .map(|(((keys, _), candidate), stands)| {
+                Ok(self.decode_candidate(keys, candidate?, stands))
+            })
+            .collect())
+    }
+
+    /// What an entry that a script gave is worth. One round trip for its tags.
+    pub(crate) async fn judge(
+        &self,
+        keys: &EntryKeys,
+        raw: Bytes,
+        left: i64,
+        snapshot: &Snapshot,
+    ) -> Result<Lookup<V>, CoreError> {
+        let entry = match self.validate(keys, Some(raw), Some(snapshot.generation)) {
+            Ok(entry) => entry,
+            Err(lookup) => return Ok(lookup),
+        };
+        match self.tags_stand(&entry).await? {
+            true => Ok(self.decode(keys, entry, Some(left))),
+            false => Ok(Lookup::Invalidated(entry.head.id)),
         }
     }
 
-    /// What an entry is judged by comes with it, in one command where one server has both: what is
-    /// read by two costs both sides almost twice as much.
+    /// Whether a key holds something else than a string, which a read of several keys does not tell
+    /// from nothing. One round trip.
+    pub(crate) async fn is_of_another_type(
+        &self,
+        keys: &EntryKeys,
+    ) -> Result<Option<CoreError>, CoreError> {
+        if !self.settings.clearable || self.is_cluster {
+            return Ok(None);
+        }
+        let ask = Command::new("TYPE").key(&keys.entry).idempotent(true);
+        let found: String = self.hasty.call(ask).await?;
+        Ok(match found.as_str() {
+            "none" | "string" => None,
+            _ => Some(undecodable::<V>(
+                keys,
+                Bytes::new(),
+                Arc::new(OfAnotherType),
+            )),
+        })
+    }
+
+    /// The entry and the generation by which it is judged come in one command where one server has
+    /// both: reading them by two costs both sides almost twice as much.
     async fn find(&self, keys: &EntryKeys) -> Result<Found, CoreError> {
         let (entry, generation) = (&keys.entry, &self.names.generation);
         if !self.settings.clearable {
-            let raw = self.client.call(Command::new("GET").key(entry)).await?;
+            let get = Command::new("GET").key(entry);
             return Ok(Found {
-                raw,
+                raw: self.hasty.call(get).await?,
                 ..Found::default()
             });
         }
@@ -53,125 +169,73 @@ impl<V: DeserializeOwned> Store<V> {
             false => {
                 let bytes = entry.as_bytes().len() + generation.as_bytes().len();
                 let both = Command::with_capacity("MGET", bytes);
-                self.client.call(both.key(entry).key(generation)).await?
+                let both = both.key(entry).key(generation);
+                self.hasty.call(both).await?
             }
             true => {
                 let both = self.gets([entry, generation]);
-                let mut replies = self.client.pipeline(both).await?.into_iter();
+                let mut replies = self.hasty.pipeline(both).await?.into_iter();
                 (next("GET", &mut replies)?, next("GET", &mut replies)?)
             }
         };
         Ok(Found {
             raw,
             generation: generation.and_then(|text| Id::read(&text)),
-            left: None,
+            ..Found::default()
         })
     }
 
-    /// The time left comes first. If the entry is replaced in between, it is cut to the new one's
-    /// own; the other way round the old one would be given the new one's time.
-    async fn find_with_left(&self, keys: &EntryKeys) -> Result<Found, CoreError> {
-        let mut found = self.find_many(&[keys], true).await?;
-        found.pop().unwrap_or(Ok(Found::default()))
-    }
-
-    /// What is at several keys, in their order. One round trip; one more when entries have tags, and
-    /// one when they have grace periods that the cache does not give.
-    pub(crate) async fn read_many(
-        &self,
-        keys: &[&EntryKeys],
-    ) -> Result<Vec<Result<Seen<V>, ReadError>>, CoreError> {
-        let with_left = self.needs_left();
-        let found = self.find_many(keys, with_left).await?;
-        let mut found = self.examine_all(keys, found);
-        let is_wanting = |found: &Result<(Examined, _), _>| match found {
-            Ok((Examined::Entry(entry), left)) => is_left_wanting(entry, *left),
-            _ => false,
-        };
-        let wanting: Vec<_> = keys
-            .iter()
-            .zip(&mut found)
-            .filter(|(_, found)| is_wanting(found))
-            .collect();
-        if !wanting.is_empty() {
-            let (keys, places): (Vec<_>, Vec<_>) = wanting.into_iter().unzip();
-            let keys: Vec<_> = keys.into_iter().copied().collect();
-            let again = self.find_many(&keys, true).await?;
-            for (place, again) in places.into_iter().zip(self.examine_all(&keys, again)) {
-                *place = again;
-            }
-        }
-        let mut tags = found
-            .iter()
-            .filter_map(|found| match found {
-                Ok((Examined::Entry(entry), _)) => Some(&entry.head.tags),
-                _ => None,
-            })
-            .flatten()
-            .map(|(tag, _)| &**tag)
-            .collect::<Vec<_>>();
-        tags.sort_unstable();
-        tags.dedup();
-        let void: Vec<bool> = match tags.is_empty() {
-            true => vec![false; found.len()],
-            false => {
-                let now = self.tags_now(tags).await?;
-                let is_void = |found: &Result<(Examined, _), _>| match found {
-                    Ok((Examined::Entry(entry), _)) => !stand(&entry.head.tags, &now),
-                    _ => false,
-                };
-                found.iter().map(is_void).collect()
-            }
-        };
-        let judged = keys.iter().zip(found).zip(void);
-        Ok(judged
-            .map(|((keys, found), is_void)| match found? {
-                (Examined::Missing | Examined::Void(_), _) => Ok(Seen::Missing),
-                (Examined::Entry(entry), _) if is_void => Ok(Seen::Void(entry.head.id)),
-                (Examined::Entry(entry), left) => self.decode(keys, entry, left),
-            })
-            .collect())
-    }
-
+    /// The time left comes before the entry. If the entry is replaced in between, it is cut to the new
+    /// one's own; the other way round the old one would be given the new one's time. The lease comes
+    /// before it as well: a load that ends in between is found by its entry.
     async fn find_many(
         &self,
-        keys: &[&EntryKeys],
+        wanted: &[(&EntryKeys, bool)],
         with_left: bool,
     ) -> Result<Vec<Result<Found, CoreError>>, CoreError> {
-        if keys.is_empty() {
+        if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let entries = keys.iter().map(|keys| &keys.entry);
+        let keys_of = |(keys, with_lease): &(&'_ EntryKeys, bool)| {
+            let lease = with_lease.then(|| keys.lease.clone());
+            lease.into_iter().chain([keys.entry.clone()])
+        };
+        let all: Vec<_> = wanted.iter().flat_map(keys_of).collect();
         // After the entries: a cache that is cleared in between shows the new generation.
         let generation = self.settings.clearable.then_some(&self.names.generation);
-        let mut commands = match with_left {
-            true => entries
-                .clone()
-                .map(|entry| Command::new("PTTL").key(entry))
+        let mut commands: Vec<_> = match with_left {
+            true => wanted
+                .iter()
+                .map(|(keys, _)| Command::new("PTTL").key(&keys.entry))
                 .collect(),
             false => Vec::new(),
         };
-        commands.extend(self.gets(entries.chain(generation)));
-        let mut replies = self.client.pipeline(commands).await?.into_iter();
-        let left: Vec<_> = keys
+        commands.extend(self.gets(all.iter().chain(generation)));
+        let mut replies = self.hasty.pipeline(commands).await?.into_iter();
+        let left: Vec<_> = wanted
             .iter()
             .map(|_| match with_left {
                 true => next("PTTL", &mut replies).map(Some),
                 false => Ok(None),
             })
             .collect();
-        let asked = keys.len() + usize::from(generation.is_some());
+        let asked = all.len() + usize::from(generation.is_some());
         let mut values = self.got(asked, &mut replies);
         let generation = match generation {
             Some(_) => values.pop().unwrap_or(Ok(None))?,
             None => None,
         };
         let generation = generation.and_then(|text| Id::read(&text));
-        let found = values.into_iter().zip(left).map(|(raw, left)| {
+        let mut values = values.into_iter();
+        let mut value = || values.next().unwrap_or(Ok(None));
+        let found = wanted.iter().zip(left).map(|((_, with_lease), left)| {
+            let lease = if *with_lease { value() } else { Ok(None) };
+            let raw = value();
             let left = left?;
             Ok(Found {
-                // What came in between has a time that is not known: who loads finds it.
+                // An entry that came in between has a time that is not known: a load finds it.
                 raw: raw?.filter(|_| left != Some(-2)),
+                lease: lease?,
                 generation,
                 left,
             })
@@ -179,82 +243,89 @@ impl<V: DeserializeOwned> Store<V> {
         Ok(found.collect())
     }
 
-    fn examine_all(
+    fn validate_all(
         &self,
-        keys: &[&EntryKeys],
+        wanted: &[(&EntryKeys, bool)],
         found: Vec<Result<Found, CoreError>>,
-    ) -> Vec<Result<(Examined, Option<i64>), ReadError>> {
-        let examine = |(keys, found): (&&EntryKeys, Result<Found, CoreError>)| {
-            let found = found?;
-            let examined = self.examine(keys, found.raw, found.generation)?;
-            Ok((examined, found.left))
-        };
-        keys.iter().zip(found).map(examine).collect()
+    ) -> Vec<Result<Candidate<V>, CoreError>> {
+        let validate =
+            |((keys, _), found): (&(&EntryKeys, bool), Result<Found, CoreError>)| match found {
+                Ok(found) => Ok(self.validate_found(keys, found)),
+                Err(error) => Ok(Candidate {
+                    entry: Err(of_another_type::<V>(keys, error)?),
+                    ..Candidate::missing()
+                }),
+            };
+        wanted.iter().zip(found).map(validate).collect()
     }
 
-    /// What an entry that came from elsewhere is worth: from a script, say. One round trip for
-    /// what it is judged by.
-    pub(crate) async fn judge_again(
-        &self,
-        keys: &EntryKeys,
-        raw: Bytes,
-        left: i64,
-        snapshot: &Snapshot,
-    ) -> Result<Seen<V>, ReadError> {
-        let generation = Some(snapshot.generation);
-        match self.examine(keys, Some(raw), generation)? {
-            Examined::Void(id) => Ok(Seen::Void(id)),
-            examined => self.judge(keys, examined, Some(left)).await,
+    fn validate_found(&self, keys: &EntryKeys, found: Found) -> Candidate<V> {
+        let Found {
+            raw,
+            lease,
+            generation,
+            left,
+        } = found;
+        let entry = match self.validate(keys, raw, generation) {
+            // On a cluster the generation may have been read before the entry, so that it is the older
+            // of the two. A load looks at both again.
+            Err(Lookup::Invalidated(_)) => Err(Lookup::Missing),
+            entry => entry,
+        };
+        Candidate {
+            entry,
+            lease,
+            generation,
+            left,
         }
     }
 
-    async fn judge(
-        &self,
-        keys: &EntryKeys,
-        examined: Examined,
-        left: Option<i64>,
-    ) -> Result<Seen<V>, ReadError> {
-        let Examined::Entry(entry) = examined else {
-            return Ok(Seen::Missing);
-        };
-        if !entry.head.tags.is_empty() {
-            let tags = entry.head.tags.iter().map(|(tag, _)| &**tag).collect();
-            let now = self.tags_now(tags).await?;
-            if !stand(&entry.head.tags, &now) {
-                return Ok(Seen::Void(entry.head.id));
-            }
-        }
-        self.decode(keys, entry, left)
-    }
-
-    /// The first look at what was read.
-    pub(crate) fn examine(
+    /// An entry of the cache's present generation; otherwise what there is.
+    fn validate(
         &self,
         keys: &EntryKeys,
         raw: Option<Bytes>,
         generation: Option<Id>,
-    ) -> Result<Examined, ReadError> {
+    ) -> Result<Entry, Lookup<V>> {
         let Some(raw) = raw else {
-            return Ok(Examined::Missing);
+            return Err(Lookup::Missing);
         };
         let entry = Entry::parse(raw)
-            .map_err(|raw| ReadError::Undecodable(None, not_an_entry::<V>(keys, raw)))?;
-        // One that was lost is nobody's.
-        let stands = !self.settings.clearable
+            .map_err(|raw| Lookup::Undecodable(None, not_an_entry::<V>(keys, raw)))?;
+        // Where the cache has lost its generation, no entry is valid.
+        let is_valid = !self.settings.clearable
             || (generation.is_some() && entry.head.generation == generation);
-        Ok(match stands {
-            true => Examined::Entry(entry),
-            false => Examined::Void(entry.head.id),
-        })
+        match is_valid {
+            true => Ok(entry),
+            false => Err(Lookup::Invalidated(entry.head.id)),
+        }
+    }
+
+    async fn judge_candidate(
+        &self,
+        keys: &EntryKeys,
+        candidate: Candidate<V>,
+    ) -> Result<Reading<V>, CoreError> {
+        let stands = match &candidate.entry {
+            Ok(entry) => self.tags_stand(entry).await?,
+            Err(_) => true,
+        };
+        Ok(self.decode_candidate(keys, candidate, stands))
+    }
+
+    async fn tags_stand(&self, entry: &Entry) -> Result<bool, CoreError> {
+        if entry.head.tags.is_empty() {
+            return Ok(true);
+        }
+        let tags = entry.head.tags.iter().map(|(tag, _)| &**tag).collect();
+        let now = self.tags_now(tags).await?;
+        Ok(stand(&entry.head.tags, &now))
     }
 
     /// The generations that tags have now. One round trip.
-    pub(crate) async fn tags_now<'t>(
-        &self,
-        tags: Vec<&'t str>,
-    ) -> Result<HashMap<&'t str, Id>, CoreError> {
+    async fn tags_now<'t>(&self, tags: Vec<&'t str>) -> Result<HashMap<&'t str, Id>, CoreError> {
         let keys: Vec<_> = tags.iter().map(|tag| self.names.of_tag(tag)).collect();
-        let mut replies = self.client.pipeline(self.gets(&keys)).await?.into_iter();
+        let mut replies = self.hasty.pipeline(self.gets(&keys)).await?.into_iter();
         let mut now = HashMap::with_capacity(tags.len());
         for (tag, generation) in tags.into_iter().zip(self.got(keys.len(), &mut replies)) {
             if let Some(generation) = generation?.and_then(|text| Id::read(&text)) {
@@ -264,19 +335,38 @@ impl<V: DeserializeOwned> Store<V> {
         Ok(now)
     }
 
-    /// The last look: the value, and how old it is.
-    pub(crate) fn decode(
+    fn decode_candidate(
         &self,
         keys: &EntryKeys,
-        entry: Entry,
-        left: Option<i64>,
-    ) -> Result<Seen<V>, ReadError> {
+        candidate: Candidate<V>,
+        tags_stand: bool,
+    ) -> Reading<V> {
+        let Candidate {
+            entry,
+            lease,
+            generation,
+            left,
+        } = candidate;
+        let lookup = match entry {
+            Ok(entry) if !tags_stand => Lookup::Invalidated(entry.head.id),
+            Ok(entry) => self.decode(keys, entry, left),
+            Err(lookup) => lookup,
+        };
+        Reading {
+            lookup,
+            generation,
+            lease,
+        }
+    }
+
+    /// The last step: the value, and how old it is.
+    fn decode(&self, keys: &EntryKeys, entry: Entry, left: Option<i64>) -> Lookup<V> {
         let Entry { head, value } = entry;
         let value = match head.is_negative {
             true => None,
             false => match self.client.codec().decode(keys.entry.as_bytes(), value) {
                 Ok(value) => Some(Arc::new(value)),
-                Err(error) => return Err(ReadError::Undecodable(Some(head.id), error)),
+                Err(error) => return Lookup::Undecodable(Some(head.id), error),
             },
         };
         let left = time_left(&head, left);
@@ -290,37 +380,11 @@ impl<V: DeserializeOwned> Store<V> {
             },
             tags: head.tags,
         };
-        Ok(match left {
-            Some(_) => Seen::Fresh(hit),
-            None => Seen::Stale(hit),
-        })
+        match left {
+            Some(_) => Lookup::Fresh(hit),
+            None => Lookup::Stale(hit),
+        }
     }
-}
-
-/// What was read of an entry.
-#[derive(Debug, Default)]
-struct Found {
-    raw: Option<Bytes>,
-    /// The cache's.
-    generation: Option<Id>,
-    /// What `PTTL` said, when it was asked.
-    left: Option<i64>,
-}
-
-/// What the first look at an entry gives.
-pub(crate) enum Examined {
-    Entry(Entry),
-    Missing,
-    /// It was written with another generation of the cache than the one that was read: mostly
-    /// because the cache was cleared since. On a cluster the generation may have been read before
-    /// the entry, so that it is the older of the two: who loads looks at both again.
-    Void(Id),
-}
-
-/// Whether no tag of an entry was invalidated. A tag that is gone was.
-pub(crate) fn stand(tags: &[(Box<str>, Id)], now: &HashMap<&str, Id>) -> bool {
-    tags.iter()
-        .all(|(tag, written_with)| now.get(&**tag) == Some(written_with))
 }
 
 impl<V> Store<V> {
@@ -330,16 +394,60 @@ impl<V> Store<V> {
     }
 }
 
-/// Whether it depends on the time left, for which nobody asked, if an entry is fresh.
-fn is_left_wanting(entry: &Entry, left: Option<i64>) -> bool {
-    left.is_none() && !entry.head.grace.is_zero()
+/// What was read of an entry.
+#[derive(Debug, Default)]
+struct Found {
+    raw: Option<Bytes>,
+    /// The value of its lease's key, when that was read.
+    lease: Option<Bytes>,
+    /// The cache's.
+    generation: Option<Id>,
+    /// What `PTTL` said, when it was asked.
+    left: Option<i64>,
+}
+
+/// An entry whose tags and value are still to be looked at, or what there is in place of a valid one.
+struct Candidate<V> {
+    entry: Result<Entry, Lookup<V>>,
+    lease: Option<Bytes>,
+    generation: Option<Id>,
+    left: Option<i64>,
+}
+
+impl<V> Candidate<V> {
+    fn missing() -> Self {
+        Self {
+            entry: Err(Lookup::Missing),
+            lease: None,
+            generation: None,
+            left: None,
+        }
+    }
+
+    /// Whether it depends on the time left, which was not asked for, if the entry is fresh.
+    fn lacks_left(&self) -> bool {
+        let has_grace = |entry: &Entry| !entry.head.grace.is_zero();
+        self.left.is_none() && self.entry.as_ref().is_ok_and(has_grace)
+    }
+
+    fn tags(&self) -> impl Iterator<Item = &str> {
+        let entry = self.entry.as_ref().ok();
+        let tags = entry.into_iter().flat_map(|entry| &entry.head.tags);
+        tags.map(|(tag, _)| &**tag)
+    }
+}
+
+/// Whether no tag of an entry was invalidated. A tag that is gone was.
+fn stand(tags: &[(Box<str>, Id)], now: &HashMap<&str, Id>) -> bool {
+    tags.iter()
+        .all(|(tag, written_with)| now.get(&**tag) == Some(written_with))
 }
 
 /// How long an entry stays fresh: `None` when it is not. The key's own expiry is the only clock:
 /// the server's, and the same for everybody.
 fn time_left(head: &Head, pttl: Option<i64>) -> Option<Duration> {
     match pttl {
-        // Nobody asked, because nothing depends on it; or somebody took the expiry away.
+        // It was not asked for, because nothing depends on it; or somebody took the expiry away.
         None | Some(-1) => Some(head.ttl),
         Some(ms) => {
             let left = Duration::from_millis(u64::try_from(ms).ok()?).checked_sub(head.grace)?;
@@ -352,12 +460,35 @@ fn time_left(head: &Head, pttl: Option<i64>) -> Option<Duration> {
 #[error("it does not begin as entries do; see docs/keyspace.md")]
 struct NotAnEntry;
 
+#[derive(Debug, thiserror::Error)]
+#[error("the key holds another type than a string, which is not an entry; see docs/keyspace.md")]
+struct OfAnotherType;
+
 fn not_an_entry<V>(keys: &EntryKeys, raw: Bytes) -> CoreError {
+    undecodable::<V>(keys, raw, Arc::new(NotAnEntry))
+}
+
+/// A list, a hash or the like at an entry's key is an entry that cannot be decoded.
+fn of_another_type<V>(keys: &EntryKeys, error: CoreError) -> Result<Lookup<V>, CoreError> {
+    match error.call_error() {
+        Some(CallError::Replied(reply)) if reply.code() == "WRONGTYPE" => {
+            let error = undecodable::<V>(keys, Bytes::new(), Arc::new(OfAnotherType));
+            Ok(Lookup::Undecodable(None, error))
+        }
+        _ => Err(error),
+    }
+}
+
+fn undecodable<V>(
+    keys: &EntryKeys,
+    raw: Bytes,
+    error: Arc<dyn std::error::Error + Send + Sync>,
+) -> CoreError {
     CoreError::Decode {
         key: keys.entry.to_string().into(),
         type_name: type_name::<V>(),
         raw,
-        error: Arc::new(NotAnEntry),
+        error,
     }
 }
 
@@ -366,7 +497,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_left_is_what_the_server_says_without_the_grace() {
+    fn the_time_left_is_the_servers_without_the_grace_period() {
         let head = Head {
             id: Id::new(1),
             ttl: Duration::from_millis(100),

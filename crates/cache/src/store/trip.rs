@@ -1,7 +1,7 @@
 //! Round trips: scripts and commands sent together, and their replies.
 
 use bytes::Bytes;
-use redkit_core::{CallError, Command, Error as CoreError, Invocation, Key, Value};
+use redkit_core::{CallError, Client, Command, Error as CoreError, Invocation, Key, Value};
 
 use super::Store;
 
@@ -9,47 +9,21 @@ impl<V> Store<V> {
     /// Runs scripts in one round trip.
     pub(crate) async fn run_all(
         &self,
-        steps: Vec<Step>,
+        scripts: Vec<Invocation>,
     ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
-        let commands = steps.iter().map(Step::command).collect();
-        let mut replies = self.client.pipeline(commands).await?;
-        // A server that does not have a script ran nothing: once more is no repetition. Each turn
-        // gives a script to a server, so there are as many as servers and scripts at most.
-        loop {
-            let missing: Vec<_> = (0..replies.len())
-                .filter(|&at| replies.get(at).is_some_and(is_missing_script))
-                .collect();
-            let Some((&first, rest)) = missing.split_first() else {
-                return Ok(replies);
-            };
-            let Some(Step(script)) = steps.get(first) else {
-                return Ok(replies);
-            };
-            let reply = match self.client.eval(script.clone()).await {
-                Ok(value) => Ok(value),
-                Err(CoreError::Call { error, .. }) => Err(error),
-                Err(error) => return Err(error),
-            };
-            let again = rest.iter().filter_map(|&at| steps.get(at));
-            let again: Vec<_> = again.map(Step::command).collect();
-            let again = match again.is_empty() {
-                true => Vec::new(),
-                false => self.client.pipeline(again).await?,
-            };
-            let answered = rest.iter().copied().zip(again);
-            for (at, reply) in std::iter::once((first, reply)).chain(answered) {
-                if let Some(place) = replies.get_mut(at) {
-                    *place = reply;
-                }
-            }
-            if replies.get(first).is_some_and(is_missing_script) {
-                return Ok(replies);
-            }
-        }
+        run_all(&self.client, &scripts).await
     }
 
-    /// What reads the values at keys, in their order: one command for many where one server has them
-    /// all.
+    /// The same for a look-up, which does not wait longer than its budget.
+    pub(crate) async fn run_all_in_time(
+        &self,
+        scripts: Vec<Invocation>,
+    ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
+        run_all(&self.hasty, &scripts).await
+    }
+
+    /// Commands that read the values at keys, in their order: one for many keys where one server has
+    /// them all.
     pub(super) fn gets<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> Vec<Command> {
         let keys = keys.into_iter();
         if self.is_cluster {
@@ -102,19 +76,49 @@ fn is_missing_script(reply: &Result<Value, CallError>) -> bool {
     matches!(reply, Err(CallError::Replied(error)) if error.code() == "NOSCRIPT")
 }
 
-/// What goes into one round trip with others.
-pub(crate) struct Step(Invocation);
-
-impl Step {
-    fn command(&self) -> Command {
-        self.0.by_hash().clone()
+async fn run_all(
+    client: &Client,
+    scripts: &[Invocation],
+) -> Result<Vec<Result<Value, CallError>>, CoreError> {
+    let commands = scripts.iter().map(command).collect();
+    let mut replies = client.pipeline(commands).await?;
+    // A server that does not have a script ran nothing: once more is no repetition. Each turn
+    // gives a script to a server, so there are as many as servers and scripts at most.
+    loop {
+        let missing: Vec<_> = (0..replies.len())
+            .filter(|&at| replies.get(at).is_some_and(is_missing_script))
+            .collect();
+        let Some((&first, rest)) = missing.split_first() else {
+            return Ok(replies);
+        };
+        let Some(script) = scripts.get(first) else {
+            return Ok(replies);
+        };
+        let reply = match client.eval(script.clone()).await {
+            Ok(value) => Ok(value),
+            Err(CoreError::Call { error, .. }) => Err(error),
+            Err(error) => return Err(error),
+        };
+        let again = rest.iter().filter_map(|&at| scripts.get(at));
+        let again: Vec<_> = again.map(command).collect();
+        let again = match again.is_empty() {
+            true => Vec::new(),
+            false => client.pipeline(again).await?,
+        };
+        let answered = rest.iter().copied().zip(again);
+        for (at, reply) in std::iter::once((first, reply)).chain(answered) {
+            if let Some(place) = replies.get_mut(at) {
+                *place = reply;
+            }
+        }
+        if replies.get(first).is_some_and(is_missing_script) {
+            return Ok(replies);
+        }
     }
 }
 
-impl From<Invocation> for Step {
-    fn from(script: Invocation) -> Self {
-        Step(script)
-    }
+fn command(script: &Invocation) -> Command {
+    script.by_hash().clone()
 }
 
 /// The next reply of a pipeline.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use redkit_cache::{Cache, Error, Source};
+use redkit_cache::{Cache, Error, Loaded, Source};
 use redkit_core::Command;
 use redkit_testkit::Fixture;
 
@@ -18,7 +18,7 @@ const DAMAGED: [&[u8]; 5] = [
 
 redkit_testkit::suite! {
     async fn a_damaged_entry_is_replaced_at_once(fixture: Fixture) -> Result<(), Error> {
-        let cache: Cache<u64> = Cache::builder(&fixture.client, "numbers")
+        let cache: Cache<u64> = Cache::builder(&fixture.client, "numbers").redis_timeout(crate::PATIENT)
             .ttl(Duration::from_secs(60))
             .clearable(false)
             .wait_timeout(Duration::from_millis(500))
@@ -44,6 +44,51 @@ redkit_testkit::suite! {
             for key in keys {
                 assert_eq!(cache.get(key).await?.as_deref(), Some(&1), "it was kept");
             }
+        }
+        Ok(())
+    }
+
+    async fn a_key_of_another_type_is_replaced_and_an_error_for_get(fixture: Fixture) -> Result<(), Error> {
+        for clearable in [true, false] {
+            let name = if clearable { "clearable" } else { "plain" };
+            let cache: Cache<u64> = Cache::builder(&fixture.client, name).redis_timeout(crate::PATIENT)
+                .ttl(Duration::from_secs(60))
+                .clearable(clearable)
+                .build()?;
+            let entries = fixture.client.keyspace("cache", name)?;
+            let others = [
+                Command::new("RPUSH").key(entries.key("list")).arg("a"),
+                Command::new("HSET").key(entries.key("hash")).arg("a").arg("b"),
+                Command::new("SADD").key(entries.key("set")).arg("a"),
+                Command::new("ZADD").key(entries.key("zset")).arg("1").arg("a"),
+            ];
+            for (key, other) in ["list", "hash", "set", "zset"].into_iter().zip(others) {
+                let put = || fixture.client.call::<i64>(other.clone());
+                put().await?;
+                let got = cache.get(key).await;
+                assert!(matches!(&got, Err(Error::Core(error)) if error.kind() == redkit_core::ErrorKind::Data), "{key}: {got:?}");
+                let load = || async { Ok::<_, std::io::Error>(Loaded::new(1).version(3)) };
+                let got = cache.get_or_load(key, load).await?;
+                assert_eq!((*got, got.source()), (1, Source::Loaded), "{key}");
+                assert_eq!(cache.get(key).await?.as_deref(), Some(&1), "it was kept");
+                assert!(cache.invalidate(key).await?);
+                put().await?;
+                let load = |keys: Vec<&'static str>| async move {
+                    Ok::<HashMap<_, u64>, std::io::Error>(keys.into_iter().map(|key| (key, 2)).collect())
+                };
+                let got = cache.get_many_or_load([key], load).await.remove(0)?.unwrap();
+                assert_eq!((*got, got.source()), (2, Source::Loaded), "{key}, in bulk");
+                assert!(cache.invalidate(key).await?);
+                put().await?;
+                assert!(cache.set_with(key, Loaded::new(4).version(1)).await?, "{key}");
+                assert_eq!(cache.get(key).await?.as_deref(), Some(&4));
+                assert!(cache.invalidate(key).await?);
+                put().await?;
+                let written = cache.write_through(key, || async { Ok::<_, std::io::Error>(5) }).await?;
+                assert_eq!(*written, 5);
+                assert_eq!(cache.get(key).await?.as_deref(), Some(&5));
+            }
+            assert_eq!(cache.get("nothing").await?.as_deref(), None);
         }
         Ok(())
     }

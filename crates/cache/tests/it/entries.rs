@@ -24,13 +24,14 @@ fn teapot() -> Product {
 
 fn products(fixture: &Fixture) -> Cache<Product> {
     Cache::builder(&fixture.client, "products")
+        .redis_timeout(crate::PATIENT)
         .ttl(MINUTE)
         .build()
         .unwrap()
 }
 
 redkit_testkit::suite! {
-    async fn what_is_set_is_got_until_it_is_invalidated(fixture: Fixture) -> Result<(), Error> {
+    async fn a_value_that_was_set_is_read_until_it_is_invalidated(fixture: Fixture) -> Result<(), Error> {
         let products = products(&fixture);
         assert_eq!(products.get("42").await?.as_deref(), None);
         products.set("42", &teapot()).await?;
@@ -61,16 +62,16 @@ redkit_testkit::suite! {
     }
 
     async fn null_is_not_absent(fixture: Fixture) -> Result<(), Error> {
-        let cache: Cache<Option<u8>> = Cache::builder(&fixture.client, "maybe").ttl(MINUTE).build()?;
+        let cache: Cache<Option<u8>> = Cache::builder(&fixture.client, "maybe").redis_timeout(crate::PATIENT).ttl(MINUTE).build()?;
         assert_eq!(cache.get("k").await?.as_deref(), None);
         cache.set("k", &None).await?;
         assert_eq!(cache.get("k").await?.as_deref(), Some(&None));
         let got = cache.get_or_load("k", || async { Ok::<_, std::io::Error>(Some(1)) }).await?;
-        assert_eq!((*got, got.source()), (None, Source::Hit));
+        assert_eq!((*got, got.source()), (None, Source::Redis));
         Ok(())
     }
 
-    async fn what_is_not_a_value_is_an_error_or_loaded_anew(fixture: Fixture) -> Result<(), Error> {
+    async fn an_undecodable_value_is_an_error_for_get_and_loaded_anew(fixture: Fixture) -> Result<(), Error> {
         let products = products(&fixture);
         let key = fixture.client.keyspace("cache", "products")?.key("42");
         fixture.client.call::<()>(Command::new("SET").key(&key).arg("{\"old\":true}")).await?;
@@ -97,7 +98,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_has_a_grace_period_of_its_own_is_not_taken_for_fresh(fixture: Fixture) -> Result<(), Error> {
+    async fn an_entry_with_a_grace_period_of_its_own_is_not_taken_for_fresh(fixture: Fixture) -> Result<(), Error> {
         let products = products(&fixture);
         let ttl = Duration::from_millis(40);
         for key in ["one", "two"] {
@@ -112,7 +113,7 @@ redkit_testkit::suite! {
         let fails = |_: Vec<&str>| async { Err::<std::collections::HashMap<&str, Product>, _>(std::io::Error::other("down")) };
         let got = products.get_many_or_load(["fresh", "two", "none"], fails).await;
         let sources: Vec<_> = got.into_iter().map(|got| got.ok().flatten().map(|got| got.source())).collect();
-        assert_eq!(sources, [Some(Source::Hit), Some(Source::Stale), None]);
+        assert_eq!(sources, [Some(Source::Redis), Some(Source::Stale), None]);
         Ok(())
     }
 
@@ -120,7 +121,7 @@ redkit_testkit::suite! {
     async fn a_read_is_one_command_to_one_server(fixture: Fixture) -> Result<(), Error> {
         let server = fixture.private_server(redkit_testkit::ServerOptions::new()).await.unwrap();
         let client = fixture.connect(fixture.config_at(&server.url()).unwrap()).await.unwrap();
-        let products: Cache<Product> = Cache::builder(&client, "products").ttl(MINUTE).build()?;
+        let products: Cache<Product> = Cache::builder(&client, "products").redis_timeout(crate::PATIENT).ttl(MINUTE).build()?;
         products.set("42", &teapot()).await?;
         server.raw(&["CONFIG", "RESETSTAT"]).await.unwrap();
         for _ in 0..10 {
@@ -157,7 +158,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_entries_are_judged_by_outlives_them(fixture: Fixture) -> Result<(), Error> {
+    async fn generations_and_tags_outlive_their_entries(fixture: Fixture) -> Result<(), Error> {
         const HOURS: Duration = Duration::from_secs(5 * 3600);
         let products = products(&fixture);
         let meta = fixture.client.keyspace("cache-meta", "products")?;
@@ -200,10 +201,10 @@ redkit_testkit::suite! {
 
     async fn settings_that_cannot_work_name_themselves(fixture: Fixture) {
         let build = |name: &str, ttl: Option<Duration>, timeout: Duration| {
-            let builder = Cache::<u8>::builder(&fixture.client, name).load_timeout(timeout);
+            let builder = Cache::<u8>::builder(&fixture.client, name).redis_timeout(crate::PATIENT).load_timeout(timeout);
             let builder = match ttl {
                 Some(ttl) => builder.ttl(ttl),
-                None => builder,
+                None => builder.config(&redkit_cache::CacheConfig::default()),
             };
             let Err(Error::Core(CoreError::Config(error))) = builder.build() else { panic!("{name}") };
             error.field().to_owned()
@@ -218,7 +219,7 @@ redkit_testkit::suite! {
     async fn shares_and_times_outside_their_bounds_name_themselves(fixture: Fixture) {
         type Builder = redkit_cache::CacheBuilder<u8>;
         let field = |change: fn(Builder) -> Builder| {
-            let builder = change(Cache::<u8>::builder(&fixture.client, "a").ttl(MINUTE));
+            let builder = change(Cache::<u8>::builder(&fixture.client, "a").redis_timeout(crate::PATIENT).ttl(MINUTE));
             let Err(Error::Core(CoreError::Config(error))) = builder.build() else { panic!("it was taken") };
             error.field().to_owned()
         };
@@ -232,6 +233,7 @@ redkit_testkit::suite! {
         assert_eq!(field(|b| b.negative_ttl(Duration::ZERO)), "negative_ttl");
         assert_eq!(field(|b| b.stale_for(Duration::MAX)), "stale_for");
         assert_eq!(field(|b| b.lease(Duration::ZERO)), "lease");
+        assert_eq!(field(|b| b.redis_timeout(Duration::ZERO)), "redis_timeout");
         assert_eq!(field(|b| b.wait_timeout(Duration::ZERO)), "wait_timeout");
         assert_eq!(field(|b| b.retry_after(Duration::MAX)), "retry_after");
         assert_eq!(field(|b| b.max_bypass_loads(0)), "max_bypass_loads");
@@ -242,14 +244,14 @@ redkit_testkit::suite! {
     }
 
     async fn any_bytes_are_a_key_and_none_are_too(fixture: Fixture) -> Result<(), Error> {
-        let cache: Cache<u64> = Cache::builder(&fixture.client, "odd").ttl(MINUTE).build()?;
+        let cache: Cache<u64> = Cache::builder(&fixture.client, "odd").redis_timeout(crate::PATIENT).ttl(MINUTE).build()?;
         let keys: [&[u8]; 5] = [b"", b"%", b"}{", b"\0\xff\n", b"a b"];
         for (key, value) in keys.iter().zip(0..) {
             cache.set(*key, &value).await?;
         }
         for (key, value) in keys.iter().zip(0..) {
             let got = cache.get_or_load(*key, || async { Ok::<_, std::io::Error>(99) }).await?;
-            assert_eq!((*got, got.source()), (value, Source::Hit), "{key:?}");
+            assert_eq!((*got, got.source()), (value, Source::Redis), "{key:?}");
         }
         assert!(cache.invalidate(b"".as_slice()).await?);
         assert!(cache.get("").await?.is_none());

@@ -65,7 +65,7 @@ async fn a_stopped_server_is_bypassed_once_per_key_and_process() {
             .get_or_load("k", || async { Ok::<_, std::io::Error>(3) })
             .await
             .unwrap();
-        if got.source() == Source::Hit {
+        if got.source() == Source::Redis {
             assert_eq!(
                 *got, 1,
                 "what was loaded past the cache did not overwrite it"

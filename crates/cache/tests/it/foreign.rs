@@ -45,7 +45,9 @@ fn some_time(millis: u64) -> Duration {
 fn cache(client: &Client) -> Cache<u64> {
     // Nothing but what the servers tell can say that a value is old.
     let l1 = L1::entries(100).bound(Duration::from_secs(600)).tracked();
-    let builder = Cache::builder(client, "numbers").ttl(Duration::from_secs(600));
+    let builder = Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
+        .ttl(Duration::from_secs(600));
     builder.announce_changes(false).l1(l1).build().unwrap()
 }
 
@@ -134,7 +136,7 @@ fn cannot(fixture: &Fixture) -> bool {
 
 redkit_testkit::suite! {
     #[multi_thread]
-    async fn no_read_is_older_than_what_others_removed(fixture: Fixture) {
+    async fn no_read_is_older_than_another_programs_removal(fixture: Fixture) {
         if cannot(&fixture) {
             return;
         }
@@ -147,7 +149,7 @@ redkit_testkit::suite! {
 
     #[networked]
     #[multi_thread]
-    async fn no_read_is_older_than_what_others_removed_though_connections_are_lost(fixture: Fixture) {
+    async fn no_read_is_older_than_another_programs_removal_though_connections_are_lost(fixture: Fixture) {
         if cannot(&fixture) {
             return;
         }

@@ -15,6 +15,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 fn builder(client: &Client) -> CacheBuilder<u64> {
     Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(60))
         .l1(L1::entries(1000).bound(BOUND))
 }
@@ -66,7 +67,7 @@ redkit_testkit::suite! {
         let first = cache.get("k").await?.unwrap().into_arc();
         for _ in 0..1000 {
             let got = cache.get_or_load("k", || async { Ok::<_, std::io::Error>(2) }).await?;
-            assert_eq!(got.source(), Source::Hit);
+            assert_eq!(got.source(), Source::Local);
             assert!(std::sync::Arc::ptr_eq(&got.into_arc(), &first), "no copy, no decoding");
         }
         let asked = fixture.client.stats().calls() - before;
@@ -130,7 +131,7 @@ redkit_testkit::suite! {
         let start = Instant::now();
         loop {
             let got = cache.get_or_load("k", || async { Ok::<_, std::io::Error>(2) }).await?;
-            assert_eq!(got.source(), Source::Hit, "nobody waits");
+            assert_eq!(got.source(), Source::Local, "nobody waits");
             if *got == 2 {
                 break;
             }
@@ -234,7 +235,7 @@ redkit_testkit::suite! {
         loop {
             let got = cut.get_or_load("k", || async { Ok::<_, std::io::Error>(3) }).await?;
             assert_ne!(*got, 1, "what was kept before the cut is not served after it");
-            if cut.stats().l1_hits > before + 1 && got.source() == Source::Hit {
+            if cut.stats().l1_hits > before + 1 && got.source() == Source::Local {
                 break;
             }
             assert!(start.elapsed() < Duration::from_secs(30), "it is not trusted again");
@@ -289,8 +290,8 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn a_weigher_bounds_what_is_kept(fixture: Fixture) -> Result<(), Error> {
-        let cache: Cache<String> = Cache::builder(&fixture.client, "texts")
+    async fn a_weigher_bounds_the_kept_values(fixture: Fixture) -> Result<(), Error> {
+        let cache: Cache<String> = Cache::builder(&fixture.client, "texts").redis_timeout(crate::PATIENT)
             .ttl(Duration::from_secs(60))
             .l1(L1::weighted(1000, |_, text: &String| u32::try_from(text.len()).unwrap()))
             .build()?;

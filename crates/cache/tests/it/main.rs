@@ -10,23 +10,14 @@ mod across_processes;
 mod codecs;
 mod damaged;
 mod entries;
+mod extend;
 mod faults;
 mod foreign;
 mod history;
-#[cfg(feature = "tower")]
-mod http;
-#[cfg(feature = "tower")]
-mod http_attacks;
-#[cfg(feature = "tower")]
-mod http_bodies;
-#[cfg(feature = "tower")]
-mod http_changes;
-#[cfg(feature = "tower")]
-mod http_site;
-#[cfg(feature = "tower")]
-mod http_waiting;
 mod level;
 mod memory;
+mod obsolete;
+mod obstructed;
 mod overtaken;
 mod processes;
 mod several;
@@ -44,3 +35,6 @@ mod write_behind_leases;
 mod write_behind_link;
 mod write_behind_outages;
 mod written_through;
+
+/// For look-ups in tests that are not about it: the machine may be busy.
+const PATIENT: std::time::Duration = std::time::Duration::from_secs(20);

@@ -29,6 +29,7 @@ async fn fill(server: &Server) {
 async fn a_source_that_failed_is_left_alone_all_the_same() {
     let (server, client) = start().await;
     let numbers: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_millis(20))
         .stale_for(LONG)
         .retry_after(LONG)
@@ -55,9 +56,10 @@ async fn a_source_that_failed_is_left_alone_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_is_written_through_is_fenced_all_the_same() {
+async fn a_write_through_is_fenced_all_the_same() {
     let (server, client) = start().await;
     let numbers: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(LONG)
         .build()
         .unwrap();

@@ -72,6 +72,7 @@ async fn a_fill_that_arrives_after_an_invalidation_is_refused() {
     };
     let client = Client::from_backend(Arc::new(backend), &ClientConfig::default()).unwrap();
     let numbers: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(60))
         .build()
         .unwrap();

@@ -58,6 +58,7 @@ async fn work(order: Order) {
         .await
         .unwrap();
     let cache: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(60))
         .load_timeout(Duration::from_secs(60))
         .lease(LEASE)

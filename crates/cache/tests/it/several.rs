@@ -19,7 +19,9 @@ fn numbers(fixture: &Fixture) -> Cache<u64> {
 }
 
 fn builder(client: &redkit_core::Client) -> redkit_cache::CacheBuilder<u64> {
-    Cache::builder(client, "numbers").ttl(Duration::from_secs(60))
+    Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
+        .ttl(Duration::from_secs(60))
 }
 
 type Asked = Arc<Mutex<Vec<Vec<u64>>>>;
@@ -40,18 +42,18 @@ fn squares(
 }
 
 redkit_testkit::suite! {
-    async fn what_is_missing_is_loaded_together_and_once(fixture: Fixture) -> Result<(), Error> {
+    async fn missing_keys_are_loaded_together_and_once(fixture: Fixture) -> Result<(), Error> {
         let cache = builder(&fixture.client).negative_ttl(Duration::from_secs(60)).build()?;
         let asked = Asked::default();
         cache.set(4_u64, &16).await?;
         let keys = [6_u64, 4, 3, 6, 2];
-        for (round, source) in [Source::Loaded, Source::Hit].into_iter().enumerate() {
+        for (round, source) in [Source::Loaded, Source::Redis].into_iter().enumerate() {
             let got = cache.get_many_or_load(keys, squares(&asked)).await;
             let got: Vec<_> = got.into_iter().collect::<Result<_, _>>()?;
             let values: Vec<_> = got.iter().map(|got| got.as_deref().copied()).collect();
             assert_eq!(values, [Some(36), Some(16), None, Some(36), Some(4)], "round {round}");
             assert_eq!(got[0].as_ref().unwrap().source(), source);
-            assert_eq!(got[1].as_ref().unwrap().source(), Source::Hit);
+            assert_eq!(got[1].as_ref().unwrap().source(), Source::Redis);
         }
         assert_eq!(*asked.lock(), [[2, 3, 6]], "one call, without what was there");
         Ok(())
@@ -64,13 +66,13 @@ redkit_testkit::suite! {
         cache.get_many_or_load(keys(), squares(&asked)).await;
         let before = fixture.client.stats().calls();
         let got = cache.get_many_or_load(keys(), squares(&asked)).await;
-        assert!(got.iter().all(|got| matches!(got, Ok(Some(got)) if got.source() == Source::Hit)));
+        assert!(got.iter().all(|got| matches!(got, Ok(Some(got)) if got.source() == Source::Redis)));
         assert_eq!(fixture.client.stats().calls() - before, 1);
         assert_eq!(asked.lock().len(), 1);
         Ok(())
     }
 
-    async fn the_loaders_error_goes_to_what_it_was_asked_for(fixture: Fixture) -> Result<(), Error> {
+    async fn the_loaders_error_goes_to_the_keys_it_was_asked_for(fixture: Fixture) -> Result<(), Error> {
         let cache = numbers(&fixture);
         cache.set(1_u64, &1).await?;
         let fails = |_| async { Err::<HashMap<u64, u64>, _>(OnFire) };
@@ -90,7 +92,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_others_load_is_waited_for(fixture: Fixture) -> Result<(), Error> {
+    async fn keys_that_others_load_are_waited_for(fixture: Fixture) -> Result<(), Error> {
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
         let (here, there) = (numbers(&fixture), builder(&other).build()?);
         let mut held = Vec::new();
@@ -169,7 +171,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_another_process_fails_to_load_is_loaded_here(fixture: Fixture) -> Result<(), Error> {
+    async fn a_key_that_another_process_fails_to_load_is_loaded_here(fixture: Fixture) -> Result<(), Error> {
         let cache = numbers(&fixture);
         let lease = fixture.client.keyspace("cache", "numbers")?.role_key(4_u64, "lease");
         let dead = Command::new("SET").key(&lease).arg("ldead").arg("PX").arg(300);
@@ -212,7 +214,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn warming_loads_what_is_missing_and_tells_how_far_it_is(fixture: Fixture) -> Result<(), Error> {
+    async fn warming_loads_missing_keys_and_reports_progress(fixture: Fixture) -> Result<(), Error> {
         let cache = numbers(&fixture);
         cache.set(5_u64, &5).await?;
         let running = Arc::new(Mutex::new((0_u32, 0_u32)));
@@ -265,7 +267,7 @@ redkit_testkit::suite! {
         let (at, text) = field("no-level");
         assert!(at == "l1_ttl" && text.contains("l1_bound") && text.contains("l1_entries"), "{text}");
         // A level that the program gives takes the file's settings.
-        let with_level = Cache::<u64>::builder(&fixture.client, "no-level").l1(L1::entries(10));
+        let with_level = Cache::<u64>::builder(&fixture.client, "no-level").redis_timeout(crate::PATIENT).l1(L1::entries(10));
         let config: CacheConfig = serde_json::from_str(r#"{ "ttl": "3s", "l1_bound": "1ms" }"#).unwrap();
         let Err(Error::Core(CoreError::Config(error))) = with_level.config(&config).build() else { panic!("it was taken") };
         assert_eq!(error.field(), "l1.bound");

@@ -15,6 +15,7 @@ struct OnFire;
 
 fn numbers(fixture: &Fixture) -> Cache<u64> {
     Cache::builder(&fixture.client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(60))
         .load_timeout(Duration::from_secs(5))
         .build()
@@ -95,7 +96,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_was_read_before_an_invalidation_is_not_kept_after_it(fixture: Fixture) -> Result<(), Error> {
+    async fn a_value_read_before_an_invalidation_is_not_kept_after_it(fixture: Fixture) -> Result<(), Error> {
         let numbers = numbers(&fixture);
         for write in ["invalidate", "set"] {
             let (reading, read) = oneshot::channel();
@@ -126,7 +127,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn who_asks_after_an_invalidation_does_not_join_an_older_load(fixture: Fixture) -> Result<(), Error> {
+    async fn a_caller_after_an_invalidation_does_not_join_an_older_load(fixture: Fixture) -> Result<(), Error> {
         let numbers = numbers(&fixture);
         let (reading, read) = oneshot::channel();
         let (go, wait) = oneshot::channel::<()>();
@@ -151,7 +152,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn a_panic_reaches_all_who_wait_and_nobody_later(fixture: Fixture) -> Result<(), Error> {
+    async fn a_panic_reaches_all_waiting_callers_and_no_later_one(fixture: Fixture) -> Result<(), Error> {
         let numbers = numbers(&fixture);
         let load = || async {
             tokio::task::yield_now().await;

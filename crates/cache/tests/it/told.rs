@@ -99,13 +99,14 @@ async fn warm(cache: &Cache<u64>, key: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_gap_in_what_is_told_is_heeded() {
+async fn each_gap_in_the_servers_messages_is_heeded() {
     let told = Told::new(Topology::Embedded);
     let backend: Arc<dyn Backend> = Arc::clone(&told) as Arc<dyn Backend>;
     let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
     // Nothing that is asked of Redis in the meantime has a part in it.
     let l1 = L1::entries(100).ttl(100 * MINUTE).bound(60 * MINUTE);
     let cache: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(100 * MINUTE)
         .l1(l1.tracked())
         .build()
@@ -146,12 +147,13 @@ async fn each_gap_in_what_is_told_is_heeded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_judged_by_several_keys_is_asked_of_masters_alone() {
+async fn reads_of_several_keys_go_to_masters_alone() {
     // On a cluster whose replicas may be read, those answer what is sent alone and only reads.
     let told = Told::new(Topology::Cluster);
     let backend: Arc<dyn Backend> = Arc::clone(&told) as Arc<dyn Backend>;
     let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
     let cache: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(MINUTE)
         .l1(L1::entries(100))
         .build()
@@ -160,6 +162,7 @@ async fn what_is_judged_by_several_keys_is_asked_of_masters_alone() {
     cache.set_with("k", graced()).await.unwrap();
     warm(&cache, "k").await;
     let plain: Cache<u64> = Cache::builder(&client, "plain")
+        .redis_timeout(crate::PATIENT)
         .ttl(MINUTE)
         .build()
         .unwrap();

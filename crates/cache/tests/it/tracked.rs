@@ -13,6 +13,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 fn builder(client: &Client) -> CacheBuilder<u64> {
     Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(600))
         .l1(L1::entries(1000)
             .ttl(Duration::from_secs(600))
@@ -55,7 +56,7 @@ async fn until_dropped(cache: &Cache<u64>, key: &str, what: &str) {
 }
 
 redkit_testkit::suite! {
-    async fn what_other_programs_do_to_a_key_is_noticed(fixture: Fixture) -> Result<(), Error> {
+    async fn changes_by_other_programs_are_noticed(fixture: Fixture) -> Result<(), Error> {
         if cannot(&fixture) {
             return Ok(());
         }
@@ -97,7 +98,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn loads_of_others_leave_what_is_kept(fixture: Fixture) -> Result<(), Error> {
+    async fn loads_of_others_leave_kept_values_alone(fixture: Fixture) -> Result<(), Error> {
         if cannot(&fixture) {
             return Ok(());
         }
@@ -155,7 +156,7 @@ redkit_testkit::suite! {
     }
 
     #[paused]
-    async fn what_a_flush_took_is_not_served(fixture: Fixture) -> Result<(), Error> {
+    async fn values_that_a_flush_took_are_not_served(fixture: Fixture) -> Result<(), Error> {
         let cache = builder(&fixture.client).build()?;
         for flush in ["FLUSHALL", "FLUSHDB"] {
             cache.set("k", &1).await?;
@@ -222,7 +223,7 @@ async fn flushes_and_lost_connections_are_noticed_on_a_cluster() {
 }
 
 #[tokio::test]
-async fn a_change_that_was_not_told_is_not_outlived_by_what_is_kept() {
+async fn no_kept_value_outlives_a_change_that_was_not_told() {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let proxy = Proxy::start(server.addr()).await.unwrap();
     let config = ClientConfig::from_url(&server.url_at(proxy.addr())).unwrap();

@@ -15,7 +15,11 @@ use crate::write_behind_database::Database;
 const LONG: Duration = Duration::from_secs(60);
 
 fn cache(client: &Client) -> Cache<u64> {
-    Cache::builder(client, "stock").ttl(LONG).build().unwrap()
+    Cache::builder(client, "stock")
+        .redis_timeout(crate::PATIENT)
+        .ttl(LONG)
+        .build()
+        .unwrap()
 }
 
 async fn open(client: &Client) -> WriteBehind<u64> {

@@ -189,7 +189,7 @@ redkit_testkit::suite! {
 
     /// Only a cache that was told lets a change leave the queue.
     async fn a_change_stays_until_the_cache_is_told(fixture: Fixture) -> Result<(), Error> {
-        let cache = redkit_cache::Cache::builder(&fixture.client, "orders").ttl(LONG).build()?;
+        let cache = redkit_cache::Cache::builder(&fixture.client, "orders").redis_timeout(crate::PATIENT).ttl(LONG).build()?;
         let (orders, database) = (builder(&fixture.client).cache(&cache).open().await?, Database::new());
         database.mood(Mood::Held);
         cache.set("k", &1).await?;

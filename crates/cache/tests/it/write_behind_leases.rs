@@ -179,6 +179,7 @@ async fn a_change_stays_while_the_cache_cannot_be_told() {
         Link::new(&engine, Duration::ZERO),
     ];
     let cache = Cache::builder(&links[0].client(), "stock")
+        .redis_timeout(crate::PATIENT)
         .ttl(LONG)
         .build()
         .unwrap();
@@ -216,6 +217,7 @@ async fn the_lease_is_kept_while_the_cache_is_told() {
         Link::new(&engine, Duration::ZERO),
     );
     let cache = Cache::builder(&slow.client(), "stock")
+        .redis_timeout(crate::PATIENT)
         .ttl(LONG)
         .build()
         .unwrap();

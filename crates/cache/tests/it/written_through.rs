@@ -18,6 +18,7 @@ fn numbers(client: &Client) -> Cache<u64> {
 
 fn leasing(client: &Client, lease: Duration) -> Cache<u64> {
     Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(60))
         .lease(lease)
         .build()
@@ -46,7 +47,7 @@ async fn hold(cache: &Cache<u64>) -> Held {
 }
 
 redkit_testkit::suite! {
-    async fn what_was_written_is_in_the_cache(fixture: Fixture) -> Result<(), Error> {
+    async fn a_written_value_is_in_the_cache(fixture: Fixture) -> Result<(), Error> {
         let cache = numbers(&fixture.client);
         cache.set("k", &1).await?;
         let written = cache.write_through("k", || async { Ok::<_, OnFire>(2) }).await?;
@@ -116,7 +117,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn who_reads_during_a_write_waits_for_it(fixture: Fixture) -> Result<(), Error> {
+    async fn a_reader_during_a_write_waits_for_it(fixture: Fixture) -> Result<(), Error> {
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
         let (a, b) = (numbers(&fixture.client), numbers(&other));
         let write = hold(&a).await;
@@ -169,10 +170,10 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_is_being_written_is_nowhere_any_more(fixture: Fixture) -> Result<(), Error> {
+    async fn an_entry_that_is_being_written_is_gone_everywhere(fixture: Fixture) -> Result<(), Error> {
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
         let a = numbers(&fixture.client);
-        let b = Cache::builder(&other, "numbers")
+        let b = Cache::builder(&other, "numbers").redis_timeout(crate::PATIENT)
             .ttl(Duration::from_secs(60))
             // Only the news of the change can come in time.
             .l1(L1::entries(10).bound(Duration::from_secs(30)))
@@ -231,7 +232,7 @@ redkit_testkit::suite! {
     }
 
     async fn a_writer_that_hangs_is_not_waited_for_longer_than_for_a_load(fixture: Fixture) -> Result<(), Error> {
-        let cache = Cache::builder(&fixture.client, "numbers")
+        let cache = Cache::builder(&fixture.client, "numbers").redis_timeout(crate::PATIENT)
             .ttl(Duration::from_secs(60))
             .lease(Duration::from_millis(300))
             .load_timeout(Duration::from_millis(900))

@@ -64,6 +64,35 @@ async fn a_cache() {
     products.invalidate_tag("shelf:7").await.unwrap();
 }
 
+#[cfg(feature = "session")]
+#[tokio::test]
+async fn sessions() {
+    use redkit::session::{SessionSecrets, SessionStore, SignIn};
+    use secrecy::ExposeSecret;
+
+    let client = client().await;
+    let secrets = SessionSecrets::new(vec![1; 32], 1, vec![2; 32]).unwrap();
+    let sessions = SessionStore::builder(&client, "web", secrets)
+        .build()
+        .unwrap();
+    let mut session = sessions.start().unwrap();
+    session.insert("cart", &["teapot"]).unwrap();
+    let sign_in = SignIn::new("user-7").device("Firefox on Linux");
+    session.sign_in(sign_in).await.unwrap();
+    let cookie = session.id().expose();
+    let mut session = sessions
+        .load(cookie.expose_secret())
+        .await
+        .unwrap()
+        .unwrap();
+    session.insert("theme", "dark").unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(sessions.sessions_of("user-7").await.unwrap().len(), 1);
+    sessions.revoke_all("user-7").await.unwrap();
+    let gone = sessions.load(cookie.expose_secret()).await.unwrap();
+    assert!(gone.is_none());
+}
+
 #[tokio::test]
 async fn a_rate_limit() {
     let client = client().await;

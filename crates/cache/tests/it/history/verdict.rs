@@ -51,7 +51,7 @@ fn of<'e>(events: &'e [Event], kinds: &'e [What]) -> impl Iterator<Item = &'e Ev
 }
 
 #[test]
-fn what_is_too_old_is_found_and_nothing_else() {
+fn a_read_that_is_too_old_is_found_and_no_other() {
     let ms = |ms: u64| ms * 1_000_000;
     let at = |what, number, began, ended| Event {
         what,

@@ -126,6 +126,7 @@ impl Worker {
         // With a level nothing may end by itself before the bound has been put to the test.
         let ttl = Duration::from_millis(if order.with_level { 60_000 } else { 40 });
         let builder = Cache::builder(client, "numbers")
+            .redis_timeout(crate::PATIENT)
             .ttl(ttl)
             .negative_ttl(ttl)
             .stale_for(Duration::from_secs(2))

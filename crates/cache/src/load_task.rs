@@ -1,0 +1,520 @@
+//! [`LoadTask`]: the way of a miss, for one key or several, in a task of its own. It looks the keys
+//! up and asks for their leases; waits where another process holds the lease; loads what it has
+//! leases for; and writes that under the leases.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all, select_all};
+use redkit_core::{CallError, Error as CoreError, FaultKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::join;
+use tokio::time::{Instant, timeout};
+
+use crate::entry::Hit;
+use crate::error::{Error, LoadError};
+use crate::fetched::{Loaded, Source};
+use crate::fill::FillOutcome;
+use crate::id::{Id, LeaseToken};
+use crate::lease::Lease;
+use crate::level::Ticket;
+use crate::names::EntryKeys;
+use crate::scripts::{Broadcast, Have, LookUp, LookUpReply, Rejected, Snapshot};
+use crate::settings::A_MOMENT;
+use crate::single_flight::{Cutoff, Leader};
+use crate::store::{Lookup, Store};
+use crate::wake::{Waiter, Woken};
+
+/// The user's loader: gives the values of the members with these indices, in their order.
+pub(crate) type Loader<V> = Box<
+    dyn Fn(&[usize]) -> BoxFuture<'static, Result<Vec<Loaded<Option<V>>>, Error>> + Send + Sync,
+>;
+
+/// What became of a load, for the callers that wait for it.
+pub(crate) enum LoadOutcome<V> {
+    Value(Option<Arc<V>>, Source),
+    /// Nothing was loaded, because the source failed lately or another process loads: callers that
+    /// have a value use that, and the next attempt is due in so long.
+    Resting(Duration),
+    Failed(Error),
+}
+
+/// One key of a task.
+pub(crate) struct Member<V> {
+    /// Which of the loader's keys it is.
+    pub(crate) index: usize,
+    /// As the user wrote it.
+    pub(crate) key: Box<[u8]>,
+    pub(crate) keys: EntryKeys,
+    pub(crate) leader: Leader<LoadOutcome<V>>,
+    pub(crate) request: LoadRequest,
+    /// The load of another process that it has waited for.
+    awaited: Option<LeaseToken>,
+    waiter: Option<Waiter>,
+}
+
+/// What the caller that started a load knows and wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoadRequest {
+    pub(crate) have: Have,
+    /// The entry that the caller has seen and does not take.
+    pub(crate) rejected: Rejected,
+    /// The cache's generation when the caller looked.
+    pub(crate) generation: Option<Id>,
+    /// Redis was asked a moment ago and did not answer: an outage costs a caller one timeout.
+    pub(crate) is_unreachable: bool,
+    /// Whether "the source has no value" is an answer.
+    pub(crate) takes_none: bool,
+}
+
+pub(crate) struct LoadTask<V> {
+    store: Arc<Store<V>>,
+    loader: Loader<V>,
+}
+
+/// A member that is to be loaded under a lease.
+struct Leased<V> {
+    member: Member<V>,
+    lease: Lease<V>,
+    ticket: Option<Ticket>,
+}
+
+/// Where the members go after a look-up.
+struct Sorted<V> {
+    leased: Vec<(Member<V>, Option<Ticket>)>,
+    /// What is known of them cannot be read.
+    unreachable: Vec<Member<V>>,
+    /// To be looked up again.
+    pending: Vec<Member<V>>,
+    /// Whether that is to be done at once.
+    look_again: bool,
+    /// How long the first of the other processes' leases lasts.
+    shortest: Duration,
+}
+
+impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
+    pub(crate) fn new(store: Arc<Store<V>>, loader: Loader<V>) -> Self {
+        Self { store, loader }
+    }
+
+    /// Completes every member, one way or another.
+    pub(crate) async fn run(self, members: Vec<Member<V>>) {
+        let (unreachable, reachable): (Vec<_>, Vec<_>) = members
+            .into_iter()
+            .partition(|member| member.request.is_unreachable);
+        join!(self.bypass(unreachable), self.look_up_until_done(reachable));
+    }
+
+    async fn look_up_until_done(&self, mut pending: Vec<Member<V>>) {
+        if pending.is_empty() {
+            return;
+        }
+        let store = &*self.store;
+        let deadline = Instant::now() + store.settings.wait_timeout();
+        let Ok(mut token) = self.new_token(&pending).await else {
+            return self.bypass(pending).await;
+        };
+        // The token of a look-up that was not answered, and may still arrive.
+        let mut unanswered = None;
+        loop {
+            // 1. Look up, and ask for the leases.
+            let begun: Vec<_> = pending.iter().map(|member| self.begin(member)).collect();
+            let look_ups = pending.iter().map(|member| LookUp {
+                keys: &member.keys,
+                rejected: member.request.rejected,
+                have: member.request.have,
+                awaited: member.awaited,
+            });
+            let looked_up = store.look_up(look_ups, token, unanswered).await;
+            let mut sorted = Sorted::new();
+            let (snapshot, replies) = match looked_up {
+                Ok(looked_up) => looked_up,
+                Err(error) if unanswered.is_none() && may_be_asked_again(&error) => {
+                    unanswered = Some(token);
+                    token = LeaseToken::random(token.generation);
+                    continue;
+                }
+                Err(error) => {
+                    tracing::debug!(target: "redkit::cache", cache = %store.name, %error, "look-up failed");
+                    return self.bypass(pending).await;
+                }
+            };
+            let can_ask_again = unanswered.is_none();
+            let lost_reply =
+                |reply: &Result<_, _>| matches!(reply, Err(error) if may_be_asked_again(error));
+            let is_unanswered = can_ask_again && replies.iter().any(lost_reply);
+            for ((member, (ticket, cutoff)), reply) in pending.into_iter().zip(begun).zip(replies) {
+                match reply {
+                    Ok(reply) => {
+                        self.sort(member, reply, &snapshot, ticket, cutoff, &mut sorted)
+                            .await;
+                    }
+                    Err(error) if can_ask_again && may_be_asked_again(&error) => {
+                        sorted.look_again(member);
+                    }
+                    Err(_) => sorted.unreachable.push(member),
+                }
+            }
+            // 2. to 4. Lease, load, fenced write.
+            let leased = self.hold(sorted.leased, token);
+            join!(
+                self.load(leased, &snapshot),
+                self.bypass(sorted.unreachable)
+            );
+            if is_unanswered {
+                unanswered = Some(token);
+                token = LeaseToken::random(token.generation);
+            }
+            pending = sorted.pending;
+            if pending.is_empty() {
+                return;
+            }
+            // Or wait for the processes that hold the other leases.
+            let now = Instant::now();
+            if now >= deadline {
+                return self.load_unleased(pending, Source::Loaded).await;
+            }
+            if !sorted.look_again {
+                let limit = sorted.shortest.saturating_add(A_MOMENT);
+                pending = self.wait(pending, limit.min(deadline - now)).await;
+            }
+            if pending.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// A token that tells later callers whether the cache was cleared since.
+    async fn new_token(&self, members: &[Member<V>]) -> Result<LeaseToken, CoreError> {
+        let store = &*self.store;
+        if !store.settings.clearable {
+            return Ok(LeaseToken::random(None));
+        }
+        let seen = members.iter().find_map(|member| member.request.generation);
+        let generation = match seen.or_else(|| store.known_generation()) {
+            Some(generation) => generation,
+            // The cache is new, or has lost its generation: this makes one.
+            None => store.snapshot_in_time().await?.generation,
+        };
+        Ok(LeaseToken::random(Some(generation)))
+    }
+
+    /// What a look-up begins with: what it gives is young enough for the followers up to here.
+    fn begin(&self, member: &Member<V>) -> (Option<Ticket>, Cutoff) {
+        let level = self.store.level.as_ref();
+        let ticket = level.map(|level| level.ticket(&member.key));
+        (ticket, member.leader.draw_cutoff())
+    }
+
+    /// What a member's reply means for it.
+    async fn sort(
+        &self,
+        mut member: Member<V>,
+        reply: LookUpReply,
+        snapshot: &Snapshot,
+        ticket: Option<Ticket>,
+        cutoff: Cutoff,
+        sorted: &mut Sorted<V>,
+    ) {
+        let store = &*self.store;
+        match reply {
+            LookUpReply::Leased => sorted.leased.push((member, ticket)),
+            LookUpReply::Resting(left) => member.complete(LoadOutcome::Resting(left), Cutoff::NONE),
+            LookUpReply::Taken(left, _) if member.request.have == Have::Fresh => {
+                member.complete(LoadOutcome::Resting(left), Cutoff::NONE);
+            }
+            LookUpReply::Taken(left, owner) => {
+                member.awaited = owner;
+                sorted.shortest = sorted.shortest.min(left);
+                sorted.pending.push(member);
+            }
+            LookUpReply::Failed(raw) => match store.shared_error(&member.keys, raw) {
+                Some(error) => member.complete(LoadOutcome::Failed(error), Cutoff::NONE),
+                // It cannot be read here: as if it had not been shared.
+                None => {
+                    member.awaited = None;
+                    sorted.look_again(member);
+                }
+            },
+            LookUpReply::Fresh(raw, left) => {
+                let lookup = store.judge(&member.keys, raw, left, snapshot).await;
+                match lookup {
+                    Ok(Lookup::Fresh(hit)) if hit.value.is_some() || member.request.takes_none => {
+                        if let (Some(level), Some(ticket)) = (&store.level, ticket) {
+                            level.put(&member.key, ticket, &hit);
+                        }
+                        store.numbers.hits.add_one();
+                        let source = match member.waiter.is_some() {
+                            true => Source::Shared,
+                            false => Source::Redis,
+                        };
+                        member.complete(LoadOutcome::Value(hit.value, source), cutoff);
+                    }
+                    Ok(Lookup::Fresh(Hit { id, .. }) | Lookup::Invalidated(id)) => {
+                        member.request.rejected = member.request.rejected.and(Some(id));
+                        sorted.look_again(member);
+                    }
+                    Ok(Lookup::Undecodable(id, _)) => {
+                        member.request.rejected = member.request.rejected.and(id);
+                        sorted.look_again(member);
+                    }
+                    // Its time has ended on the way.
+                    Ok(Lookup::Stale(_) | Lookup::Missing) => sorted.look_again(member),
+                    Err(_) => sorted.unreachable.push(member),
+                }
+            }
+        }
+    }
+
+    /// Waits until one of the loads of other processes has ended, at most for `limit`; gives the
+    /// members that are to be looked up again.
+    async fn wait(&self, mut members: Vec<Member<V>>, limit: Duration) -> Vec<Member<V>> {
+        let store = &*self.store;
+        if members.iter().any(|member| member.waiter.is_none()) {
+            let watch = |member: &Member<V>| {
+                let key = member.keys.entry.clone();
+                async move { store.wakes.watch(&key).await }
+            };
+            let waiters = join_all(members.iter().map(watch)).await;
+            for (member, waiter) in members.iter_mut().zip(waiters) {
+                member.waiter = Some(waiter);
+            }
+            // Looked up once more from here, nothing is missed.
+            return members;
+        }
+        store.numbers.waits.add_one();
+        let waits: Vec<_> = members
+            .iter_mut()
+            .filter_map(|member| member.waiter.as_mut())
+            .map(|waiter| waiter.wait(limit).boxed())
+            .collect();
+        let (woken, index, _) = select_all(waits).await;
+        if let Woken::Failed(raw) = woken
+            && let Some(member) = members.get(index)
+            && let Some(error) = store.shared_error(&member.keys, raw)
+        {
+            let member = members.swap_remove(index);
+            member.complete(LoadOutcome::Failed(error), Cutoff::NONE);
+        }
+        members
+    }
+
+    /// One renewal for all leases that were taken together.
+    fn hold(&self, taken: Vec<(Member<V>, Option<Ticket>)>, token: LeaseToken) -> Vec<Leased<V>> {
+        let requests = taken.iter().map(|(m, _)| (&m.keys, m.request.have));
+        let leases = Lease::hold(&self.store, requests, token);
+        taken
+            .into_iter()
+            .zip(leases)
+            .map(|((member, ticket), lease)| {
+                member.leader.holds(token);
+                Leased {
+                    member,
+                    lease,
+                    ticket,
+                }
+            })
+            .collect()
+    }
+
+    async fn load(&self, leased: Vec<Leased<V>>, snapshot: &Snapshot) {
+        if leased.is_empty() {
+            return;
+        }
+        let store = &*self.store;
+        leased.iter().for_each(|_| store.numbers.misses.add_one());
+        let members: Vec<_> = leased.iter().map(|leased| &leased.member).collect();
+        let cutoffs: Vec<_> = members.iter().map(|m| m.leader.draw_cutoff()).collect();
+        let begun = Instant::now();
+        let loaded = match self.run_loader(members.into_iter()).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let ends = leased.into_iter().map(|leased| {
+                    let error = error.clone();
+                    async move {
+                        leased.lease.fail(&error).await;
+                        let outcome = LoadOutcome::Failed(error);
+                        leased.member.complete(outcome, Cutoff::NONE);
+                    }
+                });
+                join_all(ends).await;
+                return;
+            }
+        };
+        let cost = begun.elapsed();
+        let (mut members, mut fills) = (Vec::new(), Vec::new());
+        for ((leased, loaded), cutoff) in leased.into_iter().zip(loaded).zip(cutoffs) {
+            fills.push((leased.lease, loaded));
+            // If it is written, nothing has happened to the entry until then.
+            let cutoff_if_written = leased.member.leader.draw_cutoff();
+            members.push((leased.member, leased.ticket, cutoff, cutoff_if_written));
+        }
+        let outcomes = store.fill(fills, snapshot, cost, Broadcast::No).await;
+        for ((member, ticket, cutoff, cutoff_if_written), outcome) in
+            members.into_iter().zip(outcomes)
+        {
+            let loaded = |value| LoadOutcome::Value(value, Source::Loaded);
+            match outcome {
+                Err(error) => member.complete(LoadOutcome::Failed(error), Cutoff::NONE),
+                Ok(FillOutcome::Written(hit)) => {
+                    if let (Some(level), Some(ticket)) = (&store.level, ticket) {
+                        level.put(&member.key, ticket, &hit);
+                    }
+                    member.complete(loaded(hit.value), cutoff_if_written);
+                }
+                Ok(FillOutcome::NotKept(value)) => member.complete(loaded(value), cutoff),
+                Ok(FillOutcome::Newer(value)) => {
+                    let newer = member.leader.draw_cutoff();
+                    match store.look(&member.keys).await {
+                        Ok(Lookup::Fresh(hit))
+                            if hit.value.is_some() || member.request.takes_none =>
+                        {
+                            let outcome = LoadOutcome::Value(hit.value, Source::Shared);
+                            member.complete(outcome, newer);
+                        }
+                        _ => member.complete(loaded(value), cutoff),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Redis cannot be asked: loads all the same, a bounded number at once.
+    async fn bypass(&self, members: Vec<Member<V>>) {
+        if members.is_empty() {
+            return;
+        }
+        let store = &*self.store;
+        members
+            .iter()
+            .for_each(|_| store.numbers.bypasses.add_one());
+        // However many keys they are, it is one load.
+        let permit = timeout(store.settings.load_timeout, store.bypass.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            for member in members {
+                store.numbers.overloads.add_one();
+                member.complete(LoadOutcome::Failed(Error::Overloaded), Cutoff::NONE);
+            }
+            return;
+        };
+        self.load_unleased(members, Source::Bypassed).await;
+    }
+
+    /// Loads values that cannot be kept.
+    async fn load_unleased(&self, members: Vec<Member<V>>, source: Source) {
+        let cutoffs: Vec<_> = members.iter().map(|m| m.leader.draw_cutoff()).collect();
+        match self.run_loader(members.iter()).await {
+            Ok(loaded) => {
+                for ((member, loaded), cutoff) in members.into_iter().zip(loaded).zip(cutoffs) {
+                    if source == Source::Bypassed {
+                        self.store.numbers.dropped_writes.add_one();
+                    }
+                    let value = loaded.value.map(Arc::new);
+                    member.complete(LoadOutcome::Value(value, source), cutoff);
+                }
+            }
+            Err(error) => {
+                for member in members {
+                    member.complete(LoadOutcome::Failed(error.clone()), Cutoff::NONE);
+                }
+            }
+        }
+    }
+
+    /// Runs the loader, bounded, and catches its panic.
+    async fn run_loader<'m>(
+        &self,
+        members: impl Iterator<Item = &'m Member<V>>,
+    ) -> Result<Vec<Loaded<Option<V>>>, Error> {
+        let store = &*self.store;
+        let indices: Vec<_> = members.map(|member| member.index).collect();
+        let limit = store.settings.load_timeout;
+        let load = AssertUnwindSafe((self.loader)(&indices)).catch_unwind();
+        let outcome = match timeout(limit, load).await {
+            Ok(Ok(outcome)) => outcome,
+            // Its message went to the panic hook, and its payload may be anything.
+            Ok(Err(_)) => Err(Error::LoaderPanicked),
+            Err(_) => Err(Error::LoadTimeout(limit)),
+        };
+        for _ in indices {
+            match &outcome {
+                Ok(_) => store.numbers.loads.add_one(),
+                Err(_) => store.numbers.load_failures.add_one(),
+            }
+        }
+        outcome
+    }
+}
+
+impl<V> Member<V> {
+    pub(crate) fn new(
+        index: usize,
+        key: Box<[u8]>,
+        keys: EntryKeys,
+        leader: Leader<LoadOutcome<V>>,
+        request: LoadRequest,
+    ) -> Self {
+        Self {
+            index,
+            key,
+            keys,
+            leader,
+            request,
+            awaited: None,
+            waiter: None,
+        }
+    }
+
+    fn complete(self, outcome: LoadOutcome<V>, cutoff: Cutoff) {
+        self.leader.complete(outcome, cutoff);
+    }
+}
+
+impl<V> Sorted<V> {
+    fn new() -> Self {
+        Self {
+            leased: Vec::new(),
+            unreachable: Vec::new(),
+            pending: Vec::new(),
+            look_again: false,
+            shortest: Duration::MAX,
+        }
+    }
+
+    fn look_again(&mut self, member: Member<V>) {
+        self.look_again = true;
+        self.pending.push(member);
+    }
+}
+
+impl<V> Store<V> {
+    fn shared_error(&self, keys: &EntryKeys, raw: Bytes) -> Option<Error> {
+        let codec = self.errors.as_ref()?;
+        let error: LoadError = codec.decode(raw, self.client.codec(), keys.entry.as_bytes())?;
+        Some(Error::Load(error))
+    }
+}
+
+impl<V> Clone for LoadOutcome<V> {
+    fn clone(&self) -> Self {
+        match self {
+            LoadOutcome::Value(value, source) => LoadOutcome::Value(value.clone(), *source),
+            LoadOutcome::Resting(left) => LoadOutcome::Resting(*left),
+            LoadOutcome::Failed(error) => LoadOutcome::Failed(error.clone()),
+        }
+    }
+}
+
+/// Whether a look-up is worth asking once more after this error, under another token: the first may
+/// still arrive, when the lease that it then takes has long been lost, and no load must be kept under
+/// that one.
+fn may_be_asked_again(error: &CoreError) -> bool {
+    let CoreError::Call { error, .. } = error else {
+        return false;
+    };
+    matches!(error, CallError::Maybe(fault) if fault.kind() == FaultKind::Disconnected)
+}

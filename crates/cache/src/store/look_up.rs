@@ -1,0 +1,103 @@
+//! Looking up with a lease, and the counts by which a load is judged.
+
+use std::collections::HashMap;
+
+use redkit_core::{CallError, Error as CoreError, Value};
+
+use super::Store;
+use super::trip::{next, next_value, odd};
+use crate::entry::millis;
+use crate::id::{Id, LeaseToken};
+use crate::names::stripe;
+use crate::scripts::{self, LookUp, LookUpReply, Snapshot};
+
+impl<V> Store<V> {
+    /// Looks keys up, each with its own outcome, and takes their leases if they are free; and reads
+    /// what the loads will be judged by, on the same way. One round trip.
+    pub(crate) async fn look_up<'k>(
+        &self,
+        look_ups: impl Iterator<Item = LookUp<'k>>,
+        token: LeaseToken,
+        unanswered: Option<LeaseToken>,
+    ) -> Result<(Snapshot, Vec<Result<LookUpReply, CoreError>>), CoreError> {
+        let lease_ms = millis(self.settings.lease);
+        let meta_ms = self.settings.meta_ms(0);
+        // The snapshot may be older than the lease, never younger than the load.
+        let mut steps = vec![scripts::snapshot(&self.names, meta_ms)];
+        steps.extend(
+            look_ups.map(|look_up| scripts::look_up(&look_up, token, unanswered, lease_ms)),
+        );
+        let mut replies = self.run_all_in_time(steps).await?.into_iter();
+        let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
+        self.know_generation(snapshot.generation);
+        let found = replies
+            .map(|reply| {
+                let value = next_value(&mut std::iter::once(reply))?;
+                scripts::looked_up(value).map_err(odd)
+            })
+            .collect();
+        Ok((snapshot, found))
+    }
+
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, CoreError> {
+        let meta_ms = self.settings.meta_ms(0);
+        let snapshot = scripts::snapshot(&self.names, meta_ms);
+        self.snapshotted(self.run_all(vec![snapshot]).await?)
+    }
+
+    /// The same for a look-up, which does not wait longer than its budget.
+    pub(crate) async fn snapshot_in_time(&self) -> Result<Snapshot, CoreError> {
+        let meta_ms = self.settings.meta_ms(0);
+        let snapshot = scripts::snapshot(&self.names, meta_ms);
+        self.snapshotted(self.run_all_in_time(vec![snapshot]).await?)
+    }
+
+    fn snapshotted(&self, replies: Vec<Result<Value, CallError>>) -> Result<Snapshot, CoreError> {
+        let reply = next_value(&mut replies.into_iter())?;
+        let snapshot = scripts::snapshotted(reply).map_err(odd)?;
+        self.know_generation(snapshot.generation);
+        Ok(snapshot)
+    }
+
+    /// The generation as it was when it was last seen: an entry that is written with an older one
+    /// is not valid, which is safe.
+    pub(crate) fn known_generation(&self) -> Option<Id> {
+        *self.generation.lock()
+    }
+
+    pub(super) fn know_generation(&self, generation: Id) {
+        *self.generation.lock() = Some(generation);
+    }
+
+    /// The generations of tags for entries that live so long; without the tags of which one, or one
+    /// counted with it, was invalidated since `before`. Two round trips.
+    pub(crate) async fn open_tags(
+        &self,
+        tags: &[Box<str>],
+        before: &Snapshot,
+        lifetime_ms: u64,
+    ) -> Result<HashMap<Box<str>, Id>, CoreError> {
+        if tags.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let meta_ms = self.settings.meta_ms(lifetime_ms);
+        let opens = tags
+            .iter()
+            .map(|tag| scripts::open_tag(&self.names.of_tag(tag), meta_ms))
+            .collect();
+        let mut replies = self.run_all(opens).await?.into_iter();
+        let mut opened = HashMap::with_capacity(tags.len());
+        for tag in tags {
+            let generation: String = next("EVALSHA", &mut replies)?;
+            // Another text is not of our making: no entry can be judged by it.
+            if let Some(generation) = Id::parse(&generation) {
+                opened.insert(tag.clone(), generation);
+            }
+        }
+        // Only now: an invalidation counts first and removes the generation then.
+        let after = scripts::snapshot(&self.names, meta_ms);
+        let after = scripts::snapshotted(self.client.eval(after).await?).map_err(odd)?;
+        opened.retain(|tag, _| before.agrees(&after, &stripe(tag)));
+        Ok(opened)
+    }
+}

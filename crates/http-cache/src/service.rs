@@ -1,0 +1,199 @@
+//! [`ResponseCacheService`]: asks the cache, then the service.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use bytes::Bytes;
+use http::header::{
+    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, UPGRADE,
+};
+use http::request::Parts;
+use http::{Method, Request, Response};
+use http_body::Body;
+use tokio::sync::oneshot;
+use tower_service::Service;
+
+use crate::body::CacheBody;
+use crate::directives::Directives;
+use crate::exchange::{Exchange, For};
+use crate::invalidate;
+use crate::key::Audience;
+use crate::layer::Rules;
+use crate::look::{Context, respond};
+use crate::status::{Forward, Told};
+use crate::storable::Why;
+
+/// A service behind a [`ResponseCacheLayer`](crate::ResponseCacheLayer).
+pub struct ResponseCacheService<S> {
+    inner: S,
+    rules: Arc<Rules>,
+}
+
+impl<S> ResponseCacheService<S> {
+    pub(crate) fn new(inner: S, rules: Arc<Rules>) -> Self {
+        Self { inner, rules }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ResponseCacheService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    ReqBody: Body + Send + 'static,
+    ResBody: Body<Data = Bytes, Error: Send> + Send + 'static,
+{
+    type Response = Response<CacheBody<ResBody>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), S::Error>> {
+        // Whether the service is needed depends on the request, so its readiness is ours. A request
+        // that is answered from the cache gives it back.
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        // The service that was polled ready goes with the request, and a clone, which is not ready,
+        // takes its place: see `tower::Service`, "be careful when cloning inner services".
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        let rules = Arc::clone(&self.rules);
+        match plan(&rules, &request) {
+            Plan::Cache(context) => {
+                let exchange = Exchange::new(move |whom| ask(ready, request, whom));
+                Box::pin(respond(context, exchange))
+            }
+            Plan::Pass(forward, why) => Box::pin(pass(ready, rules, request, forward, why)),
+        }
+    }
+}
+
+enum Plan {
+    Cache(Context),
+    Pass(Forward, Why),
+}
+
+/// Whether a request may be answered from the cache.
+fn plan<B: Body>(rules: &Arc<Rules>, request: &Request<B>) -> Plan {
+    let headers = request.headers();
+    let bypass = |why| Plan::Pass(Forward::Bypass, why);
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        return Plan::Pass(Forward::Method, Why::Method);
+    }
+    if headers.contains_key(RANGE) {
+        return bypass(Why::Range);
+    }
+    if [IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE]
+        .iter()
+        .any(|name| headers.contains_key(name))
+    {
+        return bypass(Why::Precondition);
+    }
+    if headers.contains_key(UPGRADE) {
+        return bypass(Why::Upgrade);
+    }
+    if !request.body().is_end_stream() {
+        return bypass(Why::RequestBody);
+    }
+    let head = head(request);
+    if rules.skip.as_ref().is_some_and(|skip| skip(&head)) {
+        return bypass(Why::Skipped);
+    }
+    let Some(target) = rules.target(&head) else {
+        return bypass(Why::NoKey);
+    };
+    let said = Directives::of_request(headers);
+    let directives = match rules.honours_requests {
+        true => said,
+        false => Directives {
+            only_if_cached: said.only_if_cached,
+            ..Directives::default()
+        },
+    };
+    Plan::Cache(Context {
+        audience: Audience::of(headers, rules.default_ttl.is_some()),
+        rules: Arc::clone(rules),
+        request: Arc::new(head),
+        target: target.into(),
+        directives,
+    })
+}
+
+/// The handler's answer; for the cache, without the conditions of this one client.
+async fn ask<S, ReqBody, ResBody>(
+    mut service: S,
+    mut request: Request<ReqBody>,
+    whom: For,
+) -> Result<Response<ResBody>, S::Error>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+{
+    if whom == For::Cache {
+        request.headers_mut().remove(IF_NONE_MATCH);
+        request.headers_mut().remove(IF_MODIFIED_SINCE);
+    }
+    service.call(request).await
+}
+
+async fn pass<S, ReqBody, ResBody>(
+    mut service: S,
+    rules: Arc<Rules>,
+    request: Request<ReqBody>,
+    forward: Forward,
+    why: Why,
+) -> Result<Response<CacheBody<ResBody>>, S::Error>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: Body<Data = Bytes>,
+{
+    let changing = invalidate::is_unsafe(request.method()).then(|| head(&request));
+    let mut response = service.call(request).await?;
+    if let Some(request) = changing {
+        // In a task of the cache: a client that goes away does not keep the change from counting.
+        let (status, headers) = (response.status(), response.headers().clone());
+        let (rules, (told, done)) = (Arc::clone(&rules), oneshot::channel::<()>());
+        let cache = rules.cache.clone();
+        cache.spawn(async move {
+            invalidate::after(&rules, &request, status, &headers).await;
+            drop(told);
+        });
+        // Both ends say the same: it has ended.
+        let _ = done.await;
+    }
+    rules.numbers.passed.increment(1);
+    if rules.tells {
+        Told::passed(forward, why).add(rules.cache.name(), response.headers_mut());
+    }
+    Ok(response.map(CacheBody::of_handler))
+}
+
+fn head<B>(request: &Request<B>) -> Parts {
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = request.method().clone();
+    head.uri = request.uri().clone();
+    head.version = request.version();
+    head.headers = request.headers().clone();
+    head.extensions = request.extensions().clone();
+    head
+}
+
+/// A clone is not ready until it is polled, whatever the original is.
+impl<S: Clone> Clone for ResponseCacheService<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            rules: Arc::clone(&self.rules),
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for ResponseCacheService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseCacheService")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,268 @@
+//! [`CachedResponse`]: what lies in the cache.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, DATE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::freshness::Lifetime;
+use crate::list;
+use crate::octets::Octets;
+use crate::vary::Selected;
+
+/// The type of the [`Cache`](redkit_cache::Cache) of a
+/// [`ResponseCacheLayer`](crate::ResponseCacheLayer): a response, or what is known of a target that
+/// has several or none to keep. Programs do not look into it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CachedResponse(pub(crate) Kind);
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Page(Page),
+    /// The target has variants, told apart by these fields. The id is part of their keys.
+    Varies {
+        names: Vec<String>,
+        id: String,
+    },
+    /// Its responses are not to be kept: who finds this asks the handler. `heals` when the next
+    /// response may tell otherwise.
+    Pass {
+        heals: bool,
+    },
+    /// A variant turned out to depend on more fields than were known. Never stored.
+    Widen {
+        names: Vec<String>,
+    },
+}
+
+/// A response.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    headers: Vec<(String, Octets)>,
+    pub(crate) body: Octets,
+    /// What a request must have to get it.
+    pub(crate) selected: Vec<Selected>,
+    /// By the clock of the process that stored it, which is the only one that HTTP has.
+    stored_at_ms: u64,
+    age_ms: u64,
+    fresh_ms: u64,
+    while_revalidating_ms: u64,
+}
+
+impl CachedResponse {
+    pub(crate) fn page(page: Page) -> Self {
+        Self(Kind::Page(page))
+    }
+
+    /// About how many bytes it takes: for [`L1::weighted`](redkit_cache::L1::weighted).
+    pub fn size(&self) -> usize {
+        match &self.0 {
+            Kind::Page(page) => {
+                let headers = page.headers.iter();
+                let headers: usize = headers
+                    .map(|(name, value)| name.len() + value.bytes().len() + ENTRY)
+                    .sum();
+                headers + page.body.bytes().len() + ENTRY
+            }
+            Kind::Varies { names, .. } | Kind::Widen { names } => (names.len() + 1) * ENTRY,
+            Kind::Pass { .. } => ENTRY,
+        }
+    }
+}
+
+/// A response with more lines of headers is not stored.
+pub(crate) const MOST_LINES: usize = 1000;
+
+/// What lists and pointers take, roughly.
+const ENTRY: usize = 64;
+
+impl fmt::Debug for CachedResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Page(page) => write!(f, "CachedResponse({}, {:?})", page.status, page.body),
+            Kind::Varies { names, .. } => write!(f, "CachedResponse(varies by {names:?})"),
+            Kind::Pass { .. } => f.write_str("CachedResponse(not kept)"),
+            Kind::Widen { names } => write!(f, "CachedResponse(varies by {names:?} as well)"),
+        }
+    }
+}
+
+impl Page {
+    pub(crate) fn new(
+        status: StatusCode,
+        mut headers: HeaderMap,
+        body: Octets,
+        lifetime: &Lifetime,
+        now: SystemTime,
+    ) -> Self {
+        remove_hop_by_hop(&mut headers);
+        // It follows from the body.
+        headers.remove(CONTENT_LENGTH);
+        if !headers.contains_key(DATE)
+            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(now))
+        {
+            headers.insert(DATE, date);
+        }
+        let headers = headers.iter().map(|(name, value)| {
+            let value = bytes::Bytes::copy_from_slice(value.as_bytes());
+            (name.as_str().to_owned(), Octets::new(value))
+        });
+        Self {
+            status: status.as_u16(),
+            headers: headers.collect(),
+            body,
+            selected: Vec::new(),
+            stored_at_ms: ms(now.duration_since(UNIX_EPOCH).unwrap_or_default()),
+            age_ms: ms(lifetime.age),
+            fresh_ms: ms(lifetime.fresh),
+            while_revalidating_ms: ms(lifetime.while_revalidating),
+        }
+    }
+
+    /// `None` when what was stored is no header: nobody but us writes there, and still.
+    pub(crate) fn header_map(&self) -> Option<HeaderMap> {
+        let mut headers = HeaderMap::try_with_capacity(self.headers.len() + 3).ok()?;
+        for (name, value) in &self.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            let value = HeaderValue::from_maybe_shared(value.bytes().clone()).ok()?;
+            headers.try_append(name, value).ok()?;
+        }
+        Some(headers)
+    }
+
+    pub(crate) fn age(&self, now: SystemTime) -> Duration {
+        Duration::from_millis(self.age_ms).saturating_add(self.resident(now))
+    }
+
+    /// How long it stays fresh; negative when it no longer is.
+    pub(crate) fn seconds_left(&self, now: SystemTime) -> i64 {
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let (fresh, resident) = (Duration::from_millis(self.fresh_ms), self.resident(now));
+        match fresh.checked_sub(resident) {
+            Some(left) => seconds(left),
+            None => -seconds(resident.saturating_sub(fresh)),
+        }
+    }
+
+    /// Whether it may be given away stale while it is loaded anew.
+    pub(crate) fn may_revalidate_behind(&self, now: SystemTime) -> bool {
+        let limit = self.fresh_ms.saturating_add(self.while_revalidating_ms);
+        self.while_revalidating_ms > 0 && ms(self.resident(now)) <= limit
+    }
+
+    fn resident(&self, now: SystemTime) -> Duration {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(Duration::from_millis(self.stored_at_ms))
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What belongs to one connection (RFC 9110, section 7.6.1) is not stored.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| list::split(line.as_bytes()).elements)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect();
+    let known = [
+        CONNECTION,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        HeaderName::from_static("proxy-authentication-info"),
+    ];
+    for name in known.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn page(lines: &[(&'static str, &[u8])]) -> Page {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        let lifetime = Lifetime {
+            age: Duration::from_secs(5),
+            fresh: Duration::from_secs(60),
+            while_revalidating: Duration::from_secs(10),
+            if_error: Duration::ZERO,
+        };
+        let body = Octets::new(Bytes::from_static(b"\xff"));
+        Page::new(StatusCode::OK, headers, body, &lifetime, now())
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_000_000_000)
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_is_not_stored() {
+        let page = page(&[
+            ("connection", b"close, X-Hop"),
+            ("x-hop", b"1"),
+            ("keep-alive", b"timeout=5"),
+            ("transfer-encoding", b"chunked"),
+            ("content-length", b"7"),
+            ("x-odd", b"\xff\xfe"),
+            ("link", b"<a>"),
+            ("link", b"<b>"),
+        ]);
+        let json = serde_json::to_string(&CachedResponse::page(page)).unwrap();
+        let back: CachedResponse = serde_json::from_str(&json).unwrap();
+        let Kind::Page(page) = back.0 else {
+            panic!("it is a page");
+        };
+        let headers = page.header_map().unwrap();
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["date", "link", "x-odd"]);
+        assert_eq!(headers["x-odd"].as_bytes(), b"\xff\xfe");
+        assert_eq!(headers.get_all("link").iter().count(), 2);
+        assert_eq!(page.body.bytes(), &b"\xff"[..]);
+    }
+
+    #[test]
+    fn more_lines_than_a_map_holds_are_no_headers() {
+        let mut page = page(&[]);
+        let line = page.headers[0].clone();
+        page.headers = vec![line; 40_000];
+        assert!(page.header_map().is_none());
+    }
+
+    #[test]
+    fn a_page_grows_older() {
+        let page = page(&[]);
+        let after = |seconds| now() + Duration::from_secs(seconds);
+        assert_eq!(page.age(after(7)), Duration::from_secs(12));
+        assert_eq!(page.seconds_left(after(7)), 53);
+        assert_eq!(page.seconds_left(after(63)), -3);
+        assert!(page.may_revalidate_behind(after(70)));
+        assert!(!page.may_revalidate_behind(after(71)));
+        // A clock that runs behind makes it no older than it was.
+        let before = now() - Duration::from_secs(9);
+        assert_eq!(page.age(before), Duration::from_secs(5));
+    }
+}

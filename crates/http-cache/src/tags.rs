@@ -1,0 +1,57 @@
+//! [`CacheTags`]: how handlers mark responses, to remove them by
+//! [`invalidate_tag`](redkit_cache::Cache::invalidate_tag).
+
+use http::{HeaderName, response};
+
+use crate::storable::Why;
+
+/// A response's tags, in its extensions:
+///
+/// ```
+/// use http::Response;
+/// use redkit_http_cache::CacheTags;
+///
+/// let mut response = Response::new("a teapot");
+/// response.extensions_mut().insert(CacheTags::new(["product:42", "teapots"]));
+/// ```
+///
+/// In axum, a handler gives `(Extension(CacheTags::new(["product:42"])), body)`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheTags(Vec<Box<str>>);
+
+impl CacheTags {
+    /// These.
+    pub fn new<T: Into<Box<str>>>(tags: impl IntoIterator<Item = T>) -> Self {
+        Self(tags.into_iter().map(Into::into).collect())
+    }
+}
+
+/// A response with more is not kept: it could not be removed by all of them.
+const MOST_TAGS: usize = 64;
+const MOST_BYTES: usize = 256;
+
+/// The tags of a response, from its extensions and from the header that the program named.
+pub(crate) fn of(
+    response: &response::Parts,
+    header: Option<&HeaderName>,
+) -> Result<Vec<Box<str>>, Why> {
+    let mut tags = match response.extensions.get::<CacheTags>() {
+        Some(CacheTags(tags)) => tags.clone(),
+        None => Vec::new(),
+    };
+    for line in header
+        .iter()
+        .flat_map(|name| response.headers.get_all(*name))
+    {
+        let text = std::str::from_utf8(line.as_bytes()).map_err(|_| Why::Tags)?;
+        let named = text.split([',', ' ', '\t']).filter(|tag| !tag.is_empty());
+        tags.extend(named.map(Into::into));
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    let fits = tags.len() <= MOST_TAGS
+        && tags
+            .iter()
+            .all(|tag| !tag.is_empty() && tag.len() <= MOST_BYTES);
+    if fits { Ok(tags) } else { Err(Why::Tags) }
+}

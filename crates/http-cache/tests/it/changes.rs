@@ -1,0 +1,164 @@
+//! Requests that change something, and what they make out of date.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use futures_util::FutureExt;
+use redkit_http_cache::ResponseCacheLayer;
+use redkit_testkit::Fixture;
+use tokio::sync::Notify;
+
+use crate::site::{Handler, Site, at_once, pages, response};
+
+/// Answers reads by a number, and writes by what the query says.
+fn shop() -> Handler {
+    at_once(|request, call| {
+        if request.method == "GET" {
+            let vary = match request.uri.path() {
+                "/varies" => "accept-language",
+                _ => "",
+            };
+            return response(
+                200,
+                &[("cache-control", "public, max-age=60"), ("vary", vary)],
+                &format!("call {call}"),
+            );
+        }
+        let query = request.uri.query().unwrap_or("200");
+        let (status, location) = query.split_once(':').unwrap_or((query, ""));
+        let (name, location) = location.split_once('=').unwrap_or(("x", "y"));
+        response(status.parse().unwrap(), &[(name, location)], "")
+    })
+}
+
+redkit_testkit::suite! {
+    async fn a_change_removes_what_it_is_about(fixture: Fixture) {
+        let site = Site::new(&fixture.client, shop()).await;
+        let is_hit = async |path| site.get(path).await.is_hit();
+        for method in ["POST", "PUT", "PATCH", "DELETE", "PURGE"] {
+            site.get("/a").await;
+            site.get("/b").await;
+            site.ask("GET", "/a", &[("authorization", "x")]).await;
+            assert!(is_hit("/a").await);
+            let changed = site.ask(method, "/a", &[]).await;
+            assert_eq!(changed.header("cache-status"), "pages; fwd=method; detail=method");
+            assert!(!is_hit("/a").await, "{method}");
+            assert!(!site.ask("GET", "/a", &[("authorization", "x")]).await.is_hit(), "{method}");
+            assert!(is_hit("/b").await);
+        }
+        for language in ["de", "en"] {
+            site.ask("GET", "/varies", &[("accept-language", language)]).await;
+            assert!(site.ask("GET", "/varies", &[("accept-language", language)]).await.is_hit());
+        }
+        site.ask("POST", "/varies", &[]).await;
+        for language in ["de", "en"] {
+            assert!(!site.ask("GET", "/varies", &[("accept-language", language)]).await.is_hit(), "all variants");
+        }
+    }
+
+    async fn a_change_that_failed_removes_nothing_and_others_pages_stay(fixture: Fixture) {
+        let site = Site::new(&fixture.client, shop()).await;
+        let is_hit = async |path| site.get(path).await.is_hit();
+        for path in ["/a?400", "/a?404", "/a?500"] {
+            site.get(path).await;
+            site.ask("POST", path, &[]).await;
+            assert!(is_hit(path).await, "{path}");
+        }
+        site.get("/orders/7").await;
+        site.ask("POST", "/orders?303:location=/orders/7", &[]).await;
+        assert!(!is_hit("/orders/7").await);
+        site.ask("POST", "/orders?201:content-location=http://SITE.test/orders/7", &[]).await;
+        assert!(!is_hit("/orders/7").await);
+        let others = [("host", "other.test")];
+        site.ask("GET", "/orders/7", &others).await;
+        site.ask("POST", "/orders?303:location=http://other.test/orders/7", &[]).await;
+        let other = site.ask("GET", "/orders/7", &others).await;
+        assert!(other.is_hit(), "another origin's page is not ours to remove");
+        assert!(is_hit("/orders/7").await);
+        site.ask("HEAD", "/orders/7", &[]).await;
+        site.ask("OPTIONS", "/orders/7", &[]).await;
+        assert!(is_hit("/orders/7").await);
+    }
+
+    /// What a handler read before a change is not kept after it, by whichever way.
+    async fn what_was_read_before_a_change_is_not_kept(fixture: Fixture) {
+        for (vary, by_tag) in [("", false), ("accept-language", false), ("accept-language", true), ("", true)] {
+            let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+            let handler: Handler = {
+                let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+                Arc::new(move |request, call| {
+                    let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+                    async move {
+                        if request.method == "GET" && call == 1 {
+                            begun.notify_one();
+                            go_on.notified().await;
+                        }
+                        let headers = [("cache-control", "max-age=60"), ("vary", vary), ("cache-tag", "all")];
+                        response(200, &headers, &format!("call {call}")) as Response
+                    }
+                    .boxed()
+                })
+            };
+            let cache = pages(&fixture.client);
+            let authority = format!("{by_tag}.{}", vary.len());
+            let layer = ResponseCacheLayer::builder(&cache).authority(authority).tag_header("cache-tag");
+            let site = Site::behind(layer.build().unwrap(), handler).await;
+            let early = site.get("/");
+            let change = async {
+                begun.notified().await;
+                match by_tag {
+                    true => cache.invalidate_tag("all").await.unwrap(),
+                    false => assert_eq!(site.ask("POST", "/", &[]).await.status, 200),
+                }
+                go_on.notify_one();
+            };
+            let (early, ()) = tokio::join!(early, change);
+            assert_eq!(early.text(), "call 1");
+            let late = site.get("/").await;
+            assert!(late.text() != "call 1", "{vary} {by_tag}: {late:?}");
+            assert!(site.get("/").await.is_hit());
+        }
+    }
+}
+
+/// Redis only: it is held up while the client goes away.
+#[tokio::test]
+async fn a_change_counts_though_its_client_goes_away() {
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use http::Request;
+    use redkit_core::{Client, ClientConfig};
+    use redkit_testkit::{Server, ServerOptions};
+    use tower::{Layer, ServiceExt, service_fn};
+
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap())
+        .await
+        .unwrap();
+    let layer = ResponseCacheLayer::builder(&pages(&client))
+        .build()
+        .unwrap();
+    let service = layer.layer(service_fn(async |_: Request<Body>| {
+        Ok::<_, std::convert::Infallible>(response(200, &[("cache-control", "max-age=60")], ""))
+    }));
+    let ask = |method| {
+        let request = Request::builder().method(method).uri("http://a.test/");
+        service
+            .clone()
+            .oneshot(request.body(Body::empty()).unwrap())
+    };
+    let is_hit = async || {
+        let answer = ask("GET").await.unwrap();
+        let told = answer.headers()["cache-status"].to_str().unwrap();
+        told.starts_with("pages; hit")
+    };
+    is_hit().await;
+    assert!(is_hit().await);
+    server.stop().unwrap();
+    // The handler answers at once, and the client is gone before Redis is told.
+    assert!(ask("POST").now_or_never().is_none());
+    server.cont().unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!is_hit().await, "what the change made out of date is gone");
+}

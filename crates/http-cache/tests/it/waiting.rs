@@ -1,0 +1,68 @@
+//! Who waits for whom.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use redkit_testkit::Fixture;
+
+use crate::site::{Handler, Site, response};
+
+fn slow(said: &'static str, vary: &'static str) -> Handler {
+    Arc::new(move |_, call| {
+        async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            response(
+                200,
+                &[("cache-control", said), ("vary", vary)],
+                &format!("call {call}"),
+            )
+        }
+        .boxed()
+    })
+}
+
+redkit_testkit::suite! {
+    async fn all_who_ask_at_once_share_one_call(fixture: Fixture) {
+        for vary in ["", "accept-language"] {
+            let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+            let (one, two) = (
+                Site::new(&fixture.client, slow("max-age=60", vary)).await,
+                Site::new(&other, slow("max-age=60", vary)).await,
+            );
+            let path = format!("/{vary}");
+            let (mut all, more) = tokio::join!(one.all(40, &path), two.all(40, &path));
+            all.extend(more);
+            assert!(all.iter().all(|answer| answer.text() == "call 1"), "{all:?}");
+            assert_eq!(one.calls() + two.calls(), 1, "{vary}");
+            let collapsed = all.iter().filter(|a| a.header("cache-status").contains("collapsed")).count();
+            assert!(collapsed > 0 || !vary.is_empty());
+        }
+    }
+
+    async fn nobody_waits_for_what_is_not_kept(fixture: Fixture) {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let (one, two) = (
+            Site::new(&fixture.client, slow("no-store", "")).await,
+            Site::new(&other, slow("no-store", "")).await,
+        );
+        for round in 0..2 {
+            let begun = Instant::now();
+            let (mut all, more) = tokio::join!(one.all(20, "/"), two.all(20, "/"));
+            all.extend(more);
+            let bodies: std::collections::HashSet<_> = all.iter().map(|a| (&a.body, a.status)).collect();
+            assert_eq!(bodies.len(), 20, "each site answered each of its requests");
+            assert_eq!(one.calls(), 20 * (round + 1));
+            // One behind the other they would take 6 s and more.
+            assert!(begun.elapsed() < Duration::from_secs(3), "{round}: {:?}", begun.elapsed());
+        }
+    }
+
+    async fn a_load_goes_on_when_the_client_goes_away(fixture: Fixture) {
+        let site = Site::new(&fixture.client, slow("max-age=60", "")).await;
+        let left = tokio::time::timeout(Duration::from_millis(100), site.get("/")).await;
+        assert!(left.is_err());
+        assert_eq!(site.get("/").await.text(), "call 1");
+        assert_eq!(site.calls(), 1);
+    }
+}
