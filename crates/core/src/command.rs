@@ -1,7 +1,11 @@
 //! [`Command`]: one request to a server, with what the layers below need to know to carry it out
 //! safely: its keys, whether it may be repeated, and until when an answer is worth anything.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -291,7 +295,47 @@ macro_rules! integer_to_arg {
         }
     )*};
 }
-integer_to_arg!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
+integer_to_arg!(
+    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize
+);
+
+macro_rules! display_to_arg {
+    ($($type:ty),*) => {$(
+        impl ToArg for $type {
+            fn write_to(&self, buffer: &mut Vec<u8>) {
+                // Writing to a Vec does not fail.
+                let _ = write!(buffer, "{self}");
+            }
+        }
+    )*};
+}
+display_to_arg!(
+    char,
+    std::net::IpAddr,
+    std::net::Ipv4Addr,
+    std::net::Ipv6Addr
+);
+
+macro_rules! pointer_to_arg {
+    ($($pointer:ident),*) => {$(
+        impl<T: ToArg + ?Sized> ToArg for $pointer<T> {
+            fn write_to(&self, buffer: &mut Vec<u8>) {
+                (**self).write_to(buffer);
+            }
+
+            fn shared(&self) -> Option<Bytes> {
+                (**self).shared()
+            }
+        }
+    )*};
+}
+pointer_to_arg!(Box, Rc, Arc);
+
+impl<T: ToArg + ToOwned + ?Sized> ToArg for Cow<'_, T> {
+    fn write_to(&self, buffer: &mut Vec<u8>) {
+        (**self).write_to(buffer);
+    }
+}
 
 /// Written in the shortest form that reads back as the same number; infinities as `inf` and
 /// `-inf`, as the server expects them.
@@ -407,6 +451,35 @@ fn only_reads(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_characters_and_owned_texts_are_written_as_they_read() {
+        use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+        let v4 = Ipv4Addr::new(192, 0, 2, 7);
+        let command = Command::new("ECHO")
+            .arg(IpAddr::from(v4))
+            .arg(v4)
+            .arg(Ipv6Addr::LOCALHOST)
+            .arg('ä')
+            .arg(u128::MAX)
+            .arg(Arc::<str>::from("shared"))
+            .arg(Box::<[u8]>::from(&b"boxed"[..]))
+            .arg(Cow::Borrowed("borrowed"));
+        let args: Vec<&[u8]> = command.iter().collect();
+        assert_eq!(
+            args,
+            [
+                &b"192.0.2.7"[..],
+                b"192.0.2.7",
+                b"::1",
+                "ä".as_bytes(),
+                b"340282366920938463463374607431768211455",
+                b"shared",
+                b"boxed",
+                b"borrowed"
+            ]
+        );
+    }
 
     #[test]
     fn arguments_keep_their_bytes_and_order() {

@@ -3,6 +3,7 @@
 use redkit_core::Tally;
 
 use crate::decision::{DecidedBy, Decision};
+use crate::error::Error;
 
 /// What a limiter has done since it was built. Only this process's calls are counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,14 +19,14 @@ pub struct LimiterStats {
     pub in_outage: u64,
 }
 
-pub(crate) struct Numbers {
+pub(crate) struct LimiterMetrics {
     /// Allowed and denied, by who decided.
     decisions: [[Tally; 2]; DecidedBy::ALL.len()],
     /// Calls that gave an error.
     errors: Tally,
 }
 
-impl Numbers {
+impl LimiterMetrics {
     pub(crate) fn new(limiter: &str) -> Self {
         let decisions = DecidedBy::ALL.map(|by| {
             ["allowed", "denied"].map(|outcome| {
@@ -72,6 +73,18 @@ impl Numbers {
             }
         }
         stats
+    }
+
+    /// Counts a result, and hands it on.
+    pub(crate) fn counted<T>(
+        &self,
+        result: Result<(Decision, T), Error>,
+    ) -> Result<(Decision, T), Error> {
+        match &result {
+            Ok((decision, _)) => self.decided(decision),
+            Err(_) => self.failed(),
+        }
+        result
     }
 
     fn of(&self, by: DecidedBy) -> &[Tally; 2] {

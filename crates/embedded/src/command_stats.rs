@@ -1,15 +1,15 @@
-//! How often each command ran, and for how long.
+//! How often each command ran, and for how long: `INFO commandstats`.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Counts by the number of the command.
+/// Counts of every command, by its number.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct CommandStats {
     commands: Vec<Counts>,
 }
 
-/// What one command came to.
+/// The counts of one command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     calls: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Counts {
     failed: u64,
 }
 
-impl Tally {
+impl CommandStats {
     pub(crate) fn ran(&mut self, number: usize, took: Duration, failed: bool) {
         let counts = self.counts(number);
         counts.calls += 1;

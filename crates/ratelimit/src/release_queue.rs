@@ -1,4 +1,4 @@
-//! [`Errands`]: what has to be told to the server when something is dropped, where nobody can wait.
+//! [`ReleaseQueue`]: what dropped permits and waits leave to be given back, where nobody can wait.
 
 use std::fmt;
 use std::pin::pin;
@@ -15,17 +15,18 @@ use tokio::time::timeout;
 
 use crate::scripts::{Id, text};
 
-/// Removes members of sorted sets in the background: leases that were released, places in line that
-/// were given up. One task runs from the first need on; it is replaced should it ever die.
+/// Removes members of sorted sets in the background: leases that were released, waiters in queues that
+/// gave up. One task runs from the first need on; it is replaced should it ever die.
 ///
-/// What cannot be done is not repeated but counted: what it would remove runs out by itself.
-pub(crate) struct Errands {
+/// A release that fails is not repeated but counted: the members that it would remove run out by
+/// themselves.
+pub(crate) struct ReleaseQueue {
     runner: Mutex<Option<Runner>>,
     lost: Arc<Tally>,
 }
 
 /// Take `id` out of the sorted sets at `keys`, which share a slot.
-pub(crate) struct Errand {
+pub(crate) struct Release {
     pub(crate) client: Client,
     pub(crate) keys: Vec<Key>,
     pub(crate) id: Id,
@@ -34,16 +35,16 @@ pub(crate) struct Errand {
 /// The task, owned by this: when it is dropped the task may finish what is queued, so that a limiter
 /// that is dropped leaves nothing behind, and is stopped after [`FAREWELL`] at the latest.
 struct Runner {
-    queue: mpsc::Sender<Errand>,
+    queue: mpsc::Sender<Release>,
     runtime: Handle,
     /// Dropped with this, which the task sees.
     _owner: oneshot::Sender<()>,
 }
 
-/// How many errands wait at most, so that a server which hangs costs bounded memory. Further ones
+/// How many releases wait at most, so that a server which hangs costs bounded memory. Further ones
 /// are lost.
 const QUEUED: usize = 16_384;
-/// How many errands go in one round trip.
+/// How many releases go in one round trip.
 const BATCH: usize = 64;
 /// How many round trips are under way at the same time, so that one shard which hangs does not hold
 /// up what is told to the others.
@@ -51,12 +52,12 @@ const AT_ONCE: usize = 32;
 /// For how long the task may go on without its owner.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-impl Errands {
+impl ReleaseQueue {
     pub(crate) fn new(limiter: &str) -> Self {
         Self {
             runner: Mutex::default(),
             lost: Arc::new(Tally::new(metrics::counter!(
-                "redkit_ratelimit_errands_lost_total", "limiter" => limiter.to_owned()
+                "redkit_ratelimit_releases_lost_total", "limiter" => limiter.to_owned()
             ))),
         }
     }
@@ -72,21 +73,21 @@ impl Errands {
         }
     }
 
-    /// Queues an errand. Without a runtime that still runs it is lost.
-    pub(crate) fn send(&self, errand: Errand) {
+    /// Queues an release. Without a runtime that still runs it is lost.
+    pub(crate) fn send(&self, release: Release) {
         let mut runner = self.runner.lock();
         let Some(running) = &mut *runner else {
             return self.lost.add_one();
         };
-        let errand = match running.queue.try_send(errand) {
+        let release = match running.queue.try_send(release) {
             Ok(()) => return,
             Err(mpsc::error::TrySendError::Full(_)) => return self.lost.add_one(),
-            Err(mpsc::error::TrySendError::Closed(errand)) => errand,
+            Err(mpsc::error::TrySendError::Closed(release)) => release,
         };
         // It only ends before its owner when it panics, or its runtime is over: then so is the next.
-        tracing::warn!(target: "redkit::ratelimit", "what tells the server of releases had died, and is replaced");
+        tracing::warn!(target: "redkit::ratelimit", "the task that releases had died, and is replaced");
         *running = Runner::start(running.runtime.clone(), Arc::clone(&self.lost));
-        if running.queue.try_send(errand).is_err() {
+        if running.queue.try_send(release).is_err() {
             self.lost.add_one();
         }
     }
@@ -94,9 +95,9 @@ impl Errands {
 
 impl Runner {
     fn start(runtime: Handle, lost: Arc<Tally>) -> Self {
-        let (queue, errands) = mpsc::channel(QUEUED);
+        let (queue, releases) = mpsc::channel(QUEUED);
         let (owner, gone) = oneshot::channel();
-        runtime.spawn(run_for(gone, errands, lost));
+        runtime.spawn(run_for(gone, releases, lost));
         Self {
             queue,
             runtime,
@@ -105,13 +106,13 @@ impl Runner {
     }
 }
 
-impl fmt::Debug for Errands {
+impl fmt::Debug for ReleaseQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Errands").finish_non_exhaustive()
+        f.debug_struct("ReleaseQueue").finish_non_exhaustive()
     }
 }
 
-impl Errand {
+impl Release {
     pub(crate) fn commands(&self) -> impl Iterator<Item = Command> + '_ {
         // Removed twice is as good as once.
         self.keys.iter().map(|key| {
@@ -121,10 +122,10 @@ impl Errand {
     }
 }
 
-/// Runs errands until their owner is gone and they are done, or [`FAREWELL`] has passed since.
+/// Runs releases until their owner is gone and they are done, or [`FAREWELL`] has passed since.
 async fn run_for(
     owner: oneshot::Receiver<()>,
-    mut queue: mpsc::Receiver<Errand>,
+    mut queue: mpsc::Receiver<Release>,
     lost: Arc<Tally>,
 ) {
     let mut work = pin!(run(&mut queue, &lost));
@@ -134,21 +135,21 @@ async fn run_for(
         _ = owner => {}
     }
     if timeout(FAREWELL, work).await.is_err() {
-        tracing::debug!(target: "redkit::ratelimit", "stopped, with errands left to run out");
+        tracing::debug!(target: "redkit::ratelimit", "stopped, with releases left to run out");
     }
 }
 
-async fn run(queue: &mut mpsc::Receiver<Errand>, lost: &Tally) {
-    let mut errands = Vec::with_capacity(BATCH);
+async fn run(queue: &mut mpsc::Receiver<Release>, lost: &Tally) {
+    let mut releases = Vec::with_capacity(BATCH);
     let mut under_way = FuturesUnordered::new();
     let mut is_open = true;
     while is_open || !under_way.is_empty() {
         tokio::select! {
-            count = queue.recv_many(&mut errands, BATCH), if is_open && under_way.len() < AT_ONCE => {
+            count = queue.recv_many(&mut releases, BATCH), if is_open && under_way.len() < AT_ONCE => {
                 is_open = count > 0;
-                while let Some(last) = errands.pop() {
-                    let batch = of_one_client(last, &mut errands);
-                    under_way.push(tell(batch, lost));
+                while let Some(last) = releases.pop() {
+                    let batch = take_of_same_client(last, &mut releases);
+                    under_way.push(release_all(batch, lost));
                 }
             }
             Some(()) = under_way.next(), if !under_way.is_empty() => {}
@@ -156,33 +157,33 @@ async fn run(queue: &mut mpsc::Receiver<Errand>, lost: &Tally) {
     }
 }
 
-/// An errand and all others of the same client: nearly always all there are.
-fn of_one_client(first: Errand, others: &mut Vec<Errand>) -> Vec<Errand> {
+/// An release and all others of the same client: nearly always all there are.
+fn take_of_same_client(first: Release, others: &mut Vec<Release>) -> Vec<Release> {
     let client = first.client.clone();
-    let is_same = |other: &mut Errand| Arc::ptr_eq(other.client.backend(), client.backend());
+    let is_same = |other: &mut Release| Arc::ptr_eq(other.client.backend(), client.backend());
     let mut batch = vec![first];
     batch.extend(others.extract_if(.., is_same));
     batch
 }
 
-async fn tell(batch: Vec<Errand>, lost: &Tally) {
+async fn release_all(batch: Vec<Release>, lost: &Tally) {
     let Some(first) = batch.first() else { return };
-    let commands: Vec<Command> = batch.iter().flat_map(Errand::commands).collect();
-    let untold = match first.client.pipeline(commands).await {
+    let commands: Vec<Command> = batch.iter().flat_map(Release::commands).collect();
+    let not_released = match first.client.pipeline(commands).await {
         Ok(replies) => {
             let mut replies = replies.iter();
-            let is_untold = |errand: &&Errand| {
-                let own = replies.by_ref().take(errand.keys.len());
+            let is_not_released = |release: &&Release| {
+                let own = replies.by_ref().take(release.keys.len());
                 own.filter(|reply| reply.is_err()).count() > 0
             };
-            batch.iter().filter(is_untold).count()
+            batch.iter().filter(is_not_released).count()
         }
         Err(error) => {
             tracing::debug!(target: "redkit::ratelimit", %error, "left to run out");
             batch.len()
         }
     };
-    (0..untold).for_each(|_| lost.add_one());
+    (0..not_released).for_each(|_| lost.add_one());
 }
 
 #[cfg(test)]
@@ -193,28 +194,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_waits_to_be_told_is_bounded_and_what_is_lost_is_counted() {
+    async fn the_queue_is_bounded_and_lost_releases_are_counted() {
         let engine = Arc::new(Embedded::new());
         let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
         let key = client.key("set");
         let add = Command::new("ZADD").key(&key).arg(1).arg(text(7));
         client.call::<i64>(add).await.unwrap();
-        let errands = Errands::new("l");
+        let releases = ReleaseQueue::new("l");
         let send = || {
-            errands.send(Errand {
+            releases.send(Release {
                 client: client.clone(),
                 keys: vec![key.clone()],
                 id: 7,
             });
         };
         send();
-        assert_eq!(errands.lost.get(), 1, "nothing runs yet");
-        errands.prepare();
+        assert_eq!(releases.lost.get(), 1, "nothing runs yet");
+        releases.prepare();
         // The task has no turn meanwhile.
         for _ in 0..QUEUED + 500 {
             send();
         }
-        assert_eq!(errands.lost.get(), 501);
+        assert_eq!(releases.lost.get(), 501);
         let left = async || {
             client
                 .call::<i64>(Command::new("ZCARD").key(&key))
@@ -226,7 +227,7 @@ mod tests {
         }
         let is_lost = async |count| {
             let lost = async {
-                while errands.lost.get() < count {
+                while releases.lost.get() < count {
                     tokio::task::yield_now().await;
                 }
             };
@@ -239,7 +240,7 @@ mod tests {
         let set = Command::new("SET").key(&other).arg("v");
         client.call::<()>(set).await.unwrap();
         for keys in [vec![key.clone(), other.clone()], vec![key.clone()]] {
-            errands.send(Errand {
+            releases.send(Release {
                 client: client.clone(),
                 keys,
                 id: 7,
@@ -249,6 +250,6 @@ mod tests {
         client.shutdown().await;
         send();
         is_lost(503).await;
-        assert_eq!(errands.lost.get(), 503);
+        assert_eq!(releases.lost.get(), 503);
     }
 }

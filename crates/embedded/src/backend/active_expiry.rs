@@ -1,4 +1,5 @@
-//! Buries keys when they expire, also while no command comes, so that near caches hear of it.
+//! Active expiry: removes keys in the millisecond in which they expire, also while no command comes, so
+//! that near caches hear of it.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -16,7 +17,7 @@ pub(super) async fn run(shared: Weak<Shared>, mut next_expiry: watch::Receiver<O
         };
         let now = engine.engine.lock().with_state(|state| {
             state.tick();
-            state.bury_expired();
+            state.remove_expired();
             state.settle();
             state.db.now()
         });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redkit_ratelimit::{
-    ConcurrencyLimiter, DecidedBy, Error, Policy, Quota, RateLimiter, Together,
+    ConcurrencyLimiter, DecidedBy, Error, LimitSet, Policy, Quota, RateLimiter,
 };
 use redkit_testkit::Fixture;
 use tokio::time::advance;
@@ -13,6 +13,7 @@ use crate::state::{dump, now};
 
 fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
     RateLimiter::builder(&fixture.client, name)
+        .decision_timeout(crate::PATIENT)
         .policy(policy)
         .deny_cache(0)
         .build()
@@ -21,6 +22,7 @@ fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
 
 fn places(fixture: &Fixture, limit: u64) -> ConcurrencyLimiter {
     ConcurrencyLimiter::builder(&fixture.client, "places")
+        .decision_timeout(crate::PATIENT)
         .limit(limit)
         .build()
         .unwrap()
@@ -28,7 +30,7 @@ fn places(fixture: &Fixture, limit: u64) -> ConcurrencyLimiter {
 
 redkit_testkit::suite! {
     async fn tiers_on_one_key_are_charged_together(fixture: Fixture) -> Result<(), Error> {
-        let tiers = RateLimiter::builder(&fixture.client, "api")
+        let tiers = RateLimiter::builder(&fixture.client, "api").decision_timeout(crate::PATIENT)
             .policy(Policy::gcra(Quota::per_hour(10).burst(2)).named("burst"))
             .policy(Policy::sliding_log(Quota::per_day(3)).named("day"))
             .build()?;
@@ -47,12 +49,28 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn limits_that_allowed_a_denied_call_keep_their_units(fixture: Fixture) -> Result<(), Error> {
+        let tiers = RateLimiter::builder(&fixture.client, "api")
+            .decision_timeout(crate::PATIENT)
+            .policy(Policy::fixed_window(Quota::per_hour(10)).named("hour"))
+            .policy(Policy::sliding_log(Quota::per_day(3)).named("day"))
+            .deny_cache(0)
+            .build()?;
+        assert!(tiers.check_n("k", 3).await?.is_allowed());
+        for _ in 0..2 {
+            let denied = tiers.check("k").await?;
+            let said: Vec<_> = denied.verdicts().iter().map(|v| (v.is_allowed(), v.remaining())).collect();
+            assert_eq!(said, [(true, 7), (false, 0)]);
+        }
+        Ok(())
+    }
+
     async fn users_addresses_and_places_in_one_call(fixture: Fixture) -> Result<(), Error> {
         let users = limiter(&fixture, "users", Policy::gcra(Quota::per_hour(10)));
         let addresses = limiter(&fixture, "addresses", Policy::sliding_counter(Quota::per_hour(8)));
         let reports = places(&fixture, 1);
         let call = || {
-            Together::new()
+            LimitSet::new()
                 .limit(&users, "alice")
                 .limit_n(&addresses, "192.0.2.7", 3)
                 .lease(&reports, "alice")
@@ -87,7 +105,7 @@ redkit_testkit::suite! {
         let addresses = limiter(&fixture, "addresses", Policy::gcra(Quota::per_hour(2)));
         let reports = places(&fixture, 5);
         let call = || {
-            Together::new()
+            LimitSet::new()
                 .limit(&users, "alice")
                 .lease(&reports, "alice")
                 .limit(&addresses, "192.0.2.7")
@@ -97,9 +115,9 @@ redkit_testkit::suite! {
         assert!(matches!(call().peek().await, Err(Error::DifferentSlots { .. })));
         let mut held = Vec::new();
         for n in 1..=4 {
-            let joint = call().best_effort().check().await?;
-            assert_eq!(joint.decision.is_allowed(), n <= 2);
-            held.extend(joint.permits);
+            let decided = call().best_effort().check().await?;
+            assert_eq!(decided.decision.is_allowed(), n <= 2);
+            held.extend(decided.permits);
         }
         assert_eq!(held.len(), 2);
         assert_eq!(users.peek("alice").await?.remaining(), 8, "what was denied was given back");
@@ -109,16 +127,16 @@ redkit_testkit::suite! {
 
     async fn mistakes_are_errors(fixture: Fixture) -> Result<(), Error> {
         let users = limiter(&fixture, "users", Policy::fixed_window(Quota::per_hour(10)));
-        let twice = Together::new().limit(&users, "k").limit(&users, "k").check().await;
+        let twice = LimitSet::new().limit(&users, "k").limit(&users, "k").check().await;
         assert!(matches!(twice, Err(Error::NamedTwice(name)) if &*name == "users"));
-        assert!(matches!(Together::new().check().await, Err(Error::NothingNamed)));
-        let much = Together::new().limit_n(&users, "k", 11).check().await;
+        assert!(matches!(LimitSet::new().check().await, Err(Error::NothingNamed)));
+        let much = LimitSet::new().limit_n(&users, "k", 11).check().await;
         assert!(matches!(much, Err(Error::CostAboveLimit { .. })));
-        let empty = Together::new().lease(&places(&fixture, 1), "").check().await;
+        let empty = LimitSet::new().lease(&places(&fixture, 1), "").check().await;
         assert!(matches!(empty, Err(Error::EmptyKey)));
         let elsewhere = fixture.connect(fixture.config().unwrap()).await.unwrap();
-        let other = RateLimiter::builder(&elsewhere, "o").policy(Policy::gcra(Quota::per_hour(1))).build()?;
-        let mixed = Together::new().limit(&users, "k").limit(&other, "k").check().await;
+        let other = RateLimiter::builder(&elsewhere, "o").decision_timeout(crate::PATIENT).policy(Policy::gcra(Quota::per_hour(1))).build()?;
+        let mixed = LimitSet::new().limit(&users, "k").limit(&other, "k").check().await;
         assert!(matches!(mixed, Err(Error::DifferentClients)) || fixture.kind == redkit_testkit::BackendKind::Embedded);
         assert_eq!(users.peek("k").await?.remaining(), 10);
         Ok(())
@@ -144,7 +162,7 @@ redkit_testkit::suite! {
             let costs: Vec<u64> = limits.iter().map(|_| 1 + next(2)).collect();
             let at = now(&fixture.client).await;
             let before = dump(&fixture.client).await;
-            let call = limits.iter().zip(&costs).fold(Together::new(), |call, ((limiter, _), cost)| {
+            let call = limits.iter().zip(&costs).fold(LimitSet::new(), |call, ((limiter, _), cost)| {
                 call.limit_n(limiter, "k", *cost)
             });
             let peeked = call.clone().peek().await.unwrap();
@@ -179,13 +197,13 @@ redkit_testkit::suite! {
     }
 
     #[paused]
-    async fn what_one_limit_denied_is_remembered_for_the_call(fixture: Fixture) {
-        let small = RateLimiter::builder(&fixture.client, "small")
+    async fn a_denial_by_one_limit_is_remembered_for_the_set(fixture: Fixture) {
+        let small = RateLimiter::builder(&fixture.client, "small").decision_timeout(crate::PATIENT)
             .policy(Policy::fixed_window(Quota::per_minute(1)))
             .build()
             .unwrap();
         let large = limiter(&fixture, "large", Policy::gcra(Quota::per_minute(100)));
-        let call = || Together::new().limit(&large, "k").limit(&small, "k");
+        let call = || LimitSet::new().limit(&large, "k").limit(&small, "k");
         assert!(call().check().await.unwrap().decision.is_allowed());
         assert_eq!(call().check().await.unwrap().decision.decided_by(), DecidedBy::Redis);
         let known = call().check().await.unwrap().decision;
