@@ -2,7 +2,7 @@
 
 use metrics::{Counter, counter};
 
-pub(crate) struct Numbers {
+pub(crate) struct Metrics {
     pub(crate) hits: Counter,
     pub(crate) stale: Counter,
     /// Answers of handlers that were kept, or tried to be.
@@ -20,7 +20,7 @@ pub(crate) struct Numbers {
     pub(crate) errors: Counter,
 }
 
-impl Numbers {
+impl Metrics {
     pub(crate) fn new(cache: &str) -> Self {
         let responses = |result: &'static str| {
             let name = "redkit_http_cache_responses_total";
