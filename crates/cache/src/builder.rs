@@ -279,7 +279,7 @@ fn check_hearing<V>(l1: &L1<V>, settings: &Settings, client: &Client) -> Result<
             "l1.tracked",
             "this client does not hear of changed keys: the `fred` driver does not pass on that \
              all of them have changed",
-            "use the `redis` driver or an L1 that is not tracked",
+            "use the `native` driver or an L1 that is not tracked",
         ));
     }
     Ok(())
