@@ -21,7 +21,7 @@
 //! it no longer answers.
 //!
 //! # Features
-//! - `redis` (default): the networked driver, on the `redis` crate.
+//! - `native` (default): the networked driver.
 //! - `fred`: a second networked driver, on the `fred` crate, for one server; see [`fred`].
 //! - `tls`: encrypted connections by rustls.
 //! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
@@ -58,6 +58,9 @@ pub use config::{
 };
 #[cfg(feature = "fred")]
 pub use driver::fred;
+#[cfg(all(fuzzing, feature = "native"))]
+#[doc(hidden)]
+pub use driver::native::fuzzing;
 pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError, TypeName};
 pub use inspection::Inspect;
 pub use keys::{Key, Keyspace, escape_glob, slot};

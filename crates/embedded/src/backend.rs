@@ -1,6 +1,6 @@
 //! [`Embedded`], the engine as a [`Backend`].
 
-mod burial;
+mod active_expiry;
 mod dedicated;
 
 use std::collections::HashMap;
@@ -169,13 +169,13 @@ impl Shared {
             engine.with_state(|state| (state.track(prefixes), state.next_expiry()))
         })?;
         let shared: Weak<Self> = Arc::downgrade(self);
-        // Without a runtime, a key that expired is told of with the next command.
-        let burial = Handle::try_current().ok().map(|runtime| {
-            let burial = burial::run(Weak::clone(&shared), next_expiry);
-            AbortOnDropHandle::new(runtime.spawn(burial))
+        // Without a runtime, near caches hear of an expired key with the next command.
+        let active_expiry = Handle::try_current().ok().map(|runtime| {
+            let task = active_expiry::run(Weak::clone(&shared), next_expiry);
+            AbortOnDropHandle::new(runtime.spawn(task))
         });
         Ok(stream.on_drop(move || {
-            drop(burial);
+            drop(active_expiry);
             if let Some(shared) = shared.upgrade() {
                 let engine = shared.engine.lock();
                 engine.with_state(|state| state.untrack(subscription));
@@ -202,7 +202,7 @@ fn execute(engine: &mut Engine, session: &mut Session, command: &Command) -> Out
     engine.execute(session, &argv)
 }
 
-/// The reply to a command that does not wait; what may wait was refused before.
+/// The reply to a command that does not wait; a command that may wait was refused before.
 fn at_once(outcome: Outcome) -> Result<Value, CallError> {
     match outcome {
         Outcome::Done(reply) => reply.map_err(CallError::Replied),

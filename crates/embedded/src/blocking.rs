@@ -132,7 +132,7 @@ impl State {
         }
     }
 
-    /// Serves those whose keys changed: first come, first served. Comes after a whole command,
+    /// Serves the waiters whose keys changed: first come, first served. Runs after a whole command,
     /// script or transaction, so that what it did to a key in between is never seen.
     pub(crate) fn serve_waiters(&mut self) {
         while let Some(key) = self.db.observers.next_ready() {
@@ -168,7 +168,7 @@ impl State {
     }
 }
 
-/// A caller that is just going away takes the reply with it, as one whose connection breaks.
+/// A caller that is just going away takes the reply with it, like a client whose connection breaks.
 fn answer(waiter: Waiter, reply: Reply) {
     let _ = waiter.reply.send(reply);
 }

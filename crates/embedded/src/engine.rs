@@ -25,7 +25,7 @@ pub(crate) struct Engine {
     sessions: i64,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Done(Reply),
@@ -53,8 +53,8 @@ impl Engine {
         action(&mut self.state.lock())
     }
 
-    /// Carries out a command, which is its name and its arguments, and serves those who waited for
-    /// what it brought.
+    /// Carries out a command, which is its name and its arguments, and serves the callers that
+    /// waited for a key which it changed.
     pub(crate) fn execute(&mut self, session: &mut Session, argv: &[&[u8]]) -> Outcome {
         let start = Instant::now();
         let (outcome, ran) = self.dispatch(session, argv);
@@ -62,7 +62,7 @@ impl Engine {
         let mut state = self.state.lock();
         if let Some(command) = ran {
             let failed = matches!(outcome, Outcome::Done(Err(_)));
-            state.tally.ran(command.number, took, failed);
+            state.command_stats.ran(command.number, took, failed);
         }
         let at = state.micros() / 1_000_000;
         state.slow_log.note(at, took, argv, &session.name);
@@ -82,6 +82,8 @@ impl Engine {
                     command.spec.run,
                     Run::Session(
                         SessionCommand::Exec
+                        | SessionCommand::Quit
+                        | SessionCommand::Reset
                         | SessionCommand::Discard
                         | SessionCommand::Multi
                         | SessionCommand::Watch
@@ -150,12 +152,17 @@ impl Engine {
             SessionCommand::Client => commands::client::run(&mut self.state.lock(), session, args),
             SessionCommand::Hello => commands::client::hello(&mut self.state.lock(), session, args),
             SessionCommand::Auth => commands::client::auth(),
-            // The backend is what closes a connection.
-            SessionCommand::Quit => Ok(Value::Ok),
-            SessionCommand::Reset => {
+            // The backend closes the connection; what was queued on it is gone.
+            SessionCommand::Quit => {
                 session.transaction = None;
                 session.unwatch(&mut self.state.lock().db);
-                session.name = Bytes::new();
+                Ok(Value::Ok)
+            }
+            SessionCommand::Reset => {
+                session.transaction = None;
+                let mut state = self.state.lock();
+                session.unwatch(&mut state.db);
+                state.rename_connection(session, Bytes::new());
                 Ok(Value::Status("RESET".into()))
             }
             SessionCommand::Eval { read_only } => self.scripts.eval(args, read_only),
@@ -202,14 +209,14 @@ impl Engine {
         let reply = self.run_session(family, session, args);
         let mut state = self.state.lock();
         state
-            .tally
+            .command_stats
             .ran(command.number, start.elapsed(), reply.is_err());
         reply
     }
 }
 
 impl Transaction {
-    /// Takes a command in, or notes that one could not be.
+    /// Queues a command, or notes that a command could not be queued.
     fn queue<T>(&mut self, checked: Result<T, ServerError>, argv: &[&[u8]]) -> Reply {
         match checked {
             Ok(_) => {
@@ -237,7 +244,7 @@ fn check<'a, 'b>(
     match command.spec.check(args) {
         Ok(()) => Ok((command, args)),
         Err(misuse) => {
-            state.tally.rejected(command.number);
+            state.command_stats.rejected(command.number);
             Err(command.spec.refusal(misuse, args))
         }
     }

@@ -15,7 +15,7 @@ use crate::error;
 use crate::observers::Observers;
 use crate::value::{Data, Kind};
 
-/// Expired keys that one command buries at most beyond those that it touches, so that no command
+/// Expired keys that one command removes at most beyond the keys that it touches, so that no command
 /// pays for all of a mass expiry.
 const SWEEP: usize = 16;
 
@@ -54,7 +54,7 @@ impl Entry {
 }
 
 impl Keyspace {
-    /// Sets the time at which everything until the next call happens, and buries a few of the
+    /// Sets the time at which everything until the next call happens, and removes a few of the
     /// keys that have expired by then.
     pub(crate) fn set_now(&mut self, millis: i64) {
         self.now = millis;
@@ -201,7 +201,7 @@ impl Keyspace {
         }
     }
 
-    /// The number of keys, after burying all that have expired.
+    /// The number of keys, after removing all that have expired.
     pub(crate) fn len(&mut self) -> usize {
         self.sweep(usize::MAX);
         self.entries.len()
@@ -216,7 +216,7 @@ impl Keyspace {
         }
     }
 
-    /// The number of keys that will expire, after burying all that have.
+    /// The number of keys that will expire, after removing all that have expired.
     pub(crate) fn expiring(&mut self) -> usize {
         self.sweep(usize::MAX);
         self.expiries.len()
@@ -254,46 +254,52 @@ impl Keyspace {
     /// Starts watching a key and gives its version.
     pub(crate) fn watch(&mut self, key: &[u8]) -> u64 {
         // A key that is expired already is watched as absent.
-        self.contains(key);
+        self.find_untouched(key);
         self.observers.watch(key)
     }
 
     /// The version of a watched key now.
     pub(crate) fn version(&mut self, key: &[u8]) -> u64 {
-        self.contains(key);
+        self.find_untouched(key);
         self.observers.version(key)
     }
 
     fn position(&mut self, key: &[u8]) -> Option<usize> {
-        let position = self.find(key);
-        if self.lookups.counting {
-            match position {
-                Some(_) => self.lookups.hits += 1,
-                None => self.lookups.misses += 1,
-            }
+        let position = self.find_untouched(key);
+        self.count_lookup(position.is_some());
+        if let Some((_, entry)) = position.and_then(|index| self.entries.get_index_mut(index)) {
+            entry.used_at = self.now;
         }
         position
     }
 
-    fn find(&mut self, key: &[u8]) -> Option<usize> {
-        let (index, _, entry) = self.entries.get_full_mut(key)?;
-        entry.used_at = self.now;
+    fn count_lookup(&mut self, found: bool) {
+        match (self.lookups.counting, found) {
+            (false, _) => {}
+            (true, true) => self.lookups.hits += 1,
+            (true, false) => self.lookups.misses += 1,
+        }
+    }
+
+    /// Where a key is that has not expired. It stays as idle as it was.
+    fn find_untouched(&mut self, key: &[u8]) -> Option<usize> {
+        let (index, _, entry) = self.entries.get_full(key)?;
         if entry.expires.is_some_and(|at| at < self.now) {
             self.lookups.expired += 1;
             self.remove_at(index);
             return None;
         }
         match entry.fields_due {
-            Some(due) if due < self.now => self.bury_fields(index, key),
+            Some(due) if due < self.now => self.remove_expired_fields(index, key),
             _ => Some(index),
         }
     }
 
     /// Removes the fields of a hash that have expired, and the hash with the last of them.
-    fn bury_fields(&mut self, index: usize, key: &[u8]) -> Option<usize> {
+    fn remove_expired_fields(&mut self, index: usize, key: &[u8]) -> Option<usize> {
         if let Some((_, entry)) = self.entries.get_index_mut(index)
             && let Data::Hash(hash) = &mut entry.data
-            && hash.bury(self.now)
+            && hash.remove_expired(self.now)
         {
             self.fields_changed(key);
             self.shrunk(key);
@@ -317,7 +323,7 @@ impl Keyspace {
                 return;
             };
             // Looking at the key is enough; but whatever happens, the sweep must go on.
-            self.find(&due.1);
+            self.find_untouched(&due.1);
             self.expiries.remove(&due);
             self.field_expiries.remove(&due);
         }
@@ -348,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expired_keys_are_buried_whether_touched_or_not() {
+    fn expired_keys_are_removed_whether_touched_or_not() {
         let mut keys = Keyspace::default();
         keys.set_now(1_000);
         for n in 0..100 {

@@ -28,28 +28,29 @@
 //! # What it has
 //!
 //! The commands of Redis 7.0 for keys, strings, bits, hashes, lists, sets, sorted sets, streams with
-//! groups, publishing, transactions, scripts, and those that ask about the server; from later
+//! groups, publishing, transactions, scripts, and commands about the server; from later
 //! versions the commands about the expiry of hash fields (`HEXPIRE` and its kin of 7.4, `HGETDEL`,
 //! `HGETEX` and `HSETEX` of 8.0).
 //!
-//! Commands run one at a time under one lock, as on the server. What is stored lives as long as one
-//! clone of the [`Embedded`] that stored it, or one of its dedicated sessions.
+//! Commands run one at a time under one lock, as on the server. Data live as long as a clone of the
+//! [`Embedded`] that stored them, or one of its dedicated sessions.
 //!
 //! **Waiting.** `BLPOP` and its kin, and `XREAD` and `XREADGROUP` with `BLOCK`, wait on a
 //! [`dedicated`](redkit_core::Backend::dedicated) session: first come, first served, after the whole
 //! command, script or transaction that brought something. What is sent on the same session comes
 //! after it. A call that is dropped, or whose deadline passes, leaves the queue and takes nothing;
-//! one that is dropped after it was served, before it saw the reply, loses what it got, as on a
+//! a call that is dropped after it was served, before it saw the reply, loses the value, as on a
 //! connection that breaks. Waiting needs a tokio runtime; all else works without one.
 //!
 //! **Near caches.** [`Interest::Invalidations`](redkit_core::Interest::Invalidations) is told of
 //! every change of a key in the order of the commands, one message for each command, script or
 //! transaction, and of expired keys and fields in their millisecond (without a runtime: with the
-//! next command). What a consumer group knows is no change of its stream, as on the server.
+//! next command). A change of a consumer group is no change of its stream, as on the server.
 //!
-//! **Scripts** run in Lua 5.1 with the libraries `redis`, `bit` and `cjson` beside Lua's own. The
+//! **Scripts** run in Lua 5.1 with the libraries `redis`, `bit` and `cjson` (with its settings) beside
+//! Lua's own. The
 //! caller's thread runs them, so a script is ended after five seconds, or when scripts together use
-//! more than 256 MB; what it wrote until then stays.
+//! more than 256 MB; its writes until then stay.
 //!
 //! **Estimates.** `MEMORY USAGE` and `used_memory` are reckoned from samples. `OBJECT ENCODING` says
 //! how Redis 7.0 would store a value of this size that was written at once; the engine has one form
@@ -69,18 +70,32 @@
 //!   `REPLICAOF`, `SLAVEOF`, `SYNC`
 //! - connections: `ACL`, `CLIENT CACHING`, `CLIENT KILL`, `CLIENT PAUSE`, `CLIENT REPLY`,
 //!   `CLIENT TRACKING`, `CLIENT TRACKINGINFO`, `CLIENT UNPAUSE`, `MONITOR`
-//! - the rest: `COMMAND DOCS`, `COMMAND GETKEYS`, `COMMAND GETKEYSANDFLAGS`, `COMMAND INFO`, `DEBUG`,
+//! - helps: the subcommand `HELP` of every family
+//! - the rest: `COMMAND` without a subcommand, `COMMAND DOCS`, `COMMAND GETKEYS`, `COMMAND GETKEYSANDFLAGS`, `COMMAND INFO`, `DEBUG`,
 //!   `LATENCY`, `LOLWUT`, `MEMORY DOCTOR`, `MEMORY MALLOC-STATS`, `MEMORY PURGE`, `MEMORY STATS`, `MODULE`,
 //!   `SHUTDOWN`
 //!
 //! Besides: nothing is evicted, there is one database, keyspace notifications are not sent, there are no
-//! settings, and scripts do not have the Lua libraries struct and cmsgpack.
+//! settings, scripts do not have the Lua libraries struct and cmsgpack, and INFO lacks all sections and
+//! fields but these:
+//!
+//! # `INFO`
+//!
+//! - Server: `redis_version`, `redis_mode`, `process_id`, `server_time_usec`, `uptime_in_seconds`,
+//!   `uptime_in_days`
+//! - Clients: `connected_clients`, `maxclients`, `blocked_clients`
+//! - Memory: `used_memory`, `maxmemory`, `maxmemory_policy`
+//! - Stats: `total_connections_received`, `total_commands_processed`, `expired_keys`, `evicted_keys`,
+//!   `keyspace_hits`, `keyspace_misses`, `pubsub_channels`, `pubsub_patterns`
+//! - Replication: `role`, `connected_slaves`
+//! - Keyspace: the keys of the database, how many of them expire, and an average time to live of 0
+//! - Commandstats: calls, time, refusals and failures of every command
 
 mod args;
 mod backend;
 mod blocking;
-mod carried;
 mod clock;
+mod command_stats;
 mod commands;
 mod engine;
 mod error;
@@ -93,8 +108,8 @@ mod script;
 mod session;
 mod slow_log;
 mod state;
-mod tally;
 mod tracking;
+mod unsupported;
 mod value;
 
 pub use backend::Embedded;

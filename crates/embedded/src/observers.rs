@@ -1,12 +1,12 @@
-//! Who wants to know that a key changed: `WATCH`, callers that wait for a key, and near caches that
-//! are told what to forget.
+//! Observers of keys: `WATCH`, callers that wait for a key, and near caches that are told which keys to
+//! forget.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use indexmap::IndexSet;
 
-/// What is kept of changes. While nobody observes, a change costs three looks at empty tables.
+/// The changes that observers have not seen yet. While nobody observes, a change costs three looks at empty tables.
 #[derive(Debug, Default)]
 pub(crate) struct Observers {
     watched: HashMap<Bytes, Watched>,
@@ -26,7 +26,7 @@ struct Watched {
     version: u64,
 }
 
-/// What near caches must forget.
+/// The keys that near caches must forget.
 #[derive(Debug, Default)]
 pub(crate) struct Stale {
     /// Everything, before the keys.
@@ -49,8 +49,8 @@ impl Observers {
         }
     }
 
-    /// Lets those who wait for a key look at it. Part of every change; on its own for what is no
-    /// change of the value.
+    /// Lets callers that wait for a key look at it. Part of every change; on its own when the value does
+    /// not change.
     pub(crate) fn ready(&mut self, key: &[u8]) {
         if !self.awaited.is_empty()
             && let Some((key, _)) = self.awaited.get_key_value(key)
@@ -135,7 +135,7 @@ impl Observers {
         });
     }
 
-    /// What became stale since the last time.
+    /// The keys that became stale since the last time.
     pub(crate) fn take_stale(&mut self) -> Option<Stale> {
         match self.stale.all || !self.stale.keys.is_empty() {
             true => Some(std::mem::take(&mut self.stale)),

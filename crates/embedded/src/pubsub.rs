@@ -1,4 +1,4 @@
-//! Channels, patterns and sharded channels, and who listens to them.
+//! Channels, patterns and sharded channels, and their subscribers.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What belongs to one connection: its name, its transaction, what it watches.
+//! The state of one connection: its name, its transaction, the keys that it watches.
 
 use bytes::Bytes;
 

@@ -10,7 +10,7 @@ use redkit_core::Value;
 /// else is configured.
 const SLOW: Duration = Duration::from_millis(10);
 const KEPT: usize = 128;
-/// Arguments that are kept of one command, and bytes of each.
+/// How many arguments of a command are kept, and how many bytes of each.
 const MOST_ARGS: usize = 32;
 const MOST_BYTES: usize = 128;
 

@@ -1,4 +1,4 @@
-//! What commands act on: the keys, the subscriptions, the time.
+//! The state that commands act on: keys, subscriptions, time.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,11 @@ use redkit_core::Value;
 
 use crate::blocking::Waiters;
 use crate::clock::Clock;
+use crate::command_stats::CommandStats;
 use crate::keyspace::Keyspace;
 use crate::pubsub::PubSub;
+use crate::session::Session;
 use crate::slow_log::SlowLog;
-use crate::tally::Tally;
 use crate::tracking::Trackers;
 
 /// The state of an engine, apart from its scripts.
@@ -20,7 +21,7 @@ pub(crate) struct State {
     pub(crate) pubsub: PubSub,
     pub(crate) waiters: Waiters,
     pub(crate) trackers: Trackers,
-    pub(crate) tally: Tally,
+    pub(crate) command_stats: CommandStats,
     pub(crate) slow_log: SlowLog,
     /// Connections of their own, by their ids.
     pub(crate) connections: BTreeMap<i64, Connection>,
@@ -29,6 +30,8 @@ pub(crate) struct State {
     /// The shapes in which replies are wanted: RESP3 for callers, RESP2 within scripts unless
     /// they ask for more.
     pub(crate) protocol: Protocol,
+    /// Whether a script runs the command: the order of a set must not decide what a script does.
+    pub(crate) in_script: bool,
     /// The name of a command, as a script wrote it, that must not even ask to wait.
     pub(crate) waiting_refused: Option<Box<str>>,
     clock: Clock,
@@ -59,11 +62,12 @@ impl State {
             pubsub: PubSub::default(),
             waiters: Waiters::default(),
             trackers: Trackers::default(),
-            tally: Tally::default(),
+            command_stats: CommandStats::default(),
             slow_log: SlowLog::default(),
             connections: BTreeMap::new(),
             connected: 0,
             protocol: Protocol::Resp3,
+            in_script: false,
             waiting_refused: None,
             clock,
             micros,
@@ -78,7 +82,8 @@ impl State {
         self.db.set_now(self.micros / 1_000);
     }
 
-    /// Ends a command: who waited for what it brought is served, who keeps what it changed is told.
+    /// Ends a command: callers that wait for a key it changed are served, and near caches that may hold
+    /// such a key are told.
     pub(crate) fn settle(&mut self) {
         self.serve_waiters();
         self.tell_trackers();
@@ -97,8 +102,16 @@ impl State {
         );
     }
 
-    /// Buries all keys that have expired.
-    pub(crate) fn bury_expired(&mut self) {
+    /// Gives a connection a name, which `CLIENT LIST` shows.
+    pub(crate) fn rename_connection(&mut self, session: &mut Session, name: Bytes) {
+        if let Some(connection) = self.connections.get_mut(&session.id) {
+            connection.name = name.clone();
+        }
+        session.name = name;
+    }
+
+    /// Removes all keys that have expired.
+    pub(crate) fn remove_expired(&mut self) {
         self.db.len();
     }
 

@@ -15,7 +15,7 @@ const QUEUE: usize = 65_536;
 pub(crate) struct Trackers {
     trackers: Vec<Tracker>,
     subscriptions: u64,
-    /// When the next key expires, for those who bury it in time; kept while there are trackers.
+    /// When the next key expires, for active expiry; kept while there are trackers.
     next_expiry: watch::Sender<Option<i64>>,
 }
 
@@ -27,7 +27,7 @@ struct Tracker {
 }
 
 impl Trackers {
-    /// Tells everybody what concerns them.
+    /// Sends every tracker the keys that concern it.
     fn tell(&self, stale: &Stale) {
         for tracker in &self.trackers {
             if stale.all {

@@ -23,7 +23,7 @@
 //! [`core`], with what an author of a backend or of a pattern needs besides.
 //!
 //! # Features
-//! - Default: `redis` (the networked driver), `cache`, `collections`, `pubsub`, `ratelimit`.
+//! - Default: `redis` (the networked driver), `cache`, `collections`, `pubsub`, `ratelimit`, `session`.
 //! - `embedded`: engines in this process, by `embedded://`. For tests, add redkit once more, among the
 //!   `dev-dependencies`, with this feature.
 //! - `tls`: connections by `rediss://`.
@@ -70,6 +70,8 @@ pub use redkit_http_cache as http_cache;
 pub use redkit_pubsub as pubsub;
 #[cfg(feature = "ratelimit")]
 pub use redkit_ratelimit as ratelimit;
+#[cfg(feature = "session")]
+pub use redkit_session as session;
 
 /// Connects to where `url` says: a server, or an engine in this process with `embedded://` (feature
 /// `embedded`). Every setting of [`ClientConfig`] can stand in the query

@@ -185,7 +185,7 @@ client_settings! {
     }
 
     values {
-        /// Which crate carries the commands (`driver=fred` in a URL). Default: the `redis` crate.
+        /// Which crate carries the commands (`driver=fred` in a URL). Default: `native`.
         driver: Driver = Driver::default();
 
         /// The database's number. Default 0, the only one of a cluster and of the embedded engine.

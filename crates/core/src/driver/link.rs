@@ -52,7 +52,8 @@ pub(super) trait Link: Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 }
 
-/// A connection that carries callers' commands. The caller bounds every wait, by `deadline`.
+/// A connection that carries callers' commands. Every exchange ends by its `deadline`, by itself: with
+/// [`FaultKind::Timeout`] a few milliseconds later at most.
 pub(super) trait CommandLink: Link {
     /// Sends one command.
     fn exchange(
@@ -143,6 +144,12 @@ impl Limits {
     pub(super) fn subscribed(&self) -> Instant {
         Instant::now() + self.connect + self.command
     }
+}
+
+/// Whether a call ended because its deadline had passed.
+pub(super) fn is_timeout<T>(result: &Result<T, CallError>) -> bool {
+    let fault = result.as_ref().err().and_then(CallError::fault);
+    fault.is_some_and(|fault| fault.kind() == FaultKind::Timeout)
 }
 
 /// A command was sent, and its deadline passed.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::dedicated::Dedicated;
-use super::link::{CommandLink, Connector, Limits, Link, ServerConnector, Timing, no_reply};
+use super::link::{CommandLink, Connector, Limits, Link, ServerConnector, Timing, is_timeout};
 use super::sentinel::Route;
 use super::supervisor::Supervisor;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
@@ -77,10 +77,12 @@ impl<C: ServerConnector, S: Subscriber> OneServer<C, S> {
             && refusal.is_some_and(|error| error.code() == "READONLY")
     }
 
-    #[cold]
-    fn timed_out(&self) -> CallError {
-        self.supervisor.suspect();
-        no_reply()
+    /// Suspects the connection when there was no answer.
+    fn heeded<T>(&self, result: Result<T, CallError>) -> Result<T, CallError> {
+        if is_timeout(&result) {
+            self.supervisor.suspect();
+        }
+        result
     }
 }
 
@@ -131,8 +133,8 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
         let deadline = self.limits.deadline(command);
         loop {
             let link = self.supervisor.link(deadline).await?;
-            match timeout_at(deadline, link.exchange(command, deadline)).await {
-                Ok(reply) if self.is_demoted(&reply) => {
+            match link.exchange(command, deadline).await {
+                reply if self.is_demoted(&reply) => {
                     // The sentinels name another master, or soon will.
                     link.close();
                     if !is_untouched(command, &reply) || Instant::now() + DEMOTED >= deadline {
@@ -140,8 +142,7 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
                     }
                     sleep(DEMOTED).await;
                 }
-                Ok(reply) => return reply,
-                Err(_) => return Err(self.timed_out()),
+                reply => return self.heeded(reply),
             }
         }
     }
@@ -155,8 +156,8 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
         };
         loop {
             let link = self.supervisor.link(deadline).await?;
-            match timeout_at(deadline, link.exchange_all(commands, deadline)).await {
-                Ok(Ok(replies)) if replies.iter().any(|reply| self.is_demoted(reply)) => {
+            match link.exchange_all(commands, deadline).await {
+                Ok(replies) if replies.iter().any(|reply| self.is_demoted(reply)) => {
                     link.close();
                     // What was answered must not be sent twice, and what was not must not overtake.
                     if !are_untouched(commands, &replies) || Instant::now() + DEMOTED >= deadline {
@@ -164,8 +165,7 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
                     }
                     sleep(DEMOTED).await;
                 }
-                Ok(replies) => return replies,
-                Err(_) => return Err(self.timed_out()),
+                replies => return self.heeded(replies),
             }
         }
     }

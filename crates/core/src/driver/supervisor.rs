@@ -75,7 +75,7 @@ impl<L: Link> Supervisor<L> {
     }
 
     /// The live connection, if there is one now.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(super) fn current(&self) -> Option<Arc<L>> {
         self.shared.current.load_full()
     }

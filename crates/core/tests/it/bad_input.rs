@@ -260,7 +260,7 @@ async fn a_user_is_told_which_command_and_which_right_it_lacks(driver: Driver) {
     let client = Client::connect(through(driver, &url)).await.unwrap();
     refused_rights(&client).await;
     client.shutdown().await;
-    if driver == Driver::Redis {
+    if driver == Driver::Native {
         let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
         for node in cluster.nodes() {
             node.raw(&rule).await.unwrap();
@@ -277,7 +277,7 @@ async fn a_user_is_told_which_command_and_which_right_it_lacks(driver: Driver) {
 async fn a_server_without_hello_does_not_bring_the_password_to_light() {
     let renamed = ServerOptions::new().config("rename-command HELLO \"\"");
     let server = Server::redis(renamed).await.unwrap();
-    for driver in ["redis", "fred"] {
+    for driver in ["native", "fred"] {
         let url = format!("redis://:{SECRET}@{}?driver={driver}", server.addr());
         let error = failure(config(&url)).await;
         assert!(

@@ -14,16 +14,16 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Shared, capabilities, execute, shut_down};
 use crate::blocking::Ticket;
-use crate::carried::check_any;
 use crate::engine::{Engine, Outcome};
 use crate::session::Session;
+use crate::unsupported::refuse_subscriptions;
 
 pub(super) struct Dedicated {
     shared: Arc<Shared>,
     session: Mutex<Session>,
     id: i64,
     state: watch::Sender<ConnectionState>,
-    /// Commands of one connection come one after the other, also behind one that waits.
+    /// Commands of one connection run one after the other, also behind a command that waits.
     turns: Turns<()>,
 }
 
@@ -47,7 +47,7 @@ impl Dedicated {
 impl Backend for Dedicated {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
         tokio::task::coop::consume_budget().await;
-        check_any(command)?;
+        refuse_subscriptions(command)?;
         let _turn = self.turn(command.deadline_at()).await?;
         match self.run(|engine, session| execute(engine, session, command))? {
             Outcome::Done(reply) => reply.map_err(CallError::Replied),
@@ -60,8 +60,8 @@ impl Backend for Dedicated {
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         tokio::task::coop::consume_budget().await;
-        commands.iter().try_for_each(check_any)?;
-        // The latest of the deadlines counts; one command without any waits for ever.
+        commands.iter().try_for_each(refuse_subscriptions)?;
+        // The latest deadline counts; a command without a deadline waits for ever.
         let deadlines = commands.iter().map(Command::deadline_at);
         let deadline = deadlines.max_by_key(|at| (at.is_none(), *at)).flatten();
         let _turn = self.turn(deadline).await?;
@@ -144,7 +144,7 @@ impl Dedicated {
         mut ticket: Ticket,
         deadline: Option<Instant>,
     ) -> Result<Value, CallError> {
-        let place = Place {
+        let position = QueuePosition {
             shared: &self.shared,
             number: ticket.number,
         };
@@ -161,7 +161,7 @@ impl Dedicated {
             Some(end) => match timeout_at(end, &mut ticket.reply).await {
                 Ok(answered) => answered.ok(),
                 Err(_) => {
-                    drop(place);
+                    drop(position);
                     // It may have been served in the last moment.
                     match ticket.reply.try_recv() {
                         Ok(reply) => Some(reply),
@@ -204,13 +204,13 @@ impl Drop for Dedicated {
     }
 }
 
-/// A place among the waiters, which is given up when it is dropped.
-struct Place<'a> {
+/// A position in the queue of waiters, which is given up when it is dropped.
+struct QueuePosition<'a> {
     shared: &'a Shared,
     number: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePosition<'_> {
     fn drop(&mut self) {
         let engine = self.shared.engine.lock();
         engine.with_state(|state| state.dequeue(self.number));

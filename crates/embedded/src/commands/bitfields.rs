@@ -206,27 +206,30 @@ fn run(state: &mut State, key: &[u8], operations: &[Operation]) -> Reply {
     };
     let value = state.db.edit_or_new::<Bytes>(key)?;
     let mut replies = Vec::with_capacity(operations.len());
+    let mut changes = false;
     modify(value, |bytes| {
-        if bytes.len() < end {
+        let grows = bytes.len() < end;
+        if grows {
             bytes.resize(end, 0);
         }
-        replies.extend(operations.iter().map(|operation| operation.run(bytes)));
+        for operation in operations {
+            let (reply, written) = operation.run(bytes);
+            changes |= written.is_some_and(|is_another| is_another || grows);
+            replies.push(reply);
+        }
     });
-    let writes = operations
-        .iter()
-        .zip(&replies)
-        .any(|(operation, reply)| !matches!(operation.action, Action::Get) && *reply != Value::Nil);
-    if writes {
+    if changes {
         state.db.changed(key);
     }
     Ok(Value::Array(replies))
 }
 
 impl Operation {
-    fn run(&self, bytes: &mut [u8]) -> Value {
+    /// Gives the reply and, when something was written, whether it is another number than before.
+    fn run(&self, bytes: &mut [u8]) -> (Value, Option<bool>) {
         let previous = self.field.read(bytes);
         let (wanted, shows_previous) = match self.action {
-            Action::Get => return Value::Int(previous),
+            Action::Get => return (Value::Int(previous), None),
             Action::Set(number) if !self.field.signed => {
                 // A negative number is a large one here, as on the server.
                 (i128::from(number.cast_unsigned()), true)
@@ -235,9 +238,10 @@ impl Operation {
             Action::Add(number) => (i128::from(previous) + i128::from(number), false),
         };
         let Some(number) = self.field.fit(wanted, self.overflow) else {
-            return Value::Nil;
+            return (Value::Nil, None);
         };
         self.field.write(bytes, number);
-        Value::Int(if shows_previous { previous } else { number })
+        let shown = if shows_previous { previous } else { number };
+        (Value::Int(shown), Some(previous != number))
     }
 }

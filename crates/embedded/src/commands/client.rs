@@ -1,4 +1,4 @@
-//! `CLIENT`, `HELLO` and `AUTH`: what a connection says about itself, and asks about others.
+//! `CLIENT`, `HELLO` and `AUTH`: connections, their names and their state.
 
 use bytes::Bytes;
 use redkit_core::{ServerError, Value};
@@ -58,10 +58,7 @@ fn set_name(state: &mut State, session: &mut Session, name: &[u8]) -> Reply {
             "Client names cannot contain spaces, newlines or special characters.",
         ));
     }
-    session.name = Bytes::copy_from_slice(name);
-    if let Some(connection) = state.connections.get_mut(&session.id) {
-        connection.name = session.name.clone();
-    }
+    state.rename_connection(session, Bytes::copy_from_slice(name));
     Ok(Value::Ok)
 }
 

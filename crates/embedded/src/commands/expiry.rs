@@ -75,7 +75,7 @@ impl Conditions {
         Ok(conditions)
     }
 
-    /// A key that stays counts as one that expires never, later than anything.
+    /// A key without an expiry counts as expiring later than any other.
     fn hold(&self, current: Option<i64>, wanted: i64) -> bool {
         let refused = (self.without && current.is_some())
             || (self.with && current.is_none())
@@ -138,7 +138,8 @@ fn report(state: &mut State, args: &[&[u8]], show: impl Fn(i64) -> i64) -> Reply
     let [key] = args else {
         return Err(error::syntax());
     };
-    Ok(Value::Int(match state.db.expiry(key) {
+    let object = state.db.peek(key);
+    Ok(Value::Int(match object.map(|object| object.expires) {
         None => -2,
         Some(None) => -1,
         Some(Some(at)) => show(at),

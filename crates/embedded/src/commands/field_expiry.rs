@@ -1,4 +1,4 @@
-//! When fields of hashes expire: the commands of Redis 7.4, and those of 8.0 that read or write
+//! When fields of hashes expire: the commands of Redis 7.4, and the commands of 8.0 that read or write
 //! with it.
 
 use redkit_core::{ServerError, Value};
@@ -89,7 +89,7 @@ impl Condition {
         }
     }
 
-    /// A field that stays counts as one that expires never, later than anything.
+    /// A field without an expiry counts as expiring later than any other.
     fn holds(self, current: Option<i64>, wanted: i64) -> bool {
         match self {
             Condition::Always => true,
@@ -312,7 +312,7 @@ fn fields<'a, 'b>(args: &'a [&'b [u8]], not_positive: &str) -> Result<&'a [&'b [
     }
 }
 
-/// `FIELDS numfields …`: the number, and what follows.
+/// `FIELDS numfields …`: the number, and the arguments behind it.
 fn counted<'a, 'b>(
     args: &'a [&'b [u8]],
     not_positive: &str,

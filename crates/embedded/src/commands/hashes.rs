@@ -230,7 +230,7 @@ fn hrand_field(state: &mut State, args: &[&[u8]]) -> Reply {
         [count, option] if is(option, "WITHVALUES") => (Some(random_pairs(count)?), true),
         _ => return Err(error::syntax()),
     };
-    // A copy of what was picked, because the reply's shape depends on the rest of the state.
+    // A copy of the picked fields, because the reply's shape depends on the rest of the state.
     let picked: Vec<(Value, Value)> = match state.db.view::<Hash>(key)? {
         None if count.is_none() => return Ok(Value::Nil),
         None => Vec::new(),

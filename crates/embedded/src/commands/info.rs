@@ -1,4 +1,4 @@
-//! `INFO`: what monitoring asks for.
+//! `INFO`: figures for monitoring.
 
 use redkit_core::Value;
 
@@ -73,7 +73,7 @@ fn stats(state: &mut State) -> String {
     format!(
         "total_connections_received:{}\r\ntotal_commands_processed:{}\r\nexpired_keys:{}\r\nevicted_keys:0\r\nkeyspace_hits:{}\r\nkeyspace_misses:{}\r\npubsub_channels:{}\r\npubsub_patterns:{}\r\n",
         state.connected + 1,
-        state.tally.commands(),
+        state.command_stats.commands(),
         state.db.lookups.expired,
         state.db.lookups.hits,
         state.db.lookups.misses,
@@ -96,9 +96,9 @@ fn keyspace(state: &mut State) -> String {
 
 fn command_stats(state: &mut State) -> String {
     let lines = all().enumerate().filter_map(|(number, spec)| {
-        let tally = state.tally.of(number)?;
+        let counts = state.command_stats.of(number)?;
         let name = spec.name.to_ascii_lowercase();
-        Some(format!("cmdstat_{name}:{tally}\r\n"))
+        Some(format!("cmdstat_{name}:{counts}\r\n"))
     });
     lines.collect()
 }

@@ -12,7 +12,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     write("DEL", -2, del),
     write("UNLINK", -2, del),
     read("EXISTS", -2, exists),
-    read("TOUCH", -2, exists),
+    read("TOUCH", -2, touch),
     read("TYPE", 2, type_of),
     write("RENAME", 3, rename),
     write("RENAMENX", 3, rename_nx),
@@ -30,6 +30,11 @@ fn del(state: &mut State, args: &[&[u8]]) -> Reply {
 }
 
 fn exists(state: &mut State, args: &[&[u8]]) -> Reply {
+    let present = args.iter().filter(|key| state.db.peek(key).is_some());
+    Ok(int(present.count()))
+}
+
+fn touch(state: &mut State, args: &[&[u8]]) -> Reply {
     let present = args.iter().filter(|key| state.db.contains(key));
     Ok(int(present.count()))
 }
@@ -38,7 +43,8 @@ fn type_of(state: &mut State, args: &[&[u8]]) -> Reply {
     let [key] = args else {
         return Err(error::syntax());
     };
-    let name = state.db.data(key).map_or("none", |data| data.type_name());
+    let object = state.db.peek(key);
+    let name = object.map_or("none", |object| object.data.type_name());
     Ok(Value::status(name))
 }
 

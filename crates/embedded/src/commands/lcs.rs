@@ -1,4 +1,4 @@
-//! `LCS`: what two strings have in common, in order.
+//! `LCS`: the longest common subsequence of two strings.
 
 use bytes::Bytes;
 use redkit_core::Value;

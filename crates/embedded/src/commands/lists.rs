@@ -350,7 +350,7 @@ pub(super) fn parse_lmpop<'a, 'b>(
     Ok((keys, End::parse(end)?, super::pop_count(rest)?))
 }
 
-/// Pops from one key, if it has something; the reply names the key.
+/// Pops from a key that is not empty; the reply names the key.
 pub(super) fn pop_from(
     state: &mut State,
     key: &[u8],

@@ -1,4 +1,4 @@
-//! The commands: their names, how many arguments they take, and what carries them out.
+//! The commands: their names, how many arguments they take, and the functions that carry them out.
 
 mod bitfields;
 mod bitmaps;
@@ -147,7 +147,7 @@ impl Spec {
         }
     }
 
-    /// Its name and those of its subcommands, as the server lists them.
+    /// Its name and the names of its subcommands, as the server lists them.
     fn names(&self) -> impl Iterator<Item = String> {
         let own = self.name.to_ascii_lowercase();
         let subcommands = self.subcommands.iter();
@@ -184,7 +184,7 @@ impl State {
     pub(crate) fn run_counted(&mut self, command: Listed, args: &[&[u8]]) -> Reply {
         let start = Instant::now();
         let reply = self.run(command.spec, args);
-        self.tally
+        self.command_stats
             .ran(command.number, start.elapsed(), reply.is_err());
         reply
     }
@@ -325,8 +325,8 @@ fn int(count: usize) -> Value {
     Value::Int(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
-/// `numkeys key [key …]`, and what follows, for the commands that pop from the first key that has
-/// something.
+/// Splits `numkeys key [key …]` from the options, for the commands that pop from the first key that is
+/// not empty.
 fn counted_keys<'a, 'b>(args: &'a [&'b [u8]]) -> Result<Split<'a, 'b>, ServerError> {
     let (number, rest) = args.split_first().ok_or_else(error::syntax)?;
     let number = args::parse_integer(number)
@@ -336,7 +336,7 @@ fn counted_keys<'a, 'b>(args: &'a [&'b [u8]]) -> Result<Split<'a, 'b>, ServerErr
     rest.split_at_checked(number).ok_or_else(error::syntax)
 }
 
-/// `[COUNT count]` of those commands.
+/// `[COUNT count]` of the same commands.
 fn pop_count(args: &[&[u8]]) -> Result<usize, ServerError> {
     match args {
         [] => Ok(1),

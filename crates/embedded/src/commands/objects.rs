@@ -1,4 +1,4 @@
-//! What is known of a value beside its content: `OBJECT` and `MEMORY`.
+//! Facts about a value beside its content: `OBJECT` and `MEMORY`.
 
 use redkit_core::Value;
 

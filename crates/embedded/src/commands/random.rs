@@ -28,7 +28,7 @@ pub(super) fn random_pairs(arg: &[u8]) -> Result<i64, ServerError> {
     }
 }
 
-/// Indexes of what was picked.
+/// Indexes of the picked items.
 pub(super) enum Picks {
     /// Everything: more was wanted than there is.
     All(std::ops::Range<usize>),

@@ -1,4 +1,4 @@
-//! The engine itself: `PING`, `TIME` and what else asks about the server.
+//! The engine itself: `PING`, `TIME` and the other commands about the server.
 
 use redkit_core::Value;
 
@@ -14,8 +14,8 @@ pub(super) const COMMANDS: &[Spec] = &[
     read("SELECT", 2, select),
     outside_scripts("ROLE", 1, role),
     outside_scripts("WAIT", 3, wait),
-    outside_scripts("SLOWLOG", -2, slow_log).with(&[("GET", -2), ("LEN", 2), ("RESET", 2)]),
-    read("CONFIG", -2, config).with(&[("GET", -3), ("SET", -4), ("RESETSTAT", 2)]),
+    read("SLOWLOG", -2, slow_log).with(&[("GET", -2), ("LEN", 2), ("RESET", 2)]),
+    outside_scripts("CONFIG", -2, config).with(&[("GET", -3), ("SET", -4), ("RESETSTAT", 2)]),
     read("COMMAND", -1, command).with(&[("COUNT", 2), ("LIST", -2)]),
 ];
 
@@ -100,7 +100,7 @@ fn config(state: &mut State, args: &[&[u8]]) -> Reply {
     match args {
         [name, _, ..] if is(name, "GET") => Ok(Value::Map(Vec::new())),
         [name] if is(name, "RESETSTAT") => {
-            state.tally.reset();
+            state.command_stats.reset();
             state.db.lookups = Default::default();
             Ok(Value::Ok)
         }

@@ -1,4 +1,4 @@
-//! Sets, one at a time. Several at once are [`super::set_algebra`]'s.
+//! Commands on one set. [`super::set_algebra`] has the commands on several.
 
 use bytes::Bytes;
 use rand::RngExt;
@@ -150,7 +150,8 @@ fn smove(state: &mut State, args: &[&[u8]]) -> Reply {
     }
     state.db.shrunk(source);
     let target_set = state.db.edit_or_new::<Set>(target)?;
-    target_set.insert(owned(member));
-    state.db.changed(target);
+    if target_set.insert(owned(member)) {
+        state.db.changed(target);
+    }
     Ok(Value::Int(1))
 }

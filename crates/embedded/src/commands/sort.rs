@@ -66,7 +66,7 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// Sorting by what is the same for all is none.
+    /// Whether it sorts at all: a pattern without `*` gives every item the same weight.
     fn sorts(&self) -> bool {
         self.by.is_none_or(|pattern| pattern.contains(&b'*'))
     }
@@ -100,8 +100,8 @@ fn sort(state: &mut State, args: &[&[u8]], may_store: bool) -> Reply {
         ),
         Some(_) => return Err(error::wrong_type()),
     };
-    if unordered && !options.sorts() && options.store.is_some() {
-        // What is stored must not depend on the order of a set.
+    if unordered && !options.sorts() && (options.store.is_some() || state.in_script) {
+        // The order of a set decides neither what is stored nor what a script does.
         options.by = None;
         options.alphabetical = true;
     }
@@ -137,7 +137,7 @@ fn sort(state: &mut State, args: &[&[u8]], may_store: bool) -> Reply {
     Ok(int(len))
 }
 
-/// What an item is sorted by.
+/// The weight by which an item is sorted.
 enum Weight {
     Number(f64),
     Text(Option<Bytes>),

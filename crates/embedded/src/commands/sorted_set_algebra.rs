@@ -217,11 +217,11 @@ fn parse_options(
 
 fn zinter_card(state: &mut State, args: &[&[u8]]) -> Reply {
     let (keys, rest) = input_keys(args, "zintercard")?;
-    let limit = super::set_algebra::limit(rest)?;
     let inputs = keys
         .iter()
         .map(|key| input(state, key))
         .collect::<Result<Vec<Input>, ServerError>>()?;
+    let limit = super::set_algebra::limit(rest)?;
     let mut inputs = inputs.into_iter();
     let first: SortedSet = inputs.next().unwrap_or_default().into_iter().collect();
     let common = inputs.fold(first, |common, input| {

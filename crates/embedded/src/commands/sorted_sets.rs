@@ -37,7 +37,7 @@ struct AddOptions {
 }
 
 impl AddOptions {
-    /// Reads the options; gives what follows them.
+    /// Reads the options; gives the arguments behind them.
     fn parse<'a, 'b>(mut args: &'a [&'b [u8]]) -> (Self, &'a [&'b [u8]]) {
         let mut options = Self::default();
         while let [option, rest @ ..] = args {
@@ -82,7 +82,7 @@ impl AddOptions {
     }
 }
 
-/// What became of one pair.
+/// The outcome for one pair.
 enum Added {
     New(f64),
     Updated(f64),
@@ -300,7 +300,7 @@ pub(super) fn parse_zmpop<'a, 'b>(
     Ok((keys, from_top, count))
 }
 
-/// Pops from one key, if it has something; the reply names the key.
+/// Pops from a key that is not empty; the reply names the key.
 pub(super) fn pop_from(
     state: &mut State,
     key: &[u8],
@@ -317,7 +317,7 @@ pub(super) fn pop_from(
     Ok(pairs)
 }
 
-/// Pops from one key, if it has something.
+/// Pops from a key that is not empty.
 pub(super) fn take_from(
     state: &mut State,
     key: &[u8],

@@ -45,8 +45,8 @@ fn fetch(state: &mut State, key: &[u8]) -> Reply {
 
 /// The options that `SET` and `GETEX` share.
 #[derive(Default)]
-struct Options {
-    expiry: Option<Expiry>,
+struct Options<'a> {
+    expiry: Option<Expiry<'a>>,
     keep_ttl: bool,
     persist: bool,
     only_new: bool,
@@ -54,17 +54,17 @@ struct Options {
     get: bool,
 }
 
-/// An expiry as it was written.
-struct Expiry {
-    amount: i64,
+/// An expiry as it was written. The number is read late: `GETEX` looks for the key before.
+struct Expiry<'a> {
+    amount: &'a [u8],
     seconds: bool,
     absolute: bool,
 }
 
-impl Expiry {
+impl Expiry<'_> {
     /// As milliseconds since the epoch.
     fn resolve(&self, now: i64, command: &str) -> Result<i64, ServerError> {
-        resolve(self.amount, self.seconds, self.absolute, now)
+        resolve(integer(self.amount)?, self.seconds, self.absolute, now)
             .ok_or_else(|| error::invalid_expire(command))
     }
 }
@@ -83,9 +83,9 @@ fn resolve(amount: i64, seconds: bool, absolute: bool, now: i64) -> Option<i64> 
     }
 }
 
-fn parse_options(args: &[&[u8]], for_set: bool) -> Result<Options, ServerError> {
+fn parse_options<'a>(args: &[&'a [u8]], for_set: bool) -> Result<Options<'a>, ServerError> {
     let mut options = Options::default();
-    let mut amount: Option<(&[u8], &str)> = None;
+    let mut amount: Option<(&'a [u8], &str)> = None;
     let mut rest = args.iter();
     while let Some(option) = rest.next() {
         // The same kind of expiry may be given again, another kind not.
@@ -111,7 +111,7 @@ fn parse_options(args: &[&[u8]], for_set: bool) -> Result<Options, ServerError> 
     }
     if let Some((given, kind)) = amount {
         options.expiry = Some(Expiry {
-            amount: integer(given)?,
+            amount: given,
             seconds: kind.starts_with('E'),
             absolute: kind.ends_with("AT"),
         });

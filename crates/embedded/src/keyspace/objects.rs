@@ -1,15 +1,14 @@
-//! Keys looked at from outside: how large they are, since when nobody used them, how often one was
-//! looked for.
+//! Facts about keys beside their values: size, idle time, and how often lookups found a key.
 
 use super::Keyspace;
 use crate::value::Data;
 
-/// What a key costs beside its name and its value, roughly.
+/// The memory of a key beside its name and its value, roughly, in bytes.
 pub(crate) const ENTRY_BYTES: usize = 96;
-/// Keys that are looked at for the size of all.
+/// How many keys are measured to estimate the size of all.
 const SAMPLE: usize = 256;
 
-/// What became of looking for keys.
+/// Counts of lookups.
 #[derive(Debug, Default)]
 pub(crate) struct Lookups {
     /// Whether the running command reads, so that it counts.
@@ -22,20 +21,21 @@ pub(crate) struct Lookups {
 /// A value as it is looked at from outside.
 pub(crate) struct Object<'a> {
     pub(crate) data: &'a Data,
+    pub(crate) expires: Option<i64>,
     /// Since it was last used.
     pub(crate) idle_millis: i64,
 }
 
 impl Keyspace {
-    /// A value, without using it.
+    /// A value, without using it: it stays idle.
     pub(crate) fn peek(&mut self, key: &[u8]) -> Option<Object<'_>> {
-        let used_at = self.entries.get(key)?.used_at;
-        let index = self.position(key)?;
-        let (_, entry) = self.entries.get_index_mut(index)?;
-        entry.used_at = used_at;
+        let index = self.find_untouched(key);
+        self.count_lookup(index.is_some());
+        let (_, entry) = self.entries.get_index(index?)?;
         Some(Object {
             data: &entry.data,
-            idle_millis: (self.now - used_at).max(0),
+            expires: entry.expires,
+            idle_millis: (self.now - entry.used_at).max(0),
         })
     }
 

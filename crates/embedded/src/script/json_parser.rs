@@ -2,12 +2,18 @@
 
 use mlua::{Lua, LuaString, Table, Value};
 
-use super::cjson::MAX_DEPTH;
+use super::cjson::DEEPEST;
+use super::cjson_settings::Settings;
 use super::raise;
 use crate::number::parse_hex_f64;
 
-pub(super) fn decode(lua: &Lua, text: &[u8]) -> mlua::Result<Value> {
-    let mut parser = Parser { lua, text, at: 0 };
+pub(super) fn decode(lua: &Lua, text: &[u8], settings: Settings) -> mlua::Result<Value> {
+    let mut parser = Parser {
+        lua,
+        text,
+        at: 0,
+        settings,
+    };
     let value = parser.value()?;
     let token = parser.next()?;
     match token.kind {
@@ -20,6 +26,7 @@ struct Parser<'l, 't> {
     lua: &'l Lua,
     text: &'t [u8],
     at: usize,
+    settings: Settings,
 }
 
 /// A table that is being read. There is no recursion: values may be nested deeper than the stack
@@ -27,6 +34,16 @@ struct Parser<'l, 't> {
 enum Open {
     Array { table: Table, index: i64 },
     Object { table: Table, key: LuaString },
+}
+
+impl Open {
+    /// How many values it holds.
+    fn values(&self) -> usize {
+        match self {
+            Open::Array { .. } => 1,
+            Open::Object { .. } => 2,
+        }
+    }
 }
 
 struct Token {
@@ -83,7 +100,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// Reads a value that is complete, or the beginning of one up to its first item.
+    /// Reads a complete value, or the beginning of a table up to its first item.
     fn begin(&mut self, token: Token, open: &mut Vec<Open>) -> mlua::Result<Option<Value>> {
         Ok(Some(match token.kind {
             Kind::String(text) => Value::String(self.lua.create_string(text)?),
@@ -91,7 +108,7 @@ impl Parser<'_, '_> {
             Kind::Boolean(truth) => Value::Boolean(truth),
             Kind::Null => Value::NULL,
             Kind::ObjectBegin => {
-                let table = self.descend(open.len())?;
+                let table = self.descend(open)?;
                 let token = self.next()?;
                 if !matches!(token.kind, Kind::ObjectEnd) {
                     let key = self.key(token)?;
@@ -101,7 +118,7 @@ impl Parser<'_, '_> {
                 Value::Table(table)
             }
             Kind::ArrayBegin => {
-                let table = self.descend(open.len())?;
+                let table = self.descend(open)?;
                 let before = self.at;
                 let token = self.next()?;
                 if !matches!(token.kind, Kind::ArrayEnd) {
@@ -115,8 +132,8 @@ impl Parser<'_, '_> {
         }))
     }
 
-    /// Puts a value into the table that it belongs to, and those that end with it into theirs.
-    /// Gives the outermost one when it is complete.
+    /// Puts a value into the table that it belongs to, and tables that it completes into theirs.
+    /// Gives the outermost value when it is complete.
     fn attach(&mut self, mut value: Value, open: &mut Vec<Open>) -> mlua::Result<Option<Value>> {
         loop {
             let Some(top) = open.pop() else {
@@ -166,8 +183,12 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn descend(&mut self, depth: usize) -> mlua::Result<Table> {
-        match depth >= MAX_DEPTH {
+    /// Makes a table within those that are open.
+    fn descend(&mut self, open: &[Open]) -> mlua::Result<Table> {
+        let depth = open.len();
+        // Depths up to the default never come near it.
+        let is_full = depth > 1_000 && open.iter().map(Open::values).sum::<usize>() >= DEEPEST;
+        match depth >= self.settings.decode_max_depth || is_full {
             true => Err(raise::text(
                 self.lua,
                 &format!(
@@ -212,11 +233,12 @@ impl Parser<'_, '_> {
         }
         let kind = match self.peek() {
             Some(b'"') => return Ok(self.string()),
-            Some(b'-' | b'+' | b'0'..=b'9') => self.number(),
+            Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') if self.word(b"true") => Kind::Boolean(true),
             Some(b'f') if self.word(b"false") => Kind::Boolean(false),
             Some(b'n') if self.word(b"null") => Kind::Null,
-            _ => self.named_number(),
+            _ if self.settings.decode_invalid_numbers && self.is_invalid_number() => self.number(),
+            _ => Kind::Wrong("invalid token"),
         };
         Ok(Token { kind, at })
     }
@@ -236,39 +258,33 @@ impl Parser<'_, '_> {
         found
     }
 
-    /// Infinities and NaN are read, although they are never written.
-    fn named_number(&mut self) -> Kind {
-        let rest = self.text.get(self.at..).unwrap_or_default();
-        for (name, number) in [
-            ("infinity", f64::INFINITY),
-            ("inf", f64::INFINITY),
-            ("nan", f64::NAN),
-        ] {
-            let found = rest
-                .get(..name.len())
-                .is_some_and(|head| head.eq_ignore_ascii_case(name.as_bytes()));
-            if found {
-                self.at += name.len();
-                return Kind::Number(number);
-            }
-        }
-        Kind::Wrong("invalid token")
-    }
-
     fn number(&mut self) -> Kind {
+        if !self.settings.decode_invalid_numbers && self.is_invalid_number() {
+            return Kind::Wrong("invalid number");
+        }
         let rest = self.text.get(self.at..).unwrap_or_default();
-        let parsed = rest
-            .get(..number_len(rest))
-            .and_then(|text| std::str::from_utf8(text).ok())
-            .and_then(|text| {
-                let number = text.parse().ok().or_else(|| parse_hex_f64(text))?;
-                Some((text.len(), number))
-            });
+        let parsed = named_number(rest).or_else(|| {
+            let text = std::str::from_utf8(rest.get(..number_len(rest))?).ok()?;
+            let number = text.parse().ok().or_else(|| parse_hex_f64(text))?;
+            Some((text.len(), number))
+        });
         if let Some((len, number)) = parsed {
             self.at += len;
             return Kind::Number(number);
         }
         Kind::Wrong("invalid number")
+    }
+
+    /// Whether a number begins here that JSON does not have: one with a `+`, hexadecimal, with leading
+    /// zeros, infinite, or none at all.
+    fn is_invalid_number(&self) -> bool {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let digits = rest.strip_prefix(b"-").unwrap_or(rest);
+        match digits {
+            _ if rest.starts_with(b"+") => true,
+            [b'0', next, ..] => matches!(next, b'x' | b'X' | b'0'..=b'9'),
+            _ => is_named(digits, b"inf") || is_named(digits, b"nan"),
+        }
     }
 
     fn string(&mut self) -> Token {
@@ -339,7 +355,38 @@ impl Parser<'_, '_> {
     }
 }
 
-/// How many bytes of `text` are a number; what follows them is the next token.
+/// Infinity or NaN as C reads them, with their lengths. NaN may have a name in parentheses.
+fn named_number(text: &[u8]) -> Option<(usize, f64)> {
+    let is_negative = text.starts_with(b"-");
+    let sign = usize::from(matches!(text.first(), Some(b'-' | b'+')));
+    let name = text.get(sign..)?;
+    let (len, number) = if is_named(name, b"infinity") {
+        (8, f64::INFINITY)
+    } else if is_named(name, b"inf") {
+        (3, f64::INFINITY)
+    } else if is_named(name, b"nan") {
+        let rest = name.get(3..).unwrap_or_default();
+        let inside = rest.strip_prefix(b"(").unwrap_or_default();
+        let inside = inside
+            .iter()
+            .take_while(|b| b.is_ascii_alphanumeric() || **b == b'_')
+            .count();
+        match (rest.first(), rest.get(inside + 1)) {
+            (Some(b'('), Some(b')')) => (inside + 5, f64::NAN),
+            _ => (3, f64::NAN),
+        }
+    } else {
+        return None;
+    };
+    Some((sign + len, if is_negative { -number } else { number }))
+}
+
+fn is_named(text: &[u8], name: &[u8]) -> bool {
+    text.get(..name.len())
+        .is_some_and(|head| head.eq_ignore_ascii_case(name))
+}
+
+/// How many bytes of `text` are a number; the next token begins behind them.
 fn number_len(text: &[u8]) -> usize {
     let digits = |from: usize, is: fn(&u8) -> bool| {
         let rest = text.get(from..).unwrap_or_default();

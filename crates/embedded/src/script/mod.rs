@@ -2,6 +2,7 @@
 
 mod bit;
 mod cjson;
+mod cjson_settings;
 mod convert;
 mod json_parser;
 mod raise;
@@ -43,7 +44,7 @@ struct Host {
     lua: Lua,
     /// The table that scripts see as their globals, behind its protection.
     globals: Table,
-    /// Calls a script and turns what it raises into a table.
+    /// Calls a script and turns a raised error into a table.
     runner: Function,
     run: Arc<Mutex<Run>>,
     compiled: HashMap<String, Script>,
@@ -52,11 +53,20 @@ struct Host {
 #[derive(Clone)]
 struct Script {
     function: Function,
-    /// Its first line says `flags=no-writes`.
-    no_writes: bool,
+    writes: Writes,
 }
 
-/// What holds during one run of a script.
+/// What the first line of a script says about writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writes {
+    /// There is no line `#!lua`.
+    Unsaid,
+    /// There is one without the flag `no-writes`.
+    Allowed,
+    Forbidden,
+}
+
+/// The settings of one run of a script.
 struct Run {
     protocol: Protocol,
     read_only: bool,
@@ -192,7 +202,7 @@ impl Host {
         if let Some(script) = self.compiled.get(sha) {
             return Ok(script.clone());
         }
-        let (code, no_writes) = split_shebang(body)?;
+        let (code, writes) = split_shebang(body)?;
         let function = self
             .lua
             .load(code)
@@ -206,10 +216,7 @@ impl Host {
                 };
                 error::err(format!("Error compiling script (new function): {text}"))
             })?;
-        let script = Script {
-            function,
-            no_writes,
-        };
+        let script = Script { function, writes };
         self.compiled.insert(sha.to_owned(), script.clone());
         Ok(script)
     }
@@ -222,9 +229,14 @@ impl Host {
         argv: &[&[u8]],
         read_only: bool,
     ) -> Reply {
+        if read_only && script.writes == Writes::Allowed {
+            return Err(error::err(
+                "Can not execute a script with write flag using *_ro command.",
+            ));
+        }
         *self.run.lock() = Run {
             protocol: Protocol::Resp2,
-            read_only: read_only || script.no_writes,
+            read_only: read_only || script.writes == Writes::Forbidden,
             deadline: Instant::now() + TIME_LIMIT,
         };
         self.call(sha, script, keys, argv)
@@ -277,10 +289,10 @@ fn split_keys<'a, 'b>(args: &'a [&'b [u8]]) -> Result<Split<'a, 'b>, ServerError
         .ok_or_else(|| error::err("Number of keys can't be greater than number of args"))
 }
 
-/// Cuts off a first line `#!lua flags=…`; says whether it forbids writes.
-fn split_shebang(body: &[u8]) -> Result<(&[u8], bool), ServerError> {
+/// Cuts off a first line `#!lua flags=…`, and gives what it says about writing.
+fn split_shebang(body: &[u8]) -> Result<(&[u8], Writes), ServerError> {
     let Some(after) = body.strip_prefix(b"#!") else {
-        return Ok((body, false));
+        return Ok((body, Writes::Unsaid));
     };
     let Some(end) = after.iter().position(|&b| b == b'\n') else {
         return Err(error::err("Invalid script shebang"));
@@ -294,14 +306,14 @@ fn split_shebang(body: &[u8]) -> Result<(&[u8], bool), ServerError> {
             "Unexpected engine in script shebang: {engine}"
         )));
     }
-    let mut no_writes = false;
+    let mut writes = Writes::Allowed;
     for word in words {
         let Some(flags) = word.strip_prefix("flags=") else {
             return Err(error::err(format!("Unknown lua shebang option: {word}")));
         };
         for flag in flags.split(',').filter(|flag| !flag.is_empty()) {
             match flag {
-                "no-writes" => no_writes = true,
+                "no-writes" => writes = Writes::Forbidden,
                 "allow-oom" | "allow-stale" | "no-cluster" | "allow-cross-slot-keys" => {}
                 _ => {
                     return Err(error::err(format!(
@@ -311,7 +323,7 @@ fn split_shebang(body: &[u8]) -> Result<(&[u8], bool), ServerError> {
             }
         }
     }
-    Ok((code, no_writes))
+    Ok((code, writes))
 }
 
 fn hex_sha1(bytes: &[u8]) -> String {

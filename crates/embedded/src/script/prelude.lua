@@ -40,24 +40,53 @@ for _, name in ipairs({
     globals[name] = _G[name]
 end
 
--- Precompiled code is not checked by the interpreter and could break out of it.
-function globals.loadstring(code, name)
-    if type(code) == "string" and string.byte(code) == 27 then
+local function is_text(value)
+    return type(value) == "string" or type(value) == "number"
+end
+
+local function compile(code, name)
+    -- Precompiled code is not checked by the interpreter and could break out of it.
+    if string.byte(code) == 27 then
         return nil, "precompiled code is not allowed"
     end
     return loadstring(code, name)
 end
 
-function globals.load(reader, name)
+-- Rust checks the arguments: only a native function has the script's line for its errors.
+globals.loadstring = native.checked(false, function(code, name)
+    code = tostring(code)
+    return compile(code, name or code)
+end)
+
+-- The pieces that a function gives, until it gives nothing.
+local function read(reader)
     local pieces = {}
     for piece in reader do
+        if not is_text(piece) then
+            error("user_script:" .. native.line() .. ": reader function must return a string", 0)
+        end
         if piece == "" then
             break
         end
         pieces[#pieces + 1] = piece
     end
-    return globals.loadstring(table.concat(pieces), name or "=(load)")
+    return table.concat(pieces)
 end
+
+globals.load = native.checked(true, function(reader, name)
+    local done, code = raw_pcall(read, reader)
+    if not done then
+        if native.overdue() then
+            native.raise_overdue()
+        end
+        -- The server's handler of errors makes a table of this one too.
+        if type(code) == "table" and code.err == nil then
+            return nil, code
+        end
+        return nil, native.describe(code)
+    end
+    return compile(code, name or "=(load)")
+end)
 
 function globals.pcall(...)
     return settle(raw_pcall(...))

@@ -13,7 +13,7 @@ use crate::error;
 /// The name of every script, for the texts of errors.
 const SOURCE: &str = "@user_script";
 
-/// What a Rust function raises.
+/// An error that a Rust function raises.
 #[derive(Debug, Clone)]
 enum Raised {
     /// A text, as `error()` raises it, with its position.
@@ -42,6 +42,16 @@ pub(super) fn text(lua: &Lua, message: &str) -> mlua::Error {
         None => message.to_owned(),
     };
     mlua::Error::external(Raised::Text(text))
+}
+
+/// Raises that an argument of the running function is wrong, as Lua's own library words it.
+pub(super) fn bad_argument(lua: &Lua, number: usize, reason: &str) -> mlua::Error {
+    let name = lua.inspect_stack(0, |frame| frame.names().name.map(|name| name.into_owned()));
+    let name = name.flatten().unwrap_or_else(|| "?".to_owned());
+    text(
+        lua,
+        &format!("bad argument #{number} to '{name}' ({reason})"),
+    )
 }
 
 /// Raises an error reply.
@@ -139,7 +149,7 @@ fn with_code(text: &[u8]) -> Vec<u8> {
 }
 
 /// The line at which the innermost function of the script is.
-fn line_of_script(lua: &Lua) -> Option<usize> {
+pub(super) fn line_of_script(lua: &Lua) -> Option<usize> {
     (0..64)
         .map_while(|level| {
             lua.inspect_stack(level, |frame| {

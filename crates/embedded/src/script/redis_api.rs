@@ -225,11 +225,13 @@ fn execute(state: &Mutex<State>, run: &Run, argv: &[&[u8]]) -> Result<Value, Ser
     }
     let mut state = state.lock();
     let outer = std::mem::replace(&mut state.protocol, run.protocol);
+    state.in_script = true;
     if let Runs::Blocking { .. } = spec.run {
         state.waiting_refused = Some(String::from_utf8_lossy(name).into());
     }
     let reply = state.run_counted(command, args);
     state.waiting_refused = None;
+    state.in_script = false;
     state.protocol = outer;
     reply
 }

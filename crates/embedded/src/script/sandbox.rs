@@ -1,8 +1,8 @@
-//! Starts a Lua state in which scripts can reach nothing but what the server gives them.
+//! Starts a Lua state in which scripts reach only the libraries that the server gives them.
 
 use std::sync::Arc;
 
-use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Table, Value, VmState};
+use mlua::{Function, HookTriggers, Lua, LuaOptions, MultiValue, StdLib, Table, Value, VmState};
 use parking_lot::Mutex;
 
 use super::{INSTRUCTIONS_PER_CHECK, MEMORY_LIMIT, Run, bit, cjson, raise, random, redis_api};
@@ -35,6 +35,11 @@ pub(super) fn start(state: &Arc<Mutex<State>>, run: &Arc<Mutex<Run>>) -> mlua::R
         "describe",
         lua.create_function(|lua, error: Value| raise::describe(lua, error))?,
     )?;
+    native.raw_set("checked", lua.create_function(checked)?)?;
+    native.raw_set(
+        "line",
+        lua.create_function(|lua, ()| Ok(raise::line_of_script(lua).unwrap_or_default()))?,
+    )?;
     let shared = Arc::clone(run);
     native.raw_set(
         "overdue",
@@ -61,6 +66,42 @@ pub(super) fn start(state: &Arc<Mutex<State>>, run: &Arc<Mutex<Run>>) -> mlua::R
         lua,
         globals,
         runner,
+    })
+}
+
+/// A function that compiles code, behind the checks of Lua's own `load` (which reads a function) and
+/// `loadstring`.
+fn checked(
+    lua: &Lua,
+    (reads_function, implementation): (bool, Function),
+) -> mlua::Result<Function> {
+    lua.create_function(move |lua, args: MultiValue| {
+        let is_text = |value: &Value| {
+            matches!(
+                value,
+                Value::String(_) | Value::Integer(_) | Value::Number(_)
+            )
+        };
+        let refused = |number: usize, expected: &str| {
+            let given = match args.get(number - 1) {
+                None => "no value",
+                Some(Value::Integer(_)) => "number",
+                Some(value) => value.type_name(),
+            };
+            let reason = format!("{expected} expected, got {given}");
+            Err(raise::bad_argument(lua, number, &reason))
+        };
+        match args.front() {
+            Some(Value::Function(_)) if reads_function => {}
+            Some(value) if !reads_function && is_text(value) => {}
+            _ => return refused(1, if reads_function { "function" } else { "string" }),
+        }
+        match args.get(1) {
+            None | Some(Value::Nil) => {}
+            Some(name) if is_text(name) => {}
+            Some(_) => return refused(2, "string"),
+        }
+        implementation.call::<MultiValue>(args)
     })
 }
 

@@ -108,8 +108,8 @@ impl Hash {
     }
 
     /// Removes the fields that have expired; says whether there were any.
-    pub(crate) fn bury(&mut self, now: i64) -> bool {
-        let mut buried = false;
+    pub(crate) fn remove_expired(&mut self, now: i64) -> bool {
+        let mut removed = false;
         while let Some(expiries) = &mut self.expiries {
             match expiries.order.first() {
                 Some((at, _)) if *at < now => {}
@@ -118,13 +118,13 @@ impl Hash {
             if let Some((_, field)) = expiries.order.pop_first() {
                 expiries.at.remove(&field);
                 self.fields.swap_remove(&field);
-                buried = true;
+                removed = true;
             }
             if expiries.at.is_empty() {
                 self.expiries = None;
             }
         }
-        buried
+        removed
     }
 }
 
@@ -144,8 +144,8 @@ mod tests {
         assert!(!hash.set_keeping_expiry(b"c", Bytes::from("w")));
         assert_eq!((hash.expiry(b"b"), hash.expiry(b"c")), (None, Some(10)));
         assert_eq!(hash.next_expiry(), Some(10));
-        assert!(!hash.bury(10));
-        assert!(hash.bury(11));
+        assert!(!hash.remove_expired(10));
+        assert!(hash.remove_expired(11));
         assert!(!hash.contains(b"c") && hash.contains(b"a") && hash.contains(b"b"));
         assert!(hash.remove(b"a").is_some());
         assert_eq!(hash.next_expiry(), None);

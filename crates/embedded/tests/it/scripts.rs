@@ -1,4 +1,4 @@
-//! What scripts may and may not do. How they convert and fail is compared in `differential`.
+//! The limits of scripts. Their conversions and errors are compared in `differential`.
 
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,19 @@ async fn a_deep_or_cyclic_value_is_no_trouble() {
             .await
             .contains("too many nested data structures (1001)")
     );
+    // Whatever the settings allow.
+    let array = "cjson.encode_max_depth(1e9) local t = {} t[1] = t return cjson.encode(t)";
+    let reply = eval(&engine, array).await;
+    assert!(reply.contains("excessive nesting (7501)"), "{reply}");
+    for open in ["[", "{\"a\":"] {
+        let json = format!(
+            "cjson.decode_max_depth(1e9) return cjson.decode(string.rep('{open}', 100000))"
+        );
+        let reply = eval(&engine, &json).await;
+        assert!(reply.contains("too many nested data structures"), "{reply}");
+    }
+    let wide = "local t = {} for i = 1, 20000 do t['k' .. i] = {} end return #cjson.encode(t)";
+    assert_eq!(eval(&engine, wide).await, ":228895");
 }
 
 #[tokio::test]

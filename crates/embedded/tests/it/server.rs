@@ -179,8 +179,32 @@ async fn connections_are_listed_and_can_be_unblocked() {
     assert!(!list.contains("worker"), "{list}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn commands_about_a_key_leave_it_idle() {
+    let engine = Embedded::new();
+    session(&engine, "SET k v EX 1000 => OK").await;
+    for (command, idle) in [
+        ("TTL k", 10),
+        ("PTTL k", 20),
+        ("EXPIRETIME k", 30),
+        ("PEXPIRETIME k", 40),
+        ("TYPE k", 50),
+        ("EXISTS k", 60),
+        ("OBJECT ENCODING k", 70),
+        ("WATCH k", 80),
+        ("TOUCH k", 0),
+        ("GET k", 0),
+    ] {
+        tokio::time::advance(std::time::Duration::from_secs(10)).await;
+        let own = engine.dedicated().await.unwrap();
+        run(&*own, command).await;
+        let idletime = run(&engine, "OBJECT IDLETIME k").await;
+        assert_eq!(idletime, format!(":{idle}"), "{command}");
+    }
+}
+
 #[tokio::test]
-async fn hello_says_what_it_is() {
+async fn hello_names_the_server() {
     let own = Embedded::new().dedicated().await.unwrap();
     let hello = run(&*own, "HELLO 3 SETNAME me").await;
     assert!(

@@ -2,7 +2,7 @@
 
 use redkit_core::{Backend, CallError, Command, Value};
 
-/// A command from words that are separated by blanks; what stands between single quotes is one.
+/// A command from words that are separated by blanks; text between single quotes is one word.
 pub(crate) fn command(line: &str) -> Command {
     let mut words: Vec<String> = Vec::new();
     for (index, part) in line.split('\'').enumerate() {

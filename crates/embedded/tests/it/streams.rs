@@ -103,7 +103,7 @@ async fn a_reader_learns_that_its_stream_expired() {
     let reader =
         tokio::spawn(async move { run(&*own, "XREADGROUP GROUP g c BLOCK 0 STREAMS x >").await });
     tokio::time::sleep(Duration::from_millis(200)).await;
-    // Expired keys are buried by the next command, whatever it is.
+    // The next command removes expired keys, whatever it is.
     session(&engine, "PING => +PONG").await;
     assert_eq!(
         reader.await.unwrap(),

@@ -1,4 +1,4 @@
-//! What near caches are told of changed keys.
+//! Near caches are told of changed keys.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn stale(keys: &[&'static str]) -> Push {
     Push::Invalidate(Some(keys.iter().map(|&key| key.into()).collect()))
 }
 
-/// What is queued now.
+/// The pushes that are queued now.
 async fn told(stream: &mut PushStream) -> Vec<Push> {
     let mut pushes = Vec::new();
     while let Ok(Some(push)) = timeout(Duration::ZERO, stream.next()).await {
@@ -141,6 +141,23 @@ async fn tracking_ends_with_its_stream_and_with_the_engine() {
     drop(engine);
     assert_eq!(all.next().await, Some(stale(&["k"])));
     assert_eq!(all.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_changes_nothing_tells_nothing() {
+    let engine = Embedded::new();
+    session(
+        &engine,
+        "SADD from x => :1\n SADD to x => :1\n SET bits aaaa => OK",
+    )
+    .await;
+    let mut all = track(&engine, &[""]).await;
+    session(
+        &engine,
+        "SMOVE from to x => :1\n BITFIELD bits SET u8 0 97 => [:97]",
+    )
+    .await;
+    assert_eq!(told(&mut all).await, [stale(&["from"])]);
 }
 
 #[tokio::test]

@@ -67,6 +67,27 @@ async fn a_watched_key_that_changes_in_any_way_stops_the_transaction() {
 }
 
 #[tokio::test]
+async fn reset_ends_a_transaction_and_clears_the_name() {
+    let own = Embedded::new().dedicated().await.unwrap();
+    session(
+        &*own,
+        "
+        CLIENT SETNAME worker => OK
+        WATCH k => OK
+        MULTI => OK
+        SET k v => +QUEUED
+        RESET => +RESET
+        GET k => nil
+        EXEC => -ERR EXEC without MULTI
+        CLIENT GETNAME => nil
+        ",
+    )
+    .await;
+    let list = run(&*own, "CLIENT LIST").await;
+    assert!(!list.contains("worker"), "{list}");
+}
+
+#[tokio::test]
 async fn a_shared_backend_takes_a_transaction_in_one_pipeline_only() {
     let engine = Embedded::new();
     let refused = run(&engine, "MULTI").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redkit::cache::{Cache, L1};
 use redkit::collections::{Counter, End, Hash, Lifetime, List};
 use redkit::pubsub::{Channel, Event, Inbox, Replay};
-use redkit::ratelimit::{ConcurrencyLimiter, OnOutage, Policy, Quota, RateLimiter, Together};
+use redkit::ratelimit::{ConcurrencyLimiter, LimitSet, OnOutage, Policy, Quota, RateLimiter};
 use redkit::{CallError, Command, Error};
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,35 @@ async fn a_cache() {
     products.invalidate_tag("shelf:7").await.unwrap();
 }
 
+#[cfg(feature = "session")]
+#[tokio::test]
+async fn sessions() {
+    use redkit::session::{SessionSecrets, SessionStore, SignIn};
+    use secrecy::ExposeSecret;
+
+    let client = client().await;
+    let secrets = SessionSecrets::new(vec![1; 32], 1, vec![2; 32]).unwrap();
+    let sessions = SessionStore::builder(&client, "web", secrets)
+        .build()
+        .unwrap();
+    let mut session = sessions.start().unwrap();
+    session.insert("cart", &["teapot"]).unwrap();
+    let sign_in = SignIn::new("user-7").device("Firefox on Linux");
+    session.sign_in(sign_in).await.unwrap();
+    let cookie = session.id().expose();
+    let mut session = sessions
+        .load(cookie.expose_secret())
+        .await
+        .unwrap()
+        .unwrap();
+    session.insert("theme", "dark").unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(sessions.sessions_of("user-7").await.unwrap().len(), 1);
+    sessions.revoke_all("user-7").await.unwrap();
+    let gone = sessions.load(cookie.expose_secret()).await.unwrap();
+    assert!(gone.is_none());
+}
+
 #[tokio::test]
 async fn a_rate_limit() {
     let client = client().await;
@@ -86,16 +115,16 @@ async fn a_rate_limit() {
         .unwrap();
     let ip = "192.0.2.7";
     let both = || {
-        Together::new()
+        LimitSet::new()
             .limit(&users, "alice")
             .limit(&addresses, ip)
             .lease(&reports, "alice")
             .tag("tenant-7")
             .check()
     };
-    let joint = both().await.unwrap();
-    assert!(joint.decision.is_allowed());
-    assert_eq!(joint.permits.len(), 1);
+    let decided = both().await.unwrap();
+    assert!(decided.decision.is_allowed());
+    assert_eq!(decided.permits.len(), 1);
     assert!(
         !both().await.unwrap().decision.is_allowed(),
         "the place is held"

@@ -93,14 +93,14 @@ impl Subscriber for Lanes {
         if matches!(interest, Interest::Invalidations { .. }) {
             interest.check()?;
             let message = "the `fred` driver does not track changes of keys: fred throws the \
-                           message away that says that all of them changed; use the `redis` driver";
+                           message away that says that all of them changed; use the `native` driver";
             return Err(Fault::new(FaultKind::Unsupported, message).not_sent());
         }
         let mut by_lane: HashMap<Lane, Vec<Name>> = HashMap::new();
         for name in names(interest)? {
             if std::str::from_utf8(&name.bytes).is_err() {
                 let message = "the `fred` driver carries only names of channels that are UTF-8; \
-                               use the `redis` driver for others";
+                               use the `native` driver for others";
                 return Err(Fault::new(FaultKind::Unsupported, message).not_sent());
             }
             by_lane.entry(Lane::of(&name)).or_default().push(name);

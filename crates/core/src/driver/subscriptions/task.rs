@@ -211,7 +211,7 @@ impl<C: PushConnector> Task<C> {
                 let abandoned = self.registry.prune();
                 return self.unsubscribe(link, abandoned).await;
             }
-            #[cfg(feature = "redis")]
+            #[cfg(feature = "native")]
             Request::Unsubscribe(names) => return self.unsubscribe(link, names).await,
             Request::Subscribe { done, .. } if done.is_closed() => return Ok(()),
             Request::Subscribe { names, sink, done } => (names, sink, done),
@@ -270,7 +270,7 @@ impl<C: PushConnector> Task<C> {
     }
 }
 
-#[cfg(all(test, feature = "redis"))]
+#[cfg(all(test, feature = "native"))]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 

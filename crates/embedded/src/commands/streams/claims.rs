@@ -307,7 +307,7 @@ impl<'s> Open<'s> {
         }
     }
 
-    /// Whether an entry is there; what is pending of one that is not is dropped.
+    /// Whether an entry is there; a pending entry that was deleted is dropped.
     fn exists_or_forget(&mut self, id: StreamId) -> bool {
         let exists = self.stream.contains(id);
         if !exists {

@@ -10,7 +10,7 @@ use crate::value::stream::{Keep, Trimming};
 /// Entries that approximate trimming takes at most when nothing is said.
 const LIMIT: usize = 10_000;
 
-/// What stands before the fields.
+/// The options before the id and the fields.
 #[derive(Debug, Default)]
 pub(super) struct Options {
     pub(super) no_new_stream: bool,
@@ -69,7 +69,7 @@ struct Parser {
 }
 
 impl Parser {
-    /// Reads one option about trimming and gives what follows it; `None` when it is another one.
+    /// Reads one option about trimming and gives the arguments behind it; `None` for another option.
     fn trimming<'a, 'b>(
         &mut self,
         option: &[u8],

@@ -1,4 +1,4 @@
-//! Reading what is new: `XREAD` and `XREADGROUP`, which may wait for it.
+//! Reading new entries: `XREAD` and `XREADGROUP`, which may wait for them.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ struct Read<'a, 'b> {
 /// From where on a group's consumer reads.
 #[derive(Clone, Copy)]
 enum From {
-    /// `>`: what the group has not read.
+    /// `>`: entries that the group has not read.
     New,
     /// Its own entries after this one.
     History(StreamId),

@@ -1,4 +1,4 @@
-//! A consumer group: how far it has read, and what its consumers have not acknowledged.
+//! A consumer group: how far it has read, and the entries that its consumers have not acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,7 +95,7 @@ impl Group {
         !self.consumers.contains_key(consumer) && self.seen(consumer, now)
     }
 
-    /// Removes a consumer with what it has pending; gives the number of those entries.
+    /// Removes a consumer with its pending entries; gives their number.
     pub(crate) fn remove_consumer(&mut self, consumer: &[u8]) -> usize {
         let Some(removed) = self.consumers.remove(consumer) else {
             return 0;

@@ -117,9 +117,11 @@ impl NewId {
     }
 }
 
-/// As C reads it, apart from negative numbers: leading zeros and a `+` are fine.
+/// As C reads it, apart from negative numbers: blanks before it, leading zeros and a `+` are fine.
 fn unsigned(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let blanks = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+    let start = text.iter().take_while(|byte| blanks(byte)).count();
+    std::str::from_utf8(text.get(start..)?).ok()?.parse().ok()
 }
 
 fn invalid() -> ServerError {
@@ -136,6 +138,9 @@ mod tests {
             ("1-2", Some((1, 2))),
             ("5", Some((5, 7))),
             ("01-+2", Some((1, 2))),
+            (" 1-\t2", Some((1, 2))),
+            ("1 -2", None),
+            (" ", None),
             (
                 "18446744073709551615-18446744073709551615",
                 Some((u64::MAX, u64::MAX)),

@@ -22,7 +22,7 @@ pub(crate) type Fields = Arc<[Bytes]>;
 const NODE_ENTRIES: usize = 100;
 const NODE_BYTES: usize = 4_096;
 
-/// Entries with what is known of those that are gone.
+/// Entries, and what is known of deleted entries.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stream {
     entries: BTreeMap<StreamId, Fields>,
@@ -38,7 +38,7 @@ pub(crate) struct Stream {
 struct Node {
     last: StreamId,
     live: usize,
-    /// With those that were deleted since.
+    /// Deleted entries count as well.
     all: usize,
     bytes: usize,
 }

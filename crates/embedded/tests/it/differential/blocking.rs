@@ -18,29 +18,29 @@ use super::compare::{Strictness, same};
 use super::grammar::{Line, words};
 use super::is_queued;
 
-/// Each stands for what it shows; keys are gone at its start.
+/// A scene stands for itself: there are no keys at its start.
 const SCENES: &[&str] = &[
     // Waiters are served in the order of their arrival, whatever they wait for.
     "a> BLPOP k 9 ; b> BRPOP k 9 ; c> BLMPOP 9 1 k LEFT COUNT 9 ; d RPUSH k 1 2 3 4 ; d LRANGE k 0 -1 ; a< ; b< ; c<",
     "a> BZPOPMIN z 9 ; b> BZPOPMAX z 9 ; c> BZMPOP 9 1 z MIN COUNT 9 ; d ZADD z 1 one 2 two 3 three 4 four ; d EXISTS z ; a< ; b< ; c<",
-    // Who comes back waits behind the others.
+    // A waiter that comes back waits behind the others.
     "a> BLPOP k 9 ; b> BLPOP k 9 ; c RPUSH k 1 ; a< ; a> BLPOP k 9 ; c RPUSH k 2 ; b< ; c RPUSH k 3 ; a<",
-    // The one for whom something came is served, not the first.
+    // The waiter whose key changed is served, not the first waiter.
     "a> BLPOP k 9 ; b> BLPOP m 9 ; c RPUSH m 1 ; b< ; c RPUSH k 2 ; a<",
-    // Pushed by whatever brings a list about.
+    // Every command that makes a list serves the waiters.
     "a> BLPOP k 9 ; b RPUSH src x ; b RENAME src k ; a< ; b EXISTS k src",
     "a> BLPOP k 9 ; b RPUSH src x ; b COPY src k ; a< ; b EXISTS k src",
     "a> BLPOP k 9 ; b LPUSH src x ; b LMOVE src k LEFT RIGHT ; a< ; b EXISTS k src",
     "a> BLPOP k 9 ; b EVAL `redis.call('rpush', KEYS[1], 1, 2); return redis.call('llen', KEYS[1])` 1 k ; a< ; b LLEN k",
     "a> BLPOP k 9 ; b MULTI ; b RPUSH k 1 ; b RPUSH k 2 ; b LLEN k ; b EXEC ; a< ; b LRANGE k 0 -1",
-    // What is gone at the end of a script or a transaction was never there.
+    // A value that is gone at the end of a script or a transaction was never there for a waiter.
     "a> BLPOP k 9 ; b EVAL `redis.call('rpush', KEYS[1], 1); return redis.call('del', KEYS[1])` 1 k ; b RPUSH k 2 ; a<",
     "a> BLPOP k 9 ; b MULTI ; b RPUSH k 1 ; b DEL k ; b EXEC ; b RPUSH k 2 ; a<",
     "a> BLPOP k 9 ; b MULTI ; b RPUSH k 1 ; b LPUSH k 2 ; b EXEC ; a<",
     // Keys of another type are passed over.
     "a> BLPOP k 9 ; b SET k v ; b DEL k ; b ZADD k 1 m ; b DEL k ; b RPUSH k x ; a<",
     "b SET k v ; a BLPOP k 9 ; a BLPOP none k 9 ; a BZPOPMIN k 9 ; a BLMOVE k m LEFT LEFT 9",
-    // Chains: what one gets, the next one gets from it.
+    // Chains: a waiter takes the value that another waiter moved on.
     "a> BLMOVE k m LEFT RIGHT 9 ; b> BRPOPLPUSH m n 9 ; c> BLPOP n 9 ; d RPUSH k x ; a< ; b< ; c< ; d EXISTS k m n",
     "a> BLMOVE k k LEFT RIGHT 9 ; b RPUSH k x y ; a< ; b LRANGE k 0 -1",
     "a> BRPOPLPUSH k m 9 ; b SET m v ; b RPUSH k x ; a< ; b LRANGE k 0 -1",
@@ -49,13 +49,13 @@ const SCENES: &[&str] = &[
     "b RPUSH m 1 ; b RPUSH n 2 ; a BLPOP k m n 9 ; a BLMPOP 9 3 k m n RIGHT ; a BLPOP k m n 0.01",
     "a> BLPOP k m n 9 ; b RPUSH n 1 ; a< ; b EXISTS k m n",
     "a> BLPOP k k 9 ; b RPUSH k 1 2 ; a< ; b LRANGE k 0 -1",
-    // Streams: everybody gets what is new.
+    // Streams: every reader gets the new entries.
     "a> XREAD BLOCK 9000 STREAMS x $ ; b> XREAD COUNT 1 BLOCK 0 STREAMS y x 0 0 ; c XADD x 1-1 f v ; a< ; b<",
     "a> XREAD BLOCK 9000 STREAMS x 5-0 ; b XADD x 3-0 f v ; b XADD x 5-0 f v ; b XADD x 5-1 f v ; a<",
     "a> XREAD BLOCK 9000 STREAMS x $ ; b MULTI ; b XADD x 1-1 f 1 ; b XADD x 1-2 f 2 ; b EXEC ; a<",
     "a> XREAD BLOCK 9000 STREAMS x $ ; b XGROUP CREATE x g $ MKSTREAM ; b SET y 1 ; b XADD x 2-1 f 1 ; a<",
     "b XADD x 1-1 f v ; a XREAD BLOCK 9000 STREAMS x 0 ; a XREAD BLOCK 5 STREAMS x $ ; a XREAD BLOCK 5 STREAMS x 1-1 ; a XREAD BLOCK 9 STREAMS x +1",
-    // One of a group gets it.
+    // One consumer of a group gets an entry.
     "c XGROUP CREATE x g 0 MKSTREAM ; a> XREADGROUP GROUP g a BLOCK 9000 STREAMS x > ; b> XREADGROUP GROUP g b BLOCK 9000 STREAMS x > ; c XADD x 1-1 f 1 ; a< ; c XADD x 1-2 f 2 ; b< ; c XPENDING x g - + 9",
     "c XGROUP CREATE x g 0 MKSTREAM ; a> XREADGROUP GROUP g a BLOCK 9000 COUNT 1 STREAMS x > ; b> XREADGROUP GROUP g b NOACK BLOCK 9000 STREAMS x > ; c MULTI ; c XADD x 1-1 f 1 ; c XADD x 1-2 f 2 ; c EXEC ; a< ; b< ; c XPENDING x g - + 9",
     "c XGROUP CREATE x g 0 MKSTREAM ; c XGROUP CREATE x h 0 ; a> XREADGROUP GROUP g a BLOCK 9000 STREAMS x > ; b> XREADGROUP GROUP h b BLOCK 9000 STREAMS x > ; c XADD x 1-1 f 1 ; a< ; b< ; a XREADGROUP GROUP g a BLOCK 5 STREAMS x >",
@@ -73,7 +73,7 @@ const SCENES: &[&str] = &[
     "a BLMPOP 1 0 k LEFT ; a BLMPOP 1 1 k x ; a BLMPOP 1 1 k LEFT COUNT 0 ; a BZMPOP 1 1 k LEFT ; a BLPOP k ; a BLMPOP 0.01 2 k LEFT",
 ];
 
-/// What later versions do differently.
+/// Scenes that later versions play differently.
 const SCENES_OF_THIS_VERSION: &[&str] = &[
     "a EVAL `return redis.pcall('blpop', 'k', 0)` 0",
     "a EVAL `return redis.pcall('xread', 'block', '0', 'streams', 'k', '$')` 0",

@@ -142,7 +142,7 @@ fn is_pending(row: &[Value]) -> bool {
     )
 }
 
-/// What `XINFO` says of times, of the inside of the server, or in later versions only.
+/// Fields of `XINFO` about times, about the inside of the server, or of later versions only.
 fn is_beside_the_point(name: &str, field: &Value, strictness: Strictness) -> bool {
     let fields = [
         "radix-tree-nodes",
@@ -158,7 +158,7 @@ fn is_beside_the_point(name: &str, field: &Value, strictness: Strictness) -> boo
     name == "XINFO" && (of_versions || fields.iter().any(|one| field == one.as_bytes()))
 }
 
-/// A consumer that has nothing: whether there is one depends on the version.
+/// A consumer without pending entries: whether it exists depends on the version.
 fn is_idle_consumer(name: &str, item: &Value) -> bool {
     let Value::Map(pairs) = item else {
         return false;
@@ -176,7 +176,7 @@ fn is_time(name: &str, value: &Value) -> bool {
     name == "XINFO" && matches!(value, Value::Int(millis) if *millis > 1_500_000_000_000)
 }
 
-/// Puts what has no order into one.
+/// Sorts replies that have no order.
 fn normalized(name: &str, value: &Value, strictness: Strictness) -> Value {
     let sorted = |mut items: Vec<Value>| {
         items.sort_by_cached_key(|item| format!("{item:?}"));

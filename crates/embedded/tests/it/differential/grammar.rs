@@ -178,7 +178,7 @@ impl<I: Iterator<Item = (usize, u16)>> Expansion<I> {
     }
 }
 
-/// Splits what is inside the braces from what follows.
+/// Splits the text inside the braces from the text behind them.
 fn braces(text: &str) -> (&str, &str) {
     let mut depth = 1;
     for (index, c) in text.char_indices() {
@@ -211,7 +211,7 @@ fn alternatives(text: &str) -> Vec<&str> {
     found
 }
 
-/// Words are separated by blanks; what stands between backquotes is one word; `~` is an empty one,
+/// Words are separated by blanks; text between backquotes is one word; `~` is an empty word,
 /// `~~` a tilde.
 pub(super) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();

@@ -7,6 +7,7 @@ mod blocking;
 mod commands;
 mod compare;
 mod grammar;
+mod scenarios;
 mod sorts;
 mod templates;
 
@@ -92,7 +93,7 @@ async fn agree(
     let all: Vec<Line> = [grammar::line("FLUSHALL")]
         .into_iter()
         .chain(lines.iter().cloned())
-        // A transaction that is still open would only queue what comes now.
+        // A transaction that is still open would only queue the commands that follow.
         .chain([grammar::line("DISCARD"), grammar::line("UNWATCH")])
         .chain(grammar::contents())
         .collect();

@@ -16,25 +16,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::dedicated::OneNode;
 use self::nodes::{Nodes, Reached};
 use self::slots::{Redirect, redirect, slot_of};
 use self::spread::Spread;
-use super::connector::RedisConnector;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
 use crate::config::{Address, ClientConfig};
-use crate::driver::link::{Limits, Timing, no_reply};
+use crate::driver::link::{CommandLink, Limits, Timing, is_timeout};
+use crate::driver::native::NativeConnector;
 use crate::driver::server::is_certain;
 use crate::error::{CallError, Error, Fault, FaultKind, ServerError};
 use crate::push::{Interest, PushStream};
 use crate::value::Value;
 
 /// A backend on a cluster.
-pub(super) struct ClusterBackend {
+pub(in crate::driver) struct ClusterBackend {
     shared: Arc<Shared>,
     subscriptions: Spread,
     _task: AbortOnDropHandle<()>,
@@ -54,9 +54,9 @@ const MOST_REDIRECTS: u32 = 16;
 
 impl ClusterBackend {
     /// Finds out who serves what. A lazy configuration does not wait for it.
-    pub(super) async fn connect(
+    pub(in crate::driver) async fn connect(
         config: &ClientConfig,
-        connector: RedisConnector,
+        connector: NativeConnector,
         seeds: &[Address],
     ) -> Result<Self, Error> {
         let timing = Timing::of(config);
@@ -135,29 +135,28 @@ impl Shared {
     ) -> Result<Value, CallError> {
         let sent = async {
             if !asking {
-                return reached.link.send(command).await;
+                return reached.link.exchange(command, deadline).await;
             }
             // Back to back on the one connection, so that the permission meets its command.
             let both = [Command::new("ASKING"), command.clone()];
-            match reached.link.send_all(&both).await?.pop() {
+            match reached.link.exchange_all(&both, deadline).await?.pop() {
                 Some(reply) => reply,
                 None => Err(Fault::new(FaultKind::Protocol, "ASKING has no reply").maybe()),
             }
         };
-        self.bounded(reached, deadline, sent).await
+        self.heeded(reached, sent).await
     }
 
-    /// Bounds the wait for a node, and notes that it is in trouble when there was no answer.
-    async fn bounded<T>(
+    /// Notes that a node is in trouble when there was no answer.
+    async fn heeded<T>(
         &self,
         reached: &Reached,
-        deadline: Instant,
         sent: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        let result = timeout_at(deadline, sent).await.unwrap_or_else(|_| {
+        let result = sent.await;
+        if is_timeout(&result) {
             reached.node.suspect();
-            Err(no_reply())
-        });
+        }
         if matches!(result, Err(CallError::Maybe(_) | CallError::NotSent(_))) {
             self.nodes.doubt();
         }

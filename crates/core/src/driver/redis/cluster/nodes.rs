@@ -17,8 +17,8 @@ use crate::backend::{Capabilities, ConnectionState, ServerKind};
 use crate::command::Command;
 use crate::config::Address;
 use crate::driver::link::{ServerConnector, Timing};
-use crate::driver::redis::connector::RedisConnector;
-use crate::driver::redis::link::RedisLink;
+use crate::driver::native::NativeConnector;
+use crate::driver::native::NativeLink;
 use crate::driver::supervisor::Supervisor;
 use crate::error::{CallError, Fault, FaultKind};
 
@@ -39,11 +39,11 @@ const CALM: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_millis(20);
 
 pub(super) struct Nodes {
-    connector: RedisConnector,
+    connector: NativeConnector,
     timing: Timing,
     seeds: Vec<Address>,
     view: watch::Sender<Arc<SlotMap>>,
-    known: Mutex<HashMap<Address, Arc<Supervisor<RedisLink>>>>,
+    known: Mutex<HashMap<Address, Arc<Supervisor<NativeLink>>>>,
     state: watch::Sender<ConnectionState>,
     refresh: Notify,
     closed: CancellationToken,
@@ -52,12 +52,12 @@ pub(super) struct Nodes {
 /// A connection, and whose it is.
 pub(super) struct Reached {
     pub(super) address: Address,
-    pub(super) node: Arc<Supervisor<RedisLink>>,
-    pub(super) link: Arc<RedisLink>,
+    pub(super) node: Arc<Supervisor<NativeLink>>,
+    pub(super) link: Arc<NativeLink>,
 }
 
 impl Nodes {
-    pub(super) fn new(connector: RedisConnector, seeds: Vec<Address>, timing: Timing) -> Self {
+    pub(super) fn new(connector: NativeConnector, seeds: Vec<Address>, timing: Timing) -> Self {
         Self {
             connector,
             timing,
@@ -275,7 +275,7 @@ impl Nodes {
             .unwrap_or(Capabilities::UNKNOWN)
     }
 
-    pub(super) fn connector_to(&self, address: &Address) -> RedisConnector {
+    pub(super) fn connector_to(&self, address: &Address) -> NativeConnector {
         self.connector.at(address)
     }
 
@@ -300,7 +300,7 @@ impl Nodes {
         self.state.send_replace(ConnectionState::Closed);
     }
 
-    fn node(&self, address: &Address) -> Arc<Supervisor<RedisLink>> {
+    fn node(&self, address: &Address) -> Arc<Supervisor<NativeLink>> {
         let mut known = self.known.lock();
         let node = known.entry(address.clone()).or_insert_with(|| {
             Arc::new(Supervisor::start(

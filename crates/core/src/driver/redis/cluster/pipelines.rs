@@ -9,6 +9,7 @@ use super::slots::{slot_of, slot_of_all};
 use super::{Follow, NOT_NOW, Shared};
 use crate::command::Command;
 use crate::config::Address;
+use crate::driver::link::CommandLink;
 use crate::driver::server::is_certain;
 use crate::error::CallError;
 use crate::value::Value;
@@ -98,7 +99,7 @@ impl Shared {
             None => return Ok(group.iter().map(|_| None).collect()),
         };
         let replies = self
-            .bounded(&reached, deadline, reached.link.send_all(group))
+            .heeded(&reached, reached.link.exchange_all(group, deadline))
             .await?;
         let mut redirects = 0;
         let elsewhere = |(command, reply): (&Command, Result<Value, CallError>)| match reply {
@@ -178,14 +179,14 @@ impl Shared {
         deadline: Instant,
     ) -> Result<Replies, CallError> {
         if !asking {
-            let sent = reached.link.send_all(commands);
-            return self.bounded(reached, deadline, sent).await;
+            let sent = reached.link.exchange_all(commands, deadline);
+            return self.heeded(reached, sent).await;
         }
         let mut all = Vec::with_capacity(commands.len() + 1);
         all.push(Command::new("ASKING"));
         all.extend_from_slice(commands);
-        let sent = reached.link.send_all(&all);
-        let mut replies = self.bounded(reached, deadline, sent).await?;
+        let sent = reached.link.exchange_all(&all, deadline);
+        let mut replies = self.heeded(reached, sent).await?;
         drop(replies.drain(..1));
         Ok(replies)
     }

@@ -16,7 +16,7 @@ use super::slots::{Redirect, SlotMap, redirect};
 use super::{NOT_NOW, Shared};
 use crate::config::Address;
 use crate::driver::link::Timing;
-use crate::driver::redis::subscriptions::PushedLink;
+use crate::driver::native::PushedLink;
 use crate::driver::sentinel::Route;
 use crate::driver::subscriptions::{
     Name, NameKind, PushConnector, QUEUE, Registry, Subscriptions, names,

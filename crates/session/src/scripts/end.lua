@@ -1,0 +1,22 @@
+-- Ends a session.
+--
+-- KEYS  1 to 5: see `bucket.lua`
+-- ARGV  1 hash of the id   2 hash of the user whose session it must be, or empty
+-- Reply 1 ended, 0 there is none, 2 it is another user's
+--
+-- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… ""  →  1
+local user = redis.call('HGET', KEYS[1], 'u')
+if not user then
+  if ARGV[2] ~= '' then
+    unindex(ARGV[2], ARGV[1])
+  end
+  return 0
+end
+if ARGV[2] ~= '' and ARGV[2] ~= user then
+  return 2
+end
+redis.call('DEL', KEYS[1])
+if user ~= '' then
+  unindex(user, ARGV[1])
+end
+return 1

@@ -1,0 +1,178 @@
+//! [`SessionSecrets`]: the keys with which ids become names of keys.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit, Mac};
+use redkit_core::ConfigError;
+use secrecy::{ExposeSecret, SecretSlice};
+use sha2::Sha256;
+
+/// Bytes of a secret at least: as many as its hash has.
+const LEAST: usize = 32;
+
+/// The secrets of a store: a key for bucket tags, and one or more *peppers*.
+///
+/// A session's key in Redis is the HMAC-SHA-256 of its id under a pepper, so that a dump of Redis
+/// opens no session. An id names the version of its pepper, so that a load tries one only.
+///
+/// **Rotation of a pepper:** give every process the new one as [older](Self::with_older); then make it
+/// the current one everywhere; take the old one out when the longest absolute timeout has passed since.
+/// Taken out earlier, it ends the sessions that it named. **The key for bucket tags never changes**: it
+/// decides where the sessions of a user are found, so with another one users lose the lists of their
+/// sessions, and [revoking all of them](crate::SessionStore::revoke_all) reaches none of the older ones.
+///
+/// Secrets are wiped from memory on drop, and no `Debug` shows them.
+///
+/// ```
+/// use redkit_session::SessionSecrets;
+///
+/// // In production from a secret store, 32 random bytes each: `openssl rand 32`.
+/// let secrets = SessionSecrets::new(vec![1; 32], 2, vec![2; 32])?.with_older(1, vec![3; 32])?;
+/// # Ok::<(), redkit_core::ConfigError>(())
+/// ```
+#[derive(Clone)]
+pub struct SessionSecrets {
+    bucket_key: Arc<SecretSlice<u8>>,
+    current: u8,
+    peppers: Arc<[(u8, SecretSlice<u8>)]>,
+}
+
+impl SessionSecrets {
+    /// From a key for bucket tags, and the current pepper with its version.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a secret with less than 32 bytes, or when both are the same.
+    pub fn new(
+        bucket_key: impl Into<SecretSlice<u8>>,
+        version: u8,
+        pepper: impl Into<SecretSlice<u8>>,
+    ) -> Result<Self, ConfigError> {
+        let bucket_key = long_enough("bucket_key", bucket_key.into())?;
+        let pepper = long_enough("pepper", pepper.into())?;
+        if bucket_key.expose_secret() == pepper.expose_secret() {
+            return Err(ConfigError::new(
+                "pepper",
+                "it is the same as `bucket_key`",
+                "make each of them with `openssl rand -hex 32`",
+            ));
+        }
+        Ok(Self {
+            bucket_key: Arc::new(bucket_key),
+            current: version,
+            peppers: Arc::new([(version, pepper)]),
+        })
+    }
+
+    /// Adds a pepper under which existing sessions are still found.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a pepper with less than 32 bytes, or a version that is there already.
+    pub fn with_older(
+        self,
+        version: u8,
+        pepper: impl Into<SecretSlice<u8>>,
+    ) -> Result<Self, ConfigError> {
+        if self.pepper(version).is_some() {
+            return Err(ConfigError::new(
+                "pepper",
+                format!("version {version} is there already"),
+                "give every pepper a version of its own",
+            ));
+        }
+        let older = long_enough("pepper", pepper.into())?;
+        let peppers = self.peppers.iter().cloned().chain([(version, older)]);
+        Ok(Self {
+            peppers: peppers.collect(),
+            ..self
+        })
+    }
+
+    /// The version of the pepper that new ids have.
+    pub(crate) fn current(&self) -> u8 {
+        self.current
+    }
+
+    /// The hash of an id under a pepper; `None` for a version that is not known.
+    pub(crate) fn hash_id(&self, version: u8, id: &[u8]) -> Option<[u8; 32]> {
+        Some(keyed_hash(self.pepper(version)?, b"id", id))
+    }
+
+    /// The hash of a user: its first bits are the bucket tag.
+    pub(crate) fn hash_user(&self, user: &[u8]) -> [u8; 32] {
+        keyed_hash(&self.bucket_key, b"user", user)
+    }
+
+    /// The hash of an id for logs: nobody can compute it, or try ids, without the secret.
+    pub(crate) fn hash_for_log(&self, id: &[u8]) -> [u8; 32] {
+        keyed_hash(&self.bucket_key, b"log", id)
+    }
+
+    fn pepper(&self, version: u8) -> Option<&SecretSlice<u8>> {
+        let found = self.peppers.iter().find(|(known, _)| *known == version);
+        found.map(|(_, pepper)| pepper)
+    }
+}
+
+impl fmt::Debug for SessionSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let versions: Vec<u8> = self.peppers.iter().map(|(version, _)| *version).collect();
+        f.debug_struct("SessionSecrets")
+            .field("current", &self.current)
+            .field("versions", &versions)
+            .finish_non_exhaustive()
+    }
+}
+
+fn long_enough(
+    field: &'static str,
+    secret: SecretSlice<u8>,
+) -> Result<SecretSlice<u8>, ConfigError> {
+    match secret.expose_secret().len() {
+        LEAST.. => Ok(secret),
+        len => Err(ConfigError::new(
+            field,
+            format!("it has {len} bytes"),
+            "use at least 32 random bytes, such as `openssl rand 32` gives",
+        )),
+    }
+}
+
+/// HMAC-SHA-256 of a value for a purpose: hashes of different purposes have nothing in common.
+fn keyed_hash(key: &SecretSlice<u8>, purpose: &[u8], value: &[u8]) -> [u8; 32] {
+    // A key of any length is taken.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.expose_secret()) else {
+        return [0; 32];
+    };
+    mac.update(purpose);
+    mac.update(&[0]);
+    mac.update(value);
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weak_secrets_are_refused_and_none_is_shown() {
+        let refused = |result: Result<SessionSecrets, ConfigError>| result.unwrap_err().to_string();
+        assert!(refused(SessionSecrets::new(vec![1; 31], 1, vec![2; 32])).contains("31 bytes"));
+        assert!(refused(SessionSecrets::new(vec![1; 32], 1, vec![])).contains("0 bytes"));
+        assert!(refused(SessionSecrets::new(vec![1; 32], 1, vec![1; 32])).contains("same"));
+        let secrets = SessionSecrets::new(vec![171; 32], 1, vec![205; 32]).unwrap();
+        assert!(refused(secrets.clone().with_older(1, vec![3; 32])).contains("already"));
+        let shown = format!("{secrets:?}");
+        assert_eq!(shown, "SessionSecrets { current: 1, versions: [1], .. }");
+    }
+
+    #[test]
+    fn the_hash_is_hmac_sha_256() {
+        // The key and the message of RFC 4231, test case 1, with the purpose in front of it.
+        let key = SecretSlice::from(vec![0x0b; 20]);
+        let hash = keyed_hash(&key, b"id", b"Hi There");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&[0x0b; 20]).unwrap();
+        mac.update(b"id\0Hi There");
+        assert_eq!(hash, <[u8; 32]>::from(mac.finalize().into_bytes()));
+    }
+}

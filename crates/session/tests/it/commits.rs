@@ -1,0 +1,126 @@
+//! Requests that change one session at once.
+
+use std::sync::Arc;
+
+use redkit_session::Error;
+use redkit_testkit::Fixture;
+use tokio::task::JoinSet;
+
+use crate::{again, patient_store, signed_in, store, text};
+
+redkit_testkit::suite! {
+    #[multi_thread]
+    async fn a_thousand_requests_that_change_different_entries_all_survive(fixture: Fixture) {
+        let store = patient_store(&fixture).await;
+        let session = store.create().await.unwrap();
+        let id: Arc<str> = text(&session).into();
+        let mut requests = JoinSet::new();
+        for number in 0..1_000_u32 {
+            let (store, id) = (store.clone(), Arc::clone(&id));
+            requests.spawn(async move {
+                let mut session = store.load(&id).await.unwrap().unwrap();
+                session.insert(&format!("entry-{number}"), &number).unwrap();
+                session.commit().await.unwrap();
+            });
+            // As many as a client has in flight.
+            if requests.len() >= 100 {
+                requests.join_next().await.unwrap().unwrap();
+            }
+        }
+        while let Some(request) = requests.join_next().await {
+            request.unwrap();
+        }
+        let session = store.load(&id).await.unwrap().unwrap();
+        for number in 0..1_000_u32 {
+            let entry = session.get::<u32>(&format!("entry-{number}")).unwrap();
+            assert_eq!(entry, Some(number));
+        }
+        assert_eq!(session.revision(), Some(1_001));
+    }
+
+    async fn the_last_commit_of_one_entry_counts(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut one = store.create().await.unwrap();
+        let mut other = again(&store, &one).await.unwrap();
+        one.insert("theme", "dark").unwrap();
+        other.insert("theme", "light").unwrap();
+        one.commit().await.unwrap();
+        other.commit().await.unwrap();
+        let session = again(&store, &one).await.unwrap();
+        assert_eq!(session.get::<String>("theme").unwrap().unwrap(), "light");
+    }
+
+    async fn a_commit_if_unchanged_refuses_another_revision(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut one = store.create().await.unwrap();
+        let mut other = again(&store, &one).await.unwrap();
+        one.insert("credit", &5).unwrap();
+        one.commit_if_unchanged().await.unwrap();
+        other.insert("credit", &9).unwrap();
+        let conflict = other.commit_if_unchanged().await;
+        assert!(matches!(conflict, Err(Error::Conflict { revision: 2 })), "{conflict:?}");
+        let mut fresh = again(&store, &one).await.unwrap();
+        assert_eq!(fresh.get::<u32>("credit").unwrap(), Some(5));
+        fresh.insert("credit", &9).unwrap();
+        fresh.commit_if_unchanged().await.unwrap();
+        assert_eq!(fresh.revision(), Some(3));
+    }
+
+    async fn a_session_over_its_size_is_refused_and_unchanged(fixture: Fixture) {
+        let store = crate::builder(&fixture.client).max_bytes(100).build().unwrap();
+        let mut session = store.create().await.unwrap();
+        session.insert("a", &"x".repeat(60)).unwrap();
+        session.commit().await.unwrap();
+        session.insert("b", &"x".repeat(60)).unwrap();
+        let refused = session.commit().await;
+        assert!(matches!(refused, Err(Error::TooLarge { bytes: 126, limit: 100 })), "{refused:?}");
+        let loaded = again(&store, &session).await.unwrap();
+        assert!(loaded.contains("a") && !loaded.contains("b"));
+        // What is replaced and what is removed make room.
+        session.remove("a");
+        session.commit().await.unwrap();
+        session.insert("b", &"y".repeat(90)).unwrap();
+        session.commit().await.unwrap();
+        session.insert("b", &"z".repeat(95)).unwrap();
+        session.commit().await.unwrap();
+        let mut new = store.start().unwrap();
+        new.insert("c", &"x".repeat(200)).unwrap();
+        assert!(matches!(new.commit().await, Err(Error::TooLarge { .. })));
+        assert!(matches!(
+            new.sign_in(redkit_session::SignIn::new("u")).await,
+            Err(Error::TooLarge { .. })
+        ));
+    }
+
+    #[multi_thread]
+    async fn a_commit_that_races_with_a_sign_out_never_revives(fixture: Fixture) {
+        let store = patient_store(&fixture).await;
+        for round in 0..40_u32 {
+            let session = signed_in(&store, "racer").await;
+            let id: Arc<str> = text(&session).into();
+            let mut requests = JoinSet::new();
+            for number in 0..8_u32 {
+                let (store, id) = (store.clone(), Arc::clone(&id));
+                requests.spawn(async move {
+                    let Some(mut session) = store.load(&id).await.unwrap() else {
+                        return;
+                    };
+                    if number == round % 8 {
+                        session.delete().await.unwrap();
+                        return;
+                    }
+                    session.insert("late", &number).unwrap();
+                    match session.commit().await {
+                        Ok(()) | Err(Error::Gone) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                });
+            }
+            while let Some(request) = requests.join_next().await {
+                request.unwrap();
+            }
+            assert!(store.load(&id).await.unwrap().is_none(), "revived in round {round}");
+            assert!(store.sessions_of("racer").await.unwrap().is_empty());
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! New ids: at sign-in, at a change of rights, among other requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redkit_session::{Error, SignIn};
+use redkit_testkit::Fixture;
+use tokio::task::JoinSet;
+
+use crate::{again, patient_store, signed_in, store, text};
+
+redkit_testkit::suite! {
+    async fn a_sign_in_has_a_new_id_and_the_old_one_gains_nothing(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = store.start().unwrap();
+        session.insert("cart", &3).unwrap();
+        session.commit().await.unwrap();
+        let planted = text(&session);
+        session.insert("theme", "dark").unwrap();
+        session.sign_in(SignIn::new("user-7").device("Firefox")).await.unwrap();
+        assert_ne!(text(&session), planted);
+
+        let loaded = again(&store, &session).await.unwrap();
+        assert_eq!(loaded.user(), Some("user-7"));
+        assert_eq!(loaded.get::<u32>("cart").unwrap(), Some(3));
+        assert_eq!(loaded.get::<String>("theme").unwrap().unwrap(), "dark");
+
+        // Requests under way go on with what they had, and change nothing.
+        let mut old = store.load(&planted).await.unwrap().unwrap();
+        assert!(old.is_rotated());
+        assert_eq!((old.user(), old.get::<u32>("cart").unwrap()), (None, Some(3)));
+        old.insert("cart", &9).unwrap();
+        assert!(matches!(old.commit().await, Err(Error::Rotated)));
+        assert!(matches!(old.extend(Duration::from_secs(60)).await, Err(Error::Rotated)));
+        assert!(old.ttl().await.unwrap() <= Duration::from_secs(10));
+        let loaded = again(&store, &session).await.unwrap();
+        assert_eq!(loaded.get::<u32>("cart").unwrap(), Some(3));
+    }
+
+    #[paused]
+    async fn the_old_id_ends_with_its_grace(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = signed_in(&store, "user-7").await;
+        let old = text(&session);
+        session.rotate().await.unwrap();
+        tokio::time::advance(Duration::from_millis(9_998)).await;
+        assert_eq!(store.load(&old).await.unwrap().unwrap().user(), Some("user-7"));
+        tokio::time::advance(Duration::from_millis(5)).await;
+        assert!(store.load(&old).await.unwrap().is_none());
+        let listed = store.sessions_of("user-7").await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].handle, session.handle());
+    }
+
+    async fn a_change_before_the_rotation_is_not_lost(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = store.create().await.unwrap();
+        let mut other = again(&store, &session).await.unwrap();
+        other.insert("from-another-request", &1).unwrap();
+        other.commit().await.unwrap();
+        session.insert("own", &2).unwrap();
+        session.sign_in(SignIn::new("user-7")).await.unwrap();
+        let loaded = again(&store, &session).await.unwrap();
+        assert_eq!(loaded.get::<u32>("from-another-request").unwrap(), Some(1));
+        assert_eq!(loaded.get::<u32>("own").unwrap(), Some(2));
+        assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
+    }
+
+    async fn a_session_that_ended_is_not_rotated(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = signed_in(&store, "user-7").await;
+        store.revoke_all("user-7").await.unwrap();
+        assert!(matches!(session.sign_in(SignIn::new("user-7")).await, Err(Error::Gone)));
+        assert!(store.sessions_of("user-7").await.unwrap().is_empty());
+    }
+
+    #[multi_thread]
+    async fn of_many_rotations_at_once_one_session_is_live(fixture: Fixture) {
+        let store = patient_store(&fixture).await;
+        let session = signed_in(&store, "user-7").await;
+        let id: Arc<str> = text(&session).into();
+        let mut requests = JoinSet::new();
+        for number in 0..100_u32 {
+            let (store, id) = (store.clone(), Arc::clone(&id));
+            requests.spawn(async move {
+                let mut session = store.load(&id).await.unwrap()?;
+                if number % 10 == 0 {
+                    return session.rotate().await.ok().map(|()| text(&session));
+                }
+                session.insert(&format!("entry-{number}"), &number).unwrap();
+                match session.commit().await {
+                    Ok(()) | Err(Error::Rotated) => None,
+                    Err(other) => panic!("{other}"),
+                }
+            });
+        }
+        let mut ids: Vec<String> = Vec::new();
+        while let Some(request) = requests.join_next().await {
+            ids.extend(request.unwrap());
+        }
+        // The tombstone's successors: rotations of the tombstone are refused.
+        let listed = store.sessions_of("user-7").await.unwrap();
+        assert_eq!((ids.len(), listed.len()), (1, 1), "{ids:?} {listed:?}");
+        let session = store.load(&ids[0]).await.unwrap().unwrap();
+        assert_eq!(session.handle(), listed[0].handle);
+    }
+}
