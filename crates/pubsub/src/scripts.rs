@@ -162,12 +162,3 @@ fn micros(duration: Duration) -> u64 {
 fn millis(duration: Duration) -> u64 {
     (micros(duration) / 1000).max(1)
 }
-
-pub(crate) async fn eval_all(
-    client: &Client,
-    scripts: Vec<Invocation>,
-) -> Result<Vec<Result<Value, redkit_core::CallError>>, Error> {
-    client
-        .pipeline(scripts.iter().map(Invocation::by_source).collect())
-        .await
-}

@@ -207,7 +207,7 @@ impl<T: Serialize> Channel<T> {
                     .collect()
             }
             Some(_) => {
-                let replies = crate::scripts::eval_all(&inner.client, scripts).await?;
+                let replies = inner.client.eval_all(scripts).await?;
                 replies
                     .into_iter()
                     .map(|reply| read("EVALSHA", reply).map(numbered))

@@ -237,7 +237,7 @@ impl<T: Serialize> Inbox<T> {
         if scripts.is_empty() {
             return Ok(Vec::new());
         }
-        let replies = crate::scripts::eval_all(&inner.client, scripts).await?;
+        let replies = inner.client.eval_all(scripts).await?;
         let pushed = |reply| read("EVALSHA", reply).map(|pushed| inner.pushed(pushed));
         Ok(replies.into_iter().map(pushed).collect())
     }

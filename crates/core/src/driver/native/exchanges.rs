@@ -590,12 +590,16 @@ impl Exchanges {
     }
 }
 
+fn bytes_of<'b>(piece: &'b Piece, small: &'b [u8]) -> &'b [u8] {
+    match piece {
+        Piece::Small(range) => small.get(range.clone()).unwrap_or_default(),
+        Piece::Large(bytes) => bytes,
+    }
+}
+
 impl Batch {
     pub(super) fn slices(&self) -> SmallVec<[IoSlice<'_>; MOST_PIECES]> {
-        let slice = |piece| match piece {
-            &Piece::Small(ref range) => self.small.get(range.clone()).unwrap_or_default(),
-            Piece::Large(bytes) => bytes,
-        };
+        let slice = |piece| bytes_of(piece, &self.small);
         self.pieces.iter().map(slice).map(IoSlice::new).collect()
     }
 }
