@@ -44,6 +44,10 @@ pub(crate) struct Missing<V> {
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// What a read means for its caller: a value that it takes, or a key to be loaded.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a miss is no failure, and goes on by value"
+    )]
     pub(crate) fn hit_or_missing(
         &self,
         (index, key, keys): (usize, &impl ToArg, &EntryKeys),

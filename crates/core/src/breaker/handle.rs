@@ -137,10 +137,9 @@ impl Breaker {
         commands: &[Command],
         replies: &[Result<T, CallError>],
     ) -> Outcome {
-        let failures = commands.iter().zip(replies).map(|(c, r)| self.judge(c, r));
-        failures
-            .filter(|outcome| outcome.is_failure())
-            .next_back()
+        let mut outcomes = commands.iter().zip(replies).map(|(c, r)| self.judge(c, r));
+        outcomes
+            .rfind(|outcome| outcome.is_failure())
             .unwrap_or(Outcome::Success)
     }
 
