@@ -95,6 +95,7 @@ impl FaultyBackend {
     }
 
     /// A client with settings of your own.
+    #[expect(clippy::panic, reason = "a test fails by panicking")]
     pub fn client_with(self: &Arc<Self>, config: &ClientConfig) -> Client {
         let backend = Arc::clone(self) as Arc<dyn Backend>;
         Client::from_backend(backend, config).unwrap_or_else(|error| panic!("{error}"))
