@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::Client;
 use super::coordination::WeakClient;
-use crate::breaker::Breaker;
+use crate::breaker::Breakers;
 use crate::inspection::{Action, Inspect, InspectError, Snapshot};
 
 impl Client {
@@ -62,7 +62,7 @@ impl Inspect for InspectedClient {
     }
 }
 
-struct InspectedBreaker(Breaker);
+struct InspectedBreaker(Breakers);
 
 const BREAKER_ACTIONS: &[Action] = &[
     Action {

@@ -1,6 +1,8 @@
 //! Networked drivers: ways to carry commands to servers, kept alive by one supervisor.
 
 #[cfg(any(feature = "native", feature = "fred"))]
+mod activity;
+#[cfg(any(feature = "native", feature = "fred"))]
 mod certificate;
 #[cfg(any(feature = "native", feature = "fred"))]
 mod dedicated;

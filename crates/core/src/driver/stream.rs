@@ -80,9 +80,16 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     // Bytes that the peer's host does not even acknowledge: the kernel ends the connection.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(KEEPALIVE))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     Ok(())
 }
 
 /// Long enough for a congested network, short enough that a vanished host is noticed without
 /// traffic.
 const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// How many bytes the kernel may keep that have not left. With megabytes of them an upload over a slow
+/// link shows no progress for seconds, and looks like a server that is silent.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 256 * 1024;

@@ -286,3 +286,27 @@ async fn a_server_without_hello_does_not_bring_the_password_to_light() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_value_that_is_too_large_is_refused_before_it_is_sent() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let url = format!("{}?max_value_bytes=1000", server.url());
+    let client = Client::connect(config(&url)).await.unwrap();
+    let set = |bytes: usize| Command::new("SET").key("k").arg(vec![b'x'; bytes]);
+    client.call::<()>(set(1000)).await.unwrap();
+    let error = client.call::<()>(set(1001)).await.unwrap_err();
+    assert_eq!(kind(&error), FaultKind::Invalid);
+    let text = error.to_string();
+    assert!(
+        !error.is_maybe() && text.contains("max_value_bytes"),
+        "{text}"
+    );
+    let replies = client.pipeline(vec![set(1), set(2000)]).await;
+    assert!(!replies.unwrap_err().is_maybe(), "nothing of it was sent");
+    // Many small arguments may be more than one large value.
+    let many = Command::new("RPUSH")
+        .key("l")
+        .args((0..900).map(|i: i32| i));
+    client.call::<i64>(many).await.unwrap();
+    client.shutdown().await;
+}

@@ -6,7 +6,7 @@ use redkit_core::{ClientConfig, Error, Expiry};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 
 #[tokio::test(start_paused = true)]
-async fn what_a_newer_value_would_suffer_from_is_sent_once() {
+async fn a_command_that_a_newer_value_would_suffer_from_is_sent_once() {
     const MINUTE: Duration = Duration::from_secs(60);
     let backend = FaultyBackend::embedded();
     backend.set(Rule::new(Injection::LoseRequest));

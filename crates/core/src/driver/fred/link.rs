@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -27,9 +26,10 @@ use super::settings::MARGIN;
 use super::typed::Typed;
 use crate::backend::Capabilities;
 use crate::command::Command;
+use crate::driver::activity::Activity;
 use crate::driver::hello::{Hello, Role};
 use crate::driver::link::{CommandLink, Link, no_reply};
-use crate::error::{CallError, Fault, FaultKind};
+use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
 /// One connection. Dropping it closes the socket, whoever still waits for a reply.
@@ -39,7 +39,7 @@ pub(super) struct FredLink {
     order: RwLock<()>,
     closed: CancellationToken,
     outstanding: Arc<Outstanding>,
-    replies: Arc<AtomicU64>,
+    activity: Arc<Activity>,
     probes: Mutex<JoinSet<()>>,
     capabilities: Capabilities,
     role: Role,
@@ -60,7 +60,7 @@ impl FredLink {
             order: RwLock::new(()),
             closed,
             outstanding: Arc::default(),
-            replies: Arc::default(),
+            activity: Arc::new(Activity::new()),
             probes: Mutex::default(),
             capabilities: Capabilities::UNKNOWN,
             role: Role::Unknown,
@@ -226,7 +226,7 @@ impl FredLink {
     async fn probe(&self) -> oneshot::Receiver<FredResult<Resp3Frame>> {
         let (answer, answered) = oneshot::channel();
         let client = self.client.with_options(&backstop(Instant::now()));
-        let replies = Arc::clone(&self.replies);
+        let activity = Arc::clone(&self.activity);
         let outstanding = Arc::clone(&self.outstanding);
         let mut probe = Box::pin(async move {
             let number = outstanding.next(0);
@@ -234,7 +234,7 @@ impl FredLink {
             // An error of the server's is an answer too: it lives.
             let outcome = client.custom_raw(name("PING"), none).await;
             if outcome.is_ok() {
-                replies.fetch_add(1, Ordering::Relaxed);
+                activity.heard();
                 outstanding.answered(number);
             }
             drop(answer.send(outcome));
@@ -276,7 +276,7 @@ impl FredLink {
     }
 
     fn count(&self) {
-        self.replies.fetch_add(1, Ordering::Relaxed);
+        self.activity.heard();
     }
 }
 
@@ -292,13 +292,17 @@ impl Link for FredLink {
 
     /// Its reply counts also when the probe has stopped waiting for it: fred shows no other sign
     /// that bytes arrive, only late. fred's own limit ends the task.
-    async fn ping(&self) -> Result<(), Fault> {
+    async fn ping(&self) -> Result<Option<ServerError>, Fault> {
         let broken = || Fault::new(FaultKind::Disconnected, "the connection is closed");
         if self.closed.is_cancelled() {
             return Err(broken());
         }
         match self.unless_closed(self.probe().await).await {
-            Ok(Ok(Ok(_))) => Ok(()),
+            // An error of the server's is an answer too: it lives.
+            Ok(Ok(Ok(frame))) => match to_reply(frame) {
+                Err(CallError::Replied(error)) => Ok(Some(error)),
+                _ => Ok(None),
+            },
             Ok(Ok(Err(error))) => Err(broken().with_source(error)),
             Ok(Err(_)) | Err(_) => Err(broken()),
         }
@@ -306,8 +310,8 @@ impl Link for FredLink {
 
     /// Replies, not bytes: fred shows no bytes. A single reply that takes longer than a probe to
     /// arrive looks like silence.
-    fn bytes_read(&self) -> u64 {
-        self.replies.load(Ordering::Relaxed)
+    fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -69,6 +69,7 @@ use super::link::ServerConnector;
 use super::sentinel::Route;
 use super::server::OneServer;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::breaker::Breakers;
 use crate::command::Command;
 use crate::config::{ClientConfig, Endpoint};
 use crate::error::{CallError, Error};
@@ -154,6 +155,10 @@ impl Backend for FredBackend {
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
         self.server.state()
+    }
+
+    fn breakers(&self) -> Option<Breakers> {
+        self.server.breakers()
     }
 
     async fn shutdown(&self) {

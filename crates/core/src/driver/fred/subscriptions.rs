@@ -17,13 +17,14 @@ use super::link::FredLink;
 use super::settings::Use;
 use crate::backend::Capabilities;
 use crate::command::Command;
+use crate::driver::activity::Activity;
 use crate::driver::link::{Connector, Link, Timing};
 use crate::driver::sentinel::Route;
 use crate::driver::server::Subscriber;
 use crate::driver::subscriptions::{
     Change, Name, NameKind, PushConnector, PushLink, QUEUE, Registry, Subscriptions, names,
 };
-use crate::error::{CallError, Fault, FaultKind};
+use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::push::{Interest, PushStream, push_channel};
 use crate::value::Value;
 
@@ -186,12 +187,12 @@ impl Link for LaneLink {
         self.link.closed().await;
     }
 
-    async fn ping(&self) -> Result<(), Fault> {
+    async fn ping(&self) -> Result<Option<ServerError>, Fault> {
         self.link.ping().await
     }
 
-    fn bytes_read(&self) -> u64 {
-        self.link.bytes_read()
+    fn activity(&self) -> &Activity {
+        self.link.activity()
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::task::AtomicWaker;
@@ -17,6 +16,7 @@ use super::exchanges::{Confirm, Exchanges, Next, Refusal, Request, Unasked};
 use super::slots::Taken;
 use super::wire::{Source, Wire};
 use crate::command::Command;
+use crate::driver::activity::Activity;
 use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
@@ -38,7 +38,7 @@ pub(super) struct Connection {
     exchanges: Mutex<Exchanges>,
     wire: Box<dyn Wire>,
     task: AtomicWaker,
-    read: AtomicU64,
+    activity: Activity,
 }
 
 impl Connection {
@@ -54,7 +54,7 @@ impl Connection {
             exchanges: Mutex::new(Exchanges::new()),
             wire,
             task: AtomicWaker::new(),
-            read: AtomicU64::new(0),
+            activity: Activity::new(),
         });
         let task = Task {
             connection: Arc::clone(&connection),
@@ -128,8 +128,8 @@ impl Connection {
         }
     }
 
-    pub(super) fn bytes_read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// Ends the connection for its callers: from here on nothing is sent.
@@ -292,9 +292,7 @@ impl Task {
             if count == 0 {
                 return Err(broken(None));
             }
-            self.connection
-                .read
-                .fetch_add(count as u64, Ordering::Relaxed);
+            self.connection.activity.heard();
             loop {
                 let next = self.decoder.next();
                 let is_over = !matches!(next, Ok(Some(_)));
@@ -373,7 +371,13 @@ impl Task {
                 _ => 0,
             };
             let mut exchanges = self.connection.exchanges.lock();
+            let was_blocked = exchanges.is_blocked;
             exchanges.is_blocked = polled.is_pending();
+            match polled.is_pending() {
+                true => self.connection.activity.upload_blocked(),
+                false if was_blocked && count > 0 => self.connection.activity.upload_went_on(),
+                false => {}
+            }
             let wakers = exchanges.settle(batch, count);
             drop(exchanges);
             wakers.into_iter().for_each(Waker::wake);

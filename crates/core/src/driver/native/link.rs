@@ -14,9 +14,10 @@ use super::exchanges::Confirm;
 use super::wire::{Source, Wire};
 use crate::backend::Capabilities;
 use crate::command::Command;
+use crate::driver::activity::Activity;
 use crate::driver::hello::{Hello, Role};
 use crate::driver::link::{CommandLink, Link};
-use crate::error::{CallError, Fault, FaultKind};
+use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
 /// One connection. Its socket is closed when it is dropped, or by `close`.
@@ -89,16 +90,17 @@ impl Link for NativeLink {
         self.closed.cancelled().await;
     }
 
-    async fn ping(&self) -> Result<(), Fault> {
+    async fn ping(&self) -> Result<Option<ServerError>, Fault> {
         match self.send(&Command::new("PING")).await {
+            Ok(_) => Ok(None),
             // An error is an answer too: the server lives.
-            Ok(_) | Err(CallError::Replied(_)) => Ok(()),
+            Err(CallError::Replied(error)) => Ok(Some(error)),
             Err(CallError::NotSent(fault) | CallError::Maybe(fault)) => Err(fault),
         }
     }
 
-    fn bytes_read(&self) -> u64 {
-        self.connection.bytes_read()
+    fn activity(&self) -> &Activity {
+        self.connection.activity()
     }
 
     fn close(&self) {

@@ -13,13 +13,14 @@ use super::link::NativeLink;
 use super::tracking::Tracking;
 use crate::backend::Capabilities;
 use crate::command::Command;
+use crate::driver::activity::Activity;
 use crate::driver::link::{Connector, Link};
 use crate::driver::sentinel::Route;
 use crate::driver::server::Subscriber;
 use crate::driver::subscriptions::{
     Change, Name, NameKind, PushConnector, PushLink, Registry, Subscriptions,
 };
-use crate::error::{CallError, Fault, FaultKind};
+use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::push::{Interest, Push, PushStream};
 use crate::value::Value;
 
@@ -75,12 +76,12 @@ impl Link for PushedLink {
         self.link.closed().await;
     }
 
-    async fn ping(&self) -> Result<(), Fault> {
+    async fn ping(&self) -> Result<Option<ServerError>, Fault> {
         self.link.ping().await
     }
 
-    fn bytes_read(&self) -> u64 {
-        self.link.bytes_read()
+    fn activity(&self) -> &Activity {
+        self.link.activity()
     }
 
     fn close(&self) {

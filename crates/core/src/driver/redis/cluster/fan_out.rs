@@ -56,14 +56,19 @@ impl Shared {
         let mut redirects = 0;
         loop {
             let reached = self.nodes.reach(address, deadline).await?;
-            let error = match self.send(&reached, command, false, deadline).await {
-                Err(CallError::Replied(error)) => error,
-                other => return other,
+            let reply = self.send(&reached, command, false, deadline).await;
+            let follow = match &reply {
+                Err(CallError::Replied(error)) => {
+                    self.follow(error, &reached.address, &mut redirects)
+                }
+                _ => Follow::No,
             };
-            match self.follow(&error, &reached, &mut redirects) {
-                Follow::Later if Instant::now() + NOT_NOW < deadline => sleep(NOT_NOW).await,
-                _ => return Err(CallError::Replied(error)),
+            if !matches!(follow, Follow::Later) || Instant::now() + NOT_NOW >= deadline {
+                reached.settle(&reply, |breaker| breaker.judge(command, &reply));
+                return reply;
             }
+            drop(reached);
+            sleep(NOT_NOW).await;
         }
     }
 
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reached_one_master_may_not_be_called_not_sent() {
+    fn a_command_that_reached_one_master_is_not_called_not_sent() {
         let not_sent = || Err(Fault::new(FaultKind::Disconnected, "x").not_sent());
         let mixed = combine(vec![Ok(Value::Ok), not_sent()]);
         assert!(matches!(mixed, Err(CallError::Maybe(_))), "{mixed:?}");

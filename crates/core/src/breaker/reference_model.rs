@@ -1,4 +1,4 @@
-//! The state machine against a naive one, which keeps every call in a list and computes everything
+//! The state machine against a reference model, which keeps every call in a list and computes everything
 //! anew: it knows neither buckets nor cursors nor running totals.
 
 use std::time::Duration;
@@ -28,7 +28,7 @@ struct Observation {
     slow: bool,
 }
 
-struct Naive {
+struct Reference {
     config: BreakerConfig,
     state: BreakerState,
     generation: u64,
@@ -39,11 +39,15 @@ struct Naive {
     seen: Vec<Observation>,
     admitted: u32,
     ended: u32,
+    suspended: bool,
+    /// Whether an answer ends what opened it, and what was seen last.
+    ends_with_answer: bool,
+    last_ends_with_answer: bool,
 }
 
 const MS: u64 = 1_000_000;
 
-impl Naive {
+impl Reference {
     fn new(config: BreakerConfig) -> Self {
         Self {
             config,
@@ -56,7 +60,15 @@ impl Naive {
             seen: Vec::new(),
             admitted: 0,
             ended: 0,
+            suspended: false,
+            ends_with_answer: false,
+            last_ends_with_answer: false,
         }
+    }
+
+    fn awaits_answer(&self) -> bool {
+        let is_open = matches!(self.state, BreakerState::Open | BreakerState::HalfOpen);
+        is_open && (self.suspended || self.ends_with_answer)
     }
 
     fn forget_old(&mut self) {
@@ -82,6 +94,10 @@ impl Naive {
         self.state = state;
         self.admitted = 0;
         self.ended = 0;
+        self.suspended = false;
+        if state == BreakerState::Open {
+            self.ends_with_answer = self.last_ends_with_answer;
+        }
         self.seen.clear();
     }
 
@@ -123,7 +139,10 @@ impl Naive {
         self.now = now;
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
         if !matches!(self.state, BreakerState::Closed | BreakerState::HalfOpen) {
-            if self.state == BreakerState::Open && now >= self.since + ms(self.config.open_for) {
+            if self.state == BreakerState::Open
+                && !self.suspended
+                && now >= self.since + ms(self.config.open_for)
+            {
                 self.enter(BreakerState::HalfOpen);
             }
             return;
@@ -139,6 +158,7 @@ impl Naive {
                 && age > ms(self.config.slow_call)
             {
                 self.out[i].slow = true;
+                self.last_ends_with_answer &= half_open;
                 self.forget_old_unless(half_open);
                 self.note(self.out[i].id, false, true);
                 news = true;
@@ -155,6 +175,7 @@ impl Naive {
                 && age > ms(self.config.half_open_timeout)
             {
                 self.out[i].given_up = true;
+                self.last_ends_with_answer = true;
                 self.note(self.out[i].id, true, true);
                 self.ended += 1;
                 news = true;
@@ -197,8 +218,9 @@ impl Naive {
         if call.generation != self.generation || call.given_up {
             return;
         }
+        self.last_ends_with_answer = outcome == Outcome::Failure;
         let neutral = outcome == Outcome::Neutral;
-        let failed = outcome == Outcome::Failure;
+        let failed = outcome.is_failure();
         let half_open = self.state == BreakerState::HalfOpen;
         if neutral && half_open && !call.slow {
             self.admitted -= 1;
@@ -220,6 +242,8 @@ enum Step {
     Settle(prop::sample::Index, Outcome),
     Look,
     Hint,
+    Suspend,
+    Resume,
     ForceOpen,
     Reset,
 }
@@ -228,6 +252,7 @@ fn step() -> impl Strategy<Value = Step> {
     let outcome = prop_oneof![
         3 => Just(Outcome::Success),
         2 => Just(Outcome::Failure),
+        1 => Just(Outcome::Refusal),
         1 => Just(Outcome::Neutral),
     ];
     prop_oneof![
@@ -237,6 +262,8 @@ fn step() -> impl Strategy<Value = Step> {
         40 => (any::<prop::sample::Index>(), outcome).prop_map(|(i, o)| Step::Settle(i, o)),
         10 => Just(Step::Look),
         2 => Just(Step::Hint),
+        2 => Just(Step::Suspend),
+        3 => Just(Step::Resume),
         1 => Just(Step::ForceOpen),
         2 => Just(Step::Reset),
     ]
@@ -265,7 +292,7 @@ proptest! {
     fn it_does_what_a_list_of_calls_says(config in configs(), steps in vec(step(), 1..200)) {
         prop_assert_eq!(config.validate(), Ok(()));
         let mut subject = Machine::new(&config);
-        let mut naive = Naive::new(config);
+        let mut reference = Reference::new(config);
         let mut tickets: Vec<Ticket> = Vec::new();
         let mut now = 0;
         for step in steps {
@@ -276,61 +303,79 @@ proptest! {
                 }
                 Step::Acquire => {
                     let ticket = subject.acquire(at(now)).ok();
-                    prop_assert_eq!(ticket.is_some(), naive.acquire(now));
+                    prop_assert_eq!(ticket.is_some(), reference.acquire(now));
                     tickets.extend(ticket);
                 }
                 Step::Settle(_, _) if tickets.is_empty() => continue,
                 Step::Settle(index, outcome) => {
                     let index = index.index(tickets.len());
                     subject.settle(tickets.remove(index), outcome, at(now));
-                    naive.settle(index, outcome, now);
+                    reference.settle(index, outcome, now);
                 }
                 Step::Look => {}
                 Step::Hint => {
                     subject.hint_recovered(at(now));
-                    naive.advance(now);
-                    if matches!(naive.state, BreakerState::Open | BreakerState::HalfOpen) {
-                        naive.enter(BreakerState::HalfOpen);
+                    reference.advance(now);
+                    let is_open =
+                        matches!(reference.state, BreakerState::Open | BreakerState::HalfOpen);
+                    if is_open && !reference.suspended {
+                        reference.enter(BreakerState::HalfOpen);
+                    }
+                }
+                Step::Suspend => {
+                    subject.suspend(at(now));
+                    reference.advance(now);
+                    if matches!(reference.state, BreakerState::Closed | BreakerState::HalfOpen) {
+                        reference.enter(BreakerState::Open);
+                    }
+                    reference.suspended = reference.state == BreakerState::Open;
+                }
+                Step::Resume => {
+                    subject.resume(at(now));
+                    reference.advance(now);
+                    if reference.awaits_answer() {
+                        reference.enter(BreakerState::Closed);
                     }
                 }
                 Step::ForceOpen => {
                     subject.force_open(at(now));
-                    naive.advance(now);
-                    if naive.state != BreakerState::ForcedOpen {
-                        naive.enter(BreakerState::ForcedOpen);
+                    reference.advance(now);
+                    if reference.state != BreakerState::ForcedOpen {
+                        reference.enter(BreakerState::ForcedOpen);
                     }
                 }
                 Step::Reset => {
                     subject.reset(at(now));
-                    naive.advance(now);
-                    naive.enter(BreakerState::Closed);
+                    reference.advance(now);
+                    reference.enter(BreakerState::Closed);
                 }
             }
             let snapshot = subject.snapshot(at(now));
-            naive.advance(now);
-            prop_assert_eq!(snapshot.state, naive.state);
-            prop_assert_eq!(snapshot.since, at(naive.since));
+            reference.advance(now);
+            prop_assert_eq!(snapshot.state, reference.state);
+            prop_assert_eq!(subject.awaits_answer(), reference.awaits_answer());
+            prop_assert_eq!(snapshot.since, at(reference.since));
             prop_assert_eq!(snapshot.in_flight, tickets.len() as u64);
             prop_assert_eq!(
                 snapshot.oldest_in_flight,
-                naive.out.first().map(|call| Duration::from_millis(now - call.started))
+                reference.out.first().map(|call| Duration::from_millis(now - call.started))
             );
-            let tally = snapshot.seen.tally;
-            let failed = naive.seen.iter().filter(|o| o.failed).count() as u64;
-            let slow = naive.seen.iter().filter(|o| o.slow).count() as u64;
-            match naive.state {
+            let counts = snapshot.seen.counts;
+            let failed = reference.seen.iter().filter(|o| o.failed).count() as u64;
+            let slow = reference.seen.iter().filter(|o| o.slow).count() as u64;
+            match reference.state {
                 BreakerState::Closed => {
-                    naive.forget_old();
-                    let failed = naive.seen.iter().filter(|o| o.failed).count() as u64;
-                    let slow = naive.seen.iter().filter(|o| o.slow).count() as u64;
+                    reference.forget_old();
+                    let failed = reference.seen.iter().filter(|o| o.failed).count() as u64;
+                    let slow = reference.seen.iter().filter(|o| o.slow).count() as u64;
                     prop_assert_eq!(
-                        (tally.calls, tally.failures, tally.slow),
-                        (naive.seen.len() as u64, failed, slow)
+                        (counts.calls, counts.failures, counts.slow),
+                        (reference.seen.len() as u64, failed, slow)
                     );
                 }
                 BreakerState::HalfOpen => prop_assert_eq!(
-                    (tally.calls, tally.failures, tally.slow),
-                    (u64::from(naive.ended), failed, slow)
+                    (counts.calls, counts.failures, counts.slow),
+                    (u64::from(reference.ended), failed, slow)
                 ),
                 _ => {}
             }

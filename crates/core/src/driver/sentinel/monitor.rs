@@ -1,4 +1,4 @@
-//! [`Lookout`]: one connection to every sentinel, on which it is asked for the master, and on which
+//! [`SentinelMonitor`]: one connection to every sentinel, on which it is asked for the master, and on which
 //! it says at once when that changes.
 
 use std::sync::{Arc, OnceLock};
@@ -11,11 +11,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::board::{Board, Sighting, Verdict};
+use super::election::{MasterElection, MasterReport, Verdict};
 use crate::command::Command;
 use crate::config::Address;
 use crate::driver::link::Link;
 use crate::driver::subscriptions::{Change, Name, NameKind, PushConnector, PushLink, Registry};
+use crate::driver::supervisor::is_worth_a_line;
 use crate::error::{CallError, Fault, FaultKind};
 use crate::push::push_channel;
 
@@ -56,7 +57,7 @@ const DOUBT: Duration = Duration::from_millis(500);
 const SWITCHED: &[u8] = b"+switch-master";
 
 /// Knows the master of a name. It begins to ask when somebody wants to know.
-pub(in crate::driver) struct Lookout {
+pub(in crate::driver) struct SentinelMonitor {
     shared: Arc<Shared>,
     start: Box<Start>,
     tasks: OnceLock<Tasks>,
@@ -71,17 +72,17 @@ type Tasks = Vec<AbortOnDropHandle<()>>;
 struct Shared {
     patience: Patience,
     name: Arc<str>,
-    board: Mutex<Board>,
-    /// What follows from the board.
+    election: Mutex<MasterElection>,
+    /// The master that follows from all reports.
     master: watch::Sender<Option<Address>>,
-    /// Something was written on the board.
+    /// A sentinel has reported, or cannot be asked.
     news: watch::Sender<()>,
-    /// Somebody found that the board is wrong.
+    /// A caller found that the master is another.
     doubt: Notify,
     shutdown: CancellationToken,
 }
 
-impl Lookout {
+impl SentinelMonitor {
     pub(super) fn new<P: PushConnector>(
         name: &str,
         sentinels: Vec<P>,
@@ -90,7 +91,7 @@ impl Lookout {
         let shared = Shared {
             patience: Patience::of(connect_timeout),
             name: name.into(),
-            board: Mutex::new(Board::new(sentinels.len())),
+            election: Mutex::new(MasterElection::new(sentinels.len())),
             master: watch::Sender::new(None),
             news: watch::Sender::new(()),
             doubt: Notify::new(),
@@ -134,7 +135,7 @@ impl Lookout {
             }
             let verdict = {
                 let present = self.shared.master.borrow().clone();
-                self.shared.board.lock().verdict(present.as_ref())
+                self.shared.election.lock().verdict(present.as_ref())
             };
             let changed = match verdict {
                 Verdict::Settled(address) => return Ok(address),
@@ -157,7 +158,7 @@ impl Lookout {
     /// Whether the one at `address` serves as master. When it does not, the sentinels are asked
     /// anew.
     pub(super) fn judge(&self, address: &Address, serves: bool) {
-        self.shared.board.lock().judge(address, serves);
+        self.shared.election.lock().judge(address, serves);
         if !serves {
             self.shared.doubt.notify_waiters();
         }
@@ -192,18 +193,18 @@ impl Lookout {
 }
 
 impl Shared {
-    fn note(&self, sentinel: usize, said: Result<Sighting, Fault>) {
-        let mut board = self.board.lock();
-        board.note(sentinel, said);
+    fn note(&self, sentinel: usize, said: Result<MasterReport, Fault>) {
+        let mut election = self.election.lock();
+        election.note(sentinel, said);
         self.master.send_if_modified(|present| {
-            let master = board.master(present.as_ref());
+            let master = election.master(present.as_ref());
             let differs = master.is_some() && master != *present;
             if differs {
                 *present = master;
             }
             differs
         });
-        drop(board);
+        drop(election);
         self.news.send_replace(());
     }
 }
@@ -211,10 +212,20 @@ impl Shared {
 /// Keeps asking one sentinel, over one connection after the other.
 async fn watch_over<P: PushConnector>(sentinel: &P, number: usize, shared: &Shared) {
     let mut pause = PAUSE.0;
+    let mut failures = 0_u32;
     loop {
         let mut was_heard = false;
         let fault = attend(sentinel, number, shared, &mut was_heard).await;
-        tracing::debug!(target: "redkit::connection", error = %fault, "a sentinel cannot be asked");
+        failures = match was_heard {
+            true => 1,
+            false => failures.saturating_add(1),
+        };
+        if is_worth_a_line(failures) {
+            tracing::warn!(
+                target: "redkit::connection",
+                failures, error = %fault, "a sentinel cannot be asked"
+            );
+        }
         shared.note(number, Err(fault));
         pause = match was_heard {
             true => PAUSE.0,
@@ -276,7 +287,7 @@ async fn attend<P: PushConnector>(
     loop {
         let doubt = shared.doubt.notified();
         match timeout(patience.answer, ask(&link, &target, &shared.name)).await {
-            Ok(Ok(sighting)) => shared.note(number, Ok(sighting)),
+            Ok(Ok(report)) => shared.note(number, Ok(report)),
             Ok(Err(fault)) => return fault,
             Err(_) => return late(),
         }
@@ -292,7 +303,7 @@ async fn attend<P: PushConnector>(
     }
 }
 
-async fn ask<L: PushLink>(link: &L, target: &str, name: &str) -> Result<Sighting, Fault> {
+async fn ask<L: PushLink>(link: &L, target: &str, name: &str) -> Result<MasterReport, Fault> {
     let about = |what: &'static str| Command::new("SENTINEL").arg(what).arg(name);
     let malformed = |error: &dyn std::fmt::Display| {
         Fault::new(FaultKind::Protocol, format!("sentinel {target}: {error}"))
@@ -327,7 +338,7 @@ async fn ask<L: PushLink>(link: &L, target: &str, name: &str) -> Result<Sighting
         Err(CallError::NotSent(fault) | CallError::Maybe(fault)) => return Err(fault),
     };
     match address {
-        Some((host, port)) => Ok(Sighting {
+        Some((host, port)) => Ok(MasterReport {
             master: Address { host, port },
             epoch: epoch.unwrap_or(0),
         }),

@@ -1,4 +1,4 @@
-//! [`Board`]: what each sentinel said last, and which master follows from it.
+//! [`MasterElection`]: what each sentinel said last, and which master follows from it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::error::{Fault, FaultKind};
 /// must not win because the one that knew better went down a moment ago.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// What a sentinel says.
+/// What a sentinel reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Sighting {
+pub(super) struct MasterReport {
     pub(super) master: Address,
     /// Grows with every failover; 0 from a sentinel that does not tell it.
     pub(super) epoch: u64,
 }
 
-/// What all of them said.
+/// What all sentinels reported, and the master that follows.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct MasterElection {
     entries: Vec<Entry>,
     /// Who was named and does not serve as master, and since when.
     useless: Option<(Address, Instant)>,
@@ -30,7 +30,7 @@ pub(super) struct Board {
 
 #[derive(Debug, Clone, Default)]
 struct Entry {
-    sighting: Option<Sighting>,
+    report: Option<MasterReport>,
     /// Why it cannot be asked, and since when.
     fault: Option<(Fault, Instant)>,
 }
@@ -48,7 +48,7 @@ pub(super) enum Verdict {
     Failed(Fault),
 }
 
-impl Board {
+impl MasterElection {
     pub(super) fn new(sentinels: usize) -> Self {
         Self {
             entries: vec![Entry::default(); sentinels],
@@ -66,11 +66,11 @@ impl Board {
         }
     }
 
-    pub(super) fn note(&mut self, sentinel: usize, said: Result<Sighting, Fault>) {
+    pub(super) fn note(&mut self, sentinel: usize, said: Result<MasterReport, Fault>) {
         if let Some(entry) = self.entries.get_mut(sentinel) {
             match said {
-                Ok(sighting) => {
-                    entry.sighting = Some(sighting);
+                Ok(report) => {
+                    entry.report = Some(report);
                     entry.fault = None;
                 }
                 // The time is that of the first failure: from then on its word grows old.
@@ -95,10 +95,10 @@ impl Board {
             |(one, since): &(Address, Instant)| *one == latest && since.elapsed() >= MEMORY;
         if self.useless.as_ref().is_some_and(is_useless) {
             let votes = |address: &Address| {
-                let for_it = self.fresh().filter(|sighting| sighting.master == *address);
+                let for_it = self.fresh().filter(|report| report.master == *address);
                 for_it.count()
             };
-            let mut named = self.fresh().map(|sighting| &sighting.master);
+            let mut named = self.fresh().map(|report| &report.master);
             if let Some(most) = named.find(|named| votes(named) * 2 > self.entries.len()) {
                 return Some(most.clone());
             }
@@ -107,10 +107,10 @@ impl Board {
     }
 
     fn of_the_latest(&self, present: Option<&Address>) -> Option<Address> {
-        let latest = self.fresh().map(|sighting| sighting.epoch).max()?;
+        let latest = self.fresh().map(|report| report.epoch).max()?;
         let mut votes: HashMap<&Address, usize> = HashMap::new();
-        for sighting in self.fresh().filter(|sighting| sighting.epoch == latest) {
-            *votes.entry(&sighting.master).or_default() += 1;
+        for report in self.fresh().filter(|report| report.epoch == latest) {
+            *votes.entry(&report.master).or_default() += 1;
         }
         votes
             .into_iter()
@@ -122,7 +122,7 @@ impl Board {
     }
 
     pub(super) fn verdict(&self, present: Option<&Address>) -> Verdict {
-        let is_heard = |entry: &Entry| entry.sighting.is_some() || entry.fault.is_some();
+        let is_heard = |entry: &Entry| entry.report.is_some() || entry.fault.is_some();
         let all_heard = self.entries.iter().all(is_heard);
         match (self.master(present), all_heard) {
             (Some(address), true) => Verdict::Settled(address),
@@ -132,11 +132,11 @@ impl Board {
         }
     }
 
-    fn fresh(&self) -> impl Iterator<Item = &Sighting> {
+    fn fresh(&self) -> impl Iterator<Item = &MasterReport> {
         self.entries.iter().filter_map(|entry| {
             let is_fresh = |(_, since): &(Fault, Instant)| since.elapsed() < MEMORY;
             let counts = entry.fault.as_ref().is_none_or(is_fresh);
-            entry.sighting.as_ref().filter(|_| counts)
+            entry.report.as_ref().filter(|_| counts)
         })
     }
 
@@ -166,67 +166,71 @@ mod tests {
         }
     }
 
-    fn saw(port: u16, epoch: u64) -> Result<Sighting, Fault> {
-        Ok(Sighting {
+    fn saw(port: u16, epoch: u64) -> Result<MasterReport, Fault> {
+        Ok(MasterReport {
             master: at(port),
             epoch,
         })
     }
 
-    fn down() -> Result<Sighting, Fault> {
+    fn down() -> Result<MasterReport, Fault> {
         Err(Fault::new(FaultKind::Connect, "down"))
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_latest_failover_wins_however_many_are_behind() {
-        let mut board = Board::new(3);
-        assert!(matches!(board.verdict(None), Verdict::Open));
-        board.note(0, saw(1, 4));
-        assert!(matches!(board.verdict(None), Verdict::Provisional(a) if a == at(1)));
-        board.note(1, saw(1, 4));
-        board.note(2, saw(2, 5));
-        assert!(matches!(board.verdict(None), Verdict::Settled(a) if a == at(2)));
+        let mut election = MasterElection::new(3);
+        assert!(matches!(election.verdict(None), Verdict::Open));
+        election.note(0, saw(1, 4));
+        assert!(matches!(election.verdict(None), Verdict::Provisional(a) if a == at(1)));
+        election.note(1, saw(1, 4));
+        election.note(2, saw(2, 5));
+        assert!(matches!(election.verdict(None), Verdict::Settled(a) if a == at(2)));
 
         // Also for a while after the one that knew went down, but not for ever: epochs begin anew
         // when a master is taken out of the sentinels and put in again.
-        board.note(2, down());
-        assert_eq!(board.master(None), Some(at(2)));
+        election.note(2, down());
+        assert_eq!(election.master(None), Some(at(2)));
         tokio::time::advance(MEMORY / 2).await;
-        board.note(2, down());
+        election.note(2, down());
         tokio::time::advance(MEMORY / 2).await;
-        assert_eq!(board.master(None), Some(at(1)));
+        assert_eq!(election.master(None), Some(at(1)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_left_over_sentinel_does_not_lock_out_for_ever() {
-        let mut board = Board::new(3);
+        let mut election = MasterElection::new(3);
         for (sentinel, port, epoch) in [(0, 1, 4), (1, 1, 4), (2, 2, 9)] {
-            board.note(sentinel, saw(port, epoch));
+            election.note(sentinel, saw(port, epoch));
         }
-        board.judge(&at(2), false);
+        election.judge(&at(2), false);
         tokio::time::advance(MEMORY / 2).await;
-        board.judge(&at(2), false);
-        assert_eq!(board.master(None), Some(at(2)), "the others may be behind");
+        election.judge(&at(2), false);
+        assert_eq!(
+            election.master(None),
+            Some(at(2)),
+            "the others may be behind"
+        );
         tokio::time::advance(MEMORY / 2).await;
-        assert_eq!(board.master(None), Some(at(1)));
+        assert_eq!(election.master(None), Some(at(1)));
         // One of three is not most of them, and a server that serves is none the worse.
-        board.note(0, saw(3, 4));
-        assert_eq!(board.master(None), Some(at(2)));
-        board.note(0, saw(1, 4));
-        board.judge(&at(2), true);
-        assert_eq!(board.master(None), Some(at(2)));
+        election.note(0, saw(3, 4));
+        assert_eq!(election.master(None), Some(at(2)));
+        election.note(0, saw(1, 4));
+        election.judge(&at(2), true);
+        assert_eq!(election.master(None), Some(at(2)));
     }
 
     #[tokio::test]
     async fn without_epochs_the_majority_decides_and_a_draw_changes_nothing() {
-        let mut board = Board::new(3);
+        let mut election = MasterElection::new(3);
         for (sentinel, port) in [(0, 1), (1, 1), (2, 2)] {
-            board.note(sentinel, saw(port, 0));
+            election.note(sentinel, saw(port, 0));
         }
-        assert_eq!(board.master(None), Some(at(1)));
-        board.note(0, saw(2, 0));
-        assert_eq!(board.master(Some(&at(1))), Some(at(2)));
-        let mut draw = Board::new(2);
+        assert_eq!(election.master(None), Some(at(1)));
+        election.note(0, saw(2, 0));
+        assert_eq!(election.master(Some(&at(1))), Some(at(2)));
+        let mut draw = MasterElection::new(2);
         draw.note(0, saw(1, 0));
         draw.note(1, saw(2, 0));
         assert_eq!(draw.master(Some(&at(1))), Some(at(1)));
@@ -235,14 +239,17 @@ mod tests {
 
     #[tokio::test]
     async fn when_none_knows_the_fault_that_says_most_is_told() {
-        let mut board = Board::new(2);
-        board.note(0, Err(Fault::new(FaultKind::Handshake, "no such name")));
-        assert!(matches!(board.verdict(None), Verdict::Open));
-        board.note(1, down());
-        let Verdict::Failed(fault) = board.verdict(None) else {
+        let mut election = MasterElection::new(2);
+        election.note(0, Err(Fault::new(FaultKind::Handshake, "no such name")));
+        assert!(matches!(election.verdict(None), Verdict::Open));
+        election.note(1, down());
+        let Verdict::Failed(fault) = election.verdict(None) else {
             panic!("nobody names a master")
         };
         assert_eq!(fault.kind(), FaultKind::Handshake);
-        assert!(matches!(Board::new(0).verdict(None), Verdict::Failed(_)));
+        assert!(matches!(
+            MasterElection::new(0).verdict(None),
+            Verdict::Failed(_)
+        ));
     }
 }

@@ -26,8 +26,8 @@ use crate::keys::slot;
 use crate::push::{Interest, Loss, PushSink, PushStream, push_channel};
 
 /// The subscriptions of a backend. Dropping it ends them.
-pub(super) struct Spread {
-    anywhere: Subscriptions,
+pub(super) struct ClusterSubscriptions {
+    any_node: Subscriptions,
     by_node: Arc<ByNode>,
     _task: AbortOnDropHandle<()>,
 }
@@ -38,23 +38,23 @@ struct ByNode {
     timing: Timing,
     nodes: Mutex<HashMap<Address, Arc<Subscriptions>>>,
     /// Who listens to changes of keys, at every master.
-    everywhere: Mutex<Vec<(Vec<Name>, PushSink)>>,
+    at_every_master: Mutex<Vec<(Vec<Name>, PushSink)>>,
     /// Something stands at a node where it does not belong.
     misplaced: Arc<Notify>,
 }
 
-impl Spread {
+impl ClusterSubscriptions {
     pub(super) fn start(shared: &Arc<Shared>, timing: Timing) -> Self {
         let by_node = Arc::new(ByNode {
             shared: Arc::clone(shared),
             timing,
             nodes: Mutex::default(),
-            everywhere: Mutex::default(),
+            at_every_master: Mutex::default(),
             misplaced: Arc::default(),
         });
         let task = tokio::spawn(follow(Arc::clone(&by_node)));
         Self {
-            anywhere: Subscriptions::start(AnyNode(Arc::clone(shared)), timing),
+            any_node: Subscriptions::start(AnyNode(Arc::clone(shared)), timing),
             by_node,
             _task: AbortOnDropHandle::new(task),
         }
@@ -66,9 +66,9 @@ impl Spread {
         interest: Interest,
         deadline: Instant,
     ) -> Result<PushStream, CallError> {
-        let is_everywhere = match &interest {
+        let is_for_every_master = match &interest {
             Interest::Channels(_) | Interest::Patterns(_) => {
-                return self.anywhere.subscribe(interest, deadline).await;
+                return self.any_node.subscribe(interest, deadline).await;
             }
             Interest::Sharded(_) => false,
             Interest::Invalidations { .. } => true,
@@ -82,10 +82,10 @@ impl Spread {
                 by_node.prune();
             }
         });
-        match is_everywhere {
+        match is_for_every_master {
             true => {
                 self.by_node
-                    .attach_everywhere(names, sink, deadline)
+                    .attach_at_every_master(names, sink, deadline)
                     .await?
             }
             false => self.by_node.attach(names, sink, deadline).await?,
@@ -94,8 +94,8 @@ impl Spread {
     }
 
     pub(super) fn shutdown(&self) {
-        self.anywhere.shutdown();
-        self.by_node.everywhere.lock().clear();
+        self.any_node.shutdown();
+        self.by_node.at_every_master.lock().clear();
         for node in self.by_node.nodes.lock().values() {
             node.shutdown();
         }
@@ -155,7 +155,7 @@ impl ByNode {
     }
 
     /// Has every master tell of changes of keys, now and later.
-    async fn attach_everywhere(
+    async fn attach_at_every_master(
         self: &Arc<Self>,
         names: Vec<Name>,
         sink: PushSink,
@@ -189,7 +189,7 @@ impl ByNode {
             }
             sleep(NOT_NOW).await;
         }
-        self.everywhere.lock().push((names, sink));
+        self.at_every_master.lock().push((names, sink));
         // A master that came meanwhile.
         self.misplaced.notify_one();
         Ok(())
@@ -258,19 +258,19 @@ impl ByNode {
                 over.extend(listeners.into_iter().filter_map(|one| one.loss));
             }
         }
-        let mut everywhere = self.everywhere.lock();
-        everywhere.retain(|(_, sink)| !sink.is_closed());
-        if !everywhere.is_empty() {
+        let mut at_every_master = self.at_every_master.lock();
+        at_every_master.retain(|(_, sink)| !sink.is_closed());
+        if !at_every_master.is_empty() {
             for address in &masters {
                 let node = self.node(address);
-                for (names, sink) in &*everywhere {
+                for (names, sink) in &*at_every_master {
                     if !node.listens(names, sink) {
                         node.adopt(names, sink);
                     }
                 }
             }
         }
-        drop(everywhere);
+        drop(at_every_master);
         // Only now: what does not stand at its new place must not seem to for a moment.
         over.into_iter().for_each(Loss::end);
         // Nodes that nobody listens at, and nobody is about to.
@@ -280,7 +280,9 @@ impl ByNode {
     }
 
     fn prune(&self) {
-        self.everywhere.lock().retain(|(_, sink)| !sink.is_closed());
+        self.at_every_master
+            .lock()
+            .retain(|(_, sink)| !sink.is_closed());
         for node in self.nodes.lock().values() {
             node.prune();
         }
