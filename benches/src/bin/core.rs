@@ -1,22 +1,31 @@
-//! `cargo xtask bench core`: the client beside the raw `redis` crate.
+//! `cargo xtask bench core`: the client beside the `redis` and `fred` crates, and beside its own
+//! connection without the client above it.
 #![allow(
     clippy::unwrap_used,
     reason = "a benchmark that cannot go on has nothing to report"
 )]
 
-use std::fmt::Write as _;
+#[path = "core/peers.rs"]
+mod peers;
+#[path = "core/table.rs"]
+mod table;
+
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Parser;
-use redis::IntoConnectionInfo;
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redkit_benches::{Load, Paired, Section, Target, Worker, compare, run_alone, write_section};
-use redkit_core::{Client, ClientConfig, Command, Key, Script};
+use redkit_benches::{Load, Section, Worker, compare, run_alone, write_section};
+use redkit_core::{Backend, Client, ClientConfig, Command, Key, Script, Value};
 use redkit_testkit::{Server, ServerOptions};
+use tokio::time::Instant;
 
-/// Measures the client beside the raw `redis` crate: GET, SET and a script.
+use self::peers::{Fred, Raw};
+use self::table::{Peer, Row};
+
+/// Measures the client beside the `redis` and `fred` crates: GET, SET, a script, MGET of 1,000 keys,
+/// and values of a megabyte.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// End with an error when a target is missed.
@@ -28,57 +37,82 @@ struct Arguments {
     /// Only rows with this many tasks.
     #[arg(long)]
     tasks: Option<usize>,
-    /// Only this operation (GET, SET, EVALSHA).
+    /// Only this operation (GET, SET, EVALSHA, MGET, GET 1 MB).
     #[arg(long)]
     operation: Option<String>,
-    /// Run only this side (ours, raw) for some seconds, to be looked at with a profiler.
+    /// Only this peer (redis, fred, bare).
+    #[arg(long)]
+    peer: Option<String>,
+    /// Run only this side (ours, bare, redis, fred) for some seconds, to be looked at with a profiler.
     #[arg(long)]
     profile: Option<String>,
 }
 
 const KEYS: usize = 1000;
-const LEAST_THROUGHPUT: f64 = 0.95;
-const MOST_CPU: f64 = 1.08;
+const LARGE: usize = 1 << 20;
 
 static SCRIPT: Script = Script::new("return redis.call('GET', KEYS[1])");
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Get,
     Set,
     Script,
+    Many,
+    Large,
 }
 
 impl Operation {
-    const ALL: [Self; 3] = [Self::Get, Self::Set, Self::Script];
+    const ALL: [Self; 5] = [Self::Get, Self::Set, Self::Script, Self::Many, Self::Large];
 
     fn name(self) -> &'static str {
         match self {
             Operation::Get => "GET",
             Operation::Set => "SET",
             Operation::Script => "EVALSHA",
+            Operation::Many => "MGET",
+            Operation::Large => "GET 1 MB",
         }
+    }
+
+    /// How many tasks it is measured with.
+    fn tasks(self) -> &'static [usize] {
+        match self {
+            Operation::Get | Operation::Set | Operation::Script => &[1, 16, 256, 1024],
+            Operation::Many | Operation::Large => &[1, 16],
+        }
+    }
+}
+
+/// What every contender does.
+#[derive(Clone)]
+struct Work {
+    operation: Operation,
+    keys: Arc<[Key]>,
+    large: Key,
+    next: usize,
+}
+
+impl Work {
+    fn key(&mut self) -> Key {
+        let key = self.keys[self.next % KEYS].clone();
+        self.next += 1;
+        key
     }
 }
 
 struct Ours {
     client: Client,
-    operation: Operation,
-    keys: Vec<Key>,
-    next: usize,
+    work: Work,
 }
 
 impl Worker for Ours {
     async fn step(&mut self) {
-        let key = &self.keys[self.next % KEYS];
-        self.next += 1;
-        match self.operation {
+        let key = self.work.key();
+        match self.work.operation {
             Operation::Get => {
-                let value: Option<Vec<u8>> = self
-                    .client
-                    .call(Command::new("GET").key(key))
-                    .await
-                    .unwrap();
+                let get = Command::new("GET").key(key);
+                let value: Option<Bytes> = self.client.call(get).await.unwrap();
                 assert_eq!(value.map(|value| value.len()), Some(VALUE.len()));
             }
             Operation::Set => {
@@ -86,48 +120,46 @@ impl Worker for Ours {
                 self.client.call::<()>(command).await.unwrap();
             }
             Operation::Script => {
-                let value: Option<Vec<u8>> = self.client.eval(SCRIPT.invoke([key])).await.unwrap();
+                let value: Option<Bytes> = self.client.eval(SCRIPT.invoke([key])).await.unwrap();
                 assert_eq!(value.map(|value| value.len()), Some(VALUE.len()));
+            }
+            Operation::Many => {
+                let mget =
+                    Command::with_capacity("MGET", KEYS * 16).keys_from(self.work.keys.iter());
+                let values: Vec<Bytes> = self.client.call(mget).await.unwrap();
+                assert_eq!(values.len(), KEYS);
+            }
+            Operation::Large => {
+                let get = Command::new("GET").key(&self.work.large);
+                let value: Option<Bytes> = self.client.call(get).await.unwrap();
+                assert_eq!(value.map(|value| value.len()), Some(LARGE));
             }
         }
     }
 }
 
-struct Raw {
-    connection: MultiplexedConnection,
-    operation: Operation,
-    keys: Vec<Key>,
-    next: usize,
+/// The connection that the client stands on.
+struct Bare {
+    backend: Arc<dyn Backend>,
+    work: Work,
 }
 
-impl Worker for Raw {
+impl Worker for Bare {
     async fn step(&mut self) {
-        let key = self.keys[self.next % KEYS].as_bytes();
-        self.next += 1;
-        match self.operation {
-            Operation::Get => {
-                let value: Option<Vec<u8>> = redis::cmd("GET")
-                    .arg(key)
-                    .query_async(&mut self.connection)
-                    .await
-                    .unwrap();
-                assert_eq!(value.map(|value| value.len()), Some(VALUE.len()));
-            }
-            Operation::Set => {
-                let mut command = redis::cmd("SET");
-                command.arg(key).arg(VALUE);
-                command
-                    .query_async::<()>(&mut self.connection)
-                    .await
-                    .unwrap();
-            }
-            Operation::Script => {
-                let mut command = redis::cmd("EVALSHA");
-                command.arg(SCRIPT.sha()).arg(1).arg(key);
-                let value: Option<Vec<u8>> =
-                    command.query_async(&mut self.connection).await.unwrap();
-                assert_eq!(value.map(|value| value.len()), Some(VALUE.len()));
-            }
+        let key = self.work.key();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let command = match self.work.operation {
+            Operation::Set => Command::with_capacity("SET", 128).key(key).arg(VALUE),
+            _ => Command::new("GET").key(key),
+        };
+        let reply = self
+            .backend
+            .call(&command.deadline(deadline))
+            .await
+            .unwrap();
+        match reply {
+            Value::Ok => {}
+            other => assert_eq!(other.to::<Bytes>().unwrap().len(), VALUE.len()),
         }
     }
 }
@@ -144,53 +176,34 @@ fn main() -> ExitCode {
     runtime.block_on(run(&arguments))
 }
 
-/// The raw driver with the same socket option as ours: without `TCP_NODELAY`, its default, commands
-/// wait for the acknowledgement of earlier ones, which batches well on loopback and costs a round
-/// trip on a network.
-async fn raw(url: &str) -> MultiplexedConnection {
-    let info = format!("{url}?protocol=resp3")
-        .into_connection_info()
-        .unwrap();
-    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    redis::Client::open(info)
-        .unwrap()
-        .get_multiplexed_async_connection()
-        .await
-        .unwrap()
-}
-
 async fn run(arguments: &Arguments) -> ExitCode {
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let url = server.url();
-    let client = Client::connect(ClientConfig::from_url(&url).unwrap())
-        .await
-        .unwrap();
-    let connection = raw(&url).await;
-    let keys: Vec<Key> = (0..KEYS)
+    let config = ClientConfig::from_url(&url).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let redis = peers::redis(&url).await;
+    let fred = peers::fred(&url).await;
+    let keys: Arc<[Key]> = (0..KEYS)
         .map(|i| client.key(format!("bench:{i:08}")))
         .collect();
-    for key in &keys {
-        client
-            .call::<()>(Command::new("SET").key(key).arg(VALUE))
-            .await
-            .unwrap();
+    let large = client.key("bench:large");
+    let set =
+        |key: &Key, value: Vec<u8>| client.call::<()>(Command::new("SET").key(key).arg(value));
+    for key in keys.iter() {
+        set(key, VALUE.to_vec()).await.unwrap();
     }
-    client
-        .eval::<Option<Vec<u8>>>(SCRIPT.invoke([&keys[0]]))
-        .await
-        .unwrap();
+    set(&large, vec![b'v'; LARGE]).await.unwrap();
+    let script = SCRIPT.invoke([&keys[0]]);
+    client.eval::<Option<Bytes>>(script).await.unwrap();
 
-    let (rounds, slice) = if arguments.quick { (4, 300) } else { (10, 700) };
+    let (rounds, slice) = if arguments.quick { (4, 300) } else { (5, 1000) };
     let mut rows = Vec::new();
     for operation in Operation::ALL {
-        if arguments
-            .operation
-            .as_ref()
-            .is_some_and(|only| only != operation.name())
-        {
+        let named = arguments.operation.as_ref();
+        if named.is_some_and(|only| only != operation.name()) {
             continue;
         }
-        for tasks in [1, 16, 256, 1024] {
+        for &tasks in operation.tasks() {
             if arguments.tasks.is_some_and(|only| only != tasks) {
                 continue;
             }
@@ -199,17 +212,27 @@ async fn run(arguments: &Arguments) -> ExitCode {
                 slice: Duration::from_millis(slice),
                 rounds,
             };
+            let work = |next: usize| Work {
+                operation,
+                keys: Arc::clone(&keys),
+                large: large.clone(),
+                next,
+            };
             let ours = |i: usize| Ours {
                 client: client.clone(),
-                operation,
-                keys: keys.clone(),
-                next: i,
+                work: work(i),
             };
-            let raw = |i: usize| Raw {
-                connection: connection.clone(),
-                operation,
-                keys: keys.clone(),
-                next: i,
+            let bare = |i: usize| Bare {
+                backend: Arc::clone(client.backend()),
+                work: work(i),
+            };
+            let redis = |i: usize| Raw {
+                connection: redis.clone(),
+                work: work(i),
+            };
+            let fred = |i: usize| Fred {
+                client: fred.clone(),
+                work: work(i),
             };
             if let Some(side) = &arguments.profile {
                 let load = Load {
@@ -218,93 +241,48 @@ async fn run(arguments: &Arguments) -> ExitCode {
                 };
                 let sample = match side.as_str() {
                     "ours" => run_alone(load, ours).await,
-                    _ => run_alone(load, raw).await,
+                    "bare" => run_alone(load, bare).await,
+                    "fred" => run_alone(load, fred).await,
+                    _ => run_alone(load, redis).await,
                 };
+                let (per_second, cpu) = (sample.throughput, sample.cpu);
                 println!(
-                    "{side} {} {tasks}: {:.0}/s, {:.2} µs",
-                    operation.name(),
-                    sample.throughput,
-                    sample.cpu
+                    "{side} {} {tasks}: {per_second:.0}/s, {cpu:.2} µs",
+                    operation.name()
                 );
                 continue;
             }
-            let paired = compare(load, ours, raw).await;
-            println!("{}", row(operation, tasks, &paired));
-            rows.push((operation, tasks, paired));
+            for peer in Peer::ALL {
+                let is_chosen = arguments
+                    .peer
+                    .as_ref()
+                    .is_none_or(|only| only == peer.name());
+                if !is_chosen || !peer.does(operation) {
+                    continue;
+                }
+                let paired = match peer {
+                    Peer::Redis => compare(load, ours, redis).await,
+                    Peer::Fred => compare(load, ours, fred).await,
+                    Peer::Bare => compare(load, ours, bare).await,
+                };
+                let row = Row {
+                    operation,
+                    tasks,
+                    peer,
+                    paired,
+                };
+                println!("{row}");
+                rows.push(row);
+            }
         }
     }
     let version = client.capabilities().version;
     client.shutdown().await;
-    if !arguments.quick && arguments.tasks.is_none() && arguments.operation.is_none() {
-        let text = text(&rows, version);
+    let is_whole = arguments.tasks.is_none() && arguments.operation.is_none();
+    if !arguments.quick && is_whole && arguments.peer.is_none() && arguments.profile.is_none() {
+        let text = table::text(&rows, version);
         let path = write_section(&Section { name: "core", text }).unwrap();
         println!("written: {}", path.display());
     }
-    verdict(&rows, arguments.check)
-}
-
-const HEAD: &str = "| operation | tasks | redkit ops/s | raw ops/s | ratio | redkit CPU µs/op | raw CPU µs/op | ratio | redkit p50/p99 µs | raw p50/p99 µs |\n|---|---|---|---|---|---|---|---|---|---|";
-
-fn row(operation: Operation, tasks: usize, paired: &Paired) -> String {
-    let Paired { ours, peer, .. } = paired;
-    format!(
-        "| {} | {tasks} | {:.0} | {:.0} | **{:.2}** | {:.2} | {:.2} | **{:.2}** | {}/{} | {}/{} |",
-        operation.name(),
-        ours.throughput,
-        peer.throughput,
-        paired.throughput_ratio,
-        ours.cpu,
-        peer.cpu,
-        paired.cpu_ratio,
-        ours.latency.value_at_quantile(0.5),
-        ours.latency.value_at_quantile(0.99),
-        peer.latency.value_at_quantile(0.5),
-        peer.latency.value_at_quantile(0.99),
-    )
-}
-
-fn text(rows: &[(Operation, usize, Paired)], version: (u16, u16, u16)) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let mut text = format!(
-        "## core: the client beside the raw driver\n\n\
-         `cargo xtask bench core`, Redis {}.{}.{} on loopback, {cores} cores shared by client and \
-         server.\nThe peer is `MultiplexedConnection` of the `redis` crate with its defaults and, as \
-         ours, `TCP_NODELAY`:\nno breaker, no retry, no reconnection. Values of 64 bytes; the script is one `GET`. Targets: \
-         throughput at least {LEAST_THROUGHPUT}, CPU at\nmost {MOST_CPU} times the raw driver's.\n\n{HEAD}\n",
-        version.0, version.1, version.2
-    );
-    for (operation, tasks, paired) in rows {
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "{}", row(*operation, *tasks, paired));
-    }
-    text
-}
-
-fn verdict(rows: &[(Operation, usize, Paired)], check: bool) -> ExitCode {
-    let targets = rows.iter().flat_map(|(operation, tasks, paired)| {
-        let what = format!("{} at {tasks} tasks", operation.name());
-        [
-            Target {
-                what: format!("{what}: throughput ratio"),
-                value: paired.throughput_ratio,
-                at_least: Some(LEAST_THROUGHPUT),
-                at_most: None,
-            },
-            Target {
-                what: format!("{what}: CPU ratio"),
-                value: paired.cpu_ratio,
-                at_least: None,
-                at_most: Some(MOST_CPU),
-            },
-        ]
-    });
-    let missed: Vec<_> = targets.filter(|target| !target.is_met()).collect();
-    for target in &missed {
-        println!("missed: {} is {:.3}", target.what, target.value);
-    }
-    if check && !missed.is_empty() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    table::verdict(&rows, arguments.check)
 }

@@ -15,8 +15,11 @@ use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redkit_benches::{Load, Paired, Section, Target, Worker, compare, write_section};
 use redkit_core::{Client, ClientConfig, Command};
-use redkit_ratelimit::{ConcurrencyLimiter, Policy, Quota, RateLimiter, Together};
+use redkit_ratelimit::{ConcurrencyLimiter, LimitSet, Policy, Quota, RateLimiter};
 use redkit_testkit::{Server, ServerOptions};
+
+/// No decision is given up because the machine is busy: what is measured is all of them.
+const PATIENT: Duration = Duration::from_secs(10);
 
 /// Measures what each algorithm costs the server and the client.
 #[derive(Debug, Parser)]
@@ -88,6 +91,7 @@ fn cases(client: &Client) -> Vec<Case> {
     let case = |name, key: &str, policy: Policy, cost, at_most| Case {
         name,
         limiter: RateLimiter::builder(client, key)
+            .decision_timeout(PATIENT)
             .policy(policy)
             .deny_cache(0)
             .build()
@@ -194,6 +198,7 @@ async fn server_costs(
         report.server(case.name, took, bytes, case.at_most);
     }
     let places = ConcurrencyLimiter::builder(client, "places")
+        .decision_timeout(PATIENT)
         .limit(100)
         .build()
         .unwrap();
@@ -206,6 +211,7 @@ async fn server_costs(
     report.server("a place (acquire)", held, None, None);
 
     let tiers = RateLimiter::builder(client, "tiers")
+        .decision_timeout(PATIENT)
         .policy(Policy::gcra(Quota::per(700_001, HOUR)).named("a"))
         .policy(Policy::gcra(Quota::per(1_000_000, HOUR)).named("b"))
         .deny_cache(0)
@@ -222,12 +228,13 @@ async fn server_costs(
     report.server("two tiers of GCRA in one call", took, None, None);
 
     let fixed = RateLimiter::builder(client, "other")
+        .decision_timeout(PATIENT)
         .policy(Policy::fixed_window(Quota::per(1_000_000, HOUR)))
         .build()
         .unwrap();
     let call = |n: usize| {
         let key = format!("{n:08}");
-        Together::new()
+        LimitSet::new()
             .limit(&tiers, &key)
             .limit(&fixed, &key)
             .check()
@@ -244,6 +251,7 @@ async fn server_costs(
     let keys = if arguments.quick { 20_000 } else { 100_000 };
     server.raw(&["FLUSHALL"]).await.unwrap();
     let gcra = RateLimiter::builder(client, "memory")
+        .decision_timeout(PATIENT)
         .policy(Policy::gcra(Quota::per_day(1000)))
         .build()
         .unwrap();
@@ -353,6 +361,7 @@ async fn beside_raw(server: &Server, client: &Client, load: Load) -> Paired {
         .unwrap();
     // Nothing is ever denied, and states come and go as under real load.
     let limiter = RateLimiter::builder(client, "raw")
+        .decision_timeout(PATIENT)
         .policy(Policy::gcra(Quota::per(
             1_000_000,
             Duration::from_secs(3600),
@@ -399,6 +408,7 @@ async fn sha_of_gcra(server: &Server) -> Arc<str> {
 /// Denials from memory, on one core.
 async fn local_denials(client: &Client, quick: bool) -> f64 {
     let limiter = RateLimiter::builder(client, "denied")
+        .decision_timeout(PATIENT)
         .policy(Policy::gcra(Quota::per_day(1)))
         .build()
         .unwrap();

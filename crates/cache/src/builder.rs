@@ -17,7 +17,7 @@ use crate::level::Level;
 use crate::names::Names;
 use crate::settings::{Refresh, Settings};
 use crate::share::ErrorCodec;
-use crate::stats::Numbers;
+use crate::stats::Metrics;
 use crate::store::Store;
 use crate::wake::Wakes;
 
@@ -252,7 +252,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
             hasty: self.client.with_budget(settings.redis_timeout)?,
             client: self.client,
             names,
-            numbers: Numbers::new(&self.name),
+            metrics: Metrics::new(&self.name),
             name: self.name.into(),
             bypass: Semaphore::new(settings.max_bypass_loads.min(Semaphore::MAX_PERMITS)),
             settings,
@@ -279,7 +279,7 @@ fn check_hearing<V>(l1: &L1<V>, settings: &Settings, client: &Client) -> Result<
             "l1.tracked",
             "this client does not hear of changed keys: the `fred` driver does not pass on that \
              all of them have changed",
-            "use the `redis` driver or an L1 that is not tracked",
+            "use the `native` driver or an L1 that is not tracked",
         ));
     }
     Ok(())

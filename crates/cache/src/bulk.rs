@@ -126,7 +126,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             }
             match self.hit_or_missing((index, key, &keys), reading, true) {
                 Ok(hit) => {
-                    store.numbers.hits.add_one();
+                    store.metrics.hits.add_one();
                     if let (Some(level), Some(ticket)) = (&store.level, ticket) {
                         with_bytes(key, |key| level.put(key, ticket, &hit));
                     }

@@ -81,13 +81,13 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             Lookup::Fresh(hit) => hit.value,
             Lookup::Stale(_) | Lookup::Invalidated(_) | Lookup::Missing => None,
             Lookup::Undecodable(_, error) => {
-                store.numbers.decode_failures.add_one();
+                store.metrics.decode_failures.add_one();
                 return Err(error.into());
             }
         };
         match &found {
-            Some(_) => store.numbers.hits.add_one(),
-            None => store.numbers.misses.add_one(),
+            Some(_) => store.metrics.hits.add_one(),
+            None => store.metrics.misses.add_one(),
         }
         Ok(found.map(|value| Fetched::new(value, Source::Redis)))
     }
@@ -170,7 +170,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let store = &self.inner.store;
         CacheStats {
             l1_entries: store.level.as_ref().map_or(0, |level| level.len()),
-            ..store.numbers.read()
+            ..store.metrics.read()
         }
     }
 
@@ -193,7 +193,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let reading = self.read_for_load(&key, &keys).await;
         let missing = match self.hit_or_missing((0, &key, &keys), reading, takes_none) {
             Ok(hit) => {
-                store.numbers.hits.add_one();
+                store.metrics.hits.add_one();
                 self.refresh_if_due(&key, &hit, loader);
                 return Ok(hit.value.map(|value| Fetched::new(value, Source::Redis)));
             }
@@ -212,7 +212,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let store = &self.inner.store;
         let level = store.level.as_ref()?;
         let hit = with_bytes(key, |key| level.get(key))?;
-        store.numbers.l1_hits.add_one();
+        store.metrics.l1_hits.add_one();
         Some(hit)
     }
 

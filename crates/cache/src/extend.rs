@@ -46,7 +46,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let (value, source) = match self.read(&key, &keys).await {
             Ok(Lookup::Fresh(hit)) => {
                 if hit.value.is_some() {
-                    store.numbers.hits.add_one();
+                    store.metrics.hits.add_one();
                 }
                 (hit.value, Source::Redis)
             }

@@ -83,7 +83,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
                     Ok(FillOutcome::NotKept(value))
                 }
                 (Some(_), None, _) => {
-                    self.numbers.fenced.add_one();
+                    self.metrics.fenced.add_one();
                     released.push(lease);
                     Ok(FillOutcome::NotKept(value))
                 }
@@ -143,7 +143,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
                     tags: head.tags,
                 }),
                 Ok(Filled::Fenced) => {
-                    self.numbers.fenced.add_one();
+                    self.metrics.fenced.add_one();
                     FillOutcome::NotKept(value)
                 }
                 Ok(Filled::Newer(_)) => FillOutcome::Newer(value),
@@ -173,7 +173,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
     }
 
     pub(crate) fn cannot_keep(&self, error: &redkit_core::Error) {
-        self.numbers.fill_failures.add_one();
+        self.metrics.fill_failures.add_one();
         tracing::warn!(target: "redkit::cache", cache = %self.name, %error, "cannot keep a value");
     }
 

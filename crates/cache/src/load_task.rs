@@ -247,7 +247,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                         if let (Some(level), Some(ticket)) = (&store.level, ticket) {
                             level.put(&member.key, ticket, &hit);
                         }
-                        store.numbers.hits.add_one();
+                        store.metrics.hits.add_one();
                         let source = match member.waiter.is_some() {
                             true => Source::Shared,
                             false => Source::Redis,
@@ -286,7 +286,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             // Looked up once more from here, nothing is missed.
             return members;
         }
-        store.numbers.waits.add_one();
+        store.metrics.waits.add_one();
         let waits: Vec<_> = members
             .iter_mut()
             .filter_map(|member| member.waiter.as_mut())
@@ -326,7 +326,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             return;
         }
         let store = &*self.store;
-        leased.iter().for_each(|_| store.numbers.misses.add_one());
+        leased.iter().for_each(|_| store.metrics.misses.add_one());
         let members: Vec<_> = leased.iter().map(|leased| &leased.member).collect();
         let cutoffs: Vec<_> = members.iter().map(|m| m.leader.draw_cutoff()).collect();
         let begun = Instant::now();
@@ -391,12 +391,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         let store = &*self.store;
         members
             .iter()
-            .for_each(|_| store.numbers.bypasses.add_one());
+            .for_each(|_| store.metrics.bypasses.add_one());
         // However many keys they are, it is one load.
         let permit = timeout(store.settings.load_timeout, store.bypass.acquire()).await;
         let Ok(Ok(_permit)) = permit else {
             for member in members {
-                store.numbers.overloads.add_one();
+                store.metrics.overloads.add_one();
                 member.complete(LoadOutcome::Failed(Error::Overloaded), Cutoff::NONE);
             }
             return;
@@ -411,7 +411,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             Ok(loaded) => {
                 for ((member, loaded), cutoff) in members.into_iter().zip(loaded).zip(cutoffs) {
                     if source == Source::Bypassed {
-                        self.store.numbers.dropped_writes.add_one();
+                        self.store.metrics.dropped_writes.add_one();
                     }
                     let value = loaded.value.map(Arc::new);
                     member.complete(LoadOutcome::Value(value, source), cutoff);
@@ -442,8 +442,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         };
         for _ in indices {
             match &outcome {
-                Ok(_) => store.numbers.loads.add_one(),
-                Err(_) => store.numbers.load_failures.add_one(),
+                Ok(_) => store.metrics.loads.add_one(),
+                Err(_) => store.metrics.load_failures.add_one(),
             }
         }
         outcome

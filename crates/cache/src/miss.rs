@@ -74,7 +74,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 request.rejected = Rejected::Entry(id);
             }
             Ok(Lookup::Undecodable(id, error)) => {
-                store.numbers.decode_failures.add_one();
+                store.metrics.decode_failures.add_one();
                 tracing::warn!(target: "redkit::cache", cache = %store.name, %error, "loading anew");
                 request.rejected = id.map_or(Rejected::None, Rejected::Entry);
             }
@@ -134,7 +134,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                         (follower, true)
                     }
                     Join::Follower(follower) => {
-                        store.numbers.shared.add_one();
+                        store.metrics.shared.add_one();
                         (follower, false)
                     }
                 };
@@ -176,7 +176,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         leads: bool,
     ) -> Result<Outcome<V>, Box<Joined<V>>> {
         let give_stale = |stale| {
-            self.inner.store.numbers.stale.add_one();
+            self.inner.store.metrics.stale.add_one();
             Ok(Ok(Some(Fetched::new(stale, Source::Stale))))
         };
         match (completion, missing.stale.take()) {
@@ -250,7 +250,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         };
         let key = with_bytes(key, |key| key.into());
         let member = Member::new(0, key, keys, leader, request);
-        store.numbers.refreshes.add_one();
+        store.metrics.refreshes.add_one();
         let task = LoadTask::new(Arc::clone(store), loader);
         self.inner.tasks.spawn(async move {
             task.run(vec![member]).await;

@@ -3,7 +3,7 @@
 use redkit_core::Tally;
 
 /// Declares every number once: for [`CacheStats`], its counter and its metric.
-macro_rules! numbers {
+macro_rules! metrics_of_a_cache {
     ($($(#[doc = $doc:literal])+ $name:ident: $metric:literal $(, $label:literal => $value:literal)?;)*) => {
         /// What a cache has done since it was built. Only this process's calls are counted.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,11 +14,11 @@ macro_rules! numbers {
             pub l1_entries: u64,
         }
 
-        pub(crate) struct Numbers {
+        pub(crate) struct Metrics {
             $(pub(crate) $name: Tally,)*
         }
 
-        impl Numbers {
+        impl Metrics {
             pub(crate) fn new(cache: &str) -> Self {
                 Self {
                     $($name: Tally::new(metrics::counter!(
@@ -37,7 +37,7 @@ macro_rules! numbers {
     };
 }
 
-numbers! {
+metrics_of_a_cache! {
     /// Reads that found a value in this process.
     l1_hits: "redkit_cache_reads_total", "result" => "l1_hit";
     /// Reads that found a fresh value in Redis.

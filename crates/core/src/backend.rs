@@ -5,6 +5,7 @@ use tokio::sync::watch;
 
 use std::sync::Arc;
 
+use crate::breaker::Breakers;
 use crate::command::Command;
 use crate::error::CallError;
 use crate::push::{Interest, PushStream};
@@ -63,6 +64,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The state of the connection and every change of it.
     fn state(&self) -> watch::Receiver<ConnectionState>;
+
+    /// The circuit breakers of the servers behind this backend, when it keeps them itself: it asks
+    /// the one of the server that a command goes to, answers with
+    /// [`FaultKind::BreakerOpen`](crate::FaultKind::BreakerOpen) when that is open, and tells it how
+    /// the command ended. With none, which is the default, the [`Client`](crate::Client) keeps one
+    /// for the backend as a whole.
+    fn breakers(&self) -> Option<Breakers> {
+        None
+    }
 
     /// Closes connections and ends tasks. Calls in flight are given until their deadlines; later
     /// calls end as [`CallError::NotSent`]. Doing it twice is fine.

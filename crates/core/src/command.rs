@@ -1,7 +1,11 @@
 //! [`Command`]: one request to a server, with what the layers below need to know to carry it out
 //! safely: its keys, whether it may be repeated, and until when an answer is worth anything.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -56,7 +60,8 @@ impl Command {
         }
     }
 
-    /// Adds an argument. [`Bytes`] from 16 KiB on are shared, not copied.
+    /// Adds an argument. From 16 KiB on [`Bytes`] are shared, and other bytes copied once: drivers
+    /// send them from there.
     #[must_use]
     pub fn arg(mut self, arg: impl ToArg) -> Self {
         self.push(arg);
@@ -151,6 +156,33 @@ impl Command {
         })
     }
 
+    /// The name and the arguments, as they lie in memory.
+    #[cfg(feature = "native")]
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let mut shared = self.shared.iter().peekable();
+        let mut start = 0;
+        self.ends.iter().enumerate().map(move |(index, &end)| {
+            let copied = self.buffer.get(start..end).unwrap_or_default();
+            start = end;
+            match shared.next_if(|(at, _)| *at == index) {
+                Some((_, bytes)) => Part::Shared(bytes),
+                None => Part::Copied(copied),
+            }
+        })
+    }
+
+    /// How many bytes lie in the command itself.
+    #[cfg(feature = "native")]
+    pub(crate) fn copied_len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether an argument is shared with the caller.
+    #[cfg(feature = "native")]
+    pub(crate) fn shares(&self) -> bool {
+        !self.shared.is_empty()
+    }
+
     /// The `index`th argument after the name.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         self.part(index.checked_add(1)?)
@@ -188,7 +220,7 @@ impl Command {
     }
 
     /// Whether the name says that nothing is changed.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(crate) fn only_reads(&self) -> bool {
         only_reads(self.name())
     }
@@ -233,6 +265,14 @@ impl Command {
     }
 }
 
+/// A name or an argument.
+#[cfg(feature = "native")]
+pub(crate) enum Part<'c> {
+    Copied(&'c [u8]),
+    /// Large, and kept by more than the command.
+    Shared(&'c Bytes),
+}
+
 /// Shows the name and the number of arguments only: arguments may be secrets or personal data.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -252,6 +292,15 @@ pub trait ToArg {
     /// The same bytes to be shared instead of copied, when that pays.
     fn shared(&self) -> Option<Bytes> {
         None
+    }
+
+    /// The argument's bytes, owned: for what outlives the call that was given the argument.
+    fn to_bytes(&self) -> Bytes {
+        self.shared().unwrap_or_else(|| {
+            let mut buffer = Vec::new();
+            self.write_to(&mut buffer);
+            buffer.into()
+        })
     }
 }
 
@@ -277,6 +326,11 @@ macro_rules! bytes_to_arg {
             fn write_to(&self, buffer: &mut Vec<u8>) {
                 buffer.extend_from_slice(self.as_ref());
             }
+
+            fn shared(&self) -> Option<Bytes> {
+                let bytes: &[u8] = self.as_ref();
+                (bytes.len() >= WORTH_SHARING).then(|| Bytes::copy_from_slice(bytes))
+            }
         }
     )*};
 }
@@ -291,7 +345,47 @@ macro_rules! integer_to_arg {
         }
     )*};
 }
-integer_to_arg!(u8, u16, u32, u64, usize, i8, i16, i32, i64, isize);
+integer_to_arg!(
+    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize
+);
+
+macro_rules! display_to_arg {
+    ($($type:ty),*) => {$(
+        impl ToArg for $type {
+            fn write_to(&self, buffer: &mut Vec<u8>) {
+                // Writing to a Vec does not fail.
+                let _ = write!(buffer, "{self}");
+            }
+        }
+    )*};
+}
+display_to_arg!(
+    char,
+    std::net::IpAddr,
+    std::net::Ipv4Addr,
+    std::net::Ipv6Addr
+);
+
+macro_rules! pointer_to_arg {
+    ($($pointer:ident),*) => {$(
+        impl<T: ToArg + ?Sized> ToArg for $pointer<T> {
+            fn write_to(&self, buffer: &mut Vec<u8>) {
+                (**self).write_to(buffer);
+            }
+
+            fn shared(&self) -> Option<Bytes> {
+                (**self).shared()
+            }
+        }
+    )*};
+}
+pointer_to_arg!(Box, Rc, Arc);
+
+impl<T: ToArg + ToOwned + ?Sized> ToArg for Cow<'_, T> {
+    fn write_to(&self, buffer: &mut Vec<u8>) {
+        (**self).write_to(buffer);
+    }
+}
 
 /// Written in the shortest form that reads back as the same number; infinities as `inf` and
 /// `-inf`, as the server expects them.
@@ -407,6 +501,35 @@ fn only_reads(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_characters_and_owned_texts_are_written_as_they_read() {
+        use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+        let v4 = Ipv4Addr::new(192, 0, 2, 7);
+        let command = Command::new("ECHO")
+            .arg(IpAddr::from(v4))
+            .arg(v4)
+            .arg(Ipv6Addr::LOCALHOST)
+            .arg('ä')
+            .arg(u128::MAX)
+            .arg(Arc::<str>::from("shared"))
+            .arg(Box::<[u8]>::from(&b"boxed"[..]))
+            .arg(Cow::Borrowed("borrowed"));
+        let args: Vec<&[u8]> = command.iter().collect();
+        assert_eq!(
+            args,
+            [
+                &b"192.0.2.7"[..],
+                b"192.0.2.7",
+                b"::1",
+                "ä".as_bytes(),
+                b"340282366920938463463374607431768211455",
+                b"shared",
+                b"boxed",
+                b"borrowed"
+            ]
+        );
+    }
 
     #[test]
     fn arguments_keep_their_bytes_and_order() {

@@ -21,20 +21,23 @@
 //! it no longer answers.
 //!
 //! # Features
-//! - `redis` (default): the networked driver, on the `redis` crate.
+//! - `native` (default): the networked driver.
 //! - `fred`: a second networked driver, on the `fred` crate, for one server; see [`fred`].
 //! - `tls`: encrypted connections by rustls.
 //! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
 //!   `encryption`: encrypted values. See [`Codec`].
 
+mod admission;
 mod backend;
 pub mod breaker;
 mod client;
 mod codec;
 mod command;
 mod config;
+pub mod coordination;
 mod driver;
 mod error;
+pub mod inspection;
 mod keys;
 mod push;
 mod script;
@@ -42,8 +45,9 @@ mod tally;
 mod value;
 mod values;
 
+pub use admission::{Admission, AdmissionPermit, Admitted};
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, Topology};
-pub use client::{Client, ClientStats, check_pipeline, check_shareable};
+pub use client::{Client, ClientStats, Request, check_pipeline, check_shareable};
 pub use codec::{Codec, CodecError, Compression, CompressionAlgorithm, Format, StoredForm};
 #[cfg(feature = "encryption")]
 pub use codec::{EncryptionKey, KeyRing};
@@ -54,7 +58,11 @@ pub use config::{
 };
 #[cfg(feature = "fred")]
 pub use driver::fred;
+#[cfg(all(fuzzing, feature = "native"))]
+#[doc(hidden)]
+pub use driver::native::fuzzing;
 pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError, TypeName};
+pub use inspection::Inspect;
 pub use keys::{Key, Keyspace, escape_glob, slot};
 pub use push::{GapReason, Interest, Push, PushCloser, PushSink, PushStream, push_channel};
 pub use script::{Invocation, Script};

@@ -4,7 +4,7 @@ mod queue;
 
 use bytes::Bytes;
 
-#[cfg(any(feature = "redis", feature = "fred"))]
+#[cfg(any(feature = "native", feature = "fred"))]
 pub(crate) use self::queue::Loss;
 pub use self::queue::{PushCloser, PushSink, PushStream, push_channel};
 use crate::error::{CallError, Fault, FaultKind};

@@ -25,30 +25,59 @@ use crate::command::{Command, ToArg};
 ///     .await?;
 /// # Ok(()) }
 /// ```
+///
+/// A script whose parts several scripts share is put together by [`Script::of_parts`]; the parts
+/// that core offers are in [`coordination::lua`](crate::coordination::lua).
 #[derive(Debug)]
 pub struct Script {
-    source: &'static str,
+    parts: Parts,
     sha: OnceLock<Box<str>>,
+}
+
+#[derive(Debug)]
+enum Parts {
+    One(&'static str),
+    /// The parts, and the text that they make together.
+    Several(&'static [&'static str], OnceLock<Box<str>>),
 }
 
 impl Script {
     /// From the script's text.
     pub const fn new(source: &'static str) -> Self {
         Self {
-            source,
+            parts: Parts::One(source),
+            sha: OnceLock::new(),
+        }
+    }
+
+    /// From several texts, one below the other: local functions first, and last the part that
+    /// calls them.
+    ///
+    /// ```
+    /// use redkit_core::Script;
+    /// use redkit_core::coordination::lua;
+    ///
+    /// static NOW: Script = Script::of_parts(&[lua::CLOCK, "return now"]);
+    /// ```
+    pub const fn of_parts(parts: &'static [&'static str]) -> Self {
+        Self {
+            parts: Parts::Several(parts, OnceLock::new()),
             sha: OnceLock::new(),
         }
     }
 
     /// The text.
-    pub fn source(&self) -> &'static str {
-        self.source
+    pub fn source(&self) -> &str {
+        match &self.parts {
+            Parts::One(source) => source,
+            Parts::Several(parts, whole) => whole.get_or_init(|| parts.join("\n").into()),
+        }
     }
 
     /// The SHA-1 of the text in hexadecimal, by which servers know it.
     pub fn sha(&self) -> &str {
         self.sha.get_or_init(|| {
-            let digest = Sha1::digest(self.source.as_bytes());
+            let digest = Sha1::digest(self.source().as_bytes());
             digest
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
@@ -102,6 +131,11 @@ impl Invocation {
         self
     }
 
+    /// The hash of the script that is called.
+    pub(crate) fn sha(&self) -> &str {
+        self.script.sha()
+    }
+
     /// The command that calls the script by its hash.
     pub fn by_hash(&self) -> &Command {
         &self.command
@@ -113,7 +147,7 @@ impl Invocation {
 
     /// The command that carries the script's text, after which the server knows its hash.
     pub fn by_source(&self) -> Command {
-        let source = self.script.source;
+        let source = self.script.source();
         let start = Command::with_capacity("EVAL", source.len() + self.command.byte_len());
         let keys = self.command.keys().count();
         let command =
@@ -146,5 +180,13 @@ mod tests {
         assert!(hash.keys().eq(source.keys()) && source.is_idempotent());
         assert_eq!(hash.keys().count(), 2);
         assert_eq!(SCRIPT.sha().len(), 40);
+    }
+
+    #[test]
+    fn a_script_of_parts_is_their_text_line_by_line() {
+        static PARTS: Script = Script::of_parts(&["local one = 1", "return one"]);
+        static WHOLE: Script = Script::new("local one = 1\nreturn one");
+        assert_eq!(PARTS.source(), WHOLE.source());
+        assert_eq!(PARTS.sha(), WHOLE.sha());
     }
 }

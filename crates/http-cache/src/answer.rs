@@ -5,25 +5,29 @@ use http::header::{
     AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE,
 };
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, response};
 use http_body::Body;
 
 use crate::body::CacheBody;
 use crate::conditional::is_unchanged;
-use crate::look::Context;
-use crate::status::Told;
+use crate::context::Context;
+use crate::status::CacheStatus;
 use crate::stored::Page;
+use crate::validators::refresh;
 
 /// The stored response, or 304 when the client has it. `None` when what is stored is damaged.
 pub(crate) fn from_page<B: Body<Data = Bytes>>(
     context: &Context,
     page: &Page,
-    told: Told,
+    cache_status: CacheStatus,
 ) -> Option<Response<CacheBody<B>>> {
     let (request, now) = (&context.request, std::time::SystemTime::now());
     let mut headers = page.header_map()?;
     let status = StatusCode::from_u16(page.status).ok()?;
-    if matches!(told, Told::Hit(_) | Told::HitInNeed(_)) {
+    if matches!(
+        cache_status,
+        CacheStatus::Hit(_) | CacheStatus::HitInNeed(_)
+    ) {
         headers.insert(AGE, page.age(now).as_secs().into());
     }
     let unchanged = status == StatusCode::OK && is_unchanged(&request.headers, &headers);
@@ -36,7 +40,7 @@ pub(crate) fn from_page<B: Body<Data = Bytes>>(
         ] {
             headers.remove(name);
         }
-        context.rules.numbers.not_modified.increment(1);
+        context.rules.metrics.not_modified.increment(1);
         (StatusCode::NOT_MODIFIED, Bytes::new())
     } else {
         let body = page.body.bytes();
@@ -51,8 +55,31 @@ pub(crate) fn from_page<B: Body<Data = Bytes>>(
     let mut response = Response::new(CacheBody::stored(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    context.tell(told, response.headers_mut());
+    context.add_cache_status(cache_status, response.headers_mut());
     Some(response)
+}
+
+/// A stale page after a 304 of its handler, with the newer headers (RFC 9111, section 4.3.4). A handler
+/// that confirms a page which it was not asked about leaves none to give.
+pub(crate) fn confirmed<B: Body<Data = Bytes>>(
+    page: &Page,
+    mut newer: response::Parts,
+) -> Response<CacheBody<B>> {
+    let is_about_it = page.validators().are_confirmed_by(&newer.headers);
+    let body = match page.header_map().filter(|_| is_about_it) {
+        Some(mut headers) => {
+            refresh(&mut headers, &newer.headers);
+            newer.status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::OK);
+            newer.headers = headers;
+            page.body.bytes().clone()
+        }
+        None => {
+            newer.status = StatusCode::BAD_GATEWAY;
+            newer.headers.clear();
+            Bytes::new()
+        }
+    };
+    Response::from_parts(newer, CacheBody::stored(body))
 }
 
 /// It may only come from the cache, and is not there (RFC 9111, section 5.2.1.7).
@@ -61,7 +88,7 @@ pub(crate) fn not_cached<B: Body<Data = Bytes>>(context: &Context) -> Response<C
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
     let no_store = HeaderValue::from_static("no-store");
     response.headers_mut().insert(CACHE_CONTROL, no_store);
-    context.tell(Told::NotCached, response.headers_mut());
+    context.add_cache_status(CacheStatus::NotCached, response.headers_mut());
     response
 }
 

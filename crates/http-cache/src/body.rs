@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout_at};
 
-use crate::storable::Why;
+use crate::storable::Reason;
 
 /// The body of a response that went through a [`ResponseCacheLayer`](crate::ResponseCacheLayer).
 pub struct CacheBody<B: Body> {
@@ -46,7 +46,7 @@ pub(crate) async fn read<B: Body<Data = Bytes>>(
     body: B,
     limit: usize,
     deadline: Instant,
-) -> Result<Bytes, (Why, CacheBody<B>)> {
+) -> Result<Bytes, (Reason, CacheBody<B>)> {
     let mut rest = Box::pin(body);
     // In one piece: a list of frames could take many times the bytes that are in them.
     let mut ahead = BytesMut::new();
@@ -54,26 +54,26 @@ pub(crate) async fn read<B: Body<Data = Bytes>>(
     let too_long = rest.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX);
     let why = loop {
         if too_long || ahead.len() > limit {
-            break Why::TooLong;
+            break Reason::TooLong;
         }
         // Frames that are there at once would neither be timed nor let others run.
         if Instant::now() >= deadline {
-            break Why::TooSlow;
+            break Reason::TooSlow;
         }
         consume_budget().await;
         let next = std::future::poll_fn(|cx| rest.as_mut().poll_frame(cx));
         match timeout_at(deadline, next).await {
-            Err(_) => break Why::TooSlow,
+            Err(_) => break Reason::TooSlow,
             Ok(None) => return Ok(ahead.freeze()),
             Ok(Some(Err(error))) => {
                 last = Some(Err(error));
-                break Why::BodyFailed;
+                break Reason::BodyFailed;
             }
             Ok(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => ahead.extend_from_slice(&data),
                 Err(trailers) => {
                     last = Some(Ok(trailers));
-                    break Why::Trailers;
+                    break Reason::Trailers;
                 }
             },
         }

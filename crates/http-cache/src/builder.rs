@@ -11,8 +11,9 @@ use redkit_cache::Cache;
 use redkit_core::ConfigError;
 
 use crate::error::Error;
-use crate::layer::{Of, ResponseCacheLayer, Rules};
-use crate::numbers::Numbers;
+use crate::layer::ResponseCacheLayer;
+use crate::metrics::Metrics;
+use crate::rules::{RequestFn, Rules};
 use crate::stored::CachedResponse;
 
 /// Settings of a [`ResponseCacheLayer`], from [`ResponseCacheLayer::builder`].
@@ -20,16 +21,16 @@ use crate::stored::CachedResponse;
 #[derive(Clone)]
 pub struct ResponseCacheBuilder {
     cache: Cache<CachedResponse>,
-    key: Option<Of<Option<Vec<u8>>>>,
+    key: Option<RequestFn<Option<Vec<u8>>>>,
     authority: Option<String>,
-    skip: Option<Of<bool>>,
+    skip: Option<RequestFn<bool>>,
     default_ttl: Option<Duration>,
     max_body: usize,
     max_variants: u64,
     hit_for_miss: Duration,
     tag_header: Option<String>,
     makes_etags: bool,
-    tells: bool,
+    adds_cache_status: bool,
     honours_requests: bool,
 }
 
@@ -46,7 +47,7 @@ impl ResponseCacheBuilder {
             hit_for_miss: Duration::from_secs(10),
             tag_header: None,
             makes_etags: false,
-            tells: true,
+            adds_cache_status: true,
             honours_requests: false,
         }
     }
@@ -117,8 +118,8 @@ impl ResponseCacheBuilder {
     }
 
     /// Whether responses carry `Cache-Status`. Default: yes.
-    pub fn cache_status(mut self, tells: bool) -> Self {
-        self.tells = tells;
+    pub fn cache_status(mut self, adds_cache_status: bool) -> Self {
+        self.adds_cache_status = adds_cache_status;
         self
     }
 
@@ -189,8 +190,8 @@ impl ResponseCacheBuilder {
         };
         refuse_refreshing(&self.cache)?;
         Ok(ResponseCacheLayer::new(Rules {
-            numbers: Numbers::new(self.cache.name()),
-            patience: self.cache.load_timeout().mul_f64(0.9),
+            metrics: Metrics::new(self.cache.name()),
+            handler_timeout: self.cache.load_timeout().mul_f64(0.9),
             cache: self.cache,
             key: self.key,
             authority,
@@ -201,7 +202,7 @@ impl ResponseCacheBuilder {
             hit_for_miss: self.hit_for_miss,
             tag_header,
             makes_etags: self.makes_etags,
-            tells: self.tells,
+            adds_cache_status: self.adds_cache_status,
             honours_requests: self.honours_requests,
             revalidations: Arc::default(),
         }))

@@ -28,10 +28,10 @@ pub(crate) fn is_unchanged(request: &HeaderMap, stored: &HeaderMap) -> bool {
 }
 
 /// Gives a response that has no `ETag` one: of its bytes, and weak, since a handler that is asked
-/// for a part of it does not know it.
-pub(crate) fn add_etag(headers: &mut HeaderMap, body: &[u8]) {
+/// for a part of it does not know it. Gives whether it did.
+pub(crate) fn add_etag(headers: &mut HeaderMap, body: &[u8]) -> bool {
     if headers.contains_key(ETAG) {
-        return;
+        return false;
     }
     let mut tag = String::from("W/\"");
     for byte in Sha1::digest(body) {
@@ -39,12 +39,14 @@ pub(crate) fn add_etag(headers: &mut HeaderMap, body: &[u8]) {
         let _ = write!(tag, "{byte:02x}");
     }
     tag.push('"');
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(ETAG, tag);
+    match HeaderValue::from_str(&tag) {
+        Ok(tag) => headers.insert(ETAG, tag).is_none(),
+        Err(_) => false,
     }
 }
 
-fn opaque(tag: &[u8]) -> &[u8] {
+/// A tag without the mark that it is weak.
+pub(crate) fn opaque(tag: &[u8]) -> &[u8] {
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 

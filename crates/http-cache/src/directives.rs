@@ -1,10 +1,11 @@
-//! [`Directives`]: what `Cache-Control` says (RFC 9111, section 5.2).
+//! [`Directives`]: what `Cache-Control` says (RFC 9111, section 5.2), or `CDN-Cache-Control` in its
+//! place (RFC 9213).
 //!
 //! Whatever cannot be read allows nothing: a header whose quotes do not match, or in which something
 //! stands that is no directive (`private; max-age=0`), counts as `no-store`, a time that is no number, or is given twice and not the same, as 0.
 
-use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
+use http::{HeaderMap, HeaderName};
 
 use crate::list;
 
@@ -27,13 +28,32 @@ pub(crate) struct Directives {
     pub(crate) min_fresh: Option<u64>,
     pub(crate) stale_while_revalidate: Option<u64>,
     pub(crate) stale_if_error: Option<u64>,
+    /// They stand in `CDN-Cache-Control`: then `Expires` does not count either.
+    pub(crate) is_targeted: bool,
 }
+
+const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
 /// What a longer time counts as (RFC 9111, section 1.2.2).
 pub(crate) const LONGEST: u64 = 1 << 31;
 
 impl Directives {
+    /// `CDN-Cache-Control` takes the place of `Cache-Control` when it has a member (RFC 9213, 2.2).
     pub(crate) fn of_response(headers: &HeaderMap) -> Self {
+        let mut directives = Self::default();
+        for line in headers.get_all(CDN_CACHE_CONTROL) {
+            let list = list::split(line.as_bytes());
+            directives.is_targeted |= !list.elements.is_empty();
+            directives.no_store |= list.elements.iter().any(|element| is_no_member(element));
+            directives.read(line.as_bytes());
+        }
+        match directives.is_targeted {
+            true => directives,
+            false => Self::of_cache_control(headers),
+        }
+    }
+
+    fn of_cache_control(headers: &HeaderMap) -> Self {
         let mut directives = Self::default();
         for line in headers.get_all(CACHE_CONTROL) {
             directives.read(line.as_bytes());
@@ -43,7 +63,7 @@ impl Directives {
 
     /// `Pragma: no-cache` counts where there is no `Cache-Control` (5.4).
     pub(crate) fn of_request(headers: &HeaderMap) -> Self {
-        let mut directives = Self::of_response(headers);
+        let mut directives = Self::of_cache_control(headers);
         if !headers.contains_key(CACHE_CONTROL) {
             directives.no_cache = headers.get_all(PRAGMA).iter().any(|line| {
                 let list = list::split(line.as_bytes());
@@ -108,6 +128,23 @@ fn name_and_value(element: &[u8]) -> Option<(&[u8], &[u8])> {
     };
     is_token(name).then_some((name, value))
 }
+
+/// Whether an element cannot stand in a dictionary of structured fields, as far as caches need to
+/// know: its name is not in lower case, or its time stands in quotes. RFC 9213 would have a field
+/// ignored that is no dictionary; not to keep the response is the safe side of that.
+fn is_no_member(element: &[u8]) -> bool {
+    let mut halves = element.splitn(2, |&byte| byte == b'=');
+    let name = halves.next().unwrap_or_default();
+    let is_quoted = halves.next().is_some_and(|value| value.starts_with(b"\""));
+    name.iter().any(u8::is_ascii_uppercase) || (is_quoted && TIMES.contains(&name))
+}
+
+const TIMES: [&[u8]; 4] = [
+    b"max-age",
+    b"s-maxage",
+    b"stale-while-revalidate",
+    b"stale-if-error",
+];
 
 /// RFC 9110, section 5.6.2.
 fn is_token(text: &[u8]) -> bool {

@@ -9,17 +9,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::Body;
 use parking_lot::Mutex;
 
 use crate::answer;
 use crate::body::CacheBody;
 use crate::fill::Fill;
-use crate::storable::Why;
+use crate::storable::Reason;
+use crate::stored::Page;
+use crate::validators::Validators;
 
-/// Asks the handler; says whether it is for the cache.
-pub(crate) type Ask<B, E> = Box<dyn FnOnce(For) -> Answering<B, E> + Send>;
+/// Asks the handler.
+pub(crate) type Ask<B, E> = Box<dyn FnOnce(AskedFor) -> Answering<B, E> + Send>;
 
 /// The handler's answer, its panic caught.
 pub(crate) type Answering<B, E> = BoxFuture<'static, Result<Result<Response<B>, E>, Panic>>;
@@ -27,22 +29,23 @@ pub(crate) type Answering<B, E> = BoxFuture<'static, Result<Result<Response<B>, 
 pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// For whom the handler is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum For {
-    /// For all: without the conditions of the one who asks.
-    Cache,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AskedFor {
+    /// For all clients: without the conditions of this one, and with those of a stale page.
+    Cache(Validators),
     Client,
 }
 
-pub(crate) enum Slot<B: Body, E> {
+/// How far a request has come.
+pub(crate) enum State<B: Body, E> {
     /// The handler was not asked.
     Unasked(Ask<B, E>),
-    /// Somebody has taken what was here.
+    /// The request or its load has taken what was here.
     Taken,
-    /// It was asked, and takes too long for the cache to wait.
-    Pending(Answering<B, E>),
+    /// It was asked, and takes too long for the cache to wait; with the page that it was asked about.
+    Pending(Answering<B, E>, Option<Page>),
     /// It was asked, and its answer is not to be kept.
-    Answered(Box<Response<CacheBody<B>>>, Why),
+    Answered(Box<Response<CacheBody<B>>>, Reason),
     /// Its answer was read to be kept, and is not what the load gave.
     Ready(Box<Fill>),
     Failed(E),
@@ -50,7 +53,7 @@ pub(crate) enum Slot<B: Body, E> {
 }
 
 /// Shared by a request and the load that it may have begun.
-pub(crate) struct Exchange<B: Body, E>(Arc<Mutex<Slot<B, E>>>);
+pub(crate) struct Exchange<B: Body, E>(Arc<Mutex<State<B, E>>>);
 
 impl<B: Body, E> Clone for Exchange<B, E> {
     fn clone(&self) -> Self {
@@ -59,33 +62,33 @@ impl<B: Body, E> Clone for Exchange<B, E> {
 }
 
 impl<B: Body<Data = Bytes>, E> Exchange<B, E> {
-    pub(crate) fn new<F>(ask: impl FnOnce(For) -> F + Send + 'static) -> Self
+    pub(crate) fn new<F>(ask: impl FnOnce(AskedFor) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Result<Response<B>, E>> + Send + 'static,
     {
-        let ask: Ask<B, E> = Box::new(|whom| {
+        let ask: Ask<B, E> = Box::new(|asked_for| {
             // What it does before it gives its future may panic as well.
-            AssertUnwindSafe(async move { ask(whom).await })
+            AssertUnwindSafe(async move { ask(asked_for).await })
                 .catch_unwind()
                 .boxed()
         });
-        Self(Arc::new(Mutex::new(Slot::Unasked(ask))))
+        Self(Arc::new(Mutex::new(State::Unasked(ask))))
     }
 
-    pub(crate) fn take(&self) -> Slot<B, E> {
-        self.put(Slot::Taken)
+    pub(crate) fn take(&self) -> State<B, E> {
+        self.put(State::Taken)
     }
 
-    pub(crate) fn put(&self, slot: Slot<B, E>) -> Slot<B, E> {
-        std::mem::replace(&mut *self.0.lock(), slot)
+    pub(crate) fn put(&self, state: State<B, E>) -> State<B, E> {
+        std::mem::replace(&mut *self.0.lock(), state)
     }
 
     /// The handler's answer to this very request, when it was read to be kept.
     pub(crate) fn take_ready(&self) -> Option<Box<Fill>> {
         match self.take() {
-            Slot::Ready(fill) => Some(fill),
-            slot => {
-                self.put(slot);
+            State::Ready(fill) => Some(fill),
+            state => {
+                self.put(state);
                 None
             }
         }
@@ -94,20 +97,26 @@ impl<B: Body<Data = Bytes>, E> Exchange<B, E> {
     /// The handler's answer to this very request: the one it has given already, if it has. A panic
     /// of the handler goes on here.
     pub(crate) async fn finish(&self) -> Result<Finished<B>, E> {
-        let (answering, known) = match self.take() {
-            Slot::Unasked(ask) => (ask(For::Client), None),
-            Slot::Pending(answering) => (answering, Some(Why::TooSlow)),
-            Slot::Answered(response, why) => {
+        let (answering, page, known) = match self.take() {
+            State::Unasked(ask) => (ask(AskedFor::Client), None, None),
+            State::Pending(answering, page) => (answering, page, Some(Reason::TooSlow)),
+            State::Answered(response, why) => {
                 return Ok(Finished::Response(*response, Some(why)));
             }
-            Slot::Ready(fill) => return Ok(Finished::Ready(fill)),
-            Slot::Failed(error) => return Err(error),
-            Slot::Panicked(panic) => resume_unwind(panic),
-            Slot::Taken => return Ok(Finished::Response(answer::lost(), None)),
+            State::Ready(fill) => return Ok(Finished::Ready(fill)),
+            State::Failed(error) => return Err(error),
+            State::Panicked(panic) => resume_unwind(panic),
+            State::Taken => return Ok(Finished::Response(answer::lost(), None)),
         };
         match answering.await {
             Ok(answer) => {
-                let response = answer?.map(CacheBody::of_handler);
+                let response = answer?;
+                let response = match page {
+                    Some(page) if response.status() == StatusCode::NOT_MODIFIED => {
+                        answer::confirmed(&page, response.into_parts().0)
+                    }
+                    _ => response.map(CacheBody::of_handler),
+                };
                 Ok(Finished::Response(response, known))
             }
             Err(panic) => resume_unwind(panic),
@@ -117,7 +126,7 @@ impl<B: Body<Data = Bytes>, E> Exchange<B, E> {
 
 pub(crate) enum Finished<B: Body> {
     /// With the reason why it is not kept, if that is known.
-    Response(Response<CacheBody<B>>, Option<Why>),
+    Response(Response<CacheBody<B>>, Option<Reason>),
     /// It was read already, to be kept.
     Ready(Box<Fill>),
 }

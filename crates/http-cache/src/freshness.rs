@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use http::header::{AGE, DATE, EXPIRES};
 use http::{HeaderMap, HeaderName};
 
-use crate::directives::{Directives, LONGEST, seconds};
+use crate::directives::{Directives, seconds};
+use crate::list;
 
 /// How old a response is when it comes from its handler, and for how long it may be used from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,14 +62,16 @@ impl Lifetime {
 
 /// Whether a response says itself for how long it is fresh.
 pub(crate) fn is_explicit(directives: &Directives, headers: &HeaderMap) -> bool {
-    directives.s_maxage.is_some() || directives.max_age.is_some() || headers.contains_key(EXPIRES)
+    directives.s_maxage.is_some()
+        || directives.max_age.is_some()
+        || (!directives.is_targeted && headers.contains_key(EXPIRES))
 }
 
 fn explicit(directives: &Directives, headers: &HeaderMap, date: SystemTime) -> Option<Duration> {
     if let Some(seconds) = directives.s_maxage.or(directives.max_age) {
         return Some(Duration::from_secs(seconds));
     }
-    if !headers.contains_key(EXPIRES) {
+    if directives.is_targeted || !headers.contains_key(EXPIRES) {
         return None;
     }
     // What is no date lies in the past (5.3).
@@ -77,12 +80,13 @@ fn explicit(directives: &Directives, headers: &HeaderMap, date: SystemTime) -> O
     Some(left.unwrap_or_default())
 }
 
-/// What the response says of its age, or what its date says, whichever is more. An age that cannot
-/// be read is the longest there is.
+/// What the response says of its age, or what its date says, whichever is more. Of several ages the
+/// first counts, and one that is no number is ignored (RFC 9111, section 5.1).
 fn age(headers: &HeaderMap, date: SystemTime, now: SystemTime) -> Duration {
-    let said = headers.get_all(AGE).iter();
-    let said = said.map(|age| seconds(age.as_bytes()).unwrap_or(LONGEST));
-    let said = Duration::from_secs(said.max().unwrap_or(0));
+    let lines = headers.get_all(AGE).iter();
+    let mut members = lines.flat_map(|line| list::split(line.as_bytes()).elements);
+    let said = members.next().and_then(seconds).unwrap_or(0);
+    let said = Duration::from_secs(said);
     now.duration_since(date).unwrap_or_default().max(said)
 }
 
@@ -164,10 +168,18 @@ mod tests {
         assert_eq!(of(&both, None), Some((40, 60, 0, 0)));
         assert_eq!(of(&[max.clone(), (AGE, "400")], None), Some((400, 0, 0, 0)));
         let twice = [max.clone(), (AGE, "10"), (AGE, "40")];
-        assert_eq!(of(&twice, None), Some((40, 60, 0, 0)));
-        for odd in ["", "x", "-1", "1, 2"] {
-            let (_, fresh, ..) = of(&[max.clone(), (AGE, odd)], None).unwrap();
-            assert_eq!(fresh, 0, "{odd:?}");
+        assert_eq!(of(&twice, None), Some((10, 90, 0, 0)));
+        for (said, age) in [
+            ("", 0),
+            ("x", 0),
+            ("-1", 0),
+            ("1.5", 0),
+            ("1, 2", 1),
+            ("0, 0", 0),
+            ("x, 9", 0),
+        ] {
+            let (counted, fresh, ..) = of(&[max.clone(), (AGE, said)], None).unwrap();
+            assert_eq!((counted, fresh), (age, 100 - age), "{said:?}");
         }
         let later = [(EXPIRES, &*soon), (DATE, &*past)];
         assert_eq!(of(&later, None), Some((30, 30, 0, 0)));

@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::key::{Audience, same_origin};
-use crate::layer::Rules;
+use crate::rules::Rules;
 
 /// Whether a request with this method may change something: all that are not known not to.
 pub(crate) fn is_unsafe(method: &Method) -> bool {
@@ -38,9 +38,9 @@ pub(crate) async fn after(rules: &Rules, request: &Parts, status: StatusCode, an
     let removals = keys.iter().map(|key| rules.cache.invalidate(&key[..]));
     for removed in join_all(removals).await {
         match removed {
-            Ok(_) => rules.numbers.invalidations.increment(1),
+            Ok(_) => rules.metrics.invalidations.increment(1),
             Err(error) => {
-                rules.numbers.failed_invalidations.increment(1);
+                rules.metrics.failed_invalidations.increment(1);
                 tracing::warn!(target: "redkit::http_cache", cache = %rules.cache.name(), %error, "a response stays that is out of date");
             }
         }

@@ -38,21 +38,22 @@
 //! |---|---|
 //! | methods | GET; HEAD is answered from a kept GET, and not kept. A request with a body, `Range`, `If-Match`, `If-Unmodified-Since`, `If-Range` or `Upgrade` passes |
 //! | status | 200; 203, 204, 300, 301, 308, 404, 405, 410, 414 and 501 with explicit freshness; no other |
-//! | freshness (4.2) | `s-maxage`, `max-age`, `Expires` − `Date`, in this order; without one, [`default_ttl`](ResponseCacheBuilder::default_ttl); less `Age` (the largest; one that cannot be read leaves nothing) and what has passed since the handler was asked. A time that cannot be read, or is given twice and differs, is 0 |
+//! | freshness (4.2) | `s-maxage`, `max-age`, `Expires` − `Date`, in this order; without one, [`default_ttl`](ResponseCacheBuilder::default_ttl); less `Age` (of several the first; one that is no number is ignored, 5.1) and what has passed since the handler was asked. A time that cannot be read, or is given twice and differs, is 0 |
+//! | `CDN-Cache-Control` ([RFC 9213](https://www.rfc-editor.org/rfc/rfc9213)) | takes the place of `Cache-Control` and `Expires` where it says anything; one that cannot be read forbids to keep the response |
 //! | not kept | `no-store`, `private` and `no-cache`, also with fields named; a `Cache-Control` whose quotes do not match, or with something in it that is no directive (`private; max-age=0`); more than 1000 lines of headers; `Set-Cookie`; `Vary: *`; `text/event-stream`; 206; a body longer than [`max_body`](ResponseCacheBuilder::max_body), shorter than its `Content-Length`, with trailers, or that fails: all of these go through as they come |
 //! | `Authorization` (3.5) | answers are kept with `public`, an `s-maxage` that can be read, or `must-revalidate` only, and apart from those to requests without. A request with it is never given what was kept for one without: that is more than the RFC asks |
 //! | `Vary` (4.1) | variants by up to eight fields of 1 KiB together, [`max_variants`](ResponseCacheBuilder::max_variants) places for each target. A variant has one place, by a hash of its fields: of two that share one, the later passes while the first is fresh, though others are free; clients can aim at a place. A request with more than one line of a field passes. White space next to `,`, `;` and `=`, and case, in `Accept-Encoding`, `Accept-Language` and `Accept-Charset` do not count, nor does such white space in `Accept`, nor the order in `Accept-Encoding`; other fields are compared byte by byte. Where `Vary` names `Cookie` or `Authorization`, requests that have one pass: it is not kept |
 //! | stale (RFC 5861) | `stale-while-revalidate`: given at once, one request in the fleet loads it anew. `stale-if-error`: given when the handler answers 500, 502, 503 or 504, fails, panics or takes too long. Never with `must-revalidate` or `proxy-revalidate`. Both count with `s-maxage` as well, from which RFC 9111 (5.2.2.10) would infer that nothing stale may be given: to say it explicitly weighs more |
+//! | validation (4.3) | a response with `ETag` or `Last-Modified` stays for the cache's [`stale_for`](redkit_cache::CacheBuilder::stale_for) after its time. When it may not be given any more, its handler is asked with `If-None-Match` and `If-Modified-Since`; after a 304 it is fresh again, with the newer headers. Without `stale_for` it is loaded anew |
 //! | conditions | `If-None-Match`, compared weakly; without it `If-Modified-Since`: 304. A handler that is asked for the cache does not see them |
 //! | request's `Cache-Control` (5.2.1) | `only-if-cached` (504), but not for requests that pass before the cache is looked at: by method, `Range`, a key or `skip`. `no-cache`, `no-store`, `max-age`, `min-fresh` and `Pragma` only with [`honour_requests`](ResponseCacheBuilder::honour_requests); `max-stale` never |
 //! | changes (4.4) | a request with any method but GET, HEAD, OPTIONS and TRACE that is answered with 2xx or 3xx removes what is kept of its target, and of `Location` and `Content-Location` on the same origin |
 //! | told | `Age`; [`Cache-Status`](https://www.rfc-editor.org/rfc/rfc9211); `Date` where it is missing |
 //! | not stored | what belongs to one connection (RFC 9110, 7.6.1): `Connection` and what it names, `Keep-Alive`, `Transfer-Encoding`, … |
 //!
-//! Not honoured: validation of what is stale by asking the handler conditionally (it is loaded anew);
+//! Not honoured: validation of `no-cache` responses before each use (they are not kept);
 //! heuristic freshness; parts of responses; `must-understand`, `immutable`, `no-transform`, and
-//! `CDN-Cache-Control` or `Surrogate-Control`; `Pragma` in responses; `Location` that is relative to
-//! the path. Extensions of a response are not kept.
+//! `Surrogate-Control`; `Pragma` in responses; `Location` that is relative to the path. Extensions of a response are not kept.
 //!
 //! # Keys
 //!
@@ -105,6 +106,7 @@ mod answer;
 mod body;
 mod builder;
 mod conditional;
+mod context;
 mod directives;
 mod error;
 mod exchange;
@@ -114,15 +116,18 @@ mod invalidate;
 mod key;
 mod layer;
 mod list;
-mod look;
-mod numbers;
+mod load;
+mod lookup;
+mod metrics;
 mod octets;
 mod revalidations;
+mod rules;
 mod service;
 mod status;
 mod storable;
 mod stored;
 mod tags;
+mod validators;
 mod vary;
 
 pub use body::CacheBody;

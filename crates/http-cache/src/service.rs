@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use bytes::Bytes;
-use http::header::{
-    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, UPGRADE,
-};
+use http::header::{IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, UPGRADE};
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::Body;
@@ -16,14 +14,15 @@ use tokio::sync::oneshot;
 use tower_service::Service;
 
 use crate::body::CacheBody;
+use crate::context::Context;
 use crate::directives::Directives;
-use crate::exchange::{Exchange, For};
+use crate::exchange::{AskedFor, Exchange};
 use crate::invalidate;
 use crate::key::Audience;
-use crate::layer::Rules;
-use crate::look::{Context, respond};
-use crate::status::{Forward, Told};
-use crate::storable::Why;
+use crate::lookup::respond;
+use crate::rules::Rules;
+use crate::status::{CacheStatus, Forward};
+use crate::storable::Reason;
 
 /// A service behind a [`ResponseCacheLayer`](crate::ResponseCacheLayer).
 pub struct ResponseCacheService<S> {
@@ -63,7 +62,7 @@ where
         let rules = Arc::clone(&self.rules);
         match plan(&rules, &request) {
             Plan::Cache(context) => {
-                let exchange = Exchange::new(move |whom| ask(ready, request, whom));
+                let exchange = Exchange::new(move |asked_for| ask(ready, request, asked_for));
                 Box::pin(respond(context, exchange))
             }
             Plan::Pass(forward, why) => Box::pin(pass(ready, rules, request, forward, why)),
@@ -73,7 +72,7 @@ where
 
 enum Plan {
     Cache(Context),
-    Pass(Forward, Why),
+    Pass(Forward, Reason),
 }
 
 /// Whether a request may be answered from the cache.
@@ -81,29 +80,29 @@ fn plan<B: Body>(rules: &Arc<Rules>, request: &Request<B>) -> Plan {
     let headers = request.headers();
     let bypass = |why| Plan::Pass(Forward::Bypass, why);
     if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return Plan::Pass(Forward::Method, Why::Method);
+        return Plan::Pass(Forward::Method, Reason::Method);
     }
     if headers.contains_key(RANGE) {
-        return bypass(Why::Range);
+        return bypass(Reason::Range);
     }
     if [IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE]
         .iter()
         .any(|name| headers.contains_key(name))
     {
-        return bypass(Why::Precondition);
+        return bypass(Reason::Precondition);
     }
     if headers.contains_key(UPGRADE) {
-        return bypass(Why::Upgrade);
+        return bypass(Reason::Upgrade);
     }
     if !request.body().is_end_stream() {
-        return bypass(Why::RequestBody);
+        return bypass(Reason::RequestBody);
     }
     let head = head(request);
     if rules.skip.as_ref().is_some_and(|skip| skip(&head)) {
-        return bypass(Why::Skipped);
+        return bypass(Reason::Skipped);
     }
     let Some(target) = rules.target(&head) else {
-        return bypass(Why::NoKey);
+        return bypass(Reason::NoKey);
     };
     let said = Directives::of_request(headers);
     let directives = match rules.honours_requests {
@@ -122,18 +121,17 @@ fn plan<B: Body>(rules: &Arc<Rules>, request: &Request<B>) -> Plan {
     })
 }
 
-/// The handler's answer; for the cache, without the conditions of this one client.
+/// The handler's answer; for the cache, under its conditions and not those of this client.
 async fn ask<S, ReqBody, ResBody>(
     mut service: S,
     mut request: Request<ReqBody>,
-    whom: For,
+    asked_for: AskedFor,
 ) -> Result<Response<ResBody>, S::Error>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
 {
-    if whom == For::Cache {
-        request.headers_mut().remove(IF_NONE_MATCH);
-        request.headers_mut().remove(IF_MODIFIED_SINCE);
+    if let AskedFor::Cache(validators) = asked_for {
+        validators.apply(request.headers_mut());
     }
     service.call(request).await
 }
@@ -143,7 +141,7 @@ async fn pass<S, ReqBody, ResBody>(
     rules: Arc<Rules>,
     request: Request<ReqBody>,
     forward: Forward,
-    why: Why,
+    why: Reason,
 ) -> Result<Response<CacheBody<ResBody>>, S::Error>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
@@ -154,18 +152,18 @@ where
     if let Some(request) = changing {
         // In a task of the cache: a client that goes away does not keep the change from counting.
         let (status, headers) = (response.status(), response.headers().clone());
-        let (rules, (told, done)) = (Arc::clone(&rules), oneshot::channel::<()>());
+        let (rules, (ended, done)) = (Arc::clone(&rules), oneshot::channel::<()>());
         let cache = rules.cache.clone();
         cache.spawn(async move {
             invalidate::after(&rules, &request, status, &headers).await;
-            drop(told);
+            drop(ended);
         });
         // Both ends say the same: it has ended.
         let _ = done.await;
     }
-    rules.numbers.passed.increment(1);
-    if rules.tells {
-        Told::passed(forward, why).add(rules.cache.name(), response.headers_mut());
+    rules.metrics.passed.increment(1);
+    if rules.adds_cache_status {
+        CacheStatus::passed(forward, why).add(rules.cache.name(), response.headers_mut());
     }
     Ok(response.map(CacheBody::of_handler))
 }

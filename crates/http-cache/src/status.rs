@@ -1,16 +1,16 @@
-//! [`Told`]: how a request was handled, for its client: `Cache-Status` (RFC 9211).
+//! [`CacheStatus`]: how a request was handled, for its client: `Cache-Status` (RFC 9211).
 
 use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::storable::Why;
+use crate::storable::Reason;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// How a response came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum CacheStatus {
     /// From the cache; the seconds for which it stays fresh.
     Hit(i64),
     /// The same, because the handler failed, or was slow.
@@ -19,7 +19,7 @@ pub(crate) enum Told {
         why: Forward,
         /// Another request's answer.
         collapsed: bool,
-        detail: Option<Why>,
+        detail: Option<Reason>,
     },
     /// It may only come from the cache, and is not there.
     NotCached,
@@ -36,9 +36,9 @@ pub(crate) enum Forward {
     Request,
 }
 
-impl Told {
+impl CacheStatus {
     /// The handler was asked by this request, and its answer not kept.
-    pub(crate) fn passed(why: Forward, detail: Why) -> Self {
+    pub(crate) fn passed(why: Forward, detail: Reason) -> Self {
         Self::Forwarded {
             why,
             collapsed: false,

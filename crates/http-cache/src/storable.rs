@@ -12,7 +12,7 @@ use crate::key::Audience;
 /// Why a response was not stored, or a request not answered from the cache: the `detail` of
 /// `Cache-Status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Why {
+pub(crate) enum Reason {
     #[error("method")]
     Method,
     #[error("status")]
@@ -78,39 +78,40 @@ pub(crate) fn judge(
     audience: Audience,
     default_ttl: Option<Duration>,
     now: SystemTime,
-) -> Result<Lifetime, Why> {
+) -> Result<Lifetime, Reason> {
     let directives = Directives::of_response(headers);
     let is_explicit = is_explicit(&directives, headers);
     match status {
         StatusCode::OK => {}
         status if is_explicit && BY_DEFAULT.contains(&status.as_u16()) => {}
-        _ => return Err(Why::Status),
+        _ => return Err(Reason::Status),
     }
     if directives.no_store {
-        return Err(Why::NoStore);
+        return Err(Reason::NoStore);
     }
     if directives.private {
-        return Err(Why::Private);
+        return Err(Reason::Private);
     }
     if directives.no_cache {
         // It could be kept to be validated each time; handlers are not asked to validate.
-        return Err(Why::NoCache);
+        return Err(Reason::NoCache);
     }
     if headers.contains_key(SET_COOKIE) {
-        return Err(Why::SetCookie);
+        return Err(Reason::SetCookie);
     }
     if audience == Audience::Authorized && !directives.allow_sharing_what_is_authorized() {
-        return Err(Why::Authorization);
+        return Err(Reason::Authorization);
     }
     if is_event_stream(headers) {
-        return Err(Why::EventStream);
+        return Err(Reason::EventStream);
     }
     // Who sent credentials of any kind may have got an answer of their own: the handler has to say
     // that it may be shared.
     let default_ttl = default_ttl.filter(|_| audience == Audience::Anyone);
-    let lifetime = Lifetime::of(&directives, headers, default_ttl, now).ok_or(Why::NoFreshness)?;
+    let lifetime =
+        Lifetime::of(&directives, headers, default_ttl, now).ok_or(Reason::NoFreshness)?;
     match lifetime.fresh.is_zero() && lifetime.stale().is_zero() {
-        true => Err(Why::NotFresh),
+        true => Err(Reason::NotFresh),
         false => Ok(lifetime),
     }
 }
@@ -133,7 +134,7 @@ const BY_DEFAULT: [u16; 10] = [203, 204, 300, 301, 308, 404, 405, 410, 414, 501]
 mod tests {
     use super::*;
 
-    fn why(status: u16, lines: &[(&'static str, &str)], audience: Audience) -> Option<Why> {
+    fn why(status: u16, lines: &[(&'static str, &str)], audience: Audience) -> Option<Reason> {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
@@ -152,12 +153,12 @@ mod tests {
             assert_eq!(of(status, &fresh), None, "{status}");
             assert_eq!(
                 of(status, &[]),
-                Some(Why::Status),
+                Some(Reason::Status),
                 "{status} without explicit freshness"
             );
         }
         for status in [100, 206, 302, 304, 307, 400, 401, 403, 429, 500, 503] {
-            assert_eq!(of(status, &fresh), Some(Why::Status), "{status}");
+            assert_eq!(of(status, &fresh), Some(Reason::Status), "{status}");
         }
     }
 
@@ -165,25 +166,28 @@ mod tests {
     fn what_is_somebodys_own_is_not_shared() {
         let of = |line: &str, audience| why(200, &[("cache-control", line)], audience);
         use Audience::{Anyone, Authorized, WithCookies};
-        assert_eq!(of("max-age=9, private", Anyone), Some(Why::Private));
-        assert_eq!(of("max-age=9, Private=\"x\"", Anyone), Some(Why::Private));
-        assert_eq!(of("max-age=9, no-store", Anyone), Some(Why::NoStore));
-        assert_eq!(of("max-age=9, no-cache", Anyone), Some(Why::NoCache));
-        assert_eq!(of("max-age=9", Authorized), Some(Why::Authorization));
+        assert_eq!(of("max-age=9, private", Anyone), Some(Reason::Private));
+        assert_eq!(
+            of("max-age=9, Private=\"x\"", Anyone),
+            Some(Reason::Private)
+        );
+        assert_eq!(of("max-age=9, no-store", Anyone), Some(Reason::NoStore));
+        assert_eq!(of("max-age=9, no-cache", Anyone), Some(Reason::NoCache));
+        assert_eq!(of("max-age=9", Authorized), Some(Reason::Authorization));
         assert_eq!(of("max-age=9, public", Authorized), None);
         assert_eq!(of("s-maxage=9", Authorized), None);
         assert_eq!(of("max-age=9, must-revalidate", Authorized), None);
-        assert_eq!(of("public", Authorized), Some(Why::NoFreshness));
+        assert_eq!(of("public", Authorized), Some(Reason::NoFreshness));
         assert_eq!(of("max-age=9", WithCookies), None);
-        assert_eq!(of("public", WithCookies), Some(Why::NoFreshness));
-        assert_eq!(of("max-age=0", Anyone), Some(Why::NotFresh));
+        assert_eq!(of("public", WithCookies), Some(Reason::NoFreshness));
+        assert_eq!(of("max-age=0", Anyone), Some(Reason::NotFresh));
         assert_eq!(of("max-age=0, stale-while-revalidate=9", Anyone), None);
         let cookie = [
             ("cache-control", "public, max-age=9"),
             ("set-cookie", "id=1"),
         ];
-        assert_eq!(why(200, &cookie, Anyone), Some(Why::SetCookie));
+        assert_eq!(why(200, &cookie, Anyone), Some(Reason::SetCookie));
         let stream = [("content-type", "Text/Event-Stream; charset=utf-8")];
-        assert_eq!(why(200, &stream, Anyone), Some(Why::EventStream));
+        assert_eq!(why(200, &stream, Anyone), Some(Reason::EventStream));
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::freshness::Lifetime;
 use crate::list;
 use crate::octets::Octets;
+use crate::validators::Validators;
 use crate::vary::Selected;
 
 /// The type of the [`Cache`](redkit_cache::Cache) of a
@@ -55,11 +56,26 @@ pub(crate) struct Page {
     age_ms: u64,
     fresh_ms: u64,
     while_revalidating_ms: u64,
+    /// For how long after it was fresh it may be given at all. It stays longer where its handler can
+    /// be asked whether it has changed.
+    stale_ms: u64,
+    /// Its `ETag` is the layer's, of which the handler knows nothing.
+    pub(crate) has_made_etag: bool,
+    /// Kept where the handler can be asked again: that answer need not name them.
+    pub(crate) tags: Vec<Box<str>>,
 }
 
 impl CachedResponse {
     pub(crate) fn page(page: Page) -> Self {
         Self(Kind::Page(page))
+    }
+
+    /// Whether it may be given though it is no longer fresh.
+    pub(crate) fn may_be_given_stale(&self, now: SystemTime) -> bool {
+        match &self.0 {
+            Kind::Page(page) => page.may_be_given_stale(now),
+            Kind::Varies { .. } | Kind::Pass { .. } | Kind::Widen { .. } => false,
+        }
     }
 
     /// About how many bytes it takes: for [`L1::weighted`](redkit_cache::L1::weighted).
@@ -70,7 +86,8 @@ impl CachedResponse {
                 let headers: usize = headers
                     .map(|(name, value)| name.len() + value.bytes().len() + ENTRY)
                     .sum();
-                headers + page.body.bytes().len() + ENTRY
+                let tags: usize = page.tags.iter().map(|tag| tag.len() + ENTRY).sum();
+                headers + tags + page.body.bytes().len() + ENTRY
             }
             Kind::Varies { names, .. } | Kind::Widen { names } => (names.len() + 1) * ENTRY,
             Kind::Pass { .. } => ENTRY,
@@ -124,7 +141,36 @@ impl Page {
             age_ms: ms(lifetime.age),
             fresh_ms: ms(lifetime.fresh),
             while_revalidating_ms: ms(lifetime.while_revalidating),
+            stale_ms: ms(lifetime.stale()),
+            has_made_etag: false,
+            tags: Vec::new(),
         }
+    }
+
+    pub(crate) fn with_tags(mut self, tags: &[Box<str>]) -> Self {
+        if self.has_validators() {
+            self.tags = tags.to_vec();
+        }
+        self
+    }
+
+    /// By which the handler can be asked whether it has changed.
+    pub(crate) fn validators(&self) -> Validators {
+        let validators = self.header_map().map(|headers| Validators::of(&headers));
+        let validators = validators.unwrap_or_default();
+        match self.has_made_etag {
+            true => validators.without_etag(),
+            false => validators,
+        }
+    }
+
+    pub(crate) fn has_validators(&self) -> bool {
+        let is = |name: HeaderName| {
+            self.headers
+                .iter()
+                .any(|(stored, _)| *stored == name.as_str())
+        };
+        is(LAST_MODIFIED) || (is(ETAG) && !self.has_made_etag)
     }
 
     /// `None` when what was stored is no header: nobody but us writes there, and still.
@@ -156,6 +202,10 @@ impl Page {
     pub(crate) fn may_revalidate_behind(&self, now: SystemTime) -> bool {
         let limit = self.fresh_ms.saturating_add(self.while_revalidating_ms);
         self.while_revalidating_ms > 0 && ms(self.resident(now)) <= limit
+    }
+
+    fn may_be_given_stale(&self, now: SystemTime) -> bool {
+        ms(self.resident(now)) <= self.fresh_ms.saturating_add(self.stale_ms)
     }
 
     fn resident(&self, now: SystemTime) -> Duration {

@@ -3,7 +3,7 @@
 
 use http::{HeaderName, response};
 
-use crate::storable::Why;
+use crate::storable::Reason;
 
 /// A response's tags, in its extensions:
 ///
@@ -34,7 +34,7 @@ const MOST_BYTES: usize = 256;
 pub(crate) fn of(
     response: &response::Parts,
     header: Option<&HeaderName>,
-) -> Result<Vec<Box<str>>, Why> {
+) -> Result<Vec<Box<str>>, Reason> {
     let mut tags = match response.extensions.get::<CacheTags>() {
         Some(CacheTags(tags)) => tags.clone(),
         None => Vec::new(),
@@ -43,15 +43,25 @@ pub(crate) fn of(
         .iter()
         .flat_map(|name| response.headers.get_all(*name))
     {
-        let text = std::str::from_utf8(line.as_bytes()).map_err(|_| Why::Tags)?;
+        let text = std::str::from_utf8(line.as_bytes()).map_err(|_| Reason::Tags)?;
         let named = text.split([',', ' ', '\t']).filter(|tag| !tag.is_empty());
         tags.extend(named.map(Into::into));
     }
+    checked(tags)
+}
+
+/// The tags of a page and those of a later answer that confirms it.
+pub(crate) fn union(tags: &[Box<str>], mut more: Vec<Box<str>>) -> Result<Vec<Box<str>>, Reason> {
+    more.extend(tags.iter().cloned());
+    checked(more)
+}
+
+fn checked(mut tags: Vec<Box<str>>) -> Result<Vec<Box<str>>, Reason> {
     tags.sort_unstable();
     tags.dedup();
     let fits = tags.len() <= MOST_TAGS
         && tags
             .iter()
             .all(|tag| !tag.is_empty() && tag.len() <= MOST_BYTES);
-    if fits { Ok(tags) } else { Err(Why::Tags) }
+    if fits { Ok(tags) } else { Err(Reason::Tags) }
 }

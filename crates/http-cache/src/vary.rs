@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::list;
 use crate::octets::Octets;
-use crate::storable::Why;
+use crate::storable::Reason;
 
 /// A field that selects, and what the request has there; `None` when it does not have the field.
 pub(crate) type Selected = (String, Option<Octets>);
@@ -21,50 +21,50 @@ const MOST_NAMES: usize = 8;
 const MOST_BYTES: usize = 1024;
 
 /// The names in `Vary`: in lower case, in order, each once.
-pub(crate) fn names(headers: &HeaderMap) -> Result<Vec<String>, Why> {
+pub(crate) fn names(headers: &HeaderMap) -> Result<Vec<String>, Reason> {
     let mut names = Vec::new();
     for line in headers.get_all(VARY) {
         let list = list::split(line.as_bytes());
         for element in list.elements {
             // `*` is a name by its characters.
             let name = HeaderName::from_bytes(element).ok();
-            let name = name.filter(|name| name != "*").ok_or(Why::Vary)?;
+            let name = name.filter(|name| name != "*").ok_or(Reason::Vary)?;
             names.push(name.as_str().to_owned());
         }
     }
     names.sort_unstable();
     names.dedup();
     match names.len() > MOST_NAMES {
-        true => Err(Why::VaryTooLong),
+        true => Err(Reason::VaryTooLong),
         false => Ok(names),
     }
 }
 
 /// Both lists in one.
-pub(crate) fn union(names: &[String], more: &[String]) -> Result<Vec<String>, Why> {
+pub(crate) fn union(names: &[String], more: &[String]) -> Result<Vec<String>, Reason> {
     let mut names = [names, more].concat();
     names.sort_unstable();
     names.dedup();
     match names.len() > MOST_NAMES {
-        true => Err(Why::VaryTooLong),
+        true => Err(Reason::VaryTooLong),
         false => Ok(names),
     }
 }
 
 /// What a request has in these fields. Credentials are no key: they would be kept, readable, in
 /// Redis, and hardly anybody has the same.
-pub(crate) fn select(names: &[String], headers: &HeaderMap) -> Result<Vec<Selected>, Why> {
+pub(crate) fn select(names: &[String], headers: &HeaderMap) -> Result<Vec<Selected>, Reason> {
     let mut length = 0;
     let mut selected = Vec::with_capacity(names.len());
     for name in names {
-        let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Why::Vary)?;
+        let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Reason::Vary)?;
         let value = value(&field, headers)?;
         if value.is_some() && [COOKIE, AUTHORIZATION, PROXY_AUTHORIZATION].contains(&field) {
-            return Err(Why::VarySecret);
+            return Err(Reason::VarySecret);
         }
         length += value.as_ref().map_or(0, Vec::len);
         if length > MOST_BYTES {
-            return Err(Why::VaryTooLong);
+            return Err(Reason::VaryTooLong);
         }
         let value = value.map(|value| Octets::new(Bytes::from(value)));
         selected.push((name.clone(), value));
@@ -100,13 +100,13 @@ pub(crate) fn slot(selected: &[Selected], slots: u64) -> u64 {
 /// their parts, and the case where that does not matter; the encodings are put in order as well.
 /// Other fields are taken as they are. One with several lines is refused: some handlers look at the
 /// first, some at the last, some at all.
-fn value(name: &HeaderName, headers: &HeaderMap) -> Result<Option<Vec<u8>>, Why> {
+fn value(name: &HeaderName, headers: &HeaderMap) -> Result<Option<Vec<u8>>, Reason> {
     let mut lines = headers.get_all(name).iter();
     let Some(line) = lines.next() else {
         return Ok(None);
     };
     if lines.next().is_some() {
-        return Err(Why::Vary);
+        return Err(Reason::Vary);
     }
     if ![ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE].contains(name) {
         return Ok(Some(line.as_bytes().to_vec()));
@@ -168,10 +168,10 @@ mod tests {
         assert_eq!(two.unwrap(), ["accept-encoding", "accept-language"]);
         assert!(of(&[]).unwrap().is_empty());
         for line in [&b"*"[..], b"accept, *", b"b\xe4d", b"a b"] {
-            assert_eq!(of(&[line]), Err(Why::Vary), "{line:?}");
+            assert_eq!(of(&[line]), Err(Reason::Vary), "{line:?}");
         }
         let long: Vec<_> = (0..100).map(|n| format!("x-{n}")).collect();
-        assert_eq!(of(&[long.join(",").as_bytes()]), Err(Why::VaryTooLong));
+        assert_eq!(of(&[long.join(",").as_bytes()]), Err(Reason::VaryTooLong));
     }
 
     #[test]
@@ -215,17 +215,21 @@ mod tests {
     fn credentials_and_long_fields_are_no_key() {
         let cookie = ["cookie".to_owned()];
         let with = headers(&[("cookie", b"id=1")]);
-        assert_eq!(select(&cookie, &with), Err(Why::VarySecret));
+        assert_eq!(select(&cookie, &with), Err(Reason::VarySecret));
         assert!(select(&cookie, &HeaderMap::new()).is_ok());
         let long = headers(&[("x", &[b'a'; 1025])]);
-        assert_eq!(select(&["x".to_owned()], &long), Err(Why::VaryTooLong));
+        assert_eq!(select(&["x".to_owned()], &long), Err(Reason::VaryTooLong));
     }
 
     #[test]
     fn a_field_with_several_lines_is_no_key() {
         for name in ["accept-language", "x-tenant"] {
             let twice = headers(&[(name, b"a"), (name, b"b")]);
-            assert_eq!(select(&[name.to_owned()], &twice), Err(Why::Vary), "{name}");
+            assert_eq!(
+                select(&[name.to_owned()], &twice),
+                Err(Reason::Vary),
+                "{name}"
+            );
         }
     }
 

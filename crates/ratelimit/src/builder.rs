@@ -1,13 +1,20 @@
 //! [`RateLimiterBuilder`]: a limiter's settings, checked when it is built.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use redkit_core::{Client, ConfigError};
 
-use crate::deciding::Settings;
+use crate::core::Inner;
+use crate::deny_cache::DenyCache;
 use crate::error::Error;
 use crate::limit::Limit;
 use crate::limiter::RateLimiter;
-use crate::outage::OnOutage;
+use crate::metrics::LimiterMetrics;
+use crate::outage::{OnOutage, Outage};
+use crate::plan::Plan;
 use crate::policy::{Algorithm, Policy};
+use crate::release_queue::ReleaseQueue;
 
 /// Settings of a [`RateLimiter`], from [`RateLimiter::builder`].
 #[derive(Debug, Clone)]
@@ -17,10 +24,14 @@ pub struct RateLimiterBuilder {
     name: String,
     policies: Vec<Policy>,
     on_outage: OnOutage,
+    decision_timeout: Duration,
     deny_cache: usize,
     max_waiters: u32,
     waiters_first: bool,
 }
+
+/// How long a decision waits for the server unless something else is set.
+pub(crate) const DECISION_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl RateLimiterBuilder {
     pub(crate) fn new(client: &Client, name: &str) -> Self {
@@ -29,6 +40,7 @@ impl RateLimiterBuilder {
             name: name.to_owned(),
             policies: Vec::new(),
             on_outage: OnOutage::Error,
+            decision_timeout: DECISION_TIMEOUT,
             deny_cache: 65_536,
             max_waiters: 1000,
             waiters_first: false,
@@ -45,6 +57,16 @@ impl RateLimiterBuilder {
     /// What to do while the server cannot be asked. Default: [`OnOutage::Error`].
     pub fn on_outage(mut self, on_outage: OnOutage) -> Self {
         self.on_outage = on_outage;
+        self
+    }
+
+    /// How long a decision waits for the server at most; then [`on_outage`](Self::on_outage) decides, as
+    /// in any outage. A call that is given up may still be carried out:
+    /// [`OnOutage`](OnOutage#what-an-outage-leaves-charged) says what that means. A call that waits for
+    /// its turn gives the server as long as it would wait, and at least this. Default: 100 ms. The
+    /// client's command timeout holds where it is shorter.
+    pub fn decision_timeout(mut self, timeout: Duration) -> Self {
+        self.decision_timeout = timeout;
         self
     }
 
@@ -67,7 +89,7 @@ impl RateLimiterBuilder {
     }
 
     /// Whether a `check` is denied while others wait in [`acquire`](RateLimiter::acquire). Default:
-    /// no, so that a check takes what it finds, also before those who wait. With it a check costs
+    /// no, so that a check takes what it finds, also before the waiters. With it a check costs
     /// the server about three times as much.
     pub fn waiters_first(mut self, waiters_first: bool) -> Self {
         self.waiters_first = waiters_first;
@@ -95,6 +117,8 @@ impl RateLimiterBuilder {
                     "give it a limiter of its own, or use GCRA",
                 );
             }
+            let plan = Plan::new(policy.algorithm(), policy.quota())?;
+            self.on_outage.check_share(&plan)?;
             let (space, name) = match (policy.name(), self.policies.len()) {
                 (Some(name), _) => (format!("{}.{name}", self.name), name),
                 (None, 1) => (self.name.clone(), self.name.as_str()),
@@ -113,8 +137,13 @@ impl RateLimiterBuilder {
                     "give each of them a name of its own",
                 );
             }
-            let limit = Limit::new(&self.client, &space, name, policy.clone(), &self.on_outage)?;
-            limits.push(limit);
+            limits.push(Limit {
+                name: name.into(),
+                keys: self.client.keyspace("ratelimit", &space)?,
+                quota: policy.quota(),
+                plan,
+                algorithm: Some(policy.algorithm()),
+            });
         }
         if limits.is_empty() {
             return wrong(
@@ -123,14 +152,38 @@ impl RateLimiterBuilder {
                 "add one, such as `Policy::gcra(Quota::per_second(10))`",
             );
         }
-        Ok(RateLimiter::new(Settings {
+        let deny_cache = match self.deny_cache {
+            0 => None,
+            capacity => Some(Arc::new(DenyCache::new(capacity))),
+        };
+        let inner = Inner {
+            hasty_client: hasty(&self.client, self.decision_timeout)?,
             client: self.client,
-            name: self.name,
+            decision_timeout: self.decision_timeout,
+            metrics: LimiterMetrics::new(&self.name),
+            releases: Arc::new(ReleaseQueue::new(&self.name)),
+            name: self.name.into(),
             limits,
             on_outage: self.on_outage,
-            deny_cache: self.deny_cache,
+            deny_cache,
             max_waiters: self.max_waiters.into(),
             waiters_first: self.waiters_first,
-        }))
+            leases: None,
+            outage: Outage::default(),
+        };
+        Ok(RateLimiter::new(inner, self.policies))
     }
+}
+
+/// The client of decisions, whose calls end in time.
+pub(crate) fn hasty(client: &Client, decision_timeout: Duration) -> Result<Client, Error> {
+    if decision_timeout.is_zero() {
+        return Err(ConfigError::new(
+            "decision_timeout",
+            "it is zero, so that the server could decide nothing",
+            "give the time that a decision may take, such as 100 ms",
+        )
+        .into());
+    }
+    Ok(client.with_budget(decision_timeout)?)
 }

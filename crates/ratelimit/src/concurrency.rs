@@ -5,21 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Client, ConfigError, Key, Keyspace, ToArg};
-use tokio::time::Instant;
+use redkit_core::{Client, ConfigError, ToArg};
 
-use crate::deciding::WHILE_CLOSED;
-use crate::decision::{DecidedBy, Decision, Verdict};
-use crate::error::{Error, is_outage};
+use crate::builder::{DECISION_TIMEOUT, hasty};
+use crate::core::{Call, Inner};
+use crate::decision::Decision;
+use crate::error::Error;
 use crate::leases::Leases;
-use crate::limit::Owner;
+use crate::limit::{Limit, Owner};
 use crate::limiter::bytes_of;
-use crate::line::{self, Outcome, Wait};
+use crate::metrics::{LimiterMetrics, LimiterStats};
 use crate::outage::{OnOutage, Outage};
 use crate::permit::Permit;
+use crate::plan::Plan;
 use crate::quota::Quota;
-use crate::scripts::{self, Ask, Id, What, micros};
-use crate::stats::{LimiterStats, Numbers};
+use crate::release_queue::ReleaseQueue;
+use crate::scripts::micros;
+use crate::wait_queue;
 
 /// Limits how many may do something at the same time, by key, in all processes together. It is
 /// cheap to clone; clones share everything.
@@ -50,20 +52,8 @@ use crate::stats::{LimiterStats, Numbers};
 #[derive(Clone)]
 pub struct ConcurrencyLimiter {
     pub(crate) inner: Arc<Inner>,
-    tag: Option<Bytes>,
-}
-
-pub(crate) struct Inner {
-    pub(crate) client: Client,
-    pub(crate) name: Arc<str>,
-    keys: Keyspace,
-    limit: u64,
-    lease: Duration,
-    on_outage: OnOutage,
-    max_waiters: u64,
     leases: Arc<Leases>,
-    numbers: Numbers,
-    pub(crate) outage: Outage,
+    tag: Option<Bytes>,
 }
 
 /// Settings of a [`ConcurrencyLimiter`], from [`ConcurrencyLimiter::builder`].
@@ -75,6 +65,7 @@ pub struct ConcurrencyBuilder {
     limit: u64,
     lease: Duration,
     on_outage: OnOutage,
+    decision_timeout: Duration,
     max_waiters: u32,
 }
 
@@ -99,6 +90,14 @@ impl ConcurrencyBuilder {
         self
     }
 
+    /// How long a place that is not waited for may take to be given, as in
+    /// [`RateLimiterBuilder::decision_timeout`](crate::RateLimiterBuilder::decision_timeout).
+    /// Default: 100 ms.
+    pub fn decision_timeout(mut self, timeout: Duration) -> Self {
+        self.decision_timeout = timeout;
+        self
+    }
+
     /// How many callers may wait for one key, in all processes. Default: 1,000.
     pub fn max_waiters(mut self, waiters: u32) -> Self {
         self.max_waiters = waiters;
@@ -110,7 +109,7 @@ impl ConcurrencyBuilder {
     /// # Errors
     /// [`Error::Core`] with the setting that cannot work: a name with other characters than letters,
     /// digits, `-`, `_` and `.`; a limit of 0 or over 1,000,000; a lease under 100 ms or over a day;
-    /// a share for an outage that is less than one place.
+    /// a share for an outage that is less than one place; a decision timeout of 0.
     pub fn build(self) -> Result<ConcurrencyLimiter, Error> {
         let wrong = |field: &'static str, problem: &'static str, fix: &'static str| {
             Err(Error::from(ConfigError::new(field, problem, fix)))
@@ -126,25 +125,38 @@ impl ConcurrencyBuilder {
                 "give a time such as 30 s",
             );
         }
-        if let OnOutage::Local { instances, .. } = self.on_outage
-            && !(1..=self.limit).contains(&instances.into())
-        {
-            let problem = "there are none, or more of them than places";
-            return wrong("instances", problem, "use OnOutage::Open or Closed");
-        }
+        let plan = Plan::Concurrency {
+            limit: self.limit,
+            lease: micros(self.lease),
+        };
+        self.on_outage.check_share(&plan)?;
+        let name: Arc<str> = self.name.as_str().into();
+        let limit = Limit {
+            name: Arc::clone(&name),
+            keys: self.client.keyspace("ratelimit", &self.name)?,
+            quota: Quota::per(self.limit, self.lease),
+            plan,
+            algorithm: None,
+        };
+        let releases = Arc::new(ReleaseQueue::new(&self.name));
+        let leases = Arc::new(Leases::new(&self.name, self.lease, &releases));
         Ok(ConcurrencyLimiter {
             inner: Arc::new(Inner {
-                keys: self.client.keyspace("ratelimit", &self.name)?,
-                leases: Arc::new(Leases::new(&self.name, self.lease)),
-                numbers: Numbers::new(&self.name),
-                name: self.name.into(),
+                hasty_client: hasty(&self.client, self.decision_timeout)?,
                 client: self.client,
-                limit: self.limit,
-                lease: self.lease,
+                decision_timeout: self.decision_timeout,
+                metrics: LimiterMetrics::new(&self.name),
+                name,
+                limits: vec![limit],
                 on_outage: self.on_outage,
+                deny_cache: None,
                 max_waiters: self.max_waiters.into(),
+                waiters_first: false,
+                leases: Some(Arc::clone(&leases)),
+                releases,
                 outage: Outage::default(),
             }),
+            leases,
             tag: None,
         })
     }
@@ -159,6 +171,7 @@ impl ConcurrencyLimiter {
             limit: 0,
             lease: Duration::from_secs(30),
             on_outage: OnOutage::Error,
+            decision_timeout: DECISION_TIMEOUT,
             max_waiters: 1000,
         }
     }
@@ -168,8 +181,8 @@ impl ConcurrencyLimiter {
     #[must_use]
     pub fn tagged(&self, tag: impl ToArg) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
             tag: Some(bytes_of(tag).into()),
+            ..self.clone()
         }
     }
 
@@ -183,34 +196,24 @@ impl ConcurrencyLimiter {
     }
 
     /// A permit, waited for `timeout` at most; `None` when there was no place until then. First
-    /// come, first served, among all processes. Dropping the future gives the place in line back,
-    /// in the background; the place of a process that died is taken away after three seconds.
+    /// come, first served, among all processes. Dropping the future leaves the queue, in the
+    /// background; a waiter whose process died is taken out after three seconds.
     ///
     /// One round trip when there is a place, and one every 50 ms of waiting. Faults are outlived as
     /// in [`RateLimiter::acquire_n`](crate::RateLimiter::acquire_n).
     ///
     /// # Errors
-    /// As [`try_acquire`](Self::try_acquire), and [`Error::LineFull`].
+    /// As [`try_acquire`](Self::try_acquire), and [`Error::QueueFull`].
     pub async fn acquire(
         &self,
         key: impl ToArg,
         timeout: Duration,
     ) -> Result<Option<Permit>, Error> {
         let user = bytes_of(key);
-        let owner = self.owner(&user);
-        let result = self.inner.wait(owner, line::deadline(timeout)).await;
-        match result {
-            Ok((permit, by)) => {
-                self.inner
-                    .numbers
-                    .decided(&self.inner.decision(permit.is_some(), by));
-                Ok(permit)
-            }
-            Err(error) => {
-                self.inner.numbers.failed();
-                Err(error)
-            }
-        }
+        let call = self.call(&user, true);
+        let waited = self.inner.wait(call, wait_queue::deadline(timeout)).await;
+        let (_, permit) = self.inner.metrics.counted(waited)?;
+        Ok(permit)
     }
 
     /// How many places of `key` are free, and what [`try_acquire`](Self::try_acquire) would say.
@@ -222,19 +225,7 @@ impl ConcurrencyLimiter {
     /// for an outage.
     pub async fn peek(&self, key: impl ToArg) -> Result<Decision, Error> {
         let user = bytes_of(key);
-        if user.is_empty() {
-            return Err(Error::EmptyKey);
-        }
-        let inner = &self.inner;
-        let ask = inner.ask(self.owner(&user), 0, inner.limit);
-        let (all, saids) = scripts::decide_together(&inner.client, &[ask], false).await?;
-        let verdicts = saids.iter().map(|said| inner.verdict(said));
-        Ok(Decision::new(
-            all,
-            verdicts.collect(),
-            Duration::ZERO,
-            DecidedBy::Redis,
-        ))
+        self.inner.look(self.call(&user, false)).await
     }
 
     /// The name.
@@ -244,163 +235,34 @@ impl ConcurrencyLimiter {
 
     /// How many permits of this limiter and its clones are held in this process.
     pub fn held(&self) -> usize {
-        self.inner.leases.count()
+        self.leases.count()
     }
 
     /// How many permits were lost in this process.
     pub fn lost(&self) -> u64 {
-        self.inner.leases.lost_so_far()
+        self.leases.lost_so_far()
+    }
+
+    /// The tag that its keys share with others, if any.
+    pub(crate) fn tag(&self) -> Option<&Bytes> {
+        self.tag.as_ref()
     }
 
     /// What this limiter and its clones have done.
     pub fn stats(&self) -> LimiterStats {
-        self.inner.numbers.read()
+        self.inner.metrics.read()
     }
 
-    pub(crate) fn owner<'a>(&'a self, user: &'a [u8]) -> Owner<'a> {
-        Owner {
-            user,
-            tag: self.tag.as_ref(),
-        }
-    }
-}
-
-impl Inner {
-    /// What a script asks for one more place.
-    pub(crate) fn ask(&self, owner: Owner<'_>, id: Id, limit: u64) -> Ask {
-        Ask {
-            key: self.key(owner, "concurrency"),
-            what: What::Lease {
-                limit,
-                lease: micros(self.lease),
-                id,
+    fn call<'a>(&'a self, user: &'a [u8], take: bool) -> Call<'a> {
+        Call {
+            owner: Owner {
+                user,
+                tag: self.tag.as_ref(),
             },
+            cost: 1,
+            quota: None,
+            take,
         }
-    }
-
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    /// The permit for a lease that was taken by a call sent at `since`.
-    pub(crate) fn permit(&self, client: &Client, key: Key, id: Id, since: Instant) -> Permit {
-        Permit::new(&self.leases, client, key, id, since)
-    }
-
-    /// Gives a lease back that nobody may have learned of.
-    pub(crate) fn errands(&self) -> &crate::errands::Errands {
-        &self.leases.errands
-    }
-
-    pub(crate) fn verdict(&self, said: &scripts::Said) -> Verdict {
-        Verdict::new(&self.name, self.quota(), self.limit, said)
-    }
-
-    async fn wait(
-        &self,
-        owner: Owner<'_>,
-        deadline: Instant,
-    ) -> Result<(Option<Permit>, DecidedBy), Error> {
-        if owner.user.is_empty() {
-            return Err(Error::EmptyKey);
-        }
-        match self
-            .wait_at(&self.client, true, self.limit, owner, deadline)
-            .await?
-        {
-            Ok(permit) => {
-                self.outage.is_over(&self.name);
-                Ok((permit, DecidedBy::Redis))
-            }
-            Err(error) if is_outage(&error) => self.without_server(owner, deadline, error).await,
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Decides when it is known that the server cannot be asked.
-    pub(crate) async fn without_server(
-        &self,
-        owner: Owner<'_>,
-        deadline: Instant,
-        error: redkit_core::Error,
-    ) -> Result<(Option<Permit>, DecidedBy), Error> {
-        self.outage.is_on(&self.name, &error);
-        Ok(match &self.on_outage {
-            OnOutage::Error => return Err(error.into()),
-            OnOutage::Open => (Some(Permit::unheld()), DecidedBy::Open),
-            OnOutage::Closed => (None, DecidedBy::Closed),
-            OnOutage::Local { client, instances } => {
-                let limit = self.limit / u64::from(*instances);
-                let permit = self
-                    .wait_at(client, false, limit, owner, deadline)
-                    .await??;
-                (permit, DecidedBy::Local)
-            }
-        })
-    }
-
-    async fn wait_at(
-        &self,
-        client: &Client,
-        by_server: bool,
-        limit: u64,
-        owner: Owner<'_>,
-        deadline: Instant,
-    ) -> Result<Result<Option<Permit>, redkit_core::Error>, Error> {
-        let id = scripts::place_id(1);
-        let asks = [self.ask(owner, id, limit)];
-        let wait = Wait {
-            client,
-            asks: &asks,
-            line: self.key(owner, "places-line"),
-            beats: self.key(owner, "places-beats"),
-            places: self.max_waiters,
-            goes_on: by_server && self.on_outage.leaves_it_to_the_caller(),
-            errands: self.errands(),
-            id,
-        };
-        match wait.until(deadline).await {
-            Ok(Outcome::Through(_, since)) => {
-                let [ask] = asks;
-                Ok(Ok(Some(self.permit(client, ask.key, id, since))))
-            }
-            Ok(Outcome::GivenUp(..)) => Ok(Ok(None)),
-            Ok(Outcome::Full) => Err(Error::LineFull(self.max_waiters)),
-            Err(error) => Ok(Err(error)),
-        }
-    }
-
-    fn key(&self, owner: Owner<'_>, role: &'static str) -> Key {
-        match owner.tag {
-            None => self.keys.role_key(owner.user, role),
-            Some(tag) => self.keys.tagged_key(tag, role, owner.user),
-        }
-    }
-
-    fn quota(&self) -> Quota {
-        Quota::per(self.limit, self.lease)
-    }
-
-    pub(crate) fn count(&self, decision: &Decision) {
-        self.numbers.decided(decision);
-    }
-
-    /// What an attempt that gave a permit or none comes to.
-    pub(crate) fn decision(&self, allowed: bool, by: DecidedBy) -> Decision {
-        let verdict = Verdict {
-            policy: Arc::clone(&self.name),
-            quota: self.quota(),
-            allowed,
-            limit: self.limit,
-            remaining: 0,
-            reset_after: self.lease,
-            retry_after: if allowed {
-                Duration::ZERO
-            } else {
-                WHILE_CLOSED
-            },
-        };
-        Decision::new(allowed, [verdict].into_iter().collect(), Duration::ZERO, by)
     }
 }
 
@@ -409,7 +271,7 @@ impl fmt::Debug for ConcurrencyLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConcurrencyLimiter")
             .field("name", &self.inner.name)
-            .field("limit", &self.inner.limit)
+            .field("limits", &self.inner.limits.len())
             .finish_non_exhaustive()
     }
 }

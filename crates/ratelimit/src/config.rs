@@ -28,16 +28,20 @@ use crate::quota::Quota;
 ///             { "name": "second", "algorithm": "gcra", "limit": 10, "per": "1s", "burst": 20 },
 ///             { "name": "day", "algorithm": "counter", "limit": 100000, "per": "1day" }
 ///         ],
-///         "on_outage": "open"
+///         "on_outage": "open",
+///         "default": true
 ///     }
 /// }"#;
 /// let limiters = Limiters::new(&client, &serde_json::from_str(config)?)?;
-/// assert!(limiters.get("api")?.check("alice").await?.is_allowed());
+/// assert!(limiters.get("login")?.check("alice").await?.is_allowed());
+/// assert_eq!(limiters.get("search")?.name(), "api");
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Limiters {
     by_name: BTreeMap<String, RateLimiter>,
+    /// The name of the limiter for what the configuration does not list.
+    default: Option<String>,
 }
 
 /// The settings of one limiter. What is left out has the builder's default.
@@ -49,6 +53,10 @@ pub struct LimiterConfig {
     /// What to do while the server cannot be asked.
     #[serde(default)]
     pub on_outage: OutageConfig,
+    /// How long a decision waits for the server, such as `100ms`: see
+    /// [`decision_timeout`](crate::RateLimiterBuilder::decision_timeout).
+    #[serde(default, deserialize_with = "some_duration")]
+    pub decision_timeout: Option<Duration>,
     /// How many denied keys are remembered: see
     /// [`deny_cache`](crate::RateLimiterBuilder::deny_cache).
     #[serde(default)]
@@ -59,6 +67,11 @@ pub struct LimiterConfig {
     /// See [`waiters_first`](crate::RateLimiterBuilder::waiters_first).
     #[serde(default)]
     pub waiters_first: bool,
+    /// Whether this limiter is also the one for every name that is not listed, all of which then
+    /// count together. At most one limiter of a set is. Default: no, so that an unknown name is an
+    /// error.
+    #[serde(default)]
+    pub default: bool,
 }
 
 /// One policy.
@@ -129,17 +142,29 @@ impl Limiters {
             let limiter = config.limiter(client, name)?;
             Ok((name.clone(), limiter))
         });
+        let mut defaults = config.iter().filter(|(_, config)| config.default);
+        let default = defaults.next().map(|(name, _)| name.clone());
+        if let (Some(first), Some((second, _))) = (&default, defaults.next()) {
+            return Err(ConfigError::new(
+                "default",
+                format!("`{first}` and `{second}` both are the default"),
+                "leave it to one of them",
+            )
+            .into());
+        }
         Ok(Self {
             by_name: limiters.collect::<Result<_, Error>>()?,
+            default,
         })
     }
 
-    /// The limiter of this name.
+    /// The limiter of this name, or else the [default](LimiterConfig::default) one.
     ///
     /// # Errors
-    /// [`Error::UnknownLimiter`], with the names there are.
+    /// [`Error::UnknownLimiter`], with the names there are, when there is neither.
     pub fn get(&self, name: &str) -> Result<&RateLimiter, Error> {
-        self.by_name.get(name).ok_or_else(|| {
+        let default = || self.by_name.get(self.default.as_ref()?);
+        self.by_name.get(name).or_else(default).ok_or_else(|| {
             let known: Vec<_> = self.by_name.keys().map(String::as_str).collect();
             Error::UnknownLimiter {
                 name: name.into(),
@@ -165,6 +190,9 @@ impl LimiterConfig {
                 OutageConfig::Closed => OnOutage::Closed,
             })
             .waiters_first(self.waiters_first);
+        if let Some(timeout) = self.decision_timeout {
+            builder = builder.decision_timeout(timeout);
+        }
         if let Some(keys) = self.deny_cache {
             builder = builder.deny_cache(keys);
         }
@@ -233,6 +261,29 @@ mod tests {
     }
 
     #[test]
+    fn the_default_limits_every_name_that_is_not_listed() {
+        let engine = std::sync::Arc::new(redkit_embedded::Embedded::new());
+        let client = Client::from_backend(engine, &redkit_core::ClientConfig::default()).unwrap();
+        let limiters = |a: bool, b: bool| {
+            let limiter = |default| {
+                format!(
+                    r#"{{"policies":[{{"algorithm":"gcra","limit":9,"per":"1h"}}],"default":{default}}}"#
+                )
+            };
+            let json = format!(r#"{{"a":{},"b":{}}}"#, limiter(a), limiter(b));
+            Limiters::new(&client, &serde_json::from_str(&json).unwrap())
+        };
+        let with_default = limiters(false, true).unwrap();
+        assert_eq!(with_default.get("a").unwrap().name(), "a");
+        assert_eq!(with_default.get("unlisted").unwrap().name(), "b");
+        let without = limiters(false, false).unwrap();
+        let error = without.get("unlisted").unwrap_err();
+        assert!(error.to_string().contains("there are: a, b"), "{error}");
+        let error = limiters(true, true).unwrap_err().to_string();
+        assert!(error.contains("`a` and `b`"), "{error}");
+    }
+
+    #[test]
     fn every_algorithm_can_be_written_down() {
         let hour = Duration::from_secs(3600);
         let of = |json| policy(json).unwrap();
@@ -251,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused_by_name() {
+    fn settings_that_an_algorithm_lacks_are_refused_by_name() {
         let leaky = r#"{"algorithm":"leaky","limit":9,"per":"1h"}"#;
         assert_eq!(policy(leaky), Err("max_wait".to_owned()));
         let slices = r#"{"algorithm":"gcra","limit":9,"per":"1h","slices":3}"#;

@@ -1,14 +1,10 @@
 //! [`Decision`]: what became of a call, with everything that a caller or a header needs.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
-use crate::quota::Quota;
 use crate::receipt::Receipt;
-use crate::scripts::Said;
+use crate::verdict::{Verdict, Verdicts};
 
 /// What became of a call. All of it is there whether it was allowed or not.
 ///
@@ -19,26 +15,14 @@ use crate::scripts::Said;
 #[must_use = "a call that was denied must not go on"]
 pub struct Decision {
     pub(crate) allowed: bool,
-    pub(crate) verdicts: SmallVec<[Verdict; 1]>,
+    pub(crate) verdicts: Verdicts,
     /// Of `verdicts`.
     pub(crate) binding: usize,
     pub(crate) delay: Duration,
     pub(crate) decided_by: DecidedBy,
     pub(crate) receipt: Option<Box<Receipt>>,
-    /// Denied because of those in line.
-    pub(crate) is_for_others: bool,
-}
-
-/// What one limit said.
-#[derive(Debug, Clone)]
-pub struct Verdict {
-    pub(crate) policy: Arc<str>,
-    pub(crate) quota: Quota,
-    pub(crate) allowed: bool,
-    pub(crate) limit: u64,
-    pub(crate) remaining: u64,
-    pub(crate) reset_after: Duration,
-    pub(crate) retry_after: Duration,
+    /// Denied because waiters go first, who may give up at any time.
+    pub(crate) is_for_waiters: bool,
 }
 
 /// Who made a decision.
@@ -89,7 +73,7 @@ impl Decision {
     /// From what the limits said. `all` is whether the call as a whole was allowed.
     pub(crate) fn new(
         all: bool,
-        verdicts: SmallVec<[Verdict; 1]>,
+        verdicts: Verdicts,
         delay: Duration,
         decided_by: DecidedBy,
     ) -> Self {
@@ -101,8 +85,14 @@ impl Decision {
             delay,
             decided_by,
             receipt: None,
-            is_for_others: false,
+            is_for_waiters: false,
         }
+    }
+
+    /// The same decision, made by somebody else.
+    pub(crate) fn by(mut self, decided_by: DecidedBy) -> Self {
+        self.decided_by = decided_by;
+        self
     }
 
     /// Whether the call may go on. Nothing is taken from any limit when it may not.
@@ -168,8 +158,8 @@ impl Decision {
         self.receipt.as_deref()
     }
 
-    /// Makes the denied caller wait for `wait` at least, because others stand before it.
-    pub(crate) fn make_wait(&mut self, wait: Duration) {
+    /// Makes the denied caller wait for `wait` at least, because waiters stand before it.
+    pub(crate) fn delay_retry(&mut self, wait: Duration) {
         if let Some(verdict) = self.verdicts.get_mut(self.binding) {
             verdict.allowed = false;
             verdict.retry_after = verdict.retry_after.max(wait);
@@ -178,59 +168,6 @@ impl Decision {
 
     fn of_binding<T: Default>(&self, get: impl Fn(&Verdict) -> T) -> T {
         self.verdicts.get(self.binding).map(get).unwrap_or_default()
-    }
-}
-
-impl Verdict {
-    pub(crate) fn new(policy: &Arc<str>, quota: Quota, limit: u64, said: &Said) -> Self {
-        Self {
-            policy: Arc::clone(policy),
-            quota,
-            allowed: said.allowed,
-            limit,
-            remaining: said.left,
-            reset_after: said.reset,
-            retry_after: if said.allowed {
-                Duration::ZERO
-            } else {
-                said.wait
-            },
-        }
-    }
-
-    /// The policy's name.
-    pub fn policy(&self) -> &str {
-        &self.policy
-    }
-
-    /// The policy's quota. Of leases: their number, in the time that one of them lasts.
-    pub fn quota(&self) -> Quota {
-        self.quota
-    }
-
-    /// Whether this limit would let the call through.
-    pub fn is_allowed(&self) -> bool {
-        self.allowed
-    }
-
-    /// See [`Decision::limit`].
-    pub fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    /// See [`Decision::remaining`]. When another limit denied the call, what would be left.
-    pub fn remaining(&self) -> u64 {
-        self.remaining
-    }
-
-    /// See [`Decision::reset_after`].
-    pub fn reset_after(&self) -> Duration {
-        self.reset_after
-    }
-
-    /// See [`Decision::retry_after`].
-    pub fn retry_after(&self) -> Duration {
-        self.retry_after
     }
 }
 

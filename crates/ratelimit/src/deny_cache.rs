@@ -1,21 +1,21 @@
 //! [`DenyCache`]: what was denied a moment ago is denied again without asking.
 //!
-//! Units only come back with time. So a denial of some units holds for as many and for more of
-//! them until the server's `retry_after` has passed, and for fewer it says nothing. The local
-//! clock, which never goes back, measures only that. What brings units back sooner (a refund, a
-//! reset, a larger quota) is seen at once when it happens through the same limiter, and when the
-//! denial runs out otherwise.
+//! Units only come back with time. So a denial of some units holds until the server's `retry_after`
+//! has passed. For more units the server is asked, since they would have to wait longer, and nothing
+//! here knows by how much; so it is once this limiter has taken units of the key, after which a denied
+//! call would have to wait longer as well. The local clock, which never goes back, measures only that.
+//! What brings units back sooner (a refund, a reset, a larger quota) is seen at once when it happens
+//! through the same limiter, and when the denial runs out otherwise.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use crate::decision::{DecidedBy, Decision, Verdict};
 use crate::quota::Quota;
+use crate::verdict::{Verdict, Verdicts};
 
 /// A power of two, so that many threads seldom meet.
 const SHARDS: usize = 64;
@@ -40,9 +40,10 @@ struct Denial {
     cost: u64,
     /// The quota that the call named itself.
     quota: Option<Quota>,
-    since: Instant,
+    /// When the server had certainly decided.
+    decided: Instant,
     until: Instant,
-    verdicts: SmallVec<[Verdict; 1]>,
+    verdicts: Verdicts,
 }
 
 impl DenyCache {
@@ -54,14 +55,14 @@ impl DenyCache {
     }
 
     /// The denial that still holds for so many units of `key`.
-    pub(crate) fn look_up(&self, key: &[u8], cost: u64, quota: Option<Quota>) -> Option<Decision> {
+    pub(crate) fn look_up(&self, key: &[u8], cost: u64, quota: Option<Quota>) -> Option<Verdicts> {
         let shard = self.shard(key).lock();
         let denials = shard.denials.get(key)?;
         // Most keys were not denied: only then the clock is read.
         let now = Instant::now();
         let denial = denials
             .iter()
-            .find(|denial| denial.cost <= cost && denial.quota == quota && now < denial.until)?;
+            .find(|denial| denial.cost == cost && denial.quota == quota && now < denial.until)?;
         Some(denial.at(now))
     }
 
@@ -72,10 +73,11 @@ impl DenyCache {
         cost: u64,
         quota: Option<Quota>,
         since: Instant,
-        decision: &Decision,
+        verdicts: &[Verdict],
     ) {
+        let waits = verdicts.iter().map(Verdict::retry_after);
         // The server's clock ran from a later moment on, so this ends no later than it said.
-        let Some(until) = since.checked_add(decision.retry_after()) else {
+        let Some(until) = since.checked_add(waits.max().unwrap_or_default()) else {
             return;
         };
         if key.len() > LONGEST_KEY {
@@ -84,16 +86,14 @@ impl DenyCache {
         let denial = Denial {
             cost,
             quota,
-            since,
+            decided: Instant::now(),
             until,
-            verdicts: decision.verdicts.clone(),
+            verdicts: verdicts.into(),
         };
         let mut shard = self.shard(key).lock();
         if let Some(denials) = shard.denials.get_mut(key) {
-            // Those that this one says as much as, or that say nothing any more.
-            denials.retain(|old| {
-                old.until > since && (old.cost < cost || old.until > until || old.quota != quota)
-            });
+            // The newer denial of the same units is the one that holds.
+            denials.retain(|old| old.until > since && (old.cost, old.quota) != (cost, quota));
             if denials.len() < PER_KEY {
                 denials.push(denial);
             }
@@ -109,7 +109,7 @@ impl DenyCache {
         shard.denials.insert(key, SmallVec::from([denial]));
     }
 
-    /// Forgets what was denied of a key, because units came back.
+    /// Forgets what was denied of a key, because units came back or were taken.
     pub(crate) fn forget(&self, key: &[u8]) {
         // The key keeps its place in the order, so that there is one for each.
         if let Some(denials) = self.shard(key).lock().denials.get_mut(key) {
@@ -131,38 +131,39 @@ impl DenyCache {
 }
 
 impl Denial {
-    /// The denial as it is at `now`.
-    fn at(&self, now: Instant) -> Decision {
-        let passed = now.saturating_duration_since(self.since);
+    /// What the limits say at `now`.
+    fn at(&self, now: Instant) -> Verdicts {
+        // Counted from a later moment than the server's, so that waiting as long as this is enough.
+        let passed = now.saturating_duration_since(self.decided);
         let mut verdicts = self.verdicts.clone();
         for verdict in &mut verdicts {
             verdict.reset_after = verdict.reset_after.saturating_sub(passed);
             verdict.retry_after = verdict.retry_after.saturating_sub(passed);
         }
-        Decision::new(false, verdicts, Duration::ZERO, DecidedBy::DenyCache)
+        verdicts
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::scripts::{Mark, Said};
+    use std::time::Duration;
 
-    fn denied(wait: u64) -> Decision {
-        let said = Said {
+    use super::*;
+
+    fn denied(wait: u64) -> Verdicts {
+        SmallVec::from([Verdict {
+            policy: "p".into(),
+            quota: Quota::per_minute(10),
             allowed: false,
-            left: 3,
-            reset: Duration::from_secs(60),
-            wait: Duration::from_secs(wait),
-            mark: Mark::default(),
-        };
-        let verdict = Verdict::new(&"p".into(), Quota::per_minute(10), 10, &said);
-        let verdicts = SmallVec::from([verdict]);
-        Decision::new(false, verdicts, Duration::ZERO, DecidedBy::Redis)
+            limit: 10,
+            remaining: 3,
+            reset_after: Duration::from_secs(60),
+            retry_after: Duration::from_secs(wait),
+        }])
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_denial_holds_for_as_many_units_and_more_until_its_time_is_up() {
+    async fn a_denial_holds_for_as_many_units_until_its_time_is_up() {
         let cache = DenyCache::new(100);
         let start = Instant::now();
         cache.remember(b"k", 10, None, start, &denied(30));
@@ -170,21 +171,21 @@ mod tests {
         assert!(cache.look_up(b"other", 10, None).is_none());
         let other = Some(Quota::per_second(1));
         assert!(cache.look_up(b"k", 10, other).is_none(), "another quota");
-        let known = cache.look_up(b"k", 11, None).unwrap();
-        assert_eq!(known.decided_by(), DecidedBy::DenyCache);
-        assert_eq!(known.retry_after(), Duration::from_secs(30));
+        assert!(cache.look_up(b"k", 11, None).is_none(), "more units");
+        let known = cache.look_up(b"k", 10, None).unwrap();
+        assert_eq!(known[0].retry_after(), Duration::from_secs(30));
 
         // A denial of one unit for a shorter time stands beside it.
         cache.remember(b"k", 1, None, start, &denied(5));
         assert_eq!(
-            cache.look_up(b"k", 1, None).unwrap().retry_after(),
+            cache.look_up(b"k", 1, None).unwrap()[0].retry_after(),
             Duration::from_secs(5)
         );
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(cache.look_up(b"k", 1, None).is_none());
         let known = cache.look_up(b"k", 10, None).unwrap();
-        assert_eq!(known.retry_after(), Duration::from_secs(25));
-        assert_eq!(known.reset_after(), Duration::from_secs(55));
+        assert_eq!(known[0].retry_after(), Duration::from_secs(25));
+        assert_eq!(known[0].reset_after(), Duration::from_secs(55));
         cache.forget(b"k");
         assert!(cache.look_up(b"k", 10, None).is_none());
     }

@@ -9,7 +9,8 @@ use redkit_core::{CallError, ConfigError, ErrorKind, FaultKind};
 pub enum Error {
     /// The connection or the server, where [`OnOutage::Error`](crate::OnOutage::Error) says that
     /// the caller decides; or a reply that makes no sense. The units may have been taken when
-    /// [`is_maybe`](redkit_core::Error::is_maybe) holds.
+    /// [`is_maybe`](redkit_core::Error::is_maybe) holds, and stay taken: see
+    /// [`OnOutage`](crate::OnOutage#what-an-outage-leaves-charged).
     #[error(transparent)]
     Core(#[from] redkit_core::Error),
 
@@ -29,15 +30,15 @@ pub enum Error {
     #[error("a call costs at least one unit; to look without taking any there is `peek`")]
     ZeroCost,
 
-    /// The key is empty. Cause: a name or address that could not be determined, for whose whole
-    /// crowd there would be one limit. Remedy: decide what to do without a key.
+    /// The key is empty. Cause: a name or address that could not be determined; all such callers would
+    /// share one limit. Remedy: decide what to do without a key.
     #[error("the key is empty, and would stand for everybody whose key is unknown")]
     EmptyKey,
 
     /// Limits that are decided together lie on different slots, which a cluster cannot do in one
     /// step; refused everywhere, so that tests find it. Remedy: a common tag
-    /// ([`Together::tag`](crate::Together::tag)), or
-    /// [`Together::best_effort`](crate::Together::best_effort).
+    /// ([`LimitSet::tag`](crate::LimitSet::tag)), or
+    /// [`LimitSet::best_effort`](crate::LimitSet::best_effort).
     #[error(
         "limits `{first}` and `{second}` lie on different slots: give them a common tag, or ask for best effort"
     )]
@@ -63,10 +64,10 @@ pub enum Error {
     #[error("no limit is named; name at least one")]
     NothingNamed,
 
-    /// So many wait for this key already. Remedy: shed load, or raise
+    /// So many callers wait for this key already. Remedy: shed load, or raise
     /// [`max_waiters`](crate::RateLimiterBuilder::max_waiters).
     #[error("{0} callers wait for this key already (`max_waiters`)")]
-    LineFull(u64),
+    QueueFull(u64),
 
     /// There is no limiter of this name in the configuration.
     #[error("no limiter named `{name}`; there are: {known}")]
@@ -83,7 +84,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Core(error) => error.kind(),
-            Error::LineFull(_) => ErrorKind::Server,
+            Error::QueueFull(_) => ErrorKind::Server,
             _ => ErrorKind::Usage,
         }
     }
@@ -93,7 +94,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Core(error) => error.is_retryable(),
-            Error::LineFull(_) => true,
+            Error::QueueFull(_) => true,
             _ => false,
         }
     }

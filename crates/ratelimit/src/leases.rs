@@ -1,4 +1,4 @@
-//! [`Leases`]: what a limiter's permits hold, renewed by one task.
+//! [`Leases`]: the leases that a limiter's permits hold, renewed by one task.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::errands::Errands;
+use crate::release_queue::ReleaseQueue;
 use crate::scripts::{self, Id, micros};
 
 /// The leases that a limiter's permits hold in this process.
@@ -23,7 +23,7 @@ pub(crate) struct Leases {
     held: Mutex<HashMap<Id, Lease>>,
     /// Renews all of them. It runs from the first lease on, for as long as this lives.
     task: Mutex<Option<AbortOnDropHandle<()>>>,
-    pub(crate) errands: Errands,
+    pub(crate) releases: Arc<ReleaseQueue>,
     lost: Tally,
 }
 
@@ -39,12 +39,12 @@ const AT_ONCE: usize = 32;
 const PER_CALL: usize = 500;
 
 impl Leases {
-    pub(crate) fn new(limiter: &str, lease: Duration) -> Self {
+    pub(crate) fn new(limiter: &str, lease: Duration, releases: &Arc<ReleaseQueue>) -> Self {
         Self {
             lease,
             held: Mutex::default(),
             task: Mutex::default(),
-            errands: Errands::new(limiter),
+            releases: Arc::clone(releases),
             lost: Tally::new(metrics::counter!(
                 "redkit_ratelimit_permits_lost_total", "limiter" => limiter.to_owned()
             )),
@@ -89,7 +89,7 @@ impl Leases {
         self.lost.get()
     }
 
-    /// Stops renewing what is lost by its time.
+    /// Stops renewing the leases whose time is up.
     fn give_up(&self) {
         let now = Instant::now();
         self.held.lock().retain(|_, lease| {
@@ -106,7 +106,7 @@ impl Leases {
         self.lease - self.lease / 100
     }
 
-    /// Renews all leases once, those of one key in one call.
+    /// Renews all leases once, the leases of one key in one call.
     async fn renew(&self) {
         let mut by_key: HashMap<Key, (Client, Vec<Id>)> = HashMap::new();
         for (id, lease) in &*self.held.lock() {
@@ -135,8 +135,8 @@ impl Leases {
         let turn = turns.acquire().await.ok();
         let since = Instant::now();
         let mut call = pin!(scripts::renew(&client, &key, micros(self.lease), &ids));
-        // One shard that hangs must not hold up the leases of the others: who is slow loses its
-        // turn but goes on, and ends early enough for further attempts.
+        // A shard that hangs must not hold up the leases of the others: a slow call loses its turn
+        // but goes on, and ends early enough for further attempts.
         let in_turn = timeout(self.lease / 600, &mut call).await;
         drop(turn);
         let renewed = match in_turn {

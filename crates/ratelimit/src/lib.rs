@@ -34,8 +34,8 @@
 //! ```
 //!
 //! - [`Algorithm`] compares the ways to count: windows, logs, rates, queues.
-//! - Several [policies](RateLimiterBuilder::policy) of one limiter are tiers; [`Together`] asks several
-//!   limiters, with several keys, in one step, all or nothing.
+//! - Several [policies](RateLimiterBuilder::policy) of one limiter are tiers; a [`LimitSet`] asks
+//!   several limiters, with several keys, in one step, all or nothing.
 //! - [`ConcurrencyLimiter`] limits how many do something at the same time.
 //! - [`OnOutage`] says what happens while Redis is down: an error, open, closed, or this process's
 //!   share.
@@ -43,51 +43,51 @@
 //!   configuration files.
 //!
 //! Everything is decided by scripts on the server's clock, in whole µs: one call is one round trip, a
-//! denied call writes nothing, and no key stays without a time to live. `docs/guarantees.md` has what
-//! is promised, each line with the test that fails when it is broken.
+//! denied call writes nothing, and no key stays without a time to live. `docs/guarantees/ratelimit.md` has
+//! what is promised, each line with the test that fails when it is broken.
 //!
 //! # Features
 //! - `tower`: the layer. `axum`: what axum's handlers get from it.
 //! - `serde`: limiters from configuration files.
 
-mod acquire;
 mod builder;
 mod concurrency;
 #[cfg(feature = "serde")]
 mod config;
-mod deciding;
+mod core;
 mod decision;
 mod deny_cache;
-mod errands;
 mod error;
-mod joint;
 mod leases;
 mod limit;
+mod limit_set;
 mod limiter;
-mod line;
+mod metrics;
 mod outage;
 mod permit;
 mod plan;
 mod policy;
 mod quota;
 mod receipt;
+mod release_queue;
 mod scripts;
-mod stats;
-mod together;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod verdict;
+mod wait_queue;
 
 pub use builder::RateLimiterBuilder;
 pub use concurrency::{ConcurrencyBuilder, ConcurrencyLimiter};
 #[cfg(feature = "serde")]
 pub use config::{AlgorithmConfig, LimiterConfig, Limiters, OutageConfig, PolicyConfig};
-pub use decision::{DecidedBy, Decision, Verdict};
+pub use decision::{DecidedBy, Decision};
 pub use error::Error;
+pub use limit_set::{LimitSet, LimitSetDecision};
 pub use limiter::RateLimiter;
+pub use metrics::LimiterStats;
 pub use outage::OnOutage;
 pub use permit::Permit;
 pub use policy::{Algorithm, Policy};
 pub use quota::Quota;
 pub use receipt::Receipt;
-pub use stats::LimiterStats;
-pub use together::{Joint, Together};
+pub use verdict::Verdict;

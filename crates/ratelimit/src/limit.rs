@@ -2,27 +2,30 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Client, ConfigError, Key, Keyspace};
+use redkit_core::{ConfigError, Key, Keyspace};
 
-use crate::decision::Verdict;
 use crate::error::Error;
-use crate::outage::OnOutage;
 use crate::plan::Plan;
-use crate::policy::Policy;
+use crate::policy::Algorithm;
 use crate::quota::Quota;
-use crate::scripts::Said;
+use crate::scripts::{Charge, LimitReply, LimitRequest, waiter_id};
+use crate::verdict::Verdict;
+
+/// The role of the key that remembers refunds.
+pub(crate) const REFUNDS: &str = "refunds";
 
 /// One policy of a limiter.
 #[derive(Debug, Clone)]
 pub(crate) struct Limit {
     pub(crate) name: Arc<str>,
-    pub(crate) policy: Policy,
-    keys: Keyspace,
+    pub(crate) keys: Keyspace,
+    pub(crate) quota: Quota,
     pub(crate) plan: Plan,
-    /// This process's share, where the limiter decides alone in an outage.
-    pub(crate) share: Option<Plan>,
+    /// How units are counted; `None` where they are places that are held.
+    pub(crate) algorithm: Option<Algorithm>,
 }
 
 /// Whose units: the user key, and the tag that it shares with others, if any.
@@ -49,34 +52,35 @@ impl Owner<'_> {
 }
 
 impl Limit {
-    /// `space` is the name under which its keys stand.
-    pub(crate) fn new(
-        client: &Client,
-        space: &str,
-        name: &str,
-        policy: Policy,
-        on_outage: &OnOutage,
-    ) -> Result<Self, Error> {
-        let plan = Plan::new(policy.algorithm(), policy.quota())?;
-        let share = match on_outage {
-            OnOutage::Local { instances, .. } => Some(share(&plan, *instances)?),
-            _ => None,
+    /// What a call asks of this limit: `cost` units, under a quota that the call may name itself.
+    pub(crate) fn request(
+        &self,
+        owner: Owner<'_>,
+        cost: u64,
+        quota: Option<Quota>,
+    ) -> Result<LimitRequest, Error> {
+        let plan = match quota {
+            Some(quota) => self.plan_for(quota)?,
+            None => self.plan,
         };
-        Ok(Self {
-            name: name.into(),
-            keys: client.keyspace("ratelimit", space)?,
-            policy,
+        let request = LimitRequest {
+            key: self.key(owner, self.role()),
             plan,
-            share,
-        })
+            quota: quota.unwrap_or(self.quota),
+            cost,
+            lease_id: plan.is_concurrency().then(|| waiter_id(cost)),
+        };
+        self.check_cost(&request)?;
+        Ok(request)
     }
 
-    /// The plan for a quota that a call names itself, and this process's share of it.
-    pub(crate) fn plan_for(&self, quota: Quota) -> Result<Plan, Error> {
-        use crate::policy::Algorithm::{Gcra, Leaky};
-        let algorithm = self.policy.algorithm();
-        let has_window = !matches!(algorithm, Gcra | Leaky { .. });
-        if has_window && quota.window() != self.policy.quota().window() {
+    /// The plan for a quota that a call names itself.
+    fn plan_for(&self, quota: Quota) -> Result<Plan, Error> {
+        let Some(algorithm) = self.algorithm else {
+            return Ok(self.plan);
+        };
+        let has_window = !matches!(algorithm, Algorithm::Gcra | Algorithm::Leaky { .. });
+        if has_window && quota.window() != self.quota.window() {
             return Err(ConfigError::new(
                 "window",
                 "a window of another length would not see what was counted in the policy's, or \
@@ -86,7 +90,7 @@ impl Limit {
             .into());
         }
         let plan = Plan::new(algorithm, quota)?;
-        if plan.life != self.plan.life && has_window {
+        if plan.receipt_life() != self.plan.receipt_life() && has_window {
             return Err(ConfigError::new(
                 "limit",
                 "it is so large that windows are counted in other units than the policy's",
@@ -97,54 +101,83 @@ impl Limit {
         Ok(plan)
     }
 
-    pub(crate) fn key(&self, owner: Owner<'_>) -> Key {
-        self.key_with(owner, self.policy.algorithm().word())
-    }
-
-    /// A further key of the same owner, in the same slot.
-    pub(crate) fn key_with(&self, owner: Owner<'_>, role: &'static str) -> Key {
+    /// A key of an owner; all of them are in one slot.
+    pub(crate) fn key(&self, owner: Owner<'_>, role: &'static str) -> Key {
         match owner.tag {
             None => self.keys.role_key(owner.user, role),
             Some(tag) => self.keys.tagged_key(tag, role, owner.user),
         }
     }
 
-    pub(crate) fn verdict(&self, plan: &Plan, said: &Said) -> Verdict {
-        Verdict::new(&self.name, plan.quota, plan.units, said)
+    /// The role of the key that holds the owner's units.
+    pub(crate) fn role(&self) -> &'static str {
+        match self.algorithm {
+            Some(algorithm) => algorithm.word(),
+            None => self.plan.script_part(),
+        }
     }
 
-    pub(crate) fn check_cost(&self, plan: &Plan, cost: u64) -> Result<(), Error> {
-        if cost == 0 {
-            return Err(Error::ZeroCost);
-        }
-        if cost > plan.units {
-            return Err(Error::CostAboveLimit {
+    /// Refuses what the limit can never allow.
+    pub(crate) fn check_cost(&self, request: &LimitRequest) -> Result<(), Error> {
+        let limit = request.plan.most_units();
+        match request.cost {
+            0 => Err(Error::ZeroCost),
+            cost if cost > limit => Err(Error::CostAboveLimit {
                 policy: (&*self.name).into(),
                 cost,
-                limit: plan.units,
-            });
+                limit,
+            }),
+            _ => Ok(()),
         }
-        Ok(())
     }
-}
 
-/// One of `instances` shares of a plan.
-pub(crate) fn share(plan: &Plan, instances: u32) -> Result<Plan, ConfigError> {
-    if instances == 0 {
-        return Err(ConfigError::new(
-            "instances",
-            "it is zero",
-            "say how many processes divide the limit among themselves",
-        ));
+    /// What a call took, and where.
+    pub(crate) fn charge(
+        &self,
+        owner: Owner<'_>,
+        request: LimitRequest,
+        reply: &LimitReply,
+    ) -> Charge {
+        Charge {
+            request,
+            refunds: self.key(owner, REFUNDS),
+            mark: reply.mark,
+        }
     }
-    plan.divided(instances.into()).ok_or_else(|| {
-        ConfigError::new(
-            "instances",
-            "there are more of them than units (for a rate: than its burst), so a share is less \
-             than one unit",
-            "use a larger limit or burst, or OnOutage::Open or Closed",
-        )
-    })
+
+    pub(crate) fn verdict(&self, request: &LimitRequest, reply: &LimitReply) -> Verdict {
+        Verdict {
+            policy: Arc::clone(&self.name),
+            quota: request.quota,
+            allowed: reply.allowed,
+            limit: request.plan.most_units(),
+            remaining: reply.remaining,
+            reset_after: reply.reset_after,
+            retry_after: match reply.allowed {
+                true => Duration::ZERO,
+                false => reply.wait,
+            },
+        }
+    }
+
+    /// The verdict when nobody could be asked.
+    pub(crate) fn verdict_unasked(
+        &self,
+        request: &LimitRequest,
+        allowed: bool,
+        retry_after: Duration,
+    ) -> Verdict {
+        let limit = request.plan.most_units();
+        Verdict {
+            policy: Arc::clone(&self.name),
+            quota: request.quota,
+            allowed,
+            limit,
+            remaining: if allowed { limit } else { 0 },
+            reset_after: Duration::ZERO,
+            retry_after,
+        }
+    }
 }
 
 #[cfg(test)]

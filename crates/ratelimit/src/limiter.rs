@@ -8,16 +8,16 @@ use bytes::Bytes;
 use redkit_core::{Client, Command, ToArg};
 
 use crate::builder::RateLimiterBuilder;
-use crate::deciding::{Call, Inner, REFUNDS, Settings};
+use crate::core::{Call, Inner};
 use crate::decision::Decision;
 use crate::error::Error;
-use crate::limit::Owner;
-use crate::line;
+use crate::limit::{Owner, REFUNDS};
+use crate::metrics::LimiterStats;
 use crate::outage::OnOutage;
 use crate::policy::Policy;
 use crate::quota::Quota;
 use crate::receipt::Receipt;
-use crate::stats::LimiterStats;
+use crate::wait_queue;
 
 /// Limits calls by key. It is cheap to clone; clones share everything.
 ///
@@ -27,6 +27,7 @@ use crate::stats::LimiterStats;
 #[derive(Clone)]
 pub struct RateLimiter {
     pub(crate) inner: Arc<Inner>,
+    policies: Arc<[Policy]>,
     tag: Option<Bytes>,
 }
 
@@ -36,25 +37,28 @@ impl RateLimiter {
         RateLimiterBuilder::new(client, name)
     }
 
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(inner: Inner, policies: Vec<Policy>) -> Self {
         Self {
-            inner: Arc::new(Inner::new(settings)),
+            inner: Arc::new(inner),
+            policies: policies.into(),
             tag: None,
         }
     }
 
     /// The same limiter with keys that share the slot of `tag`, so that different user keys can be
-    /// decided [together](crate::Together) on a cluster. They are other keys than those without
+    /// decided [together](crate::LimitSet) on a cluster. They are other keys than those without
     /// the tag, or with another: use the same one wherever the same units are meant.
     #[must_use]
     pub fn tagged(&self, tag: impl ToArg) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
             tag: Some(bytes_of(tag).into()),
+            ..self.clone()
         }
     }
 
-    /// Takes one unit of `key`, if there is one.
+    /// Takes one unit of `key`, if there is one. A key is whatever tells callers apart: a name, a
+    /// number, an address. Clients with IPv6 have a /64 each, at least: key them by its prefix, as
+    /// `tower::ClientAddress` does.
     ///
     /// # Errors
     /// [`Error::EmptyKey`]; [`Error::Core`] when the server could not be asked and
@@ -114,16 +118,16 @@ impl RateLimiter {
     }
 
     /// Takes `cost` units of `key`, and waits for them for `timeout` at most. First come, first
-    /// served, among all processes: who finds no room gets a place in line. The decision is a
+    /// served, among all processes: a caller that finds no room joins a queue. The decision is a
     /// denial when it would take longer, given as soon as that is known.
     ///
-    /// Dropping the future gives the place back, in the background; the place of a process that
-    /// died is taken away after three seconds. A [`check`](Self::check) does not stand in line
-    /// unless [`waiters_first`](RateLimiterBuilder::waiters_first) says so.
+    /// Dropping the future leaves the queue, in the background; a waiter whose process died is taken
+    /// out after three seconds. A [`check`](Self::check) does not queue unless
+    /// [`waiters_first`](RateLimiterBuilder::waiters_first) says so.
     ///
     /// One round trip when there is room, two when it is waited for, and one each second of
-    /// waiting; a few more when those before it do not come for their units, or the units are taken
-    /// by others in the meantime.
+    /// waiting; a few more when the waiters before it do not come for their units, or the units are
+    /// taken by others in the meantime.
     ///
     /// Of a [leaky bucket](crate::Algorithm::Leaky) this waits until the units can go at once,
     /// instead of being told a delay. So the most that can be asked for is its burst (default: 1),
@@ -131,12 +135,12 @@ impl RateLimiter {
     ///
     /// With [`OnOutage::Error`] a wait outlives faults of the server or the way to it, as long as
     /// there is time and the server certainly did nothing: it asks again, after 50 ms and then ever
-    /// more seldom, up to once a second. Who could not ask for three seconds has lost its place, and
-    /// gets one at the end of the line. A fault that leaves open whether the units were taken ends
-    /// the wait. Otherwise what is chosen for an outage happens at the first fault.
+    /// more seldom, up to once a second. A waiter that could not ask for three seconds has lost its
+    /// place, and gets one at the end of the queue. A fault that leaves open whether the units were
+    /// taken ends the wait. Otherwise what is chosen for an outage happens at the first fault.
     ///
     /// # Errors
-    /// As [`check_n`](Self::check_n), and [`Error::LineFull`]; [`Error::CostAboveLimit`] on a leaky
+    /// As [`check_n`](Self::check_n), and [`Error::QueueFull`]; [`Error::CostAboveLimit`] on a leaky
     /// bucket for more than its burst.
     pub async fn acquire_n(
         &self,
@@ -146,8 +150,9 @@ impl RateLimiter {
     ) -> Result<Decision, Error> {
         let user = bytes_of(key);
         let call = self.call(&user, cost, None, true);
-        let result = self.inner.wait(call, line::deadline(timeout)).await;
-        self.inner.count(result)
+        let waited = self.inner.wait(call, wait_queue::deadline(timeout)).await;
+        let (decision, _) = self.inner.metrics.counted(waited)?;
+        Ok(decision)
     }
 
     /// Gives back what a call took, because it turned out not to count. Doing it twice is as good
@@ -160,7 +165,7 @@ impl RateLimiter {
         receipt.refund().await
     }
 
-    /// Gives `key` all its units back. Who waits for them goes on waiting, with better prospects.
+    /// Gives `key` all its units back. Callers that wait for them go on waiting, with better prospects.
     /// One round trip. Receipts from before are worth nothing any more: do not refund them, because
     /// units taken since then could be given back in their place.
     ///
@@ -174,10 +179,10 @@ impl RateLimiter {
             let keys = inner
                 .limits
                 .iter()
-                .flat_map(|limit| [limit.key(owner), limit.key_with(owner, REFUNDS)]);
+                .flat_map(|limit| [limit.role(), REFUNDS].map(|role| limit.key(owner, role)));
             Command::new("UNLINK").keys_from(keys).idempotent(true)
         };
-        inner.forget(owner);
+        inner.forget_denials(owner);
         if let OnOutage::Local { client, .. } = &inner.on_outage {
             client.call::<i64>(unlink()).await?;
         }
@@ -192,28 +197,27 @@ impl RateLimiter {
 
     /// The policies, in the order in which they were added.
     pub fn policies(&self) -> impl ExactSizeIterator<Item = &Policy> {
-        self.inner.limits.iter().map(|limit| &limit.policy)
+        self.policies.iter()
+    }
+
+    /// The tag that its keys share with others, if any.
+    pub(crate) fn tag(&self) -> Option<&Bytes> {
+        self.tag.as_ref()
     }
 
     /// What this limiter and its clones have done.
     pub fn stats(&self) -> LimiterStats {
-        self.inner.numbers.read()
+        self.inner.metrics.read()
     }
 
-    pub(crate) fn owner<'a>(&'a self, user: &'a [u8]) -> Owner<'a> {
+    fn owner<'a>(&'a self, user: &'a [u8]) -> Owner<'a> {
         Owner {
             user,
             tag: self.tag.as_ref(),
         }
     }
 
-    pub(crate) fn call<'a>(
-        &'a self,
-        user: &'a [u8],
-        cost: u64,
-        quota: Option<Quota>,
-        take: bool,
-    ) -> Call<'a> {
+    fn call<'a>(&'a self, user: &'a [u8], cost: u64, quota: Option<Quota>, take: bool) -> Call<'a> {
         Call {
             owner: self.owner(user),
             cost,
@@ -231,15 +235,17 @@ impl RateLimiter {
     ) -> Result<Decision, Error> {
         let call = self.call(user, cost, quota, take);
         // The memory first, without any state of what may follow: this is the path of an attack.
-        if take && let Some(known) = self.inner.known(&call) {
-            self.inner.numbers.decided(&known);
-            return Ok(known);
+        if let Some(denial) = self.inner.remembered_denial(&call) {
+            self.inner.metrics.decided(&denial);
+            return Ok(denial);
         }
-        let result = self.inner.decide(call).await;
-        match take {
-            true => self.inner.count(result),
-            false => result,
+        let decided = self.inner.decide(call).await;
+        if !take {
+            return decided;
         }
+        let counted = decided.map(|decision| (decision, ()));
+        let (decision, ()) = self.inner.metrics.counted(counted)?;
+        Ok(decision)
     }
 }
 
@@ -257,7 +263,7 @@ impl fmt::Debug for RateLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimiter")
             .field("name", &self.inner.name)
-            .field("policies", &self.inner.limits.len())
+            .field("policies", &self.policies.len())
             .finish_non_exhaustive()
     }
 }

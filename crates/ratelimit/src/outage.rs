@@ -3,11 +3,25 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redkit_core::Client;
+use redkit_core::{Client, ConfigError};
+
+use crate::plan::Plan;
 
 /// What a limiter does while the server cannot be asked: it cannot be reached, does not answer in
 /// time, or says that it serves nobody now. Choose one for each limiter; every decision says
 /// [who made it](crate::Decision::decided_by), and so does the metric.
+///
+/// # What an outage leaves charged
+///
+/// A call that got no answer may have been carried out all the same: the reply was lost, or the server
+/// came back and then carried out what it had been sent
+/// ([`is_maybe`](redkit_core::Error::is_maybe)). Its units are charged then, although this process
+/// decided otherwise; a call that [`Closed`](OnOutage::Closed) denied may have been charged as well.
+/// They are not given back: what a limit stores says how much was taken and not by which call, so that
+/// a refund could give back what another call took, and more than the limit would get through. Charged
+/// twice it is never, and with time it comes back as all units do. The places of a
+/// [`ConcurrencyLimiter`](crate::ConcurrencyLimiter) have names of their own: such a place is released
+/// in the background.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum OnOutage {
@@ -56,6 +70,29 @@ impl OnOutage {
         OnOutage::Local { client, instances }
     }
 
+    /// Refuses a division of the limit that leaves less than one unit for each process.
+    pub(crate) fn check_share(&self, plan: &Plan) -> Result<(), ConfigError> {
+        let OnOutage::Local { instances, .. } = self else {
+            return Ok(());
+        };
+        if *instances == 0 {
+            return Err(ConfigError::new(
+                "instances",
+                "it is zero",
+                "say how many processes divide the limit among themselves",
+            ));
+        }
+        match plan.divided((*instances).into()) {
+            Some(_) => Ok(()),
+            None => Err(ConfigError::new(
+                "instances",
+                "there are more of them than units or places (for a rate: than its burst), so that a \
+                 share is less than one",
+                "use a larger limit or burst, or OnOutage::Open or Closed",
+            )),
+        }
+    }
+
     /// Whether there is nobody else to decide.
     pub(crate) fn leaves_it_to_the_caller(&self) -> bool {
         matches!(self, OnOutage::Error)
@@ -67,15 +104,15 @@ impl OnOutage {
 pub(crate) struct Outage(AtomicBool);
 
 impl Outage {
-    /// The server could not be asked.
-    pub(crate) fn is_on(&self, limiter: &str, error: &redkit_core::Error) {
+    /// Notes that the server could not be asked.
+    pub(crate) fn begin(&self, limiter: &str, error: &redkit_core::Error) {
         if !self.0.swap(true, Ordering::Relaxed) {
             tracing::warn!(target: "redkit::ratelimit", limiter, %error, "the server cannot be asked");
         }
     }
 
-    /// It could.
-    pub(crate) fn is_over(&self, limiter: &str) {
+    /// Notes that the server was asked.
+    pub(crate) fn end(&self, limiter: &str) {
         if self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed) {
             tracing::info!(target: "redkit::ratelimit", limiter, "the server is asked again");
         }

@@ -7,9 +7,9 @@ use redkit_core::{Client, Key};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::errands::Errand;
 use crate::error::Error;
 use crate::leases::Leases;
+use crate::release_queue::Release;
 use crate::scripts::Id;
 
 /// A place under a [`ConcurrencyLimiter`](crate::ConcurrencyLimiter), held until it is dropped.
@@ -38,9 +38,9 @@ impl Permit {
         client: &Client,
         key: Key,
         id: Id,
-        since: Instant,
+        sent: Instant,
     ) -> Self {
-        let until = leases.keep(client, &key, id, since);
+        let until = leases.keep(client, &key, id, sent);
         Self {
             held: Some(Held {
                 leases: Arc::clone(leases),
@@ -101,7 +101,7 @@ impl Permit {
             return Ok(());
         };
         held.leases.let_go(held.id);
-        for command in held.errand().commands() {
+        for command in held.release().commands() {
             held.client.call::<i64>(command).await?;
         }
         self.held = None;
@@ -110,8 +110,8 @@ impl Permit {
 }
 
 impl Held {
-    fn errand(&self) -> Errand {
-        Errand {
+    fn release(&self) -> Release {
+        Release {
             client: self.client.clone(),
             keys: vec![self.key.clone()],
             id: self.id,
@@ -123,7 +123,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
             held.leases.let_go(held.id);
-            held.leases.errands.send(held.errand());
+            held.leases.releases.send(held.release());
         }
     }
 }

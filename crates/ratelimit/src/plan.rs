@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use redkit_core::ConfigError;
+use smallvec::{SmallVec, smallvec};
 
 use crate::policy::Algorithm;
 use crate::quota::Quota;
@@ -19,43 +20,43 @@ const MAX_DRAIN_MICROS: u128 = 10 * 366 * 86_400 * 1_000_000;
 /// Products in scripts stay below 2^52, so that a sum of two of them is exact as well.
 const EXACT: u128 = 1 << 52;
 
-/// What a script needs to know of a limit.
+/// What a script needs to know of a limit: a variant for each part in `src/scripts`, whose header says
+/// what the fields mean. Times are in µs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// Which functions of the scripts decide.
-    pub(crate) kind: Kind,
-    /// What the decision calls its limit: the most units that can be taken at one moment.
-    pub(crate) units: u64,
-    /// The script's parameters, in their order. The first is the most units that fit without
-    /// waiting.
-    pub(crate) parameters: [u64; 4],
-    /// For how long a receipt can be worth anything, in µs.
-    pub(crate) life: u64,
-    /// How long calls may be told to wait for their turn, in µs, also where this one may not.
-    queue: u64,
-    pub(crate) quota: Quota,
-}
-
-/// Which functions of the scripts decide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Fixed,
-    Counter,
-    Log,
-    Bucketed,
-    Gcra,
-}
-
-impl Kind {
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Kind::Fixed => "fixed",
-            Kind::Counter => "counter",
-            Kind::Log => "log",
-            Kind::Bucketed => "bucketed",
-            Kind::Gcra => "gcra",
-        }
-    }
+pub(crate) enum Plan {
+    FixedWindow {
+        limit: u64,
+        window: u64,
+    },
+    SlidingCounter {
+        limit: u64,
+        window_in_grains: u64,
+        grain: u64,
+    },
+    SlidingLog {
+        limit: u64,
+        window: u64,
+    },
+    Bucketed {
+        limit: u64,
+        slice: u64,
+        slices: u64,
+    },
+    /// GCRA, and the leaky bucket: a unit is `weight`, and `share` drains in a µs.
+    Rate {
+        burst: u64,
+        weight: u64,
+        share: u64,
+        /// How long this call may be told to wait for its turn.
+        max_delay: u64,
+        /// How long calls of the limit may be told to wait, also where this one may not.
+        queue: u64,
+    },
+    /// Places that are held by leases.
+    Concurrency {
+        limit: u64,
+        lease: u64,
+    },
 }
 
 impl Plan {
@@ -69,29 +70,23 @@ impl Plan {
                 "leave it out, or use GCRA or a leaky bucket",
             ));
         }
-        let windowed = |kind, parameters, life| Self {
-            kind,
-            units: limit,
-            parameters,
-            life,
-            queue: 0,
-            quota,
-        };
         match algorithm {
-            Algorithm::FixedWindow => Ok(windowed(Kind::Fixed, [limit, window, 0, 0], window)),
+            Algorithm::FixedWindow => Ok(Plan::FixedWindow { limit, window }),
             Algorithm::SlidingCounter => {
                 // Grains as small as products of limit and window allow.
                 let grain = to_u64((u128::from(limit) * u128::from(window)).div_ceil(EXACT)).max(1);
-                let grains = window.div_ceil(grain);
-                let life = 2 * grains * grain;
-                Ok(windowed(Kind::Counter, [limit, grains, grain, 0], life))
+                Ok(Plan::SlidingCounter {
+                    limit,
+                    window_in_grains: window.div_ceil(grain),
+                    grain,
+                })
             }
             Algorithm::SlidingLog if limit > MAX_LOG => Err(ConfigError::new(
                 "limit",
                 "a log stores every unit, and takes 1,000,000 at most",
                 "use a smaller limit, or another algorithm",
             )),
-            Algorithm::SlidingLog => Ok(windowed(Kind::Log, [limit, window, 0, 0], window)),
+            Algorithm::SlidingLog => Ok(Plan::SlidingLog { limit, window }),
             Algorithm::Bucketed { slices } if !(2..=1000).contains(&slices) => {
                 Err(ConfigError::new(
                     "slices",
@@ -101,9 +96,11 @@ impl Plan {
             }
             Algorithm::Bucketed { slices } => {
                 let slices = u64::from(slices);
-                let slice = window.div_ceil(slices);
-                let life = slice * (slices + 1);
-                Ok(windowed(Kind::Bucketed, [limit, slice, slices, 0], life))
+                Ok(Plan::Bucketed {
+                    limit,
+                    slice: window.div_ceil(slices),
+                    slices,
+                })
             }
             Algorithm::Gcra => Self::rate(quota, window, limit, Duration::ZERO),
             Algorithm::Leaky { max_wait } => Self::rate(quota, window, 1, max_wait),
@@ -128,7 +125,7 @@ impl Plan {
                 "give a shorter time",
             ));
         }
-        let patience = to_u64(max_wait.as_micros());
+        let queue = to_u64(max_wait.as_micros());
         let drain = u128::from(burst) * u128::from(window) / u128::from(limit);
         if drain > MAX_DRAIN_MICROS {
             return Err(ConfigError::new(
@@ -137,8 +134,8 @@ impl Plan {
                 "use a smaller burst or a higher rate",
             ));
         }
-        let queue = u128::from(patience) * u128::from(limit) / u128::from(window);
-        if queue > u128::from(MAX_UNITS) {
+        let queued_units = u128::from(queue) * u128::from(limit) / u128::from(window);
+        if queued_units > u128::from(MAX_UNITS) {
             return Err(ConfigError::new(
                 "max_wait",
                 "at this rate over 1,000,000,000 units would wait",
@@ -148,75 +145,148 @@ impl Plan {
         let common = gcd(limit, window);
         let (full_weight, full_share) = (window / common, limit / common);
         let (mut weight, mut share) = (full_weight, full_share);
-        let room = |weight: u64, share: u64| {
-            u128::from(burst) * u128::from(weight) + u128::from(patience) * u128::from(share)
+        let capacity = |weight: u64, share: u64| {
+            u128::from(burst) * u128::from(weight) + u128::from(queue) * u128::from(share)
         };
-        while room(weight, share) > EXACT && share > 1 {
-            let factor = to_u64(room(weight, share).div_ceil(EXACT)).max(2);
+        while capacity(weight, share) > EXACT && share > 1 {
+            let factor = to_u64(capacity(weight, share).div_ceil(EXACT)).max(2);
             share = (share / factor).max(1);
             let scaled = u128::from(full_weight) * u128::from(share);
             weight = to_u64(scaled.div_ceil(u128::from(full_share)));
         }
-        let room = to_u64(room(weight, share));
-        Ok(Self {
-            kind: Kind::Gcra,
-            units: room / weight,
-            parameters: [burst, weight, share, patience],
-            life: room / share + 1,
-            queue: patience,
-            quota,
+        Ok(Plan::Rate {
+            burst,
+            weight,
+            share,
+            max_delay: queue,
+            queue,
         })
     }
 
-    /// The same for one of `instances` that divide the quota among themselves; `None` when there
-    /// is less than one unit for each.
-    pub(crate) fn divided(&self, instances: u64) -> Option<Self> {
-        let mut plan = *self;
-        let first = plan.parameters.first_mut()?;
-        *first /= instances;
-        let units = *first;
-        if units == 0 {
-            return None;
+    /// The name of the plan's part in scripts.
+    pub(crate) fn script_part(&self) -> &'static str {
+        match self {
+            Plan::FixedWindow { .. } => "fixed",
+            Plan::SlidingCounter { .. } => "counter",
+            Plan::SlidingLog { .. } => "log",
+            Plan::Bucketed { .. } => "bucketed",
+            Plan::Rate { .. } => "gcra",
+            Plan::Concurrency { .. } => "concurrency",
         }
-        if self.kind == Kind::Gcra {
+    }
+
+    /// The part's parameters, in their order. The first is the most units that fit without waiting.
+    pub(crate) fn parameters(&self) -> SmallVec<[u64; 4]> {
+        match *self {
+            Plan::FixedWindow { limit, window } | Plan::SlidingLog { limit, window } => {
+                smallvec![limit, window]
+            }
+            Plan::SlidingCounter {
+                limit,
+                window_in_grains,
+                grain,
+            } => smallvec![limit, window_in_grains, grain],
+            Plan::Bucketed {
+                limit,
+                slice,
+                slices,
+            } => smallvec![limit, slice, slices],
+            Plan::Rate {
+                burst,
+                weight,
+                share,
+                max_delay,
+                ..
+            } => smallvec![burst, weight, share, max_delay],
+            Plan::Concurrency { limit, lease } => smallvec![limit, lease],
+        }
+    }
+
+    /// What a decision calls its limit: the most units that one call can take.
+    pub(crate) fn most_units(&self) -> u64 {
+        match *self {
+            Plan::FixedWindow { limit, .. }
+            | Plan::SlidingCounter { limit, .. }
+            | Plan::SlidingLog { limit, .. }
+            | Plan::Bucketed { limit, .. }
+            | Plan::Concurrency { limit, .. } => limit,
+            Plan::Rate {
+                burst,
+                weight,
+                share,
+                max_delay,
+                ..
+            } => (burst * weight + max_delay * share) / weight,
+        }
+    }
+
+    /// For how long a receipt can be worth anything, in µs.
+    pub(crate) fn receipt_life(&self) -> u64 {
+        match *self {
+            Plan::FixedWindow { window, .. } | Plan::SlidingLog { window, .. } => window,
+            Plan::SlidingCounter {
+                window_in_grains,
+                grain,
+                ..
+            } => 2 * window_in_grains * grain,
+            Plan::Bucketed { slice, slices, .. } => slice * (slices + 1),
+            Plan::Rate {
+                burst,
+                weight,
+                share,
+                queue,
+                ..
+            } => (burst * weight + queue * share) / share + 1,
+            Plan::Concurrency { lease, .. } => lease,
+        }
+    }
+
+    /// The same for one of `instances` processes that divide the limit among themselves; `None` when
+    /// there is less than one unit for each.
+    pub(crate) fn divided(mut self, instances: u64) -> Option<Self> {
+        if let Plan::Rate { weight, .. } = &mut self {
             // The rate is divided too: a unit takes as many times longer. This stays in the exact
-            // range because the burst was divided by the same number.
-            let [_, weight, share, patience] = &mut plan.parameters;
+            // range because the burst is divided by the same number.
             *weight = weight.checked_mul(instances)?;
-            plan.units = (units * *weight + *patience * *share) / *weight;
-        } else {
-            plan.units = units;
         }
-        Some(plan)
+        let units = match &mut self {
+            Plan::FixedWindow { limit, .. }
+            | Plan::SlidingCounter { limit, .. }
+            | Plan::SlidingLog { limit, .. }
+            | Plan::Bucketed { limit, .. }
+            | Plan::Concurrency { limit, .. } => limit,
+            Plan::Rate { burst, .. } => burst,
+        };
+        *units = units.checked_div(instances)?;
+        (*units > 0).then_some(self)
+    }
+
+    /// Whether the plan's units are held by a lease.
+    pub(crate) fn is_concurrency(&self) -> bool {
+        matches!(self, Plan::Concurrency { .. })
     }
 
     /// Whether calls may be told to wait for their turn.
     pub(crate) fn has_queue(&self) -> bool {
-        self.queue > 0
-    }
-
-    /// Whether this call may be told to wait for its turn.
-    pub(crate) fn has_patience(&self) -> bool {
-        let [_, _, _, patience] = self.parameters;
-        self.kind == Kind::Gcra && patience > 0
+        matches!(self, Plan::Rate { queue: 1.., .. })
     }
 
     /// The same for a call that may wait for its turn. Refunds need it, however the units were
     /// taken, because others may have been told when to go.
-    pub(crate) fn with_patience(mut self) -> Self {
-        if self.kind == Kind::Gcra {
-            let [_, _, _, patience] = &mut self.parameters;
-            *patience = self.queue;
+    pub(crate) fn with_delay(mut self) -> Self {
+        if let Plan::Rate {
+            max_delay, queue, ..
+        } = &mut self
+        {
+            *max_delay = *queue;
         }
         self
     }
 
-    /// The same for a call that does not wait for its turn.
-    pub(crate) fn without_patience(mut self) -> Self {
-        if self.kind == Kind::Gcra {
-            let [units, _, _, patience] = &mut self.parameters;
-            *patience = 0;
-            self.units = *units;
+    /// The same for a call that goes at once or not at all.
+    pub(crate) fn without_delay(mut self) -> Self {
+        if let Plan::Rate { max_delay, .. } = &mut self {
+            *max_delay = 0;
         }
         self
     }
@@ -277,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_by_name() {
+    fn quotas_that_cannot_work_are_refused_by_name() {
         let second = Duration::from_secs(1);
         for (limit, window, expected) in [
             (0, second, "limit"),
@@ -316,19 +386,22 @@ mod tests {
     #[test]
     fn a_rate_that_does_not_divide_evenly_is_kept_exactly() {
         let plan = Plan::new(Algorithm::Gcra, Quota::per_second(7)).unwrap();
-        assert_eq!(plan.parameters, [7, 1_000_000, 7, 0]);
+        assert_eq!(plan.parameters()[..], [7, 1_000_000, 7, 0]);
         let plan = Plan::new(Algorithm::Gcra, Quota::per_minute(100).burst(20)).unwrap();
-        assert_eq!(plan.parameters, [20, 600_000, 1, 0]);
-        assert_eq!(plan.units, 20);
+        assert_eq!(plan.parameters()[..], [20, 600_000, 1, 0]);
+        assert_eq!(plan.most_units(), 20);
     }
 
     #[test]
     fn dividing_never_gives_more_than_there_was() {
         let fixed = Plan::new(Algorithm::FixedWindow, Quota::per_second(10)).unwrap();
-        assert_eq!(fixed.divided(3).unwrap().parameters[0], 3);
+        assert_eq!(fixed.divided(3).unwrap().most_units(), 3);
         assert!(fixed.divided(11).is_none());
         let gcra = Plan::new(Algorithm::Gcra, Quota::per_second(10).burst(5)).unwrap();
-        assert_eq!(gcra.divided(5).unwrap().parameters, [1, 500_000, 1, 0]);
+        assert_eq!(
+            gcra.divided(5).unwrap().parameters()[..],
+            [1, 500_000, 1, 0]
+        );
         assert!(gcra.divided(6).is_none(), "a burst of less than one");
     }
 
@@ -342,7 +415,9 @@ mod tests {
         ) {
             let quota = Quota::per(limit, Duration::from_micros(window));
             let plan = Plan::new(Algorithm::SlidingCounter, quota).unwrap();
-            let [_, grains, grain, _] = plan.parameters;
+            let Plan::SlidingCounter { window_in_grains: grains, grain, .. } = plan else {
+                panic!("{plan:?}");
+            };
             prop_assert!(u128::from(limit) * u128::from(grains) <= EXACT + u128::from(limit));
             prop_assert!(grains * grain >= window, "a window is never shortened");
             prop_assert!(grains * grain - window < grain);
@@ -351,7 +426,10 @@ mod tests {
             let Ok(plan) = Plan::new(Algorithm::Leaky { max_wait }, quota.burst(burst)) else {
                 return Ok(());
             };
-            let [_, weight, share, patience] = plan.parameters.map(u128::from);
+            let Plan::Rate { weight, share, max_delay, .. } = plan else {
+                panic!("{plan:?}");
+            };
+            let [weight, share, patience] = [weight, share, max_delay].map(u128::from);
             prop_assert!(u128::from(burst) * weight + patience * share <= EXACT);
             let (window, limit) = (u128::from(window), u128::from(limit));
             prop_assert!(weight * limit >= window * share, "never above the quota");

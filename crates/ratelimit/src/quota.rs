@@ -52,7 +52,7 @@ impl Quota {
         Self::per(limit, Duration::from_secs(86_400))
     }
 
-    /// How many units may be taken at once by who has taken none for a while. For
+    /// How many units may be taken at once after a pause in which none were taken. For
     /// [GCRA](crate::Algorithm::Gcra) (default: the whole limit) and the
     /// [leaky bucket](crate::Algorithm::Leaky) (default: 1); windows have no burst apart from
     /// their limit, and refuse one.

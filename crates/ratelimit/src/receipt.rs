@@ -8,25 +8,25 @@ use smallvec::SmallVec;
 
 use crate::deny_cache::DenyCache;
 use crate::error::Error;
-use crate::scripts::{self, Id, Taken};
+use crate::scripts::{self, Charge, Id};
 
 /// Proof that a call took units, with which they can be given back, once.
 #[derive(Clone)]
 pub struct Receipt {
     id: Id,
     /// With where the units are: at the server, or in this process.
-    taken: SmallVec<[(Client, Taken); 1]>,
+    charges: SmallVec<[(Client, Charge); 1]>,
     /// Denials that no longer hold when the units are back.
     denials: SmallVec<[(Arc<DenyCache>, Vec<u8>); 1]>,
 }
 
 impl Receipt {
-    pub(crate) fn new(client: &Client, taken: SmallVec<[Taken; 1]>) -> Self {
+    pub(crate) fn new(client: &Client, charges: impl IntoIterator<Item = Charge>) -> Self {
         Self {
             id: rand::random(),
-            taken: taken
+            charges: charges
                 .into_iter()
-                .map(|taken| (client.clone(), taken))
+                .map(|charge| (client.clone(), charge))
                 .collect(),
             denials: SmallVec::new(),
         }
@@ -37,14 +37,10 @@ impl Receipt {
         let mut receipts = receipts.into_iter();
         let mut joined = receipts.next()?;
         for receipt in receipts {
-            joined.taken.extend(receipt.taken);
+            joined.charges.extend(receipt.charges);
             joined.denials.extend(receipt.denials);
         }
         Some(joined)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.taken.is_empty()
     }
 
     pub(crate) fn forgetting(mut self, cache: &Arc<DenyCache>, key: impl Into<Vec<u8>>) -> Self {
@@ -60,8 +56,8 @@ impl Receipt {
     /// Calling again is safe.
     pub async fn refund(&self) -> Result<bool, Error> {
         let mut given = 0;
-        for (client, taken) in &self.taken {
-            given += scripts::refund(client, self.id, taken).await?;
+        for (client, charge) in &self.charges {
+            given += scripts::refund(client, self.id, charge).await?;
         }
         for (cache, key) in &self.denials {
             cache.forget(key);
@@ -74,7 +70,7 @@ impl Receipt {
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receipt")
-            .field("limits", &self.taken.len())
+            .field("limits", &self.charges.len())
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use redkit_core::{Client, Error, Invocation, Key, Script};
 use smallvec::SmallVec;
 
-use crate::plan::{Kind, Plan};
+use crate::plan::Plan;
+use crate::quota::Quota;
 
 /// A script from its parts.
 macro_rules! script {
@@ -36,7 +37,7 @@ static COUNTER: Script = single!("counter");
 static LOG: Script = single!("log");
 static BUCKETED: Script = single!("bucketed");
 static GCRA: Script = single!("gcra");
-static TOGETHER: Script = script!(
+static LIMIT_SET: Script = script!(
     "clock",
     "fixed",
     "counter",
@@ -45,9 +46,9 @@ static TOGETHER: Script = script!(
     "gcra",
     "concurrency",
     "several",
-    "together"
+    "limit_set"
 );
-static LINE: Script = script!(
+static WAIT_QUEUE: Script = script!(
     "clock",
     "fixed",
     "counter",
@@ -56,39 +57,40 @@ static LINE: Script = script!(
     "gcra",
     "concurrency",
     "several",
-    "line"
+    "wait_queue"
 );
 static REFUND: Script = script!(
     "clock", "fixed", "counter", "log", "bucketed", "gcra", "refund"
 );
 static RENEW: Script = script!("clock", "concurrency", "renew");
 
-/// What one call of a script asks of one limit.
+/// What a call asks of one limit.
 #[derive(Debug, Clone)]
-pub(crate) struct Ask {
+pub(crate) struct LimitRequest {
     pub(crate) key: Key,
-    pub(crate) what: What,
+    pub(crate) plan: Plan,
+    /// The quota that the plan was made from.
+    pub(crate) quota: Quota,
+    pub(crate) cost: u64,
+    /// The name of the new lease, of a [concurrency](Plan::Concurrency) limit.
+    pub(crate) lease_id: Option<Id>,
 }
 
-/// Units of a quota, or a lease.
-#[derive(Debug, Clone)]
-pub(crate) enum What {
-    Units { plan: Plan, cost: u64 },
-    Lease { limit: u64, lease: u64, id: Id },
-}
+/// Of most calls there is one limit.
+pub(crate) type LimitRequests = SmallVec<[LimitRequest; 1]>;
 
-/// A name for a lease, a place in line or a receipt that nothing else has: 128 random bits.
+/// A name for a lease, a waiter or a receipt that nothing else has: 128 bits.
 pub(crate) type Id = u128;
 
 /// What a script says of one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct LimitReply {
     pub(crate) allowed: bool,
     /// Units left; when allowed, after this call.
-    pub(crate) left: u64,
+    pub(crate) remaining: u64,
     /// Until all units are back.
-    pub(crate) reset: Duration,
-    /// Until it would be allowed; when allowed, until it may go.
+    pub(crate) reset_after: Duration,
+    /// Until the call would be allowed; when it is, until it may go.
     pub(crate) wait: Duration,
     pub(crate) mark: Mark,
 }
@@ -97,131 +99,146 @@ pub(crate) struct Said {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Mark([i64; 3]);
 
-/// Of most calls there is one limit.
-pub(crate) type Saids = SmallVec<[Said; 1]>;
+pub(crate) type LimitReplies = SmallVec<[LimitReply; 1]>;
 
-/// Decides one limit. `take` is false to look only.
-pub(crate) async fn decide(
+/// Decides one limit of units. `take` is false to look only.
+pub(crate) async fn decide_one(
     client: &Client,
-    key: &Key,
-    plan: &Plan,
-    cost: u64,
+    request: &LimitRequest,
     take: bool,
-) -> Result<Said, Error> {
-    let script = match plan.kind {
-        Kind::Fixed => &FIXED,
-        Kind::Counter => &COUNTER,
-        Kind::Log => &LOG,
-        Kind::Bucketed => &BUCKETED,
-        Kind::Gcra => &GCRA,
+) -> Result<LimitReply, Error> {
+    let script = match request.plan {
+        Plan::FixedWindow { .. } => &FIXED,
+        Plan::SlidingCounter { .. } => &COUNTER,
+        Plan::SlidingLog { .. } => &LOG,
+        Plan::Bucketed { .. } => &BUCKETED,
+        Plan::Rate { .. } => &GCRA,
+        Plan::Concurrency { .. } => {
+            let one = std::slice::from_ref(request);
+            let (_, replies) = decide_all(client, one, take).await?;
+            return Ok(replies.first().copied().unwrap_or(LimitReply::read(&[])));
+        }
     };
-    let call = script.invoke([key]).arg(u8::from(take)).arg(cost);
-    let call = plan.parameters.iter().fold(call, |call, n| call.arg(*n));
+    let call = script.invoke([&request.key]).arg(u8::from(take));
+    let parameters = request.plan.parameters();
+    let call = parameters
+        .iter()
+        .fold(call.arg(request.cost), |call, number| call.arg(*number));
     let reply: Vec<i64> = client.eval(call.idempotent(!take)).await?;
-    Ok(Said::from_reply(&reply))
+    Ok(LimitReply::read(&reply))
 }
 
 /// Decides several limits, all or nothing: whether all allow it, and what each says.
-pub(crate) async fn decide_together(
+pub(crate) async fn decide_all(
     client: &Client,
-    asks: &[Ask],
+    requests: &[LimitRequest],
     take: bool,
-) -> Result<(bool, Saids), Error> {
-    let call = TOGETHER.invoke(asks.iter().map(|ask| &ask.key));
-    let call = asks
+) -> Result<(bool, LimitReplies), Error> {
+    let call = LIMIT_SET.invoke(requests.iter().map(|request| &request.key));
+    let call = requests
         .iter()
-        .fold(call.arg(u8::from(take)), |call, ask| ask.what.write(call));
+        .fold(call.arg(u8::from(take)), |call, request| {
+            request.write(call)
+        });
     let reply: Vec<i64> = client.eval(call.idempotent(!take)).await?;
-    let (head, said) = reply.split_at_checked(1).unwrap_or_default();
-    Ok((head == [1], saids(said)))
+    let (head, limits) = reply.split_at_checked(1).unwrap_or_default();
+    Ok((head == [1], read_replies(limits)))
 }
 
-/// Where a waiter stands.
+/// How a caller stands in a wait queue after it asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It is through: units and leases are taken.
-    Through,
-    /// It has a place in line, with so many before it.
+pub(crate) enum QueueStatus {
+    /// It was let through: units and leases are taken.
+    Granted,
+    /// It waits in the queue, with so many waiters before it.
     Waiting(u64),
-    /// It has none: it did not want to join, or would wait for too long. So many are in line.
-    Apart(u64),
-    /// It has none, because the line is full.
-    Full,
+    /// It is not in the queue: it did not want to join, or would wait for too long. So many are.
+    NotQueued(u64),
+    /// It is not in the queue, because the queue is full.
+    QueueFull,
 }
 
-/// One visit to the line.
+/// One question of a caller that waits, or that lets waiters go first.
 #[derive(Debug)]
-pub(crate) struct Visit<'a> {
-    pub(crate) asks: &'a [Ask],
-    pub(crate) line: &'a Key,
-    pub(crate) beats: &'a Key,
+pub(crate) struct QueuePoll<'a> {
+    pub(crate) requests: &'a [LimitRequest],
+    pub(crate) queue: &'a Key,
+    pub(crate) heartbeats: &'a Key,
     /// `None` passes when nobody waits, and does not join.
-    pub(crate) id: Option<Id>,
-    /// How long it will wait at most.
-    pub(crate) patience: Duration,
+    pub(crate) waiter: Option<Id>,
+    /// How long the caller will wait at most.
+    pub(crate) max_wait: Duration,
     /// How many may wait.
-    pub(crate) places: u64,
+    pub(crate) max_waiters: u64,
 }
 
-/// For how long a waiter is believed to be alive after its last visit.
-pub(crate) const ALIVE: Duration = Duration::from_secs(3);
+/// The answer to a [`QueuePoll`].
+#[derive(Debug)]
+pub(crate) struct QueueReply {
+    pub(crate) status: QueueStatus,
+    /// After how long asking again makes sense.
+    pub(crate) wait_hint: Duration,
+    pub(crate) replies: LimitReplies,
+}
 
-/// What came of it: the standing, when to come again, and what each limit says.
-pub(crate) async fn visit(
-    client: &Client,
-    visit: &Visit<'_>,
-) -> Result<(Standing, Duration, Saids), Error> {
-    let keys: SmallVec<[&Key; 4]> = visit
-        .asks
+/// For how long a waiter is believed to be alive after it asked.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(3);
+
+pub(crate) async fn poll_queue(client: &Client, poll: &QueuePoll<'_>) -> Result<QueueReply, Error> {
+    let keys: SmallVec<[&Key; 4]> = poll
+        .requests
         .iter()
-        .map(|ask| &ask.key)
-        .chain([visit.line, visit.beats])
+        .map(|request| &request.key)
+        .chain([poll.queue, poll.heartbeats])
         .collect();
-    let id = visit.id.map(text).unwrap_or_default();
-    let call = LINE
+    let waiter = poll.waiter.map(text).unwrap_or_default();
+    let call = WAIT_QUEUE
         .invoke(keys)
-        .arg(id)
-        .arg(micros(ALIVE))
-        .arg(micros(visit.patience))
-        .arg(visit.places);
-    let call = visit
-        .asks
+        .arg(waiter)
+        .arg(micros(HEARTBEAT))
+        .arg(micros(poll.max_wait))
+        .arg(poll.max_waiters);
+    let call = poll
+        .requests
         .iter()
-        .fold(call, |call, ask| ask.what.write(call));
+        .fold(call, |call, request| request.write(call));
     let reply: Vec<i64> = client.eval(call).await?;
-    let (head, said) = reply.split_at_checked(3).unwrap_or_default();
-    let (standing, wait) = match *head {
-        [1, _, _] => (Standing::Through, Duration::ZERO),
-        [0, wait, before] => (Standing::Waiting(count(before)), duration(wait)),
-        [3, wait, _] => (Standing::Full, duration(wait)),
-        [_, wait, before] => (Standing::Apart(count(before)), duration(wait)),
-        _ => (Standing::Apart(0), Duration::ZERO),
+    let (head, limits) = reply.split_at_checked(3).unwrap_or_default();
+    let (status, wait_hint) = match *head {
+        [1, _, _] => (QueueStatus::Granted, Duration::ZERO),
+        [0, wait, before] => (QueueStatus::Waiting(count(before)), duration(wait)),
+        [3, wait, _] => (QueueStatus::QueueFull, duration(wait)),
+        [_, wait, before] => (QueueStatus::NotQueued(count(before)), duration(wait)),
+        _ => (QueueStatus::NotQueued(0), Duration::ZERO),
     };
-    Ok((standing, wait, saids(said)))
+    Ok(QueueReply {
+        status,
+        wait_hint,
+        replies: read_replies(limits),
+    })
 }
 
-/// What a refund is about.
+/// What a call took from one limit.
 #[derive(Debug, Clone)]
-pub(crate) struct Taken {
-    pub(crate) key: Key,
+pub(crate) struct Charge {
+    pub(crate) request: LimitRequest,
     pub(crate) refunds: Key,
-    pub(crate) plan: Plan,
-    pub(crate) cost: u64,
     pub(crate) mark: Mark,
 }
 
 /// Gives back what a call took, once; gives how many units that was.
-pub(crate) async fn refund(client: &Client, id: Id, taken: &Taken) -> Result<u64, Error> {
+pub(crate) async fn refund(client: &Client, id: Id, charge: &Charge) -> Result<u64, Error> {
+    let plan = charge.request.plan.with_delay();
     let call = REFUND
-        .invoke([&taken.key, &taken.refunds])
+        .invoke([&charge.request.key, &charge.refunds])
         .arg(text(id))
-        .arg(taken.plan.life);
-    let call = taken.mark.0.iter().fold(call, |call, n| call.arg(*n));
-    let what = What::Units {
-        plan: taken.plan.with_patience(),
-        cost: taken.cost,
+        .arg(plan.receipt_life());
+    let call = charge.mark.0.iter().fold(call, |call, n| call.arg(*n));
+    let request = LimitRequest {
+        plan,
+        ..charge.request.clone()
     };
-    client.eval(what.write(call).idempotent(true)).await
+    client.eval(request.write(call).idempotent(true)).await
 }
 
 /// Renews leases under one key; gives for each whether it still stood.
@@ -237,9 +254,9 @@ pub(crate) async fn renew(
     client.eval(call.idempotent(true)).await
 }
 
-/// A new name for a place in line, of a caller who asks for so many units of each limit: see
-/// `line.lua`. There are never more units than 32 bits hold.
-pub(crate) fn place_id(cost: u64) -> Id {
+/// A new name for a waiter, or for a lease, that asks for so many units of each limit: see
+/// `wait_queue.lua`. There are never more units than 32 bits hold.
+pub(crate) fn waiter_id(cost: u64) -> Id {
     const REST: u32 = 96;
     let random: Id = rand::random();
     (Id::from(cost) << REST) | (random & ((1 << REST) - 1))
@@ -250,49 +267,36 @@ pub(crate) fn text(id: Id) -> String {
     format!("{id:032x}")
 }
 
-impl What {
-    pub(crate) fn cost(&self) -> u64 {
-        match self {
-            What::Units { cost, .. } => *cost,
-            What::Lease { .. } => 1,
-        }
-    }
-
-    /// The seven fields of a limit: see `several.lua`.
+impl LimitRequest {
+    /// Writes the seven fields of a limit: see `several.lua`.
     fn write(&self, call: Invocation) -> Invocation {
-        match self {
-            What::Units { plan, cost } => {
-                let call = call.arg(plan.kind.word()).arg(*cost);
-                let call = plan.parameters.iter().fold(call, |call, n| call.arg(*n));
-                call.arg("")
-            }
-            What::Lease { limit, lease, id } => call
-                .arg("concurrency")
-                .arg(1)
-                .arg(*limit)
-                .arg(*lease)
-                .arg(text(*id))
-                .arg("")
-                .arg(""),
-        }
+        const PARAMETERS: usize = 5;
+        let parameters = self.plan.parameters();
+        let call = call.arg(self.plan.script_part()).arg(self.cost);
+        let call = parameters.iter().fold(call, |call, n| call.arg(*n));
+        let (call, written) = match self.lease_id {
+            Some(id) => (call.arg(text(id)), parameters.len() + 1),
+            None => (call, parameters.len()),
+        };
+        (written..PARAMETERS).fold(call, |call, _| call.arg(""))
     }
 }
 
-impl Said {
-    fn from_reply(reply: &[i64]) -> Self {
+impl LimitReply {
+    fn read(reply: &[i64]) -> Self {
         let at = |index| reply.get(index).copied().unwrap_or_default();
         Self {
             allowed: at(0) == 1,
-            left: count(at(1)),
-            reset: duration(at(2)),
+            remaining: count(at(1)),
+            reset_after: duration(at(2)),
             wait: duration(at(3)),
             mark: Mark([at(4), at(5), at(6)]),
         }
     }
 }
 
-fn saids(reply: &[i64]) -> Saids {
-    reply.chunks_exact(7).map(Said::from_reply).collect()
+fn read_replies(reply: &[i64]) -> LimitReplies {
+    reply.chunks_exact(7).map(LimitReply::read).collect()
 }
 
 fn count(number: i64) -> u64 {

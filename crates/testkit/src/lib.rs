@@ -5,6 +5,7 @@
 //! - [`Cluster`]: such servers made into a cluster, with live migration of slots and failover;
 //! - [`Sentinels`]: a master, its replicas and the sentinels that watch over them;
 //! - [`Proxy`]: a TCP proxy that delays, swallows, holds back, cuts, severs and refuses;
+//! - [`FaultyBackend`]: a backend that fails, delays and loses calls as a test tells it to;
 //! - [`suite!`]: one test body that runs on every backend, each as a test of its own.
 //!
 //! `docs/testing.md` says how to use them. This crate is never published.
@@ -13,6 +14,7 @@ mod admin;
 mod blocking;
 mod cluster;
 mod error;
+mod faulty;
 mod port;
 mod proxy;
 mod sentinels;
@@ -21,6 +23,7 @@ mod suite;
 
 pub use cluster::{Cluster, ClusterOptions, Migration};
 pub use error::Error;
+pub use faulty::{FaultyBackend, Gate, Injection, Rule};
 pub use proxy::{Close, Direction, Proxy};
 pub use sentinels::{SentinelOptions, Sentinels};
 pub use server::{Program, RawReply, Server, ServerOptions, Tls};

@@ -18,17 +18,17 @@ use selection::Selection;
 pub enum BackendKind {
     /// The engine in the process.
     Embedded,
-    /// A Redis, through the `redis` driver.
+    /// A Redis, through the `native` driver.
     Redis,
-    /// A Valkey, through the `redis` driver.
+    /// A Valkey, through the `native` driver.
     Valkey,
-    /// A Redis with TLS and a password, through the `redis` driver.
+    /// A Redis with TLS and a password, through the `native` driver.
     Tls,
-    /// A cluster of three Redis masters, through the `redis` driver.
+    /// A cluster of three Redis masters, through the `native` driver.
     Cluster,
-    /// A cluster of three Valkey masters, through the `redis` driver.
+    /// A cluster of three Valkey masters, through the `native` driver.
     ValkeyCluster,
-    /// A Redis with a replica, found through three sentinels, through the `redis` driver.
+    /// A Redis with a replica, found through three sentinels, through the `native` driver.
     Sentinel,
     /// A Redis, through the `fred` driver.
     Fred,
@@ -65,11 +65,11 @@ impl BackendKind {
         }
     }
 
-    /// What carries the commands, where it is not the `redis` driver.
+    /// What carries the commands, where it is not the `native` driver.
     fn driver(self) -> Driver {
         match self {
             BackendKind::Fred | BackendKind::FredSentinel => Driver::Fred,
-            _ => Driver::Redis,
+            _ => Driver::Native,
         }
     }
 

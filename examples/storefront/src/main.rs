@@ -77,6 +77,7 @@ async fn serve(args: &Args) -> Result<(), Box<dyn Error>> {
             .await
             .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
         println!("storefront: http://{} | {shop}", listener.local_addr()?);
+        println!("storefront: {}", shop.server_found().await);
         server::serve(listener, shop.router(), server::stop_signal()?).await?;
         Ok(())
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use redkit::ratelimit::{OnOutage, Policy, Quota, RateLimiter};
-use redkit::{Client, ClientConfig};
+use redkit::{Client, ClientConfig, Command};
 use tempfile::TempDir;
 
 use crate::cached::CachedCatalogue;
@@ -99,6 +99,19 @@ impl Shop {
     /// The shop's routes.
     pub(crate) fn router(&self) -> Router {
         routes::router(self.parts.clone())
+    }
+
+    /// What answers at the other end, asked once at the start: the shop serves whatever it is.
+    pub(crate) async fn server_found(&self) -> String {
+        match self.client.call::<String>(Command::new("PING")).await {
+            Ok(_) => {
+                let found = self.client.capabilities();
+                let (major, minor, patch) = found.version;
+                let (server, topology) = (found.server, self.client.topology());
+                format!("found {server:?} {major}.{minor}.{patch} ({topology:?})")
+            }
+            Err(error) => format!("no server found, the database alone serves: {error}"),
+        }
     }
 
     /// Closes the connections.

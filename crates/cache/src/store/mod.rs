@@ -17,7 +17,7 @@ use crate::level::Level;
 use crate::names::Names;
 use crate::settings::Settings;
 use crate::share::ErrorCodec;
-use crate::stats::Numbers;
+use crate::stats::Metrics;
 use crate::wake::Wakes;
 
 /// What a load needs after its callers are gone.
@@ -28,7 +28,7 @@ pub(crate) struct Store<V> {
     pub(crate) names: Names,
     pub(crate) name: Box<str>,
     pub(crate) settings: Settings,
-    pub(crate) numbers: Numbers,
+    pub(crate) metrics: Metrics,
     pub(crate) wakes: Wakes,
     pub(crate) level: Option<Level<V>>,
     pub(crate) errors: Option<ErrorCodec>,

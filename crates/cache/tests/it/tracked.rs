@@ -149,7 +149,7 @@ redkit_testkit::suite! {
             (Ok(_), false) => {}
             (Err(Error::Core(CoreError::Config(error))), true) => {
                 assert_eq!(error.field(), "l1.tracked");
-                assert!(error.to_string().contains("`redis` driver"), "{error}");
+                assert!(error.to_string().contains("`native` driver"), "{error}");
             }
             (built, _) => panic!("{:?}", built.map(drop)),
         }

@@ -29,9 +29,10 @@ pub(super) fn classify(error: &CallError, count_refused_writes: bool) -> Outcome
 fn reply(error: &ServerError, count_refused_writes: bool) -> Outcome {
     match error.code() {
         // The server serves nobody, or not what it should.
-        "LOADING" | "BUSY" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" => Outcome::Failure,
+        "LOADING" | "BUSY" | "MASTERDOWN" => Outcome::Failure,
+        "CLUSTERDOWN" | "READONLY" => Outcome::Refusal,
         // It answers reads.
-        "OOM" | "MISCONF" | "NOREPLICAS" if count_refused_writes => Outcome::Failure,
+        "OOM" | "MISCONF" | "NOREPLICAS" if count_refused_writes => Outcome::Refusal,
         // It answered: what is wrong is the command, its keys or its timing.
         _ => Outcome::Success,
     }
@@ -67,12 +68,15 @@ mod tests {
             assert_eq!(classify(&fault(kind).not_sent(), true), Outcome::Neutral);
         }
         let reply = |line, choice| classify(&CallError::Replied(ServerError::parse(line)), choice);
-        for line in ["LOADING x", "CLUSTERDOWN x", "READONLY x", "BUSY x"] {
+        for line in ["LOADING x", "BUSY x", "MASTERDOWN x"] {
             assert_eq!(reply(line, false), Outcome::Failure, "{line}");
+        }
+        for line in ["CLUSTERDOWN x", "READONLY x"] {
+            assert_eq!(reply(line, false), Outcome::Refusal, "{line}");
         }
         for line in ["OOM x", "MISCONF x", "NOREPLICAS x"] {
             assert_eq!(reply(line, false), Outcome::Success, "{line}");
-            assert_eq!(reply(line, true), Outcome::Failure, "{line}");
+            assert_eq!(reply(line, true), Outcome::Refusal, "{line}");
         }
         for line in [
             "WRONGTYPE x",

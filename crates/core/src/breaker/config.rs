@@ -65,6 +65,11 @@ pub struct BreakerConfig {
     /// `NOREPLICAS`) counts as failing. An open breaker stops reads too, which such a server still
     /// answers. Default: no.
     pub count_refused_writes: bool,
+    /// How long the server may owe replies without sending a byte before the breaker opens: the
+    /// time of a probe that asks it for a sign of life is part of it. Default: half of the client's
+    /// command timeout. Only a client's breakers know of bytes; a [`Breaker`](super::Breaker) of
+    /// one's own is told by [`suspend`](super::Breaker::suspend).
+    pub stall_timeout: Option<Duration>,
 }
 
 impl Default for BreakerConfig {
@@ -80,6 +85,7 @@ impl Default for BreakerConfig {
             half_open_calls: 5,
             half_open_timeout: Duration::from_secs(5),
             count_refused_writes: false,
+            stall_timeout: None,
         }
     }
 }
@@ -111,6 +117,14 @@ impl BreakerConfig {
                 self.half_open_calls,
                 format!("set it from 1 to {MAX_HALF_OPEN_CALLS} probes"),
             ));
+        }
+        if let Some(stall_timeout) = self.stall_timeout {
+            within(
+                "stall_timeout",
+                stall_timeout,
+                Duration::from_millis(1),
+                MAX_WAIT,
+            )?;
         }
         within(
             "half_open_timeout",
@@ -219,7 +233,10 @@ mod tests {
     #[test]
     fn every_field_out_of_range_is_named_with_the_fix() {
         type Change = fn(&mut BreakerConfig);
-        let cases: [(&str, &str, Change); 14] = [
+        let cases: [(&str, &str, Change); 15] = [
+            ("stall_timeout", "1ms", |c| {
+                c.stall_timeout = Some(Duration::ZERO);
+            }),
             ("window", "Count(0)", |c| c.window = Window::Count(0)),
             ("window", "1000000", |c| c.window = Window::Count(u32::MAX)),
             ("window", "100ms", |c| {

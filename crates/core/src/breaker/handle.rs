@@ -1,7 +1,7 @@
 //! The public handle: [`Breaker`] and [`Permit`].
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -9,10 +9,12 @@ use tokio::time::Instant;
 
 use super::classify::classify;
 use super::config::{BreakerConfig, BreakerConfigError};
+use super::group::Group;
 use super::machine::{Machine, Ticket};
 use super::shared::{Held, Shared};
 use super::state::{BreakerState, BreakerStatus, Open, Outcome};
 use super::telemetry::Telemetry;
+use crate::command::Command;
 use crate::error::CallError;
 
 /// A circuit breaker. Cloning is cheap, and the clones are one breaker.
@@ -67,16 +69,28 @@ impl Breaker {
         config: BreakerConfig,
     ) -> Result<Self, BreakerConfigError> {
         config.validate()?;
-        let initial = if config.enabled {
-            BreakerState::Closed
-        } else {
-            BreakerState::ForcedClosed
-        };
-        let telemetry = Telemetry::new(name.into(), initial);
-        Ok(Self {
+        let initial = Machine::initial(&config);
+        let telemetry = Telemetry::new(name.into(), None, initial);
+        Ok(Self::with(&config, telemetry))
+    }
+
+    /// The breaker of one server of a client's. The configuration must have been validated.
+    pub(super) fn of_node(
+        client: &str,
+        node: Arc<str>,
+        group: Weak<Group>,
+        config: &BreakerConfig,
+    ) -> Self {
+        let initial = Machine::initial(config);
+        let telemetry = Telemetry::new(client.to_owned(), Some((node, group)), initial);
+        Self::with(config, telemetry)
+    }
+
+    fn with(config: &BreakerConfig, telemetry: Telemetry) -> Self {
+        Self {
             count_refused_writes: config.count_refused_writes,
-            shared: Arc::new(Shared::new(Machine::new(&config), telemetry)),
-        })
+            shared: Arc::new(Shared::new(Machine::new(config), telemetry)),
+        }
     }
 
     /// Asks for leave to make a call.
@@ -92,7 +106,7 @@ impl Breaker {
     /// # Errors
     /// [`Open`] when the call must not be made.
     pub fn acquire_at(&self, now: Instant) -> Result<Permit, Open> {
-        match self.shared.acquire(self.shared.surroundings.tick(now)) {
+        match self.shared.acquire(self.shared.environment.tick(now)) {
             Ok(held) => Ok(Permit { held }),
             Err(retry_after) => Err(Open::new(retry_after)),
         }
@@ -104,6 +118,49 @@ impl Breaker {
     /// neutral.
     pub fn classify(&self, error: &CallError) -> Outcome {
         classify(error, self.count_refused_writes)
+    }
+
+    /// [`classify`](Self::classify) for a command's reply. A script chooses its errors itself, so
+    /// an error that comes from one says no more than that the server answered.
+    pub(crate) fn judge<T>(&self, command: &Command, reply: &Result<T, CallError>) -> Outcome {
+        match reply {
+            Ok(_) => Outcome::Success,
+            Err(CallError::Replied(_)) if command.runs_script() => Outcome::Success,
+            Err(error) => self.classify(error),
+        }
+    }
+
+    /// [`judge`](Self::judge) for several commands: a part that failed speaks against the server,
+    /// whatever became of the others.
+    pub(crate) fn judge_all<T>(
+        &self,
+        commands: &[Command],
+        replies: &[Result<T, CallError>],
+    ) -> Outcome {
+        let failures = commands.iter().zip(replies).map(|(c, r)| self.judge(c, r));
+        failures
+            .filter(|outcome| outcome.is_failure())
+            .next_back()
+            .unwrap_or(Outcome::Success)
+    }
+
+    /// The server is silent, or there is no way to it: opens the breaker until
+    /// [`resume`](Self::resume) or [`reset`](Self::reset). For whoever looks after the connection
+    /// and is sure to notice when the server answers again; time alone does not make it half open.
+    pub fn suspend(&self) {
+        self.run(Machine::suspend);
+    }
+
+    /// The server has answered: closes a breaker that was opened by [`suspend`](Self::suspend), or
+    /// by failures that an answer shows to be over ([`Outcome::Failure`]). One that was opened by
+    /// refusals or by slow calls stays as it is.
+    pub fn resume(&self) {
+        self.run(Machine::resume);
+    }
+
+    /// Whether [`resume`](Self::resume) would close the breaker.
+    pub fn awaits_answer(&self) -> bool {
+        self.shared.run(|machine| machine.awaits_answer())
     }
 
     /// Whoever looks after the connection has made a new one that answered. An open breaker
@@ -133,16 +190,16 @@ impl Breaker {
     /// What the breaker has seen and what it does. Like [`acquire`](Self::acquire) it counts the
     /// calls that have become slow, and makes an open breaker half open when its time is over.
     pub fn status(&self) -> BreakerStatus {
-        let telemetry = &self.shared.surroundings;
+        let telemetry = &self.shared.environment;
         let now = telemetry.tick(Instant::now());
         let snapshot = self.shared.run(|machine| machine.snapshot(now));
         BreakerStatus {
             state: snapshot.state,
             failure_rate: snapshot.seen.failure_rate,
             slow_call_rate: snapshot.seen.slow_call_rate,
-            calls: snapshot.seen.tally.calls,
-            failures: snapshot.seen.tally.failures,
-            slow_calls: snapshot.seen.tally.slow,
+            calls: snapshot.seen.counts.calls,
+            failures: snapshot.seen.counts.failures,
+            slow_calls: snapshot.seen.counts.slow,
             not_permitted: snapshot.not_permitted,
             in_flight: snapshot.in_flight,
             oldest_in_flight: snapshot.oldest_in_flight,
@@ -151,21 +208,31 @@ impl Breaker {
         }
     }
 
+    /// The state, as it was last told.
+    pub fn state(&self) -> BreakerState {
+        self.shared.environment.state()
+    }
+
     /// The state, and a wake-up when it changes. Nothing runs in the background: a change that is
     /// due by time alone shows with the next [`acquire`](Self::acquire),
     /// [`settle`](Permit::settle) or [`status`](Self::status). Changes in quick succession may be
     /// seen as one.
     pub fn events(&self) -> watch::Receiver<BreakerState> {
-        self.shared.surroundings.watch()
+        self.shared.environment.watch()
+    }
+
+    /// The server that it is for, when it is one of a client's [`Breakers`](super::Breakers).
+    pub fn node(&self) -> &str {
+        self.shared.environment.node()
     }
 
     /// The name given to [`named`](Self::named).
     pub fn name(&self) -> &str {
-        self.shared.surroundings.name()
+        self.shared.environment.name()
     }
 
     fn run(&self, work: impl FnOnce(&mut Machine, super::tick::Tick)) {
-        let now = self.shared.surroundings.tick(Instant::now());
+        let now = self.shared.environment.tick(Instant::now());
         self.shared.run(|machine| work(machine, now));
     }
 }
@@ -174,6 +241,7 @@ impl fmt::Debug for Breaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Breaker")
             .field("name", &self.name())
+            .field("node", &self.node())
             .field("state", &*self.events().borrow())
             .finish_non_exhaustive()
     }
@@ -194,23 +262,21 @@ impl Permit {
 
     /// [`settle`](Self::settle) for a caller who has just read the clock.
     pub fn settle_at(self, outcome: Outcome, now: Instant) {
-        let now = self.held.surroundings().tick(now);
+        let now = self.held.environment().tick(now);
         self.held.settle(outcome, now);
     }
 
     /// When the permit was given.
     pub fn started(&self) -> Instant {
         let started = self.held.ticket().map(|ticket| ticket.started);
-        self.held
-            .surroundings()
-            .instant(started.unwrap_or_default())
+        self.held.environment().instant(started.unwrap_or_default())
     }
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
-            .field("client", &self.held.surroundings().name())
+            .field("client", &self.held.environment().name())
             .field("generation", &self.held.ticket().map(Ticket::generation))
             .finish_non_exhaustive()
     }

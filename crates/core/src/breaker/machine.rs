@@ -11,7 +11,7 @@ use super::in_flight::{InFlight, Noted, Slot};
 use super::snapshot::{Seen, Snapshot, Transition};
 use super::state::{BreakerState, Outcome};
 use super::tick::{Tick, nanos};
-use super::window::{SlidingWindow, Tally};
+use super::window::{Counts, SlidingWindow};
 
 /// A call that was let through. Whoever holds it gives it back with [`Machine::settle`].
 #[derive(Debug)]
@@ -48,7 +48,7 @@ struct Probes {
     /// Probes that are out or have ended; the places that were given back are taken off.
     admitted: u64,
     /// `calls` are those that have ended; `slow` are those and the slow ones that still run.
-    tally: Tally,
+    counts: Counts,
 }
 
 /// The breaker's state and memory.
@@ -66,17 +66,27 @@ pub(super) struct Machine {
     probes: Probes,
     in_flight: InFlight,
     not_permitted: u64,
+    /// Opened by [`suspend`](Self::suspend): only [`resume`](Self::resume) ends it, not time.
+    suspended: bool,
+    /// Whether what opened the breaker is over when the server answers a probe.
+    ends_with_answer: bool,
+    /// The same of what was counted last.
+    last_ends_with_answer: bool,
     unreported: Vec<Transition>,
 }
 
 impl Machine {
+    /// The state in which a breaker begins, and to which a reset takes it back.
+    pub(super) fn initial(config: &BreakerConfig) -> BreakerState {
+        match config.enabled {
+            true => BreakerState::Closed,
+            false => BreakerState::ForcedClosed,
+        }
+    }
+
     /// The configuration must have been validated.
     pub(super) fn new(config: &BreakerConfig) -> Self {
-        let resting = if config.enabled {
-            BreakerState::Closed
-        } else {
-            BreakerState::ForcedClosed
-        };
+        let resting = Self::initial(config);
         Self {
             settings: Settings {
                 resting,
@@ -96,6 +106,9 @@ impl Machine {
             probes: Probes::default(),
             in_flight: InFlight::new(),
             not_permitted: 0,
+            suspended: false,
+            ends_with_answer: false,
+            last_ends_with_answer: false,
             unreported: Vec::new(),
         }
     }
@@ -128,7 +141,10 @@ impl Machine {
             return;
         }
         let slow = noted != Noted::Nothing || now.since(ticket.started) > self.settings.slow_call;
-        let failed = outcome == Outcome::Failure;
+        if !given_up {
+            self.last_ends_with_answer = outcome == Outcome::Failure;
+        }
+        let failed = outcome.is_failure();
         let neutral = outcome == Outcome::Neutral;
         match self.state {
             BreakerState::Closed | BreakerState::ForcedClosed => {
@@ -151,10 +167,10 @@ impl Machine {
                     self.probes.admitted = self.probes.admitted.saturating_sub(1);
                     return;
                 }
-                let tally = &mut self.probes.tally;
-                tally.calls += 1;
-                tally.failures += u64::from(failed);
-                tally.slow += u64::from(slow && noted == Noted::Nothing);
+                let counts = &mut self.probes.counts;
+                counts.calls += 1;
+                counts.failures += u64::from(failed);
+                counts.slow += u64::from(slow && noted == Noted::Nothing);
                 self.judge_probes();
             }
             // These let nothing through, so no ticket is of their generation.
@@ -162,13 +178,41 @@ impl Machine {
         }
     }
 
-    /// A new connection was made and answered. What is known comes from the old one: an open
-    /// breaker asks again at once, a half-open one gives out its probes anew.
+    /// A new connection was made. What is known comes from the old one: an open breaker asks again
+    /// at once, a half-open one gives out its probes anew.
     pub(super) fn hint_recovered(&mut self, now: Tick) {
         self.advance(now);
+        if self.suspended {
+            // The one who watches will say when the server answers.
+            return;
+        }
         if matches!(self.state, BreakerState::Open | BreakerState::HalfOpen) {
             self.enter(BreakerState::HalfOpen);
         }
+    }
+
+    /// The server is silent, or there is no way to it, and somebody watches for its return: the
+    /// breaker stays open until [`resume`](Self::resume).
+    pub(super) fn suspend(&mut self, now: Tick) {
+        self.advance(now);
+        if matches!(self.state, BreakerState::Closed | BreakerState::HalfOpen) {
+            self.enter(BreakerState::Open);
+        }
+        self.suspended = self.state == BreakerState::Open;
+    }
+
+    /// The server has answered: what such an answer ends is over.
+    pub(super) fn resume(&mut self, now: Tick) {
+        self.advance(now);
+        if self.awaits_answer() {
+            self.enter(BreakerState::Closed);
+        }
+    }
+
+    /// Whether an answer of the server's would close the breaker.
+    pub(super) fn awaits_answer(&self) -> bool {
+        matches!(self.state, BreakerState::Open | BreakerState::HalfOpen)
+            && (self.suspended || self.ends_with_answer)
     }
 
     pub(super) fn force_open(&mut self, now: Tick) {
@@ -192,7 +236,7 @@ impl Machine {
             BreakerState::Closed | BreakerState::ForcedClosed
         ) {
             // Drops what has become too old.
-            self.window.tally(self.clock);
+            self.window.counts(self.clock);
         }
         Snapshot {
             state: self.state,
@@ -228,12 +272,15 @@ impl Machine {
                         .in_flight
                         .next_slow(self.clock, self.settings.slow_call)
                 {
+                    self.last_ends_with_answer = false;
                     entry.noted = Noted::InWindow(self.window.record(self.clock, false, true));
                     self.trip();
                 }
             }
             BreakerState::HalfOpen => self.advance_probes(),
-            BreakerState::Open if self.clock >= self.since.plus(self.settings.open_for) => {
+            BreakerState::Open
+                if !self.suspended && self.clock >= self.since.plus(self.settings.open_for) =>
+            {
                 self.enter(BreakerState::HalfOpen);
             }
             BreakerState::Open | BreakerState::ForcedOpen => {}
@@ -247,7 +294,7 @@ impl Machine {
             .next_slow(self.clock, self.settings.slow_call)
         {
             entry.noted = Noted::AsProbe;
-            self.probes.tally.slow += 1;
+            self.probes.counts.slow += 1;
             news = true;
         }
         while let Some(entry) = self
@@ -255,8 +302,9 @@ impl Machine {
             .next_expired(self.clock, self.settings.half_open_timeout)
         {
             entry.given_up = true;
-            self.probes.tally.calls += 1;
-            self.probes.tally.failures += 1;
+            self.last_ends_with_answer = true;
+            self.probes.counts.calls += 1;
+            self.probes.counts.failures += 1;
             news = true;
         }
         if news {
@@ -267,11 +315,11 @@ impl Machine {
     /// Opens the breaker when the window says so.
     #[inline]
     fn trip(&mut self) {
-        let tally = self.window.last_tally();
+        let counts = self.window.last_counts();
         if self.state == BreakerState::Closed
-            && (tally.failures > 0 || tally.slow > 0)
-            && tally.calls >= self.settings.minimum_calls
-            && self.too_bad(tally, tally.calls)
+            && (counts.failures > 0 || counts.slow > 0)
+            && counts.calls >= self.settings.minimum_calls
+            && self.too_bad(counts, counts.calls)
         {
             self.enter(BreakerState::Open);
         }
@@ -281,16 +329,16 @@ impl Machine {
     /// it when all have ended.
     fn judge_probes(&mut self) {
         let limit = self.settings.half_open_calls;
-        if self.too_bad(self.probes.tally, limit) {
+        if self.too_bad(self.probes.counts, limit) {
             self.enter(BreakerState::Open);
-        } else if self.probes.tally.calls >= limit {
+        } else if self.probes.counts.calls >= limit {
             self.enter(BreakerState::Closed);
         }
     }
 
-    fn too_bad(&self, tally: Tally, of: u64) -> bool {
-        Tally::share(tally.failures, of) >= self.settings.failure_rate
-            || Tally::share(tally.slow, of) >= self.settings.slow_call_rate
+    fn too_bad(&self, counts: Counts, of: u64) -> bool {
+        Counts::share(counts.failures, of) >= self.settings.failure_rate
+            || Counts::share(counts.slow, of) >= self.settings.slow_call_rate
     }
 
     fn force(&mut self, to: BreakerState, now: Tick) {
@@ -305,6 +353,10 @@ impl Machine {
         let (from, seen) = (self.state, self.seen());
         self.generation += 1;
         self.in_flight.unwatch_all();
+        self.suspended = false;
+        if to == BreakerState::Open {
+            self.ends_with_answer = self.last_ends_with_answer;
+        }
         self.probes = Probes::default();
         self.state = to;
         // While open the window stays as it was: the status tells what opened the breaker.
@@ -323,26 +375,27 @@ impl Machine {
     }
 
     fn seen(&self) -> Seen {
-        let (tally, of) = match self.state {
-            BreakerState::HalfOpen => (self.probes.tally, self.settings.half_open_calls),
+        let (counts, of) = match self.state {
+            BreakerState::HalfOpen => (self.probes.counts, self.settings.half_open_calls),
             _ => {
-                let tally = self.window.last_tally();
-                (tally, tally.calls)
+                let counts = self.window.last_counts();
+                (counts, counts.calls)
             }
         };
         Seen {
-            tally,
-            failure_rate: Tally::share(tally.failures, of),
-            slow_call_rate: Tally::share(tally.slow, of),
+            counts,
+            failure_rate: Counts::share(counts.failures, of),
+            slow_call_rate: Counts::share(counts.slow, of),
         }
     }
 
     /// When calls are refused: how long until that may change by itself. Nothing is known of a
-    /// breaker that was opened by hand; its usual waiting time keeps callers from asking in a loop.
+    /// breaker that was opened by hand, or until the server answers; its usual waiting time keeps callers from asking in a loop.
     fn retry_after(&self) -> Option<Duration> {
         let until = match self.state {
             BreakerState::Closed | BreakerState::ForcedClosed => return None,
             BreakerState::ForcedOpen => self.clock.plus(self.settings.open_for),
+            BreakerState::Open if self.suspended => self.clock.plus(self.settings.open_for),
             BreakerState::Open => self.since.plus(self.settings.open_for),
             BreakerState::HalfOpen if self.probes.admitted < self.settings.half_open_calls => {
                 return None;

@@ -57,7 +57,7 @@ fn it_opens_at_the_threshold_once_there_are_enough_calls() {
     let snapshot = machine.snapshot(at(0));
     assert_eq!(snapshot.state, BreakerState::Open);
     assert_eq!(
-        (snapshot.seen.tally.calls, snapshot.seen.failure_rate),
+        (snapshot.seen.counts.calls, snapshot.seen.failure_rate),
         (2, 0.5)
     );
     assert_eq!(
@@ -75,7 +75,7 @@ fn calls_that_hang_open_it_though_none_has_ended() {
     assert_eq!(state(&mut machine, 100), BreakerState::Closed);
     let snapshot = machine.snapshot(at(110));
     assert_eq!(
-        (snapshot.seen.tally.calls, snapshot.seen.tally.slow),
+        (snapshot.seen.counts.calls, snapshot.seen.counts.slow),
         (1, 1)
     );
     assert_eq!(
@@ -88,7 +88,7 @@ fn calls_that_hang_open_it_though_none_has_ended() {
     machine.settle(first, Outcome::Failure, at(120));
     machine.settle(second, Outcome::Failure, at(120));
     let snapshot = machine.snapshot(at(120));
-    assert_eq!((snapshot.in_flight, snapshot.seen.tally.failures), (0, 0));
+    assert_eq!((snapshot.in_flight, snapshot.seen.counts.failures), (0, 0));
 }
 
 #[test]
@@ -98,10 +98,10 @@ fn a_call_counted_while_it_ran_gains_its_failure_and_no_second_count() {
         ..config()
     });
     let ticket = machine.acquire(at(0)).unwrap();
-    assert_eq!(machine.snapshot(at(150)).seen.tally.slow, 1);
+    assert_eq!(machine.snapshot(at(150)).seen.counts.slow, 1);
     machine.settle(ticket, Outcome::Failure, at(160));
-    let tally = machine.snapshot(at(160)).seen.tally;
-    assert_eq!((tally.calls, tally.failures, tally.slow), (1, 1, 1));
+    let counts = machine.snapshot(at(160)).seen.counts;
+    assert_eq!((counts.calls, counts.failures, counts.slow), (1, 1, 1));
 }
 
 #[test]
@@ -112,11 +112,11 @@ fn a_cancelled_call_counts_only_when_it_was_slow() {
     });
     let quick = machine.acquire(at(0)).unwrap();
     machine.settle(quick, Outcome::Neutral, at(100));
-    assert_eq!(machine.snapshot(at(100)).seen.tally.calls, 0);
+    assert_eq!(machine.snapshot(at(100)).seen.counts.calls, 0);
     let slow = machine.acquire(at(100)).unwrap();
     machine.settle(slow, Outcome::Neutral, at(201));
-    let tally = machine.snapshot(at(201)).seen.tally;
-    assert_eq!((tally.calls, tally.failures, tally.slow), (1, 0, 1));
+    let counts = machine.snapshot(at(201)).seen.counts;
+    assert_eq!((counts.calls, counts.failures, counts.slow), (1, 0, 1));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn good_probes_close_it_and_the_window_is_empty() {
     call(&mut machine, Outcome::Success, 1_000);
     let snapshot = machine.snapshot(at(1_000));
     assert_eq!(
-        (snapshot.state, snapshot.seen.tally.calls),
+        (snapshot.state, snapshot.seen.counts.calls),
         (BreakerState::Closed, 0)
     );
     let path: Vec<_> = machine
@@ -179,11 +179,11 @@ fn a_probe_that_never_ends_is_given_up_and_counts_once() {
     let hanging = machine.acquire(at(1_000)).unwrap();
     assert_eq!(state(&mut machine, 1_300), BreakerState::HalfOpen);
     let snapshot = machine.snapshot(at(1_301));
-    let tally = snapshot.seen.tally;
-    assert_eq!((tally.calls, tally.failures, tally.slow), (1, 1, 1));
+    let counts = snapshot.seen.counts;
+    assert_eq!((counts.calls, counts.failures, counts.slow), (1, 1, 1));
     machine.settle(hanging, Outcome::Failure, at(1_400));
-    let tally = machine.snapshot(at(1_400)).seen.tally;
-    assert_eq!((tally.calls, tally.failures, tally.slow), (1, 1, 1));
+    let counts = machine.snapshot(at(1_400)).seen.counts;
+    assert_eq!((counts.calls, counts.failures, counts.slow), (1, 1, 1));
     call(&mut machine, Outcome::Success, 1_400);
     call(&mut machine, Outcome::Success, 1_400);
     assert_eq!(state(&mut machine, 1_400), BreakerState::Closed, "1 of 3");
@@ -210,7 +210,7 @@ fn a_recovered_connection_is_probed_at_once_and_with_all_probes() {
 }
 
 #[test]
-fn what_is_set_by_hand_stays_until_reset() {
+fn a_state_set_by_hand_stays_until_reset() {
     let mut machine = opened(&config());
     machine.force_closed(at(0));
     for _ in 0..10 {
@@ -248,6 +248,10 @@ fn time_that_runs_back_does_no_harm() {
     let early = machine.acquire(at(450)).unwrap();
     machine.settle(late, Outcome::Success, at(400));
     machine.settle(early, Outcome::Success, at(551));
-    let tally = machine.snapshot(at(551)).seen.tally;
-    assert_eq!((tally.calls, tally.slow), (2, 1), "101 ms by its own clock");
+    let counts = machine.snapshot(at(551)).seen.counts;
+    assert_eq!(
+        (counts.calls, counts.slow),
+        (2, 1),
+        "101 ms by its own clock"
+    );
 }

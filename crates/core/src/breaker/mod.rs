@@ -16,9 +16,14 @@
 //! - At most [`half_open_calls`](BreakerConfig::half_open_calls) probes are out or counted while
 //!   half open. One that never ends is given up after
 //!   [`half_open_timeout`](BreakerConfig::half_open_timeout) and counts as failed.
+//! - Silence is the other signal: whoever looks after the connection finds that the server owes
+//!   replies and sends nothing, and [suspends](Breaker::suspend) the breaker until an answer comes,
+//!   whatever the window holds. Rates alone are late: old successes outvote one failure per caller
+//!   and second.
+//! - A client has a breaker for each of its servers: [`Breakers`].
 //! - There is no task behind it. What time brings about happens with the next call or look.
 //!
-//! Metrics, each with the label `client`: `redkit_breaker_state` (0 closed, 1 half open, 2 open,
+//! Metrics, each with the label `client`, and `node` for a client's server: `redkit_breaker_state` (0 closed, 1 half open, 2 open,
 //! 3 forced open, 4 forced closed), `redkit_breaker_calls_total{outcome}`,
 //! `redkit_breaker_not_permitted_total`, `redkit_breaker_transitions_total{to}`. Every transition
 //! is a `tracing` event with the target `redkit::breaker`.
@@ -43,10 +48,12 @@
 //! ```
 //!
 //! Inside, `machine`, `window` and `in_flight` decide, without locks or clocks; `shared` shares
-//! them between threads; `handle` is the public face; `telemetry` reports.
+//! them between threads; `handle` is the public face; `group` is the breakers of a client's servers;
+//! `telemetry` reports.
 
 mod classify;
 mod config;
+mod group;
 mod handle;
 mod in_flight;
 mod machine;
@@ -55,7 +62,7 @@ mod machine_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-mod naive;
+mod reference_model;
 mod shared;
 mod snapshot;
 mod state;
@@ -66,5 +73,6 @@ mod tick;
 mod window;
 
 pub use config::{BreakerConfig, BreakerConfigError, Window};
+pub use group::{Breakers, NodeStatus};
 pub use handle::{Breaker, Permit};
 pub use state::{BreakerState, BreakerStatus, Open, Outcome};

@@ -13,7 +13,7 @@ use loom::thread;
 
 use super::config::{BreakerConfig, Window};
 use super::machine::Machine;
-use super::shared::{Held, Lock, Shared, Surroundings};
+use super::shared::{Environment, Held, Lock, Shared};
 use super::snapshot::{Snapshot, Transition};
 use super::state::{BreakerState, Outcome};
 use super::tick::Tick;
@@ -46,7 +46,7 @@ struct World {
 type Subject = Shared<LoomLock<Machine>, World>;
 type Permit = Held<LoomLock<Machine>, World>;
 
-impl Surroundings for World {
+impl Environment for World {
     fn now(&self) -> Tick {
         Tick::after(Duration::from_millis(self.now.load(Ordering::Relaxed)))
     }
@@ -101,11 +101,11 @@ fn half_open(config: &BreakerConfig) -> Arc<Subject> {
 }
 
 fn acquire(subject: &Arc<Subject>) -> Option<Permit> {
-    subject.acquire(subject.surroundings.now()).ok()
+    subject.acquire(subject.environment.now()).ok()
 }
 
 fn settle(permit: Permit, outcome: Outcome) {
-    let now = permit.surroundings().now();
+    let now = permit.environment().now();
     permit.settle(outcome, now);
 }
 
@@ -114,7 +114,7 @@ fn hint_recovered(subject: &Subject) {
 }
 
 fn status(subject: &Subject) -> Snapshot {
-    let now = subject.surroundings.now();
+    let now = subject.environment.now();
     subject.run(|machine| machine.snapshot(now))
 }
 
@@ -122,7 +122,7 @@ fn status(subject: &Subject) -> Snapshot {
 fn check_end(subject: &Subject) {
     let end = status(subject);
     assert_eq!(end.in_flight, 0, "a permit was lost");
-    let mut reports = subject.surroundings.reports.lock().unwrap().clone();
+    let mut reports = subject.environment.reports.lock().unwrap().clone();
     reports.sort_by_key(|report| report.sequence);
     for pair in reports.windows(2) {
         assert!(
@@ -167,7 +167,7 @@ fn probes_out_and_ended_never_exceed_their_number() {
         explore(move || {
             let subject = if by_time {
                 let subject = opened(&config(limit));
-                subject.surroundings.now.store(2_000, Ordering::Relaxed);
+                subject.environment.now.store(2_000, Ordering::Relaxed);
                 subject
             } else {
                 half_open(&config(limit))
@@ -264,11 +264,11 @@ fn a_probe_on_the_old_connection_does_not_spoil_the_new_one() {
 }
 
 #[test]
-fn what_was_opened_by_hand_stays_open_and_reports_never_deadlock() {
+fn a_breaker_that_was_opened_by_hand_stays_open_and_reports_never_deadlock() {
     explore(|| {
         let subject = subject(&config(1));
         let asks_back = Arc::downgrade(&subject);
-        subject.surroundings.asks_back.set(asks_back).unwrap();
+        subject.environment.asks_back.set(asks_back).unwrap();
         let (forces, hints, ends) = (
             Arc::clone(&subject),
             Arc::clone(&subject),
@@ -301,7 +301,7 @@ fn a_call_that_ends_while_it_is_found_slow_counts_once() {
             };
             let subject = subject(&config);
             let permit = acquire(&subject).unwrap();
-            subject.surroundings.now.store(101, Ordering::Relaxed);
+            subject.environment.now.store(101, Ordering::Relaxed);
             let (looks, enters, ends) = (
                 Arc::clone(&subject),
                 Arc::clone(&subject),
@@ -318,8 +318,8 @@ fn a_call_that_ends_while_it_is_found_slow_counts_once() {
                 move || drop(acquire(&enters)),
                 move || {
                     let end = status(&ends);
-                    assert_eq!((end.seen.tally.calls, end.seen.tally.slow), (1, 1));
-                    assert_eq!(ends.surroundings.settled.load(Ordering::Relaxed), 2);
+                    assert_eq!((end.seen.counts.calls, end.seen.counts.slow), (1, 1));
+                    assert_eq!(ends.environment.settled.load(Ordering::Relaxed), 2);
                     check_end(&ends);
                 }
             ]

@@ -30,7 +30,7 @@ impl<T> Lock<T> for parking_lot::Mutex<T> {
 
 /// What the breaker needs of the world: the time, and somebody to tell. It is never told anything
 /// under the lock, so it may ask the breaker whatever it likes.
-pub(super) trait Surroundings {
+pub(super) trait Environment {
     fn now(&self) -> Tick;
     /// Transitions may arrive out of order when threads race: their sequence tells which is last.
     fn changed(&self, transition: &Transition);
@@ -42,14 +42,14 @@ pub(super) trait Surroundings {
 #[derive(Debug)]
 pub(super) struct Shared<L, S> {
     machine: L,
-    pub(super) surroundings: S,
+    pub(super) environment: S,
 }
 
-impl<L: Lock<Machine>, S: Surroundings> Shared<L, S> {
-    pub(super) fn new(machine: Machine, surroundings: S) -> Self {
+impl<L: Lock<Machine>, S: Environment> Shared<L, S> {
+    pub(super) fn new(machine: Machine, environment: S) -> Self {
         Self {
             machine: L::new(machine),
-            surroundings,
+            environment,
         }
     }
 
@@ -60,7 +60,7 @@ impl<L: Lock<Machine>, S: Surroundings> Shared<L, S> {
                 ticket: Some(ticket),
             }),
             Err(retry_after) => {
-                self.surroundings.refused();
+                self.environment.refused();
                 Err(retry_after)
             }
         }
@@ -73,25 +73,25 @@ impl<L: Lock<Machine>, S: Surroundings> Shared<L, S> {
             (result, machine.take_unreported())
         });
         for transition in &transitions {
-            self.surroundings.changed(transition);
+            self.environment.changed(transition);
         }
         result
     }
 
     fn settle(&self, ticket: Ticket, outcome: Outcome, now: Tick) {
         self.run(|machine| machine.settle(ticket, outcome, now));
-        self.surroundings.settled(outcome);
+        self.environment.settled(outcome);
     }
 }
 
 /// A call that was let through; dropping it gives it back as neutral.
 #[derive(Debug)]
-pub(super) struct Held<L: Lock<Machine>, S: Surroundings> {
+pub(super) struct Held<L: Lock<Machine>, S: Environment> {
     shared: Arc<Shared<L, S>>,
     ticket: Option<Ticket>,
 }
 
-impl<L: Lock<Machine>, S: Surroundings> Held<L, S> {
+impl<L: Lock<Machine>, S: Environment> Held<L, S> {
     pub(super) fn settle(mut self, outcome: Outcome, now: Tick) {
         if let Some(ticket) = self.ticket.take() {
             self.shared.settle(ticket, outcome, now);
@@ -102,15 +102,15 @@ impl<L: Lock<Machine>, S: Surroundings> Held<L, S> {
         self.ticket.as_ref()
     }
 
-    pub(super) fn surroundings(&self) -> &S {
-        &self.shared.surroundings
+    pub(super) fn environment(&self) -> &S {
+        &self.shared.environment
     }
 }
 
-impl<L: Lock<Machine>, S: Surroundings> Drop for Held<L, S> {
+impl<L: Lock<Machine>, S: Environment> Drop for Held<L, S> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            let now = self.shared.surroundings.now();
+            let now = self.shared.environment.now();
             self.shared.settle(ticket, Outcome::Neutral, now);
         }
     }

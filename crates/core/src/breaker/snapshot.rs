@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::state::BreakerState;
 use super::tick::Tick;
-use super::window::Tally;
+use super::window::Counts;
 
 /// One change of state, to be reported once the lock is released.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub(super) struct Transition {
 /// Counts and the rates that they are compared by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
-    pub(super) tally: Tally,
+    pub(super) counts: Counts,
     pub(super) failure_rate: f64,
     pub(super) slow_call_rate: f64,
 }

@@ -49,6 +49,13 @@ impl BreakerState {
     }
 }
 
+impl Outcome {
+    /// Whether it speaks against the server.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Outcome::Failure | Outcome::Refusal)
+    }
+}
+
 impl fmt::Display for BreakerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -60,8 +67,12 @@ impl fmt::Display for BreakerState {
 pub enum Outcome {
     /// The server did its part, be it by answering that the command was wrong.
     Success,
-    /// The server or the way to it failed, or the time was up.
+    /// The server or the way to it failed, the time was up, or it answered that it serves nobody
+    /// (`LOADING`, `BUSY`). A probe of the connection shows when that is over.
     Failure,
+    /// The server answers, and refuses what it should do (`READONLY`, `CLUSTERDOWN`): a failure
+    /// that only other calls can show the end of.
+    Refusal,
     /// It says nothing about the server: the caller gave up, or the call was never made.
     Neutral,
 }

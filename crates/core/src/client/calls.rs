@@ -11,24 +11,31 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
+use super::hints::Hints;
 use super::in_flight::{Admission, InFlight};
 use super::outcome::EarlierAttempts;
 use super::shareable::{check_pipeline, check_shareable};
 use super::stats::{ClientStats, Metrics};
-use crate::backend::{Backend, ConnectionState};
-use crate::breaker::{Breaker, BreakerConfig, Outcome, Permit};
+use crate::backend::{Backend, ConnectionState, Topology};
+use crate::breaker::{Breaker, BreakerConfig, Breakers, Outcome, Permit};
 use crate::command::Command;
 use crate::config::{ClientConfig, ConfigError, RetryConfig};
+use crate::coordination::Coordination;
 use crate::error::{CallError, Error, Fault, FaultKind};
 use crate::value::Value;
 
 /// A backend and how its calls are treated.
 pub(super) struct Calls {
     backend: Arc<dyn Backend>,
-    breaker: Breaker,
+    breakers: Breakers,
+    /// The breaker for the backend as a whole; none when the backend asks one for each server, and
+    /// for a connection of one's own.
+    breaker: Option<Breaker>,
     retry: RetryConfig,
     command_timeout: Duration,
     connect_timeout: Duration,
+    max_value_bytes: usize,
+    hints: Hints,
     in_flight: InFlight,
     metrics: Metrics,
     /// What was seen of the connection's state when a call was last refused.
@@ -37,22 +44,41 @@ pub(super) struct Calls {
     is_dedicated: bool,
     /// Whether a transaction is known to be possible, or must not be tried out.
     transacts: AtomicBool,
+    pub(super) coordination: Coordination,
 }
 
 impl Calls {
-    pub(super) fn new(backend: Arc<dyn Backend>, breaker: Breaker, config: &ClientConfig) -> Self {
-        Self {
+    pub(super) fn new(
+        backend: Arc<dyn Backend>,
+        config: &ClientConfig,
+    ) -> Result<Self, ConfigError> {
+        let (breakers, breaker) = match backend.breakers() {
+            Some(breakers) => (breakers, None),
+            None => {
+                let breakers = Breakers::new(config.label(), config.breaker.clone())?;
+                let whole = breakers.node(match backend.topology() {
+                    Topology::Embedded => "embedded",
+                    _ => "backend",
+                });
+                (breakers, Some(whole))
+            }
+        };
+        Ok(Self {
             connection: Mutex::new(backend.state()),
             is_dedicated: false,
             transacts: AtomicBool::new(false),
             backend,
+            breakers,
             breaker,
             retry: config.retry,
             command_timeout: config.command_timeout,
             connect_timeout: config.connect_timeout,
+            max_value_bytes: config.max_value_bytes,
+            hints: Hints::default(),
+            coordination: Coordination::new(),
             in_flight: InFlight::new(config.max_in_flight),
             metrics: Metrics::new(config.label()),
-        }
+        })
     }
 
     /// The same treatment for a connection of one's own: no breaker and no retry.
@@ -61,22 +87,25 @@ impl Calls {
             enabled: false,
             ..BreakerConfig::default()
         };
-        let breaker = Breaker::named(format!("{}-dedicated", self.breaker.name()), off)
-            .map_err(|error| ConfigError::new("breaker", error.to_string(), "report this"))?;
+        let breakers = Breakers::new(format!("{}-dedicated", self.breakers.name()), off)?;
         Ok(Self {
-            metrics: Metrics::new(breaker.name()),
+            metrics: Metrics::new(breakers.name()),
             connection: Mutex::new(backend.state()),
             is_dedicated: true,
             // It may be watching keys, which an empty transaction would end.
             transacts: AtomicBool::new(true),
             backend,
-            breaker,
+            breakers,
+            breaker: None,
             retry: RetryConfig {
                 max_attempts: 1,
                 ..self.retry
             },
             command_timeout: self.command_timeout,
             connect_timeout: self.connect_timeout,
+            max_value_bytes: self.max_value_bytes,
+            hints: Hints::default(),
+            coordination: Coordination::new(),
             in_flight: InFlight::new(self.in_flight.limit()),
         })
     }
@@ -153,8 +182,8 @@ impl Calls {
         &self.backend
     }
 
-    pub(super) fn breaker(&self) -> &Breaker {
-        &self.breaker
+    pub(super) fn breakers(&self) -> &Breakers {
+        &self.breakers
     }
 
     pub(super) fn stats(&self) -> ClientStats {
@@ -208,6 +237,9 @@ impl Calls {
         };
         if let Err(error) = &mut result {
             earlier.add_to(error);
+            let topology = self.backend.topology();
+            self.hints
+                .give(self.breakers.name(), attempt.name(), topology, error);
         }
         self.metrics
             .ended(&result, end.saturating_duration_since(span.start));
@@ -258,14 +290,13 @@ impl Calls {
             };
             let result = attempt.send().await;
             now = Instant::now();
+            if let (Some(permit), Some(breaker)) = (permit, &self.breaker) {
+                permit.settle_at(self.judge(attempt, &result, breaker, span), now);
+            }
             let error = match result {
-                Ok(reply) => {
-                    permit.settle_at(attempt.judge(&reply, &self.breaker), now);
-                    return (Ok(reply), now);
-                }
+                Ok(reply) => return (Ok(reply), now),
                 Err(error) => error,
             };
-            permit.settle_at(self.judge(&error, span), now);
             match self.pause(&mut pauses, &error, attempt) {
                 Some(pause) if now + pause < span.deadline => {
                     tracing::debug!(target: "redkit::client", command = attempt.name(), %error, ?pause, "retrying");
@@ -279,29 +310,38 @@ impl Calls {
         }
     }
 
-    /// What a failure says about the server. A caller that waits for less than the command timeout
-    /// learns nothing about it when its time is up.
-    fn judge(&self, error: &CallError, span: Span) -> Outcome {
-        let is_timeout = error
-            .fault()
-            .is_some_and(|fault| fault.kind() == FaultKind::Timeout);
+    /// What the end of an attempt says about the backend. A caller that waits for less than the
+    /// command timeout learns nothing about it when its time is up.
+    fn judge<A: Attempt>(
+        &self,
+        attempt: &A,
+        result: &Result<A::Reply, CallError>,
+        breaker: &Breaker,
+        span: Span,
+    ) -> Outcome {
+        let fault = result.as_ref().err().and_then(CallError::fault);
+        let is_timeout = fault.is_some_and(|fault| fault.kind() == FaultKind::Timeout);
         if is_timeout && span.deadline < span.start + self.command_timeout {
             return Outcome::Neutral;
         }
-        self.breaker.classify(error)
+        attempt.judge(result, breaker)
     }
 
-    fn permit(&self, now: Instant) -> Result<Permit, CallError> {
-        self.breaker.acquire_at(now).or_else(|open| {
+    fn permit(&self, now: Instant) -> Result<Option<Permit>, CallError> {
+        let Some(breaker) = &self.breaker else {
+            return Ok(None);
+        };
+        let permit = breaker.acquire_at(now).or_else(|open| {
             // A server that answers again deserves a probe at once.
             if self.has_recovered() {
-                self.breaker.hint_recovered();
-                if let Ok(permit) = self.breaker.acquire_at(now) {
+                breaker.hint_recovered();
+                if let Ok(permit) = breaker.acquire_at(now) {
                     return Ok(permit);
                 }
             }
             Err(Fault::new(FaultKind::BreakerOpen, open.to_string()).not_sent())
-        })
+        });
+        permit.map(Some)
     }
 
     /// Whether the connection was made, or answered a probe, since this was last asked.
@@ -314,11 +354,35 @@ impl Calls {
     }
 
     fn check(&self, commands: &[Command]) -> Result<(), CallError> {
+        for command in commands {
+            self.check_size(command)?;
+        }
         match (self.is_dedicated, commands) {
             (true, _) => Ok(()),
             (false, [command]) => check_shareable(command),
             (false, commands) => check_pipeline(commands),
         }
+    }
+
+    /// Refuses a value that is too large for a connection that others share.
+    fn check_size(&self, command: &Command) -> Result<(), CallError> {
+        if command.byte_len() <= self.max_value_bytes {
+            return Ok(());
+        }
+        let Some(bytes) = command
+            .iter()
+            .map(<[u8]>::len)
+            .find(|l| *l > self.max_value_bytes)
+        else {
+            return Ok(());
+        };
+        let message = format!(
+            "an argument of {} has {bytes} bytes, more than `max_value_bytes` ({}); it would hold up \
+             every other caller of the connection: store less, compress it, or raise the limit",
+            command.name(),
+            self.max_value_bytes
+        );
+        Err(Fault::new(FaultKind::Invalid, message).not_sent())
     }
 
     /// How long to wait before the next attempt; `None` when there must not be one.
@@ -331,6 +395,8 @@ impl Calls {
     ) -> Option<Duration> {
         let idempotent = attempt.is_idempotent();
         let may_repeat = match error {
+            // The breaker has been asked; its answer is what it is for.
+            CallError::NotSent(fault) if fault.kind() == FaultKind::BreakerOpen => false,
             CallError::NotSent(fault) => fault.kind().is_transient(),
             CallError::Maybe(fault) => idempotent && fault.kind().is_transient(),
             // The server did nothing, and says that it soon can. A script may say so itself, after
@@ -388,8 +454,8 @@ trait Attempt: Sync {
     type Reply: Send;
 
     fn send(&self) -> impl Future<Output = Result<Self::Reply, CallError>> + Send;
-    /// What an answer says about the server.
-    fn judge(&self, reply: &Self::Reply, breaker: &Breaker) -> Outcome;
+    /// What the end says about the server.
+    fn judge(&self, result: &Result<Self::Reply, CallError>, breaker: &Breaker) -> Outcome;
     fn name(&self) -> &str;
     fn is_idempotent(&self) -> bool;
     fn runs_script(&self) -> bool;
@@ -407,8 +473,8 @@ impl Attempt for Single<'_> {
         self.backend.call(self.command)
     }
 
-    fn judge(&self, _: &Value, _: &Breaker) -> Outcome {
-        Outcome::Success
+    fn judge(&self, result: &Result<Value, CallError>, breaker: &Breaker) -> Outcome {
+        breaker.judge(self.command, result)
     }
 
     fn name(&self) -> &str {
@@ -436,12 +502,10 @@ impl Attempt for Batch<'_> {
         self.backend.pipeline(self.commands)
     }
 
-    /// A part that failed speaks against the server, whatever became of the others.
-    fn judge(&self, replies: &Self::Reply, breaker: &Breaker) -> Outcome {
-        let mut errors = replies.iter().filter_map(|reply| reply.as_ref().err());
-        match errors.any(|error| breaker.classify(error) == Outcome::Failure) {
-            true => Outcome::Failure,
-            false => Outcome::Success,
+    fn judge(&self, result: &Result<Self::Reply, CallError>, breaker: &Breaker) -> Outcome {
+        match result {
+            Ok(replies) => breaker.judge_all(self.commands, replies),
+            Err(error) => breaker.classify(error),
         }
     }
 

@@ -1,7 +1,11 @@
 //! [`Client`]: the handle that patterns and programs take.
 
 mod calls;
+mod coordination;
+mod eval_all;
+mod hints;
 mod in_flight;
+mod inspect;
 mod outcome;
 mod shareable;
 mod stats;
@@ -14,11 +18,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use self::calls::Calls;
+pub(crate) use self::coordination::WeakClient;
+pub use self::eval_all::Request;
 use self::outcome::EarlierAttempts;
 pub use self::shareable::{check_pipeline, check_shareable};
 pub use self::stats::ClientStats;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
-use crate::breaker::Breaker;
+use crate::breaker::Breakers;
 use crate::codec::Codec;
 use crate::command::{Command, ToArg};
 use crate::config::{ClientConfig, ConfigError};
@@ -76,21 +82,15 @@ impl Client {
     }
 
     /// Uses a backend that exists already, such as the embedded one. Of the configuration it takes
-    /// namespace, timeouts, retry and breaker; where to connect to is the backend's business.
+    /// namespace, timeouts, retry and breaker; where to connect to is the backend's business, and
+    /// so are the breakers of one that [keeps them itself](Backend::breakers).
     ///
     /// # Errors
     /// [`Error::Config`] for a configuration that cannot work.
     pub fn from_backend(backend: Arc<dyn Backend>, config: &ClientConfig) -> Result<Self, Error> {
         config.validate()?;
-        let breaker = Breaker::named(config.label(), config.breaker.clone()).map_err(|error| {
-            ConfigError::new(
-                "breaker",
-                error.to_string(),
-                "correct that field of the breaker",
-            )
-        })?;
         Ok(Self {
-            calls: Arc::new(Calls::new(backend, breaker, config)),
+            calls: Arc::new(Calls::new(backend, config)?),
             codec: Codec::default(),
             prefix: namespace_prefix(config.namespace.as_deref().unwrap_or_default()).into(),
             batch_keys: config.batch_keys,
@@ -328,14 +328,16 @@ impl Client {
         })
     }
 
-    /// The backend below: calls on it bypass deadline, breaker, retry and metrics.
+    /// The backend below: calls on it bypass admission, budget, retry and metrics, and the breaker
+    /// where that is not the [backend's own](Backend::breakers).
     pub fn backend(&self) -> &Arc<dyn Backend> {
         self.calls.backend()
     }
 
-    /// The circuit breaker: its status, its events, and the switch to force it.
-    pub fn breaker(&self) -> &Breaker {
-        self.calls.breaker()
+    /// The circuit breakers, one for each server: their status, their events, and the switch to
+    /// force them.
+    pub fn breaker(&self) -> &Breakers {
+        self.calls.breakers()
     }
 
     /// How the servers are laid out.
@@ -363,9 +365,10 @@ impl Client {
         self.calls.reset_stats();
     }
 
-    /// Refuses new calls, waits for those in flight (each ends by its deadline; at most 5 s) and
+    /// Gives what is left to be [released](Self::release_later) a second, refuses new calls, waits for those in flight (each ends by its deadline; at most 5 s) and
     /// closes the connections. All clones are shut down. Doing it twice is fine.
     pub async fn shutdown(&self) {
+        self.calls.coordination.shutdown().await;
         self.calls.shutdown(SHUTDOWN_GRACE).await;
     }
 }

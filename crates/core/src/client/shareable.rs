@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_disturb_others_is_refused_with_a_remedy() {
+    fn commands_that_would_disturb_others_are_refused_with_a_remedy() {
         assert!(refused(&Command::new("subscribe").arg("c")).contains("`subscribe`"));
         assert!(refused(&Command::new("BLPOP").key("k").arg(0)).contains("dedicated"));
         let read = |block: bool| {

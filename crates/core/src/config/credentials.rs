@@ -50,7 +50,7 @@ pub trait CredentialProvider: Send + Sync + 'static {
 /// A provider that a configuration can hold, print and clone.
 #[derive(Clone)]
 #[cfg_attr(
-    not(any(feature = "redis", feature = "fred")),
+    not(any(feature = "native", feature = "fred")),
     expect(dead_code, reason = "without a driver nobody asks it")
 )]
 pub(crate) struct SharedProvider(pub(crate) Arc<dyn CredentialProvider>);

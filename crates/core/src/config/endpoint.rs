@@ -48,13 +48,13 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Which crate carries the commands to a server.
+/// What carries the commands to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Driver {
-    /// The `redis` crate: every topology. The default.
+    /// The connection of this crate's own: every topology. The default.
     #[default]
-    Redis,
+    Native,
     /// The `fred` crate: one server only. Needs the feature `fred`.
     Fred,
 }

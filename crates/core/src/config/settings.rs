@@ -132,7 +132,7 @@ macro_rules! client_settings {
             pub(super) fn write_to(&mut self, config: &mut $config) {
                 $(if let Some(value) = self.$value.take() { config.$value = value; })*
                 $(if let Some(value) = self.$option.take() { config.$option = Some(value); })*
-                $(if let Some(value) = self.$part.take() { config.$owner.$owned = value; })*
+                $(if let Some(value) = self.$part.take() { config.$owner.$owned = value.into(); })*
             }
 
             /// The fields of [`TlsConfig`].
@@ -185,7 +185,7 @@ client_settings! {
     }
 
     values {
-        /// Which crate carries the commands (`driver=fred` in a URL). Default: the `redis` crate.
+        /// Which crate carries the commands (`driver=fred` in a URL). Default: `native`.
         driver: Driver = Driver::default();
 
         /// The database's number. Default 0, the only one of a cluster and of the embedded engine.
@@ -204,6 +204,16 @@ client_settings! {
         /// How many calls may be in flight at once; more are refused as
         /// [`FaultKind::Overloaded`](crate::FaultKind::Overloaded). Default 16,384.
         max_in_flight: usize = 16_384, check::positive;
+
+        /// How many bytes one argument of a command, such as a value, may have. A larger one is
+        /// refused as [`FaultKind::Invalid`](crate::FaultKind::Invalid) before anything is sent.
+        ///
+        /// All callers share a connection, on which a large value holds up what comes after it: at
+        /// 100 MB/s, 10 MB take a tenth of a second, and over a slow link a megabyte takes as long.
+        /// Set this to what the link carries in the time that other callers may wait. The default
+        /// of 512 MiB is the servers' own limit (`proto-max-bulk-len`), beyond which they close the
+        /// connection.
+        max_value_bytes: usize = 512 * 1024 * 1024, check::positive;
 
         /// Whether connecting waits for the first command. When it does, wrong addresses and
         /// passwords show at that command and not at the start. Default: no.
@@ -258,6 +268,7 @@ client_settings! {
         breaker_half_open_calls: u32 => breaker.half_open_calls;
         breaker_half_open_timeout: Duration => breaker.half_open_timeout;
         breaker_count_refused_writes: bool => breaker.count_refused_writes;
+        breaker_stall_timeout: Duration => breaker.stall_timeout;
     }
 
     tls {

@@ -152,9 +152,9 @@ impl FromText for PathBuf {
 impl FromText for Driver {
     fn from_text(text: &str) -> Result<Self, String> {
         match text.to_ascii_lowercase().as_str() {
-            "redis" => Ok(Driver::Redis),
+            "native" => Ok(Driver::Native),
             "fred" => Ok(Driver::Fred),
-            _ => Err("write redis or fred".to_owned()),
+            _ => Err("write native or fred".to_owned()),
         }
     }
 }

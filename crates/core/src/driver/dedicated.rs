@@ -5,10 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
-use super::link::{CommandLink, Connector, Limits, Link, no_reply};
+use super::link::{CommandLink, Connector, Limits, Link};
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
 use crate::error::{CallError, Fault, FaultKind};
@@ -79,7 +78,7 @@ impl<C: Connector<Link: CommandLink>> Dedicated<C> {
         commands.iter().try_for_each(C::Link::check_alone)?;
         let link = self.link()?;
         let unanswered = Unanswered(Some(self));
-        unanswered.settle(timeout_at(deadline, link.exchange_alone(commands, deadline)).await)
+        unanswered.settle(link.exchange_alone(commands, deadline).await)
     }
 }
 
@@ -99,8 +98,7 @@ impl<C: Connector> Dedicated<C> {
 struct Unanswered<'d, C: Connector>(Option<&'d Dedicated<C>>);
 
 impl<C: Connector> Unanswered<'_, C> {
-    fn settle<T>(mut self, outcome: Result<Result<T, CallError>, Elapsed>) -> Result<T, CallError> {
-        let result = outcome.unwrap_or_else(|_| Err(no_reply()));
+    fn settle<T>(mut self, result: Result<T, CallError>) -> Result<T, CallError> {
         if !matches!(result, Err(CallError::Maybe(_))) {
             self.0 = None;
         }

@@ -82,7 +82,7 @@ impl Hello {
         let is = match (expected, self.mode.as_str()) {
             (Expected::Standalone, "cluster") => {
                 "a node of a cluster and serves a part of the keys only; write redis-cluster:// \
-                 instead of redis:// (with the `redis` driver)"
+                 instead of redis:// (with the `native` driver)"
             }
             (Expected::Standalone, "sentinel") => {
                 "a sentinel and serves no keys; write redis-sentinel:// instead of redis://, and \

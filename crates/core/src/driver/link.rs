@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::Activity;
 use super::hello::Role;
 use crate::backend::Capabilities;
 use crate::command::Command;
 use crate::config::{Address, ClientConfig, ReconnectConfig};
-use crate::error::{CallError, Fault, FaultKind};
+use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
 /// Makes connections.
@@ -37,12 +38,13 @@ pub(super) trait Link: Send + Sync + 'static {
     /// Waits until the connection is known to be broken.
     async fn closed(&self);
 
-    /// Asks the server for a sign of life.
-    async fn ping(&self) -> Result<(), Fault>;
+    /// Asks the server whether it serves: `None` when it does, or the error that it answers
+    /// everybody with (`LOADING`, `BUSY`).
+    async fn ping(&self) -> Result<Option<ServerError>, Fault>;
 
-    /// Counts the bytes that came in: a connection on which bytes arrive is alive, however late
-    /// the answer to a probe is.
-    fn bytes_read(&self) -> u64;
+    /// When the connection gave signs of life: one on which bytes arrive is alive, however late the
+    /// answer to a probe is.
+    fn activity(&self) -> &Activity;
 
     /// Ends the connection, also for calls that still hold it: they need not wait for replies that
     /// cannot come.
@@ -52,7 +54,8 @@ pub(super) trait Link: Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 }
 
-/// A connection that carries callers' commands. The caller bounds every wait, by `deadline`.
+/// A connection that carries callers' commands. Every exchange ends by its `deadline`, by itself: with
+/// [`FaultKind::Timeout`] a few milliseconds later at most.
 pub(super) trait CommandLink: Link {
     /// Sends one command.
     fn exchange(
@@ -94,6 +97,8 @@ pub(super) struct Timing {
     pub(super) connect_timeout: Duration,
     pub(super) probe_interval: Duration,
     pub(super) probe_timeout: Duration,
+    /// How long the server may owe replies without a sign of life before its breaker opens.
+    pub(super) stall_timeout: Duration,
     pub(super) reconnect: ReconnectConfig,
 }
 
@@ -103,9 +108,16 @@ impl Timing {
             connect_timeout: config.connect_timeout,
             probe_interval: config.probe_interval,
             probe_timeout: (config.command_timeout / 2).clamp(PROBE_LEAST, PROBE_MOST),
+            stall_timeout: stall_timeout(config),
             reconnect: config.reconnect,
         }
     }
+}
+
+/// Half of the command timeout unless the configuration says otherwise.
+fn stall_timeout(config: &ClientConfig) -> Duration {
+    let configured = config.breaker.stall_timeout;
+    configured.unwrap_or_else(|| (config.command_timeout / 2).max(PROBE_LEAST))
 }
 
 /// Between these bounds a probe waits half a command's time for an answer.
@@ -143,6 +155,12 @@ impl Limits {
     pub(super) fn subscribed(&self) -> Instant {
         Instant::now() + self.connect + self.command
     }
+}
+
+/// Whether a call ended because its deadline had passed.
+pub(super) fn is_timeout<T>(result: &Result<T, CallError>) -> bool {
+    let fault = result.as_ref().err().and_then(CallError::fault);
+    fault.is_some_and(|fault| fault.kind() == FaultKind::Timeout)
 }
 
 /// A command was sent, and its deadline passed.

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::dedicated::Dedicated;
-use super::link::{CommandLink, Connector, Limits, Link, ServerConnector, Timing, no_reply};
+use super::link::{CommandLink, Connector, Limits, Link, ServerConnector, Timing};
 use super::sentinel::Route;
 use super::supervisor::Supervisor;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::breaker::{Breakers, Permit};
 use crate::command::Command;
 use crate::config::ClientConfig;
 use crate::error::{CallError, Error, ServerError};
@@ -35,6 +36,7 @@ pub(super) trait Subscriber: Send + Sync + 'static {
 /// A backend on one server.
 pub(super) struct OneServer<C: Connector, S> {
     supervisor: Supervisor<C::Link>,
+    breakers: Breakers,
     subscriptions: S,
     route: Route<C>,
     limits: Limits,
@@ -48,7 +50,9 @@ impl<C: ServerConnector, S: Subscriber> OneServer<C, S> {
         subscriptions: impl FnOnce(Route<C>, Timing) -> S,
     ) -> Result<Self, Error> {
         let timing = Timing::of(config);
-        let supervisor = Supervisor::start(route.clone(), timing, config.lazy);
+        let breakers = Breakers::new(config.label(), config.breaker.clone())?;
+        let breaker = breakers.node(&route.target());
+        let supervisor = Supervisor::start(route.clone(), timing, config.lazy, breaker);
         if !config.lazy {
             supervisor
                 .first_attempt()
@@ -58,6 +62,7 @@ impl<C: ServerConnector, S: Subscriber> OneServer<C, S> {
         Ok(Self {
             subscriptions: subscriptions(route.clone(), timing),
             supervisor,
+            breakers,
             route,
             limits: Limits::of(config),
         })
@@ -71,35 +76,79 @@ impl<C: ServerConnector, S: Subscriber> OneServer<C, S> {
     }
 
     /// Whether a server that sentinels named as master turns out to be none.
-    fn is_demoted<T>(&self, reply: &Result<T, CallError>) -> bool {
+    fn is_demoted<T>(&self, command: &Command, reply: &Result<T, CallError>) -> bool {
         let refusal = reply.as_ref().err().and_then(CallError::server_error);
         self.route.topology() == Topology::Sentinel
-            && refusal.is_some_and(|error| error.code() == "READONLY")
+            && refusal.is_some_and(|error| error.code() == "READONLY" && is_own(command, error))
     }
 
-    #[cold]
-    fn timed_out(&self) -> CallError {
-        self.supervisor.suspect();
-        no_reply()
+    async fn carry(&self, command: &Command, permit: &Permit) -> Result<Value, CallError> {
+        let deadline = self.limits.deadline(command);
+        loop {
+            let link = self.supervisor.link(deadline).await?;
+            let sent = link.exchange(command, deadline);
+            let reply = self.supervisor.answer(&link, permit, sent).await;
+            if !self.is_demoted(command, &reply) {
+                return reply;
+            }
+            // The sentinels name another master, or soon will.
+            link.close();
+            if Instant::now() + DEMOTED >= deadline {
+                return reply;
+            }
+            sleep(DEMOTED).await;
+        }
+    }
+
+    async fn carry_all(
+        &self,
+        commands: &[Command],
+        permit: &Permit,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        loop {
+            let link = self.supervisor.link(deadline).await?;
+            let sent = link.exchange_all(commands, deadline);
+            let replies = self.supervisor.answer(&link, permit, sent).await?;
+            let mut all = commands.iter().zip(&replies);
+            if !all.any(|(command, reply)| self.is_demoted(command, reply)) {
+                return Ok(replies);
+            }
+            link.close();
+            // What was answered must not be sent twice, and what was not must not overtake.
+            if !are_untouched(commands, &replies) || Instant::now() + DEMOTED >= deadline {
+                return Ok(replies);
+            }
+            sleep(DEMOTED).await;
+        }
     }
 }
 
 /// Whether a command was refused by a server that takes no writes, and has changed nothing.
 fn is_untouched<T>(command: &Command, reply: &Result<T, CallError>) -> bool {
     let refusal = reply.as_ref().err().and_then(CallError::server_error);
-    refusal.is_some_and(|error| error.code() == "READONLY" && is_certain(command, error))
+    refusal.is_some_and(|error| error.code() == "READONLY" && is_own(command, error))
+}
+
+/// Whether a command may be sent again after an error that says that nothing was carried out.
+pub(super) fn is_certain(command: &Command, error: &ServerError) -> bool {
+    command.is_idempotent() || is_own(command, error)
 }
 
 /// Whether an error is the server's own. A script may make up any, also after it has written; but
 /// on a server that takes no writes its first one ends it, in the server's words.
-pub(super) fn is_certain(command: &Command, error: &ServerError) -> bool {
-    let is_own = [
+pub(super) fn is_own(command: &Command, error: &ServerError) -> bool {
+    const WORDS: [&str; 7] = [
         "You can't write against a read only",
         "You can not run script",
+        "Hash slot not served",
+        "The cluster is down",
+        "Multiple keys request during rehashing",
+        "is loading the dataset in memory",
+        "Link with MASTER is down",
     ];
-    command.is_idempotent()
-        || !command.runs_script()
-        || is_own.iter().any(|words| error.message().contains(words))
+    let is_in_its_words = || WORDS.iter().any(|words| error.message().contains(words));
+    !command.runs_script() || is_in_its_words()
 }
 
 /// The same for all of a pipeline, or for a transaction that is all of it.
@@ -128,22 +177,11 @@ const DEMOTED: Duration = Duration::from_millis(20);
 #[async_trait]
 impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        let deadline = self.limits.deadline(command);
-        loop {
-            let link = self.supervisor.link(deadline).await?;
-            match timeout_at(deadline, link.exchange(command, deadline)).await {
-                Ok(reply) if self.is_demoted(&reply) => {
-                    // The sentinels name another master, or soon will.
-                    link.close();
-                    if !is_untouched(command, &reply) || Instant::now() + DEMOTED >= deadline {
-                        return reply;
-                    }
-                    sleep(DEMOTED).await;
-                }
-                Ok(reply) => return reply,
-                Err(_) => return Err(self.timed_out()),
-            }
-        }
+        let permit = self.supervisor.permit()?;
+        let reply = self.carry(command, &permit).await;
+        self.supervisor
+            .settle(permit, &reply, |breaker| breaker.judge(command, &reply));
+        reply
     }
 
     async fn pipeline(
@@ -153,21 +191,14 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
         let Some(deadline) = self.limits.latest(commands) else {
             return Ok(Vec::new());
         };
-        loop {
-            let link = self.supervisor.link(deadline).await?;
-            match timeout_at(deadline, link.exchange_all(commands, deadline)).await {
-                Ok(Ok(replies)) if replies.iter().any(|reply| self.is_demoted(reply)) => {
-                    link.close();
-                    // What was answered must not be sent twice, and what was not must not overtake.
-                    if !are_untouched(commands, &replies) || Instant::now() + DEMOTED >= deadline {
-                        return Ok(replies);
-                    }
-                    sleep(DEMOTED).await;
-                }
-                Ok(replies) => return replies,
-                Err(_) => return Err(self.timed_out()),
-            }
-        }
+        let permit = self.supervisor.permit()?;
+        let replies = self.carry_all(commands, &permit, deadline).await;
+        self.supervisor
+            .settle(permit, &replies, |breaker| match &replies {
+                Ok(replies) => breaker.judge_all(commands, replies),
+                Err(error) => breaker.classify(error),
+            });
+        replies
     }
 
     async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
@@ -192,6 +223,10 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
         self.supervisor.state()
+    }
+
+    fn breakers(&self) -> Option<Breakers> {
+        Some(self.breakers.clone())
     }
 
     async fn shutdown(&self) {

@@ -1,16 +1,10 @@
-//! Byte streams to a server: TCP with the socket options that notice a dead peer, unix sockets,
-//! and the count of what was read.
+//! Byte streams to a server: TCP with the socket options that notice a dead peer, and unix sockets.
 
 use std::io;
 use std::path::Path;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
@@ -86,6 +80,8 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     // Bytes that the peer's host does not even acknowledge: the kernel ends the connection.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(KEEPALIVE))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     Ok(())
 }
 
@@ -93,49 +89,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 /// traffic.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// A stream that counts the bytes it read. It does not pass on vectored writes: the codec above has
-/// one buffer, for which a plain write is cheaper.
-pub(super) struct Counted<S> {
-    inner: S,
-    read: Arc<AtomicU64>,
-}
-
-impl<S> Counted<S> {
-    pub(super) fn new(inner: S, read: Arc<AtomicU64>) -> Self {
-        Self { inner, read }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        let count = buf.filled().len().saturating_sub(before);
-        if count > 0 {
-            self.read.fetch_add(count as u64, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
+/// How many bytes the kernel may keep that have not left. With megabytes of them an upload over a slow
+/// link shows no progress for seconds, and looks like a server that is silent.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 256 * 1024;

@@ -1,19 +1,22 @@
-//! The supervisor: owns the one live connection of a backend, probes it when it is silent or a
-//! call timed out, and replaces it when it no longer answers.
+//! The supervisor: owns the one live connection to a server, probes it when it is silent or a call
+//! timed out, and replaces it when it no longer answers. It is the one who knows of silence, and
+//! opens and closes the server's breaker by it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::link::{Connector, Link, Timing};
+use super::link::{Connector, Link, Timing, is_timeout};
 use crate::backend::{Capabilities, ConnectionState};
+use crate::breaker::{Breaker, Outcome, Permit};
 use crate::config::ReconnectConfig;
 use crate::error::{CallError, Fault, FaultKind};
 
@@ -34,11 +37,20 @@ struct Shared<L> {
     suspect: Notify,
     shutdown: CancellationToken,
     target: String,
+    breaker: Breaker,
+    /// How long a call waits at least before its timeout says something about the server.
+    patience: Duration,
 }
 
 impl<L: Link> Supervisor<L> {
     /// Starts the task, which connects at once, or when [`link`](Self::link) is first called.
-    pub(super) fn start(connector: impl Connector<Link = L>, timing: Timing, lazy: bool) -> Self {
+    /// What it finds out about the server it tells `breaker`.
+    pub(super) fn start(
+        connector: impl Connector<Link = L>,
+        timing: Timing,
+        lazy: bool,
+        breaker: Breaker,
+    ) -> Self {
         let shared = Arc::new(Shared {
             current: ArcSwapOption::empty(),
             state: watch::Sender::new(ConnectionState::Idle),
@@ -47,6 +59,8 @@ impl<L: Link> Supervisor<L> {
             suspect: Notify::new(),
             shutdown: CancellationToken::new(),
             target: connector.target(),
+            breaker,
+            patience: timing.stall_timeout / 2,
         });
         let ended = EndGuard(Arc::clone(&shared));
         let task = tokio::spawn(async move {
@@ -75,14 +89,65 @@ impl<L: Link> Supervisor<L> {
     }
 
     /// The live connection, if there is one now.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(super) fn current(&self) -> Option<Arc<L>> {
         self.shared.current.load_full()
     }
 
-    /// Tells the supervisor that a call timed out on the live connection.
-    pub(super) fn suspect(&self) {
-        self.shared.suspect.notify_one();
+    /// Tells the supervisor that a call, let through by `permit`, timed out on the live connection.
+    /// One that did not wait for long says nothing.
+    fn suspect(&self, permit: &Permit) {
+        if permit.started().elapsed() >= self.shared.patience {
+            self.shared.suspect.notify_one();
+        }
+    }
+
+    /// Leave to send something to the server.
+    pub(super) fn permit(&self) -> Result<Permit, CallError> {
+        self.shared.breaker.acquire().map_err(|open| {
+            let message = format!("{}: {open}", self.shared.target);
+            Fault::new(FaultKind::BreakerOpen, message).not_sent()
+        })
+    }
+
+    /// What the outcome of a call, let through by `permit`, says about the server.
+    pub(super) fn settle<T>(
+        &self,
+        permit: Permit,
+        outcome: &Result<T, CallError>,
+        judge: impl FnOnce(&Breaker) -> Outcome,
+    ) {
+        let now = Instant::now();
+        let fault = outcome.as_ref().err().and_then(CallError::fault);
+        let is_timeout = fault.is_some_and(|fault| fault.kind() == FaultKind::Timeout);
+        // A caller that did not wait for long learns nothing when its time is up.
+        match is_timeout && now.duration_since(permit.started()) < self.shared.patience {
+            true => permit.settle_at(Outcome::Neutral, now),
+            false => permit.settle_at(judge(&self.shared.breaker), now),
+        }
+    }
+
+    /// Waits for the reply to what was sent on `link`, which ends by its deadline, and notes that
+    /// the server owes it.
+    pub(super) async fn answer<T>(
+        &self,
+        link: &L,
+        permit: &Permit,
+        sent: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let waiting = link.activity().wait();
+        let reply = sent.await;
+        match is_timeout(&reply) {
+            true => self.suspect(permit),
+            false => waiting.answered(),
+        }
+        reply
+    }
+
+    /// Whether calls are let through, and there is a connection to carry them.
+    #[cfg(feature = "native")]
+    pub(super) fn is_usable(&self) -> bool {
+        self.shared.breaker.state().is_permitting() && self.shared.state.borrow().is_connected()
     }
 
     /// Waits for the outcome of the first attempt to connect.
@@ -115,6 +180,8 @@ impl<L: Link> Supervisor<L> {
         self.shared.shutdown.cancel();
         self.shared.current.store(None);
         self.shared.state.send_replace(ConnectionState::Closed);
+        // Calls are to be told that the client was shut down.
+        self.shared.breaker.resume();
     }
 
     #[cold]
@@ -170,50 +237,84 @@ impl<L> Drop for EndGuard<L> {
 
 async fn supervise<C: Connector>(shared: &Shared<C::Link>, connector: &C, timing: Timing) {
     let mut made = 0_u64;
-    let mut attempt = 0_u32;
-    let mut backoff = delays(timing.reconnect);
+    let mut attempts = Attempts::new(timing.reconnect);
     if !shared.enter(ConnectionState::Connecting) {
         return;
     }
     loop {
         let connected = tokio::select! {
-            outcome = connect(connector, timing) => outcome,
-            () = shared.shutdown.cancelled() => return,
+            connected = attempts.connect(shared, connector, timing) => connected,
+            () = shared.suspend_after(timing.stall_timeout) => return,
         };
-        let fault = match connected {
-            Ok(link) => {
-                let since = Instant::now();
-                let Some(fault) = serve_all(shared, connector, link, &mut made, timing).await
-                else {
-                    return;
-                };
-                // One that is closed as soon as it stands must not be made anew without a pause.
-                if since.elapsed() > timing.reconnect.min_delay {
-                    attempt = 0;
-                    backoff = delays(timing.reconnect);
-                } else {
-                    attempt = attempt.saturating_add(1);
-                }
-                fault
-            }
-            Err(fault) => {
-                attempt = attempt.saturating_add(1);
-                fault
-            }
+        let Some(link) = connected else { return };
+        let since = Instant::now();
+        let Some(fault) = serve_all(shared, connector, link, &mut made, timing).await else {
+            return;
         };
-        if !shared.lost(attempt, fault) {
+        if !attempts.lost(shared, since, fault) {
             return;
         }
-        if attempt == 0 {
-            // The first attempt after a loss is immediate: most losses are a server's restart or
-            // a cut connection, and somebody is waiting.
-            continue;
+    }
+}
+
+/// The attempts to connect since the last connection that lasted, and the pauses between them.
+struct Attempts {
+    made: u32,
+    config: ReconnectConfig,
+    pauses: ExponentialBackoff,
+}
+
+impl Attempts {
+    fn new(config: ReconnectConfig) -> Self {
+        Self {
+            made: 0,
+            config,
+            pauses: pauses(config),
         }
-        let pause = backoff.next().unwrap_or(timing.reconnect.max_delay);
-        tokio::select! {
-            () = sleep(pause.min(timing.reconnect.max_delay)) => {}
-            () = shared.shutdown.cancelled() => return,
+    }
+
+    /// Connects, however many attempts it takes; `None` on shutdown. The first attempt after a loss
+    /// is immediate: most losses are a server's restart or a cut connection, and somebody is
+    /// waiting.
+    async fn connect<C: Connector>(
+        &mut self,
+        shared: &Shared<C::Link>,
+        connector: &C,
+        timing: Timing,
+    ) -> Option<C::Link> {
+        loop {
+            if self.made > 0 {
+                let pause = self.pauses.next().unwrap_or(self.config.max_delay);
+                tokio::select! {
+                    () = sleep(pause.min(self.config.max_delay)) => {}
+                    () = shared.shutdown.cancelled() => return None,
+                }
+            }
+            let connected = tokio::select! {
+                outcome = connect(connector, timing) => outcome,
+                () = shared.shutdown.cancelled() => return None,
+            };
+            match connected {
+                Ok(link) => return Some(link),
+                Err(fault) => {
+                    self.made = self.made.saturating_add(1);
+                    if !shared.lost(self.made, fault) {
+                        return None;
+                    }
+                }
+            }
         }
+    }
+
+    /// A connection that stood since then was lost. Gives `false` after shutdown.
+    fn lost<L>(&mut self, shared: &Shared<L>, since: Instant, fault: Fault) -> bool {
+        // One that is closed as soon as it stands must not be made anew without a pause.
+        if since.elapsed() > self.config.min_delay {
+            *self = Self::new(self.config);
+        } else {
+            self.made = self.made.saturating_add(1);
+        }
+        shared.lost(self.made, fault)
     }
 }
 
@@ -248,6 +349,7 @@ enum End<L> {
     Shutdown,
 }
 
+/// Keeps one connection in service, and looks at it when it has been silent for too long.
 async fn serve<C: Connector>(
     shared: &Shared<C::Link>,
     connector: &C,
@@ -261,72 +363,111 @@ async fn serve<C: Connector>(
         return End::Shutdown;
     }
     tracing::info!(target: "redkit::connection", server = %shared.target, number, "connected");
-    let mut read_before = link.bytes_read();
+    let activity = link.activity();
+    let mut breaker = shared.breaker.events();
+    // Whatever else opened the breaker, the old connection did not survive it.
+    shared.breaker.hint_recovered();
+    let mut next_question = Instant::now();
     loop {
-        let silent = tokio::select! {
-            () = link.closed() => return End::Lost(closed()),
-            () = shared.shutdown.cancelled() => return End::Shutdown,
-            () = shared.suspect.notified() => true,
-            () = sleep(timing.probe_interval) => link.bytes_read() == read_before,
+        let silent = activity.silent_since();
+        let mut due = match silent {
+            Some(since) => since + timing.stall_timeout / 2,
+            None => activity.last_sign() + timing.probe_interval,
         };
-        if silent {
-            // Who waits for the server to recover sees the way back to `Connected`.
-            shared.enter(ConnectionState::Suspect(number));
-            let verdict = tokio::select! {
-                verdict = examine(&**link, connector, timing.probe_timeout) => verdict,
-                () = shared.shutdown.cancelled() => return End::Shutdown,
-            };
-            if let Some(end) = verdict {
-                return end;
-            }
-            shared.enter(ConnectionState::Connected(number));
+        breaker.mark_unchanged();
+        if shared.breaker.awaits_answer() {
+            due = due.min(next_question);
         }
-        read_before = link.bytes_read();
+        if due > Instant::now() {
+            tokio::select! {
+                biased;
+                () = link.closed() => return End::Lost(closed()),
+                () = shared.shutdown.cancelled() => return End::Shutdown,
+                () = shared.suspect.notified() => {}
+                // What is due may have changed.
+                () = sleep_until(due) => continue,
+                () = activity.request(), if silent.is_none() => continue,
+                Ok(()) = breaker.changed() => continue,
+            }
+        }
+        if let Err(end) = examine(shared, connector, link, number, timing).await {
+            return end;
+        }
+        next_question = Instant::now() + QUESTIONS;
     }
 }
 
-/// Probes a connection, and tries a new one meanwhile: when the server answers there and not here,
-/// this one is dead, and need not be waited for. `None` when it lives.
+/// How often a server is asked whether it serves again, while its breaker waits for that.
+const QUESTIONS: Duration = Duration::from_millis(50);
+
+/// Asks the server for a sign of life, and tries a new connection meanwhile: when the server answers
+/// there and not here, this connection is dead. When nothing has come for the stall timeout, the
+/// breaker opens; calls that wait already go on, because they may yet be answered. The error says
+/// why the connection is of no more use.
 async fn examine<C: Connector>(
-    link: &C::Link,
+    shared: &Shared<C::Link>,
     connector: &C,
-    limit: Duration,
-) -> Option<End<C::Link>> {
-    let before = link.bytes_read();
-    let mut probe = std::pin::pin!(probe(link, limit));
-    let verdict = tokio::select! {
-        biased;
-        verdict = &mut probe => verdict,
-        next = impatient(connector) => {
-            if link.bytes_read() == before {
-                return Some(End::Replaced(next));
+    link: &C::Link,
+    number: u64,
+    timing: Timing,
+) -> Result<(), End<C::Link>> {
+    let activity = link.activity();
+    let seen = activity.signs();
+    let silent_since = activity.silent_since().unwrap_or_else(Instant::now);
+    let mut limit = silent_since.max(activity.last_sign()) + timing.stall_timeout;
+    let mut is_stalled = false;
+    // Whoever waits for the server to recover sees the way back to `Connected`.
+    shared.enter(ConnectionState::Suspect(number));
+    let mut ping = pin!(link.ping());
+    let mut next = pin!(impatient(connector));
+    let refusal = loop {
+        tokio::select! {
+            biased;
+            answer = &mut ping => break answer.map_err(End::Lost)?,
+            () = activity.sign_after(seen) => {
+                if is_stalled || !shared.breaker.awaits_answer() {
+                    break None;
+                }
+                // Only the answer itself says whether the server serves.
+                match timeout(timing.probe_timeout, &mut ping).await {
+                    Ok(answer) => break answer.map_err(End::Lost)?,
+                    Err(_) => return shared.is_alive(number),
+                }
             }
-            probe.await
+            replacement = &mut next => match activity.signs() == seen {
+                true => return Err(End::Replaced(replacement)),
+                false => break None,
+            },
+            () = link.closed() => return Err(End::Lost(closed())),
+            () = shared.shutdown.cancelled() => return Err(End::Shutdown),
+            () = sleep_until(limit) => {
+                if !is_stalled {
+                    shared.breaker.suspend();
+                    is_stalled = true;
+                }
+                if activity.waiting() == 0 {
+                    return Err(End::Lost(no_answer()));
+                }
+                limit = Instant::now() + STILL_WAITING;
+            }
         }
     };
-    verdict.err().map(End::Lost)
+    shared.is_alive(number)?;
+    if refusal.is_none() {
+        shared.breaker.resume();
+    }
+    Ok(())
 }
+
+/// How soon it is noticed that nobody waits any more for a server that does not answer.
+const STILL_WAITING: Duration = Duration::from_millis(10);
 
 fn closed() -> Fault {
     Fault::new(FaultKind::Disconnected, "the connection was closed")
 }
 
-/// Whether the connection still answers. Bytes that arrive count as an answer: the reply to the
-/// probe may stand behind a large one.
-async fn probe<L: Link>(link: &L, limit: Duration) -> Result<(), Fault> {
-    loop {
-        let before = link.bytes_read();
-        match timeout(limit, link.ping()).await {
-            Ok(answer) => return answer,
-            Err(_) if link.bytes_read() != before => {}
-            Err(_) => {
-                return Err(Fault::new(
-                    FaultKind::Timeout,
-                    "the server no longer answers",
-                ));
-            }
-        }
-    }
+fn no_answer() -> Fault {
+    Fault::new(FaultKind::Timeout, "the server no longer answers")
 }
 
 /// Makes one connection. An attempt may take all of `connect_timeout`; when that passes without a
@@ -367,7 +508,7 @@ fn connect_timed_out<C: Connector>(connector: &C, timing: Timing) -> Fault {
     Fault::new(FaultKind::Connect, message)
 }
 
-fn delays(config: ReconnectConfig) -> impl Iterator<Item = Duration> {
+fn pauses(config: ReconnectConfig) -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(config.min_delay)
         .with_max_delay(config.max_delay)
@@ -391,6 +532,27 @@ impl<L> Shared<L> {
             *state = next;
             true
         })
+    }
+
+    /// The server has given a sign of life on this connection.
+    fn is_alive<C>(&self, number: u64) -> Result<(), End<C>> {
+        match self.enter(ConnectionState::Connected(number)) {
+            true => Ok(()),
+            false => Err(End::Shutdown),
+        }
+    }
+
+    /// Opens the breaker when there has been no connection for `limit`, and returns on shutdown.
+    async fn suspend_after(&self, limit: Duration) {
+        let since = Instant::now();
+        let mut state = self.state.subscribe();
+        // Until the first attempt has failed nothing is known.
+        let failed = state.wait_for(|state| matches!(state, ConnectionState::Reconnecting { .. }));
+        if failed.await.is_ok() {
+            sleep_until(since + limit).await;
+            self.breaker.suspend();
+        }
+        self.shutdown.cancelled().await;
     }
 
     /// No connection any more, or still none. Gives `false` after shutdown.

@@ -76,7 +76,7 @@ impl Tls {
 
     /// Encrypts a connection.
     #[cfg_attr(
-        not(feature = "redis"),
+        not(feature = "native"),
         expect(dead_code, reason = "fred encrypts by itself")
     )]
     pub(super) async fn wrap(

@@ -61,7 +61,7 @@ struct State {
     /// How the subscription stands, when that did not fit.
     owed: Option<GapReason>,
     /// How many parts of the subscription do not stand.
-    #[cfg(any(feature = "redis", feature = "fred"))]
+    #[cfg(any(feature = "native", feature = "fred"))]
     losses: usize,
     sinks: usize,
     waker: Option<Waker>,
@@ -90,7 +90,7 @@ impl Queue {
     }
 
     /// Says how the subscription stands: later, when there is no room.
-    #[cfg(any(feature = "redis", feature = "fred"))]
+    #[cfg(any(feature = "native", feature = "fred"))]
     fn tell(&self, state: &mut State, reason: GapReason) {
         self.settle_debts(state);
         match self.has_room(state, 0) {
@@ -177,14 +177,14 @@ impl PushSink {
 
     /// Ends the subscription, whoever else has a sink for it: the stream yields what is queued, and
     /// then ends.
-    #[cfg(any(feature = "redis", feature = "fred"))]
+    #[cfg(any(feature = "native", feature = "fred"))]
     pub(crate) fn end(&self) {
         self.queue.end();
     }
 
     /// Tells of changes that may have been missed, of a subscription that stands already. While a
     /// part of it does not, that has been told.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(crate) fn interrupted(&self) {
         let mut state = self.queue.state.lock();
         if state.losses == 0 {
@@ -226,12 +226,12 @@ impl fmt::Debug for PushSink {
 
 /// A part of a subscription that does not stand. The subscriber is told of the first one by
 /// [`GapReason::Lost`], and of the end of the last one by [`GapReason::Reconnected`].
-#[cfg(any(feature = "redis", feature = "fred"))]
+#[cfg(any(feature = "native", feature = "fred"))]
 pub(crate) struct Loss {
     sink: PushSink,
 }
 
-#[cfg(any(feature = "redis", feature = "fred"))]
+#[cfg(any(feature = "native", feature = "fred"))]
 impl Loss {
     pub(crate) fn of(sink: &PushSink) -> Self {
         let mut state = sink.queue.state.lock();
@@ -257,7 +257,7 @@ impl Loss {
     }
 }
 
-#[cfg(any(feature = "redis", feature = "fred"))]
+#[cfg(any(feature = "native", feature = "fred"))]
 impl Drop for Loss {
     fn drop(&mut self) {
         self.sink.queue.state.lock().losses -= 1;
@@ -446,7 +446,7 @@ mod tests {
         assert!(seen.chunks(2).all(|both| both == expected), "{seen:?}");
     }
 
-    #[cfg(any(feature = "redis", feature = "fred"))]
+    #[cfg(any(feature = "native", feature = "fred"))]
     #[tokio::test]
     async fn it_stands_again_when_all_of_it_does_and_a_full_queue_forgets_neither() {
         let (sink, mut stream) = push_channel(1);
@@ -465,7 +465,7 @@ mod tests {
         assert_eq!(rest(&mut stream).await, expected);
     }
 
-    #[cfg(any(feature = "redis", feature = "fred"))]
+    #[cfg(any(feature = "native", feature = "fred"))]
     #[tokio::test]
     async fn a_subscription_ends_with_what_is_queued_whoever_has_sinks() {
         let (sink, mut stream) = push_channel(4);

@@ -89,7 +89,7 @@ async fn stop(sentinels: &Sentinels) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinel_planned_failover() {
-    the_master_changes(Driver::Redis, fail_over).await;
+    the_master_changes(Driver::Native, fail_over).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +99,7 @@ async fn sentinel_planned_failover_under_fred() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinel_master_killed() {
-    the_master_changes(Driver::Redis, kill).await;
+    the_master_changes(Driver::Native, kill).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,7 +109,7 @@ async fn sentinel_master_killed_under_fred() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sentinel_master_stopped() {
-    the_master_changes(Driver::Redis, stop).await;
+    the_master_changes(Driver::Native, stop).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

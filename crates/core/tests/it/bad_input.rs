@@ -260,7 +260,7 @@ async fn a_user_is_told_which_command_and_which_right_it_lacks(driver: Driver) {
     let client = Client::connect(through(driver, &url)).await.unwrap();
     refused_rights(&client).await;
     client.shutdown().await;
-    if driver == Driver::Redis {
+    if driver == Driver::Native {
         let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
         for node in cluster.nodes() {
             node.raw(&rule).await.unwrap();
@@ -277,7 +277,7 @@ async fn a_user_is_told_which_command_and_which_right_it_lacks(driver: Driver) {
 async fn a_server_without_hello_does_not_bring_the_password_to_light() {
     let renamed = ServerOptions::new().config("rename-command HELLO \"\"");
     let server = Server::redis(renamed).await.unwrap();
-    for driver in ["redis", "fred"] {
+    for driver in ["native", "fred"] {
         let url = format!("redis://:{SECRET}@{}?driver={driver}", server.addr());
         let error = failure(config(&url)).await;
         assert!(
@@ -285,4 +285,28 @@ async fn a_server_without_hello_does_not_bring_the_password_to_light() {
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_large_is_refused_before_it_is_sent() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let url = format!("{}?max_value_bytes=1000", server.url());
+    let client = Client::connect(config(&url)).await.unwrap();
+    let set = |bytes: usize| Command::new("SET").key("k").arg(vec![b'x'; bytes]);
+    client.call::<()>(set(1000)).await.unwrap();
+    let error = client.call::<()>(set(1001)).await.unwrap_err();
+    assert_eq!(kind(&error), FaultKind::Invalid);
+    let text = error.to_string();
+    assert!(
+        !error.is_maybe() && text.contains("max_value_bytes"),
+        "{text}"
+    );
+    let replies = client.pipeline(vec![set(1), set(2000)]).await;
+    assert!(!replies.unwrap_err().is_maybe(), "nothing of it was sent");
+    // Many small arguments may be more than one large value.
+    let many = Command::new("RPUSH")
+        .key("l")
+        .args((0..900).map(|i: i32| i));
+    client.call::<i64>(many).await.unwrap();
+    client.shutdown().await;
 }

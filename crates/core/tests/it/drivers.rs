@@ -1,14 +1,14 @@
 //! The same test through each networked driver.
 
-/// Makes of each `async fn name(driver: Driver)` the tests `name::redis` and `name::fred`, with the
+/// Makes of each `async fn name(driver: Driver)` the tests `name::native` and `name::fred`, with the
 /// arguments that `#[tokio::test]` takes.
 macro_rules! each_driver {
     ($runtime:tt $($name:ident),* $(,)?) => {
         $(
             mod $name {
                 #[tokio::test $runtime]
-                async fn redis() {
-                    super::$name(redkit_core::Driver::Redis).await;
+                async fn native() {
+                    super::$name(redkit_core::Driver::Native).await;
                 }
 
                 #[tokio::test $runtime]

@@ -391,3 +391,32 @@ async fn it_speaks_tls_and_names_what_is_wrong_with_a_connection() {
         assert!(shown.contains(field), "{field} in {shown}");
     }
 }
+
+#[tokio::test]
+async fn what_callers_gave_up_is_bounded() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let backend = FredBackend::connect(&config(&server)).await.unwrap();
+    backend.call(&Command::new("PING")).await.unwrap();
+    server.stop().unwrap();
+    let payload = Bytes::from(vec![b'x'; 200_000]);
+    let mut given_up = 0;
+    let refused = loop {
+        let set = Command::new("SET").key("k").arg(&payload);
+        match timeout(Duration::from_millis(1), backend.call(&set)).await {
+            Err(_) => given_up += 1,
+            Ok(Err(CallError::NotSent(fault))) if fault.kind() == FaultKind::Overloaded => {
+                break fault;
+            }
+            Ok(other) => panic!("{other:?} after {given_up}"),
+        }
+        assert!(given_up <= 400, "more than 64 MiB are kept");
+    };
+    assert!(refused.to_string().contains("given up"), "{refused}");
+    server.cont().unwrap();
+    let answered = async {
+        while backend.call(&Command::new("PING")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), answered).await.unwrap();
+}

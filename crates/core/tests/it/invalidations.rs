@@ -61,7 +61,7 @@ redkit_testkit::suite! {
                 assert!(of_fred, "{error}");
                 let kind = error.call_error().and_then(CallError::fault).unwrap().kind();
                 assert_eq!(kind, FaultKind::Unsupported);
-                assert!(error.to_string().contains("`redis` driver"), "{error}");
+                assert!(error.to_string().contains("`native` driver"), "{error}");
                 return Ok(());
             }
         };

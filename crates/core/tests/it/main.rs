@@ -22,11 +22,15 @@ mod calls;
     feature = "zstd"
 ))]
 mod codec;
+mod coordination;
 mod fred;
+mod hints;
 mod hostile;
+mod inspection;
 mod invalidations;
 mod keys;
 mod lateness;
+mod made_up;
 mod never_twice;
 mod outcomes;
 mod recovery;
@@ -34,6 +38,7 @@ mod redirected;
 mod scans;
 mod scripts;
 mod sentinel;
+mod silence;
 mod strays;
 mod subscriptions;
 #[cfg(all(feature = "encryption", feature = "messagepack"))]

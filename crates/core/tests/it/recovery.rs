@@ -142,7 +142,7 @@ async fn the_server_is_known_by_what_it_says(driver: Driver) {
         assert!(capabilities.version >= (7, 0, 0), "{capabilities:?}");
         assert!(capabilities.sharded_pubsub && capabilities.streams);
         // The servers do; one driver does not pass on all that they tell.
-        assert_eq!(capabilities.tracking, driver == Driver::Redis);
+        assert_eq!(capabilities.tracking, driver == Driver::Native);
         let name: String = client
             .call(Command::new("CLIENT").arg("GETNAME"))
             .await

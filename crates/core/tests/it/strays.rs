@@ -1,5 +1,5 @@
-//! A slot that moves while a subscription is being confirmed: the `redis` crate takes the one
-//! answer for the other. A server of our own sends both in the order that misleads it.
+//! A slot that moves while a subscription is being confirmed: the end of the one must not be taken for
+//! the confirmation of the other. A server of our own sends both in the order that misleads.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

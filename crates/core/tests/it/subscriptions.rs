@@ -72,7 +72,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn who_leaves_is_unsubscribed(fixture: Fixture) -> Result<(), Error> {
+    async fn a_subscriber_that_leaves_is_unsubscribed(fixture: Fixture) -> Result<(), Error> {
         let client = &fixture.client;
         let channel = client.key("c");
         let stream = client

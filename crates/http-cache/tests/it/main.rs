@@ -11,4 +11,5 @@ mod bodies;
 mod changes;
 mod responses;
 mod site;
+mod validation;
 mod waiting;

@@ -1,14 +1,16 @@
 -- Part: GCRA (the generic cell rate algorithm; a token bucket is its other face) and, with
--- patience, the leaky bucket as a queue.
+-- a max_delay, the leaky bucket as a queue.
 --
 -- A unit costs weight/share µs, in lowest terms, and everything is counted in 1/share µs: exact,
 -- also where a window does not divide evenly. The debt is what has been taken and has not drained;
--- it drains at `share` a µs and may be as large as units × weight. With patience it may be larger
--- by that many µs, and who takes it has to wait until the rest fits.
+-- it drains at `share` a µs and may be as large as units × weight. With a max_delay it may be larger
+-- by that many µs, and a call that makes it so has to wait for its turn, until the rest fits. Turns
+-- are told in whole µs; what would have drained between the exact turn and the whole µs of an empty
+-- bucket is lost, or turns could lie closer together than the rate allows.
 --
 -- Key: string, the time at which the debt has drained: `µs`, or `µs:part` with parts of 1/share µs,
 -- or `µs:part:given` after refunds, with the µs that they gave back (see `give_gcra`).
--- Parameters from ARGV[p]: units (burst), weight, share, patience (µs).
+-- Parameters from ARGV[p]: burst (units), weight, share, max_delay (µs).
 -- Mark: the time at which the debt has drained after this call, its part, and `given`.
 
 -- The debt, and the µs given back by refunds.
@@ -52,7 +54,11 @@ local function look_gcra(key, cost, p)
     local left = math.max(math.floor((room - debt) / weight), 0)
     return false, left, math.ceil(debt / share), math.ceil((after - room) / share)
   end
-  local wait = after > capacity and math.ceil((after - capacity) / share) or 0
+  local wait = 0
+  if after > capacity then
+    wait = math.ceil((after - capacity) / share)
+    after = math.max(after, wait * share + math.min(cost * weight, capacity))
+  end
   return true, math.floor((room - after) / weight), math.ceil(after / share), wait, after, given
 end
 
@@ -74,17 +80,17 @@ end
 -- not be given: it would be given twice. What was given back is remembered in the key, which then
 -- lives as long as it would have without the refund, because receipts may.
 --
--- With patience others have been told when to go: then only the last place in the queue can be
+-- With a max_delay others have been told when to go: then only the last place in the queue can be
 -- given back, since any other would be taken by two.
 local function give_gcra(key, cost, p, mark, part, given_then)
-  local weight, share, patience = tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2]), tonumber(ARGV[p + 3])
+  local weight, share, max_delay = tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2]), tonumber(ARGV[p + 3])
   local stored = redis.call('GET', key)
   local debt, given = debt_of_gcra(stored, share)
   local left = (mark - now) * share + part
   if left <= 0 then
     return 0
   end
-  if patience > 0 then
+  if max_delay > 0 then
     if left ~= debt then
       return 0
     end

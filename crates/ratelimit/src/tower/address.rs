@@ -17,20 +17,23 @@ use crate::error::Error;
 /// not, as the proxies say it. IPv6 addresses count by their /64, since a client has a whole one;
 /// an IPv4 address in IPv6 clothes counts as IPv4.
 ///
-/// Proxies add the address of who called them at the **right** end of the header. What stands
+/// A proxy adds the address of its caller at the **right** end of the header. What stands
 /// further left than the first address that is not a trusted proxy came from the client, who may
 /// have made it up, and is not looked at. Without [`trusting`](Self::trusting) no header is.
 ///
 /// The peer's address is taken from the request's extensions: axum's `ConnectInfo<SocketAddr>` (with
 /// the feature `axum`), or a plain `SocketAddr`. [`peer_from`](Self::peer_from) is for everything
-/// else.
+/// else. axum puts it there only when the router is served with
+/// `into_make_service_with_connect_info::<SocketAddr>()`; otherwise each request is answered with 500,
+/// and the log says what to change.
 #[derive(Clone)]
 pub struct ClientAddress {
     trusted: Vec<IpNet>,
     source: Source,
     v4_prefix: u8,
     v6_prefix: u8,
-    peer: Arc<PeerFrom>,
+    /// Where the peer's address is; `None`: where axum and this crate put it.
+    peer_from: Option<Arc<PeerFrom>>,
 }
 
 type PeerFrom = dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync;
@@ -42,7 +45,7 @@ impl Default for ClientAddress {
             source: Source::XForwardedFor,
             v4_prefix: 32,
             v6_prefix: 64,
-            peer: Arc::new(peer),
+            peer_from: None,
         }
     }
 }
@@ -53,8 +56,8 @@ impl ClientAddress {
         Self::default()
     }
 
-    /// Trusts proxies with these addresses (`10.0.0.7`, `10.0.0.0/8`, `fd00::/8`) to say who called
-    /// them, by `X-Forwarded-For`. Name your own proxies only.
+    /// Trusts proxies with these addresses (`10.0.0.7`, `10.0.0.0/8`, `fd00::/8`) to name their
+    /// callers, by `X-Forwarded-For`. Name your own proxies only.
     ///
     /// # Errors
     /// [`Error::Core`] when one is neither an address nor a network.
@@ -113,18 +116,18 @@ impl ClientAddress {
         mut self,
         peer: impl Fn(&Extensions) -> Option<SocketAddr> + Send + Sync + 'static,
     ) -> Self {
-        self.peer = Arc::new(peer);
+        self.peer_from = Some(Arc::new(peer));
         self
     }
 
     /// The client's address, whole.
     pub fn of(&self, request: &Parts) -> Option<IpAddr> {
-        let mut client = (self.peer)(&request.extensions)?.ip().to_canonical();
+        let mut client = self.peer(&request.extensions)?.ip().to_canonical();
         if !self.is_trusted(client) {
             return Some(client);
         }
         for hop in hops(&request.headers, self.source) {
-            // Who wrote what is no address is the last one that is known.
+            // The proxy that wrote something else than an address is the last hop that is known.
             let Some(hop) = hop else { break };
             client = hop.to_canonical();
             if !self.is_trusted(client) {
@@ -132,6 +135,13 @@ impl ClientAddress {
             }
         }
         Some(client)
+    }
+
+    fn peer(&self, extensions: &Extensions) -> Option<SocketAddr> {
+        match &self.peer_from {
+            Some(peer_from) => peer_from(extensions),
+            None => usual_peer(extensions),
+        }
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {
@@ -157,6 +167,21 @@ impl KeyExtractor for ClientAddress {
             false => network.to_string(),
         };
         Some(text.into_bytes())
+    }
+
+    /// Every request has a peer: where its address is missing, nobody put it there.
+    fn setup_mistake(&self, request: &Parts) -> Option<&'static str> {
+        if self.peer(&request.extensions).is_some() {
+            return None;
+        }
+        Some(match self.peer_from {
+            Some(_) => "the function of `ClientAddress::peer_from` found no address",
+            None => {
+                "the peer's address is missing: serve an axum router with \
+                 `axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())`, \
+                 or say where the address is with `ClientAddress::peer_from`"
+            }
+        })
     }
 }
 
@@ -194,7 +219,7 @@ fn check_prefix(field: &'static str, length: u8, longest: u8) -> Result<(), Conf
     }
 }
 
-fn peer(extensions: &Extensions) -> Option<SocketAddr> {
+fn usual_peer(extensions: &Extensions) -> Option<SocketAddr> {
     #[cfg(feature = "axum")]
     if let Some(axum::extract::ConnectInfo(peer)) = extensions.get() {
         return Some(*peer);
@@ -284,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn a_malformed_network_is_refused() {
         let error = ClientAddress::new().trusting(["10.0.0.0/33"]).unwrap_err();
         assert!(error.to_string().contains("10.0.0.0/33"), "{error}");
         assert!(ClientAddress::new().v6_prefix(129).is_err());

@@ -119,6 +119,19 @@ pub(super) fn without_key<B>(protocol: Protocol) -> Response<LimitBody<B>> {
     answer.response(protocol)
 }
 
+/// The answer where the service was put together so that no request can have a key.
+pub(super) fn set_up_wrongly<B>(protocol: Protocol) -> Response<LimitBody<B>> {
+    let answer = Answer {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        grpc: 13,
+        kind: "about:blank",
+        detail: "the rate limit cannot be checked".to_owned(),
+        violated: Vec::new(),
+        headers: HeaderMap::new(),
+    };
+    answer.response(protocol)
+}
+
 impl Answer {
     fn response<B>(mut self, protocol: Protocol) -> Response<LimitBody<B>> {
         let text = match protocol {

@@ -83,8 +83,23 @@ fn address_for(element: &str) -> Option<IpAddr> {
             .strip_prefix('"')
             .and_then(|value| value.strip_suffix('"'))
             .unwrap_or(value);
-        address(value)
+        node(value)
     })
+}
+
+/// The address of an RFC 7239 node: `address[:port]`, where the port may be a made-up name that
+/// begins with `_` (section 6.3). `unknown` and made-up names have no address.
+fn node(text: &str) -> Option<IpAddr> {
+    let is_obfuscated = |port: &str| {
+        port.strip_prefix('_').is_some_and(|name| {
+            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            !name.is_empty() && name.bytes().all(is_allowed)
+        })
+    };
+    match text.rsplit_once(':') {
+        Some((address_only, port)) if is_obfuscated(port) => address(address_only),
+        _ => address(text),
+    }
 }
 
 /// Splits at a character that does not stand in quotes.
@@ -135,6 +150,27 @@ mod tests {
             ]),
             ["198.51.100.17", "?", "?", "2001:db8:cafe::17", "192.0.2.43"]
         );
+    }
+
+    #[test]
+    fn an_obfuscated_port_does_not_hide_the_address() {
+        let hops = |line: &str| hops_of("forwarded", &[line], Source::Forwarded);
+        assert_eq!(hops("for=\"1.1.1.1:_x\""), ["1.1.1.1"]);
+        assert_eq!(hops("for=1.1.1.1:_x"), ["1.1.1.1"]);
+        assert_eq!(
+            hops("for=\"[2001:db8::1]:_a.B-9_\", for=\"1.1.1.1:47011\""),
+            ["1.1.1.1", "2001:db8::1"]
+        );
+        for unknown in [
+            "1.1.1.1:_",
+            "1.1.1.1:_a b",
+            "_x:_y",
+            "1.1.1.1:x",
+            "unknown:_x",
+        ] {
+            let line = format!("for=\"{unknown}\"");
+            assert_eq!(hops(&line), ["?"], "{unknown}");
+        }
     }
 
     #[test]

@@ -19,6 +19,14 @@ pub trait KeyExtractor: Send + Sync + 'static {
     /// The key; `None` when the request has none, for which the layer has
     /// [a rule](crate::tower::OnMissingKey). An empty key is none.
     fn key(&self, request: &Parts) -> Option<Vec<u8>>;
+
+    /// Why a request cannot have a key whatever its client sends: a mistake in how the service was
+    /// put together, with what to change. The layer logs it and answers 500. It is asked only when
+    /// [`key`](Self::key) gave none; `None` says that the client left the key out.
+    fn setup_mistake(&self, request: &Parts) -> Option<&'static str> {
+        let _ = request;
+        None
+    }
 }
 
 impl<F: Fn(&Parts) -> Option<Vec<u8>> + Send + Sync + 'static> KeyExtractor for F {

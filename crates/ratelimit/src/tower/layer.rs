@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::request::Parts;
 use tower_layer::Layer;
@@ -32,6 +33,8 @@ pub(super) struct Rules {
     cost: Option<Of<u64>>,
     pub(super) on_missing_key: OnMissingKey,
     pub(super) headers: Headers,
+    /// Requests that could have no key because of how the service was put together.
+    set_up_wrongly: Arc<AtomicU64>,
 }
 
 /// What to do with a request that has no key.
@@ -40,7 +43,8 @@ pub enum OnMissingKey {
     /// Turn it away with 400, or `INVALID_ARGUMENT` over gRPC.
     #[default]
     Reject,
-    /// Let it through, uncounted.
+    /// Let it through, uncounted; also where no request can have a key because of how the service
+    /// was put together, which is then only logged.
     Allow,
 }
 
@@ -60,6 +64,7 @@ impl RateLimitLayer {
                     standard: true,
                     x_ratelimit: true,
                 },
+                set_up_wrongly: Arc::default(),
             }),
         }
     }
@@ -139,6 +144,19 @@ impl Rules {
 
     pub(super) fn key(&self, request: &Parts) -> Option<Vec<u8>> {
         self.key.key(request).filter(|key| !key.is_empty())
+    }
+
+    /// Whether a request without a key could have had none; logged as an error, the first time and
+    /// then ever more seldom.
+    pub(super) fn finds_setup_mistake(&self, request: &Parts) -> bool {
+        let Some(mistake) = self.key.setup_mistake(request) else {
+            return false;
+        };
+        let requests = self.set_up_wrongly.fetch_add(1, Ordering::Relaxed) + 1;
+        if requests.is_power_of_two() {
+            tracing::error!(target: "redkit::ratelimit", limiter = self.limiter.name(), requests, "{mistake}");
+        }
+        true
     }
 
     /// The units that a request costs; 0 when it is not counted.

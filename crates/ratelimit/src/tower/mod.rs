@@ -26,6 +26,23 @@
 //! # let _ = layer; Ok(()) }
 //! ```
 //!
+//! With axum, `app.layer(layer)` is served with the addresses of its peers, which a plain
+//! `axum::serve(listener, app)` does not hand on (each request is then answered with 500, and the log
+//! says this):
+//!
+//! ```
+//! # #[cfg(feature = "axum")]
+//! # async fn serve(layer: redkit_ratelimit::tower::RateLimitLayer) -> std::io::Result<()> {
+//! use std::net::SocketAddr;
+//!
+//! let app = axum::Router::new()
+//!     .route("/", axum::routing::get(|| async { "hello" }))
+//!     .layer(layer);
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//! axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
+//! # }
+//! ```
+//!
 //! Every answer carries what the limits say:
 //!
 //! | header | of | |

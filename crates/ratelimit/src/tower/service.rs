@@ -65,7 +65,11 @@ where
     let cost = rules.cost(&parts);
     let key = if cost == 0 { None } else { rules.key(&parts) };
     let Some(key) = key else {
+        let is_set_up_wrongly = cost > 0 && rules.finds_setup_mistake(&parts);
         if cost > 0 && rules.on_missing_key == OnMissingKey::Reject {
+            if is_set_up_wrongly {
+                return Ok(answer::set_up_wrongly(protocol));
+            }
             tracing::debug!(target: "redkit::ratelimit", "a request without a key is turned away");
             return Ok(answer::without_key(protocol));
         }

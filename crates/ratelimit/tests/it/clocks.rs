@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redkit_core::Client;
-use redkit_ratelimit::{Algorithm, ConcurrencyLimiter, RateLimiter, Together};
+use redkit_ratelimit::{Algorithm, ConcurrencyLimiter, LimitSet, RateLimiter};
 use tokio::time::{advance, sleep};
 
 use crate::between::Between;
@@ -13,6 +13,7 @@ use crate::model::policies;
 /// Every kind of call, and everything that happens in the background.
 async fn use_all(client: &Client) {
     let places = ConcurrencyLimiter::builder(client, "places")
+        .decision_timeout(crate::PATIENT)
         .limit(100)
         .build()
         .unwrap();
@@ -22,6 +23,7 @@ async fn use_all(client: &Client) {
         .enumerate()
     {
         let limiter = RateLimiter::builder(client, &format!("l{n}"))
+            .decision_timeout(crate::PATIENT)
             .policy(policy.clone())
             .build()
             .unwrap();
@@ -35,13 +37,13 @@ async fn use_all(client: &Client) {
             _ => Duration::from_secs(70),
         };
         drop(limiter.acquire("k", timeout).await.unwrap());
-        let joint = Together::new()
+        let decided = LimitSet::new()
             .limit(&limiter, "j")
             .lease(&places, "j")
             .check()
             .await
             .unwrap();
-        assert!(joint.decision.is_allowed());
+        assert!(decided.decision.is_allowed());
         limiter.reset("k").await.unwrap();
     }
     drop(permit);
@@ -81,7 +83,7 @@ async fn a_client_whose_clock_is_off_by_an_hour_sends_the_same() {
         for word in seen.iter_mut().flatten().filter(|word| is_random(word)) {
             *word = b"id".to_vec();
         }
-        // When errands go is a matter of the tasks' turns.
+        // When releases go is a matter of the tasks' turns.
         seen.sort();
         seen
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redkit_core::{Client, ClientConfig};
 use redkit_embedded::Embedded;
 use redkit_ratelimit::{
-    ConcurrencyLimiter, DecidedBy, Error, OnOutage, Policy, Quota, RateLimiter, Together,
+    ConcurrencyLimiter, DecidedBy, Error, LimitSet, OnOutage, Policy, Quota, RateLimiter,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
@@ -84,7 +84,7 @@ async fn a_wait_that_could_not_ask_ends_in_time_with_the_reason() {
     assert_eq!(
         start.elapsed(),
         Duration::ZERO,
-        "who does not wait is told at once"
+        "a call that does not wait is told at once"
     );
     let wait = Duration::from_secs(5);
     let error = limiter.acquire("k", wait).await.unwrap_err();
@@ -108,7 +108,7 @@ async fn a_lost_reply_ends_a_wait() {
     let other = limiter.acquire("other", MINUTE).await.unwrap();
     assert!(other.is_allowed());
     between.set(Way::NoReply);
-    let visits = between.count("{k}:beats");
+    let visits = between.count("{k}:heartbeats");
     let error = limiter.acquire("k", MINUTE).await.unwrap_err();
     assert!(
         matches!(&error, Error::Core(error) if error.is_maybe()),
@@ -116,14 +116,109 @@ async fn a_lost_reply_ends_a_wait() {
     );
     between.set(Way::Open);
     sleep(Duration::from_millis(1)).await;
-    let visits = between.count("{k}:beats") - visits;
+    let visits = between.count("{k}:heartbeats") - visits;
     assert_eq!(visits, 2, "one visit, and the place given back");
     let check = limiter.check("k").await.unwrap();
     assert!(!check.is_allowed(), "it had been let through");
 }
 
+/// A server that hangs costs a decision its own timeout, and not the client's, whatever asks.
 #[tokio::test(start_paused = true)]
-async fn what_is_chosen_for_an_outage_also_holds_for_who_waits() {
+async fn a_decision_waits_for_a_hung_server_no_longer_than_its_timeout() {
+    for (on_outage, by) in [
+        (OnOutage::Open, Some(DecidedBy::Open)),
+        (OnOutage::Closed, Some(DecidedBy::Closed)),
+        (OnOutage::local(engine(), 1), Some(DecidedBy::Local)),
+        (OnOutage::Error, None),
+    ] {
+        let (between, client) = Between::new();
+        let usual = limiter(&client, on_outage.clone());
+        let hasty = RateLimiter::builder(&client, "hasty")
+            .policy(Policy::gcra(Quota::per_hour(10)))
+            .on_outage(on_outage.clone())
+            .decision_timeout(Duration::from_millis(30))
+            .build()
+            .unwrap();
+        let places = places(&client, on_outage);
+        between.set(Way::Hangs);
+        let start = Instant::now();
+        let took = || {
+            let took = Instant::now() - start;
+            u64::try_from(took.as_millis()).unwrap()
+        };
+        let decided_by = usual
+            .check("k")
+            .await
+            .ok()
+            .map(|decision| decision.decided_by());
+        assert_eq!((decided_by, took()), (by, 100), "the default");
+        drop(hasty.check("k").await);
+        assert_eq!(took(), 130);
+        drop(hasty.peek("k").await);
+        assert_eq!(took(), 160);
+        drop(places.try_acquire("k").await);
+        assert_eq!(took(), 260);
+        let set = LimitSet::new()
+            .limit(&usual, "k")
+            .limit(&hasty, "k")
+            .lease(&places, "k");
+        drop(set.check().await);
+        assert_eq!(took(), 290, "the shortest of a set");
+        // A wait gives the server as long as it would wait.
+        drop(usual.acquire("k", Duration::from_millis(500)).await);
+        assert_eq!(took(), 790);
+        drop(usual.acquire("k", Duration::from_millis(1)).await);
+        assert_eq!(took(), 890);
+    }
+    let (_, client) = Between::new();
+    let zero = Duration::ZERO;
+    let policy = Policy::gcra(Quota::per_hour(10));
+    let units = RateLimiter::builder(&client, "l")
+        .policy(policy)
+        .decision_timeout(zero);
+    let error = units.build().unwrap_err().to_string();
+    assert!(error.contains("decision_timeout"), "{error}");
+    let places = ConcurrencyLimiter::builder(&client, "p")
+        .limit(1)
+        .decision_timeout(zero);
+    let error = places.build().unwrap_err().to_string();
+    assert!(error.contains("decision_timeout"), "{error}");
+}
+
+/// What a lost reply may have charged stays charged, once: giving it back blindly could give back
+/// what another call took.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_reply_was_lost_stays_charged_once_whatever_decided_it() {
+    for (on_outage, allowed) in [
+        (OnOutage::Open, true),
+        (OnOutage::Closed, false),
+        (OnOutage::local(engine(), 1), true),
+    ] {
+        let (between, client) = Between::new();
+        let limiter = RateLimiter::builder(&client, "l")
+            .policy(Policy::sliding_log(Quota::per_hour(10)))
+            .on_outage(on_outage)
+            .build()
+            .unwrap();
+        // The server knows the script.
+        assert!(limiter.check("k").await.unwrap().is_allowed());
+        between.set(Way::NoReply);
+        let decision = limiter.check_n("k", 3).await.unwrap();
+        assert_eq!(decision.is_allowed(), allowed);
+        assert_ne!(decision.decided_by(), DecidedBy::Redis);
+        between.set(Way::Open);
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(limiter.peek("k").await.unwrap().remaining(), 6);
+        // A receipt of the outage is one for this process's share, and not for the server's.
+        if let Some(receipt) = decision.receipt() {
+            receipt.refund().await.unwrap();
+        }
+        assert_eq!(limiter.peek("k").await.unwrap().remaining(), 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_choice_for_an_outage_also_holds_for_waiters() {
     for (on_outage, allowed, by) in [
         (OnOutage::Open, true, DecidedBy::Open),
         (OnOutage::Closed, false, DecidedBy::Closed),
@@ -213,7 +308,7 @@ async fn every_kind_of_call_notices_the_beginning_and_the_end_of_an_outage() {
         let keys = AtomicUsize::new(0);
         let ask = async |how: &str| {
             let key = format!("k{}", keys.fetch_add(1, Ordering::Relaxed));
-            let together = Together::new();
+            let together = LimitSet::new();
             match how {
                 "check" => drop(limiter.check(&key).await.unwrap()),
                 "acquire" => drop(limiter.acquire(&key, Duration::ZERO).await.unwrap()),
@@ -284,10 +379,10 @@ async fn a_leaky_bucket_beside_others_lets_through_what_can_go_at_once_also_in_a
         .unwrap();
     between.set(Way::Down);
     let call = async || {
-        let joint = Together::new().limit(&leaky, "k").check().await.unwrap();
-        assert_eq!(joint.decision.decided_by(), DecidedBy::Local);
-        assert_eq!(joint.decision.delay(), Duration::ZERO);
-        joint.decision.is_allowed()
+        let decided = LimitSet::new().limit(&leaky, "k").check().await.unwrap();
+        assert_eq!(decided.decision.decided_by(), DecidedBy::Local);
+        assert_eq!(decided.decision.delay(), Duration::ZERO);
+        decided.decision.is_allowed()
     };
     assert_eq!(
         [call().await, call().await],
@@ -318,7 +413,7 @@ async fn a_release_that_is_dropped_still_gives_the_place_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_in_the_background_ends_with_its_owner() {
+async fn the_release_task_ends_with_its_owner() {
     let alive = || Handle::current().metrics().num_alive_tasks();
     let (between, client) = Between::new();
     let idle = alive();
@@ -349,7 +444,7 @@ async fn what_is_told_in_the_background_ends_with_its_owner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_tells_in_the_background_is_replaced_when_it_dies() {
+async fn the_release_task_is_replaced_when_it_dies() {
     let (between, client) = Between::new();
     let places = ConcurrencyLimiter::builder(&client, "p")
         .limit(2)

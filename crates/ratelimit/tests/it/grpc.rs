@@ -158,7 +158,7 @@ async fn a_denied_call_is_resource_exhausted() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_decided_has_a_status_of_its_own() {
+async fn an_undecided_call_has_a_status_of_its_own() {
     let code = async |layer| {
         let status = Served::new(layer).await.call().await.unwrap_err();
         assert!(!status.message().is_empty(), "{status:?}");

@@ -38,10 +38,10 @@ async fn serve(routes: Router) -> SocketAddr {
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
@@ -52,7 +52,7 @@ impl Answer {
     }
 
     /// The value of a header that stands there once at most.
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         match *self.all(name) {
             [] => "",
             [value] => value,
@@ -62,7 +62,7 @@ impl Answer {
 }
 
 /// One request on a connection of its own.
-async fn ask(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn ask(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
     for (name, value) in headers {
         request += &format!("{name}: {value}\r\n");
@@ -93,7 +93,7 @@ async fn ask(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answe
     }
 }
 
-async fn hello() -> &'static str {
+pub(crate) async fn hello() -> &'static str {
     "hello"
 }
 

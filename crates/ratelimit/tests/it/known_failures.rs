@@ -11,6 +11,7 @@ use crate::state::{dump, now};
 
 fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
     RateLimiter::builder(&fixture.client, name)
+        .decision_timeout(crate::PATIENT)
         .policy(policy)
         .deny_cache(0)
         .build()

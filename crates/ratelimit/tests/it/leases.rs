@@ -11,6 +11,7 @@ use crate::state::{dump, now};
 
 fn places(fixture: &Fixture, limit: u64) -> ConcurrencyLimiter {
     ConcurrencyLimiter::builder(&fixture.client, "places")
+        .decision_timeout(crate::PATIENT)
         .limit(limit)
         .lease(Duration::from_secs(30))
         .build()
@@ -117,7 +118,7 @@ redkit_testkit::suite! {
         let server = fixture.private_server(ServerOptions::new()).await.unwrap();
         let client = fixture.connect(fixture.config_at(&server.url()).unwrap()).await.unwrap();
         let lease = Duration::from_millis(900);
-        let places = ConcurrencyLimiter::builder(&client, "places").limit(1).lease(lease).build().unwrap();
+        let places = ConcurrencyLimiter::builder(&client, "places").decision_timeout(crate::PATIENT).limit(1).lease(lease).build().unwrap();
         let permit = places.try_acquire("k").await.unwrap().unwrap();
         sleep(Duration::from_millis(700)).await;
         assert!(!permit.is_lost(), "renewed");
@@ -143,9 +144,9 @@ redkit_testkit::suite! {
     }
 
     #[paused]
-    async fn what_cannot_work_is_refused(fixture: Fixture) {
+    async fn settings_that_cannot_work_are_refused(fixture: Fixture) {
         let field = |limit, lease| {
-            let builder = ConcurrencyLimiter::builder(&fixture.client, "p");
+            let builder = ConcurrencyLimiter::builder(&fixture.client, "p").decision_timeout(crate::PATIENT);
             builder.limit(limit).lease(lease).build().unwrap_err().to_string()
         };
         let lease = Duration::from_secs(30);
@@ -171,6 +172,7 @@ async fn a_master_that_hangs_loses_no_other_masters_leases() {
     let client = Client::connect(config).await.unwrap();
     let lease = Duration::from_secs(3);
     let places = ConcurrencyLimiter::builder(&client, "places")
+        .decision_timeout(crate::PATIENT)
         .limit(1)
         .lease(lease)
         .build()

@@ -16,12 +16,18 @@ mod grpc;
 mod http;
 mod known_failures;
 mod leases;
+mod limit_set;
 mod model;
 mod outage;
 mod paced;
 mod processes;
 mod properties;
 mod recovery;
+#[cfg(feature = "axum")]
+mod service_setup;
 mod state;
-mod together;
+
 mod waiting;
+
+/// A decision timeout for tests that are not about it, on machines that have much else to do.
+const PATIENT: std::time::Duration = std::time::Duration::from_secs(10);

@@ -91,10 +91,15 @@ impl Model {
 
     /// How long `cost` units that are taken now have to wait for their turn.
     pub(crate) fn delay(&self, now: i128, cost: i128) -> i128 {
+        self.turn(self.level(now), cost)
+    }
+
+    /// The whole µs after which `cost` units fit on a level that drains.
+    fn turn(&self, level: i128, cost: i128) -> i128 {
         if self.patience == 0 {
             return 0;
         }
-        let over = self.level(now) + (cost - self.burst) * self.window;
+        let over = level + (cost - self.burst) * self.window;
         -(-over.max(0)).div_euclid(self.limit)
     }
 
@@ -103,7 +108,12 @@ impl Model {
     fn level(&self, now: i128) -> i128 {
         let (mut level, mut last) = (0, 0);
         for one in &self.history {
-            level = (level - (one.at - last) * self.limit).max(0) + one.cost * self.window;
+            level = (level - (one.at - last) * self.limit).max(0);
+            // The bucket is filled when the turn comes, to the µs, which may find it empty.
+            let turn = self.turn(level, one.cost);
+            let fits = one.cost.min(self.burst) * self.window;
+            level = (level + one.cost * self.window)
+                .max(turn * self.limit + fits * i128::from(turn > 0));
             last = one.at;
         }
         (level - (now - last) * self.limit).max(0)
@@ -136,7 +146,7 @@ impl Model {
         yes
     }
 
-    /// Checks the stated bound over every window: those that begin with something admitted hold
+    /// Checks the stated bound over every window: the windows that begin with an admitted call hold
     /// the most.
     pub(crate) fn assert_bound(&self) {
         for (n, first) in self.history.iter().enumerate() {
@@ -164,7 +174,7 @@ impl Model {
 }
 
 /// Checks the pace of a leaky bucket over windows of every length, of the times at which calls were
-/// told to go: `burst` and what flows meanwhile. A turn is told in whole µs.
+/// told to go: `burst` and what flows meanwhile, not a µs less.
 pub(crate) fn assert_pace(policy: &Policy, mut turns: Vec<Admitted>) {
     let model = Model::new(policy);
     turns.sort_by_key(|turn| turn.at);
@@ -172,7 +182,7 @@ pub(crate) fn assert_pace(policy: &Policy, mut turns: Vec<Admitted>) {
         let mut sum = 0;
         for one in turns.iter().skip(n) {
             sum += one.cost;
-            let flows = model.limit * (one.at - first.at + 1);
+            let flows = model.limit * (one.at - first.at);
             assert!(
                 sum * model.window <= model.burst * model.window + flows,
                 "{sum} from {} to {}: {turns:?}",
@@ -196,7 +206,7 @@ pub(crate) fn policies(limit: u64, window: Duration, burst: u64) -> Vec<Policy> 
     ]
 }
 
-/// Every algorithm: those, and a leaky bucket in which some wait.
+/// Every algorithm: the same, and a leaky bucket in which some calls wait.
 pub(crate) fn all_policies(limit: u64, window: Duration, burst: u64) -> Vec<Policy> {
     let mut all = policies(limit, window, burst);
     all.push(leaky(limit, window, burst));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redkit_core::{Client, ClientConfig, ErrorKind};
 use redkit_embedded::Embedded;
 use redkit_ratelimit::{
-    ConcurrencyLimiter, DecidedBy, Error, OnOutage, Policy, Quota, RateLimiter, Together,
+    ConcurrencyLimiter, DecidedBy, Error, LimitSet, OnOutage, Policy, Quota, RateLimiter,
 };
 use redkit_testkit::{Server, ServerOptions};
 
@@ -161,15 +161,15 @@ async fn places_and_limits_together_in_an_outage() {
     );
     drop(held);
 
-    let joint = Together::new()
+    let decided = LimitSet::new()
         .limit(&users, "k")
         .lease(&local, "k")
         .check()
         .await
         .unwrap();
-    assert!(joint.decision.is_allowed());
-    assert_eq!(joint.decision.decided_by(), DecidedBy::Local);
-    let denied = Together::new()
+    assert!(decided.decision.is_allowed());
+    assert_eq!(decided.decision.decided_by(), DecidedBy::Local);
+    let denied = LimitSet::new()
         .limit(&users, "k")
         .lease(&closed, "k")
         .check()

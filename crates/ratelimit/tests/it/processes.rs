@@ -48,7 +48,9 @@ fn limiters(client: &Client) -> Vec<(Policy, RateLimiter)> {
         .enumerate()
         .map(|(n, policy)| {
             // Without the memory of denials, so that all of them ask.
-            let builder = RateLimiter::builder(client, &format!("l{n}")).deny_cache(0);
+            let builder = RateLimiter::builder(client, &format!("l{n}"))
+                .decision_timeout(crate::PATIENT)
+                .deny_cache(0);
             (policy.clone(), builder.policy(policy).build().unwrap())
         })
         .collect()
@@ -142,6 +144,7 @@ fn one_process() {
             .await
             .unwrap();
         let places = ConcurrencyLimiter::builder(&client, "places")
+            .decision_timeout(crate::PATIENT)
             .limit(PLACES.unsigned_abs())
             .build()
             .unwrap();

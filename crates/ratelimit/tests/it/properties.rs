@@ -197,6 +197,40 @@ fn waiting_as_long_as_it_says_is_enough_and_a_microsecond_less_is_not() {
     );
 }
 
+/// With the memory of denials, calls of differing costs are told what the model says as well.
+#[test]
+fn the_memory_of_denials_tells_a_wait_that_is_enough_whatever_the_costs() {
+    in_virtual_time(
+        200,
+        calls(),
+        |client, (limit, window, burst, calls)| async move {
+            for policy in all_policies(limit, Duration::from_micros(window), burst) {
+                alone(&client).await;
+                let builder = RateLimiter::builder(&client, "l").policy(policy.clone());
+                let (limiter, mut model) = (builder.build().unwrap(), Model::new(&policy));
+                let most = u64::try_from(model.most()).unwrap();
+                for (gap, cost) in &calls {
+                    advance(Duration::from_micros(share(window, *gap))).await;
+                    let cost = 1 + share(most - 1, *cost);
+                    // The second time the memory may know.
+                    for _ in 0..2 {
+                        let at = now(&client).await;
+                        let decision = limiter.check_n("k", cost).await.unwrap();
+                        let wait = model.wait(at, cost.into());
+                        let context = format!("{cost} at {at}: {decision:?}, {model:?}");
+                        assert_eq!(decision.is_allowed(), wait == 0, "{context}");
+                        assert_eq!(micros(decision.retry_after()), wait, "{context}");
+                        if decision.is_allowed() {
+                            let cost = cost.into();
+                            model.history.push(Admitted { at, cost });
+                        }
+                    }
+                }
+            }
+        },
+    );
+}
+
 /// Refunds at any time, of anything, twice: what was not given back never exceeds the bound.
 #[test]
 fn refunds_give_back_once_and_never_let_more_through() {

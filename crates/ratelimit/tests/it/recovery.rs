@@ -15,7 +15,9 @@ fn limiters(client: &Client) -> Vec<(Policy, RateLimiter)> {
         .into_iter()
         .enumerate();
     all.map(|(n, policy)| {
-        let builder = RateLimiter::builder(client, &format!("l{n}")).policy(policy.clone());
+        let builder = RateLimiter::builder(client, &format!("l{n}"))
+            .decision_timeout(crate::PATIENT)
+            .policy(policy.clone());
         (policy, builder.deny_cache(0).build().unwrap())
     })
     .collect()
@@ -46,6 +48,7 @@ async fn a_flushed_script_cache_costs_one_round_trip_and_no_count() {
         assert!(limiter.refund(decision.receipt().unwrap()).await.unwrap());
     }
     let places = ConcurrencyLimiter::builder(&client, "p")
+        .decision_timeout(crate::PATIENT)
         .limit(1)
         .build()
         .unwrap();

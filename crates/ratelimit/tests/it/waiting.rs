@@ -15,6 +15,7 @@ use crate::state::{dump, now};
 
 fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
     RateLimiter::builder(&fixture.client, name)
+        .decision_timeout(crate::PATIENT)
         .policy(policy)
         .deny_cache(0)
         .max_waiters(20)
@@ -22,8 +23,8 @@ fn limiter(fixture: &Fixture, name: &str, policy: Policy) -> RateLimiter {
         .unwrap()
 }
 
-async fn in_line(fixture: &Fixture, name: &str) -> i64 {
-    let key = fixture.client.key(format!("ratelimit:{name}:{{k}}:line"));
+async fn queue_length(fixture: &Fixture, name: &str) -> i64 {
+    let key = fixture.client.key(format!("ratelimit:{name}:{{k}}:queue"));
     fixture
         .client
         .call(Command::new("ZCARD").key(&key))
@@ -47,7 +48,7 @@ redkit_testkit::suite! {
                     assert!(decision.is_allowed());
                     order.lock().push(waiter);
                 }));
-                while in_line(&fixture, &name).await <= waiter {
+                while queue_length(&fixture, &name).await <= waiter {
                     tokio::task::yield_now().await;
                 }
             }
@@ -58,12 +59,12 @@ redkit_testkit::suite! {
             assert_eq!(*order.lock(), (0..8).collect::<Vec<_>>(), "{policy:?}");
             // 8 at 2 a second; windows that count a part of the one before are slower.
             assert!(start.elapsed() <= Duration::from_millis(8_500), "{policy:?}: {:?}", start.elapsed());
-            assert_eq!(in_line(&fixture, &name).await, 0);
+            assert_eq!(queue_length(&fixture, &name).await, 0);
         }
     }
 
     #[paused]
-    async fn who_would_wait_too_long_is_told_at_once(fixture: Fixture) {
+    async fn a_caller_that_would_wait_too_long_is_told_at_once(fixture: Fixture) {
         for (n, policy) in policies(1, Duration::from_secs(10), 1).into_iter().enumerate() {
             let limiter = limiter(&fixture, &format!("l{n}"), policy.clone());
             assert!(limiter.check("k").await.unwrap().is_allowed());
@@ -87,12 +88,12 @@ redkit_testkit::suite! {
             let limiter = limiter.clone();
             async move { limiter.acquire("k", Duration::from_secs(60)).await }
         });
-        until(|| async { in_line(&fixture, "l").await == 1 }).await;
+        until(|| async { queue_length(&fixture, "l").await == 1 }).await;
         waiting.abort();
         drop(waiting.await);
         // In the background, and long before it would be taken for dead.
         let start = std::time::Instant::now();
-        until(|| async { in_line(&fixture, "l").await == 0 }).await;
+        until(|| async { queue_length(&fixture, "l").await == 0 }).await;
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
         Ok(())
     }
@@ -106,7 +107,7 @@ redkit_testkit::suite! {
         let mut dead = Box::pin(dead);
         assert!(timeout(Duration::from_millis(1), &mut dead).await.is_err());
         std::mem::forget(dead);
-        assert_eq!(in_line(&fixture, "l").await, 1);
+        assert_eq!(queue_length(&fixture, "l").await, 1);
         let start = Instant::now();
         assert!(limiter.acquire("k", Duration::from_secs(60)).await.unwrap().is_allowed());
         let took = start.elapsed();
@@ -114,7 +115,7 @@ redkit_testkit::suite! {
     }
 
     #[paused]
-    async fn a_full_line_is_an_error(fixture: Fixture) {
+    async fn a_full_queue_is_an_error(fixture: Fixture) {
         let limiter = limiter(&fixture, "l", Policy::gcra(Quota::per_second(1)));
         assert!(limiter.check("k").await.unwrap().is_allowed());
         let tasks: Vec<_> = (0..20)
@@ -123,11 +124,11 @@ redkit_testkit::suite! {
                 tokio::spawn(async move { limiter.acquire("k", Duration::from_secs(60)).await })
             })
             .collect();
-        while in_line(&fixture, "l").await < 20 {
+        while queue_length(&fixture, "l").await < 20 {
             tokio::task::yield_now().await;
         }
         let error = limiter.acquire("k", Duration::from_secs(60)).await.unwrap_err();
-        assert!(matches!(error, Error::LineFull(20)) && error.is_retryable(), "{error}");
+        assert!(matches!(error, Error::QueueFull(20)) && error.is_retryable(), "{error}");
         for task in tasks {
             assert!(task.await.unwrap().unwrap().is_allowed());
         }
@@ -136,7 +137,7 @@ redkit_testkit::suite! {
     #[paused]
     async fn a_check_takes_what_it_finds_unless_waiters_come_first(fixture: Fixture) {
         for waiters_first in [false, true] {
-            let limiter = RateLimiter::builder(&fixture.client, &format!("l-{waiters_first}"))
+            let limiter = RateLimiter::builder(&fixture.client, &format!("l-{waiters_first}")).decision_timeout(crate::PATIENT)
                 .policy(Policy::gcra(Quota::per_second(1)))
                 .waiters_first(waiters_first)
                 .deny_cache(0)
@@ -147,7 +148,7 @@ redkit_testkit::suite! {
                 let limiter = limiter.clone();
                 async move { limiter.acquire("k", Duration::from_secs(60)).await }
             });
-            while in_line(&fixture, limiter.name()).await == 0 {
+            while queue_length(&fixture, limiter.name()).await == 0 {
                 tokio::task::yield_now().await;
             }
             // Room again, and the waiter has not come for it yet.
@@ -162,11 +163,11 @@ redkit_testkit::suite! {
     }
 
     #[paused]
-    async fn who_stands_behind_a_costlier_waiter_asks_once_a_second(fixture: Fixture) {
+    async fn a_waiter_behind_a_costlier_one_asks_once_a_second(fixture: Fixture) {
         drop(fixture);
         for (n, policy) in policies(10, Duration::from_secs(60), 10).into_iter().enumerate() {
             let (between, client) = Between::new();
-            let limiter = RateLimiter::builder(&client, &format!("l{n}"))
+            let limiter = RateLimiter::builder(&client, &format!("l{n}")).decision_timeout(crate::PATIENT)
                 .policy(policy.clone())
                 .waiters_first(true)
                 .build()
@@ -177,7 +178,7 @@ redkit_testkit::suite! {
                 let wait = async move { limiter.acquire_n("k", cost, Duration::from_secs(600)).await };
                 tokio::spawn(wait)
             };
-            let visits = || between.count(":beats");
+            let visits = || between.count(":heartbeats");
             let start = Instant::now();
             let before = visits();
             let costly = wait(10);
@@ -185,7 +186,7 @@ redkit_testkit::suite! {
                 tokio::task::yield_now().await;
             }
             let cheap = wait(1);
-            // Three are left, and not for who comes now.
+            // Three are left, and not for a new caller.
             let check = limiter.check("k").await.unwrap();
             assert!(!check.is_allowed() && check.retry_after() > Duration::from_secs(1), "{policy:?}: {check:?}");
             let before = visits();
@@ -198,10 +199,10 @@ redkit_testkit::suite! {
     }
 
     #[paused]
-    async fn who_stands_behind_one_that_died_when_its_turn_came_asks_ever_more_seldom(fixture: Fixture) {
+    async fn a_waiter_behind_one_that_died_when_its_turn_came_asks_ever_more_seldom(fixture: Fixture) {
         drop(fixture);
         let (between, client) = Between::new();
-        let limiter = RateLimiter::builder(&client, "l")
+        let limiter = RateLimiter::builder(&client, "l").decision_timeout(crate::PATIENT)
             .policy(Policy::fixed_window(Quota::per(5, Duration::from_millis(500))))
             .waiters_first(true)
             .build()
@@ -214,18 +215,18 @@ redkit_testkit::suite! {
         // Its units are there, and it does not come for them.
         let check = limiter.check("k").await.unwrap();
         assert!(!check.is_allowed() && check.retry_after() >= Duration::from_millis(10), "{check:?}");
-        let before = between.count(":beats");
+        let before = between.count(":heartbeats");
         let start = Instant::now();
         assert!(limiter.acquire("k", Duration::from_secs(60)).await.unwrap().is_allowed());
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
-        let visits = between.count(":beats") - before;
+        let visits = between.count(":heartbeats") - before;
         assert!(visits < 20, "{visits}");
     }
 
-    /// What is left is for who waits, and only as long as somebody does.
+    /// The units that are left are for the waiters, and only as long as there are any.
     #[paused]
-    async fn what_was_denied_for_those_in_line_is_asked_again(fixture: Fixture) {
-        let limiter = RateLimiter::builder(&fixture.client, "l")
+    async fn a_denial_in_favour_of_waiters_is_not_remembered(fixture: Fixture) {
+        let limiter = RateLimiter::builder(&fixture.client, "l").decision_timeout(crate::PATIENT)
             .policy(Policy::sliding_log(Quota::per_minute(10)))
             .waiters_first(true)
             .build()
@@ -251,7 +252,7 @@ redkit_testkit::suite! {
         let limiter = limiter(&fixture, "l", Policy::fixed_window(Quota::per(1, Duration::from_secs(1))));
         let dead = "00000001000000000000000000000000";
         let later = now(&fixture.client).await + 3_600_000_000;
-        for role in ["line", "beats"] {
+        for role in ["queue", "heartbeats"] {
             let key = fixture.client.key(format!("ratelimit:l:{{k}}:{role}"));
             let add = Command::new("ZADD").key(&key).arg(later.to_string()).arg(dead);
             fixture.client.call::<i64>(add).await.unwrap();
@@ -266,9 +267,9 @@ redkit_testkit::suite! {
 
     /// A limit of units and a limit of places may have the same name: their lines are apart.
     #[paused]
-    async fn limiters_of_one_name_have_lines_of_their_own(fixture: Fixture) {
+    async fn limiters_of_one_name_have_queues_of_their_own(fixture: Fixture) {
         let units = limiter(&fixture, "same", Policy::fixed_window(Quota::per_minute(1)));
-        let places = ConcurrencyLimiter::builder(&fixture.client, "same").limit(1).build().unwrap();
+        let places = ConcurrencyLimiter::builder(&fixture.client, "same").decision_timeout(crate::PATIENT).limit(1).build().unwrap();
         assert!(units.check("k").await.unwrap().is_allowed());
         let mut for_units = Box::pin(units.acquire("k", Duration::from_secs(600)));
         assert!(timeout(Duration::from_millis(1), &mut for_units).await.is_err());
@@ -276,7 +277,7 @@ redkit_testkit::suite! {
         let mut for_places = Box::pin(places.acquire("k", Duration::from_secs(600)));
         assert!(timeout(Duration::from_millis(1), &mut for_places).await.is_err());
         let keys: Vec<_> = dump(&fixture.client).await.into_iter().map(|one| one.key).collect();
-        for role in ["line", "beats", "places-line", "places-beats"] {
+        for role in ["queue", "heartbeats", "places-queue", "places-heartbeats"] {
             let key = format!("ratelimit:same:{{k}}:{role}");
             assert!(keys.iter().any(|other| other.ends_with(&key)), "{key}: {keys:?}");
         }
@@ -284,7 +285,7 @@ redkit_testkit::suite! {
     }
 
     async fn waiting_works_on_every_server(fixture: Fixture) -> Result<(), Error> {
-        let tiers = RateLimiter::builder(&fixture.client, "l")
+        let tiers = RateLimiter::builder(&fixture.client, "l").decision_timeout(crate::PATIENT)
             .policy(Policy::gcra(Quota::per_second(20).burst(1)).named("pace"))
             .policy(Policy::sliding_log(Quota::per_hour(1000)).named("hour"))
             .build()?;

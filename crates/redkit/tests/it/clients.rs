@@ -19,7 +19,7 @@ async fn embedded_engines_are_clients_like_others() {
     ])
     .await
     .unwrap();
-    clients.get("cache").unwrap().set("k", 1).await.unwrap();
+    clients.get("cache").unwrap().set("k", &1).await.unwrap();
     assert_eq!(
         clients
             .get("SESSIONS")
@@ -84,7 +84,7 @@ async fn clients_known_at_compile_time_are_fields() {
             .await
             .unwrap();
     assert_eq!(Servers::NAMES, ["cache", "sessions"]);
-    servers.cache.set("k", 1).await.unwrap();
+    servers.cache.set("k", &1).await.unwrap();
     assert_eq!(servers.sessions.get::<u8>("k").await.unwrap(), None);
     servers.shutdown().await;
     assert!(servers.cache.get::<u8>("k").await.is_err());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redkit::cache::{Cache, L1};
 use redkit::collections::{Counter, End, Hash, Lifetime, List};
 use redkit::pubsub::{Channel, Event, Inbox, Replay};
-use redkit::ratelimit::{ConcurrencyLimiter, OnOutage, Policy, Quota, RateLimiter, Together};
+use redkit::ratelimit::{ConcurrencyLimiter, LimitSet, OnOutage, Policy, Quota, RateLimiter};
 use redkit::{CallError, Command, Error};
 use serde::{Deserialize, Serialize};
 
@@ -115,16 +115,16 @@ async fn a_rate_limit() {
         .unwrap();
     let ip = "192.0.2.7";
     let both = || {
-        Together::new()
+        LimitSet::new()
             .limit(&users, "alice")
             .limit(&addresses, ip)
             .lease(&reports, "alice")
             .tag("tenant-7")
             .check()
     };
-    let joint = both().await.unwrap();
-    assert!(joint.decision.is_allowed());
-    assert_eq!(joint.permits.len(), 1);
+    let decided = both().await.unwrap();
+    assert!(decided.decision.is_allowed());
+    assert_eq!(decided.permits.len(), 1);
     assert!(
         !both().await.unwrap().decision.is_allowed(),
         "the place is held"

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use redkit::ratelimit::{ConcurrencyLimiter, OnOutage, Policy, Quota, RateLimiter, Together};
+use redkit::ratelimit::{ConcurrencyLimiter, LimitSet, OnOutage, Policy, Quota, RateLimiter};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -50,16 +50,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     addresses.tagged("tenant-7").reset("192.0.2.7").await?;
     for _ in 0..3 {
-        let joint = Together::new()
+        let decided = LimitSet::new()
             .limit(&users, "alice")
             .limit(&addresses, "192.0.2.7")
             .lease(&reports, "alice")
             .tag("tenant-7")
             .check()
             .await?;
-        let decision = &joint.decision;
+        let decision = &decided.decision;
         match decision.is_allowed() {
-            true => println!("together: go, with {} place(s) held", joint.permits.len()),
+            true => println!("together: go, with {} place(s) held", decided.permits.len()),
             false => println!("together: `{}` says no", decision.policy()),
         }
     }

@@ -88,7 +88,7 @@ async fn connect(order: &Order, stop: &CancellationToken) -> Option<Client> {
             .driver(if order.fred {
                 Driver::Fred
             } else {
-                Driver::Redis
+                Driver::Native
             })
             .namespace(&order.namespace)
             .command_timeout(Duration::from_millis(250));

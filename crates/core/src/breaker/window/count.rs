@@ -1,6 +1,6 @@
 //! The window over the last calls.
 
-use super::{Mark, Tally};
+use super::{Counts, Mark};
 
 const SEEN: u8 = 1;
 const FAILED: u8 = 2;
@@ -14,7 +14,7 @@ pub(in crate::breaker) struct CountWindow {
     at: usize,
     /// How many calls were ever recorded: the next one's mark.
     recorded: u64,
-    pub(super) totals: Tally,
+    pub(super) totals: Counts,
 }
 
 impl CountWindow {
@@ -23,7 +23,7 @@ impl CountWindow {
             ring: vec![0; usize::try_from(calls.max(1)).unwrap_or(usize::MAX)].into(),
             at: 0,
             recorded: 0,
-            totals: Tally::default(),
+            totals: Counts::default(),
         }
     }
 
@@ -32,7 +32,7 @@ impl CountWindow {
             let failed_bit = if failed { FAILED } else { 0 };
             let slow_bit = if slow { SLOW } else { 0 };
             let leaving = std::mem::replace(cell, SEEN | failed_bit | slow_bit);
-            self.totals.subtract(Tally {
+            self.totals.subtract(Counts {
                 calls: u64::from(leaving & SEEN != 0),
                 failures: u64::from(leaving & FAILED != 0),
                 slow: u64::from(leaving & SLOW != 0),
@@ -69,6 +69,6 @@ impl CountWindow {
 
     pub(super) fn clear(&mut self) {
         self.ring.fill(0);
-        self.totals = Tally::default();
+        self.totals = Counts::default();
     }
 }

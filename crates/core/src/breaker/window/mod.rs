@@ -14,13 +14,13 @@ use super::tick::{Tick, nanos};
 
 /// Totals over a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Tally {
+pub(super) struct Counts {
     pub(super) calls: u64,
     pub(super) failures: u64,
     pub(super) slow: u64,
 }
 
-impl Tally {
+impl Counts {
     /// `part` as a share of `whole`; nothing of nothing is no share.
     pub(super) fn share(part: u64, whole: u64) -> f64 {
         if whole == 0 {
@@ -36,7 +36,7 @@ impl Tally {
         self.slow += u64::from(slow);
     }
 
-    fn subtract(&mut self, other: Tally) {
+    fn subtract(&mut self, other: Counts) {
         self.calls -= other.calls;
         self.failures -= other.failures;
         self.slow -= other.slow;
@@ -80,7 +80,7 @@ impl SlidingWindow {
     }
 
     /// The totals, without what is too old by `now`.
-    pub(super) fn tally(&mut self, now: Tick) -> Tally {
+    pub(super) fn counts(&mut self, now: Tick) -> Counts {
         match self {
             Self::Count(window) => window.totals,
             Self::Time(window) => {
@@ -91,7 +91,7 @@ impl SlidingWindow {
     }
 
     /// The totals as of the last time the window was touched.
-    pub(super) fn last_tally(&self) -> Tally {
+    pub(super) fn last_counts(&self) -> Counts {
         match self {
             Self::Count(window) => window.totals,
             Self::Time(window) => window.totals,
@@ -141,12 +141,12 @@ mod tests {
             }
         }
 
-        fn tally(&self, now: u64) -> Tally {
-            let mut tally = Tally::default();
+        fn counts(&self, now: u64) -> Counts {
+            let mut counts = Counts::default();
             for i in self.live(now) {
-                tally.add(self.seen[i].1, self.seen[i].2);
+                counts.add(self.seen[i].1, self.seen[i].2);
             }
-            tally
+            counts
         }
     }
 
@@ -215,8 +215,8 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(
-                    subject.tally(Tick::default().plus(now)),
-                    naive.tally(now)
+                    subject.counts(Tick::default().plus(now)),
+                    naive.counts(now)
                 );
             }
         }
@@ -230,12 +230,12 @@ mod tests {
         window.record(now, false, true);
         window.record(now, false, false);
         assert!(window.complete(now, first, true));
-        assert_eq!(window.tally(now).failures, 1, "it had failed already");
+        assert_eq!(window.counts(now).failures, 1, "it had failed already");
         window.record(now, false, false);
         assert!(!window.complete(now, first, true));
         assert_eq!(
-            window.tally(now),
-            Tally {
+            window.counts(now),
+            Counts {
                 calls: 3,
                 failures: 0,
                 slow: 1
@@ -248,10 +248,10 @@ mod tests {
         let mut window = SlidingWindow::new(Window::Time(Duration::from_secs(10)));
         let at = |ms| Tick::after(Duration::from_millis(ms));
         window.record(at(1_500), true, true);
-        assert_eq!(window.tally(at(10_999)).calls, 1);
-        assert_eq!(window.tally(at(11_000)), Tally::default());
+        assert_eq!(window.counts(at(10_999)).calls, 1);
+        assert_eq!(window.counts(at(11_000)), Counts::default());
         window.record(at(11_000), false, false);
-        assert_eq!(window.tally(at(3_000_000)), Tally::default());
+        assert_eq!(window.counts(at(3_000_000)), Counts::default());
     }
 
     #[test]
@@ -260,10 +260,10 @@ mod tests {
             for part in 0..=whole {
                 let text = format!("{}", f64::from(part) / f64::from(whole));
                 let threshold: f64 = text.parse().unwrap();
-                assert!(Tally::share(part.into(), whole.into()) >= threshold);
+                assert!(Counts::share(part.into(), whole.into()) >= threshold);
             }
         }
-        assert!(Tally::share(3, 10) >= 0.3);
-        assert_eq!(Tally::share(0, 0), 0.0);
+        assert!(Counts::share(3, 10) >= 0.3);
+        assert_eq!(Counts::share(0, 0), 0.0);
     }
 }

@@ -1,6 +1,6 @@
 //! The window over the last while.
 
-use super::{Mark, Tally};
+use super::{Counts, Mark};
 use crate::breaker::tick::Tick;
 
 /// The finest a window by time is split.
@@ -10,7 +10,7 @@ const WIDEST_BUCKET: u64 = 1_000_000_000;
 /// A ring of buckets, each with the totals of one span of time.
 #[derive(Debug)]
 pub(in crate::breaker) struct TimeWindow {
-    buckets: Box<[Tally]>,
+    buckets: Box<[Counts]>,
     width: u64,
     /// The number of the newest bucket, counted from the beginning of time.
     newest: u64,
@@ -18,7 +18,7 @@ pub(in crate::breaker) struct TimeWindow {
     at: usize,
     /// When it ends. Kept, so that a call within the bucket needs no division.
     ends: Tick,
-    pub(super) totals: Tally,
+    pub(super) totals: Counts,
 }
 
 impl TimeWindow {
@@ -27,12 +27,12 @@ impl TimeWindow {
         let width = span.div_ceil(count).max(1);
         let length = usize::try_from(count).unwrap_or(usize::MAX);
         Self {
-            buckets: vec![Tally::default(); length].into(),
+            buckets: vec![Counts::default(); length].into(),
             width,
             newest: 0,
             at: 0,
             ends: Tick::default().plus(width),
-            totals: Tally::default(),
+            totals: Counts::default(),
         }
     }
 
@@ -71,8 +71,8 @@ impl TimeWindow {
         let target = now.spans(self.width);
         let steps = target - self.newest;
         if steps >= self.buckets.len() as u64 {
-            self.buckets.fill(Tally::default());
-            self.totals = Tally::default();
+            self.buckets.fill(Counts::default());
+            self.totals = Counts::default();
         } else {
             for _ in 0..steps {
                 self.at = (self.at + 1) % self.buckets.len();
@@ -88,7 +88,7 @@ impl TimeWindow {
     }
 
     pub(super) fn clear(&mut self) {
-        self.buckets.fill(Tally::default());
-        self.totals = Tally::default();
+        self.buckets.fill(Counts::default());
+        self.totals = Counts::default();
     }
 }

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,20 +14,22 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::convert::{to_args, to_call_error, to_reply};
+use super::outstanding::{Outstanding, Ticket};
 use super::reply_shape::may_be_mistaken;
 use super::sequence::{Broken, Sequence, Step, out_of_step};
 use super::settings::MARGIN;
 use super::typed::Typed;
 use crate::backend::Capabilities;
 use crate::command::Command;
+use crate::driver::activity::Activity;
 use crate::driver::hello::{Hello, Role};
-use crate::driver::link::{CommandLink, Link};
-use crate::error::{CallError, Fault, FaultKind};
+use crate::driver::link::{CommandLink, Link, no_reply};
+use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
 /// One connection. Dropping it closes the socket, whoever still waits for a reply.
@@ -37,7 +38,8 @@ pub(super) struct FredLink {
     /// Read while one command is handed over, written while several are that belong together.
     order: RwLock<()>,
     closed: CancellationToken,
-    replies: Arc<AtomicU64>,
+    outstanding: Arc<Outstanding>,
+    activity: Arc<Activity>,
     probes: Mutex<JoinSet<()>>,
     capabilities: Capabilities,
     role: Role,
@@ -57,7 +59,8 @@ impl FredLink {
             client,
             order: RwLock::new(()),
             closed,
-            replies: Arc::default(),
+            outstanding: Arc::default(),
+            activity: Arc::new(Activity::new()),
             probes: Mutex::default(),
             capabilities: Capabilities::UNKNOWN,
             role: Role::Unknown,
@@ -91,6 +94,7 @@ impl FredLink {
             return replies.into_iter().next().unwrap_or_else(|| Err(lost()));
         }
         check_name(command)?;
+        let ticket = self.begin(command.byte_len()).await?;
         let options = backstop(deadline);
         let reply = async {
             let client = self.client.with_options(&options);
@@ -105,6 +109,7 @@ impl FredLink {
         };
         let reply = self.unless_closed(reply).await?;
         if matches!(reply, Ok(_) | Err(CallError::Replied(_))) {
+            ticket.answered();
             self.count();
         }
         reply
@@ -131,10 +136,18 @@ impl FredLink {
                 check_name(command)?;
             }
         }
+        let bytes = sequence.steps.iter().map(|step| match step {
+            Step::Caller(command) => command.byte_len(),
+            Step::Word(_) | Step::Echo(_) => 0,
+        });
+        let ticket = self.begin(bytes.sum()).await?;
         // fred drops what timed out from its queue. Of a sequence nothing may be left out.
         let options = backstop(deadline.max(Instant::now() + WHOLE));
         let client = self.client.with_options(&options);
         let replies = self.unless_closed(self.collect(sequence, &client)).await?;
+        if replies.is_ok() {
+            ticket.answered();
+        }
         replies
             .and_then(|frames| sequence.replies(frames))
             .map_err(|broken| match broken {
@@ -209,6 +222,51 @@ impl FredLink {
         }
     }
 
+    /// Sends a `PING`, which is waited for though the caller does not.
+    async fn probe(&self) -> oneshot::Receiver<FredResult<Resp3Frame>> {
+        let (answer, answered) = oneshot::channel();
+        let client = self.client.with_options(&backstop(Instant::now()));
+        let activity = Arc::clone(&self.activity);
+        let outstanding = Arc::clone(&self.outstanding);
+        let mut probe = Box::pin(async move {
+            let number = outstanding.next(0);
+            let none: Vec<FredValue> = Vec::new();
+            // An error of the server's is an answer too: it lives.
+            let outcome = client.custom_raw(name("PING"), none).await;
+            if outcome.is_ok() {
+                activity.heard();
+                outstanding.answered(number);
+            }
+            drop(answer.send(outcome));
+        });
+        let queued = poll_fn(|cx| {
+            let _order = self.order.read();
+            Poll::Ready(probe.as_mut().poll(cx))
+        });
+        if queued.await.is_pending() {
+            let mut probes = self.probes.lock();
+            while probes.try_join_next().is_some() {}
+            probes.spawn(probe);
+        }
+        answered
+    }
+
+    /// Notes a call of so many bytes, unless too much lies in fred's queue that nobody waits for.
+    async fn begin(&self, bytes: usize) -> Result<Ticket<'_>, CallError> {
+        let begun = self.outstanding.begin(bytes);
+        if begun.is_err() && self.is_unprobed() {
+            // The answer to this says that all of it has been answered, too.
+            drop(self.probe().await);
+        }
+        begun
+    }
+
+    fn is_unprobed(&self) -> bool {
+        let mut probes = self.probes.lock();
+        while probes.try_join_next().is_some() {}
+        probes.is_empty()
+    }
+
     /// What is known to be closed before a command is handed over did not carry it.
     fn check_open(&self) -> Result<(), CallError> {
         if self.closed.is_cancelled() {
@@ -218,7 +276,7 @@ impl FredLink {
     }
 
     fn count(&self) {
-        self.replies.fetch_add(1, Ordering::Relaxed);
+        self.activity.heard();
     }
 }
 
@@ -234,34 +292,17 @@ impl Link for FredLink {
 
     /// Its reply counts also when the probe has stopped waiting for it: fred shows no other sign
     /// that bytes arrive, only late. fred's own limit ends the task.
-    async fn ping(&self) -> Result<(), Fault> {
+    async fn ping(&self) -> Result<Option<ServerError>, Fault> {
         let broken = || Fault::new(FaultKind::Disconnected, "the connection is closed");
         if self.closed.is_cancelled() {
             return Err(broken());
         }
-        let (answer, answered) = oneshot::channel();
-        let client = self.client.with_options(&backstop(Instant::now()));
-        let replies = Arc::clone(&self.replies);
-        let mut probe = Box::pin(async move {
-            let none: Vec<FredValue> = Vec::new();
+        match self.unless_closed(self.probe().await).await {
             // An error of the server's is an answer too: it lives.
-            let outcome = client.custom_raw(name("PING"), none).await;
-            if outcome.is_ok() {
-                replies.fetch_add(1, Ordering::Relaxed);
-            }
-            drop(answer.send(outcome));
-        });
-        let queued = poll_fn(|cx| {
-            let _order = self.order.read();
-            Poll::Ready(probe.as_mut().poll(cx))
-        });
-        if queued.await.is_pending() {
-            let mut probes = self.probes.lock();
-            while probes.try_join_next().is_some() {}
-            probes.spawn(probe);
-        }
-        match self.unless_closed(answered).await {
-            Ok(Ok(Ok(_))) => Ok(()),
+            Ok(Ok(Ok(frame))) => match to_reply(frame) {
+                Err(CallError::Replied(error)) => Ok(Some(error)),
+                _ => Ok(None),
+            },
             Ok(Ok(Err(error))) => Err(broken().with_source(error)),
             Ok(Err(_)) | Err(_) => Err(broken()),
         }
@@ -269,8 +310,8 @@ impl Link for FredLink {
 
     /// Replies, not bytes: fred shows no bytes. A single reply that takes longer than a probe to
     /// arrive looks like silence.
-    fn bytes_read(&self) -> u64 {
-        self.replies.load(Ordering::Relaxed)
+    fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -280,7 +321,7 @@ impl Link for FredLink {
 
 impl CommandLink for FredLink {
     async fn exchange(&self, command: &Command, deadline: Instant) -> Result<Value, CallError> {
-        self.send(command, deadline).await
+        by(deadline, self.send(command, deadline)).await
     }
 
     async fn exchange_all(
@@ -288,7 +329,7 @@ impl CommandLink for FredLink {
         commands: &[Command],
         deadline: Instant,
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        self.send_all(commands, deadline).await
+        by(deadline, self.send_all(commands, deadline)).await
     }
 
     async fn exchange_alone(
@@ -297,7 +338,7 @@ impl CommandLink for FredLink {
         deadline: Instant,
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         let sequence = Sequence::dedicated(commands, &mut self.is_queueing.lock());
-        self.run(&sequence, deadline).await
+        by(deadline, self.run(&sequence, deadline)).await
     }
 
     /// Refuses what fred cannot count the replies of, and what would change the protocol under it.
@@ -361,6 +402,15 @@ fn check_name(command: &Command) -> Result<(), CallError> {
     }
     let message = "a command's name is one word; give the rest as arguments";
     Err(Fault::new(FaultKind::Invalid, message).not_sent())
+}
+
+async fn by<T>(
+    deadline: Instant,
+    sent: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    timeout_at(deadline, sent)
+        .await
+        .unwrap_or_else(|_| Err(no_reply()))
 }
 
 /// fred's own limit for a command, behind its deadline.

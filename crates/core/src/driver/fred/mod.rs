@@ -28,7 +28,8 @@
 //! - **Repetition.** Each command is written at most once. fred's own reconnecting is off; the
 //!   supervisor makes a new client, because one that has ended never comes back.
 //! - **Queues that leak.** fred has no limit here, so it refuses nothing; the client's
-//!   `max_in_flight` does.
+//!   `max_in_flight` does. What fred keeps for callers who have left is bounded apart from that:
+//!   above 4,096 commands or 64 MiB of them new calls are refused as not sent.
 //! - **Subscriptions** are confirmed by the server before they are reported as standing, survive
 //!   reconnects with a [`Gap`](crate::Push::Gap), and say so when fred's queue overflowed.
 //!
@@ -44,12 +45,13 @@
 //!   arrive costs the connection.
 //! - The order of a map's and a set's items is the server's, but repeated items are one.
 //! - A command that was given up may still be carried out: fred keeps it queued until the
-//!   connection ends.
+//!   connection ends, and nothing takes it back.
 
 mod connector;
 mod convert;
 mod delivery;
 mod link;
+mod outstanding;
 mod reply_shape;
 mod sequence;
 mod settings;
@@ -67,6 +69,7 @@ use super::link::ServerConnector;
 use super::sentinel::Route;
 use super::server::OneServer;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::breaker::Breakers;
 use crate::command::Command;
 use crate::config::{ClientConfig, Endpoint};
 use crate::error::{CallError, Error};
@@ -152,6 +155,10 @@ impl Backend for FredBackend {
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
         self.server.state()
+    }
+
+    fn breakers(&self) -> Option<Breakers> {
+        self.server.breakers()
     }
 
     async fn shutdown(&self) {

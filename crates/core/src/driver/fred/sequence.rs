@@ -175,7 +175,7 @@ fn cannot_nest(error: CallError) -> Broken {
     let message = format!(
         "the `fred` driver sends this command between MULTI and EXEC, so that its reply cannot be \
          taken for a pushed message, and the server refused MULTI ({error}); grant the user \
-         `+multi +exec`, or use the `redis` driver"
+         `+multi +exec`, or use the `native` driver"
     );
     Broken::OutOfStep(Fault::new(FaultKind::Protocol, message).maybe())
 }

@@ -168,7 +168,7 @@ pub(super) enum Use {
 /// fred's own limit stands this much behind ours, which is the one that ends calls.
 pub(super) const MARGIN: Duration = Duration::from_secs(1);
 
-/// As the `redis` driver has it.
+/// As the `native` driver has it.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// How many messages fred holds until our task takes them, which it does at once. fred's default
@@ -198,7 +198,7 @@ fn server(config: &ClientConfig) -> Result<ServerConfig, ConfigError> {
             "driver",
             "the `fred` driver does not do clusters: while slots move, fred 10.1 was seen to \
              return other keys' values",
-            "use the `redis` driver for a cluster",
+            "use the `native` driver for a cluster",
         )),
         // The first of them, from which `Settings::at` goes to the others and to the servers.
         Endpoint::Sentinel { sentinels, .. } => match sentinels.first() {
@@ -234,7 +234,7 @@ fn database(config: &ClientConfig) -> Result<Option<u8>, ConfigError> {
         Err(_) => Err(ConfigError::new(
             "database",
             "the `fred` driver knows databases up to 255 only",
-            "use the `redis` driver, or a lower number",
+            "use the `native` driver, or a lower number",
         )),
     }
 }

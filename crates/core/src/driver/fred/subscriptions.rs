@@ -17,13 +17,14 @@ use super::link::FredLink;
 use super::settings::Use;
 use crate::backend::Capabilities;
 use crate::command::Command;
+use crate::driver::activity::Activity;
 use crate::driver::link::{Connector, Link, Timing};
 use crate::driver::sentinel::Route;
 use crate::driver::server::Subscriber;
 use crate::driver::subscriptions::{
     Change, Name, NameKind, PushConnector, PushLink, QUEUE, Registry, Subscriptions, names,
 };
-use crate::error::{CallError, Fault, FaultKind};
+use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::push::{Interest, PushStream, push_channel};
 use crate::value::Value;
 
@@ -93,14 +94,14 @@ impl Subscriber for Lanes {
         if matches!(interest, Interest::Invalidations { .. }) {
             interest.check()?;
             let message = "the `fred` driver does not track changes of keys: fred throws the \
-                           message away that says that all of them changed; use the `redis` driver";
+                           message away that says that all of them changed; use the `native` driver";
             return Err(Fault::new(FaultKind::Unsupported, message).not_sent());
         }
         let mut by_lane: HashMap<Lane, Vec<Name>> = HashMap::new();
         for name in names(interest)? {
             if std::str::from_utf8(&name.bytes).is_err() {
                 let message = "the `fred` driver carries only names of channels that are UTF-8; \
-                               use the `redis` driver for others";
+                               use the `native` driver for others";
                 return Err(Fault::new(FaultKind::Unsupported, message).not_sent());
             }
             by_lane.entry(Lane::of(&name)).or_default().push(name);
@@ -186,12 +187,12 @@ impl Link for LaneLink {
         self.link.closed().await;
     }
 
-    async fn ping(&self) -> Result<(), Fault> {
+    async fn ping(&self) -> Result<Option<ServerError>, Fault> {
         self.link.ping().await
     }
 
-    fn bytes_read(&self) -> u64 {
-        self.link.bytes_read()
+    fn activity(&self) -> &Activity {
+        self.link.activity()
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -1,14 +1,14 @@
 //! Where a backend's one server is: at the address configured, or where sentinels say.
 
-mod board;
-mod lookout;
+mod election;
+mod monitor;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::lookout::Lookout;
+use self::monitor::SentinelMonitor;
 use super::hello::Role;
 use super::link::{CommandLink, Connector, ServerConnector};
 use super::subscriptions::PushConnector;
@@ -21,7 +21,10 @@ pub(super) enum Route<C> {
     /// It is always the same.
     Fixed(C),
     /// It is the master of a name, whichever server that is.
-    Named { servers: C, lookout: Arc<Lookout> },
+    Named {
+        servers: C,
+        monitor: Arc<SentinelMonitor>,
+    },
 }
 
 impl<C: ServerConnector> Route<C> {
@@ -35,7 +38,7 @@ impl<C: ServerConnector> Route<C> {
     ) -> Self {
         Route::Named {
             servers,
-            lookout: Arc::new(Lookout::new(name, sentinels, connect_timeout)),
+            monitor: Arc::new(SentinelMonitor::new(name, sentinels, connect_timeout)),
         }
     }
 
@@ -52,24 +55,24 @@ impl<C: ServerConnector> Route<C> {
     where
         F: Future<Output = Result<C::Link, Fault>>,
     {
-        let (servers, lookout) = match self {
+        let (servers, monitor) = match self {
             Route::Fixed(connector) => return connect(connector.clone()).await,
-            Route::Named { servers, lookout } => (servers, lookout),
+            Route::Named { servers, monitor } => (servers, monitor),
         };
-        let address = lookout.find().await?;
+        let address = monitor.find().await?;
         let connected = connect(servers.at(&address)).await;
-        let mut link = connected.inspect_err(|_| lookout.judge(&address, false))?;
+        let mut link = connected.inspect_err(|_| monitor.judge(&address, false))?;
         let serves = link.role() != Role::Replica;
-        lookout.judge(&address, serves);
+        monitor.judge(&address, serves);
         if !serves {
             // The sentinels are behind, or the failover has not got there yet.
             let message = format!(
                 "{address} is named as master of `{}`, and is a replica",
-                lookout.name()
+                monitor.name()
             );
             return Err(Fault::new(FaultKind::Connect, message));
         }
-        let (closer, superseded) = (link.closer(), lookout.superseded(&address));
+        let (closer, superseded) = (link.closer(), monitor.superseded(&address));
         link.keep(async move {
             tokio::select! {
                 () = superseded => closer.cancel(),
@@ -81,8 +84,8 @@ impl<C: ServerConnector> Route<C> {
 
     /// Asks no sentinel any more.
     pub(super) fn shutdown(&self) {
-        if let Route::Named { lookout, .. } = self {
-            lookout.shutdown();
+        if let Route::Named { monitor, .. } = self {
+            monitor.shutdown();
         }
     }
 }
@@ -99,7 +102,7 @@ impl<C: ServerConnector> Connector for Route<C> {
     fn target(&self) -> String {
         match self {
             Route::Fixed(connector) => connector.target(),
-            Route::Named { lookout, .. } => format!("the master `{}`", lookout.name()),
+            Route::Named { monitor, .. } => format!("the master `{}`", monitor.name()),
         }
     }
 }

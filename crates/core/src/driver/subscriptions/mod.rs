@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-#[cfg(feature = "redis")]
+#[cfg(feature = "native")]
 pub(super) use self::registry::Listener;
 pub(super) use self::registry::Registry;
 use self::task::Task;
@@ -22,7 +22,7 @@ use super::link::{Link, Timing};
 use crate::command::Command;
 use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::push::{Interest, PushSink};
-#[cfg(feature = "redis")]
+#[cfg(feature = "native")]
 use crate::push::{PushStream, push_channel};
 use crate::value::Value;
 
@@ -76,7 +76,7 @@ enum Request {
     /// A subscriber is gone.
     Prune,
     /// These were taken off the registry.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     Unsubscribe(Vec<Name>),
 }
 
@@ -118,7 +118,7 @@ impl Subscriptions {
     }
 
     /// Subscribes, and waits until the server has confirmed it, but not beyond `deadline`.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(super) async fn subscribe(
         &self,
         interest: Interest,
@@ -158,13 +158,13 @@ impl Subscriptions {
 
     /// Takes over a subscriber whom the server has not been asked for yet. It is told so, and told
     /// again when its names stand.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(super) fn adopt(&self, names: &[Name], sink: &PushSink) {
         self.registry.adopt(names, sink);
     }
 
     /// Takes the names that `choose` wants off, with those who listen to them.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<Listener>)> {
         let taken = self.registry.take(choose);
         if !taken.is_empty() {
@@ -176,7 +176,7 @@ impl Subscriptions {
     }
 
     /// Whether `sink` listens to all of `names`.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(super) fn listens(&self, names: &[Name], sink: &PushSink) -> bool {
         self.registry.listens(names, sink)
     }
@@ -187,7 +187,7 @@ impl Subscriptions {
     }
 
     /// Whether nobody listens.
-    #[cfg(feature = "redis")]
+    #[cfg(feature = "native")]
     pub(super) fn is_idle(&self) -> bool {
         self.registry.is_empty()
     }
@@ -221,7 +221,7 @@ impl Request {
         match self {
             Request::Subscribe { done, .. } => done.is_closed(),
             Request::Prune => true,
-            #[cfg(feature = "redis")]
+            #[cfg(feature = "native")]
             Request::Unsubscribe(_) => true,
         }
     }

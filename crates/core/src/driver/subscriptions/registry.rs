@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-#[cfg(feature = "redis")]
+#[cfg(feature = "native")]
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Name;
-#[cfg(feature = "redis")]
+#[cfg(feature = "native")]
 use super::NameKind;
 #[cfg(feature = "fred")]
 use crate::push::GapReason;
@@ -175,7 +175,7 @@ impl Registry {
 }
 
 /// What only a driver needs that tracks keys and follows slots.
-#[cfg(feature = "redis")]
+#[cfg(feature = "native")]
 impl Registry {
     /// Adds a listener to names that the server is still to be asked for, and tells it so.
     pub(super) fn adopt(&self, names: &[Name], sink: &PushSink) {
@@ -287,7 +287,7 @@ impl Listeners {
     }
 }
 
-#[cfg(all(test, feature = "redis"))]
+#[cfg(all(test, feature = "native"))]
 mod tests {
     use super::*;
     use crate::push::{GapReason, PushStream, push_channel};

@@ -160,8 +160,7 @@ impl<C: PushConnector> Task<C> {
     /// Serves requests until the connection breaks or is not needed any more.
     async fn serve(&mut self, link: &C::Link, first: Option<Request>) {
         let mut next = first;
-        let mut read_before = link.bytes_read();
-        let mut next_probe = Instant::now() + self.timing.probe_interval;
+        let mut next_prune = Instant::now() + self.timing.probe_interval;
         loop {
             if let Some(request) = next.take()
                 && self.handle(link, request).await.is_err()
@@ -189,19 +188,38 @@ impl<C: PushConnector> Task<C> {
                         return;
                     }
                 }
-                () = sleep_until(next_probe) => {
-                    let silent = link.bytes_read() == read_before;
-                    let answered = timeout(self.timing.probe_timeout, link.ping());
-                    if silent && !matches!(answered.await, Ok(Ok(()))) {
+                () = sleep_until(link.activity().last_sign() + self.timing.probe_interval) => {
+                    // Bytes may have come meanwhile.
+                    if link.activity().last_sign().elapsed() < self.timing.probe_interval {
+                        continue;
+                    }
+                    if !self.answers(link).await {
                         return;
                     }
-                    read_before = link.bytes_read();
-                    next_probe = Instant::now() + self.timing.probe_interval;
-                    // Whose message to prune did not fit into the queue is noticed here.
+                    next = Some(Request::Prune);
+                }
+                () = sleep_until(next_prune) => {
+                    // A message to prune that did not fit into the queue is made up for here.
+                    next_prune = Instant::now() + self.timing.probe_interval;
                     next = Some(Request::Prune);
                 }
             }
         }
+    }
+
+    /// Whether a connection that has been silent gives a sign of life when it is asked for one: any
+    /// byte is, for the answer may stand behind many messages.
+    async fn answers(&self, link: &C::Link) -> bool {
+        let activity = link.activity();
+        let seen = activity.signs();
+        let answered = async {
+            tokio::select! {
+                answer = link.ping() => answer.is_ok(),
+                () = activity.sign_after(seen) => true,
+            }
+        };
+        let limit = self.timing.probe_timeout;
+        timeout(limit, answered).await.unwrap_or(false)
     }
 
     /// The error means that the connection is of no more use.
@@ -211,7 +229,7 @@ impl<C: PushConnector> Task<C> {
                 let abandoned = self.registry.prune();
                 return self.unsubscribe(link, abandoned).await;
             }
-            #[cfg(feature = "redis")]
+            #[cfg(feature = "native")]
             Request::Unsubscribe(names) => return self.unsubscribe(link, names).await,
             Request::Subscribe { done, .. } if done.is_closed() => return Ok(()),
             Request::Subscribe { names, sink, done } => (names, sink, done),
@@ -270,7 +288,7 @@ impl<C: PushConnector> Task<C> {
     }
 }
 
-#[cfg(all(test, feature = "redis"))]
+#[cfg(all(test, feature = "native"))]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -280,7 +298,9 @@ mod tests {
     use crate::backend::Capabilities;
     use crate::command::Command;
     use crate::config::ReconnectConfig;
+    use crate::driver::activity::Activity;
     use crate::driver::subscriptions::Subscriptions;
+    use crate::error::ServerError;
     use crate::push::{GapReason, Interest, Push};
     use crate::value::Value;
 
@@ -289,7 +309,7 @@ mod tests {
         connections: Arc<AtomicU64>,
     }
 
-    struct Gone;
+    struct Gone(Activity);
 
     #[async_trait]
     impl PushConnector for Fickle {
@@ -297,7 +317,7 @@ mod tests {
 
         async fn connect(&self, _: &Arc<Registry>) -> Result<Gone, Fault> {
             self.connections.fetch_add(1, Ordering::Relaxed);
-            Ok(Gone)
+            Ok(Gone(Activity::new()))
         }
 
         fn target(&self) -> String {
@@ -309,12 +329,12 @@ mod tests {
     impl Link for Gone {
         async fn closed(&self) {}
 
-        async fn ping(&self) -> Result<(), Fault> {
-            Ok(())
+        async fn ping(&self) -> Result<Option<ServerError>, Fault> {
+            Ok(None)
         }
 
-        fn bytes_read(&self) -> u64 {
-            0
+        fn activity(&self) -> &Activity {
+            &self.0
         }
 
         fn close(&self) {}
@@ -346,6 +366,7 @@ mod tests {
             connect_timeout: second,
             probe_interval: second,
             probe_timeout: second,
+            stall_timeout: second,
             reconnect: ReconnectConfig {
                 min_delay: second / 100,
                 max_delay: second,

@@ -12,7 +12,7 @@ use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
 use crate::config::Address;
 use crate::driver::dedicated::{Dedicated, takes_no_subscriptions};
-use crate::driver::redis::connector::RedisConnector;
+use crate::driver::native::NativeConnector;
 use crate::error::{CallError, Fault, FaultKind};
 use crate::push::{Interest, PushStream};
 use crate::value::Value;
@@ -28,7 +28,7 @@ struct Opened {
     address: Address,
     /// Of the command that it was made for.
     slot: Option<u16>,
-    node: Arc<Dedicated<RedisConnector>>,
+    node: Arc<Dedicated<NativeConnector>>,
 }
 
 impl OneNode {
@@ -46,7 +46,7 @@ impl OneNode {
         &self,
         slot: Option<u16>,
         deadline: Instant,
-    ) -> Result<Arc<Dedicated<RedisConnector>>, CallError> {
+    ) -> Result<Arc<Dedicated<NativeConnector>>, CallError> {
         timeout_at(deadline, self.connected(slot, deadline))
             .await
             .unwrap_or_else(|_| {
@@ -59,7 +59,7 @@ impl OneNode {
         &self,
         slot: Option<u16>,
         deadline: Instant,
-    ) -> Result<Arc<Dedicated<RedisConnector>>, CallError> {
+    ) -> Result<Arc<Dedicated<NativeConnector>>, CallError> {
         let mut inner = self.inner.lock().await;
         let nodes = &self.shared.nodes;
         if let Some(opened) = &*inner {

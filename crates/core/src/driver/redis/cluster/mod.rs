@@ -5,38 +5,39 @@
 //! out; they are followed here, until the command's deadline, and do not surface before it.
 
 mod dedicated;
-mod everywhere;
+mod fan_out;
 mod nodes;
 mod pipelines;
 mod slots;
-mod spread;
+mod subscriptions;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::dedicated::OneNode;
 use self::nodes::{Nodes, Reached};
 use self::slots::{Redirect, redirect, slot_of};
-use self::spread::Spread;
-use super::connector::RedisConnector;
+use self::subscriptions::ClusterSubscriptions;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::breaker::Breakers;
 use crate::command::Command;
 use crate::config::{Address, ClientConfig};
-use crate::driver::link::{Limits, Timing, no_reply};
+use crate::driver::link::{CommandLink, Limits, Timing};
+use crate::driver::native::NativeConnector;
 use crate::driver::server::is_certain;
 use crate::error::{CallError, Error, Fault, FaultKind, ServerError};
 use crate::push::{Interest, PushStream};
 use crate::value::Value;
 
 /// A backend on a cluster.
-pub(super) struct ClusterBackend {
+pub(in crate::driver) struct ClusterBackend {
     shared: Arc<Shared>,
-    subscriptions: Spread,
+    subscriptions: ClusterSubscriptions,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -54,15 +55,16 @@ const MOST_REDIRECTS: u32 = 16;
 
 impl ClusterBackend {
     /// Finds out who serves what. A lazy configuration does not wait for it.
-    pub(super) async fn connect(
+    pub(in crate::driver) async fn connect(
         config: &ClientConfig,
-        connector: RedisConnector,
+        connector: NativeConnector,
         seeds: &[Address],
     ) -> Result<Self, Error> {
         let timing = Timing::of(config);
         let limits = Limits::of(config);
+        let breakers = Breakers::new(config.label(), config.breaker.clone())?;
         let shared = Arc::new(Shared {
-            nodes: Nodes::new(connector, seeds.to_vec(), timing),
+            nodes: Nodes::new(connector, seeds.to_vec(), timing, breakers),
             limits,
             read_from_replicas: config.read_from_replicas,
         });
@@ -78,7 +80,7 @@ impl ClusterBackend {
             async move { shared.nodes.keep_up_to_date(lazy).await }
         });
         Ok(Self {
-            subscriptions: Spread::start(&shared, timing),
+            subscriptions: ClusterSubscriptions::start(&shared, timing),
             shared,
             _task: AbortOnDropHandle::new(task),
         })
@@ -97,18 +99,27 @@ impl Shared {
                 Some(address) => self.nodes.reach(&address, deadline).await?,
                 None => self.nodes.serving(slot, deadline).await?,
             };
-            let error = match self.send(&reached, command, asking, deadline).await {
-                Err(CallError::Replied(error)) => error,
-                other => return other,
+            let reply = self.send(&reached, command, asking, deadline).await;
+            let follow = match &reply {
+                Err(CallError::Replied(error)) => {
+                    match self.follow(error, &reached.address, &mut redirects) {
+                        Follow::Later if !is_certain(command, error) => Follow::No,
+                        follow => follow,
+                    }
+                }
+                _ => Follow::No,
             };
-            match self.follow(&error, &reached, &mut redirects) {
+            match follow {
                 Follow::To(address) => ask = Some(address),
                 Follow::Again => {}
-                Follow::Later if error.code() == "READONLY" && !is_certain(command, &error) => {
-                    return Err(CallError::Replied(error));
+                Follow::Later if Instant::now() + NOT_NOW < deadline => {
+                    drop(reached);
+                    sleep(NOT_NOW).await;
                 }
-                Follow::Later if Instant::now() + NOT_NOW < deadline => sleep(NOT_NOW).await,
-                Follow::Later | Follow::No => return Err(CallError::Replied(error)),
+                Follow::Later | Follow::No => {
+                    reached.settle(&reply, |breaker| breaker.judge(command, &reply));
+                    return reply;
+                }
             }
         }
     }
@@ -117,10 +128,20 @@ impl Shared {
     async fn read(&self, command: &Command, slot: u16) -> Result<Value, CallError> {
         if let Some(reached) = self.nodes.replica(slot) {
             let deadline = self.limits.deadline(command);
-            match self.send(&reached, command, false, deadline).await {
-                Err(CallError::Replied(error)) if is_elsewhere(&error) => self.nodes.doubt(),
-                Err(CallError::NotSent(_) | CallError::Maybe(_)) if Instant::now() < deadline => {}
-                answer => return answer,
+            let reply = self.send(&reached, command, false, deadline).await;
+            match &reply {
+                Err(CallError::Replied(error)) if is_elsewhere(error) => {
+                    drop(reached);
+                    self.nodes.doubt();
+                }
+                _ => {
+                    reached.settle(&reply, |breaker| breaker.judge(command, &reply));
+                    match reply {
+                        Err(CallError::NotSent(_) | CallError::Maybe(_))
+                            if Instant::now() < deadline => {}
+                        answer => return answer,
+                    }
+                }
             }
         }
         self.call_on(command, Some(slot)).await
@@ -135,29 +156,25 @@ impl Shared {
     ) -> Result<Value, CallError> {
         let sent = async {
             if !asking {
-                return reached.link.send(command).await;
+                return reached.link.exchange(command, deadline).await;
             }
             // Back to back on the one connection, so that the permission meets its command.
             let both = [Command::new("ASKING"), command.clone()];
-            match reached.link.send_all(&both).await?.pop() {
+            match reached.link.exchange_all(&both, deadline).await?.pop() {
                 Some(reply) => reply,
                 None => Err(Fault::new(FaultKind::Protocol, "ASKING has no reply").maybe()),
             }
         };
-        self.bounded(reached, deadline, sent).await
+        self.bounded(reached, sent).await
     }
 
-    /// Bounds the wait for a node, and notes that it is in trouble when there was no answer.
+    /// Bounds the wait for a node, and has the view looked at when there was no answer.
     async fn bounded<T>(
         &self,
         reached: &Reached,
-        deadline: Instant,
         sent: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        let result = timeout_at(deadline, sent).await.unwrap_or_else(|_| {
-            reached.node.suspect();
-            Err(no_reply())
-        });
+        let result = reached.answer(sent).await;
         if matches!(result, Err(CallError::Maybe(_) | CallError::NotSent(_))) {
             self.nodes.doubt();
         }
@@ -165,11 +182,11 @@ impl Shared {
     }
 
     /// What to do about an error that says where, or when, to ask instead.
-    fn follow(&self, error: &ServerError, reached: &Reached, redirects: &mut u32) -> Follow {
+    fn follow(&self, error: &ServerError, from: &Address, redirects: &mut u32) -> Follow {
         match error.code() {
             "MOVED" | "ASK" => {
                 *redirects += 1;
-                match redirect(error.code(), error.message(), &reached.address) {
+                match redirect(error.code(), error.message(), from) {
                     _ if *redirects > MOST_REDIRECTS => Follow::Later,
                     Some(Redirect::Moved(slot, address)) => {
                         self.nodes.moved(slot, &address);
@@ -252,6 +269,10 @@ impl Backend for ClusterBackend {
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
         self.shared.nodes.state()
+    }
+
+    fn breakers(&self) -> Option<Breakers> {
+        Some(self.shared.nodes.breakers().clone())
     }
 
     async fn shutdown(&self) {

@@ -1,7 +1,7 @@
 //! The nodes of a cluster, each under a supervisor of its own, and the view of who serves what,
 //! which one task keeps up to date.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::slots::SlotMap;
 use crate::backend::{Capabilities, ConnectionState, ServerKind};
+use crate::breaker::{Breaker, Breakers, Outcome, Permit};
 use crate::command::Command;
 use crate::config::Address;
 use crate::driver::link::{ServerConnector, Timing};
-use crate::driver::redis::connector::RedisConnector;
-use crate::driver::redis::link::RedisLink;
-use crate::driver::supervisor::Supervisor;
+use crate::driver::native::NativeConnector;
+use crate::driver::native::NativeLink;
+use crate::driver::supervisor::{Supervisor, is_worth_a_line};
 use crate::error::{CallError, Fault, FaultKind};
 
 /// How long the nodes have to say what they see.
@@ -39,26 +40,54 @@ const CALM: Duration = Duration::from_secs(5);
 const PACE: Duration = Duration::from_millis(20);
 
 pub(super) struct Nodes {
-    connector: RedisConnector,
+    connector: NativeConnector,
     timing: Timing,
     seeds: Vec<Address>,
+    breakers: Breakers,
     view: watch::Sender<Arc<SlotMap>>,
-    known: Mutex<HashMap<Address, Arc<Supervisor<RedisLink>>>>,
+    known: Mutex<HashMap<Address, Arc<Supervisor<NativeLink>>>>,
     state: watch::Sender<ConnectionState>,
     refresh: Notify,
     closed: CancellationToken,
 }
 
-/// A connection, and whose it is.
+/// A connection, whose it is, and leave to send something on it.
 pub(super) struct Reached {
     pub(super) address: Address,
-    pub(super) node: Arc<Supervisor<RedisLink>>,
-    pub(super) link: Arc<RedisLink>,
+    pub(super) link: Arc<NativeLink>,
+    node: Arc<Supervisor<NativeLink>>,
+    permit: Permit,
+}
+
+impl Reached {
+    /// Waits for the reply to what was sent, which ends by its deadline.
+    pub(super) async fn answer<T>(
+        &self,
+        sent: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        self.node.answer(&self.link, &self.permit, sent).await
+    }
+
+    /// Tells the node's breaker how the call ended. A call that goes elsewhere, or is asked again
+    /// later, says nothing: dropping this is enough.
+    pub(super) fn settle<T>(
+        self,
+        outcome: &Result<T, CallError>,
+        judge: impl FnOnce(&Breaker) -> Outcome,
+    ) {
+        self.node.settle(self.permit, outcome, judge);
+    }
 }
 
 impl Nodes {
-    pub(super) fn new(connector: RedisConnector, seeds: Vec<Address>, timing: Timing) -> Self {
+    pub(super) fn new(
+        connector: NativeConnector,
+        seeds: Vec<Address>,
+        timing: Timing,
+        breakers: Breakers,
+    ) -> Self {
         Self {
+            breakers,
             connector,
             timing,
             seeds,
@@ -75,9 +104,19 @@ impl Nodes {
         if lazy {
             self.refresh.notified().await;
         }
+        let mut failures = 0_u32;
         while !self.closed.is_cancelled() {
-            if let Err(fault) = self.look(self.view_timeout()).await {
-                tracing::debug!(target: "redkit::connection", error = %fault, "no view of the cluster");
+            match self.look(self.view_timeout()).await {
+                Ok(()) => failures = 0,
+                Err(fault) => {
+                    failures = failures.saturating_add(1);
+                    if is_worth_a_line(failures) {
+                        tracing::warn!(
+                            target: "redkit::connection",
+                            failures, error = %fault, "no view of the cluster"
+                        );
+                    }
+                }
             }
             self.publish();
             sleep(PACE).await;
@@ -176,18 +215,20 @@ impl Nodes {
                 }
             };
             let node = self.node(&address);
+            let permit = node.permit()?;
             if let Some(link) = node.current() {
                 return Ok(Reached {
                     address,
-                    node,
                     link,
+                    node,
+                    permit,
                 });
             }
             self.refresh.notify_one();
             tokio::select! {
                 link = node.link(deadline) => {
                     let link = link?;
-                    return Ok(Reached { address, node, link });
+                    return Ok(Reached { address, link, node, permit });
                 }
                 changed = view.changed() => if changed.is_err() {
                     return Err(nobody(slot).not_sent());
@@ -203,22 +244,26 @@ impl Nodes {
         deadline: Instant,
     ) -> Result<Reached, CallError> {
         let node = self.node(address);
+        let permit = node.permit()?;
         let link = node.link(deadline).await?;
         Ok(Reached {
             address: address.clone(),
-            node,
             link,
+            node,
+            permit,
         })
     }
 
-    /// The connection to one node, if there is one now.
+    /// The connection to one node, if there is one now and calls are let through.
     pub(super) fn reach_if_connected(&self, address: &Address) -> Option<Reached> {
         let node = self.node(address);
         let link = node.current()?;
+        let permit = node.permit().ok()?;
         Some(Reached {
             address: address.clone(),
-            node,
             link,
+            node,
+            permit,
         })
     }
 
@@ -275,7 +320,11 @@ impl Nodes {
             .unwrap_or(Capabilities::UNKNOWN)
     }
 
-    pub(super) fn connector_to(&self, address: &Address) -> RedisConnector {
+    pub(super) fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
+    pub(super) fn connector_to(&self, address: &Address) -> NativeConnector {
         self.connector.at(address)
     }
 
@@ -300,13 +349,14 @@ impl Nodes {
         self.state.send_replace(ConnectionState::Closed);
     }
 
-    fn node(&self, address: &Address) -> Arc<Supervisor<RedisLink>> {
+    fn node(&self, address: &Address) -> Arc<Supervisor<NativeLink>> {
         let mut known = self.known.lock();
         let node = known.entry(address.clone()).or_insert_with(|| {
             Arc::new(Supervisor::start(
                 self.connector.at(address),
                 self.timing,
                 false,
+                self.breakers.node(&address.to_string()),
             ))
         });
         if self.closed.is_cancelled() {
@@ -315,7 +365,7 @@ impl Nodes {
         Arc::clone(node)
     }
 
-    /// One that is connected if there is one, taking turns.
+    /// One that is connected, and lets calls through, if there is one, taking turns.
     fn any_master(&self, map: &SlotMap) -> Option<Address> {
         let mut masters = map.masters();
         if masters.is_empty() {
@@ -324,16 +374,9 @@ impl Nodes {
         let turn = rand::random_range(0..masters.len());
         masters.rotate_left(turn);
         let known = self.known.lock();
-        let is_connected = |address: &&Address| {
-            known
-                .get(*address)
-                .is_some_and(|n| n.state().borrow().is_connected())
-        };
-        masters
-            .iter()
-            .find(is_connected)
-            .or(masters.first())
-            .cloned()
+        let is_usable =
+            |address: &&Address| known.get(*address).is_some_and(|node| node.is_usable());
+        masters.iter().find(is_usable).or(masters.first()).cloned()
     }
 
     fn in_trouble(&self) -> bool {
@@ -363,9 +406,15 @@ impl Nodes {
     fn take_over(&self, map: SlotMap) {
         let all = map.all();
         // Nodes that have left: their connections end when the last call on them has.
-        self.known
-            .lock()
-            .retain(|address, _| all.contains(address) || self.seeds.contains(address));
+        let known: HashSet<String> = {
+            let mut known = self.known.lock();
+            known.retain(|address, _| all.contains(address) || self.seeds.contains(address));
+            known.keys().map(Address::to_string).collect()
+        };
+        // One that is not part of the cluster any more does not make the client look ill.
+        let all: HashSet<String> = all.iter().map(Address::to_string).collect();
+        self.breakers
+            .show(|node| all.contains(node), |node| known.contains(node));
         self.view.send_if_modified(|view| {
             if **view == map {
                 return false;

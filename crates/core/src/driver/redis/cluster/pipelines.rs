@@ -7,8 +7,10 @@ use futures_util::future::join_all;
 use super::nodes::Reached;
 use super::slots::{slot_of, slot_of_all};
 use super::{Follow, NOT_NOW, Shared};
+use crate::breaker::Outcome;
 use crate::command::Command;
 use crate::config::Address;
+use crate::driver::link::CommandLink;
 use crate::driver::server::is_certain;
 use crate::error::CallError;
 use crate::value::Value;
@@ -97,20 +99,36 @@ impl Shared {
             // It may be gone for good: each command finds its own way.
             None => return Ok(group.iter().map(|_| None).collect()),
         };
-        let replies = self
-            .bounded(&reached, deadline, reached.link.send_all(group))
-            .await?;
-        let mut redirects = 0;
-        let elsewhere = |(command, reply): (&Command, Result<Value, CallError>)| match reply {
-            Err(CallError::Replied(error))
-                if !matches!(self.follow(&error, &reached, &mut redirects), Follow::No)
-                    && (error.code() != "READONLY" || is_certain(command, &error)) =>
-            {
-                None
+        let sent = reached.link.exchange_all(group, deadline);
+        let replies = match self.bounded(&reached, sent).await {
+            Ok(replies) => replies,
+            Err(error) => {
+                let outcome: Result<(), _> = Err(error.clone());
+                reached.settle(&outcome, |breaker| breaker.classify(&error));
+                return Err(error);
             }
-            other => Some(other),
         };
-        Ok(group.iter().zip(replies).map(elsewhere).collect())
+        let mut redirects = 0;
+        let mut judged = Outcome::Success;
+        let from = reached.address.clone();
+        let elsewhere = |(command, reply): (&Command, Result<Value, CallError>)| match &reply {
+            Err(CallError::Replied(error)) => match self.follow(error, &from, &mut redirects) {
+                Follow::To(_) | Follow::Again => None,
+                Follow::Later if is_certain(command, error) => None,
+                Follow::Later | Follow::No => Some(reply),
+            },
+            _ => Some(reply),
+        };
+        let replies: Vec<_> = group.iter().zip(replies).map(elsewhere).collect();
+        reached.settle(&Ok(()), |breaker| {
+            let answered = group.iter().zip(&replies);
+            for (command, reply) in answered {
+                let outcome = reply.as_ref().map(|reply| breaker.judge(command, reply));
+                judged = outcome.filter(|o| o.is_failure()).unwrap_or(judged);
+            }
+            judged
+        });
+        Ok(replies)
     }
 
     async fn alone(&self, command: &Command) -> Result<Value, CallError> {
@@ -144,13 +162,19 @@ impl Shared {
                 Some(address) => self.nodes.reach(&address, deadline).await?,
                 None => self.nodes.serving(slot, deadline).await?,
             };
-            let replies = self
-                .send_transaction(&reached, commands, asking, deadline)
-                .await?;
+            let sent = self.send_transaction(&reached, commands, asking, deadline);
+            let replies = match sent.await {
+                Ok(replies) => replies,
+                Err(error) => {
+                    let outcome: Result<(), _> = Err(error.clone());
+                    reached.settle(&outcome, |breaker| breaker.classify(&error));
+                    return Err(error);
+                }
+            };
             let (mut again, mut redirects) = (false, 0);
             for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
                 if let CallError::Replied(error) = error {
-                    match self.follow(error, &reached, &mut redirects) {
+                    match self.follow(error, &reached.address, &mut redirects) {
                         Follow::No => {}
                         Follow::To(address) => (again, ask) = (true, Some(address)),
                         Follow::Again | Follow::Later => again = true,
@@ -159,8 +183,10 @@ impl Shared {
             }
             let late = Instant::now() + NOT_NOW >= deadline;
             if !(is_whole && again && is_aborted(&replies)) || late {
+                reached.settle(&Ok(()), |breaker| breaker.judge_all(commands, &replies));
                 return Ok(replies);
             }
+            drop(reached);
             // Who was asked with permission, and sends back, needs time: keys are being moved.
             if asking || ask.is_none() {
                 ask = None;
@@ -178,14 +204,14 @@ impl Shared {
         deadline: Instant,
     ) -> Result<Replies, CallError> {
         if !asking {
-            let sent = reached.link.send_all(commands);
-            return self.bounded(reached, deadline, sent).await;
+            let sent = reached.link.exchange_all(commands, deadline);
+            return self.bounded(reached, sent).await;
         }
         let mut all = Vec::with_capacity(commands.len() + 1);
         all.push(Command::new("ASKING"));
         all.extend_from_slice(commands);
-        let sent = reached.link.send_all(&all);
-        let mut replies = self.bounded(reached, deadline, sent).await?;
+        let sent = reached.link.exchange_all(&all, deadline);
+        let mut replies = self.bounded(reached, sent).await?;
         drop(replies.drain(..1));
         Ok(replies)
     }

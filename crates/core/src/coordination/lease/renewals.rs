@@ -1,0 +1,263 @@
+//! [`Leases`]: the leases that a client's users hold, renewed by one task.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::state::LeaseState;
+use super::{Lease, LeaseConfig, LeaseRenewal};
+use crate::client::{Client, WeakClient};
+use crate::value::Value;
+
+/// The leases of one client.
+pub(crate) struct Leases {
+    schedule: Arc<Schedule>,
+    task: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+/// Which lease is due when.
+#[derive(Default)]
+struct Schedule {
+    state: Mutex<State>,
+    /// A lease is due earlier than all others were.
+    is_earlier: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    leases: HashMap<u64, Entry>,
+    due: BTreeSet<(Instant, u64)>,
+    last_id: u64,
+}
+
+struct Entry {
+    lease: Arc<LeaseState>,
+    /// `None` while it is being renewed.
+    due: Option<Instant>,
+}
+
+/// How many leases one pipeline renews: a server is busy with them for about two milliseconds.
+const PER_CALL: usize = 500;
+
+impl Leases {
+    pub(crate) fn new() -> Self {
+        Self {
+            schedule: Arc::default(),
+            task: Mutex::default(),
+        }
+    }
+
+    /// Renews a lease that was taken by a call sent at `sent`, from now on.
+    pub(crate) fn keep(
+        &self,
+        client: Client,
+        renewal: Box<dyn LeaseRenewal>,
+        config: LeaseConfig,
+        sent: Instant,
+    ) -> Lease {
+        let lease = Arc::new(LeaseState::new(renewal, config, sent));
+        let id = self.schedule.add(Arc::clone(&lease), sent);
+        let mut task = self.task.lock();
+        if task.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+            let renewing = renew_for_ever(client.downgrade(), Arc::clone(&self.schedule));
+            *task = Some(AbortOnDropHandle::new(tokio::spawn(renewing)));
+        }
+        drop(task);
+        Lease::new(client, lease, id)
+    }
+
+    pub(super) fn remove(&self, id: u64) {
+        let mut state = self.schedule.state.lock();
+        if let Some(Entry { due: Some(due), .. }) = state.leases.remove(&id) {
+            state.due.remove(&(due, id));
+        }
+    }
+
+    /// How many leases are held.
+    pub(crate) fn count(&self) -> usize {
+        self.schedule.state.lock().leases.len()
+    }
+}
+
+impl Schedule {
+    fn add(&self, lease: Arc<LeaseState>, sent: Instant) -> u64 {
+        let mut state = self.state.lock();
+        state.last_id += 1;
+        let id = state.last_id;
+        let due = next_renewal(&lease, sent);
+        let entry = Entry {
+            lease,
+            due: Some(due),
+        };
+        state.leases.insert(id, entry);
+        self.insert(&mut state, due, id);
+        id
+    }
+
+    fn insert(&self, state: &mut State, due: Instant, id: u64) {
+        let first = state.due.first().map(|(first, _)| *first);
+        state.due.insert((due, id));
+        if first.is_none_or(|first| due < first) {
+            self.is_earlier.notify_one();
+        }
+    }
+
+    /// A renewal has ended, and the lease is due again then; or it is not to be renewed any more.
+    fn again(&self, id: u64, due: Option<Instant>) {
+        let mut state = self.state.lock();
+        let Some(due) = due else {
+            state.leases.remove(&id);
+            return;
+        };
+        // It may have been given back meanwhile.
+        let Some(entry) = state.leases.get_mut(&id) else {
+            return;
+        };
+        entry.due = Some(due);
+        self.insert(&mut state, due, id);
+    }
+
+    /// The leases that are due, and those that are due so soon that they may go with them.
+    fn take_due(&self, now: Instant) -> Vec<(u64, Arc<LeaseState>)> {
+        let mut state = self.state.lock();
+        let State { leases, due, .. } = &mut *state;
+        let mut taken = Vec::new();
+        let mut latest = now;
+        while let Some(&(at, id)) = due.first()
+            && at <= latest
+        {
+            due.pop_first();
+            let Some(entry) = leases.get_mut(&id) else {
+                continue;
+            };
+            entry.due = None;
+            if taken.is_empty() {
+                latest = now + entry.lease.ttl() / 10;
+            }
+            taken.push((id, Arc::clone(&entry.lease)));
+        }
+        taken
+    }
+
+    async fn wait_until_due(&self) {
+        loop {
+            let first = self.state.lock().due.first().map(|(first, _)| *first);
+            match first {
+                Some(first) => {
+                    tokio::select! {
+                        () = sleep_until(first) => return,
+                        () = self.is_earlier.notified() => {}
+                    }
+                }
+                None => self.is_earlier.notified().await,
+            }
+        }
+    }
+}
+
+async fn renew_for_ever(client: WeakClient, schedule: Arc<Schedule>) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            () = schedule.wait_until_due() => {
+                let Some(client) = client.upgrade() else { return };
+                for batch in batches(schedule.take_due(Instant::now())) {
+                    under_way.push(renew(client.clone(), Arc::clone(&schedule), batch));
+                }
+            }
+            Some(()) = under_way.next(), if !under_way.is_empty() => {}
+        }
+    }
+}
+
+/// Leases of about the same length go together: the longer ones' calls may take longer.
+fn batches(due: Vec<(u64, Arc<LeaseState>)>) -> Vec<Vec<(u64, Arc<LeaseState>)>> {
+    let mut by_length: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+    for (id, lease) in due {
+        let length = lease.ttl().as_millis().max(1).ilog2();
+        by_length.entry(length).or_default().push((id, lease));
+    }
+    let batches = by_length.into_values();
+    batches
+        .flat_map(|leases| {
+            leases
+                .chunks(PER_CALL)
+                .map(<[_]>::to_vec)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Renews leases once, and says when each is due again.
+async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<LeaseState>)>) {
+    let sent = Instant::now();
+    let mut asked = Vec::with_capacity(batch.len());
+    for (id, lease) in batch {
+        match lease.ttl_at(sent) {
+            Some(ttl) if lease.can_be_prolonged() => asked.push((id, lease, ttl)),
+            // It is to be lost at its deadline, and nothing else.
+            Some(_) => schedule.again(id, Some(lease.until())),
+            None => schedule.again(id, None),
+        }
+    }
+    if asked.is_empty() {
+        return;
+    }
+    let calls: Vec<_> = asked
+        .iter()
+        .map(|(_, lease, ttl)| {
+            // A node that hangs must not hold up what the others say for too long: a sixth of the time
+            // leaves the leases of the others enough for two further attempts.
+            let deadline = sent + (lease.ttl() / 6).max(SHORTEST);
+            let call = lease.renewal().renew(*ttl).idempotent(true);
+            call.deadline(deadline)
+        })
+        .collect();
+    let replies = match client.eval_all(calls).await {
+        Ok(replies) => replies.into_iter().map(Some).collect(),
+        Err(error) => {
+            tracing::warn!(target: "redkit::coordination", %error, leases = asked.len(), "cannot renew leases");
+            Vec::new()
+        }
+    };
+    let now = Instant::now();
+    let mut replies: std::vec::IntoIter<Option<Result<Value, _>>> = replies.into_iter();
+    for (id, lease, ttl) in asked {
+        let next = match replies.next().flatten() {
+            Some(Ok(reply)) => lease
+                .answered(sent, ttl, &reply)
+                .then(|| next_renewal(&lease, sent)),
+            // It is lost when its time is up; until then there are further attempts.
+            Some(Err(_)) | None => {
+                Some((now + (lease.ttl() / 20).max(SHORTEST)).min(lease.until()))
+            }
+        };
+        schedule.again(id, next);
+    }
+}
+
+/// How long a call may take at least, and a pause between two attempts is at least.
+const SHORTEST: Duration = Duration::from_millis(20);
+
+/// A third of the time after it was sent, a little less at random, so that the processes of a fleet
+/// that started together do not go on together.
+fn next_renewal(lease: &LeaseState, sent: Instant) -> Instant {
+    let third = (lease.ttl() / 3).mul_f64(rand::random_range(0.85..=1.0));
+    (sent + third).min(lease.until())
+}
+
+impl fmt::Debug for Leases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leases")
+            .field("held", &self.count())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,152 @@
+//! [`LeaseState`]: until when a lease is held.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::{LeaseConfig, LeaseRenewal};
+use crate::value::Value;
+
+/// What the handle of a lease and the task that renews it share.
+pub(super) struct LeaseState {
+    renewal: Box<dyn LeaseRenewal>,
+    config: LeaseConfig,
+    /// When the lease is lost at the latest, however often it is renewed.
+    ends: Option<Instant>,
+    status: watch::Sender<Status>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    /// Certainly held until then.
+    Held(Instant),
+    /// For ever: a renewal that succeeds later does not bring it back.
+    Lost(Instant),
+    /// Given back in time.
+    Ended(Instant),
+}
+
+impl LeaseState {
+    pub(super) fn new(renewal: Box<dyn LeaseRenewal>, config: LeaseConfig, sent: Instant) -> Self {
+        let ends = config.hold_at_most.map(|limit| sent + limit);
+        let until = sent + config.ttl.saturating_sub(config.drift);
+        let until = ends.map_or(until, |ends| until.min(ends));
+        Self {
+            status: watch::Sender::new(Status::Held(until)),
+            renewal,
+            ends,
+            config,
+        }
+    }
+
+    pub(super) fn renewal(&self) -> &dyn LeaseRenewal {
+        &*self.renewal
+    }
+
+    pub(super) fn ttl(&self) -> Duration {
+        self.config.ttl
+    }
+
+    pub(super) fn until(&self) -> Instant {
+        match *self.status.borrow() {
+            Status::Held(until) | Status::Lost(until) | Status::Ended(until) => until,
+        }
+    }
+
+    /// Whether the lease is lost; notes it when the deadline has passed.
+    pub(super) fn is_lost(&self) -> bool {
+        let now = Instant::now();
+        self.update(|status| match status {
+            Status::Held(until) if until <= now => Status::Lost(until),
+            other => other,
+        });
+        matches!(*self.status.borrow(), Status::Lost(_))
+    }
+
+    /// For how long a renewal that is sent now may ask; `None` when it must not be sent.
+    pub(super) fn ttl_at(&self, sent: Instant) -> Option<Duration> {
+        if self.is_lost() || !matches!(*self.status.borrow(), Status::Held(_)) {
+            return None;
+        }
+        let Some(ends) = self.ends else {
+            return Some(self.config.ttl);
+        };
+        let left = ends.saturating_duration_since(sent) + self.config.drift;
+        Some(left.min(self.config.ttl))
+    }
+
+    /// Whether a further renewal would move the deadline.
+    pub(super) fn can_be_prolonged(&self) -> bool {
+        self.ends.is_none_or(|ends| self.until() < ends)
+    }
+
+    /// A renewal that was sent then for this time has been answered. Gives whether the lease is held.
+    pub(super) fn answered(&self, sent: Instant, ttl: Duration, reply: &Value) -> bool {
+        if !self.renewal.is_held(reply) {
+            self.update(|status| match status {
+                Status::Held(_) => Status::Lost(sent),
+                other => other,
+            });
+            return false;
+        }
+        if self.is_lost() {
+            return false;
+        }
+        let until = sent + ttl.saturating_sub(self.config.drift);
+        let until = self.ends.map_or(until, |ends| until.min(ends));
+        self.update(|status| match status {
+            // Answers may come in another order than their calls.
+            Status::Held(old) => Status::Held(old.max(until)),
+            other => other,
+        });
+        matches!(*self.status.borrow(), Status::Held(_))
+    }
+
+    /// Gives whether the lease was still held.
+    pub(super) fn end(&self) -> bool {
+        if self.is_lost() {
+            return false;
+        }
+        let mut was_held = false;
+        self.update(|status| match status {
+            Status::Held(until) => {
+                was_held = true;
+                Status::Ended(until)
+            }
+            other => other,
+        });
+        was_held
+    }
+
+    pub(super) async fn lost(&self) {
+        let mut status = self.status.subscribe();
+        loop {
+            let now = *status.borrow_and_update();
+            match now {
+                Status::Lost(_) => return,
+                Status::Ended(_) => std::future::pending().await,
+                Status::Held(until) => {
+                    tokio::select! {
+                        () = sleep_until(until) => if self.is_lost() { return },
+                        _ = status.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(Status) -> Status) {
+        let mut is_lost_now = false;
+        self.status.send_if_modified(|status| {
+            let new = change(*status);
+            let is_changed = new != *status;
+            is_lost_now = is_changed && matches!(new, Status::Lost(_));
+            *status = new;
+            is_changed
+        });
+        if is_lost_now && let Some(lost) = &self.config.lost {
+            lost.add_one();
+        }
+    }
+}

@@ -1,0 +1,6 @@
+-- Part: `wake_up(channel, name, payload)`, which tells the processes that wait for `name`.
+--
+-- The message is the length of the name in 8 hexadecimal digits, the name, and the payload.
+local function wake_up(channel, name, payload)
+  redis.call('PUBLISH', channel, string.format('%08x', #name) .. name .. (payload or ''))
+end

@@ -1,0 +1,255 @@
+//! [`ReleaseQueue`]: what a dropped guard leaves to be done, where nobody can wait.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::backoff::Backoff;
+use crate::client::{Client, Request};
+use crate::error::CallError;
+use crate::tally::Tally;
+
+/// What a dropped guard leaves to be done: requests that give something back, for
+/// [`Client::release_later`].
+///
+/// Mark the requests as [idempotent](crate::Command::idempotent) where they are: a release that
+/// compares its owner's token is as good twice as once, and only then can it be repeated when its
+/// reply is lost.
+#[derive(Debug)]
+pub struct Release {
+    requests: Vec<Request>,
+    until: Option<Instant>,
+    lost: Option<Arc<Tally>>,
+}
+
+impl Release {
+    /// A release that is tried once (and as often as the client's own retry says).
+    pub fn new(requests: impl IntoIterator<Item = impl Into<Request>>) -> Self {
+        Self {
+            requests: requests.into_iter().map(Into::into).collect(),
+            until: None,
+            lost: None,
+        }
+    }
+
+    /// Until when the release is worth repeating: when what it gives back runs out by itself. At most
+    /// a minute.
+    #[must_use]
+    pub fn until(mut self, until: Instant) -> Self {
+        self.until = Some(until.min(Instant::now() + LONGEST));
+        self
+    }
+
+    /// Counts the release there when the server could not be told.
+    #[must_use]
+    pub fn counted_by(mut self, lost: Arc<Tally>) -> Self {
+        self.lost = Some(lost);
+        self
+    }
+}
+
+/// The releases of one client. One task runs from the first need on; it is replaced should it ever
+/// end early. Releases go out in batches, each a pipeline, so that a hung node of a cluster holds up
+/// the replies of one batch and not the other releases.
+pub(crate) struct ReleaseQueue {
+    runner: Mutex<Option<Runner>>,
+    outstanding: Arc<watch::Sender<usize>>,
+}
+
+struct Runner {
+    queue: mpsc::UnboundedSender<Queued>,
+    runtime: Handle,
+}
+
+/// A release on its way. It keeps its client alive, so that a release outlives the last handle of its
+/// user. When it is dropped undone it is counted as lost.
+struct Queued {
+    client: Client,
+    release: Release,
+    failures: u32,
+    outstanding: Arc<watch::Sender<usize>>,
+    is_done: bool,
+}
+
+/// How many releases wait or are under way at most, so that a server which hangs costs bounded
+/// memory. Further ones are lost.
+const MOST: usize = 16_384;
+/// How many releases go in one pipeline.
+const BATCH: usize = 64;
+/// How many first attempts are under way at the same time.
+const AT_ONCE: usize = 32;
+/// How long a release is repeated at most.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Pauses between attempts.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+
+impl ReleaseQueue {
+    pub(crate) fn new() -> Self {
+        Self {
+            runner: Mutex::default(),
+            outstanding: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// Makes sure that a task runs; to be called from within a runtime.
+    pub(crate) fn prepare(&self) {
+        let mut runner = self.runner.lock();
+        let runs = runner.as_ref().is_some_and(|r| !r.queue.is_closed());
+        if let (false, Ok(runtime)) = (runs, Handle::try_current()) {
+            *runner = Some(Runner::start(runtime));
+        }
+    }
+
+    /// Queues a release. Without a runtime, or with too many before it, it is lost.
+    pub(crate) fn send(&self, client: Client, release: Release) {
+        let mut has_room = false;
+        self.outstanding.send_modify(|count| {
+            has_room = *count < MOST;
+            *count += 1;
+        });
+        let queued = Queued {
+            client,
+            release,
+            failures: 0,
+            outstanding: Arc::clone(&self.outstanding),
+            is_done: false,
+        };
+        if !has_room {
+            return;
+        }
+        self.prepare();
+        let mut runner = self.runner.lock();
+        let Some(running) = &mut *runner else { return };
+        let Err(mpsc::error::SendError(queued)) = running.queue.send(queued) else {
+            return;
+        };
+        // The task only ends early when it panics, or when its runtime is over: then so is the next.
+        tracing::warn!(target: "redkit::coordination", "the task that releases had died, and is replaced");
+        *running = Runner::start(running.runtime.clone());
+        drop(running.queue.send(queued));
+    }
+
+    /// Waits until nothing is left to be released, at most for `limit`.
+    pub(crate) async fn drain(&self, limit: Duration) {
+        let mut outstanding = self.outstanding.subscribe();
+        let _ = timeout(limit, outstanding.wait_for(|count| *count == 0)).await;
+    }
+}
+
+impl Runner {
+    fn start(runtime: Handle) -> Self {
+        let (queue, releases) = mpsc::unbounded_channel();
+        runtime.spawn(run(releases));
+        Self { queue, runtime }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if !self.is_done
+            && let Some(lost) = &self.release.lost
+        {
+            lost.add_one();
+        }
+        self.outstanding.send_modify(|count| *count -= 1);
+    }
+}
+
+impl fmt::Debug for ReleaseQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReleaseQueue")
+            .field("outstanding", &*self.outstanding.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs until the queue's client is gone and everything is done.
+async fn run(mut queue: mpsc::UnboundedReceiver<Queued>) {
+    let mut new = Vec::with_capacity(BATCH);
+    let mut under_way = FuturesUnordered::<BoxFuture<'static, Vec<Queued>>>::new();
+    let mut paused = FuturesUnordered::new();
+    let mut is_open = true;
+    while is_open || !under_way.is_empty() || !paused.is_empty() {
+        tokio::select! {
+            count = queue.recv_many(&mut new, BATCH), if is_open && under_way.len() < AT_ONCE => {
+                is_open = count > 0;
+                if count > 0 {
+                    under_way.push(Box::pin(release_all(std::mem::take(&mut new))));
+                }
+            }
+            Some(failed) = under_way.next(), if !under_way.is_empty() => {
+                if let Some(pause) = pause_of(&failed) {
+                    paused.push(async move { sleep(pause).await; failed });
+                }
+            }
+            Some(again) = paused.next(), if !paused.is_empty() => {
+                under_way.push(Box::pin(release_all(again)));
+            }
+        }
+    }
+}
+
+fn pause_of(failed: &[Queued]) -> Option<Duration> {
+    failed.first()?;
+    let pause = |queued: &Queued| PAUSES.pause_after(queued.failures);
+    failed.iter().map(pause).min()
+}
+
+/// Gives the releases that are to be tried again.
+async fn release_all(mut batch: Vec<Queued>) -> Vec<Queued> {
+    // All are of one client; it outlives the batch.
+    let Some(client) = batch.first().map(|queued| queued.client.clone()) else {
+        return batch;
+    };
+    let requests = batch
+        .iter()
+        .flat_map(|queued| queued.release.requests.clone());
+    match client.eval_all(requests).await {
+        Ok(replies) => {
+            let mut replies = replies.into_iter();
+            for queued in &mut batch {
+                let own = replies.by_ref().take(queued.release.requests.len());
+                let errors: Vec<CallError> = own.filter_map(Result::err).collect();
+                queued.ended(&errors);
+            }
+        }
+        Err(error) => {
+            tracing::debug!(target: "redkit::coordination", %error, releases = batch.len(), "not released");
+            let error = error.call_error().cloned();
+            for queued in &mut batch {
+                match &error {
+                    Some(error) => queued.ended(std::slice::from_ref(error)),
+                    None => queued.release.until = None,
+                }
+            }
+        }
+    }
+    let now = Instant::now();
+    batch.retain(|queued| !queued.is_done && queued.release.until.is_some_and(|until| now < until));
+    batch
+}
+
+impl Queued {
+    /// An attempt has ended with these errors.
+    fn ended(&mut self, errors: &[CallError]) {
+        self.is_done = errors.is_empty();
+        let is_safe = self.release.requests.iter().all(Request::is_idempotent);
+        let may_repeat = errors.iter().all(|error| match error {
+            CallError::NotSent(fault) => fault.kind().is_transient(),
+            CallError::Maybe(fault) => is_safe && fault.kind().is_transient(),
+            CallError::Replied(error) => is_safe && error.is_server_state(),
+        });
+        match may_repeat {
+            true => self.failures = self.failures.saturating_add(1),
+            false => self.release.until = None,
+        }
+    }
+}

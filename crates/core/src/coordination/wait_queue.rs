@@ -1,0 +1,202 @@
+//! [`QueuedCaller`]: waiting in a queue on the server, first come, first served among all processes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::backoff::Backoff;
+use super::lua;
+use super::release_queue::Release;
+use super::wake_up::{Wake, WakeUp};
+use crate::client::Client;
+use crate::error::Error;
+use crate::keys::Key;
+use crate::script::{Invocation, Script};
+
+static LEAVE: Script =
+    Script::of_parts(&[lua::CLOCK, lua::WAKE_UP, lua::WAIT_QUEUE, lua::LEAVE_QUEUE]);
+
+/// For how long a waiter is believed to be alive after a visit: so long a waiter that died holds up
+/// those behind it. Scripts get it in microseconds as `alive`.
+pub const WAITER_ALIVE: Duration = Duration::from_secs(3);
+
+/// How often a waiter visits at least, so that it is believed to be alive.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// A queue of waiters on the server.
+#[derive(Debug, Clone)]
+pub struct WaitQueue {
+    /// The waiters by arrival.
+    pub queue: Key,
+    /// The waiters by when they are taken for dead.
+    pub heartbeats: Key,
+    /// Where waiters are woken, by their ids.
+    pub channel: Bytes,
+}
+
+impl WaitQueue {
+    /// The call by which a waiter gives its place up. It wakes the next.
+    pub fn leave(&self, id: &Bytes) -> Invocation {
+        LEAVE
+            .invoke([&self.queue, &self.heartbeats])
+            .arg(id)
+            .arg(&self.channel)
+            .idempotent(true)
+    }
+}
+
+/// What one visit to the queue says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueStatus<T> {
+    /// The waiter has what it waited for, and no place any more.
+    Served(T),
+    /// It has a place in the queue.
+    Waiting {
+        /// When a further visit makes sense although nobody wakes the waiter: when a lease runs out, or
+        /// units are back.
+        hint: Duration,
+    },
+    /// It has no place: it may not wait, it would wait for too long, or the queue is full.
+    Rejected(T),
+}
+
+/// A caller that waits in a [`WaitQueue`]. Its script is made of the part
+/// [`lua::WAIT_QUEUE`](super::lua::WAIT_QUEUE): look at the queue; if nobody stands before the caller and
+/// there is something to have, leave the queue and take it; otherwise join, unless the caller will
+/// not wait (`max_wait` is zero).
+///
+/// Whatever gives back what is waited for calls `queue_wake`, and so does the script that serves a
+/// waiter when there is more to have.
+pub trait QueuedCaller: Sync {
+    /// What a visit gives.
+    type Outcome: Send;
+
+    /// The queue.
+    fn queue(&self) -> &WaitQueue;
+
+    /// The waiter's id, which no other waiter has.
+    fn id(&self) -> Bytes;
+
+    /// One visit, of a waiter that will wait for `max_wait` more at most.
+    fn visit(
+        &self,
+        max_wait: Duration,
+    ) -> impl Future<Output = Result<QueueStatus<Self::Outcome>, Error>> + Send;
+
+    /// What is left to be done by a waiter that was dropped, or knows nothing of its last visit: give
+    /// the place up, and what the visit may have taken. By default the place alone.
+    fn abandon(&self) -> Release {
+        Release::new([self.queue().leave(&self.id())]).until(Instant::now() + WAITER_ALIVE)
+    }
+
+    /// Whether the waiter goes on after a visit that certainly was not carried out. By default it
+    /// does, as long as there is time.
+    fn outlives_faults(&self) -> bool {
+        true
+    }
+}
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueOutcome<T> {
+    /// Whether the waiter was served; otherwise it has no place any more.
+    pub is_served: bool,
+    /// What the last visit gave.
+    pub outcome: T,
+    /// When the last visit was sent: leases that it took run from then.
+    pub sent: Instant,
+}
+
+impl Client {
+    /// Waits in a queue until the caller is served, or is rejected: at `deadline` at the latest, when the
+    /// last visit says that the caller will not wait any longer. When the future is dropped, or ends
+    /// with an error, [`QueuedCaller::abandon`] is released in the background.
+    ///
+    /// # Errors
+    /// The visit's own. A visit of which nobody knows whether it was carried out ends the wait.
+    pub async fn wait_in_queue<Q: QueuedCaller>(
+        &self,
+        queued: &Q,
+        deadline: Instant,
+    ) -> Result<QueueOutcome<Q::Outcome>, Error> {
+        self.prepare_releases();
+        let mut place = Place {
+            client: self,
+            queued,
+            is_left: false,
+        };
+        let mut waiter = None;
+        let mut after_a_fault = Backoff::new(Duration::from_millis(50), HEARTBEAT);
+        let mut without_a_hint = Backoff::new(Duration::from_millis(4), HEARTBEAT);
+        loop {
+            let sent = Instant::now();
+            let max_wait = deadline.saturating_duration_since(sent);
+            let hint = match queued.visit(max_wait).await {
+                Ok(QueueStatus::Waiting { hint }) if !max_wait.is_zero() => hint,
+                Ok(QueueStatus::Served(outcome)) => {
+                    place.is_left = true;
+                    return Ok(QueueOutcome {
+                        is_served: true,
+                        outcome,
+                        sent,
+                    });
+                }
+                Ok(QueueStatus::Rejected(outcome)) => {
+                    place.is_left = true;
+                    return Ok(QueueOutcome {
+                        is_served: false,
+                        outcome,
+                        sent,
+                    });
+                }
+                // A script that lets a caller join that will not wait; ask once more.
+                Ok(QueueStatus::Waiting { .. }) => Duration::ZERO,
+                Err(error) => {
+                    let goes_on = queued.outlives_faults() && was_not_done(&error);
+                    if !goes_on || max_wait.is_zero() {
+                        return Err(error);
+                    }
+                    sleep(after_a_fault.next_pause().min(max_wait)).await;
+                    continue;
+                }
+            };
+            after_a_fault.reset();
+            let Some(waiter) = &mut waiter else {
+                let queue = queued.queue();
+                let made = self.waiter(queue.channel.clone(), queued.id(), Wake::One);
+                waiter = Some(made.await);
+                // What happened before the subscription stood was not told: look again.
+                continue;
+            };
+            let pause = match hint.is_zero() {
+                true => without_a_hint.next_pause(),
+                false => hint,
+            };
+            let woken = waiter.wait(pause.min(HEARTBEAT).min(max_wait)).await;
+            if matches!(woken, WakeUp::Message(_)) {
+                without_a_hint.reset();
+            }
+        }
+    }
+}
+
+/// A place in the queue, given up when it is dropped.
+struct Place<'a, Q: QueuedCaller> {
+    client: &'a Client,
+    queued: &'a Q,
+    is_left: bool,
+}
+
+impl<Q: QueuedCaller> Drop for Place<'_, Q> {
+    fn drop(&mut self) {
+        if !self.is_left {
+            self.client.release_later(self.queued.abandon());
+        }
+    }
+}
+
+/// Whether a fault passes and the server certainly did nothing.
+fn was_not_done(error: &Error) -> bool {
+    error.is_retryable() && !error.is_maybe()
+}

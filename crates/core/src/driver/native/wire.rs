@@ -1,0 +1,96 @@
+//! [`Wire`]: the writing half of a socket, as a connection needs it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::tcp::OwnedWriteHalf as TcpWrite;
+#[cfg(unix)]
+use tokio::net::unix::OwnedWriteHalf as UnixWrite;
+
+/// Where bytes are read from.
+pub(super) type Source = Box<dyn AsyncRead + Send + Unpin>;
+
+/// The writing half of a socket. It never waits.
+pub(super) trait Wire: Send + Sync + 'static {
+    /// Gives bytes to the socket, for a caller who is not its task. [`io::ErrorKind::WouldBlock`]
+    /// when it takes none now, or only from its task.
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Gives bytes to the socket; when it takes none, the task is woken once it does.
+    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Sees to it that what was given leaves.
+    fn poll_flush(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+macro_rules! wire_of_a_socket {
+    ($half:ty) => {
+        impl Wire for $half {
+            fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+                match slices {
+                    [one] => <$half>::try_write(self, one),
+                    many => self.try_write_vectored(many),
+                }
+            }
+
+            fn poll_write(
+                &self,
+                cx: &mut Context<'_>,
+                slices: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                loop {
+                    match Wire::try_write(self, slices) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        done => return Poll::Ready(done),
+                    }
+                    ready!(self.as_ref().poll_write_ready(cx))?;
+                }
+            }
+        }
+    };
+}
+wire_of_a_socket!(TcpWrite);
+#[cfg(unix)]
+wire_of_a_socket!(UnixWrite);
+
+/// Halves of a stream that has none of its own, such as an encrypted one. Both are used by the
+/// connection's one task.
+pub(super) fn split<S>(stream: S) -> (Source, Box<dyn Wire>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let stream = Arc::new(Mutex::new(stream));
+    (Box::new(Half(Arc::clone(&stream))), Box::new(Half(stream)))
+}
+
+struct Half<S>(Arc<Mutex<S>>);
+
+impl<S: AsyncRead + Unpin> AsyncRead for Half<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Send + Unpin + 'static> Wire for Half<S> {
+    fn try_write(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.lock()).poll_write_vectored(cx, slices)
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_flush(cx)
+    }
+}

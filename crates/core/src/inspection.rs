@@ -1,0 +1,200 @@
+//! Inspection: what a client's users do, for a program's own eyes. Pattern objects register with their
+//! client as [`Inspect`], and whatever shows or changes them (monitoring, a dashboard, a command line)
+//! needs to know no pattern.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::error::Error;
+
+/// Something that can be looked at, and acted on: a cache, a limiter, a lock manager, a breaker.
+#[async_trait]
+pub trait Inspect: Send + Sync {
+    /// What it is: `cache`, `limiter`, `locks`, …
+    fn kind(&self) -> &'static str;
+
+    /// Its name, which is unique among those of its kind and client in a well-made program.
+    fn name(&self) -> String;
+
+    /// How it stands now. Costs no round trip, and is bounded: at most [`Snapshot::MOST_ITEMS`] items.
+    fn snapshot(&self) -> Snapshot;
+
+    /// What can be done to it. By default nothing.
+    fn actions(&self) -> &'static [Action] {
+        &[]
+    }
+
+    /// Does one of its [actions](Self::actions). Gives a sentence that says what was done.
+    ///
+    /// # Errors
+    /// [`InspectError`] for an action that it does not have, an argument that makes no sense, or a failure.
+    async fn act(&self, action: &str, argument: &str) -> Result<String, InspectError> {
+        let _ = argument;
+        Err(InspectError::UnknownAction {
+            kind: self.kind(),
+            action: action.into(),
+        })
+    }
+}
+
+/// What can be done to an inspected object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Action {
+    /// The name by which it is called.
+    pub name: &'static str,
+    /// What its argument is, or nothing when it takes none.
+    pub argument: &'static str,
+    /// What it does, in a sentence.
+    pub description: &'static str,
+    /// Whether something is lost by it that cannot be had back.
+    pub is_destructive: bool,
+}
+
+/// How an inspected object stands: numbers and words by name, and some of the things that it holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Snapshot {
+    /// Facts by name, in the order in which they make sense.
+    pub facts: Vec<(&'static str, Fact)>,
+    /// What it holds: locks, waiters, nodes. Each has facts of its own.
+    pub items: Vec<Vec<(&'static str, Fact)>>,
+    /// How many further items there are.
+    pub omitted: usize,
+}
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Fact {
+    /// A number.
+    Count(u64),
+    /// A share, a rate or a time in seconds.
+    Number(f64),
+    /// A word: a state, a label.
+    Text(String),
+    /// Yes or no.
+    Flag(bool),
+}
+
+impl Snapshot {
+    /// How many items a snapshot has at most.
+    pub const MOST_ITEMS: usize = 100;
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn fact(mut self, name: &'static str, fact: impl Into<Fact>) -> Self {
+        self.facts.push((name, fact.into()));
+        self
+    }
+
+    /// Adds an item, or counts it as omitted.
+    pub fn push(&mut self, item: Vec<(&'static str, Fact)>) {
+        match self.items.len() < Self::MOST_ITEMS {
+            true => self.items.push(item),
+            false => self.omitted += 1,
+        }
+    }
+
+    /// The fact of this name.
+    pub fn get(&self, name: &str) -> Option<&Fact> {
+        let found = self.facts.iter().find(|(other, _)| *other == name);
+        found.map(|(_, fact)| fact)
+    }
+}
+
+impl From<u64> for Fact {
+    fn from(count: u64) -> Self {
+        Fact::Count(count)
+    }
+}
+
+impl From<usize> for Fact {
+    fn from(count: usize) -> Self {
+        Fact::Count(u64::try_from(count).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<f64> for Fact {
+    fn from(number: f64) -> Self {
+        Fact::Number(number)
+    }
+}
+
+impl From<std::time::Duration> for Fact {
+    fn from(time: std::time::Duration) -> Self {
+        Fact::Number(time.as_secs_f64())
+    }
+}
+
+impl From<bool> for Fact {
+    fn from(flag: bool) -> Self {
+        Fact::Flag(flag)
+    }
+}
+
+impl From<String> for Fact {
+    fn from(text: String) -> Self {
+        Fact::Text(text)
+    }
+}
+
+impl From<&str> for Fact {
+    fn from(text: &str) -> Self {
+        Fact::Text(text.to_owned())
+    }
+}
+
+/// Why an action was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectError {
+    /// There is no such action. Remedy: one of [`Inspect::actions`].
+    #[error("a {kind} has no action `{action}`")]
+    UnknownAction {
+        /// What it was asked of.
+        kind: &'static str,
+        /// The name that was given.
+        action: Box<str>,
+    },
+    /// The argument makes no sense. The text says what is expected.
+    #[error("{0}")]
+    Argument(Box<str>),
+    /// The server could not be asked, or refused.
+    #[error(transparent)]
+    Core(#[from] Error),
+    /// The pattern's own error.
+    #[error("{0}")]
+    Failed(Box<str>),
+}
+
+/// The objects of one client, held weakly.
+#[derive(Default)]
+pub(crate) struct Registry {
+    objects: Mutex<Vec<Weak<dyn Inspect>>>,
+}
+
+impl Registry {
+    pub(crate) fn register(&self, object: Weak<dyn Inspect>) {
+        let mut objects = self.objects.lock();
+        // Programs that make objects for every request must not fill memory.
+        if objects.len() == objects.capacity() {
+            objects.retain(|object| object.strong_count() > 0);
+        }
+        objects.push(object);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<dyn Inspect>> {
+        let objects = self.objects.lock();
+        objects.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("objects", &self.objects.lock().len())
+            .finish()
+    }
+}

@@ -1,0 +1,157 @@
+//! What dropped guards leave is released in the background: batched, bounded, repeated, counted.
+
+use std::time::Duration;
+
+use redkit_core::Command;
+use redkit_core::coordination::{Release, Token};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use tokio::time::{Instant, sleep};
+
+use super::{Held, exists, tally};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+redkit_testkit::suite! {
+    #[networked]
+    async fn what_a_guard_leaves_is_released_and_a_shutdown_waits_for_it(fixture: Fixture) {
+        let client = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        for n in 0..100 {
+            let held = Held::take(&client, &format!("held{n}"), MINUTE).await;
+            client.release_later(Release::new([held.release()]));
+        }
+        client.shutdown().await;
+        for n in 0..100 {
+            assert!(!exists(&fixture.client, &format!("held{n}")).await, "{n}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_outlives_the_last_handle_of_its_client() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let held = Held::take(&client, "held", MINUTE).await;
+    client.release_later(Release::new([held.release()]));
+    drop(client);
+    sleep(Duration::from_millis(10)).await;
+    assert!(!exists(&backend.client(), "held").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn releases_go_together() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    client.prepare_releases();
+    let mut all = Vec::new();
+    for n in 0..64 {
+        all.push(Held::take(&client, &format!("held{n}"), MINUTE).await);
+    }
+    backend.set(Rule::new(Injection::DelayRequest(Duration::from_secs(1))));
+    let start = Instant::now();
+    for held in &all {
+        client.release_later(Release::new([held.release()]));
+    }
+    while exists_at_once(&backend, "held63").await {
+        sleep(Duration::from_millis(100)).await;
+    }
+    // Two round trips, because the server did not know the script.
+    assert!(
+        start.elapsed() < Duration::from_millis(2500),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+async fn exists_at_once(backend: &FaultyBackend, key: &'static str) -> bool {
+    let seen = backend.seen();
+    !seen
+        .iter()
+        .any(|c| c.name().starts_with("EVAL") && c.keys().any(|k| k == key.as_bytes()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_fails_is_repeated_while_it_is_worth_it() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let lost = tally("lost");
+    for injection in [
+        Injection::NotSent,
+        Injection::LoseRequest,
+        Injection::LoseReply,
+    ] {
+        let held = Held::take(&client, "held", MINUTE).await;
+        backend.set(Rule::new(injection).on_part("held").times(5));
+        let release = Release::new([held.release()]);
+        let release = release
+            .until(Instant::now() + MINUTE)
+            .counted_by(lost.clone());
+        client.release_later(release);
+        sleep(MINUTE / 2).await;
+        assert!(!exists(&client, "held").await);
+    }
+    assert_eq!(lost.get(), 0);
+
+    let held = Held::take(&client, "held", MINUTE).await;
+    backend.set(Rule::new(Injection::NotSent).on_part("held"));
+    let release = || Release::new([held.release()]).counted_by(lost.clone());
+    client.release_later(release().until(Instant::now() + Duration::from_secs(5)));
+    client.release_later(release());
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(lost.get(), 1, "without an end it is tried once");
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(lost.get(), 2);
+    backend.forget();
+    sleep(MINUTE).await;
+    assert!(backend.seen().is_empty(), "it is not tried for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_idempotent_is_not_repeated_when_its_reply_is_lost() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let lost = tally("lost");
+    backend.set(Rule::new(Injection::LoseReply).on_name("INCR").times(1));
+    let add = Command::new("INCR").key(client.key("n"));
+    let release = Release::new([add]).until(Instant::now() + MINUTE);
+    client.release_later(release.counted_by(lost.clone()));
+    sleep(MINUTE).await;
+    let get = Command::new("GET").key(client.key("n"));
+    assert_eq!(client.call::<i64>(get).await.unwrap(), 1);
+    assert_eq!(lost.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_bounded_and_what_is_lost_is_counted() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let lost = tally("lost");
+    backend.set(Rule::new(Injection::HangBefore));
+    for _ in 0..16_384 + 500 {
+        let remove = Command::new("DEL").key("k").arg(Token::random());
+        let release = Release::new([remove.idempotent(true)]);
+        client.release_later(release.counted_by(lost.clone()));
+    }
+    assert_eq!(lost.get(), 500);
+    // 256 batches of which 32 go at once, two seconds each.
+    sleep(Duration::from_secs(17)).await;
+    assert_eq!(lost.get(), 16_384 + 500);
+}
+
+#[test]
+fn a_guard_may_be_dropped_outside_of_its_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let lost = tally("lost");
+    let del = || Release::new([Command::new("DEL").key("k")]).counted_by(lost.clone());
+    client.release_later(del());
+    assert_eq!(lost.get(), 1, "nothing runs that could do it");
+    runtime.block_on(async { client.prepare_releases() });
+    client.release_later(del());
+    runtime.block_on(client.shutdown());
+    assert_eq!((lost.get(), backend.count("DEL")), (1, 1));
+}

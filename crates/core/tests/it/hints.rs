@@ -1,0 +1,92 @@
+//! A setup that cannot work is said at once, with what to do about it, and then ever more seldom.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use redkit_core::{Client, ClientConfig, Command};
+use redkit_testkit::{Server, ServerOptions};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Log {
+    fn lines_with(&self, words: &str) -> usize {
+        let text = String::from_utf8(self.0.lock().clone()).unwrap();
+        text.lines().filter(|line| line.contains(words)).count()
+    }
+}
+
+fn log() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_said_at_once_and_then_ever_more_seldom() {
+    let (log, _guard) = log();
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let rights = ["ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-get"];
+    server.raw(&rights).await.unwrap();
+    let url = format!("redis://app:pw@{}", server.addr());
+    let client = Client::connect(ClientConfig::from_url(&url).unwrap())
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        let get = client.call::<Option<String>>(Command::new("GET").key("k"));
+        get.await.unwrap_err();
+    }
+    assert_eq!(
+        log.lines_with("ACL SETUSER"),
+        5,
+        "the 1st, 2nd, 4th, 8th, 16th"
+    );
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn servers_that_cannot_be_reached_are_said_at_once_and_then_ever_more_seldom() {
+    for url in ["redis", "redis-cluster", "redis-sentinel"] {
+        let (log, _guard) = log();
+        let name = if url == "redis-sentinel" { "/m" } else { "" };
+        let url = format!("{url}://127.0.0.1:1{name}");
+        let config = ClientConfig::from_url(&url).unwrap().lazy(true);
+        let client = Client::connect(config).await.unwrap();
+        for _ in 0..3 {
+            client
+                .call::<String>(Command::new("PING"))
+                .await
+                .unwrap_err();
+        }
+        let lines = log.lines_with("WARN");
+        assert!((1..=40).contains(&lines), "{url}: {lines} lines");
+        assert!(log.lines_with("check `") >= 1, "{url}: no hint");
+        client.shutdown().await;
+    }
+}

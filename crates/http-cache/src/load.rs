@@ -1,0 +1,307 @@
+//! Loading for the cache: asking the handler, judging its answer, and choosing the entry for it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{CONTENT_LENGTH, ETAG};
+use http::{Response, StatusCode, response};
+use http_body::Body;
+use redkit_cache::Loaded;
+use tokio::time::{Instant, timeout_at};
+
+use crate::answer;
+use crate::body::{self, CacheBody};
+use crate::conditional::add_etag;
+use crate::context::Context;
+use crate::exchange::{AskedFor, Exchange, State};
+use crate::fill::{Fill, Terms};
+use crate::key::{random_id, variant_key};
+use crate::octets::Octets;
+use crate::storable::Reason;
+use crate::stored::{CachedResponse, Kind, Page};
+use crate::tags;
+use crate::vary::{self, Selected};
+
+/// Which of the two keys of a response is looked up.
+#[derive(Debug, Clone)]
+pub(crate) enum KeyLevel {
+    /// The target's.
+    Primary,
+    /// That of one of its variants.
+    Variant(Vec<Selected>),
+}
+
+impl KeyLevel {
+    pub(crate) fn selected(&self) -> &[Selected] {
+        match self {
+            Self::Primary => &[],
+            Self::Variant(selected) => selected,
+        }
+    }
+}
+
+/// The handler gave nothing to be kept, and there is a stale response that may be given.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the handler gave nothing to be kept")]
+pub(crate) struct NotFilled;
+
+/// How long a list of fields is kept at least, for the variants to be found by.
+pub(crate) const SHORTEST_LIST_TTL: Duration = Duration::from_secs(3600);
+
+/// A stale entry, and whether it may be given when the handler fails.
+#[derive(Clone, Default)]
+pub(crate) struct Stale {
+    cached: Option<Arc<CachedResponse>>,
+    may_be_given: bool,
+}
+
+impl Stale {
+    pub(crate) fn new(cached: Arc<CachedResponse>) -> Self {
+        Self {
+            may_be_given: cached.may_be_given_stale(SystemTime::now()),
+            cached: Some(cached),
+        }
+    }
+
+    /// The page that the handler can be asked about: the one that this request would be given.
+    fn page(&self, level: &KeyLevel) -> Option<&Page> {
+        match &self.cached.as_ref()?.0 {
+            Kind::Page(page) if page.selected == level.selected() => Some(page),
+            _ => None,
+        }
+    }
+}
+
+/// Asks the handler for the cache, about the stale page where there is one. A response that is not
+/// kept goes back to the exchange.
+pub(crate) async fn load<B, E>(
+    context: Context,
+    exchange: Exchange<B, E>,
+    level: KeyLevel,
+    stale: Stale,
+) -> Result<Loaded<CachedResponse>, NotFilled>
+where
+    B: Body<Data = Bytes>,
+{
+    let fill = match exchange.take() {
+        State::Ready(fill) => *fill,
+        State::Unasked(ask) => {
+            let asked = Instant::now();
+            let deadline = asked + context.rules.handler_timeout;
+            let page = stale.page(&level);
+            let validators = page.map(Page::validators).unwrap_or_default();
+            // Only then a 304 is about the page.
+            let page = page.filter(|_| !validators.is_empty());
+            let mut answering = ask(AskedFor::Cache(validators));
+            let (state, reason) = match timeout_at(deadline, &mut answering).await {
+                Err(_) => (State::Pending(answering, page.cloned()), Reason::TooSlow),
+                Ok(Err(panic)) => (State::Panicked(panic), Reason::Failed),
+                Ok(Ok(Err(error))) => (State::Failed(error), Reason::Failed),
+                Ok(Ok(Ok(response))) => {
+                    let filled = match page {
+                        Some(page) if response.status() == StatusCode::NOT_MODIFIED => {
+                            validate(&context, page, response, asked)
+                        }
+                        _ => read(&context, response, asked, deadline).await,
+                    };
+                    match filled {
+                        Ok(fill) => (State::Ready(fill), Reason::Failed),
+                        Err(not_kept) => not_kept,
+                    }
+                }
+            };
+            match state {
+                State::Ready(fill) => *fill,
+                state => {
+                    let is_error = is_error(&state);
+                    exchange.put(state);
+                    return match stale.may_be_given && is_error {
+                        true => Err(NotFilled),
+                        false => Ok(hit_for_miss(&context, reason)),
+                    };
+                }
+            }
+        }
+        // The request went on without the cache.
+        state => {
+            exchange.put(state);
+            return Err(NotFilled);
+        }
+    };
+    Ok(choose_entry(&context, &exchange, level, fill).await)
+}
+
+/// What is kept at the key that was looked up: the page, or the fields by which it is found.
+async fn choose_entry<B, E>(
+    context: &Context,
+    exchange: &Exchange<B, E>,
+    level: KeyLevel,
+    mut fill: Fill,
+) -> Loaded<CachedResponse>
+where
+    B: Body<Data = Bytes>,
+{
+    // Whatever becomes of it in the cache, it is an answer to this request.
+    exchange.put(State::Ready(Box::new(fill.clone())));
+    match level {
+        KeyLevel::Primary if fill.terms.names.is_empty() => fill.loaded(context),
+        KeyLevel::Primary => {
+            let id = random_id();
+            keep_variant(context, &id, &mut fill).await;
+            // Tagged like the response, so that an invalidation during the load keeps the list from
+            // being kept.
+            let Terms {
+                lifetime,
+                tags,
+                names,
+            } = fill.terms;
+            let ttl = lifetime.fresh.saturating_add(lifetime.stale());
+            Loaded::new(CachedResponse(Kind::Varies { names, id }))
+                .ttl(ttl.max(SHORTEST_LIST_TTL))
+                .stale_for(Duration::ZERO)
+                .tags(tags)
+        }
+        KeyLevel::Variant(selected) => {
+            let known = |name: &String| selected.iter().any(|(known, _)| known == name);
+            if fill.terms.names.iter().all(known) {
+                fill.page.selected = selected;
+                return fill.loaded(context);
+            }
+            let names: Vec<_> = selected.into_iter().map(|(name, _)| name).collect();
+            match vary::union(&names, &fill.terms.names) {
+                Ok(names) => Loaded::new(CachedResponse(Kind::Widen { names })).do_not_cache(),
+                Err(reason) => hit_for_miss(context, reason),
+            }
+        }
+    }
+}
+
+/// Keeps the first variant before the list by which others find it, so that nobody loads it again in
+/// between. Until the list is kept nobody knows the id. The list is kept only if nothing was
+/// invalidated during the load; otherwise nobody ever finds this variant.
+async fn keep_variant(context: &Context, id: &str, fill: &mut Fill) {
+    let Ok(selected) = vary::select(&fill.terms.names, &context.request.headers) else {
+        return;
+    };
+    let slot = vary::slot(&selected, context.rules.max_variants);
+    let key = variant_key(id, slot, &context.target);
+    fill.page.selected = selected;
+    let kept = context
+        .rules
+        .cache
+        .set_with(&key[..], fill.clone().loaded(context));
+    if let Err(error) = kept.await {
+        context.count_failure("a variant cannot be kept", &error);
+    }
+}
+
+/// Remembers for a while that there is nothing to wait for.
+fn hit_for_miss(context: &Context, reason: Reason) -> Loaded<CachedResponse> {
+    // The head of the next response will not tell what only its body told.
+    let heals = !matches!(
+        reason,
+        Reason::TooLong | Reason::Trailers | Reason::BodyFailed | Reason::TooSlow
+    );
+    tracing::debug!(target: "redkit::http_cache", cache = %context.rules.cache.name(), %reason, "a response is not kept");
+    Loaded::new(CachedResponse(Kind::Pass { heals }))
+        .ttl(context.rules.hit_for_miss)
+        .stale_for(Duration::ZERO)
+}
+
+/// A failure by RFC 5861, or no response at all.
+fn is_error<B: Body, E>(state: &State<B, E>) -> bool {
+    match state {
+        State::Answered(response, _) => matches!(
+            response.status(),
+            StatusCode::INTERNAL_SERVER_ERROR
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT
+        ),
+        State::Failed(_) | State::Panicked(_) | State::Pending(..) => true,
+        State::Unasked(_) | State::Taken | State::Ready(_) => false,
+    }
+}
+
+type Filled<B, E> = Result<Box<Fill>, (State<B, E>, Reason)>;
+
+/// Keeps a stale page anew that its handler confirms.
+fn validate<B, E>(
+    context: &Context,
+    page: &Page,
+    response: Response<B>,
+    asked: Instant,
+) -> Filled<B, E>
+where
+    B: Body<Data = Bytes>,
+{
+    let (newer, _) = response.into_parts();
+    // A 304 need not name the tags again.
+    let tags = tags::of(&newer, context.rules.tag_header.as_ref());
+    let tags = tags.and_then(|tags| tags::union(&page.tags, tags));
+    let has_made_etag = page.has_made_etag && !newer.headers.contains_key(ETAG);
+    let (head, body) = answer::confirmed(page, newer).into_parts();
+    let now = SystemTime::now();
+    let terms =
+        tags.and_then(|tags| Terms::of_headers(context, head.status, &head.headers, tags, now));
+    let mut terms = match terms {
+        Ok(terms) => terms,
+        Err(reason) => return Err((answered(head, body, reason), reason)),
+    };
+    terms.lifetime.grow_older(asked.elapsed());
+    let body = page.body.clone();
+    let mut page = Page::new(head.status, head.headers, body, &terms.lifetime, now);
+    page.has_made_etag = has_made_etag;
+    let page = page.with_tags(&terms.tags);
+    Ok(Box::new(Fill { page, terms }))
+}
+
+async fn read<B, E>(
+    context: &Context,
+    response: Response<B>,
+    asked: Instant,
+    deadline: Instant,
+) -> Filled<B, E>
+where
+    B: Body<Data = Bytes>,
+{
+    let (mut head, body) = response.into_parts();
+    let now = SystemTime::now();
+    let mut terms = match Terms::of(context, &head, now) {
+        Ok(terms) => terms,
+        Err(reason) => return Err((answered(head, CacheBody::of_handler(body), reason), reason)),
+    };
+    let reading = body::read(body, context.rules.max_body, deadline);
+    let body = match AssertUnwindSafe(reading).catch_unwind().await {
+        Ok(Ok(body)) => body,
+        Ok(Err((reason, body))) => return Err((answered(head, body, reason), reason)),
+        Err(panic) => return Err((State::Panicked(panic), Reason::BodyFailed)),
+    };
+    if !fits(&head, body.len()) {
+        let state = answered(head, CacheBody::stored(body), Reason::BodyFailed);
+        return Err((state, Reason::BodyFailed));
+    }
+    let makes_etag = context.rules.makes_etags && head.status == StatusCode::OK;
+    let has_made_etag = makes_etag && add_etag(&mut head.headers, &body);
+    let body = Octets::new(body);
+    // The response may be as old as the request for it.
+    terms.lifetime.grow_older(asked.elapsed());
+    let now = SystemTime::now();
+    let mut page = Page::new(head.status, head.headers, body, &terms.lifetime, now);
+    page.has_made_etag = has_made_etag;
+    let page = page.with_tags(&terms.tags);
+    Ok(Box::new(Fill { page, terms }))
+}
+
+/// Whether a body is as long as its head says: a shorter one is a part (RFC 9111, section 3.3).
+fn fits(head: &response::Parts, length: usize) -> bool {
+    let mut stated = head.headers.get_all(CONTENT_LENGTH).iter();
+    stated.all(|stated| stated.as_bytes() == length.to_string().as_bytes())
+}
+
+fn answered<B: Body, E>(head: response::Parts, body: CacheBody<B>, reason: Reason) -> State<B, E> {
+    State::Answered(Box::new(Response::from_parts(head, body)), reason)
+}

@@ -1,0 +1,328 @@
+//! [`Inner`]: what a limiter's clones share, and the steps of one decision, in the order in which
+//! they are taken.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redkit_core::{Client, ConfigError, Key};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use crate::decision::{DecidedBy, Decision};
+use crate::deny_cache::DenyCache;
+use crate::error::{Error, is_outage};
+use crate::leases::Leases;
+use crate::limit::{Limit, Owner};
+use crate::metrics::LimiterMetrics;
+use crate::outage::{OnOutage, Outage};
+use crate::permit::Permit;
+use crate::quota::Quota;
+use crate::receipt::Receipt;
+use crate::release_queue::ReleaseQueue;
+use crate::scripts::{
+    self, LimitReplies, LimitReply, LimitRequest, LimitRequests, QueuePoll, QueueReply, QueueStatus,
+};
+
+/// A limiter of units or of places.
+pub(crate) struct Inner {
+    pub(crate) client: Client,
+    /// The same client, whose calls end within the [`decision_timeout`](Self::decision_timeout).
+    pub(crate) hasty_client: Client,
+    pub(crate) decision_timeout: Duration,
+    pub(crate) name: Arc<str>,
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) on_outage: OnOutage,
+    pub(crate) deny_cache: Option<Arc<DenyCache>>,
+    pub(crate) max_waiters: u64,
+    pub(crate) waiters_first: bool,
+    /// Of a limiter of places: the leases that this process holds.
+    pub(crate) leases: Option<Arc<Leases>>,
+    pub(crate) releases: Arc<ReleaseQueue>,
+    pub(crate) outage: Outage,
+    pub(crate) metrics: LimiterMetrics,
+}
+
+/// One call of a limiter.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) owner: Owner<'a>,
+    pub(crate) cost: u64,
+    /// The quota that the call names itself.
+    pub(crate) quota: Option<Quota>,
+    /// False to look only.
+    pub(crate) take: bool,
+}
+
+/// What a caller is told to wait when nobody could be asked: nobody knows how long that will be.
+const UNTIL_ASKED: Duration = Duration::from_secs(1);
+
+/// What a caller outside of the wait queue is told at least when there are units for the waiters in it:
+/// at once it would find the same.
+const FOR_WAITERS: Duration = Duration::from_millis(100);
+
+impl Inner {
+    /// Decides a call: by the server or, while it cannot be asked, as the limiter's
+    /// [`OnOutage`] says.
+    pub(crate) async fn decide(&self, call: Call<'_>) -> Result<Decision, Error> {
+        let requests = self.requests(&call)?;
+        let sent = Instant::now();
+        match self.ask(&self.hasty_client, &call, &requests).await {
+            Ok(reply) => {
+                self.outage.end(&self.name);
+                let decision = self.charged(&self.client, &call, requests, &reply);
+                self.remember_denial(&call, sent, &decision);
+                Ok(decision)
+            }
+            Err(error) if is_outage(&error) => self.decide_in_outage(&call, requests, error).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What the server says, taking nothing; an error when it cannot be asked, whatever is chosen for an
+    /// outage.
+    pub(crate) async fn look(&self, call: Call<'_>) -> Result<Decision, Error> {
+        let requests = self.requests(&call)?;
+        let reply = self.ask(&self.hasty_client, &call, &requests).await?;
+        Ok(self.charged(&self.client, &call, requests, &reply))
+    }
+
+    /// Answers from the memory of denials.
+    pub(crate) fn remembered_denial(&self, call: &Call<'_>) -> Option<Decision> {
+        let cache = self.deny_cache.as_ref().filter(|_| call.take)?;
+        let verdicts = cache.look_up(&call.owner.in_memory(), call.cost, call.quota)?;
+        let by = DecidedBy::DenyCache;
+        Some(Decision::new(false, verdicts, Duration::ZERO, by))
+    }
+
+    /// Checks a call, and says what it asks of each limit.
+    pub(crate) fn requests(&self, call: &Call<'_>) -> Result<LimitRequests, Error> {
+        if call.owner.user.is_empty() {
+            return Err(Error::EmptyKey);
+        }
+        if call.quota.is_some() && self.limits.len() > 1 {
+            return Err(ConfigError::new(
+                "quota",
+                "the limiter has several policies, and it is not said which of them it is for",
+                "name quotas for calls on a limiter with one policy",
+            )
+            .into());
+        }
+        let limits = self.limits.iter();
+        limits
+            .map(|limit| limit.request(call.owner, call.cost, call.quota))
+            .collect()
+    }
+
+    /// The same where no call can be told to wait for its turn: it goes at once or not at all.
+    pub(crate) fn requests_without_delay(&self, call: &Call<'_>) -> Result<LimitRequests, Error> {
+        let mut requests = self.requests(call)?;
+        for (limit, request) in self.limits.iter().zip(&mut requests) {
+            request.plan = request.plan.without_delay();
+            limit.check_cost(request)?;
+        }
+        Ok(requests)
+    }
+
+    /// Asks a server or an engine in one round trip.
+    async fn ask(
+        &self,
+        client: &Client,
+        call: &Call<'_>,
+        requests: &[LimitRequest],
+    ) -> Result<QueueReply, redkit_core::Error> {
+        if self.waiters_first && call.take {
+            let (queue, heartbeats) = self.queue_keys(call.owner);
+            let poll = QueuePoll {
+                requests,
+                queue: &queue,
+                heartbeats: &heartbeats,
+                waiter: None,
+                max_wait: Duration::ZERO,
+                max_waiters: 0,
+            };
+            return scripts::poll_queue(client, &poll).await;
+        }
+        let (allowed, replies) = match requests {
+            [request] => {
+                let reply = scripts::decide_one(client, request, call.take).await?;
+                (reply.allowed, LimitReplies::from([reply]))
+            }
+            _ => scripts::decide_all(client, requests, call.take).await?,
+        };
+        Ok(QueueReply {
+            status: match allowed {
+                true => QueueStatus::Granted,
+                false => QueueStatus::NotQueued(0),
+            },
+            wait_hint: Duration::ZERO,
+            replies,
+        })
+    }
+
+    /// The decision that a server made, with a receipt for the units that it took.
+    pub(crate) fn charged(
+        &self,
+        client: &Client,
+        call: &Call<'_>,
+        requests: LimitRequests,
+        reply: &QueueReply,
+    ) -> Decision {
+        let allowed = reply.status == QueueStatus::Granted;
+        let limits = self.limits.iter().zip(&requests).zip(&reply.replies);
+        let verdicts = limits.map(|((limit, request), one)| {
+            let mut verdict = limit.verdict(request, one);
+            if call.take && one.allowed && !allowed {
+                // Another limit denied the call, or waiters go first, so nothing was taken.
+                verdict.remaining += request.cost;
+            }
+            verdict
+        });
+        let is_charged = allowed && call.take && self.leases.is_none();
+        let delay = match reply.replies.first() {
+            Some(first) if is_charged => first.wait,
+            _ => Duration::ZERO,
+        };
+        let mut decision = Decision::new(allowed, verdicts.collect(), delay, DecidedBy::Redis);
+        if let QueueStatus::Waiting(1..) | QueueStatus::NotQueued(1..) = reply.status {
+            decision.delay_retry(reply.wait_hint.max(FOR_WAITERS));
+            decision.is_for_waiters = true;
+        }
+        if is_charged {
+            let receipt = self.receipt(client, call, requests, &reply.replies);
+            decision.receipt = Some(Box::new(receipt));
+        }
+        decision
+    }
+
+    /// A receipt for the units that a call took. What was denied of its key holds no longer: it would
+    /// have to wait longer now, and not at all once the units are given back.
+    pub(crate) fn receipt(
+        &self,
+        client: &Client,
+        call: &Call<'_>,
+        requests: LimitRequests,
+        replies: &[LimitReply],
+    ) -> Receipt {
+        let limits = self.limits.iter().zip(requests).zip(replies);
+        let charges = limits.map(|((limit, request), one)| limit.charge(call.owner, request, one));
+        let receipt = Receipt::new(client, charges);
+        self.forget_denials(call.owner);
+        match &self.deny_cache {
+            Some(cache) => receipt.forgetting(cache, call.owner.in_memory()),
+            None => receipt,
+        }
+    }
+
+    /// Decides a call that the server could not be asked about.
+    pub(crate) async fn decide_in_outage(
+        &self,
+        call: &Call<'_>,
+        requests: LimitRequests,
+        error: redkit_core::Error,
+    ) -> Result<Decision, Error> {
+        self.outage.begin(&self.name, &error);
+        match &self.on_outage {
+            OnOutage::Error => Err(error.into()),
+            OnOutage::Open => Ok(self.unasked(&requests, true, DecidedBy::Open)),
+            OnOutage::Closed => Ok(self.unasked(&requests, false, DecidedBy::Closed)),
+            OnOutage::Local { client, instances } => {
+                let Some(shares) = shares(&requests, *instances) else {
+                    // More at once than this process's share ever has.
+                    return Ok(self.unasked(&requests, false, DecidedBy::Local));
+                };
+                let reply = self.ask(client, call, &shares).await?;
+                let decision = self.charged(client, call, shares, &reply);
+                Ok(decision.by(DecidedBy::Local))
+            }
+        }
+    }
+
+    /// The same for a call of a [set](crate::LimitSet), which may ask for a place.
+    pub(crate) async fn take_in_outage(
+        &self,
+        call: &Call<'_>,
+        error: redkit_core::Error,
+    ) -> Result<(Decision, Option<Permit>), Error> {
+        let requests = self.requests_without_delay(call)?;
+        match self.leases {
+            Some(_) => {
+                let now = Instant::now();
+                self.wait_in_outage(call, requests, now, error).await
+            }
+            None => {
+                let decision = self.decide_in_outage(call, requests, error).await?;
+                Ok((decision, None))
+            }
+        }
+    }
+
+    fn unasked(&self, requests: &[LimitRequest], allowed: bool, by: DecidedBy) -> Decision {
+        let retry_after = match allowed {
+            true => Duration::ZERO,
+            false => UNTIL_ASKED,
+        };
+        let limits = self.limits.iter().zip(requests);
+        let verdicts =
+            limits.map(|(limit, request)| limit.verdict_unasked(request, allowed, retry_after));
+        Decision::new(allowed, verdicts.collect(), Duration::ZERO, by)
+    }
+
+    /// The keys of the queue in which callers wait for an owner's units or places, and of the waiters'
+    /// heartbeats.
+    pub(crate) fn queue_keys(&self, owner: Owner<'_>) -> (Key, Key) {
+        let (queue, heartbeats) = match self.leases {
+            Some(_) => ("places-queue", "places-heartbeats"),
+            None => ("queue", "heartbeats"),
+        };
+        // There is a first limit, or the limiter could not have been built.
+        let key = |role| {
+            let first = self.limits.first();
+            first.map_or(Key::from_raw(""), |limit| limit.key(owner, role))
+        };
+        (key(queue), key(heartbeats))
+    }
+
+    /// The permit for the place that a call sent at `sent` was given; `None` of a limiter of units.
+    pub(crate) fn permit(
+        &self,
+        client: &Client,
+        requests: &[LimitRequest],
+        sent: Instant,
+    ) -> Option<Permit> {
+        let leases = self.leases.as_ref()?;
+        let request = requests.first()?;
+        let id = request.lease_id?;
+        Some(Permit::new(leases, client, request.key.clone(), id, sent))
+    }
+
+    /// Remembers a denial that the server decided.
+    pub(crate) fn remember_denial(&self, call: &Call<'_>, sent: Instant, decision: &Decision) {
+        if let Some(cache) = &self.deny_cache
+            && call.take
+            && !decision.is_allowed()
+            && !decision.is_for_waiters
+        {
+            let key = call.owner.in_memory();
+            cache.remember(&key, call.cost, call.quota, sent, decision.verdicts());
+        }
+    }
+
+    /// Forgets what was denied, because units came back or were taken.
+    pub(crate) fn forget_denials(&self, owner: Owner<'_>) {
+        if let Some(cache) = &self.deny_cache {
+            cache.forget(&owner.in_memory());
+        }
+    }
+}
+
+/// This process's share of what is asked for; `None` when it is too small for the call.
+pub(crate) fn shares(requests: &[LimitRequest], instances: u32) -> Option<LimitRequests> {
+    let share = |request: &LimitRequest| {
+        let plan = request.plan.divided(instances.into())?;
+        (plan.most_units() >= request.cost).then(|| LimitRequest {
+            plan,
+            ..request.clone()
+        })
+    };
+    requests.iter().map(share).collect::<Option<SmallVec<_>>>()
+}

@@ -1,0 +1,276 @@
+//! [`FaultyBackend`]: a backend that fails as a test tells it to, in virtual time if need be.
+
+mod injection;
+mod subscriptions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use redkit_core::breaker::BreakerConfig;
+use redkit_core::{
+    Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, Interest,
+    PushStream, Topology, Value,
+};
+use redkit_embedded::Embedded;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+pub use self::injection::{Gate, Injection, Rule};
+use self::subscriptions::TakenOver;
+
+/// Stands between a client and another backend. It keeps what passes, and does to it what its rules
+/// say: the first rule that matches a call decides what becomes of the call.
+///
+/// ```
+/// use redkit_core::Command;
+/// use redkit_testkit::{FaultyBackend, Injection, Rule};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let backend = FaultyBackend::embedded();
+/// let client = backend.client();
+/// // The first increment is carried out, and its reply is lost.
+/// backend.add(Rule::new(Injection::LoseReply).on_name("INCR").times(1));
+/// client.call::<i64>(Command::new("INCR").key("n")).await.unwrap_err();
+/// assert_eq!(client.call::<i64>(Command::new("INCR").key("n")).await.unwrap(), 2);
+/// # }
+/// ```
+///
+/// A pipeline is one call: it matches when one of its commands does. Making a subscription matches as
+/// a command `SUBSCRIBE`, `PSUBSCRIBE`, `SSUBSCRIBE` or `TRACKING` with the names as its arguments, and
+/// making a dedicated connection as `CONNECT`.
+pub struct FaultyBackend {
+    inner: Arc<dyn Backend>,
+    shared: Arc<Shared>,
+}
+
+/// What the backend and its dedicated connections share.
+struct Shared {
+    rules: Mutex<Vec<Rule>>,
+    random: Mutex<Option<Random>>,
+    seen: Mutex<Vec<Command>>,
+    topology: Mutex<Option<Topology>>,
+    taken_over: TakenOver,
+}
+
+/// Faults from a seed.
+struct Random {
+    source: StdRng,
+    share: f64,
+    longest: Duration,
+}
+
+impl FaultyBackend {
+    /// In front of another backend, without any fault yet.
+    pub fn new(inner: Arc<dyn Backend>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            shared: Arc::new(Shared {
+                rules: Mutex::default(),
+                random: Mutex::default(),
+                seen: Mutex::default(),
+                topology: Mutex::default(),
+                taken_over: TakenOver::default(),
+            }),
+        })
+    }
+
+    /// In front of an engine of its own.
+    pub fn embedded() -> Arc<Self> {
+        Self::new(Arc::new(Embedded::new()))
+    }
+
+    /// A client that neither repeats by itself nor stops asking; its calls end after two seconds.
+    pub fn client(self: &Arc<Self>) -> Client {
+        let mut breaker = BreakerConfig::default();
+        breaker.enabled = false;
+        let config = ClientConfig::default()
+            .breaker(breaker)
+            .retry(1, Duration::ZERO, Duration::ZERO)
+            .command_timeout(Duration::from_secs(2));
+        self.client_with(&config)
+    }
+
+    /// A client with settings of your own.
+    #[expect(clippy::panic, reason = "a test fails by panicking")]
+    pub fn client_with(self: &Arc<Self>, config: &ClientConfig) -> Client {
+        let backend = Arc::clone(self) as Arc<dyn Backend>;
+        Client::from_backend(backend, config).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Adds a rule behind those there are.
+    pub fn add(&self, rule: Rule) {
+        self.shared.rules.lock().push(rule);
+    }
+
+    /// Puts one rule in place of all there are.
+    pub fn set(&self, rule: Rule) {
+        *self.shared.rules.lock() = vec![rule];
+    }
+
+    /// Takes all rules and random faults away. Calls that hang go on hanging until their deadlines.
+    pub fn clear(&self) {
+        self.shared.rules.lock().clear();
+        *self.shared.random.lock() = None;
+    }
+
+    /// Lets this share of the calls (0 to 1) fail by chance: not sent, lost before or after it was
+    /// carried out, or late by at most `longest`. The same seed and the same calls fail alike.
+    pub fn random(&self, seed: u64, share: f64, longest: Duration) {
+        *self.shared.random.lock() = Some(Random {
+            source: StdRng::seed_from_u64(seed),
+            share,
+            longest,
+        });
+    }
+
+    /// The commands that were sent, those of pipelines and dedicated connections among them, whatever
+    /// became of them.
+    pub fn seen(&self) -> Vec<Command> {
+        self.shared.seen.lock().clone()
+    }
+
+    /// Forgets the commands that were sent.
+    pub fn forget(&self) {
+        self.shared.seen.lock().clear();
+    }
+
+    /// How many commands with this name, or with an argument that ends so, were sent.
+    pub fn count(&self, end: &str) -> usize {
+        let seen = self.shared.seen.lock();
+        let is_meant = |command: &&Command| {
+            command.name() == end || command.iter().any(|arg| arg.ends_with(end.as_bytes()))
+        };
+        seen.iter().filter(is_meant).count()
+    }
+
+    /// What [`Backend::topology`] says from now on.
+    pub fn set_topology(&self, topology: Topology) {
+        *self.shared.topology.lock() = Some(topology);
+    }
+
+    /// From now on subscriptions to what `is_meant` get what [`push`](Self::push) is given, and nothing
+    /// else.
+    pub fn take_over(&self, is_meant: impl Fn(&Interest) -> bool + Send + Sync + 'static) {
+        self.shared.taken_over.begin(Box::new(is_meant));
+    }
+
+    /// Sends to the subscriptions that were [taken over](Self::take_over) and gives how many there are.
+    pub fn push(&self, push: &redkit_core::Push) -> usize {
+        self.shared.taken_over.push(push)
+    }
+
+    /// Ends the subscriptions that were taken over.
+    pub fn end_subscriptions(&self) {
+        self.shared.taken_over.end();
+    }
+}
+
+impl Shared {
+    /// What is to become of a call.
+    fn decide(&self, commands: &[Command]) -> Injection {
+        self.seen.lock().extend(commands.iter().cloned());
+        let decided = self
+            .rules
+            .lock()
+            .iter_mut()
+            .find_map(|rule| rule.decide(commands));
+        if let Some(injection) = decided {
+            return injection;
+        }
+        let mut random = self.random.lock();
+        let Some(random) = &mut *random else {
+            return Injection::Pass;
+        };
+        if !random.source.random_bool(random.share) {
+            return Injection::Pass;
+        }
+        match random.source.random_range(0..5) {
+            0 => Injection::NotSent,
+            1 => Injection::LoseRequest,
+            2 => Injection::LoseReply,
+            3 => Injection::DelayRequest(random.longest.mul_f64(random.source.random())),
+            _ => Injection::DelayReply(random.longest.mul_f64(random.source.random())),
+        }
+    }
+
+    async fn apply<T>(
+        &self,
+        commands: &[Command],
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let injection = self.decide(commands);
+        let deadline = commands.iter().filter_map(Command::deadline_at).max();
+        let Some(deadline) = deadline else {
+            return injection.apply(call).await;
+        };
+        // A call that has its reply keeps it; one that waits ends by its deadline.
+        tokio::select! {
+            biased;
+            result = injection.apply(call) => result,
+            () = sleep_until(deadline) => Err(injection::late()),
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for FaultyBackend {
+    async fn call(&self, command: &Command) -> Result<Value, CallError> {
+        let commands = std::slice::from_ref(command);
+        self.shared.apply(commands, self.inner.call(command)).await
+    }
+
+    async fn pipeline(
+        &self,
+        commands: &[Command],
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        self.shared
+            .apply(commands, self.inner.pipeline(commands))
+            .await
+    }
+
+    async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
+        let command = subscriptions::command_of(&interest);
+        let made = async {
+            match self.shared.taken_over.subscribe(&interest) {
+                Some(stream) => Ok(stream),
+                None => self.inner.subscribe(interest).await,
+            }
+        };
+        self.shared.apply(&[command], made).await
+    }
+
+    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
+        let command = Command::new("CONNECT").deadline(Instant::now() + CONNECT_TIMEOUT);
+        let inner = self
+            .shared
+            .apply(&[command], self.inner.dedicated())
+            .await?;
+        Ok(Arc::new(Self {
+            inner,
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    fn topology(&self) -> Topology {
+        let told = *self.shared.topology.lock();
+        told.unwrap_or_else(|| self.inner.topology())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.inner.state()
+    }
+
+    async fn shutdown(&self) {
+        self.inner.shutdown().await;
+    }
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
