@@ -95,10 +95,7 @@ impl FaultyBackend {
     }
 
     /// A client with settings of your own.
-    ///
-    /// # Panics
-    /// With settings that cannot work.
-    #[expect(clippy::panic, reason = "a test's settings are wrong")]
+    #[expect(clippy::panic, reason = "a test fails by panicking")]
     pub fn client_with(self: &Arc<Self>, config: &ClientConfig) -> Client {
         let backend = Arc::clone(self) as Arc<dyn Backend>;
         Client::from_backend(backend, config).unwrap_or_else(|error| panic!("{error}"))

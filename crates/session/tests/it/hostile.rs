@@ -31,8 +31,7 @@ redkit_testkit::suite! {
             assert!(store.load(&forged).await.unwrap().is_none(), "{forged}");
         }
         // An id that was made up does not become a session.
-        let made_up = redkit_session::SessionId::parse(&"B".repeat(48));
-        assert!(made_up.is_none() || store.load(&"B".repeat(48)).await.unwrap().is_none());
+        assert!(store.load(&"B".repeat(48)).await.unwrap().is_none());
         assert!(again(&store, &session).await.is_some());
     }
 
@@ -136,4 +135,56 @@ async fn settings_that_cannot_work_are_refused() {
     let mut session = builder(&client).build().unwrap().start().unwrap();
     let sign_in = SignIn::new("u").lifetime(redkit_session::Lifetime::new(day, 2 * 400 * day));
     assert!(session.sign_in(sign_in).await.is_err());
+}
+
+#[tokio::test]
+async fn each_way_to_have_no_session_is_counted() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let client = redkit_core::Client::from_backend(
+        std::sync::Arc::new(redkit_embedded::Embedded::new()),
+        &redkit_core::ClientConfig::default(),
+    )
+    .unwrap();
+    let recorder = DebuggingRecorder::new();
+    let store = metrics::with_local_recorder(&recorder, || builder(&client).build().unwrap());
+    let mut session = signed_in(&store, "user-7").await;
+    let mut rotated = again(&store, &session).await.unwrap();
+    rotated.rotate().await.unwrap();
+    store.load("forged").await.unwrap();
+    // An id of a pepper that nobody has.
+    store.load(&"B".repeat(48)).await.unwrap();
+    let other = builder(&client).build().unwrap().start().unwrap();
+    assert!(again(&store, &other).await.is_none());
+    store.revoke_all("user-7").await.unwrap();
+    assert!(again(&store, &rotated).await.is_none());
+    session.insert("a", &1).unwrap();
+    assert!(matches!(session.commit().await, Err(Error::Gone)));
+    rotated.insert("a", &1).unwrap();
+    assert!(matches!(rotated.commit().await, Err(Error::Gone)));
+    let mut counted: Vec<String> = recorder
+        .snapshotter()
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .filter_map(|(key, _, _, value)| {
+            let DebugValue::Counter(count @ 1..) = value else {
+                return None;
+            };
+            let label = key.key().labels().find(|label| label.key() != "store")?;
+            Some(format!("{} {count}", label.value()))
+        })
+        .collect();
+    counted.sort();
+    assert_eq!(
+        counted,
+        [
+            "absent 1",
+            "found 1",
+            "gone 2",
+            "malformed 2",
+            "revoked 1",
+            "rotated 1"
+        ]
+    );
 }

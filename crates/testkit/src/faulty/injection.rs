@@ -116,6 +116,7 @@ impl Rule {
 }
 
 impl Injection {
+    #[expect(clippy::panic, reason = "a test asks for it")]
     pub(super) async fn apply<T>(
         self,
         call: impl Future<Output = Result<T, CallError>>,
