@@ -229,6 +229,10 @@ fn is_error<B: Body, E>(state: &State<B, E>) -> bool {
 type Filled<B, E> = Result<Box<Fill>, (State<B, E>, Reason)>;
 
 /// Keeps a stale page anew that its handler confirms.
+#[expect(
+    clippy::result_large_err,
+    reason = "what is not kept goes on to its client by value"
+)]
 fn validate<B, E>(
     context: &Context,
     page: &Page,

@@ -152,7 +152,7 @@ async fn a_short_stall_opens_nothing_and_a_long_one_opens_until_the_first_byte(d
     assert!(opened >= stall - Duration::from_millis(30) && opened <= stall + SLACK + late);
     assert!(closed <= end - start + SLACK + late, "with the first byte");
     assert_eq!(states.all(), [BreakerState::Open, BreakerState::Closed]);
-    let failures = failures.lock();
+    let failures: Vec<_> = std::mem::take(&mut *failures.lock());
     assert!(
         failures.iter().all(is_refused),
         "calls that waited were answered: {failures:?}"

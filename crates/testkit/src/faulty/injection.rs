@@ -148,7 +148,6 @@ impl Injection {
                 call.await
             }
             Injection::Refuse(code, text) => Err(CallError::Replied(ServerError::new(code, text))),
-            #[expect(clippy::panic, reason = "it stands for a driver with a defect")]
             Injection::Panic => panic!("a driver that panics"),
         }
     }
