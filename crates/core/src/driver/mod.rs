@@ -4,6 +4,8 @@
 mod activity;
 #[cfg(any(feature = "native", feature = "fred"))]
 mod certificate;
+#[cfg(feature = "native")]
+mod cluster;
 #[cfg(any(feature = "native", feature = "fred"))]
 mod dedicated;
 #[cfg(feature = "fred")]
@@ -14,8 +16,6 @@ mod hello;
 mod link;
 #[cfg(feature = "native")]
 pub(crate) mod native;
-#[cfg(feature = "native")]
-mod redis;
 #[cfg(any(feature = "native", feature = "fred"))]
 mod sentinel;
 #[cfg(any(feature = "native", feature = "fred"))]

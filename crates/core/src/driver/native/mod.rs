@@ -26,8 +26,8 @@ pub(super) use self::subscriptions::PushedLink;
 
 use std::sync::Arc;
 
+use super::cluster::ClusterBackend;
 use super::link::ServerConnector;
-use super::redis::cluster::ClusterBackend;
 use super::sentinel::Route;
 use super::server::OneServer;
 use super::subscriptions::Subscriptions;

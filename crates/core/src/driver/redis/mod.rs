@@ -1,3 +1,0 @@
-//! Clusters.
-
-pub(super) mod cluster;
