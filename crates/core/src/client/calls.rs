@@ -286,7 +286,10 @@ impl Calls {
         loop {
             let permit = match self.permit(now) {
                 Ok(permit) => permit,
-                Err(error) => return (Err(error), now),
+                Err(error) => {
+                    let_others_run(&error).await;
+                    return (Err(error), now);
+                }
             };
             let result = attempt.send().await;
             now = Instant::now();
@@ -305,7 +308,10 @@ impl Calls {
                     sleep(pause).await;
                     now = Instant::now();
                 }
-                _ => return (Err(error), now),
+                _ => {
+                    let_others_run(&error).await;
+                    return (Err(error), now);
+                }
             }
         }
     }
@@ -446,6 +452,17 @@ impl Limits {
             Some(budget) if budget < deadline => command.shorten_deadline(budget),
             _ => deadline,
         }
+    }
+}
+
+/// A refusal by the breaker takes no time. A caller that tries again and again at once would keep a
+/// runtime of one thread from the task that makes the connection anew.
+async fn let_others_run(error: &CallError) {
+    if error
+        .fault()
+        .is_some_and(|fault| fault.kind() == FaultKind::BreakerOpen)
+    {
+        tokio::task::consume_budget().await;
     }
 }
 
