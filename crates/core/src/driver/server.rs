@@ -131,6 +131,7 @@ fn is_untouched<T>(command: &Command, reply: &Result<T, CallError>) -> bool {
 }
 
 /// Whether a command may be sent again after an error that says that nothing was carried out.
+#[cfg(feature = "native")]
 pub(super) fn is_certain(command: &Command, error: &ServerError) -> bool {
     command.is_idempotent() || is_own(command, error)
 }

@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 use std::path::PathBuf;
+#[cfg(feature = "tls")]
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +10,8 @@ use async_trait::async_trait;
 use super::connection::{NoPushes, Pushes};
 use super::handshake::{Introduction, introduce};
 use super::link::NativeLink;
-use super::wire;
+#[cfg(feature = "tls")]
+use super::split::split;
 use crate::config::{Address, ClientConfig, ConfigError, Endpoint};
 use crate::driver::hello::Expected;
 use crate::driver::link::{Connector, ServerConnector};
@@ -65,7 +67,7 @@ impl NativeConnector {
             #[cfg(feature = "tls")]
             Place::Tls(address, tls) => {
                 let tcp = stream::connect_tcp(address).await?;
-                let (read, write) = wire::split(tls.wrap(tcp, address).await?);
+                let (read, write) = split(tls.wrap(tcp, address).await?);
                 (NativeLink::start(read, write, pushes), true)
             }
             #[cfg(unix)]

@@ -16,6 +16,8 @@ pub mod fuzzing;
 mod handshake;
 mod link;
 mod slots;
+#[cfg(any(feature = "tls", test))]
+mod split;
 mod subscriptions;
 mod tracking;
 mod wire;

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::driver::native::wire::split;
+use crate::driver::native::split::split;
 
 fn connect(room: usize) -> (Arc<Connection>, JoinHandle<()>, DuplexStream) {
     let (ours, server) = duplex(room);
