@@ -38,22 +38,22 @@ impl Verdict {
         self.allowed
     }
 
-    /// See [`Decision::limit`].
+    /// See [`Decision::limit`](crate::Decision::limit).
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// See [`Decision::remaining`]. When another limit denied the call, what would be left.
+    /// See [`Decision::remaining`](crate::Decision::remaining). When another limit denied the call, what would be left.
     pub fn remaining(&self) -> u64 {
         self.remaining
     }
 
-    /// See [`Decision::reset_after`].
+    /// See [`Decision::reset_after`](crate::Decision::reset_after).
     pub fn reset_after(&self) -> Duration {
         self.reset_after
     }
 
-    /// See [`Decision::retry_after`].
+    /// See [`Decision::retry_after`](crate::Decision::retry_after).
     pub fn retry_after(&self) -> Duration {
         self.retry_after
     }

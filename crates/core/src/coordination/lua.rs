@@ -5,7 +5,7 @@
 pub const CLOCK: &str = include_str!("lua/clock.lua");
 
 /// `wake_up(channel, name, payload)`: tells the processes that wait for `name`. See
-/// [`WakeUps`](super::WakeUps).
+/// [`Client::waiter`](crate::Client::waiter).
 pub const WAKE_UP: &str = include_str!("lua/wake_up.lua");
 
 /// `queue_look`, `queue_join`, `queue_leave` and `queue_wake`: a queue of waiters, first come, first
