@@ -154,6 +154,15 @@ async fn a_scan_ends_with_its_error_and_a_sweep_says_how_far_it_came(driver: Dri
     assert!(error.is_retryable(), "{error}");
     assert!(stream.next().await.is_none(), "the error is the last item");
     server.cont().unwrap();
+    // The silence has opened the breaker, and the first byte closes it.
+    let answered = async {
+        while client.call::<String>(Command::new("PING")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), answered)
+        .await
+        .unwrap();
 
     // The server refuses to delete, and goes on answering scans.
     let acl = ["ACL", "SETUSER", "default", "-unlink"];
