@@ -8,13 +8,16 @@ use crate::value::Value;
 /// The fault when a server does not know `HELLO`. Its own words must not be shown: they quote the
 /// arguments, and the password is one of them.
 pub(super) fn unknown(server_says: &str, target: &str) -> Option<Fault> {
-    server_says.contains("unknown command").then(|| {
-        let message = format!(
-            "{target} does not know HELLO; check that the address is a Redis (6 or later) or \
+    server_says
+        .to_ascii_lowercase()
+        .contains("unknown command")
+        .then(|| {
+            let message = format!(
+                "{target} does not know HELLO; check that the address is a Redis (6 or later) or \
              Valkey server's, and that the command was not renamed"
-        );
-        Fault::new(FaultKind::Handshake, message)
-    })
+            );
+            Fault::new(FaultKind::Handshake, message)
+        })
 }
 
 /// What a server is to its fellows.

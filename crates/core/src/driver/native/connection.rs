@@ -365,10 +365,16 @@ impl Task {
                 is_more = false;
                 break;
             };
-            let polled = self.connection.wire.poll_write(cx, &batch.slices());
-            let count = match &polled {
-                Poll::Ready(Ok(count)) => *count,
-                _ => 0,
+            let polled = match self.connection.wire.poll_write(cx, &batch.slices()) {
+                // An encrypted stream may have sent a part of what it fails with. The batch stays
+                // with the writer, so that its calls end as ones that may have left.
+                Poll::Ready(Err(error)) => return Err(broken(Some(error))),
+                Poll::Ready(Ok(count)) => Poll::Ready(count),
+                Poll::Pending => Poll::Pending,
+            };
+            let count = match polled {
+                Poll::Ready(count) => count,
+                Poll::Pending => 0,
             };
             let mut exchanges = self.connection.exchanges.lock();
             let was_blocked = exchanges.is_blocked;
@@ -383,9 +389,8 @@ impl Task {
             wakers.into_iter().for_each(Waker::wake);
             self.is_flushed = false;
             match polled {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0)) => return Err(broken(None)),
-                Poll::Ready(Err(error)) => return Err(broken(Some(error))),
+                Poll::Ready(1..) => {}
+                Poll::Ready(0) => return Err(broken(None)),
                 Poll::Pending => {
                     is_more = false;
                     break;
