@@ -51,6 +51,9 @@ impl SignIn {
 
 /// What a session becomes.
 struct Successor<'a> {
+    /// Whether the user has one session more by it, of which there may be too many. One that takes
+    /// another's place adds none.
+    adds_session: bool,
     tag: Option<BucketTag>,
     user_hash: &'a str,
     user: Bytes,
@@ -81,6 +84,7 @@ impl Session {
         lifetime.check()?;
         let (tag, user_hash) = self.store.user(&sign_in.user)?;
         let successor = Successor {
+            adds_session: true,
             tag: Some(tag),
             user_hash: &user_hash,
             user: self.encode_user(&sign_in.user)?,
@@ -103,6 +107,7 @@ impl Session {
         };
         let tag = (!record.user_hash.is_empty()).then(|| self.id.tag());
         let successor = Successor {
+            adds_session: false,
             tag,
             user_hash: &record.user_hash,
             user: record.user.clone(),
@@ -140,6 +145,7 @@ impl Session {
     pub(crate) async fn store(&mut self) -> Result<(), Error> {
         let lifetime = self.store.inner().settings.lifetime;
         let successor = Successor {
+            adds_session: false,
             tag: None,
             user_hash: "",
             user: Bytes::new(),
@@ -236,7 +242,10 @@ impl Session {
                 user: &successor.user,
                 device: successor.device,
                 lineage: &self.lineage,
-                max_sessions: inner.settings.max_sessions,
+                max_sessions: match successor.adds_session {
+                    true => inner.settings.max_sessions,
+                    false => 0,
+                },
                 ends_oldest: inner.settings.on_limit == OnLimit::EndOldest,
                 replaces,
                 max_bytes: inner.settings.max_bytes,

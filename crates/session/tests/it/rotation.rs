@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redkit_session::{Error, SignIn};
+use redkit_session::{Error, OnLimit, SignIn};
 use redkit_testkit::Fixture;
 use tokio::task::JoinSet;
 
-use crate::{again, patient_store, signed_in, store, text};
+use crate::{again, builder, patient_store, signed_in, store, text};
 
 redkit_testkit::suite! {
     async fn a_sign_in_has_a_new_id_and_the_old_one_gains_nothing(fixture: Fixture) {
@@ -72,6 +72,22 @@ redkit_testkit::suite! {
         store.revoke_all("user-7").await.unwrap();
         assert!(matches!(session.sign_in(SignIn::new("user-7")).await, Err(Error::Gone)));
         assert!(store.sessions_of("user-7").await.unwrap().is_empty());
+    }
+
+    async fn of_two_rotations_at_once_the_later_ends_no_session_for_itself(fixture: Fixture) {
+        let store = builder(&fixture.client).max_sessions(1, OnLimit::EndOldest).build().unwrap();
+        let session = signed_in(&store, "user-7").await;
+        // Both requests have loaded the session before either gives it a new id.
+        let mut earlier = again(&store, &session).await.unwrap();
+        let mut later = again(&store, &session).await.unwrap();
+        earlier.rotate().await.unwrap();
+        assert!(matches!(later.rotate().await, Err(Error::Rotated)));
+        let listed = store.sessions_of("user-7").await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].handle, earlier.handle());
+        let live = again(&store, &earlier).await.unwrap();
+        assert!(!live.is_rotated());
+        assert_eq!(live.user(), Some("user-7"));
     }
 
     #[multi_thread]
