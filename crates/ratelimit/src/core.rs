@@ -307,10 +307,17 @@ impl Inner {
         }
     }
 
-    /// Forgets what was denied, because units came back or were taken.
+    /// Forgets what was denied, because units were taken.
     pub(crate) fn forget_denials(&self, owner: Owner<'_>) {
         if let Some(cache) = &self.deny_cache {
             cache.forget(&owner.in_memory());
+        }
+    }
+
+    /// Forgets what was denied, and is being denied, because units came back.
+    pub(crate) fn units_came_back(&self, owner: Owner<'_>) {
+        if let Some(cache) = &self.deny_cache {
+            cache.units_came_back(&owner.in_memory());
         }
     }
 }

@@ -34,6 +34,9 @@ pub(crate) struct DenyCache {
 struct Shard {
     denials: HashMap<Arc<[u8]>, SmallVec<[Denial; 1]>>,
     order: VecDeque<Arc<[u8]>>,
+    /// When units of one of its keys last came back. A call that was sent before may have been denied
+    /// before, though its reply comes later.
+    came_back: Option<Instant>,
 }
 
 struct Denial {
@@ -91,6 +94,9 @@ impl DenyCache {
             verdicts: verdicts.into(),
         };
         let mut shard = self.shard(key).lock();
+        if shard.came_back.is_some_and(|at| since <= at) {
+            return;
+        }
         if let Some(denials) = shard.denials.get_mut(key) {
             // The newer denial of the same units is the one that holds.
             denials.retain(|old| old.until > since && (old.cost, old.quota) != (cost, quota));
@@ -109,12 +115,17 @@ impl DenyCache {
         shard.denials.insert(key, SmallVec::from([denial]));
     }
 
-    /// Forgets what was denied of a key, because units came back or were taken.
+    /// Forgets what was denied of a key, because units were taken.
     pub(crate) fn forget(&self, key: &[u8]) {
-        // The key keeps its place in the order, so that there is one for each.
-        if let Some(denials) = self.shard(key).lock().denials.get_mut(key) {
-            denials.clear();
-        }
+        self.shard(key).lock().forget(key);
+    }
+
+    /// Forgets what was denied of a key, because units came back, and what the server denies to calls
+    /// that are under way.
+    pub(crate) fn units_came_back(&self, key: &[u8]) {
+        let mut shard = self.shard(key).lock();
+        shard.came_back = Some(Instant::now());
+        shard.forget(key);
     }
 
     #[expect(
@@ -127,6 +138,15 @@ impl DenyCache {
             hash.wrapping_mul(31) ^ usize::from(*byte)
         });
         &self.shards[spread % self.shards.len()]
+    }
+}
+
+impl Shard {
+    fn forget(&mut self, key: &[u8]) {
+        // The key keeps its place in the order, so that there is one for each.
+        if let Some(denials) = self.denials.get_mut(key) {
+            denials.clear();
+        }
     }
 }
 
@@ -160,6 +180,21 @@ mod tests {
             reset_after: Duration::from_secs(60),
             retry_after: Duration::from_secs(wait),
         }])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denial_that_was_under_way_when_units_came_back_is_not_remembered() {
+        let cache = DenyCache::new(100);
+        let sent = Instant::now();
+        tokio::time::advance(Duration::from_millis(5)).await;
+        cache.units_came_back(b"k");
+        cache.remember(b"k", 1, None, sent, &denied(30));
+        assert!(cache.look_up(b"k", 1, None).is_none());
+        tokio::time::advance(Duration::from_millis(5)).await;
+        cache.remember(b"k", 1, None, Instant::now(), &denied(30));
+        assert!(cache.look_up(b"k", 1, None).is_some());
+        cache.units_came_back(b"k");
+        assert!(cache.look_up(b"k", 1, None).is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -182,11 +182,13 @@ impl RateLimiter {
                 .flat_map(|limit| [limit.role(), REFUNDS].map(|role| limit.key(owner, role)));
             Command::new("UNLINK").keys_from(keys).idempotent(true)
         };
-        inner.forget_denials(owner);
         if let OnOutage::Local { client, .. } = &inner.on_outage {
             client.call::<i64>(unlink()).await?;
         }
-        inner.client.call::<i64>(unlink()).await?;
+        let done = inner.client.call::<i64>(unlink()).await;
+        // Also when nobody knows whether it was done.
+        inner.units_came_back(owner);
+        done?;
         Ok(())
     }
 

@@ -60,7 +60,7 @@ impl Receipt {
             given += scripts::refund(client, self.id, charge).await?;
         }
         for (cache, key) in &self.denials {
-            cache.forget(key);
+            cache.units_came_back(key);
         }
         Ok(given > 0)
     }

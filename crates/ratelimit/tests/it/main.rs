@@ -9,6 +9,7 @@
 mod basics;
 mod between;
 mod clocks;
+mod denials;
 mod faults;
 #[cfg(feature = "axum")]
 mod grpc;
