@@ -21,10 +21,14 @@ pub enum Overflow {
     Disconnect,
 }
 
-/// What is queued: an item, or where so many are missing.
+/// One entry of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Queued<I> {
+    /// An item, which a full queue may drop.
     Item(I),
+    /// An item that is never dropped: a gap of the source itself.
+    Kept(I),
+    /// Here so many items were dropped.
     Missed(u64),
 }
 
@@ -35,8 +39,8 @@ pub(crate) struct Queue<I> {
 }
 
 struct State<I> {
-    items: VecDeque<Queued<I>>,
-    /// How many of `items` are items: gaps take no room.
+    entries: VecDeque<Queued<I>>,
+    /// How many of the entries may be dropped: the others take no room.
     len: usize,
     has_ended: bool,
     waker: Option<Waker>,
@@ -48,7 +52,7 @@ impl<I> Queue<I> {
             capacity: capacity.max(1),
             overflow,
             state: Mutex::new(State {
-                items: VecDeque::new(),
+                entries: VecDeque::new(),
                 len: 0,
                 has_ended: false,
                 waker: None,
@@ -82,13 +86,28 @@ impl<I> Queue<I> {
         is_going_on
     }
 
-    /// Queues what must not be dropped and comes seldom: a gap in the source itself.
-    pub(crate) fn push_always(&self, item: I) {
+    /// Queues an item that is never dropped. It stands for those since the last message, so that a
+    /// subscriber that reads nothing has no more of them than messages.
+    pub(crate) fn push_kept(&self, item: I) {
         let mut state = self.state.lock();
         if state.has_ended {
             return;
         }
-        state.append(item);
+        let mut missed = 0;
+        while let Some(last) = state.entries.pop_back() {
+            match last {
+                Queued::Kept(_) => {}
+                Queued::Missed(more) => missed += more,
+                Queued::Item(message) => {
+                    state.entries.push_back(Queued::Item(message));
+                    break;
+                }
+            }
+        }
+        if missed > 0 {
+            state.entries.push_back(Queued::Missed(missed));
+        }
+        state.entries.push_back(Queued::Kept(item));
         let waker = state.waker.take();
         drop(state);
         wake(waker);
@@ -107,7 +126,7 @@ impl<I> Queue<I> {
         // A subscriber that is never without messages must let other tasks run, too.
         let turn = std::task::ready!(tokio::task::coop::poll_proceed(cx));
         let mut state = self.state.lock();
-        match state.items.pop_front() {
+        match state.entries.pop_front() {
             Some(next) => {
                 if matches!(next, Queued::Item(_)) {
                     state.len -= 1;
@@ -127,35 +146,40 @@ impl<I> Queue<I> {
 
 impl<I> State<I> {
     fn append(&mut self, item: I) {
-        self.items.push_back(Queued::Item(item));
+        self.entries.push_back(Queued::Item(item));
         self.len += 1;
     }
 
-    /// The gap stands at the front, where the dropped item was, and grows.
+    /// Drops the first item. Before the next one stand then how many are missing, and the last of the
+    /// entries that are never dropped.
     fn drop_oldest(&mut self) {
-        let mut missed = 1;
-        loop {
-            match self.items.pop_front() {
-                Some(Queued::Missed(more)) => missed += more,
-                Some(Queued::Item(_)) => {
-                    self.len -= 1;
+        let (mut missed, mut kept, mut is_dropped) = (1, None, false);
+        // What stands before the item, and what comes between it and the next one.
+        while let Some(entry) = self.entries.pop_front() {
+            match entry {
+                Queued::Item(item) if is_dropped => {
+                    self.entries.push_front(Queued::Item(item));
                     break;
                 }
-                None => return,
+                Queued::Item(_) => {
+                    self.len -= 1;
+                    is_dropped = true;
+                }
+                Queued::Kept(item) => kept = Some(item),
+                Queued::Missed(more) => missed += more,
             }
         }
-        if let Some(Queued::Missed(more)) = self.items.front_mut() {
-            *more += missed;
-        } else {
-            self.items.push_front(Queued::Missed(missed));
+        if let Some(item) = kept {
+            self.entries.push_front(Queued::Kept(item));
         }
+        self.entries.push_front(Queued::Missed(missed));
     }
 
     fn miss_newest(&mut self) {
-        if let Some(Queued::Missed(missed)) = self.items.back_mut() {
+        if let Some(Queued::Missed(missed)) = self.entries.back_mut() {
             *missed += 1;
         } else {
-            self.items.push_back(Queued::Missed(1));
+            self.entries.push_back(Queued::Missed(1));
         }
     }
 }
@@ -206,15 +230,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gap_in_the_source_is_never_dropped_and_keeps_its_place() {
-        use Queued::{Item, Missed};
-        let queue = Queue::new(1, Overflow::DropOldest);
+    async fn a_gap_of_the_source_is_never_dropped_and_keeps_its_place() {
+        use Queued::{Item, Kept, Missed};
+        let queue = Queue::new(2, Overflow::DropOldest);
         queue.push(1);
-        queue.push_always(100);
+        queue.push_kept(100);
         queue.push(2);
+        queue.push(3);
+        queue.push_kept(101);
+        queue.push(4);
         queue.end();
-        // The queue holds two for a moment: the one that must not be dropped came by itself.
-        assert_eq!(all(&queue).await, [Missed(1), Item(100), Item(2)]);
+        assert_eq!(
+            all(&queue).await,
+            [Missed(2), Kept(100), Item(3), Kept(101), Item(4)]
+        );
+    }
+
+    #[tokio::test]
+    async fn gaps_without_a_message_between_them_do_not_pile_up() {
+        use Queued::{Item, Kept, Missed};
+        let queue = Queue::new(1, Overflow::DropOldest);
+        for n in 0..1_000 {
+            queue.push_kept(n);
+            queue.push(n);
+            queue.push_kept(n + 1_000_000);
+        }
+        queue.end();
+        let expected = [Missed(999), Kept(999), Item(999), Kept(1_000_999)];
+        assert_eq!(all(&queue).await, expected);
+
+        let queue = Queue::new(1, Overflow::DropNewest);
+        for n in 0..1_000 {
+            queue.push_kept(n);
+            queue.push(n);
+        }
+        queue.end();
+        let expected = [Kept(0), Item(0), Missed(998), Kept(999), Missed(1)];
+        assert_eq!(all(&queue).await, expected);
     }
 
     #[tokio::test]

@@ -43,7 +43,7 @@ impl Replay {
     /// came from that it missed all of it.
     pub(super) fn last_ttl(self) -> Duration {
         const DAY: Duration = Duration::from_secs(86_400);
-        DAY.max(self.keep * 2)
+        DAY.max(self.keep.saturating_mul(2))
     }
 }
 

@@ -60,7 +60,7 @@ impl Outlet {
 
     pub(super) fn gap(&self, reason: GapReason) {
         self.metrics.gaps.increment(1);
-        self.queue.push_always(Received::Gap(reason));
+        self.queue.push_kept(Received::Gap(reason));
     }
 }
 
@@ -135,7 +135,7 @@ impl<T: DeserializeOwned> Stream for Subscription<T> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event<T>>> {
         let next = std::task::ready!(self.queue.poll_next(cx));
         Poll::Ready(next.map(|queued| match queued {
-            Queued::Item(received) => self.event(received),
+            Queued::Item(received) | Queued::Kept(received) => self.event(received),
             Queued::Missed(count) => {
                 self.metrics.overflowed.increment(count);
                 Event::Gap(GapReason::Overflowed(count))

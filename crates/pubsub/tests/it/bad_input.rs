@@ -49,6 +49,16 @@ redkit_testkit::suite! {
         }
     }
 
+    async fn times_beyond_all_clocks_are_as_long_as_the_server_counts(fixture: Fixture) {
+        let replay = Replay::last(1).keep_for(Duration::MAX);
+        let channel = Channel::<u32>::builder(&fixture.client, "n").replay(replay).build().unwrap();
+        channel.publish("k", &1).await.unwrap();
+        let inbox = Inbox::<u32>::builder(&fixture.client, "n").ttl(Duration::MAX).reading_time(Duration::MAX);
+        let inbox = inbox.build().unwrap();
+        inbox.push("ann", &1).await.unwrap();
+        assert_eq!(inbox.read("ann", 1).await.unwrap().items.len(), 1);
+    }
+
     async fn a_message_over_the_limit_is_refused_with_both_sizes(fixture: Fixture) {
         let client = &fixture.client;
         let channel = Channel::<String>::builder(client, "n").max_message_bytes(10).build().unwrap();
