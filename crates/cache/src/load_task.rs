@@ -161,6 +161,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             }
             // 2. to 4. Lease, load, fenced write.
             let leased = self.hold(sorted.leased, token);
+            let has_loaded = !leased.is_empty();
             join!(
                 self.load(leased, &snapshot),
                 self.bypass(sorted.unreachable)
@@ -172,6 +173,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             pending = sorted.pending;
             if pending.is_empty() {
                 return;
+            }
+            // While this process loaded, the others may have filled what is waited for.
+            if has_loaded {
+                continue;
             }
             // Or wait for the processes that hold the other leases.
             let now = Instant::now();

@@ -72,6 +72,47 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    /// Another process fills one of the keys while this one loads the other for longer than it would wait.
+    async fn a_key_that_was_filled_during_a_long_load_is_not_loaded_again(fixture: Fixture) -> Result<(), Error> {
+        let client = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let theirs = builder(&client).build()?;
+        let ours = builder(&fixture.client).wait_timeout(Duration::from_millis(100)).build()?;
+        let (began, begins) = oneshot::channel();
+        let (filled, is_filled) = oneshot::channel();
+        let filling = tokio::spawn(async move {
+            let load = || async move {
+                began.send(()).unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok::<_, OnFire>(20)
+            };
+            theirs.get_or_load(2_u64, load).await.map(|_| filled.send(()).unwrap())
+        });
+        begins.await.unwrap();
+        let asked = Asked::default();
+        let is_filled = Arc::new(Mutex::new(Some(is_filled)));
+        let loader = {
+            let asked = Arc::clone(&asked);
+            move |keys: Vec<u64>| {
+                asked.lock().push(keys.clone());
+                let is_filled = is_filled.lock().take();
+                async move {
+                    if let Some(is_filled) = is_filled {
+                        is_filled.await.unwrap();
+                    }
+                    tokio::time::sleep(Duration::from_millis(150)).await;
+                    Ok::<_, OnFire>(keys.into_iter().map(|key| (key, key)).collect::<HashMap<_, _>>())
+                }
+            }
+        };
+        let got = ours.get_many_or_load([1_u64, 2], loader).await;
+        let got: Vec<_> = got.into_iter().collect::<Result<_, _>>()?;
+        let values: Vec<_> = got.iter().map(|got| got.as_deref().copied()).collect();
+        assert_eq!(values, [Some(1), Some(20)]);
+        assert_eq!(*asked.lock(), [[1]], "what another process had filled was not asked for");
+        filling.await.unwrap()?;
+        Ok(())
+    }
+
     async fn the_loaders_error_goes_to_the_keys_it_was_asked_for(fixture: Fixture) -> Result<(), Error> {
         let cache = numbers(&fixture);
         cache.set(1_u64, &1).await?;
