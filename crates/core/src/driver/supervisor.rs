@@ -137,9 +137,11 @@ impl<L: Link> Supervisor<L> {
     ) -> Result<T, CallError> {
         let waiting = link.activity().wait();
         let reply = sent.await;
-        match is_timeout(&reply) {
-            true => self.suspect(permit),
-            false => waiting.answered(),
+        match &reply {
+            _ if is_timeout(&reply) => self.suspect(permit),
+            // The server was asked nothing, and said nothing.
+            Err(CallError::NotSent(_)) => {}
+            _ => waiting.answered(),
         }
         reply
     }
@@ -232,6 +234,8 @@ impl<L> Drop for EndGuard<L> {
         }
         self.0.current.store(None);
         self.0.state.send_replace(ConnectionState::Closed);
+        // Nobody would ask the server any more: callers are to be told that there is no connection.
+        self.0.breaker.resume();
     }
 }
 
@@ -414,7 +418,9 @@ async fn examine<C: Connector>(
     let activity = link.activity();
     let seen = activity.signs();
     let silent_since = activity.silent_since().unwrap_or_else(Instant::now);
-    let mut limit = silent_since.max(activity.last_sign()) + timing.stall_timeout;
+    // When this process itself was held up, what came meanwhile is still to be read.
+    let mut limit = (silent_since.max(activity.last_sign()) + timing.stall_timeout)
+        .max(Instant::now() + PROBE_TIME);
     let mut is_stalled = false;
     // Whoever waits for the server to recover sees the way back to `Connected`.
     shared.enter(ConnectionState::Suspect(number));
@@ -458,6 +464,9 @@ async fn examine<C: Connector>(
     }
     Ok(())
 }
+
+/// How long a probe has at least.
+const PROBE_TIME: Duration = Duration::from_millis(20);
 
 /// How soon it is noticed that nobody waits any more for a server that does not answer.
 const STILL_WAITING: Duration = Duration::from_millis(10);

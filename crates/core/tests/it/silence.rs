@@ -31,6 +31,11 @@ each_driver! {
     a_dead_connection_is_found_in_time_from_its_last_byte,
 }
 
+each_driver! {
+    ()
+    a_pause_of_the_process_itself_opens_nothing,
+}
+
 async fn connect(driver: Driver, url: &str) -> Client {
     connect_with(driver, url, TIMEOUT).await
 }
@@ -110,6 +115,33 @@ fn load(
         })
     };
     (0..callers).map(caller).collect()
+}
+
+/// The one thread of the runtime is blocked for longer than the stall timeout, while the reply lies
+/// in the socket.
+async fn a_pause_of_the_process_itself_opens_nothing(driver: Driver) {
+    let _alone = ALONE.lock().await;
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let proxy = Proxy::start(server.addr()).await.unwrap();
+    let client = connect(driver, &server.url_at(proxy.addr())).await;
+    let states = States::watch(&client);
+    proxy.delay(Duration::ZERO, Duration::from_millis(50));
+    for _ in 0..5 {
+        let get = tokio::spawn({
+            let client = client.clone();
+            async move {
+                let get = Command::new("GET").key("k");
+                client.call::<Option<String>>(get).await
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        std::thread::sleep(STALL + Duration::from_millis(200));
+        get.await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(states.all(), []);
+    assert_eq!(*client.state().borrow(), ConnectionState::Connected(1));
+    client.shutdown().await;
 }
 
 async fn a_short_stall_opens_nothing_and_a_long_one_opens_until_the_first_byte(driver: Driver) {

@@ -1,3 +1,4 @@
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,35 @@ fn kind<T: std::fmt::Debug>(result: Result<T, CallError>) -> (bool, FaultKind) {
 /// Waits until the calls that were started have been polled.
 async fn settled() {
     sleep(Duration::from_millis(1)).await;
+}
+
+/// An encrypted stream: it takes what it is given, sends a part of it, and fails with the rest.
+struct SendsAPartAndFails;
+
+impl Wire for SendsAPartAndFails {
+    fn try_write(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn poll_write(&self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_may_have_left_in_part() {
+    let (ours, _server) = duplex(1024);
+    let (source, _) = split(ours);
+    let wire = Box::new(SendsAPartAndFails);
+    let (connection, task) = Connection::new(source, wire, Limits::default(), Box::new(NoPushes));
+    let task = tokio::spawn(task);
+    let command = Command::new("INCR").key("n");
+    let (is_maybe, why) = kind(connection.call(&command, soon()).await);
+    assert!(is_maybe, "{why:?}");
+    assert_eq!(why, FaultKind::Disconnected);
+    task.await.unwrap();
+    let (is_maybe, _) = kind(connection.call(&command, soon()).await);
+    assert!(!is_maybe, "nothing is given to a connection that has ended");
 }
 
 #[tokio::test(start_paused = true)]
