@@ -38,7 +38,9 @@ impl Client {
         server: &str,
         mut command: Command,
     ) -> Result<T, Error> {
-        let reply = self.calls.run_past_breaker(server, &mut command, Instant::now());
+        let reply = self
+            .calls
+            .run_past_breaker(server, &mut command, Instant::now());
         match reply.await {
             Ok(value) => value.to().map_err(|error| Error::Reply {
                 command: command.name().into(),

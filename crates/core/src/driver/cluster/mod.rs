@@ -281,7 +281,10 @@ impl Backend for ClusterBackend {
 
     async fn call_on(&self, server: &str, command: &Command) -> Result<Value, CallError> {
         let deadline = self.shared.limits.deadline(command);
-        self.shared.nodes.call_past_breaker(server, command, deadline).await
+        self.shared
+            .nodes
+            .call_past_breaker(server, command, deadline)
+            .await
     }
 
     async fn shutdown(&self) {
