@@ -56,6 +56,10 @@ mod session;
 mod sign_in;
 mod stats;
 mod store;
+#[cfg(feature = "tower")]
+pub mod tower;
+#[cfg(feature = "tower-sessions")]
+pub mod tower_sessions;
 mod watch;
 
 pub use builder::{Lifetime, OnLimit, SessionStoreBuilder};
