@@ -12,10 +12,53 @@ pub enum Error {
     #[error(transparent)]
     Core(#[from] redkit_core::Error),
 
+    /// The lock was lost while it was held. Somebody else may have it.
+    /// Remedy: take it for granted that the work was not finished, and begin anew under a new fence.
+    #[error("the lock was lost while it was held; the work was stopped")]
+    Lost,
+
     /// The key is empty. Cause: a name that could not be determined; all such callers would share one lock.
     /// Remedy: decide what to do without a key.
     #[error("the key is empty, and would stand for everything whose key is unknown")]
     EmptyKey,
+
+    /// A call asks for no permits. Remedy: do without the semaphore.
+    #[error("a call asks for 0 permits; ask for 1 or more")]
+    NoPermits,
+
+    /// A call asks for more permits than there are, so that waiting would never end; or gives back as many
+    /// as it holds, or more, where some are to be kept. Remedy: ask for fewer, or
+    /// [resize](crate::Semaphore::resize).
+    #[error("a call names {permits} permits, and there are {there_are}")]
+    AbovePermits {
+        /// The permits that the call names.
+        permits: u32,
+        /// The permits that there are.
+        there_are: u32,
+    },
+
+    /// There is no latch of this key. Cause: it was not set, or ran out after its time to live. Remedy: set
+    /// it first, or raise `ttl`.
+    #[error("the latch is not set, or has run out (`ttl`)")]
+    NoLatch,
+
+    /// Fewer than a majority of the servers of a [`Redlock`](crate::Redlock) granted the lock, or wrote its
+    /// fence back. What was granted is given back. Remedy: try again; when servers failed, look after them.
+    #[error("{} of {} servers granted the lock, and {needed} must: {}", crate::redlock::granted(nodes), nodes.len(), crate::redlock::listed(nodes))]
+    NoQuorum {
+        /// How many servers must grant it.
+        needed: usize,
+        /// What each did, in the order of the clients.
+        nodes: Vec<crate::NodeOutcome>,
+    },
+
+    /// As many callers wait as may, in all processes. Nothing was taken. Remedy: shed the load, or raise
+    /// `max_waiters`.
+    #[error("{waiters} callers wait already (`max_waiters`)")]
+    QueueFull {
+        /// How many wait.
+        waiters: u32,
+    },
 }
 
 impl Error {
@@ -23,7 +66,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Core(error) => error.kind(),
-            Error::EmptyKey => ErrorKind::Usage,
+            Error::QueueFull { .. } | Error::NoQuorum { .. } => ErrorKind::Server,
+            Error::NoLatch | Error::Lost => ErrorKind::Data,
+            Error::EmptyKey | Error::NoPermits | Error::AbovePermits { .. } => ErrorKind::Usage,
         }
     }
 
@@ -31,7 +76,11 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Core(error) => error.is_retryable(),
-            Error::EmptyKey => false,
+            Error::QueueFull { .. } | Error::NoQuorum { .. } | Error::Lost => true,
+            Error::EmptyKey
+            | Error::NoPermits
+            | Error::AbovePermits { .. }
+            | Error::NoLatch => false,
         }
     }
 }

@@ -3,8 +3,14 @@
 
 mod error;
 mod fence;
-#[expect(dead_code, reason = "its users land next")]
 mod keys;
+mod latch;
+mod redlock;
+mod semaphore;
+mod time;
 
 pub use error::Error;
 pub use fence::Fence;
+pub use latch::{CountDownLatch, LatchManager, LatchManagerBuilder};
+pub use redlock::{NodeOutcome, Redlock, RedlockBuilder, RedlockGuard};
+pub use semaphore::{Permits, Semaphore, SemaphoreBuilder, SemaphoreState};
