@@ -77,10 +77,9 @@ impl Error {
         match self {
             Error::Core(error) => error.is_retryable(),
             Error::QueueFull { .. } | Error::NoQuorum { .. } | Error::Lost => true,
-            Error::EmptyKey
-            | Error::NoPermits
-            | Error::AbovePermits { .. }
-            | Error::NoLatch => false,
+            Error::EmptyKey | Error::NoPermits | Error::AbovePermits { .. } | Error::NoLatch => {
+                false
+            }
         }
     }
 }

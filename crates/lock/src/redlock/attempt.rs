@@ -9,9 +9,9 @@ use futures_util::future::join_all;
 use redkit_core::coordination::{Lease, LeaseConfig, Release, Token};
 use tokio::time::Instant;
 
+use super::Shared;
 use super::guard::RedlockGuard;
 use super::node::{Claim, Take};
-use super::Shared;
 use crate::error::Error;
 use crate::fence::Fence;
 
@@ -61,7 +61,10 @@ impl<'a> Attempt<'a> {
         let (shared, quorum) = (self.shared, self.shared.quorum());
         let sent = Instant::now();
         let until = sent + shared.node_timeout;
-        let takes = self.claims.iter().map(|claim| claim.take(shared.ttl, until));
+        let takes = self
+            .claims
+            .iter()
+            .map(|claim| claim.take(shared.ttl, until));
         let taken: Vec<_> = join_all(takes).await;
         let fences: Vec<Option<Fence>> = taken
             .iter()
@@ -120,12 +123,14 @@ impl<'a> Attempt<'a> {
         outcomes: &mut [NodeOutcome],
     ) {
         let until = Instant::now() + self.shared.node_timeout;
-        let writes = self.claims.iter().zip(given).map(async |(claim, given)| {
-            match given {
+        let writes = self
+            .claims
+            .iter()
+            .zip(given)
+            .map(async |(claim, given)| match given {
                 Some(given) if *given < fence => claim.raise(fence, until).await.unwrap_or(false),
                 _ => true,
-            }
-        });
+            });
         for (is_written, outcome) in join_all(writes).await.into_iter().zip(outcomes) {
             if !is_written {
                 *outcome = NodeOutcome::NotWritten;

@@ -111,7 +111,11 @@ impl RedlockBuilder {
         }
         let drift = self.drift.unwrap_or(self.ttl / 100 + LEAST_DRIFT);
         if drift >= self.ttl {
-            return wrong("drift", "it is not shorter than the TTL", "give a hundredth of it");
+            return wrong(
+                "drift",
+                "it is not shorter than the TTL",
+                "give a hundredth of it",
+            );
         }
         if self.hold_at_most.is_some_and(|limit| limit < self.ttl) {
             return wrong(

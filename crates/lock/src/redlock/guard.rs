@@ -61,8 +61,7 @@ impl RedlockGuard {
 
     /// For how long a majority certainly holds the lock from now on, if it is not renewed.
     pub fn remaining(&self) -> Duration {
-        self.valid_until()
-            .saturating_duration_since(Instant::now())
+        self.valid_until().saturating_duration_since(Instant::now())
     }
 
     /// Waits until the lock is lost, by the local clock and whatever the servers do. Put it in a `select!`
@@ -84,7 +83,10 @@ impl RedlockGuard {
     /// by that.
     pub async fn extend(&self) -> Result<(), Error> {
         let limit = self.shared.node_timeout;
-        let renewals = self.leases.iter().map(|lease| timeout(limit, lease.renew()));
+        let renewals = self
+            .leases
+            .iter()
+            .map(|lease| timeout(limit, lease.renew()));
         // What each said stands in its lease.
         join_all(renewals).await;
         match self.is_lost() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{join_all, select_all};
 use metrics::Counter;
-use redkit_core::coordination::{Backoff, Token, Wake, Waiter};
+use redkit_core::coordination::{Backoff, Token, Waiter, Wake};
 use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Client, Tally, ToArg};
 use tokio::time::{Instant, sleep, timeout};
@@ -114,11 +114,7 @@ impl Redlock {
     ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire), of the last attempt.
-    pub async fn acquire(
-        &self,
-        key: impl ToArg,
-        timeout: Duration,
-    ) -> Result<RedlockGuard, Error> {
+    pub async fn acquire(&self, key: impl ToArg, timeout: Duration) -> Result<RedlockGuard, Error> {
         let key = user_key(key)?;
         let deadline = deadline_after(timeout);
         let acquired = self.acquire_until(&key, deadline).await;

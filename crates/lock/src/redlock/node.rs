@@ -11,8 +11,7 @@ use crate::error::Error;
 use crate::fence::Fence;
 use crate::keys::keyspace;
 
-static TAKE: Script =
-    Script::of_parts(&[lua::CLOCK, include_str!("../scripts/redlock_take.lua")]);
+static TAKE: Script = Script::of_parts(&[lua::CLOCK, include_str!("../scripts/redlock_take.lua")]);
 static RAISE: Script = Script::new(include_str!("../scripts/redlock_raise.lua"));
 static RENEW: Script = Script::new(include_str!("../scripts/redlock_renew.lua"));
 static RELEASE: Script =

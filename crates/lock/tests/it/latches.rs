@@ -129,7 +129,13 @@ async fn a_waiter_outlives_an_outage_and_ends_with_it_at_its_timeout() {
     latch.count_down(1).await.unwrap();
     sleep(10 * SECOND).await;
     backend.clear();
-    assert!(timeout(5 * SECOND, waiting).await.unwrap().unwrap().unwrap());
+    assert!(
+        timeout(5 * SECOND, waiting)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+    );
     backend.set(Rule::new(Injection::NotSent));
     let start = Instant::now();
     let error = latch.wait(3 * SECOND).await.unwrap_err();

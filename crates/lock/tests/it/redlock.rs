@@ -26,7 +26,9 @@ impl Nodes {
     }
 
     fn of(engines: Vec<Embedded>) -> Self {
-        let backends = engines.iter().map(|engine| FaultyBackend::new(Arc::new(engine.clone())));
+        let backends = engines
+            .iter()
+            .map(|engine| FaultyBackend::new(Arc::new(engine.clone())));
         Self(backends.collect(), engines)
     }
 
@@ -77,11 +79,23 @@ async fn one_holder_at_a_time_with_growing_fences() {
     let first = one.try_acquire("k").await.unwrap();
     assert!(first.held_on() == 3 && !first.is_lost() && first.remaining() > 29 * SECOND);
     let error = other.try_acquire("k").await.unwrap_err();
-    let Error::NoQuorum { needed: 2, nodes: outcomes } = &error else {
+    let Error::NoQuorum {
+        needed: 2,
+        nodes: outcomes,
+    } = &error
+    else {
         panic!("{error}");
     };
-    assert!(outcomes.iter().all(|o| matches!(o, NodeOutcome::Held { .. })), "{outcomes:?}");
-    assert!(error.is_retryable() && error.to_string().contains("0 of 3"), "{error}");
+    assert!(
+        outcomes
+            .iter()
+            .all(|o| matches!(o, NodeOutcome::Held { .. })),
+        "{outcomes:?}"
+    );
+    assert!(
+        error.is_retryable() && error.to_string().contains("0 of 3"),
+        "{error}"
+    );
     let fence = first.fence();
     assert!(first.release().await);
     let second = other.try_acquire("k").await.unwrap();
@@ -123,7 +137,10 @@ async fn two_stopped_servers_of_three_are_told_and_leave_nothing() {
     let start = Instant::now();
     let error = redlock.try_acquire("k").await.unwrap_err();
     assert!(start.elapsed() <= 2 * NODE_TIMEOUT);
-    let Error::NoQuorum { nodes: outcomes, .. } = &error else {
+    let Error::NoQuorum {
+        nodes: outcomes, ..
+    } = &error
+    else {
         panic!("{error}");
     };
     assert!(matches!(outcomes[0], NodeOutcome::Failed(_)) && outcomes[1] == NodeOutcome::Granted);
@@ -143,7 +160,11 @@ async fn the_fence_grows_across_majorities_with_clocks_minutes_apart() {
     for without in [2, 0, 1, 0, 2, 1, 2, 0] {
         nodes.stop(without);
         let guard = redlock.try_acquire("k").await.unwrap();
-        assert!(guard.fence() > last, "without {without}: {:?} after {last:?}", guard.fence());
+        assert!(
+            guard.fence() > last,
+            "without {without}: {:?} after {last:?}",
+            guard.fence()
+        );
         last = guard.fence();
         guard.release().await;
         nodes.start(without);
@@ -157,15 +178,23 @@ async fn a_fence_that_a_majority_does_not_take_is_not_handed_out() {
     let redlock = nodes.redlock();
     for node in &nodes.0 {
         node.set(Rule::new(Injection::Refuse("NOPERM", "no")).on(|command| {
-            command.iter().any(|arg| String::from_utf8_lossy(arg).contains("Writes back"))
+            command
+                .iter()
+                .any(|arg| String::from_utf8_lossy(arg).contains("Writes back"))
         }));
     }
     let error = redlock.try_acquire("k").await.unwrap_err();
-    let Error::NoQuorum { nodes: outcomes, .. } = &error else {
+    let Error::NoQuorum {
+        nodes: outcomes, ..
+    } = &error
+    else {
         panic!("{error}");
     };
     assert_eq!(outcomes[0], NodeOutcome::Granted);
-    assert_eq!(outcomes[1..], [NodeOutcome::NotWritten, NodeOutcome::NotWritten]);
+    assert_eq!(
+        outcomes[1..],
+        [NodeOutcome::NotWritten, NodeOutcome::NotWritten]
+    );
     sleep(SECOND).await;
     for node in 0..3 {
         assert!(!nodes.holds(node).await);
@@ -214,7 +243,10 @@ async fn a_lock_that_servers_forgot_is_lost_and_its_release_takes_nobody_elses()
     let redlock = nodes.redlock();
     let guard = redlock.try_acquire("k").await.unwrap();
     for node in &nodes.0 {
-        node.client().call::<()>(Command::new("FLUSHALL")).await.unwrap();
+        node.client()
+            .call::<()>(Command::new("FLUSHALL"))
+            .await
+            .unwrap();
     }
     let other = nodes.redlock().try_acquire("k").await.unwrap();
     timeout(TTL / 2, guard.lost()).await.unwrap();
@@ -242,8 +274,13 @@ async fn a_dead_holders_lock_is_free_after_its_ttl() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_takes_the_lock_once() {
     let nodes = Nodes::new(3);
-    let config = ClientConfig::default().retry(3, Duration::from_millis(5), Duration::from_millis(5));
-    let clients: Vec<Client> = nodes.0.iter().map(|node| node.client_with(&config)).collect();
+    let config =
+        ClientConfig::default().retry(3, Duration::from_millis(5), Duration::from_millis(5));
+    let clients: Vec<Client> = nodes
+        .0
+        .iter()
+        .map(|node| node.client_with(&config))
+        .collect();
     let redlock = Redlock::builder(&clients, "jobs").build().unwrap();
     for node in &nodes.0 {
         node.set(Rule::new(Injection::LoseReply).times(1));
@@ -278,7 +315,10 @@ async fn what_cannot_work_is_refused_when_it_is_built() {
         assert_eq!(error.kind(), ErrorKind::Usage);
     }
     let redlock = of(&all).build().unwrap();
-    assert!(matches!(redlock.try_acquire("").await, Err(Error::EmptyKey)));
+    assert!(matches!(
+        redlock.try_acquire("").await,
+        Err(Error::EmptyKey)
+    ));
 }
 
 /// Each process on connections of its own.

@@ -372,7 +372,10 @@ async fn what_a_failed_call_took_is_given_back() {
     let semaphore = semaphore(&backend.client(), 1);
     backend.add(Rule::new(Injection::LoseReply).times(1));
     let error = semaphore.try_acquire("k", 1).await.unwrap_err();
-    assert!(matches!(&error, Error::Core(core) if core.is_maybe()), "{error}");
+    assert!(
+        matches!(&error, Error::Core(core) if core.is_maybe()),
+        "{error}"
+    );
     sleep(Duration::from_millis(100)).await;
     assert_eq!(free(&semaphore).await, 1);
 }
