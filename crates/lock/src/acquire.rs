@@ -18,15 +18,13 @@ use crate::keys::LockKeys;
 use crate::line::Front;
 use crate::manager::{Inner, LockManager};
 use crate::scripts::{self, Attempt, Bid, Taken};
+use crate::time::deadline_after;
 
 /// How many keys one call may name.
 const MOST_KEYS: usize = 1000;
 
 /// How long a waiter sleeps at most when nothing says how long the lock is taken.
 const UNKNOWN_EXPIRY: Duration = Duration::from_secs(1);
-
-/// The longest wait: beyond it the clocks' arithmetic ends.
-const LONGEST_WAIT: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 impl LockManager {
     /// Takes all locks or none.
@@ -35,9 +33,7 @@ impl LockManager {
             return Err(Error::KeyCount(users.len()));
         }
         let start = Instant::now();
-        let taken = self
-            .take_groups(users, start + timeout.min(LONGEST_WAIT))
-            .await;
+        let taken = self.take_groups(users, deadline_after(timeout)).await;
         let metrics = &self.inner.metrics;
         match &taken {
             Ok(_) => {

@@ -48,6 +48,44 @@ pub enum Error {
     /// No key was named, or too many to be taken in one step. Remedy: name 1 to 1,000.
     #[error("{0} keys are named; name 1 to 1,000")]
     KeyCount(usize),
+
+    /// A call asks for no permits. Remedy: do without the semaphore.
+    #[error("a call asks for 0 permits; ask for 1 or more")]
+    NoPermits,
+
+    /// A call asks for more permits than there are, so that waiting would never end; or gives back as many
+    /// as it holds, or more, where some are to be kept. Remedy: ask for fewer, or
+    /// [resize](crate::Semaphore::resize).
+    #[error("a call names {permits} permits, and there are {there_are}")]
+    AbovePermits {
+        /// The permits that the call names.
+        permits: u32,
+        /// The permits that there are.
+        there_are: u32,
+    },
+
+    /// There is no latch of this key. Cause: it was not set, or ran out after its time to live. Remedy: set
+    /// it first, or raise `ttl`.
+    #[error("the latch is not set, or has run out (`ttl`)")]
+    NoLatch,
+
+    /// Fewer than a majority of the servers of a [`Redlock`](crate::Redlock) granted the lock, or wrote its
+    /// fence back. What was granted is given back. Remedy: try again; when servers failed, look after them.
+    #[error("{} of {} servers granted the lock, and {needed} must: {}", crate::redlock::granted(nodes), nodes.len(), crate::redlock::listed(nodes))]
+    NoQuorum {
+        /// How many servers must grant it.
+        needed: usize,
+        /// What each did, in the order of the clients.
+        nodes: Vec<crate::NodeOutcome>,
+    },
+
+    /// As many callers wait as may, in all processes. Nothing was taken. Remedy: shed the load, or raise
+    /// `max_waiters`.
+    #[error("{waiters} callers wait already (`max_waiters`)")]
+    QueueFull {
+        /// How many wait.
+        waiters: u32,
+    },
 }
 
 impl Error {
@@ -55,8 +93,14 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Core(error) => error.kind(),
-            Error::Taken { .. } | Error::Lost | Error::Fenced { .. } => ErrorKind::Data,
-            Error::EmptyKey | Error::KeyCount(_) => ErrorKind::Usage,
+            Error::QueueFull { .. } | Error::NoQuorum { .. } => ErrorKind::Server,
+            Error::Taken { .. } | Error::Lost | Error::Fenced { .. } | Error::NoLatch => {
+                ErrorKind::Data
+            }
+            Error::EmptyKey
+            | Error::KeyCount(_)
+            | Error::NoPermits
+            | Error::AbovePermits { .. } => ErrorKind::Usage,
         }
     }
 
@@ -64,8 +108,16 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Core(error) => error.is_retryable(),
-            Error::Taken { .. } | Error::Lost => true,
-            Error::Fenced { .. } | Error::EmptyKey | Error::KeyCount(_) => false,
+            Error::Taken { .. }
+            | Error::Lost
+            | Error::QueueFull { .. }
+            | Error::NoQuorum { .. } => true,
+            Error::Fenced { .. }
+            | Error::EmptyKey
+            | Error::KeyCount(_)
+            | Error::NoPermits
+            | Error::AbovePermits { .. }
+            | Error::NoLatch => false,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::fence::Fence;
 use crate::holder::Holder;
 use crate::keys::LockKeys;
+use crate::time::{micros, millis};
 
 /// `next_fence`, for scripts of other modules.
 pub(crate) const FENCE: &str = include_str!("scripts/fence.lua");
@@ -162,16 +163,6 @@ pub(crate) fn read_attempt(reply: Value, locks: usize) -> Result<Attempt, CoreEr
         expires_in,
         holder: held.and_then(|held| Holder::read(&held, expires_in)),
     }))
-}
-
-/// Whole milliseconds, rounded up.
-pub(crate) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-/// Whole microseconds.
-pub(crate) fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn with_bid(call: Invocation, bid: &Bid<'_>) -> Invocation {

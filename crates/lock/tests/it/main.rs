@@ -1,4 +1,4 @@
-//! Locks on every backend.
+//! Locks and what stands on them, on every backend.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,7 +8,10 @@
 
 mod basics;
 mod fences;
+mod latches;
 mod loss;
+mod redlock;
+mod semaphores;
 mod several;
 mod waiting;
 
