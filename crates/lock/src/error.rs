@@ -1,5 +1,7 @@
 //! What can go wrong with locks.
 
+use std::time::Duration;
+
 use redkit_core::{ConfigError, ErrorKind};
 
 /// Any failure of this crate.
@@ -37,6 +39,26 @@ pub enum Error {
         there_are: u32,
     },
 
+    /// An execution with this key is under way. Remedy: ask again after `retry_after`; the result is there
+    /// then, or the work is begun anew. HTTP: 409.
+    #[error("an execution with this key is in flight; ask again in {retry_after:?}")]
+    InFlight {
+        /// When asking again makes sense:
+        /// [`retry_after`](crate::IdempotentExecutionBuilder::retry_after).
+        retry_after: Duration,
+    },
+
+    /// The key was used for something else. Cause: the caller used a key twice. Remedy: a new key for
+    /// every new request. HTTP: 422.
+    #[error("the key was used for another request; use a new key for every request")]
+    OtherFingerprint,
+
+    /// The work was done, and its result was too large to be kept. Remedy: raise
+    /// [`max_result_bytes`](crate::IdempotentExecutionBuilder::max_result_bytes), or let the work give an id in
+    /// place of the data.
+    #[error("the work was done, and its result was over `max_result_bytes` and is not kept")]
+    NotKept,
+
     /// There is no latch of this key. Cause: it was not set, or ran out after its time to live. Remedy: set
     /// it first, or raise `ttl`.
     #[error("the latch is not set, or has run out (`ttl`)")]
@@ -67,8 +89,13 @@ impl Error {
         match self {
             Error::Core(error) => error.kind(),
             Error::QueueFull { .. } | Error::NoQuorum { .. } => ErrorKind::Server,
-            Error::NoLatch | Error::Lost => ErrorKind::Data,
-            Error::EmptyKey | Error::NoPermits | Error::AbovePermits { .. } => ErrorKind::Usage,
+            Error::NoLatch | Error::Lost | Error::InFlight { .. } | Error::NotKept => {
+                ErrorKind::Data
+            }
+            Error::EmptyKey
+            | Error::NoPermits
+            | Error::AbovePermits { .. }
+            | Error::OtherFingerprint => ErrorKind::Usage,
         }
     }
 
@@ -76,10 +103,16 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Core(error) => error.is_retryable(),
-            Error::QueueFull { .. } | Error::NoQuorum { .. } | Error::Lost => true,
-            Error::EmptyKey | Error::NoPermits | Error::AbovePermits { .. } | Error::NoLatch => {
-                false
-            }
+            Error::QueueFull { .. }
+            | Error::NoQuorum { .. }
+            | Error::Lost
+            | Error::InFlight { .. } => true,
+            Error::EmptyKey
+            | Error::NoPermits
+            | Error::AbovePermits { .. }
+            | Error::NoLatch
+            | Error::OtherFingerprint
+            | Error::NotKept => false,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod error;
 mod fence;
+mod idempotent;
 mod keys;
 mod latch;
 mod redlock;
@@ -11,6 +12,10 @@ mod time;
 
 pub use error::Error;
 pub use fence::Fence;
+pub use idempotent::{Executed, IdempotentError, IdempotentExecution, IdempotentExecutionBuilder};
 pub use latch::{CountDownLatch, LatchManager, LatchManagerBuilder};
 pub use redlock::{NodeOutcome, Redlock, RedlockBuilder, RedlockGuard};
 pub use semaphore::{Permits, Semaphore, SemaphoreBuilder, SemaphoreState};
+
+#[cfg(feature = "tower")]
+pub use idempotent::tower;

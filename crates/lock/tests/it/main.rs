@@ -6,6 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "tower")]
+mod idempotency_layer;
+mod idempotent;
 mod latches;
 mod redlock;
 mod semaphores;
