@@ -1,5 +1,7 @@
 //! What can go wrong with locks.
 
+use std::time::Duration;
+
 use redkit_core::{ConfigError, ErrorKind};
 
 use crate::fence::Fence;
@@ -64,6 +66,26 @@ pub enum Error {
         there_are: u32,
     },
 
+    /// An execution with this key is under way. Remedy: ask again after `retry_after`; the result is there
+    /// then, or the work is begun anew. HTTP: 409.
+    #[error("an execution with this key is in flight; ask again in {retry_after:?}")]
+    InFlight {
+        /// When asking again makes sense:
+        /// [`retry_after`](crate::IdempotentExecutionBuilder::retry_after).
+        retry_after: Duration,
+    },
+
+    /// The key was used for something else. Cause: the caller used a key twice. Remedy: a new key for
+    /// every new request. HTTP: 422.
+    #[error("the key was used for another request; use a new key for every request")]
+    OtherFingerprint,
+
+    /// The work was done, and its result was too large to be kept. Remedy: raise
+    /// [`max_result_bytes`](crate::IdempotentExecutionBuilder::max_result_bytes), or let the work give an id in
+    /// place of the data.
+    #[error("the work was done, and its result was over `max_result_bytes` and is not kept")]
+    NotKept,
+
     /// There is no latch of this key. Cause: it was not set, or ran out after its time to live. Remedy: set
     /// it first, or raise `ttl`.
     #[error("the latch is not set, or has run out (`ttl`)")]
@@ -94,13 +116,17 @@ impl Error {
         match self {
             Error::Core(error) => error.kind(),
             Error::QueueFull { .. } | Error::NoQuorum { .. } => ErrorKind::Server,
-            Error::Taken { .. } | Error::Lost | Error::Fenced { .. } | Error::NoLatch => {
-                ErrorKind::Data
-            }
+            Error::Taken { .. }
+            | Error::Lost
+            | Error::Fenced { .. }
+            | Error::NoLatch
+            | Error::InFlight { .. }
+            | Error::NotKept => ErrorKind::Data,
             Error::EmptyKey
             | Error::KeyCount(_)
             | Error::NoPermits
-            | Error::AbovePermits { .. } => ErrorKind::Usage,
+            | Error::AbovePermits { .. }
+            | Error::OtherFingerprint => ErrorKind::Usage,
         }
     }
 
@@ -111,13 +137,16 @@ impl Error {
             Error::Taken { .. }
             | Error::Lost
             | Error::QueueFull { .. }
-            | Error::NoQuorum { .. } => true,
+            | Error::NoQuorum { .. }
+            | Error::InFlight { .. } => true,
             Error::Fenced { .. }
             | Error::EmptyKey
             | Error::KeyCount(_)
             | Error::NoPermits
             | Error::AbovePermits { .. }
-            | Error::NoLatch => false,
+            | Error::NoLatch
+            | Error::OtherFingerprint
+            | Error::NotKept => false,
         }
     }
 

@@ -46,6 +46,7 @@ mod fence;
 mod guard;
 mod held;
 mod holder;
+mod idempotent;
 mod inspection;
 mod keys;
 mod latch;
@@ -63,9 +64,13 @@ pub use error::Error;
 pub use fence::Fence;
 pub use guard::{Guard, SharedGuard};
 pub use holder::Holder;
+pub use idempotent::{Executed, IdempotentError, IdempotentExecution, IdempotentExecutionBuilder};
 pub use latch::{CountDownLatch, LatchManager, LatchManagerBuilder};
 pub use manager::LockManager;
 pub use metrics::LockStats;
 pub use redlock::{NodeOutcome, Redlock, RedlockBuilder, RedlockGuard};
 pub use register::{Fenced, FencedRegister};
 pub use semaphore::{Permits, Semaphore, SemaphoreBuilder, SemaphoreState};
+
+#[cfg(feature = "tower")]
+pub use idempotent::tower;

@@ -6,8 +6,11 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "tower")]
 mod basics;
 mod fences;
+mod idempotency_layer;
+mod idempotent;
 mod latches;
 mod loss;
 mod redlock;
