@@ -30,7 +30,8 @@
 //! - `messagepack`, `postcard`, `zstd`, `lz4`, `encryption`: forms of values; see [`Codec`].
 //! - `http-cache`: a cache of HTTP responses, on `redkit-cache`.
 //! - `monitor`: health, statistics and alerts; `prometheus`: its exporter; `webhook`: alerts by HTTP.
-//! - `tower`: the layer of `ratelimit`; `axum`: what the layers do for it.
+//! - `tower`: the layers of `ratelimit` and `session`; `axum`: what the layers do for it.
+//! - `tower-sessions`: the store of `session` for that crate.
 //! - `serde`: limiters from configuration files.
 
 mod clients;
