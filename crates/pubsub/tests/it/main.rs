@@ -14,5 +14,8 @@ mod handling;
 mod inbox_subscriptions;
 mod inboxes;
 mod listening;
+mod ordered;
 mod replay;
+mod schedules;
+mod topic_processes;
 mod topics;
