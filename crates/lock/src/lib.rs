@@ -41,6 +41,7 @@
 
 mod acquire;
 mod builder;
+mod election;
 mod error;
 mod fence;
 mod guard;
@@ -60,6 +61,7 @@ mod semaphore;
 mod time;
 
 pub use builder::LockManagerBuilder;
+pub use election::{Election, LeaderObserver, Role, Term};
 pub use error::Error;
 pub use fence::Fence;
 pub use guard::{Guard, SharedGuard};

@@ -6,9 +6,10 @@
     reason = "a test fails by panicking"
 )]
 
-#[cfg(feature = "tower")]
 mod basics;
+mod elections;
 mod fences;
+#[cfg(feature = "tower")]
 mod idempotency_layer;
 mod idempotent;
 mod latches;
