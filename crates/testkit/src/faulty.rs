@@ -39,7 +39,8 @@ use self::subscriptions::TakenOver;
 /// # }
 /// ```
 ///
-/// A pipeline is one call: it matches when one of its commands does. Making a subscription matches as
+/// A pipeline is one call: it matches when one of its commands does, unless the rule is for them
+/// [alone](Rule::alone). Making a subscription matches as
 /// a command `SUBSCRIBE`, `PSUBSCRIBE`, `SSUBSCRIBE` or `TRACKING` with the names as its arguments, and
 /// making a dedicated connection as `CONNECT`.
 pub struct FaultyBackend {
@@ -197,6 +198,16 @@ impl Shared {
         }
     }
 
+    /// What becomes of each command of a pipeline, where a rule is for some of them alone.
+    fn decide_each(&self, commands: &[Command]) -> Option<Vec<Injection>> {
+        let mut rules = self.rules.lock();
+        let decided = rules.iter_mut().find_map(|rule| rule.decide_each(commands));
+        if decided.is_some() {
+            self.seen.lock().extend(commands.iter().cloned());
+        }
+        decided
+    }
+
     async fn apply<T>(
         &self,
         commands: &[Command],
@@ -227,6 +238,13 @@ impl Backend for FaultyBackend {
         &self,
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        if let Some(injections) = self.shared.decide_each(commands) {
+            let mut replies = Vec::with_capacity(commands.len());
+            for (command, injection) in commands.iter().zip(injections) {
+                replies.push(injection.apply(self.inner.call(command)).await);
+            }
+            return Ok(replies);
+        }
         self.shared
             .apply(commands, self.inner.pipeline(commands))
             .await

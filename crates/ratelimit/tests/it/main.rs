@@ -16,6 +16,7 @@ mod faults;
 mod grpc;
 #[cfg(feature = "axum")]
 mod http;
+mod handover;
 mod known_failures;
 mod leases;
 mod limit_set;
