@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -215,15 +216,22 @@ impl Shared {
     ) -> Result<T, CallError> {
         let injection = self.decide(commands);
         let deadline = commands.iter().filter_map(Command::deadline_at).max();
-        let Some(deadline) = deadline else {
-            return injection.apply(call).await;
-        };
-        // A call that has its reply keeps it; one that waits ends by its deadline.
-        tokio::select! {
-            biased;
-            result = injection.apply(call) => result,
-            () = sleep_until(deadline) => Err(injection::late()),
-        }
+        in_time(deadline, injection.apply(call)).await
+    }
+}
+
+/// A call that has its reply keeps it; one that waits ends by its deadline.
+async fn in_time<T>(
+    deadline: Option<Instant>,
+    call: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    let Some(deadline) = deadline else {
+        return call.await;
+    };
+    tokio::select! {
+        biased;
+        result = call => result,
+        () = sleep_until(deadline) => Err(injection::late()),
     }
 }
 
@@ -239,11 +247,11 @@ impl Backend for FaultyBackend {
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         if let Some(injections) = self.shared.decide_each(commands) {
-            let mut replies = Vec::with_capacity(commands.len());
-            for (command, injection) in commands.iter().zip(injections) {
-                replies.push(injection.apply(self.inner.call(command)).await);
-            }
-            return Ok(replies);
+            let each = commands.iter().zip(injections).map(|(command, injection)| {
+                let call = injection.apply(self.inner.call(command));
+                in_time(command.deadline_at(), call)
+            });
+            return Ok(join_all(each).await);
         }
         self.shared
             .apply(commands, self.inner.pipeline(commands))

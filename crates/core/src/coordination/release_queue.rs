@@ -157,9 +157,7 @@ impl Runner {
 impl Drop for Queued {
     fn drop(&mut self) {
         let is_done = self.release.requests.is_empty() && !self.is_lost;
-        if !is_done
-            && let Some(lost) = &self.release.lost
-        {
+        if !is_done && let Some(lost) = &self.release.lost {
             lost.add_one();
         }
         self.outstanding.send_modify(|count| *count -= 1);

@@ -39,7 +39,11 @@ async fn share_of_places_used(clients: &[Client]) -> f64 {
         let places = places(&clients[n as usize % clients.len()], PLACES.into());
         callers.spawn(async move {
             for _ in 0..HOLDS {
-                let permit = places.acquire("k", MINUTE).await.unwrap().expect("there is time");
+                let permit = places
+                    .acquire("k", MINUTE)
+                    .await
+                    .unwrap()
+                    .expect("there is time");
                 sleep(HELD).await;
                 drop(permit);
             }
@@ -52,7 +56,10 @@ async fn share_of_places_used(clients: &[Client]) -> f64 {
 
 async fn waiting(client: &Client) -> usize {
     let queue = client.key("ratelimit:places:{k}:places-queue");
-    client.call(Command::new("ZCARD").key(&queue)).await.unwrap()
+    client
+        .call(Command::new("ZCARD").key(&queue))
+        .await
+        .unwrap()
 }
 
 async fn until_so_many_wait(client: &Client, count: usize) {

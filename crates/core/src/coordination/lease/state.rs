@@ -57,12 +57,7 @@ impl LeaseState {
     }
 
     /// As [`answered`](Self::answered); `None` when its user's code panics.
-    pub(super) fn try_answered(
-        &self,
-        sent: Instant,
-        ttl: Duration,
-        reply: &Value,
-    ) -> Option<bool> {
+    pub(super) fn try_answered(&self, sent: Instant, ttl: Duration, reply: &Value) -> Option<bool> {
         // The user's code is asked before anything changes.
         catch_unwind(AssertUnwindSafe(|| self.answered(sent, ttl, reply))).ok()
     }

@@ -234,7 +234,9 @@ async fn a_renewal_that_panics_costs_its_own_lease_and_no_other() {
             panics_on_reply,
         };
         let careless = client.lease(careless, LeaseConfig::new(TTL), Instant::now());
-        timeout(2 * TTL, careless.lost()).await.expect("at its deadline");
+        timeout(2 * TTL, careless.lost())
+            .await
+            .expect("at its deadline");
         sleep(10 * TTL).await;
         assert!(!lease.is_lost(), "{panics_on_reply}");
     }

@@ -143,8 +143,15 @@ async fn of_a_release_only_the_requests_that_were_not_carried_out_are_repeated()
     down(Injection::NotSent, 3);
     release(["up", "down", "also-up"]);
     sleep(MINUTE).await;
-    assert_eq!(count("down").await, Some(1), "when the node was there again");
-    assert_eq!((count("up").await, count("also-up").await), (Some(1), Some(1)));
+    assert_eq!(
+        count("down").await,
+        Some(1),
+        "when the node was there again"
+    );
+    assert_eq!(
+        (count("up").await, count("also-up").await),
+        (Some(1), Some(1))
+    );
     assert_eq!(lost.get(), 0);
 
     // Nobody knows whether it was done, and twice is not as good as once.
@@ -152,7 +159,10 @@ async fn of_a_release_only_the_requests_that_were_not_carried_out_are_repeated()
     release(["up", "down", "also-up"]);
     sleep(MINUTE).await;
     assert_eq!((count("down").await, lost.get()), (Some(1), 1));
-    assert_eq!((count("up").await, count("also-up").await), (Some(2), Some(2)));
+    assert_eq!(
+        (count("up").await, count("also-up").await),
+        (Some(2), Some(2))
+    );
 }
 
 #[tokio::test(start_paused = true)]
