@@ -63,7 +63,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// [`Error::EmptyKey`]; [`Error::Core`] when the server could not be asked and
-    /// [`OnOutage::Error`] is chosen, which it is by default.
+    /// [`OnOutage::Error`](crate::OnOutage::Error) is chosen, which it is by default.
     pub async fn check(&self, key: impl ToArg) -> Result<Decision, Error> {
         self.decide(&bytes_of(key), 1, None, true).await
     }
@@ -134,7 +134,7 @@ impl RateLimiter {
     /// instead of being told a delay. So the most that can be asked for is its burst (default: 1),
     /// and not what fits into its queue.
     ///
-    /// With [`OnOutage::Error`] a wait outlives faults of the server or the way to it, as long as
+    /// With [`OnOutage::Error`](crate::OnOutage::Error) a wait outlives faults of the server or the way to it, as long as
     /// there is time and the server certainly did nothing: it asks again, after 50 ms and then ever
     /// more seldom, up to once a second. A waiter that could not ask for three seconds has lost its
     /// place, and gets one at the end of the queue. A fault that leaves open whether the units were
