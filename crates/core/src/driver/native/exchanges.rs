@@ -298,6 +298,8 @@ impl Exchanges {
             self.handed += 1;
         }
         if pieces.is_empty() {
+            // What a full socket held up was taken back.
+            self.is_blocked = false;
             return None;
         }
         self.is_writing = true;

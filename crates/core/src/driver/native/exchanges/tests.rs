@@ -103,6 +103,16 @@ fn at(point: &str) -> (Exchanges, [u32; 3], Option<Batch>) {
 }
 
 #[test]
+fn a_full_socket_holds_nothing_up_once_what_waited_for_it_was_taken_back() {
+    let mut exchanges = Exchanges::new();
+    let (slot, _) = submit(&mut exchanges, &echo("a"));
+    exchanges.is_blocked = true;
+    exchanges.abandon(slot);
+    assert!(exchanges.hand_over().is_none());
+    assert!(!exchanges.is_blocked);
+}
+
+#[test]
 fn a_connection_that_breaks_tells_exactly_what_was_sent() {
     for point in POINTS {
         let (mut exchanges, [a, b, c], batch) = at(point);
