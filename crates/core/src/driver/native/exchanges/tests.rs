@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::batch::Batch;
 use super::*;
 
 /// Counts how often it is called.
