@@ -209,11 +209,20 @@ impl ConcurrencyLimiter {
         key: impl ToArg,
         timeout: Duration,
     ) -> Result<Option<Permit>, Error> {
+        Ok(self.acquire_or_decision(key, timeout).await?.ok())
+    }
+
+    /// The same, with the denial when there was no place.
+    pub(crate) async fn acquire_or_decision(
+        &self,
+        key: impl ToArg,
+        timeout: Duration,
+    ) -> Result<Result<Permit, Decision>, Error> {
         let user = bytes_of(key);
         let call = self.call(&user, true);
         let waited = self.inner.wait(call, wait_queue::deadline(timeout)).await;
-        let (_, permit) = self.inner.metrics.counted(waited)?;
-        Ok(permit)
+        let (decision, permit) = self.inner.metrics.counted(waited)?;
+        Ok(permit.ok_or(decision))
     }
 
     /// How many places of `key` are free, and what [`try_acquire`](Self::try_acquire) would say.

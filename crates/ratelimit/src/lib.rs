@@ -37,6 +37,8 @@
 //! - Several [policies](RateLimiterBuilder::policy) of one limiter are tiers; a [`LimitSet`] asks
 //!   several limiters, with several keys, in one step, all or nothing.
 //! - [`ConcurrencyLimiter`] limits how many do something at the same time.
+//! - Both are core's [`Admission`](redkit_core::Admission), which consumers of topics and other
+//!   workers take.
 //! - [`OnOutage`] says what happens while Redis is down: an error, open, closed, or this process's
 //!   share.
 //! - `tower` (a feature) is a layer for HTTP services; `Limiters` (feature `serde`) come from
@@ -50,6 +52,7 @@
 //! - `tower`: the layer. `axum`: what axum's handlers get from it.
 //! - `serde`: limiters from configuration files.
 
+mod admission;
 mod builder;
 mod concurrency;
 #[cfg(feature = "serde")]

@@ -146,6 +146,27 @@ impl<L: Link> Supervisor<L> {
         reply
     }
 
+    /// [`answer`](Self::answer) for what was sent past the breaker.
+    pub(super) async fn answer_past_breaker<T>(
+        &self,
+        link: &L,
+        sent: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let start = Instant::now();
+        let waiting = link.activity().wait();
+        let reply = sent.await;
+        match &reply {
+            _ if is_timeout(&reply) => {
+                if start.elapsed() >= self.shared.patience {
+                    self.shared.suspect.notify_one();
+                }
+            }
+            Err(CallError::NotSent(_)) => {}
+            _ => waiting.answered(),
+        }
+        reply
+    }
+
     /// Whether calls are let through, and there is a connection to carry them.
     #[cfg(feature = "native")]
     pub(super) fn is_usable(&self) -> bool {

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod admission;
 mod basics;
 mod between;
 mod clocks;
@@ -27,7 +28,6 @@ mod recovery;
 #[cfg(feature = "axum")]
 mod service_setup;
 mod state;
-
 mod waiting;
 
 /// A decision timeout for tests that are not about it, on machines that have much else to do.

@@ -1,0 +1,170 @@
+//! [`LockManagerBuilder`]: a manager's settings, checked when it is built.
+
+use std::time::Duration;
+
+use redkit_core::{Client, ConfigError};
+
+use crate::error::Error;
+use crate::holder::owner_text;
+use crate::keys::keyspace;
+use crate::manager::LockManager;
+
+/// How locks are held.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) ttl: Duration,
+    pub(crate) hold_at_most: Option<Duration>,
+    pub(crate) hold_at_least: Duration,
+    pub(crate) fence_ttl: Duration,
+    pub(crate) is_fair: bool,
+}
+
+/// Settings of a [`LockManager`], from [`LockManager::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "it does nothing until `build`"]
+pub struct LockManagerBuilder {
+    client: Client,
+    name: String,
+    label: Option<String>,
+    settings: Settings,
+}
+
+/// The shortest time to live of a lock: a renewal is repeated a few times within it.
+const SHORTEST_TTL: Duration = Duration::from_millis(100);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+impl LockManagerBuilder {
+    pub(crate) fn new(client: &Client, name: &str) -> Self {
+        Self {
+            client: client.clone(),
+            name: name.to_owned(),
+            label: None,
+            settings: Settings {
+                ttl: Duration::from_secs(10),
+                hold_at_most: None,
+                hold_at_least: Duration::ZERO,
+                fence_ttl: DAY,
+                is_fair: false,
+            },
+        }
+    }
+
+    /// For how long a lock outlives its holder's death; it is renewed after a third of it. Default: 10 s; at
+    /// least 100 ms, at most a day.
+    ///
+    /// A process that is held up for longer than this (a paused machine, a blocked runtime) loses its locks.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.settings.ttl = ttl;
+        self
+    }
+
+    /// The longest that a lock is held: then it is lost, however well it could be renewed. For work that may
+    /// hang. Default: any time.
+    pub fn hold_at_most(mut self, limit: Duration) -> Self {
+        self.settings.hold_at_most = Some(limit);
+        self
+    }
+
+    /// The shortest that a lock stays taken, counted from its acquisition, also when it is given back earlier,
+    /// or its holder dies. For scheduled work that all processes of a fleet begin at about the same time and only
+    /// one of them is to do. Default: no time.
+    pub fn hold_at_least(mut self, time: Duration) -> Self {
+        self.settings.hold_at_least = time;
+        self
+    }
+
+    /// For how long the last fence of a lock is remembered after an acquisition, so that the next is greater.
+    /// Without the record fences go on with the server's clock: the time is to be longer than the clocks of a
+    /// master and the replica that takes its place may differ. A record takes about 150 bytes and the length of
+    /// the key. Default: a day; at least a minute, at most a year.
+    pub fn fence_ttl(mut self, ttl: Duration) -> Self {
+        self.settings.fence_ttl = ttl;
+        self
+    }
+
+    /// What holders are called, for callers that find a lock taken, and for whoever looks. Up to 200 bytes;
+    /// everybody who may read the locks reads it.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Callers are served in the order in which they came, in all processes together; also a caller that does
+    /// not wait stands behind those who do. Each waiter then asks once a second, and a lock is handed over in
+    /// two round trips. All managers of a name are to have the same mode. Default: off.
+    pub fn fair(mut self, is_fair: bool) -> Self {
+        self.settings.is_fair = is_fair;
+        self
+    }
+
+    /// Builds the manager. Nothing is sent.
+    ///
+    /// # Errors
+    /// [`Error::Core`] with the setting that cannot work.
+    pub fn build(self) -> Result<LockManager, Error> {
+        self.settings.check()?;
+        let (keyspace, channel) = keyspace(&self.client, "lock", &self.name)?;
+        let owner = owner_text(self.label.as_deref())?;
+        Ok(LockManager::new(
+            self.client,
+            &self.name,
+            keyspace,
+            channel,
+            self.settings,
+            owner,
+        ))
+    }
+}
+
+impl Settings {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |field: &'static str, problem: &'static str, fix: &'static str| {
+            Err(ConfigError::new(field, problem, fix))
+        };
+        if self.ttl < SHORTEST_TTL || self.ttl > DAY {
+            return wrong(
+                "ttl",
+                "it is under 100 ms or over a day",
+                "choose for how long others may wait when a holder dies, such as 10 s",
+            );
+        }
+        if self.hold_at_most.is_some_and(|limit| limit < SHORTEST_TTL) {
+            return wrong(
+                "hold_at_most",
+                "it is under 100 ms",
+                "choose more than the work ever takes, such as 10 minutes",
+            );
+        }
+        if self.hold_at_least > DAY
+            || self
+                .hold_at_most
+                .is_some_and(|limit| limit < self.hold_at_least)
+        {
+            return wrong(
+                "hold_at_least",
+                "it is over a day, or longer than `hold_at_most`",
+                "choose by how much the clocks of the fleet may differ, such as 30 s",
+            );
+        }
+        if self.fence_ttl < Duration::from_secs(60) || self.fence_ttl > YEAR {
+            return wrong(
+                "fence_ttl",
+                "it is under a minute or over a year",
+                "choose more than the clocks of the servers may differ, such as a day",
+            );
+        }
+        Ok(())
+    }
+
+    /// For how long a lock runs on the server when it is taken.
+    pub(crate) fn first_ttl(&self) -> Duration {
+        self.local_ttl().max(self.hold_at_least)
+    }
+
+    /// For how long an acquisition is good for, as far as the holder is concerned.
+    pub(crate) fn local_ttl(&self) -> Duration {
+        self.hold_at_most
+            .map_or(self.ttl, |limit| limit.min(self.ttl))
+    }
+}

@@ -1,0 +1,220 @@
+//! [`Execution`]: work under way, and the lease that lets no other call begin it.
+
+use std::sync::Arc;
+
+use redkit_core::Key;
+use redkit_core::coordination::{Lease, LeaseConfig, Release, Token};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::scripts::{self, Begin, Renewal};
+use super::{Fingerprint, Shared};
+use crate::error::Error;
+
+/// What a call finds.
+pub(super) enum Begun<T> {
+    /// It is to do the work.
+    Execution(Execution),
+    /// The work was done, with this result.
+    Ended(T),
+}
+
+/// Work under way. When it is dropped the key is free for the next call.
+pub(super) struct Execution {
+    shared: Arc<Shared>,
+    key: Key,
+    token: Token,
+    lease: Lease,
+    /// What is left to be done for the key when this is dropped.
+    farewell: Farewell,
+}
+
+#[derive(PartialEq, Eq)]
+enum Farewell {
+    Forget,
+    Nothing,
+}
+
+/// # Errors
+/// [`Error::InFlight`], [`Error::OtherFingerprint`], [`Error::NotKept`], [`Error::Core`].
+pub(super) async fn begin<T: DeserializeOwned>(
+    shared: &Arc<Shared>,
+    key: Key,
+    fingerprint: &Fingerprint,
+) -> Result<Begun<T>, Error> {
+    let (metrics, token, sent) = (&shared.metrics, Token::random(), Instant::now());
+    // A call that is dropped, or that knows nothing of its reply, may have begun.
+    let mut undo = Undo {
+        shared,
+        key: &key,
+        token,
+        is_needed: true,
+    };
+    let begun = scripts::begin(&shared.client, &key, token, &fingerprint.0, shared.lease).await;
+    if begun
+        .as_ref()
+        .map_or_else(|error| !error.is_maybe(), |_| true)
+    {
+        undo.is_needed = false;
+    }
+    drop(undo);
+    match begun.inspect_err(|_| metrics.failed.increment(1))? {
+        Begin::Begun => {}
+        Begin::InFlight => {
+            metrics.in_flight.increment(1);
+            let retry_after = shared.retry_after;
+            return Err(Error::InFlight { retry_after });
+        }
+        Begin::OtherFingerprint => {
+            metrics.other_fingerprint.increment(1);
+            return Err(Error::OtherFingerprint);
+        }
+        Begin::Ended(result) => {
+            metrics.replayed.increment(1);
+            let value = shared.client.codec().decode(key.as_bytes(), result)?;
+            return Ok(Begun::Ended(value));
+        }
+        Begin::NotKept => {
+            metrics.replayed.increment(1);
+            return Err(Error::NotKept);
+        }
+    }
+    metrics.begins();
+    let config = LeaseConfig::new(shared.lease)
+        .hold_at_most(shared.run_at_most)
+        .counted_by(Arc::clone(&metrics.lost));
+    let renewal = Renewal::new(&key, token);
+    Ok(Begun::Execution(Execution {
+        lease: shared.client.lease(renewal, config, sent),
+        shared: Arc::clone(shared),
+        key,
+        token,
+        farewell: Farewell::Forget,
+    }))
+}
+
+impl Execution {
+    /// Waits until the lease is lost: then another call may begin the work.
+    pub(super) async fn lost(&self) {
+        self.lease.lost().await;
+    }
+
+    /// How large a result may be.
+    #[cfg(feature = "tower")]
+    pub(super) fn max_result_bytes(&self) -> usize {
+        self.shared.max_result_bytes
+    }
+
+    /// Keeps the result. Gives whether the server keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the lease was lost: nothing is kept; [`Error::Core`] for a value that cannot be
+    /// encoded.
+    pub(super) async fn finish<T: Serialize>(mut self, value: &T) -> Result<bool, Error> {
+        let shared = Arc::clone(&self.shared);
+        let encoded = shared.client.codec().encode(self.key.as_bytes(), value)?;
+        let result = Some(encoded).filter(|encoded| encoded.len() <= shared.max_result_bytes);
+        if result.is_none() {
+            tracing::warn!(target: "redkit::lock", execution = shared.name, "a result is over `max_result_bytes`, and not kept");
+            shared.metrics.not_stored.add_one();
+        }
+        self.finish_with(result).await
+    }
+
+    /// Keeps that the work was done, and not its result.
+    #[cfg(feature = "tower")]
+    pub(super) async fn finish_without_result(mut self) -> Result<bool, Error> {
+        self.shared.metrics.not_stored.add_one();
+        self.finish_with(None).await
+    }
+
+    /// Lets the next call begin anew. Gives `false`: nothing is kept.
+    pub(super) async fn forget(mut self) -> bool {
+        self.lease.end();
+        let call = scripts::forget(&self.key, Some(self.token));
+        if self.shared.client.eval::<i64>(call).await.is_ok() {
+            self.farewell = Farewell::Nothing;
+        }
+        false
+    }
+
+    async fn finish_with(&mut self, result: Option<bytes::Bytes>) -> Result<bool, Error> {
+        let is_result = result.is_some();
+        let until = self.lease.valid_until();
+        // The server decides as well: by the token, and by its own clock.
+        if !self.lease.end() {
+            return Err(Error::Lost);
+        }
+        self.farewell = Farewell::Nothing;
+        let call = scripts::finish(&self.key, self.token, self.shared.keep_for, result);
+        // Also when this is dropped before the answer: the work is done.
+        let mut again = Again {
+            execution: self,
+            release: Some(Release::new([call.clone()]).until(until)),
+        };
+        match again.execution.shared.client.eval::<i64>(call).await {
+            Ok(1) => {
+                again.release = None;
+                Ok(is_result)
+            }
+            Ok(_) => {
+                again.release = None;
+                Err(Error::Lost)
+            }
+            Err(error) => {
+                let shared = &again.execution.shared;
+                tracing::warn!(target: "redkit::lock", execution = shared.name, %error, "cannot keep a result; trying again in the background");
+                shared.metrics.not_stored.add_one();
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        self.shared.metrics.ends();
+        let until = self.lease.valid_until();
+        self.lease.end();
+        if self.farewell == Farewell::Forget {
+            let call = scripts::forget(&self.key, Some(self.token));
+            let release = Release::new([call]).until(until);
+            self.shared.client.release_later(release);
+        }
+    }
+}
+
+/// A result that the server does not have yet, sent in the background when this is dropped.
+struct Again<'a> {
+    execution: &'a Execution,
+    release: Option<Release>,
+}
+
+impl Drop for Again<'_> {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            self.execution.shared.client.release_later(release);
+        }
+    }
+}
+
+/// Frees the key of a call that may have begun.
+struct Undo<'a> {
+    shared: &'a Shared,
+    key: &'a Key,
+    token: Token,
+    is_needed: bool,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if self.is_needed {
+            let call = scripts::forget(self.key, Some(self.token));
+            let until = Instant::now() + self.shared.lease;
+            self.shared
+                .client
+                .release_later(Release::new([call]).until(until));
+        }
+    }
+}

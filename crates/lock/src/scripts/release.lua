@@ -1,0 +1,33 @@
+-- Gives locks back, those that still belong to the owner, and wakes what waits for them.
+--
+-- KEYS     for each lock: the lock, its queue (see `wait_queue.lua`)
+-- ARGV[1]  the owner's token
+-- ARGV[2]  the channel of wake-ups
+-- ARGV[3]  for how long after it was taken a lock stays taken (µs), though it is given back: it rests
+-- Reply    how many were the owner's
+-- Example  EVALSHA … 2 shop:lock:orders:{7} shop:lock:orders:{7}:queue 9f3a… shop:lock:orders:wake 0 → 1
+local released = 0
+for i = 1, #KEYS, 2 do
+  local held = redis.call('GET', KEYS[i])
+  local flag = flag_of(held, ARGV[1])
+  if flag then
+    released = released + 1
+    local rest = 0
+    if ARGV[3] ~= '0' then
+      local _, since = fence_of(held)
+      rest = math.ceil((since + ARGV[3] - now) / 1000)
+    end
+    if rest > 0 then
+      redis.call('SETRANGE', KEYS[i], 0, 'r')
+      redis.call('PEXPIRE', KEYS[i], rest)
+    else
+      redis.call('DEL', KEYS[i])
+    end
+    -- A waiter also has to know that a lock rests for less time than it seemed to be held.
+    if flag == 'w' then
+      wake_up(ARGV[2], KEYS[i])
+      queue_wake(KEYS[i + 1], ARGV[2])
+    end
+  end
+end
+return released

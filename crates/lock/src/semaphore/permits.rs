@@ -1,0 +1,130 @@
+//! [`Permits`]: what a caller holds of a semaphore.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redkit_core::coordination::{Lease, Release, Token};
+
+use super::Shared;
+use super::scripts::{self, Keys};
+use crate::error::Error;
+
+/// Permits of a [`Semaphore`](crate::Semaphore), held until they are released, dropped or lost.
+///
+/// The client's one task renews their lease. When that fails for as long as the lease lasts, or the
+/// server says that they are gone, they are [lost](Self::lost): another caller may have them then.
+/// Dropping gives them back in the background and never blocks.
+#[must_use = "the permits are given back when this is dropped"]
+pub struct Permits {
+    shared: Arc<Shared>,
+    keys: Keys,
+    token: Token,
+    permits: u32,
+    lease: Lease,
+    is_released: bool,
+}
+
+impl Permits {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        keys: Keys,
+        token: Token,
+        permits: u32,
+        lease: Lease,
+    ) -> Self {
+        shared.metrics.hold(permits);
+        Self {
+            shared,
+            keys,
+            token,
+            permits,
+            lease,
+            is_released: false,
+        }
+    }
+
+    /// How many permits these are.
+    pub fn count(&self) -> u32 {
+        self.permits
+    }
+
+    /// Whether they are lost.
+    pub fn is_lost(&self) -> bool {
+        self.lease.is_lost()
+    }
+
+    /// Waits until they are lost, by the local clock and whatever the server does: at the latest when the
+    /// lease has passed since the last renewal that succeeded was sent, less the allowance for drift. Put
+    /// it in a `select!` beside the work.
+    pub async fn lost(&self) {
+        self.lease.lost().await;
+    }
+
+    /// For how long they are certainly held from now on, if they are not renewed.
+    pub fn remaining(&self) -> Duration {
+        self.lease.remaining()
+    }
+
+    /// Gives some of them back and keeps the others. After an error the same call may be made again: what
+    /// the first gave back is not given back twice.
+    ///
+    /// # Errors
+    /// [`Error::NoPermits`] for none; [`Error::AbovePermits`] for all of them or more (that is
+    /// [`release`](Self::release)); [`Error::Core`] when the server could not be told.
+    pub async fn release_some(&mut self, permits: u32) -> Result<(), Error> {
+        if permits == 0 {
+            return Err(Error::NoPermits);
+        }
+        let there_are = self.permits;
+        let kept = there_are.checked_sub(permits).filter(|kept| *kept > 0);
+        let Some(kept) = kept else {
+            return Err(Error::AbovePermits { permits, there_are });
+        };
+        let call = scripts::release(&self.keys, self.token, kept);
+        let _: u32 = self.shared.client.eval(call).await?;
+        self.permits = kept;
+        self.shared.metrics.give_back(permits);
+        Ok(())
+    }
+
+    /// Gives them back and waits until the server knows. Gives whether they were held until then: `false`
+    /// when they were lost, and when the reply of a first attempt was. Dropping the future before is as
+    /// good as dropping the permits.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when the server could not be told. It is then tried again in the background, and at
+    /// the latest the permits are free when the lease has passed.
+    pub async fn release(mut self) -> Result<bool, Error> {
+        let was_held = self.lease.end();
+        let call = scripts::release(&self.keys, self.token, 0);
+        let given_back: u32 = self.shared.client.eval(call).await?;
+        self.is_released = true;
+        Ok(was_held && given_back > 0)
+    }
+}
+
+impl Drop for Permits {
+    fn drop(&mut self) {
+        self.shared.metrics.give_back(self.permits);
+        let until = self.lease.valid_until();
+        self.lease.end();
+        if self.is_released {
+            return;
+        }
+        let release = Release::new([scripts::release(&self.keys, self.token, 0)])
+            .until(until)
+            .counted_by(Arc::clone(&self.shared.metrics.releases_lost));
+        self.shared.client.release_later(release);
+    }
+}
+
+/// Without the key, which may name a person.
+impl fmt::Debug for Permits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permits")
+            .field("count", &self.permits)
+            .field("is_lost", &self.is_lost())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,297 @@
+//! Waiting: woken and not polled, in order where that is asked for, and never for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redkit_core::{Client, ClientConfig, Command};
+use redkit_lock::{Error, LockManager};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, Server, ServerOptions};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{LONG, SECOND, another, builder, eventually, exists, key_of, manager};
+
+fn fair(client: &Client) -> LockManager {
+    builder(client).fair(true).build().unwrap()
+}
+
+async fn waiting(locks: &LockManager, callers: usize) {
+    eventually("they wait", async || locks.stats().waiting == callers).await;
+    // And their subscription stands.
+    sleep(Duration::from_millis(300)).await;
+}
+
+redkit_testkit::suite! {
+    async fn a_waiter_is_woken_on_release(fixture: Fixture) {
+        let (one, two) = (manager(&fixture.client), another(&fixture).await);
+        for is_dropped in [false, true] {
+            let guard = one.try_acquire("k").await.unwrap();
+            let waiter = two.clone();
+            let waited = tokio::spawn(async move {
+                let guard = waiter.acquire("k", LONG).await.unwrap();
+                (Instant::now(), guard.release().await.unwrap())
+            });
+            waiting(&two, 1).await;
+            let released = Instant::now();
+            match is_dropped {
+                true => drop(guard),
+                false => assert!(guard.release().await.unwrap()),
+            }
+            let (woken, was_held) = waited.await.unwrap();
+            // The lock's time to live is ten seconds.
+            assert!(was_held && woken - released < SECOND, "{:?}", woken - released);
+        }
+        assert_eq!(two.stats().waiting, 0);
+    }
+
+    async fn a_waiter_is_woken_when_a_lock_is_taken_away(fixture: Fixture) {
+        let (one, two) = (manager(&fixture.client), another(&fixture).await);
+        for is_fair in [false, true] {
+            let guard = one.try_acquire("k").await.unwrap();
+            let waiter = builder(&fixture.client).fair(is_fair).build().unwrap();
+            let locks = waiter.clone();
+            let waited = tokio::spawn(async move { locks.acquire("k", LONG).await.map(drop) });
+            waiting(&waiter, 1).await;
+            let start = Instant::now();
+            assert!(two.force_release("k", guard.fence()).await.unwrap());
+            waited.await.unwrap().unwrap();
+            assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+            eventually("it is free", async || one.inspect("k").await.unwrap().is_none()).await;
+        }
+    }
+
+    async fn a_wait_ends_with_its_time_and_says_who_has_it(fixture: Fixture) {
+        for is_fair in [false, true] {
+            let locks = builder(&fixture.client).fair(is_fair).build().unwrap();
+            let guard = locks.try_acquire("k").await.unwrap();
+            let start = Instant::now();
+            let waits = Duration::from_millis(400);
+            let mut tasks = JoinSet::new();
+            for _ in 0..3 {
+                let locks = locks.clone();
+                tasks.spawn(async move { locks.acquire("k", waits).await });
+            }
+            while let Some(ended) = tasks.join_next().await {
+                let error = ended.unwrap().unwrap_err();
+                assert_eq!(error.holder().unwrap().fence, guard.fence());
+                let took = start.elapsed();
+                assert!(took >= waits && took < 10 * waits, "{took:?}");
+            }
+            assert!(guard.release().await.unwrap());
+            assert!(!exists(&fixture.client, key_of(&fixture.client, "k", ":queue")).await);
+        }
+    }
+
+    async fn a_waiter_that_is_dropped_hands_on(fixture: Fixture) {
+        let (one, two) = (manager(&fixture.client), another(&fixture).await);
+        let guard = one.try_acquire("k").await.unwrap();
+        let wait = |locks: &LockManager| {
+            let locks = locks.clone();
+            tokio::spawn(async move { locks.acquire("k", LONG).await.unwrap().release().await })
+        };
+        let gives_up = wait(&two);
+        waiting(&two, 1).await;
+        let stays = wait(&two);
+        waiting(&two, 2).await;
+        // It is woken, and dropped before it can take the lock, if the test is lucky; in any case the other is
+        // not left asleep.
+        let start = Instant::now();
+        guard.release().await.unwrap();
+        gives_up.abort();
+        stays.await.unwrap().unwrap();
+        assert!(start.elapsed() < 5 * SECOND, "{:?}", start.elapsed());
+        eventually("it is free", async || one.inspect("k").await.unwrap().is_none()).await;
+    }
+
+    async fn waiters_of_the_fleet_are_served_in_order(fixture: Fixture) {
+        let managers = [fair(&fixture.client), fair(&fixture.connect(fixture.config().unwrap()).await.unwrap())];
+        let guard = managers[0].try_acquire("k").await.unwrap();
+        let served = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = JoinSet::new();
+        for n in 0..8 {
+            let locks = managers[n % 2].clone();
+            let served = Arc::clone(&served);
+            tasks.spawn(async move {
+                let guard = locks.acquire("k", LONG).await.unwrap();
+                served.lock().push((n, guard.fence()));
+                guard.release().await.unwrap();
+            });
+            let queue = Command::new("ZCARD").key(key_of(&fixture.client, "k", ":queue"));
+            eventually("it has joined", async || {
+                fixture.client.call::<usize>(queue.clone()).await.unwrap() == n + 1
+            })
+            .await;
+        }
+        assert!(guard.release().await.unwrap());
+        // Those who do not wait stand behind those who do.
+        let error = managers[0].try_acquire("k").await;
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap();
+        }
+        let served = served.lock();
+        let order: Vec<_> = served.iter().map(|(n, _)| *n).collect();
+        assert_eq!(order, (0..8).collect::<Vec<_>>());
+        assert!(served.is_sorted_by(|(_, one), (_, two)| one < two));
+        assert!(error.is_err(), "a late caller went ahead");
+    }
+
+    async fn a_dead_head_of_the_queue_is_skipped(fixture: Fixture) {
+        let locks = fair(&fixture.client);
+        let guard = locks.try_acquire("k").await.unwrap();
+        // A waiter whose process died: it has a place, and its heartbeat is over in three seconds.
+        let client = &fixture.client;
+        let time: (u64, u64) = client.call(Command::new("TIME")).await.unwrap();
+        let now = time.0 * 1_000_000 + time.1;
+        for (role, score) in [(":queue", now), (":heartbeats", now + 3_000_000)] {
+            let add = Command::new("ZADD").key(key_of(client, "k", role)).arg(score).arg("dead");
+            client.call::<i64>(add).await.unwrap();
+        }
+        let waiter = locks.clone();
+        let waited = tokio::spawn(async move { waiter.acquire("k", LONG).await.map(drop) });
+        waiting(&locks, 1).await;
+        let start = Instant::now();
+        guard.release().await.unwrap();
+        timeout(LONG, waited).await.unwrap().unwrap().unwrap();
+        assert!(start.elapsed() < 8 * SECOND, "{:?}", start.elapsed());
+    }
+}
+
+/// Gated so that the release falls between the first look and the subscription.
+#[tokio::test(start_paused = true)]
+async fn no_wake_up_is_lost_between_the_first_try_and_the_subscription() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let locks = manager(&client);
+    let guard = locks.try_acquire("k").await.unwrap();
+    // The subscription comes about late, and the lock is released before it stands.
+    let slow = Duration::from_millis(200);
+    backend.set(Rule::new(Injection::DelayRequest(slow)).on_name("SUBSCRIBE"));
+    let waiter = locks.clone();
+    let start = Instant::now();
+    let waited = tokio::spawn(async move { waiter.acquire("k", LONG).await.map(drop) });
+    sleep(slow / 2).await;
+    guard.release().await.unwrap();
+    waited.await.unwrap().unwrap();
+    assert!(
+        start.elapsed() <= slow + Duration::from_millis(10),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_is_not_asking() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let locks = manager(&client);
+    let guard = locks.try_acquire("k").await.unwrap();
+    let mut tasks = JoinSet::new();
+    for _ in 0..1000 {
+        let locks = locks.clone();
+        tasks.spawn(async move {
+            let guard = locks.acquire("k", 1000 * LONG).await.unwrap();
+            guard.release().await.unwrap();
+        });
+    }
+    sleep(SECOND).await;
+    backend.forget();
+    sleep(60 * SECOND).await;
+    let commands = backend.seen().len();
+    // A renewal every third of ten seconds, and the first waiter's look when the lock could have run out.
+    assert!(
+        commands <= 40,
+        "{commands} commands in a minute, of a thousand waiters"
+    );
+    backend.forget();
+    guard.release().await.unwrap();
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    let commands = backend.seen().len();
+    assert!(
+        commands <= 4 * 1000 + 100,
+        "{commands} commands for a thousand hand-overs"
+    );
+    assert_eq!(locks.stats().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_outlives_faults_and_ends_with_its_time() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let locks = manager(&client);
+    backend.set(Rule::new(Injection::NotSent));
+    let waiter = locks.clone();
+    let waited = tokio::spawn(async move { waiter.acquire("k", LONG).await.map(drop) });
+    sleep(5 * SECOND).await;
+    backend.clear();
+    waited.await.unwrap().unwrap();
+    backend.set(Rule::new(Injection::NotSent));
+    let start = Instant::now();
+    assert!(matches!(
+        locks.acquire("k", 5 * SECOND).await,
+        Err(Error::Core(_))
+    ));
+    assert!(start.elapsed() < 6 * SECOND);
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_subscribe_waits_by_asking() {
+    let server = Server::redis(ServerOptions::default()).await.unwrap();
+    let rules = [
+        "ACL",
+        "SETUSER",
+        "default",
+        "resetchannels",
+        "-subscribe",
+        "-psubscribe",
+        "-ssubscribe",
+    ];
+    assert!(!server.raw(&rules).await.unwrap().is_error());
+    let connect = || Client::connect(ClientConfig::from_url(&server.url()).unwrap());
+    let (one, two) = (connect().await.unwrap(), connect().await.unwrap());
+    for is_fair in [false, true] {
+        let of = |client: &Client| builder(client).fair(is_fair).build().unwrap();
+        let guard = of(&one).try_acquire("k").await.unwrap();
+        let waiter = of(&two);
+        let locks = waiter.clone();
+        let waited = tokio::spawn(async move { locks.acquire("k", LONG).await.map(drop) });
+        eventually("it waits", async || waiter.stats().waiting == 1).await;
+        sleep(SECOND).await;
+        let start = Instant::now();
+        guard.release().await.unwrap();
+        waited.await.unwrap().unwrap();
+        assert!(start.elapsed() < 3 * SECOND, "{:?}", start.elapsed());
+        eventually("it is free", async || {
+            waiter.inspect("k").await.unwrap().is_none()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn waiters_and_holders_outlive_their_connections() {
+    let server = Server::redis(ServerOptions::default()).await.unwrap();
+    let connect = || Client::connect(ClientConfig::from_url(&server.url()).unwrap());
+    let (one, two) = (connect().await.unwrap(), connect().await.unwrap());
+    for is_fair in [false, true] {
+        let of = |client: &Client| builder(client).fair(is_fair).build().unwrap();
+        let guard = of(&one).try_acquire("k").await.unwrap();
+        let waiter = of(&two);
+        let locks = waiter.clone();
+        let waited = tokio::spawn(async move { locks.acquire("k", LONG).await.map(drop) });
+        waiting(&waiter, 1).await;
+        server.kill_clients().await.unwrap();
+        server.kill_subscribers().await.unwrap();
+        sleep(Duration::from_millis(500)).await;
+        let start = Instant::now();
+        assert!(guard.release().await.unwrap());
+        waited.await.unwrap().unwrap();
+        assert!(start.elapsed() < 5 * SECOND, "{:?}", start.elapsed());
+        eventually("it is free", async || {
+            waiter.inspect("k").await.unwrap().is_none()
+        })
+        .await;
+    }
+}
