@@ -6,9 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
-#[cfg(feature = "tower")]
 mod basics;
 mod fences;
+#[cfg(feature = "tower")]
 mod idempotency_layer;
 mod idempotent;
 mod latches;
