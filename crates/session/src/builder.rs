@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::keys::Names;
 use crate::secrets::SessionSecrets;
 use crate::stats::Metrics;
-use crate::store::{SessionStore, Settings};
+use crate::store::{Inner, SessionStore, Settings};
 
 /// How long sessions live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,7 @@ impl SessionStoreBuilder {
                 max_sessions: 0,
                 on_limit: OnLimit::EndOldest,
                 max_bytes: 64 * 1024,
+                revocation_bound: Duration::from_secs(30),
             },
         }
     }
@@ -132,6 +133,14 @@ impl SessionStoreBuilder {
         self
     }
 
+    /// How long after the end of a session [`Session::revoked`](crate::Session::revoked) resolves at most,
+    /// whatever the network does. While announcements arrive, it is a matter of milliseconds; it asks twice
+    /// in this time besides. Default: 30 seconds; 1 second to 1 hour.
+    pub fn revocation_bound(mut self, bound: Duration) -> Self {
+        self.settings.revocation_bound = bound;
+        self
+    }
+
     /// How values become bytes. Default: the client's codec. One that
     /// [encrypts](Codec::is_encrypting) covers all values and the user's name; they open in the session
     /// in which they were stored only, and after its rotations.
@@ -171,11 +180,23 @@ impl SessionStoreBuilder {
                 "choose what every request can afford to read, such as 64 KiB",
             );
         }
-        let names = Names {
-            keyspace: self.client.keyspace("session", &self.name)?,
-            secrets: self.secrets,
-        };
+        let bounds = Duration::from_secs(1)..=Duration::from_secs(3600);
+        if !bounds.contains(&settings.revocation_bound) {
+            return wrong(
+                "revocation_bound",
+                "it is shorter than a second or longer than an hour",
+                "choose how long a revoked connection may go on, such as 30 seconds",
+            );
+        }
+        let names = Names::new(self.client.keyspace("session", &self.name)?, self.secrets);
         let metrics = Metrics::new(&self.name);
-        Ok(SessionStore::new(self.client, names, settings, metrics))
+        let client = self.client;
+        Ok(SessionStore::new(Inner {
+            client,
+            name: self.name,
+            names,
+            settings,
+            metrics,
+        }))
     }
 }

@@ -64,6 +64,21 @@ pub enum Error {
     #[error("the user's name is empty, and would stand for everybody whose name is unknown")]
     EmptyUser,
 
+    /// A name of an index is empty or longer than 64 bytes, or its value is empty or longer than 1,024, or
+    /// there are more than 8 for a session.
+    #[error(
+        "an index's name has 1 to 64 bytes, its value 1 to 1,024, and a session has 8 of them at most"
+    )]
+    Index,
+
+    /// So many sessions stand under one value of a named index already. Remedy: index by what one or a few
+    /// sessions have in common.
+    #[error("{sessions} sessions have the same value of an index; no more are allowed")]
+    IndexFull {
+        /// The limit.
+        sessions: u32,
+    },
+
     /// The operating system has no randomness for an id. No session was made.
     #[error("the operating system gives no random numbers")]
     NoRandomness,

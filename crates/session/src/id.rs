@@ -31,6 +31,12 @@ impl BucketTag {
         Self::from_bytes([first, second])
     }
 
+    /// From its text.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let tag: u16 = text.parse().ok()?;
+        (u32::from(tag) < 1 << TAG_BITS).then_some(Self(tag))
+    }
+
     fn from_bytes(bytes: [u8; 2]) -> Self {
         Self(u16::from_be_bytes(bytes) >> (u16::BITS - TAG_BITS))
     }

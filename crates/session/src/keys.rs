@@ -1,5 +1,6 @@
 //! The keys of a session and of its bucket, which share a slot.
 
+use bytes::Bytes;
 use redkit_core::{Key, Keyspace};
 
 use crate::id::{self, BucketTag, SessionId};
@@ -13,13 +14,17 @@ const USER: usize = 16;
 pub(crate) struct Names {
     pub(crate) keyspace: Keyspace,
     pub(crate) secrets: SessionSecrets,
+    /// Where it is announced that sessions have ended.
+    pub(crate) channel: Bytes,
 }
 
 /// The five keys that every script has: see `scripts/bucket.lua`.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionKeys {
+    tag: BucketTag,
     hash: Box<str>,
     keys: [Key; 5],
+    channel: Bytes,
 }
 
 impl SessionKeys {
@@ -28,19 +33,50 @@ impl SessionKeys {
         &self.hash
     }
 
+    /// The bucket.
+    pub(crate) fn tag(&self) -> BucketTag {
+        self.tag
+    }
+
+    /// Where it is announced that the session has ended.
+    pub(crate) fn channel(&self) -> &[u8] {
+        &self.channel
+    }
+
     pub(crate) fn all(&self) -> [&Key; 5] {
         let [session, generations, index, rows, deadlines] = &self.keys;
         [session, generations, index, rows, deadlines]
     }
 
     /// The key of the session itself.
-    pub(crate) fn session(&self) -> &Key {
+    #[cfg(test)]
+    fn session(&self) -> &Key {
         let [session, ..] = &self.keys;
         session
     }
 }
 
 impl Names {
+    pub(crate) fn new(keyspace: Keyspace, secrets: SessionSecrets) -> Self {
+        let channel = keyspace.key("ended").to_bytes();
+        Self {
+            keyspace,
+            secrets,
+            channel,
+        }
+    }
+
+    /// The hash of a value of a named index.
+    pub(crate) fn hash_of_index(&self, name: &str, value: &str) -> String {
+        let hash = self.secrets.hash_index(name, value);
+        id::text(hash.split_at(USER).0)
+    }
+
+    /// The key of a named index's value, by its hash.
+    pub(crate) fn of_index(&self, hash: &str) -> Key {
+        self.keyspace.role_key(hash, "indexed")
+    }
+
     /// The keys of an id; `None` when its pepper is not known.
     pub(crate) fn of_id(&self, id: &SessionId) -> Option<SessionKeys> {
         let hash = self.secrets.hash_id(id.version(), id.bytes())?;
@@ -49,12 +85,14 @@ impl Names {
 
     /// The keys of the session that a bucket knows under this hash.
     pub(crate) fn of_hash(&self, tag: BucketTag, hash: &str) -> SessionKeys {
-        let tag = tag.to_string();
-        let of_bucket = |role| self.keyspace.role_key(tag.as_str(), role);
+        let bucket = tag.to_string();
+        let of_bucket = |role| self.keyspace.role_key(bucket.as_str(), role);
         SessionKeys {
+            tag,
             hash: hash.into(),
+            channel: self.channel.clone(),
             keys: [
-                self.keyspace.tagged_key(tag.as_str(), "session", hash),
+                self.keyspace.tagged_key(bucket.as_str(), "session", hash),
                 of_bucket("generations"),
                 of_bucket("index"),
                 of_bucket("rows"),
@@ -85,10 +123,8 @@ mod tests {
         let client = redkit_core::ClientConfig::from_url("embedded://").unwrap();
         let backend = std::sync::Arc::new(redkit_embedded::Embedded::new());
         let client = redkit_core::Client::from_backend(backend, &client).unwrap();
-        Names {
-            keyspace: client.keyspace("session", "web").unwrap(),
-            secrets: SessionSecrets::new(vec![1; 32], 1, vec![pepper; 32]).unwrap(),
-        }
+        let secrets = SessionSecrets::new(vec![1; 32], 1, vec![pepper; 32]).unwrap();
+        Names::new(client.keyspace("session", "web").unwrap(), secrets)
     }
 
     #[test]

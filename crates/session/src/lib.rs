@@ -35,23 +35,38 @@
 //!
 //! Revoking all sessions of a user gives the user a new *generation*, a random name. A session of another
 //! generation is over, whatever else is stored of it.
+//!
+//! # Features
+//! - `tower`: the layer `redkit_session::tower` that gives HTTP requests their sessions; `axum`: what handlers
+//!   of axum take.
+//! - `tower-sessions`: a store for the crate of that name, as `redkit_session::tower_sessions`.
 
 mod builder;
 mod entry;
 mod error;
 mod id;
+mod indexes;
+mod inspect;
 mod keys;
+mod record;
 mod rotation;
 mod scripts;
 mod secrets;
 mod session;
+mod sign_in;
 mod stats;
 mod store;
+#[cfg(feature = "tower")]
+pub mod tower;
+#[cfg(feature = "tower-sessions")]
+pub mod tower_sessions;
+mod watch;
 
 pub use builder::{Lifetime, OnLimit, SessionStoreBuilder};
 pub use error::Error;
 pub use id::SessionId;
-pub use rotation::SignIn;
 pub use secrets::SessionSecrets;
 pub use session::Session;
+pub use sign_in::SignIn;
 pub use store::{SessionHandle, SessionInfo, SessionStore};
+pub use watch::SessionEnd;

@@ -3,51 +3,23 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{CallError, Key};
+use redkit_core::CallError;
+use redkit_core::coordination::Release;
+use tokio::time::Instant;
 
 use crate::builder::{Lifetime, OnLimit};
 use crate::entry::{Change, Entry};
 use crate::error::Error;
 use crate::id::{BucketTag, SessionId};
+use crate::indexes::{self, UNDONE_FOR};
 use crate::keys::SessionKeys;
-use crate::scripts::{self, Created, Deadline, NewSession, Record, Retired};
+use crate::record::{Record, successor_mark};
+use crate::scripts::{self, Created, Deadline, NewSession, Retired};
 use crate::session::{Session, Stored};
+use crate::sign_in::SignIn;
 
 /// How often a step is tried again that others came between.
 const TRIES: usize = 16;
-
-/// A user's sign-in, for [`Session::sign_in`].
-#[derive(Debug, Clone)]
-#[must_use = "it does nothing until `Session::sign_in`"]
-pub struct SignIn {
-    user: String,
-    device: String,
-    lifetime: Option<Lifetime>,
-}
-
-impl SignIn {
-    /// Of this user, by the name that never changes.
-    pub fn new(user: impl Into<String>) -> Self {
-        Self {
-            user: user.into(),
-            device: String::new(),
-            lifetime: None,
-        }
-    }
-
-    /// What the [list](crate::SessionStore::sessions_of) of sessions shows, such as "Firefox on Linux".
-    /// Cut after 200 characters.
-    pub fn device(mut self, device: &str) -> Self {
-        self.device = device.chars().take(200).collect();
-        self
-    }
-
-    /// Timeouts of their own for this session, such as for "remember me". Default: the store's.
-    pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
-        self.lifetime = Some(lifetime);
-        self
-    }
-}
 
 /// What a session becomes.
 struct Successor<'a> {
@@ -60,6 +32,15 @@ struct Successor<'a> {
     device: &'a str,
     idle: Duration,
     deadline: Deadline,
+    /// See [`Record::indexes`].
+    indexes: &'a str,
+}
+
+/// A session that was stored.
+struct New {
+    record: Record,
+    /// The hashes of the user's sessions that are to end for it.
+    excess: Vec<String>,
 }
 
 impl Session {
@@ -71,7 +52,8 @@ impl Session {
     /// loads as what it was, for requests under way, and takes no changes. An attacker who planted the
     /// old id has a session without the user. Both timeouts begin anew.
     ///
-    /// Two round trips, and one more when the oldest session of the user must end for it.
+    /// Two round trips; one more for each session of the user that ends for it, and two for each
+    /// [index](SignIn::index).
     ///
     /// # Errors
     /// [`Error::EmptyUser`]; [`Error::TooManySessions`] where the store refuses; [`Error::Gone`] and
@@ -83,6 +65,7 @@ impl Session {
             .unwrap_or(self.store.inner().settings.lifetime);
         lifetime.check()?;
         let (tag, user_hash) = self.store.user(&sign_in.user)?;
+        let indexes = sign_in.index_hashes(&self.store.inner().names)?;
         let successor = Successor {
             adds_session: true,
             tag: Some(tag),
@@ -91,6 +74,7 @@ impl Session {
             device: &sign_in.device,
             idle: lifetime.idle,
             deadline: Deadline::After(lifetime.absolute),
+            indexes: &indexes,
         };
         self.replace(&successor).await
     }
@@ -110,13 +94,18 @@ impl Session {
             adds_session: false,
             tag,
             user_hash: &record.user_hash,
-            user: record.user.clone(),
+            user: match &self.user {
+                // By the current key of the codec.
+                Some(user) => self.encode_user(user)?,
+                None => Bytes::new(),
+            },
             device: &record.device,
             idle: match record.idle.is_zero() {
                 true => lifetime.idle,
                 false => record.idle,
             },
             deadline: Deadline::At(record.absolute),
+            indexes: &record.indexes,
         };
         self.replace(&successor).await
     }
@@ -152,11 +141,12 @@ impl Session {
             device: "",
             idle: lifetime.idle,
             deadline: Deadline::After(lifetime.absolute),
+            indexes: "",
         };
         let (id, keys) = (self.id.clone(), self.keys.clone());
         let entries = self.entries();
         match self.create(&successor, &keys, None, &entries).await? {
-            Some(record) => self.become_stored(id, keys, record),
+            Some(new) => self.become_stored(id, keys, new.record),
             // The id is taken, which nobody will ever see.
             None => self.replace(&successor).await,
         }
@@ -172,45 +162,59 @@ impl Session {
             let (id, keys) = self.new_id(successor.tag)?;
             let entries = self.entries();
             let replaced = self.record().map(|_| old.hash());
+            indexes::add(&self.store, successor.indexes, &keys, successor.deadline).await?;
             let created = self.create(successor, &keys, replaced, &entries).await?;
-            let Some(record) = created else { continue };
-            let Some(revision) = self.revision() else {
-                // There was none before.
-                return self.become_stored(id, keys, record);
+            let Some(New { record, excess }) = created else {
+                continue;
             };
-            let inner = self.store.inner();
-            let grace = inner.settings.grace;
-            match scripts::retire(&inner.client, &old, revision, grace, keys.hash()).await {
-                Ok(Retired::Done) => {
-                    inner.metrics.rotated.increment(1);
-                    return self.become_stored(id, keys, record);
-                }
-                Ok(Retired::Changed(newer)) => {
-                    // Another request changed the old one: those changes are not to be lost.
+            match indexes::confirm(&self.store, successor.indexes, &keys).await {
+                Ok(true) => {}
+                Ok(false) => {
                     self.discard(&keys).await;
-                    self.stored = Some(Stored::new(*newer));
-                }
-                Ok(Retired::Over(over)) => {
-                    self.discard(&keys).await;
-                    return Err(over.into());
-                }
-                Err(Error::Core(error)) if may_be_retired(&error) => {
-                    // The old id may be in its grace already: without the new one the user would be
-                    // signed out.
-                    inner.metrics.left.increment(1);
-                    tracing::warn!(
-                        session = self.log_id(),
-                        %error,
-                        "a session was rotated; its old id may stay valid, with its old rights, until its \
-                         idle timeout"
-                    );
-                    return self.become_stored(id, keys, record);
+                    return Err(Error::Gone);
                 }
                 Err(error) => {
                     self.discard(&keys).await;
                     return Err(error);
                 }
             }
+            if let Some(revision) = self.revision() {
+                let is_same_user = self.record().is_some_and(|old| {
+                    !old.user_hash.is_empty() && *old.user_hash == *successor.user_hash
+                });
+                let mark = successor_mark(keys.hash(), is_same_user);
+                let inner = self.store.inner();
+                let grace = inner.settings.grace;
+                match scripts::retire(&inner.client, &old, revision, grace, &mark).await {
+                    Ok(Retired::Done) => inner.metrics.rotated.add_one(),
+                    Ok(Retired::Changed(newer)) => {
+                        // Another request changed the old one: those changes are not to be lost.
+                        self.discard(&keys).await;
+                        self.stored = Some(Stored::new(*newer));
+                        continue;
+                    }
+                    Ok(Retired::Over(over)) => {
+                        self.discard(&keys).await;
+                        return Err(over.into());
+                    }
+                    Err(Error::Core(error)) if may_be_retired(&error) => {
+                        // The old id may be in its grace already: without the new one the user would be
+                        // signed out.
+                        tracing::warn!(session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
+                        inner.metrics.rotated.add_one();
+                        let call = scripts::retire_call(&old, None, grace, &mark);
+                        let release = Release::new([call]).until(Instant::now() + UNDONE_FOR);
+                        let release = release.counted_by(inner.metrics.left.clone());
+                        inner.client.release_later(release);
+                    }
+                    Err(error) => {
+                        self.discard(&keys).await;
+                        return Err(error);
+                    }
+                }
+            }
+            self.end_excess(&keys, successor.user_hash, &excess).await;
+            return self.become_stored(id, keys, record);
         }
         Err(Error::Rotated)
     }
@@ -230,51 +234,53 @@ impl Session {
         keys: &SessionKeys,
         replaces: Option<&str>,
         entries: &[(Box<str>, Option<Duration>, Bytes)],
-    ) -> Result<Option<Record>, Error> {
+    ) -> Result<Option<New>, Error> {
         let inner = self.store.inner();
-        let mut endable: Vec<(String, Key)> = Vec::new();
-        for _ in 0..TRIES {
-            let new = NewSession {
-                keys,
-                idle: successor.idle,
-                deadline: successor.deadline,
-                user_hash: successor.user_hash,
-                user: &successor.user,
-                device: successor.device,
-                lineage: &self.lineage,
-                max_sessions: match successor.adds_session {
-                    true => inner.settings.max_sessions,
-                    false => 0,
-                },
-                ends_oldest: inner.settings.on_limit == OnLimit::EndOldest,
-                replaces,
-                max_bytes: inner.settings.max_bytes,
-                endable: &endable,
-                entries,
-            };
-            match scripts::create(&inner.client, &new).await? {
-                Created::Done(record) => return Ok(Some(record)),
-                Created::Taken => return Ok(None),
-                Created::TooLarge(bytes) => {
-                    let limit = inner.settings.max_bytes;
-                    return Err(Error::TooLarge { bytes, limit });
-                }
-                Created::TooMany(sessions) => return Err(Error::TooManySessions { sessions }),
-                Created::MustEnd(hashes) => {
-                    let tag = successor.tag.unwrap_or(self.id.tag());
-                    endable = hashes
-                        .into_iter()
-                        .map(|hash| {
-                            let key = inner.names.of_hash(tag, &hash).session().clone();
-                            (hash, key)
-                        })
-                        .collect();
-                }
+        let new = NewSession {
+            keys,
+            idle: successor.idle,
+            deadline: successor.deadline,
+            user_hash: successor.user_hash,
+            user: &successor.user,
+            device: successor.device,
+            lineage: &self.lineage,
+            max_sessions: match successor.adds_session {
+                true => inner.settings.max_sessions,
+                false => 0,
+            },
+            ends_oldest: inner.settings.on_limit == OnLimit::EndOldest,
+            replaces,
+            max_bytes: inner.settings.max_bytes,
+            indexes: successor.indexes,
+            entries,
+        };
+        match scripts::create(&inner.client, &new).await? {
+            Created::Done(record, excess) => Ok(Some(New {
+                record: *record,
+                excess,
+            })),
+            Created::Taken => Ok(None),
+            Created::TooLarge(bytes) => {
+                let limit = inner.settings.max_bytes;
+                Err(Error::TooLarge { bytes, limit })
+            }
+            Created::TooMany(sessions) => Err(Error::TooManySessions { sessions }),
+        }
+    }
+
+    /// Ends the sessions that the user has too many, once the new one has taken its place: a rotation that
+    /// is given up ends none.
+    async fn end_excess(&self, new: &SessionKeys, user_hash: &str, excess: &[String]) {
+        let inner = self.store.inner();
+        for hash in excess {
+            let keys = inner.names.of_hash(new.tag(), hash);
+            if let Err(error) = scripts::end(&inner.client, &keys, user_hash).await {
+                tracing::warn!(%error, "a session that its user has too many is yet to end");
+                let release = Release::new([scripts::end_call(&keys, user_hash)]);
+                let release = release.until(Instant::now() + UNDONE_FOR);
+                inner.client.release_later(release);
             }
         }
-        // Others sign in as the same user all the while.
-        let sessions = u64::from(inner.settings.max_sessions);
-        Err(Error::TooManySessions { sessions })
     }
 
     /// The entries as they are with the changes, for a session that is stored anew: what is left of
@@ -316,11 +322,14 @@ impl Session {
         self.take(record)
     }
 
-    /// Ends a session that nobody has the id of. What cannot be ended now ends by its idle timeout.
+    /// Ends a session that nobody has the id of. What cannot be ended now is ended later, or by its idle
+    /// timeout.
     async fn discard(&self, keys: &SessionKeys) {
-        let ended = scripts::end(&self.store.inner().client, keys, "").await;
-        if let Err(error) = ended {
-            tracing::warn!(%error, "a session that nobody has the id of is left to its idle timeout");
+        let client = &self.store.inner().client;
+        if let Err(error) = scripts::end(client, keys, "").await {
+            tracing::warn!(%error, "a session that nobody has the id of is yet to end");
+            let release = Release::new([scripts::end_call(keys, "")]);
+            client.release_later(release.until(Instant::now() + UNDONE_FOR));
         }
     }
 }

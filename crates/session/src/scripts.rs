@@ -1,22 +1,24 @@
 //! The scripts, and one typed call for each: nothing else orders their arguments or reads their
 //! replies. `src/scripts/*.lua` says what each of them does.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Client, Error as CoreError, Invocation, Key, Script, Value, ValueError};
+use redkit_core::coordination::lua;
+use redkit_core::{Client, Invocation, Script, Value};
 
-use crate::entry::{Change, Entry};
+use crate::entry::Change;
 use crate::error::Error;
 use crate::keys::SessionKeys;
+use crate::record::{Fields, Over, Record, number, over, status, unreadable};
 
 macro_rules! script {
     ($name:ident, $file:literal) => {
-        static $name: Script = Script::new(concat!(
+        static $name: Script = Script::of_parts(&[
+            lua::WAKE_UP,
             include_str!("scripts/bucket.lua"),
-            include_str!(concat!("scripts/", $file))
-        ));
+            include_str!(concat!("scripts/", $file)),
+        ]);
     };
 }
 script!(LOAD, "load.lua");
@@ -27,44 +29,8 @@ script!(END, "end.lua");
 script!(RETIRE, "retire.lua");
 script!(LIST, "list.lua");
 script!(REVOKE_ALL, "revoke_all.lua");
-
-/// A session as the server has it. Times are µs since 1970 by the server's clock.
-#[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) now: u64,
-    pub(crate) expires: u64,
-    pub(crate) created: u64,
-    pub(crate) absolute: u64,
-    pub(crate) idle: Duration,
-    pub(crate) updated: u64,
-    pub(crate) revision: u64,
-    pub(crate) user_hash: Box<str>,
-    /// The user, encoded; empty for a session without.
-    pub(crate) user: Bytes,
-    pub(crate) device: Box<str>,
-    /// A random name of the data: what encrypted values are bound to.
-    pub(crate) lineage: Box<str>,
-    pub(crate) is_rotated: bool,
-    pub(crate) entries: HashMap<Box<str>, Entry>,
-}
-
-/// Why a session cannot be read or changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Over {
-    Absent,
-    PastDeadline,
-    Revoked,
-    Rotated,
-}
-
-impl From<Over> for Error {
-    fn from(over: Over) -> Self {
-        match over {
-            Over::Rotated => Error::Rotated,
-            Over::Absent | Over::PastDeadline | Over::Revoked => Error::Gone,
-        }
-    }
-}
+script!(WATCH, "watch.lua");
+script!(REENCODE, "reencode.lua");
 
 /// Reads a session and touches it.
 pub(crate) async fn load(
@@ -96,8 +62,8 @@ pub(crate) struct NewSession<'a> {
     /// A session of the user that does not count, because this one takes its place.
     pub(crate) replaces: Option<&'a str>,
     pub(crate) max_bytes: u64,
-    /// Sessions that may be ended, with their hashes.
-    pub(crate) endable: &'a [(String, Key)],
+    /// See [`Record::indexes`].
+    pub(crate) indexes: &'a str,
     pub(crate) entries: &'a [(Box<str>, Option<Duration>, Bytes)],
 }
 
@@ -113,25 +79,22 @@ pub(crate) enum Deadline {
 /// The outcome of [`create`].
 #[derive(Debug)]
 pub(crate) enum Created {
-    Done(Record),
+    /// With the hashes of the sessions that are to end for it.
+    Done(Box<Record>, Vec<String>),
     /// Another session has this id.
     Taken,
     TooLarge(u64),
     TooMany(u64),
-    /// The hashes of sessions that must be ended for it.
-    MustEnd(Vec<String>),
 }
 
 /// Stores a new session.
 pub(crate) async fn create(client: &Client, new: &NewSession<'_>) -> Result<Created, Error> {
-    let keys = new.keys.all().into_iter();
-    let keys: Vec<&Key> = keys.chain(new.endable.iter().map(|(_, key)| key)).collect();
     let (lifetime, absolute) = match new.deadline {
         Deadline::After(lifetime) => (micros(lifetime).to_string(), String::new()),
         Deadline::At(absolute) => (String::new(), absolute.to_string()),
     };
     let call = CREATE
-        .invoke(keys)
+        .invoke(new.keys.all())
         .arg(new.keys.hash())
         .arg(micros(new.idle))
         .arg(lifetime)
@@ -144,27 +107,21 @@ pub(crate) async fn create(client: &Client, new: &NewSession<'_>) -> Result<Crea
         .arg(if new.ends_oldest { "oldest" } else { "refuse" })
         .arg(new.replaces.unwrap_or_default())
         .arg(new.max_bytes)
-        .arg(new.endable.len());
-    let call = new
-        .endable
-        .iter()
-        .fold(call, |call, (hash, _)| call.arg(hash.as_str()));
+        .arg(new.indexes);
     let call = new.entries.iter().fold(call, |call, (name, ttl, value)| {
         set(call, name, *ttl, value)
     });
     // A repetition finds the session by the name of its data.
     let mut reply: Vec<Value> = client.eval(call.idempotent(true)).await?;
     Ok(match status(&mut reply)? {
-        1 => Created::Done(Record::read(reply)?),
+        1 => {
+            let excess: String = reply.remove(0).to().map_err(unreadable)?;
+            let excess = excess.split_whitespace().map(str::to_owned).collect();
+            Created::Done(Box::new(Record::read(reply)?), excess)
+        }
         0 => Created::Taken,
         6 => Created::TooLarge(number(reply.first())?),
         7 => Created::TooMany(number(reply.first())?),
-        8 => Created::MustEnd(
-            reply
-                .into_iter()
-                .map(|hash| hash.to().map_err(unreadable))
-                .collect::<Result<_, _>>()?,
-        ),
         other => return Err(over(other)?.into()),
     })
 }
@@ -242,13 +199,20 @@ pub(crate) async fn end(
     keys: &SessionKeys,
     user_hash: &str,
 ) -> Result<Ended, Error> {
-    // Ended twice is as good as once.
-    let call = invoke(&END, keys).arg(user_hash).idempotent(true);
-    Ok(match client.eval::<i64>(call).await? {
+    Ok(match client.eval::<i64>(end_call(keys, user_hash)).await? {
         1 => Ended::Done,
         2 => Ended::OtherUser,
         _ => Ended::Absent,
     })
+}
+
+/// The call of [`end`], for the release queue.
+pub(crate) fn end_call(keys: &SessionKeys, user_hash: &str) -> Invocation {
+    // Ended twice is as good as once.
+    invoke(&END, keys)
+        .arg(user_hash)
+        .arg(keys.channel())
+        .idempotent(true)
 }
 
 /// The outcome of [`retire`].
@@ -267,16 +231,73 @@ pub(crate) async fn retire(
     grace: Duration,
     successor: &str,
 ) -> Result<Retired, Error> {
-    let call = invoke(&RETIRE, keys)
-        .arg(revision)
-        .arg(micros(grace))
-        .arg(successor);
-    let mut reply: Vec<Value> = client.eval(call.idempotent(true)).await?;
+    let call = retire_call(keys, Some(revision), grace, successor);
+    let mut reply: Vec<Value> = client.eval(call).await?;
     Ok(match status(&mut reply)? {
         1 => Retired::Done,
         5 => Retired::Changed(Box::new(Record::read(reply)?)),
         other => Retired::Over(over(other)?),
     })
+}
+
+/// The call of [`retire`]; without a revision it asks for none, for the release queue.
+pub(crate) fn retire_call(
+    keys: &SessionKeys,
+    revision: Option<u64>,
+    grace: Duration,
+    successor: &str,
+) -> Invocation {
+    let revision = revision.map(|revision| revision.to_string());
+    invoke(&RETIRE, keys)
+        .arg(revision.unwrap_or_default())
+        .arg(micros(grace))
+        .arg(successor)
+        .arg(keys.channel())
+        .idempotent(true)
+}
+
+/// How a session stands.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// How long it lives if it is not used.
+    pub(crate) left: Duration,
+    /// See [`Record::successor`].
+    pub(crate) successor: String,
+}
+
+/// Tells how a session stands, and does not use it.
+pub(crate) async fn watch(
+    client: &Client,
+    keys: &SessionKeys,
+) -> Result<Result<Watched, Over>, Error> {
+    let call = invoke(&WATCH, keys).idempotent(true);
+    let mut reply: Vec<Value> = client.eval(call).await?;
+    match status(&mut reply)? {
+        1 => {
+            let mut fields = Fields::new(reply);
+            let (now, expires): (u64, u64) = (fields.take()?, fields.take()?);
+            Ok(Ok(Watched {
+                left: Duration::from_micros(expires.saturating_sub(now)),
+                successor: fields.take()?,
+            }))
+        }
+        other => Ok(Err(over(other)?)),
+    }
+}
+
+/// Replaces the bytes of the user and of entries (name, old, new) that nobody has changed meanwhile.
+pub(crate) async fn reencode(
+    client: &Client,
+    keys: &SessionKeys,
+    user: (&Bytes, &Bytes),
+    entries: &[(Box<str>, Bytes, Bytes)],
+) -> Result<u64, Error> {
+    let call = invoke(&REENCODE, keys).arg(&user.0[..]).arg(&user.1[..]);
+    let call = entries.iter().fold(call, |call, (name, old, new)| {
+        call.arg(&**name).arg(&old[..]).arg(&new[..])
+    });
+    // A repetition finds other bytes than the old ones.
+    Ok(client.eval(call.idempotent(true)).await?)
 }
 
 /// A row of a user's sessions.
@@ -301,7 +322,7 @@ pub(crate) async fn list(
     let rows: Vec<Vec<Value>> = client.eval(call).await?;
     rows.into_iter()
         .map(|row| {
-            let mut fields = Fields(row.into_iter());
+            let mut fields = Fields::new(row);
             Ok(Row {
                 hash: fields.take()?,
                 created: fields.take()?,
@@ -329,6 +350,7 @@ pub(crate) async fn revoke_all(
         .arg(generation)
         .arg(micros(kept))
         .arg(if spares { keys.hash() } else { "" })
+        .arg(keys.channel())
         .idempotent(true);
     let mut reply: Vec<Value> = client.eval(call).await?;
     match status(&mut reply)? {
@@ -348,84 +370,8 @@ fn set(call: Invocation, name: &str, ttl: Option<Duration>, value: &[u8]) -> Inv
     call.arg(name).arg(ttl.unwrap_or_default()).arg(value)
 }
 
-/// Takes the status off a reply.
-fn status(reply: &mut Vec<Value>) -> Result<i64, Error> {
-    if reply.is_empty() {
-        return Err(unreadable(ValueError {
-            expected: "a status",
-            got: "an empty list",
-        }));
-    }
-    reply.remove(0).to().map_err(unreadable)
-}
-
-fn over(status: i64) -> Result<Over, Error> {
-    match status {
-        0 => Ok(Over::Absent),
-        2 => Ok(Over::PastDeadline),
-        3 => Ok(Over::Revoked),
-        4 => Ok(Over::Rotated),
-        _ => Err(unreadable(ValueError {
-            expected: "a known status",
-            got: "another one",
-        })),
-    }
-}
-
-impl Record {
-    fn read(reply: Vec<Value>) -> Result<Self, Error> {
-        let mut fields = Fields(reply.into_iter());
-        let mut record = Self {
-            now: fields.take()?,
-            expires: fields.take()?,
-            created: fields.take()?,
-            absolute: fields.take()?,
-            idle: Duration::from_micros(fields.take()?),
-            updated: fields.take()?,
-            revision: fields.take()?,
-            user_hash: fields.take::<String>()?.into(),
-            user: fields.take()?,
-            device: fields.take::<String>()?.into(),
-            lineage: fields.take::<String>()?.into(),
-            is_rotated: !fields.take::<Bytes>()?.is_empty(),
-            entries: HashMap::new(),
-        };
-        while !fields.0.as_slice().is_empty() {
-            let name: String = fields.take()?;
-            let entry = Entry::read(&fields.take()?).ok_or_else(|| {
-                unreadable(ValueError {
-                    expected: "an entry",
-                    got: "bytes that are none",
-                })
-            })?;
-            record.entries.insert(name.into(), entry);
-        }
-        Ok(record)
-    }
-}
-
-/// The fields of a reply, in their order.
-struct Fields(std::vec::IntoIter<Value>);
-
-impl Fields {
-    fn take<T: redkit_core::FromValue>(&mut self) -> Result<T, Error> {
-        self.0.next().unwrap_or_default().to().map_err(unreadable)
-    }
-}
-
-fn number(value: Option<&Value>) -> Result<u64, Error> {
-    value.cloned().unwrap_or_default().to().map_err(unreadable)
-}
-
-fn unreadable(error: ValueError) -> Error {
-    Error::Core(CoreError::Reply {
-        command: "EVALSHA".into(),
-        error,
-    })
-}
-
 /// In µs, as far as scripts count exactly.
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     const MOST: u64 = 1 << 51;
     u64::try_from(duration.as_micros()).map_or(MOST, |micros| micros.min(MOST))
 }

@@ -108,6 +108,38 @@ impl SessionSecrets {
         keyed_hash(&self.bucket_key, b"log", id)
     }
 
+    /// The hash of a value of a named index.
+    pub(crate) fn hash_index(&self, name: &str, value: &str) -> [u8; 32] {
+        // Names have no zero byte, so that no two pairs are alike.
+        let pair = [name.as_bytes(), &[0], value.as_bytes()].concat();
+        keyed_hash(&self.bucket_key, b"index", &pair)
+    }
+
+    /// The hash of the id of a record of `tower-sessions`.
+    #[cfg(feature = "tower-sessions")]
+    pub(crate) fn hash_record(&self, id: &[u8]) -> [u8; 32] {
+        keyed_hash(&self.bucket_key, b"record", id)
+    }
+
+    /// The token that pages of a session send with their requests.
+    #[cfg(feature = "tower")]
+    pub(crate) fn csrf_token(&self, id: &[u8]) -> String {
+        crate::id::text(&keyed_hash(&self.bucket_key, b"csrf", id))
+    }
+
+    /// Whether a text is the token of a session. It takes as long whatever the text is.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_csrf_token(&self, id: &[u8], token: &[u8]) -> bool {
+        use base64::Engine;
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+        let Ok(token) = URL_SAFE_NO_PAD.decode(token) else {
+            return false;
+        };
+        let mac = mac_of(&self.bucket_key, b"csrf", id);
+        mac.is_some_and(|mac| mac.verify_slice(&token).is_ok())
+    }
+
     fn pepper(&self, version: u8) -> Option<&SecretSlice<u8>> {
         let found = self.peppers.iter().find(|(known, _)| *known == version);
         found.map(|(_, pepper)| pepper)
@@ -140,14 +172,19 @@ fn long_enough(
 
 /// HMAC-SHA-256 of a value for a purpose: hashes of different purposes have nothing in common.
 fn keyed_hash(key: &SecretSlice<u8>, purpose: &[u8], value: &[u8]) -> [u8; 32] {
-    // A key of any length is taken.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.expose_secret()) else {
-        return [0; 32];
-    };
+    match mac_of(key, purpose, value) {
+        Some(mac) => mac.finalize().into_bytes().into(),
+        // A key of any length is taken.
+        None => [0; 32],
+    }
+}
+
+fn mac_of(key: &SecretSlice<u8>, purpose: &[u8], value: &[u8]) -> Option<Hmac<Sha256>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose_secret()).ok()?;
     mac.update(purpose);
     mac.update(&[0]);
     mac.update(value);
-    mac.finalize().into_bytes().into()
+    Some(mac)
 }
 
 #[cfg(test)]

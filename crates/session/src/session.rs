@@ -13,7 +13,8 @@ use crate::entry::Change;
 use crate::error::Error;
 use crate::id::{self, SessionId};
 use crate::keys::SessionKeys;
-use crate::scripts::{self, Committed, Ended, Over, Record};
+use crate::record::{Over, Record};
+use crate::scripts::{self, Committed, Ended};
 use crate::store::{SessionHandle, SessionStore, system_time};
 
 /// A session as it was loaded or begun, with the changes that were not committed yet.
@@ -126,7 +127,7 @@ impl Session {
 
     /// Whether it is the old session of a rotation, in its grace: it can be read, and takes no changes.
     pub fn is_rotated(&self) -> bool {
-        self.record().is_some_and(|record| record.is_rotated)
+        self.record().is_some_and(Record::is_rotated)
     }
 
     /// When it was made, or its user signed in; `None` before it is stored.
@@ -232,7 +233,8 @@ impl Session {
     }
 
     /// Ends the session, as a sign-out does. Gives whether there still was one. Changes that were not
-    /// committed are lost; a commit afterwards gives [`Error::Gone`].
+    /// committed are lost; a commit afterwards gives [`Error::Gone`]. Where this is the old id of a rotation,
+    /// the session of the same user that took its place ends too.
     ///
     /// # Errors
     /// [`Error::Core`].
@@ -241,7 +243,14 @@ impl Session {
         if self.stored.is_none() {
             return Ok(false);
         }
-        let ended = scripts::end(&self.store.inner().client, &self.keys, "").await?;
+        let inner = self.store.inner();
+        let successor = self.record().and_then(Record::followed_by);
+        if let Some(successor) = successor {
+            // A sign-out that came with the id from before a rotation means the session all the same.
+            let keys = inner.names.of_hash(self.keys.tag(), successor);
+            scripts::end(&inner.client, &keys, "").await?;
+        }
+        let ended = scripts::end(&inner.client, &self.keys, "").await?;
         Ok(ended == Ended::Done)
     }
 
@@ -273,6 +282,61 @@ impl Session {
         Ok(Duration::from_micros(
             record.expires.saturating_sub(record.now),
         ))
+    }
+
+    /// For how long a cookie is kept beyond the browser's session: of a session that lives longer unused
+    /// than the store's do, such as that of a remembered device.
+    #[cfg(feature = "tower")]
+    pub(crate) fn outlives_browser(&self) -> Option<Duration> {
+        let stored = self.stored.as_ref()?;
+        let left = stored.record.absolute.saturating_sub(stored.now());
+        let is_remembered = stored.record.idle > self.store.inner().settings.lifetime.idle;
+        is_remembered.then(|| Duration::from_micros(left))
+    }
+
+    /// Encrypts entries anew that an older key of the codec encrypts. When that fails, the next load tries it
+    /// again.
+    pub(crate) async fn reencode(&mut self) {
+        let inner = self.store.inner();
+        let codec = inner.client.codec();
+        let Some(stored) = self.stored.as_ref().filter(|_| codec.is_encrypting()) else {
+            return;
+        };
+        let renew = |bound_to: &Bytes, old: &Bytes| match old.is_empty() || codec.is_current(old) {
+            true => None,
+            false => codec.rewrap(bound_to, old).ok(),
+        };
+        let record = &stored.record;
+        let user = renew(&self.user_is_bound_to(), &record.user);
+        let entries: Vec<(Box<str>, Bytes, Bytes)> = record
+            .entries
+            .iter()
+            .filter_map(|(name, entry)| {
+                let renewed = renew(&self.bound_to(name), &entry.value)?;
+                Some((name.clone(), entry.value.clone(), renewed))
+            })
+            .collect();
+        if (user.is_none() && entries.is_empty()) || record.is_rotated() {
+            return;
+        }
+        let user = (&record.user, user.as_ref().unwrap_or(&record.user));
+        match scripts::reencode(&inner.client, &self.keys, user, &entries).await {
+            Ok(entries) => {
+                tracing::debug!(entries, "entries were encrypted with the current key");
+            }
+            Err(error) => {
+                tracing::debug!(%error, "entries could not be encrypted with the current key");
+            }
+        }
+        // A rotation copies them.
+        let Some(stored) = &mut self.stored else {
+            return;
+        };
+        for (name, _, renewed) in entries {
+            if let Some(entry) = stored.record.entries.get_mut(&name) {
+                entry.value = renewed;
+            }
+        }
     }
 
     pub(crate) fn record(&self) -> Option<&Record> {
@@ -351,7 +415,7 @@ impl Session {
         let outcome = scripts::commit(&inner.client, &self.keys, expected, limit, &changes).await?;
         match outcome {
             Committed::Done { now, revision } => {
-                inner.metrics.committed.increment(1);
+                inner.metrics.committed.add_one();
                 self.changes.clear();
                 if let Some(stored) = &mut self.stored {
                     stored.committed(now, revision, changes);
@@ -362,7 +426,7 @@ impl Session {
             Committed::TooLarge(bytes) => Err(Error::TooLarge { bytes, limit }),
             Committed::Over(over) => {
                 if over != Over::Rotated {
-                    inner.metrics.gone.increment(1);
+                    inner.metrics.gone.add_one();
                 }
                 Err(over.into())
             }

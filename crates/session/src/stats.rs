@@ -1,31 +1,46 @@
 //! The metrics of a store: see `docs/metrics.md`.
 
-use metrics::{Counter, counter};
+use std::sync::Arc;
 
-/// Handles of counters, made once.
-#[derive(Clone)]
+use metrics::counter;
+use redkit_core::Tally;
+
+/// Counters, made once.
 pub(crate) struct Metrics {
-    pub(crate) found: Counter,
+    pub(crate) found: Tally,
     /// A text that is no id, or an id of an unknown pepper.
-    pub(crate) malformed: Counter,
+    pub(crate) malformed: Tally,
     /// No session has this id: it has ended, or was never issued.
-    pub(crate) absent: Counter,
-    pub(crate) past_deadline: Counter,
-    pub(crate) revoked: Counter,
-    pub(crate) committed: Counter,
+    pub(crate) absent: Tally,
+    pub(crate) past_deadline: Tally,
+    pub(crate) revoked: Tally,
+    pub(crate) committed: Tally,
     /// Changes of a session that has ended.
-    pub(crate) gone: Counter,
-    pub(crate) rotated: Counter,
-    /// Rotations after which the old session may be left until its idle timeout.
-    pub(crate) left: Counter,
+    pub(crate) gone: Tally,
+    pub(crate) rotated: Tally,
+    /// Rotations after which the old session may be left until its idle timeout, since no answer came for so
+    /// long.
+    pub(crate) left: Arc<Tally>,
 }
 
 impl Metrics {
     pub(crate) fn new(store: &str) -> Self {
         let store = store.to_owned();
-        let load = |result: &'static str| counter!("redkit_session_loads_total", "store" => store.clone(), "result" => result);
-        let commit = |outcome: &'static str| counter!("redkit_session_commits_total", "store" => store.clone(), "outcome" => outcome);
-        let rotation = |outcome: &'static str| counter!("redkit_session_rotations_total", "store" => store.clone(), "outcome" => outcome);
+        let load = |result: &'static str| {
+            Tally::new(
+                counter!("redkit_session_loads_total", "store" => store.clone(), "result" => result),
+            )
+        };
+        let commit = |outcome: &'static str| {
+            Tally::new(
+                counter!("redkit_session_commits_total", "store" => store.clone(), "outcome" => outcome),
+            )
+        };
+        let rotation = |outcome: &'static str| {
+            Tally::new(
+                counter!("redkit_session_rotations_total", "store" => store.clone(), "outcome" => outcome),
+            )
+        };
         Self {
             found: load("found"),
             malformed: load("malformed"),
@@ -35,7 +50,7 @@ impl Metrics {
             committed: commit("committed"),
             gone: commit("gone"),
             rotated: rotation("rotated"),
-            left: rotation("left"),
+            left: Arc::new(rotation("left")),
         }
     }
 }

@@ -8,9 +8,10 @@ use redkit_core::Client;
 
 use crate::builder::{Lifetime, OnLimit, SessionStoreBuilder};
 use crate::error::Error;
-use crate::id::{self, SessionId};
+use crate::id::{self, BucketTag, SessionId};
 use crate::keys::Names;
-use crate::scripts::{self, Ended, Over};
+use crate::record::Over;
+use crate::scripts::{self, Ended};
 use crate::secrets::SessionSecrets;
 use crate::session::Session;
 use crate::stats::Metrics;
@@ -53,6 +54,7 @@ pub struct SessionStore {
 
 pub(crate) struct Inner {
     pub(crate) client: Client,
+    pub(crate) name: String,
     pub(crate) names: Names,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
@@ -68,6 +70,7 @@ pub(crate) struct Settings {
     pub(crate) max_sessions: u32,
     pub(crate) on_limit: OnLimit,
     pub(crate) max_bytes: u64,
+    pub(crate) revocation_bound: Duration,
 }
 
 impl SessionStore {
@@ -76,15 +79,16 @@ impl SessionStore {
         SessionStoreBuilder::new(client, name, secrets)
     }
 
-    pub(crate) fn new(client: Client, names: Names, settings: Settings, metrics: Metrics) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                client,
-                names,
-                settings,
-                metrics,
-            }),
-        }
+    pub(crate) fn new(inner: Inner) -> Self {
+        let inner = Arc::new(inner);
+        let inspected = Arc::downgrade(&inner);
+        inner.client.register(inspected);
+        Self { inner }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// A new session without a user. Nothing is sent, and nothing is stored before the first
@@ -107,7 +111,8 @@ impl SessionStore {
     }
 
     /// Loads a session by the text of its id, and notes that it is used. One round trip, on a cluster
-    /// too.
+    /// too. (One more, once, for a session whose entries an older key of the codec encrypts: they are
+    /// encrypted anew.)
     ///
     /// `None` for a text that is no id, for an id that was never issued, and for a session that has
     /// ended; the metric `redkit_session_loads_total` tells them apart. Then begin a
@@ -123,14 +128,16 @@ impl SessionStore {
             let keys = self.inner.names.of_id(&id)?;
             Some((id, keys))
         }) else {
-            metrics.malformed.increment(1);
+            metrics.malformed.add_one();
             return Ok(None);
         };
         let granularity = self.inner.settings.granularity;
         let over = match scripts::load(&self.inner.client, &keys, granularity).await? {
             Ok(record) => {
-                metrics.found.increment(1);
-                return Session::loaded(self, id, keys, record).map(Some);
+                metrics.found.add_one();
+                let mut session = Session::loaded(self, id, keys, record)?;
+                session.reencode().await;
+                return Ok(Some(session));
             }
             Err(over) => over,
         };
@@ -139,7 +146,7 @@ impl SessionStore {
             Over::Revoked => &metrics.revoked,
             Over::Absent | Over::Rotated => &metrics.absent,
         }
-        .increment(1);
+        .add_one();
         tracing::debug!(
             session = self.inner.names.log_id(&id),
             ?over,
@@ -189,29 +196,31 @@ impl SessionStore {
     /// # Errors
     /// [`Error::Core`], and [`Error::EmptyUser`].
     pub async fn revoke_all(&self, user: &str) -> Result<(), Error> {
-        let (tag, user_hash) = self.user(user)?;
-        let keys = self.inner.names.of_hash(tag, "");
-        let generation = id::random_name()?;
-        let kept = Lifetime::MAX;
-        scripts::revoke_all(
-            &self.inner.client,
-            &keys,
-            &user_hash,
-            &generation,
-            kept,
-            false,
-        )
-        .await
+        self.inner.revoke_all(user).await
     }
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
     }
 
-    pub(crate) fn user(&self, user: &str) -> Result<(crate::id::BucketTag, String), Error> {
+    pub(crate) fn user(&self, user: &str) -> Result<(BucketTag, String), Error> {
+        self.inner.user(user)
+    }
+}
+
+impl Inner {
+    pub(crate) async fn revoke_all(&self, user: &str) -> Result<(), Error> {
+        let (tag, user_hash) = self.user(user)?;
+        let keys = self.names.of_hash(tag, "");
+        let generation = id::random_name()?;
+        let kept = Lifetime::MAX;
+        scripts::revoke_all(&self.client, &keys, &user_hash, &generation, kept, false).await
+    }
+
+    fn user(&self, user: &str) -> Result<(BucketTag, String), Error> {
         match user {
             "" => Err(Error::EmptyUser),
-            user => Ok(self.inner.names.of_user(user)),
+            user => Ok(self.names.of_user(user)),
         }
     }
 }

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use redkit_core::breaker::BreakerConfig;
 use redkit_core::{
     Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, Interest,
-    PushStream, Topology, Value,
+    PushStream, ServerNode, Topology, Value,
 };
 use redkit_embedded::Embedded;
 use tokio::sync::watch;
@@ -230,6 +230,16 @@ impl Backend for FaultyBackend {
         self.shared
             .apply(commands, self.inner.pipeline(commands))
             .await
+    }
+
+    fn servers(&self) -> Vec<ServerNode> {
+        self.inner.servers()
+    }
+
+    async fn call_on(&self, server: &str, command: &Command) -> Result<Value, CallError> {
+        let commands = std::slice::from_ref(command);
+        let call = self.inner.call_on(server, command);
+        self.shared.apply(commands, call).await
     }
 
     async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {

@@ -255,8 +255,13 @@ impl Codec {
         }
     }
 
-    /// The same value under the current key, without knowing its type: its format stays.
-    pub(crate) fn rewrap(&self, key: &[u8], raw: &Bytes) -> Result<Bytes, Error> {
+    /// The same value under the current key, without knowing its type: its format stays. For patterns that
+    /// keep values elsewhere than at a key of their own; values at keys have
+    /// [`Client::renew`](crate::Client::renew).
+    ///
+    /// # Errors
+    /// [`Error::Decode`] for bytes that do not open.
+    pub fn rewrap(&self, key: &[u8], raw: &Bytes) -> Result<Bytes, Error> {
         let rewrapped = match self.unwrap(key, raw) {
             Ok(None) => self.wrap(key, Format::Json, raw.to_vec()),
             Ok(Some((format, opened))) => self.wrap(key, format, opened.into_vec()),

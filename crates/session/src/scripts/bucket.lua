@@ -1,10 +1,11 @@
--- Part: what every script begins with. The keys of a bucket, which share the slot of its tag:
+-- Part: what every script begins with, after `wake_up`. The keys of a bucket, which share the slot of its tag:
 --
 -- KEYS  1 the session: hash `c` created (µs), `a` absolute deadline (µs), `i` idle timeout (µs), `t` last
 --         touched (µs), `m` last committed (µs), `r` revision, `z` bytes of all entries, `u` hash of the
 --         user or empty, `n` the user (encoded) or empty, `g` generation of the user, `d` device, `l` a
---         random name of the data, `x` after a rotation the hash of its successor's id; each entry as `.name`: `=value`, or
---         `E<µs>:value` for an entry that expires
+--         random name of the data, `k` hashes of its named indexes with a space between them, `x` after a
+--         rotation the hash of its successor's id, after a `-` when the successor is not the same user's;
+--         each entry as `.name`: `=value`, or `E<µs>:value` for an entry that expires
 --       2 generations: hash, hash of a user → the generation of its sessions. A session of another is over
 --       3 index: sorted set of `<hash of the user><hash of the id>`, all with score 0
 --       4 rows: hash, hash of the id → `<created>:<seen>:<absolute>:<generation>:<device>`
@@ -36,6 +37,11 @@ end
 -- When a session expires that is used now.
 local function expiry(idle, absolute)
   return whole(math.min(now + idle, absolute))
+end
+
+-- Tells the processes that watch a session, or any session of its user.
+local function announce(channel, user, hash)
+  wake_up(channel, user ~= '' and user or hash)
 end
 
 local function unindex(user, hash)
@@ -89,7 +95,7 @@ local function sessions_of(user)
   return found
 end
 
-local FIELDS = { 'c', 'a', 'i', 'm', 'r', 'z', 'u', 'n', 'g', 'd', 'l', 'x' }
+local FIELDS = { 'c', 'a', 'i', 'm', 'r', 'z', 'u', 'n', 'g', 'd', 'l', 'x', 'k' }
 
 -- Reads a session without its entries and ends it when it is over. Gives nil and why (0 absent, 2 past its
 -- absolute timeout, 3 revoked), or a table of its fields.
@@ -120,6 +126,16 @@ local function open(hash)
   return session
 end
 
+-- When a session expires, and whether its key has an expiry. Where that was lost, the session has its idle
+-- timeout once more.
+local function expires_of(session)
+  local at = redis.call('PEXPIRETIME', KEYS[1])
+  if at < 0 then
+    return expiry(tonumber(session.i), tonumber(session.a)), false
+  end
+  return at * 1000, true
+end
+
 -- The bytes of an entry, without what stands before its value.
 local function size(name, stored)
   local head = stored and (string.match(stored, '^E%d+:') or '=')
@@ -130,7 +146,7 @@ end
 local function shown(session, status, expires)
   local reply = {
     status, text(now), text(math.min(expires, tonumber(session.a))), session.c, session.a, session.i, session.m, session.r,
-    session.u, session.n, session.d, session.l, session.x or '',
+    session.u, session.n, session.d, session.l, session.x or '', session.k or '',
   }
   local flat = redis.call('HGETALL', KEYS[1])
   for at = 1, #flat, 2 do

@@ -23,28 +23,46 @@ if ARGV[2] ~= '' and ARGV[2] ~= session.r then
 end
 
 local removed, set = {}, {}
-local bytes = tonumber(session.z)
+local grown = 0
 local first = 5 + ARGV[4]
 for at = 5, first - 1 do
-  local field = '.' .. ARGV[at]
-  bytes = bytes - size(ARGV[at], redis.call('HGET', KEYS[1], field))
-  removed[#removed + 1] = field
+  removed[#removed + 1] = ARGV[at]
 end
 for at = first, #ARGV, 3 do
   local name, ttl, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local field = '.' .. name
-  bytes = bytes - size(name, redis.call('HGET', KEYS[1], field)) + #name + #value
-  set[#set + 1] = field
+  grown = grown + #name + #value
+  set[#set + 1] = name
   set[#set + 1] = (ttl == '' and '=' or 'E' .. text(now + ttl) .. ':') .. value
 end
-if bytes > tonumber(ARGV[3]) then
+
+-- The bytes that the session would have, of `before` now.
+local function after(before)
+  local bytes = before + grown
+  for _, name in ipairs(removed) do
+    bytes = bytes - size(name, redis.call('HGET', KEYS[1], '.' .. name))
+  end
+  for at = 1, #set, 2 do
+    bytes = bytes - size(set[at], redis.call('HGET', KEYS[1], '.' .. set[at]))
+  end
+  return bytes
+end
+
+local most = tonumber(ARGV[3])
+local bytes = after(tonumber(session.z))
+if bytes > most then
+  -- Entries that have expired need no room.
+  local left = expire_entries(session)
+  redis.call('HSET', KEYS[1], 'z', text(left))
+  bytes = after(left)
+end
+if bytes > most then
   return { 6, bytes }
 end
-for _, field in ipairs(removed) do
-  redis.call('HDEL', KEYS[1], field)
+for _, name in ipairs(removed) do
+  redis.call('HDEL', KEYS[1], '.' .. name)
 end
 for at = 1, #set, 2 do
-  redis.call('HSET', KEYS[1], set[at], set[at + 1])
+  redis.call('HSET', KEYS[1], '.' .. set[at], set[at + 1])
 end
 local revision = redis.call('HINCRBY', KEYS[1], 'r', 1)
 redis.call('HSET', KEYS[1], 'm', text(now), 'z', text(bytes))

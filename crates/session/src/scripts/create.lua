@@ -1,39 +1,33 @@
 -- Stores a new session, unless its user has too many.
 --
 -- KEYS  1 to 5: see `bucket.lua`
---       6… sessions of the same user that may be ended for it
 -- ARGV  1 hash of the id      2 idle timeout (µs)   3 lifetime (µs), or empty
 --       4 absolute deadline (µs), where there is no lifetime
 --       5 hash of the user, or empty                6 the user (encoded), or empty
 --       7 device              8 random name of the data
 --       9 most sessions of the user at once, 0 for any number
---      10 `oldest` to end the oldest, or `refuse`   11 hash of a session that does not count, or empty
---      12 most bytes of all entries                 13 number of hashes of KEYS 6…, which follow
+--      10 `oldest` where the oldest are to end for it, or `refuse`
+--      11 hash of a session that does not count, or empty
+--      12 most bytes of all entries                 13 hashes of its named indexes, see `bucket.lua`
 --       … for each entry: name, time to live (µs) or empty, value
--- Reply {1, now, expires, c, a, i, m, r, u, n, d, l, x, name, value, …}: see `shown`
+-- Reply {1, excess, now, expires, c, a, i, m, r, u, n, d, l, x, k, name, value, …}: see `shown`. `excess`
+--                      are the hashes of the user's oldest sessions, with a space between them, that are
+--                      to end once this one has taken its place: see `end.lua`
 --       {0}            there is another session of this id
+--       {2}, {3}       it was stored before, and is over: see `open`
 --       {6, bytes}     too large
 --       {7, sessions}  too many, and refused
---       {8, hash, …}   these must be ended for it: call again with them
 --
--- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… 1800000000 28800000000 "" "" "" "" kW… 0 refuse "" 65536 0  →  {1, …}
+-- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… 1800000000 28800000000 "" "" "" "" kW… 0 refuse "" 65536 ""  →  {1, …}
 local hash, user, name = ARGV[1], ARGV[5], ARGV[8]
 local present = redis.call('HGET', KEYS[1], 'l')
-if present == name then
-  -- The same call, whose reply was lost.
-  local session, over = open(hash)
-  if not session then
-    return { over }
-  end
-  return shown(session, 1, redis.call('PEXPIRETIME', KEYS[1]) * 1000)
-elseif present then
+if present and present ~= name then
   return { 0 }
 end
 
-local endable = tonumber(ARGV[13])
-local session = { u = user, n = ARGV[6], d = ARGV[7], l = name, i = ARGV[2], r = '1', g = '' }
+local session = { u = user, n = ARGV[6], d = ARGV[7], l = name, i = ARGV[2], r = '1', g = '', k = ARGV[13] }
 local bytes = 0
-for at = 14 + endable, #ARGV, 3 do
+for at = 14, #ARGV, 3 do
   local entry, ttl, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   bytes = bytes + #entry + #value
   session['.' .. entry] = (ttl == '' and '=' or 'E' .. text(now + ttl) .. ':') .. value
@@ -43,36 +37,37 @@ if bytes > tonumber(ARGV[12]) then
 end
 
 prune()
-local most = tonumber(ARGV[9])
+local most, excess = tonumber(ARGV[9]), {}
 if user ~= '' and most > 0 then
   local others = {}
   for _, other in ipairs(sessions_of(user)) do
-    if other[1] ~= ARGV[11] then
+    if other[1] ~= ARGV[11] and other[1] ~= hash then
       others[#others + 1] = other
     end
   end
-  local excess = #others - most + 1
-  if excess > 0 and ARGV[10] ~= 'oldest' then
+  if #others >= most and ARGV[10] ~= 'oldest' and not present then
     return { 7, #others }
-  elseif excess > 0 then
-    local keys = {}
-    for at = 1, endable do
-      keys[ARGV[13 + at]] = KEYS[5 + at]
-    end
-    table.sort(others, function(a, b) return tonumber(a[2]) < tonumber(b[2]) end)
-    local wanted, missing = { 8 }, false
-    for at = 1, excess do
-      wanted[at + 1] = others[at][1]
-      missing = missing or not keys[others[at][1]]
-    end
-    if missing then
-      return wanted
-    end
-    for at = 1, excess do
-      redis.call('DEL', keys[others[at][1]])
-      unindex(user, others[at][1])
-    end
   end
+  table.sort(others, function(a, b) return tonumber(a[2]) < tonumber(b[2]) end)
+  for at = 1, #others - most + 1 do
+    excess[at] = others[at][1]
+  end
+end
+
+local function stored(expires)
+  local reply = shown(session, 1, expires)
+  table.insert(reply, 2, table.concat(excess, ' '))
+  return reply
+end
+
+if present then
+  -- The same call, whose reply was lost.
+  local over
+  session, over = open(hash)
+  if not session then
+    return { over }
+  end
+  return stored((expires_of(session)))
 end
 
 local absolute = ARGV[3] ~= '' and now + ARGV[3] or tonumber(ARGV[4])
@@ -87,4 +82,4 @@ for field, value in pairs(session) do
   redis.call('HSET', KEYS[1], field, value)
 end
 redis.call('PEXPIREAT', KEYS[1], text(expires / 1000))
-return shown(session, 1, expires)
+return stored(expires)

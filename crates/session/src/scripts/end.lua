@@ -1,10 +1,10 @@
 -- Ends a session.
 --
 -- KEYS  1 to 5: see `bucket.lua`
--- ARGV  1 hash of the id   2 hash of the user whose session it must be, or empty
+-- ARGV  1 hash of the id   2 hash of the user whose session it must be, or empty   3 channel of announcements
 -- Reply 1 ended, 0 there is none, 2 it is another user's
 --
--- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… ""  →  1
+-- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… "" session:web:ended  →  1
 local user = redis.call('HGET', KEYS[1], 'u')
 if not user then
   if ARGV[2] ~= '' then
@@ -19,4 +19,5 @@ redis.call('DEL', KEYS[1])
 if user ~= '' then
   unindex(user, ARGV[1])
 end
+announce(ARGV[3], user, ARGV[1])
 return 1

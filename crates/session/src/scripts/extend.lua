@@ -13,7 +13,7 @@ if session.x then
   return { 4 }
 end
 local absolute = tonumber(session.a)
-local wanted = math.min(redis.call('PEXPIRETIME', KEYS[1]) * 1000 + ARGV[2], absolute)
+local wanted = math.min(expires_of(session) + ARGV[2], absolute)
 local expires = whole(wanted)
 redis.call('HSET', KEYS[1], 't', text(now))
 redis.call('PEXPIREAT', KEYS[1], text(expires / 1000))

@@ -2,14 +2,15 @@
 -- any more, and runs out.
 --
 -- KEYS  1 to 5: see `bucket.lua`
--- ARGV  1 hash of the id   2 the revision that was copied   3 grace (µs)   4 hash of the successor's id
+-- ARGV  1 hash of the id   2 the revision that was copied, or empty for any   3 grace (µs)
+--       4 hash of the successor's id, see `x` in `bucket.lua`   5 channel of announcements
 -- Reply {1}                done, or done before for this successor
 --       {0}, {2}, {3}      absent, past its absolute timeout, revoked
 --       {4}                it has another successor
---       {5, now, expires, c, a, i, m, r, u, n, d, l, x, name, value, …}: it was changed since it was
+--       {5, now, expires, c, a, i, m, r, u, n, d, l, x, k, name, value, …}: it was changed since it was
 --                          copied; see `shown`
 --
--- Example: EVALSHA … 5 session:web:{12}:s:pZ… … pZ… 3 10000000 kW…  →  {1}
+-- Example: EVALSHA … 5 session:web:{12}:s:pZ… … pZ… 3 10000000 kW… session:web:ended  →  {1}
 local session, over = open(ARGV[1])
 if not session then
   return { over }
@@ -17,12 +18,13 @@ end
 if session.x then
   return { session.x == ARGV[4] and 1 or 4 }
 end
-if ARGV[2] ~= session.r then
-  return shown(session, 5, redis.call('PEXPIRETIME', KEYS[1]) * 1000)
+if ARGV[2] ~= '' and ARGV[2] ~= session.r then
+  return shown(session, 5, (expires_of(session)))
 end
 redis.call('HSET', KEYS[1], 'x', ARGV[4])
 redis.call('PEXPIREAT', KEYS[1], text(math.ceil((now + ARGV[3]) / 1000)), 'LT')
 if session.u ~= '' then
   unindex(session.u, ARGV[1])
 end
+announce(ARGV[5], session.u, ARGV[1])
 return { 1 }

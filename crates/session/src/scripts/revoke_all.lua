@@ -2,10 +2,10 @@
 --
 -- KEYS  1 to 5: see `bucket.lua`; the first is a session that is spared, or not used
 -- ARGV  1 hash of the user   2 the new generation, a random name   3 for how long it is kept (µs)
---       4 hash of the id of the session that is spared, or empty
+--       4 hash of the id of the session that is spared, or empty   5 channel of announcements
 -- Reply {1} done; {0}, {2}, {3}, {4} as `commit.lua`, when the spared session is over: nothing is done
 --
--- Example: EVALSHA … 5 session:web:{907}:s session:web:{907}:g … Vw… x9… 34560000000000 ""  →  {1}
+-- Example: EVALSHA … 5 session:web:{907}:s session:web:{907}:g … Vw… x9… 34560000000000 "" session:web:ended  →  {1}
 local user, generation, spared = ARGV[1], ARGV[2], ARGV[4]
 local session, over
 if spared ~= '' then
@@ -23,7 +23,8 @@ keep(KEYS[2], now + ARGV[3])
 keep(KEYS[5], now + ARGV[3])
 if session then
   redis.call('HSET', KEYS[1], 'g', generation)
-  local expires = redis.call('PEXPIRETIME', KEYS[1]) * 1000
+  local expires = expires_of(session)
   index(user, spared, tonumber(session.c), tonumber(session.a), generation, session.d, expires)
 end
+announce(ARGV[5], user, '')
 return { 1 }

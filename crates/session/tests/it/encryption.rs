@@ -41,4 +41,27 @@ redkit_testkit::suite! {
         let loaded = again(&store, &session).await.unwrap();
         assert!(loaded.get::<String>("card").is_ok() && loaded.get::<String>("other").is_err());
     }
+
+    async fn a_load_encrypts_anew_what_an_older_key_encrypts(fixture: Fixture) {
+        let key = |byte| EncryptionKey::from_bytes([byte; 32]);
+        let with = |ring| builder(&fixture.client).codec(Codec::json().encrypt(ring)).build().unwrap();
+        let old = with(KeyRing::new(1, key(1)));
+        let mut session = old.start().unwrap();
+        session.insert("card", "4000-0012").unwrap();
+        session.insert_for("right", "to pay", std::time::Duration::from_secs(300)).unwrap();
+        session.sign_in(SignIn::new("user-7")).await.unwrap();
+        let both = with(KeyRing::new(2, key(2)).with_older(1, key(1)).unwrap());
+        let loaded = again(&both, &session).await.unwrap();
+        assert_eq!(loaded.get::<String>("card").unwrap().unwrap(), "4000-0012");
+        assert_eq!(loaded.revision(), again(&both, &session).await.unwrap().revision());
+        // Then the old key can go.
+        let new = with(KeyRing::new(2, key(2)));
+        let mut loaded = again(&new, &session).await.unwrap();
+        assert_eq!(loaded.user(), Some("user-7"));
+        assert_eq!(loaded.get::<String>("card").unwrap().unwrap(), "4000-0012");
+        assert_eq!(loaded.get::<String>("right").unwrap().unwrap(), "to pay");
+        loaded.rotate().await.unwrap();
+        assert_eq!(again(&new, &loaded).await.unwrap().user(), Some("user-7"));
+        assert!(old.load(&crate::text(&loaded)).await.is_err());
+    }
 }

@@ -10,10 +10,17 @@ mod basics;
 mod commits;
 mod encryption;
 mod hostile;
+mod indexes;
+mod inspection;
+#[cfg(feature = "tower-sessions")]
+mod records;
 mod revocation;
 mod rotation;
 mod round_trips;
 mod timeouts;
+#[cfg(feature = "axum")]
+mod tower;
+mod watching;
 
 use redkit_core::Client;
 use redkit_session::{Session, SessionSecrets, SessionStore, SessionStoreBuilder, SignIn};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_session::{Error, OnLimit, SignIn};
-use redkit_testkit::Fixture;
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::task::JoinSet;
 
 use crate::{again, builder, patient_store, signed_in, store, text};
@@ -119,5 +119,76 @@ redkit_testkit::suite! {
         assert_eq!((ids.len(), listed.len()), (1, 1), "{ids:?} {listed:?}");
         let session = store.load(&ids[0]).await.unwrap().unwrap();
         assert_eq!(session.handle(), listed[0].handle);
+    }
+
+    #[multi_thread]
+    async fn of_many_sign_ins_of_one_session_at_once_one_stays_under_a_limit(fixture: Fixture) {
+        let limited = builder(&patient_client(&fixture).await).max_sessions(1, OnLimit::EndOldest).build().unwrap();
+        for round in 0..10 {
+            let user = format!("user-{round}");
+            // Anonymous in one round, signed in already in the next.
+            let session = match round % 2 {
+                0 => limited.create().await.unwrap(),
+                _ => signed_in(&limited, &user).await,
+            };
+            let id: Arc<str> = text(&session).into();
+            let mut requests = JoinSet::new();
+            for _ in 0..8 {
+                let (store, id, user) = (limited.clone(), Arc::clone(&id), user.clone());
+                requests.spawn(async move {
+                    let mut session = store.load(&id).await.unwrap()?;
+                    match session.sign_in(SignIn::new(user)).await {
+                        Ok(()) => Some(text(&session)),
+                        Err(Error::Rotated) => None,
+                        Err(other) => panic!("{other}"),
+                    }
+                });
+            }
+            let mut ids: Vec<String> = Vec::new();
+            while let Some(request) = requests.join_next().await {
+                ids.extend(request.unwrap());
+            }
+            let [id] = &ids[..] else { panic!("{ids:?}") };
+            let live = limited.load(id).await.unwrap().unwrap();
+            assert_eq!(live.user(), Some(&*user));
+            assert_eq!(limited.sessions_of(&user).await.unwrap().len(), 1);
+        }
+    }
+}
+
+/// For many requests at once, on a machine that may be busy.
+async fn patient_client(fixture: &Fixture) -> redkit_core::Client {
+    let config = fixture.config().unwrap();
+    let client = fixture
+        .connect(config.command_timeout(Duration::from_secs(60)))
+        .await
+        .unwrap();
+    client.breaker().force_closed();
+    client
+}
+
+/// The last step of a rotation goes lost: the old id is left to its grace all the same, later.
+#[tokio::test(start_paused = true)]
+async fn an_old_id_whose_end_was_not_answered_ends_later() {
+    for injection in [Injection::LoseRequest, Injection::LoseReply] {
+        let backend = FaultyBackend::embedded();
+        let store = builder(&backend.client())
+            .rotation_grace(Duration::from_millis(12_345))
+            .build()
+            .unwrap();
+        let mut session = signed_in(&store, "user-7").await;
+        session.rotate().await.unwrap();
+        let old = text(&session);
+        backend.set(Rule::new(injection).on_part("12345000"));
+        session.rotate().await.unwrap();
+        assert_ne!(text(&session), old);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        backend.clear();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(store.load(&old).await.unwrap().is_none());
+        assert_eq!(
+            again(&store, &session).await.unwrap().user(),
+            Some("user-7")
+        );
     }
 }

@@ -7,7 +7,7 @@ use redkit_session::{Error, Lifetime, SignIn};
 use redkit_testkit::Fixture;
 use tokio::time::advance;
 
-use crate::{again, builder, signed_in};
+use crate::{again, builder, signed_in, store};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -74,6 +74,47 @@ redkit_testkit::suite! {
         session.insert("a", &1).unwrap();
         assert!(matches!(session.commit().await, Err(Error::Gone)));
         assert!(again(&store, &session).await.is_none());
+    }
+
+    async fn an_extension_and_a_load_give_a_lost_expiry_back(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = signed_in(&store, "user-7").await;
+        for extends in [true, false] {
+            let keys: Vec<redkit_core::Key> = crate::round_trips::keys_of(&fixture).await;
+            for key in keys {
+                let _: i64 = fixture.client.call(Command::new("PERSIST").key(&key)).await.unwrap();
+            }
+            if extends {
+                let left = session.extend(MINUTE).await.unwrap();
+                assert!(left > 30 * MINUTE && left < 32 * MINUTE, "{left:?}");
+            } else {
+                again(&store, &session).await.unwrap();
+            }
+            let left = session.ttl().await.unwrap();
+            assert!(left > 29 * MINUTE && left < 32 * MINUTE, "{left:?}");
+            let keys = crate::round_trips::keys_of(&fixture).await;
+            let key = keys.iter().find(|key| key.to_string().contains("}:session:")).unwrap();
+            let ttl: i64 = fixture.client.call(Command::new("PTTL").key(key)).await.unwrap();
+            assert!(ttl > 0, "{ttl}");
+        }
+    }
+
+    #[paused]
+    async fn entries_that_have_expired_need_no_room(fixture: Fixture) {
+        let store = builder(&fixture.client).max_bytes(100).build().unwrap();
+        let mut session = store.create().await.unwrap();
+        session.insert_for("a", &"x".repeat(70), MINUTE).unwrap();
+        session.commit().await.unwrap();
+        let mut session = again(&store, &session).await.unwrap();
+        tokio::time::advance(MINUTE / 2).await;
+        session.insert("b", &"x".repeat(70)).unwrap();
+        assert!(matches!(session.commit().await, Err(Error::TooLarge { .. })));
+        tokio::time::advance(MINUTE).await;
+        session.commit().await.unwrap();
+        let mut session = again(&store, &session).await.unwrap();
+        assert!(!session.contains("a") && session.contains("b"));
+        session.insert("c", &"x".repeat(70)).unwrap();
+        assert!(matches!(session.commit().await, Err(Error::TooLarge { .. })));
     }
 
     #[paused]

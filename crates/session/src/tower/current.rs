@@ -1,0 +1,353 @@
+//! [`CurrentSession`]: the session of a request, as its handlers have it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+
+use super::builder::OnOutage;
+use super::transport::Presented;
+use crate::error::Error;
+use crate::id::SessionId;
+use crate::session::Session;
+use crate::sign_in::SignIn;
+use crate::store::{SessionHandle, SessionInfo, SessionStore};
+use crate::watch::SessionEnd;
+
+/// The session of a request: anonymous, or a user's. Handlers of axum take it as an argument; others find it
+/// among the request's extensions. Clones are the same session.
+///
+/// Its first call loads the session, and no other does. Changes of entries are sent when the service has
+/// answered; sign-in, rotation and sign-out take effect at once, and the answer has the new id, or none.
+///
+/// Each call fails with [`Error::Core`] when Redis cannot be asked, and never acts as if there were no session.
+#[derive(Clone)]
+pub struct CurrentSession {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: SessionStore,
+    presented: Presented,
+    on_outage: OnOutage,
+    state: Mutex<State>,
+}
+
+enum State {
+    Untouched,
+    Loaded(Box<Loaded>),
+    Failed(Error),
+}
+
+struct Loaded {
+    session: Session,
+    /// The session whose id the client has.
+    known: Option<SessionHandle>,
+    /// Why it is anonymous though the client may have a session.
+    outage: Option<Error>,
+}
+
+/// How a request's session stands when the service has answered.
+pub(super) struct Finished {
+    pub(super) was_used: bool,
+    pub(super) for_client: ForClient,
+    pub(super) failure: Option<Error>,
+}
+
+/// What the client is to learn about its id.
+pub(super) enum ForClient {
+    Nothing,
+    /// A new id, and for how long to keep it, if longer than the browser runs.
+    Id(SessionId, Option<Duration>),
+    TakeBack,
+}
+
+impl CurrentSession {
+    pub(super) fn new(store: &SessionStore, presented: Presented, on_outage: OnOutage) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                store: store.clone(),
+                presented,
+                on_outage,
+                state: Mutex::new(State::Untouched),
+            }),
+        }
+    }
+
+    /// The user, when there is one.
+    ///
+    /// # Errors
+    /// [`Error::Core`], when Redis cannot be asked.
+    pub async fn user(&self) -> Result<Option<String>, Error> {
+        Ok(self.loaded().await?.session.user().map(str::to_owned))
+    }
+
+    /// An entry; `None` without one.
+    ///
+    /// # Errors
+    /// As [`Session::get`], and when Redis cannot be asked.
+    pub async fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        self.loaded().await?.session.get(name)
+    }
+
+    /// Sets an entry. It is sent when the service has answered.
+    ///
+    /// # Errors
+    /// As [`Session::insert`], and when Redis cannot be asked.
+    pub async fn insert<T>(&self, name: &str, value: &T) -> Result<(), Error>
+    where
+        T: Serialize + Sync + ?Sized,
+    {
+        self.writable().await?.session.insert(name, value)
+    }
+
+    /// Sets an entry that expires on its own.
+    ///
+    /// # Errors
+    /// As [`Session::insert_for`], and when Redis cannot be asked.
+    pub async fn insert_for<T>(&self, name: &str, value: &T, ttl: Duration) -> Result<(), Error>
+    where
+        T: Serialize + Sync + ?Sized,
+    {
+        self.writable().await?.session.insert_for(name, value, ttl)
+    }
+
+    /// Removes an entry.
+    ///
+    /// # Errors
+    /// [`Error::Core`], when Redis cannot be asked.
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        self.writable().await?.session.remove(name);
+        Ok(())
+    }
+
+    /// Sends the changes now, for a handler that wants to know the outcome, or goes on after it has answered:
+    /// see [`Session::commit`].
+    ///
+    /// # Errors
+    /// As [`Session::commit`].
+    pub async fn commit(&self) -> Result<(), Error> {
+        self.writable().await?.session.commit().await
+    }
+
+    /// Sends the changes now, if nobody has changed the session since it was loaded.
+    ///
+    /// # Errors
+    /// As [`Session::commit_if_unchanged`].
+    pub async fn commit_if_unchanged(&self) -> Result<(), Error> {
+        self.writable().await?.session.commit_if_unchanged().await
+    }
+
+    /// Gives the session to a user, under a new id: see [`Session::sign_in`].
+    ///
+    /// # Errors
+    /// As [`Session::sign_in`].
+    pub async fn sign_in(&self, sign_in: SignIn) -> Result<(), Error> {
+        self.writable().await?.session.sign_in(sign_in).await
+    }
+
+    /// Gives the session a new id, as at a change of rights: see [`Session::rotate`].
+    ///
+    /// # Errors
+    /// As [`Session::rotate`].
+    pub async fn rotate(&self) -> Result<(), Error> {
+        self.writable().await?.session.rotate().await
+    }
+
+    /// Ends the session, and gives whether there was one. What is written afterwards is in a new, anonymous
+    /// session.
+    ///
+    /// # Errors
+    /// [`Error::Core`]: then the session may not have ended.
+    pub async fn sign_out(&self) -> Result<bool, Error> {
+        let mut loaded = self.writable().await?;
+        let ended = loaded.session.delete().await?;
+        loaded.session = self.shared.store.start()?;
+        Ok(ended)
+    }
+
+    /// The sessions of the user, the newest first, for "your devices"; none without a user. The own one has
+    /// [`handle`](Self::handle).
+    ///
+    /// # Errors
+    /// [`Error::Core`].
+    pub async fn devices(&self) -> Result<Vec<SessionInfo>, Error> {
+        match self.user().await? {
+            Some(user) => self.shared.store.sessions_of(&user).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What names this session among its user's.
+    ///
+    /// # Errors
+    /// [`Error::Core`], when Redis cannot be asked.
+    pub async fn handle(&self) -> Result<SessionHandle, Error> {
+        Ok(self.loaded().await?.session.handle())
+    }
+
+    /// Ends another session of the same user, and gives whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::NoUser`]; [`Error::Core`].
+    pub async fn revoke(&self, device: &SessionHandle) -> Result<bool, Error> {
+        let user = self.user().await?.ok_or(Error::NoUser)?;
+        self.shared.store.revoke(&user, device).await
+    }
+
+    /// Ends all other sessions of the user: see [`Session::revoke_others`].
+    ///
+    /// # Errors
+    /// As [`Session::revoke_others`].
+    pub async fn revoke_others(&self) -> Result<(), Error> {
+        self.loaded().await?.session.revoke_others().await
+    }
+
+    /// A future that waits for the end of the session, for server-sent events and WebSockets: see
+    /// [`Session::revoked`].
+    ///
+    /// # Errors
+    /// [`Error::Core`], when Redis cannot be asked.
+    pub async fn revoked(
+        &self,
+    ) -> Result<impl Future<Output = SessionEnd> + Send + 'static + use<>, Error> {
+        Ok(self.loaded().await?.session.revoked())
+    }
+
+    /// The token that unsafe requests send in `X-CSRF-Token`, where the layer
+    /// [asks for it](super::SessionLayerBuilder::require_token). It belongs to the session's id: ask after a
+    /// sign-in or a rotation. A session that is new is stored.
+    ///
+    /// # Errors
+    /// [`Error::Core`].
+    pub async fn csrf_token(&self) -> Result<SecretString, Error> {
+        let mut loaded = self.writable().await?;
+        if !loaded.session.is_stored() {
+            loaded.session.store().await?;
+        }
+        let secrets = &self.shared.store.inner().names.secrets;
+        Ok(secrets.csrf_token(loaded.session.id().bytes()).into())
+    }
+
+    /// A short hash of the id, for logs.
+    ///
+    /// # Errors
+    /// [`Error::Core`], when Redis cannot be asked.
+    pub async fn log_id(&self) -> Result<String, Error> {
+        Ok(self.loaded().await?.session.log_id())
+    }
+
+    /// Sends the changes and tells what the client is to learn.
+    pub(super) async fn finish(&self, keeps_changes: bool) -> Finished {
+        let mut state = self.shared.state.lock().await;
+        let loaded = match &mut *state {
+            State::Untouched => return Finished::new(false),
+            State::Failed(error) => {
+                return Finished {
+                    failure: Some(error.clone()),
+                    ..Finished::new(true)
+                };
+            }
+            State::Loaded(loaded) => loaded,
+        };
+        let mut finished = Finished::new(true);
+        if loaded.outage.is_some() {
+            return finished;
+        }
+        let session = &mut loaded.session;
+        if keeps_changes && let Err(error) = session.commit().await {
+            finished.failure = Some(error);
+        }
+        let is_gone = matches!(finished.failure, Some(Error::Gone));
+        let is_known = || loaded.known.as_ref() == Some(&session.handle());
+        finished.for_client = match session.is_stored() && !is_gone {
+            true if is_known() => ForClient::Nothing,
+            true => ForClient::Id(session.id().clone(), session.outlives_browser()),
+            false if self.shared.presented.is_something() => ForClient::TakeBack,
+            false => ForClient::Nothing,
+        };
+        finished
+    }
+
+    /// The session, loaded if it is not yet.
+    async fn loaded(&self) -> Result<MappedMutexGuard<'_, Loaded>, Error> {
+        let mut state = self.shared.state.lock().await;
+        if matches!(*state, State::Untouched) {
+            *state = match self.shared.load().await {
+                Ok(loaded) => State::Loaded(Box::new(loaded)),
+                Err(error) => State::Failed(error),
+            };
+        }
+        let loaded = MutexGuard::try_map(state, |state| match state {
+            State::Loaded(loaded) => Some(&mut **loaded),
+            State::Untouched | State::Failed(_) => None,
+        });
+        loaded.map_err(|state| match &*state {
+            State::Failed(error) => error.clone(),
+            State::Untouched | State::Loaded(_) => Error::Gone,
+        })
+    }
+
+    /// The session, if it can be changed.
+    async fn writable(&self) -> Result<MappedMutexGuard<'_, Loaded>, Error> {
+        let loaded = self.loaded().await?;
+        match &loaded.outage {
+            Some(error) => Err(error.clone()),
+            None => Ok(loaded),
+        }
+    }
+}
+
+impl Shared {
+    async fn load(&self) -> Result<Loaded, Error> {
+        let anonymous = |outage| {
+            Ok(Loaded {
+                session: self.store.start()?,
+                known: None,
+                outage,
+            })
+        };
+        let id = match &self.presented {
+            Presented::Nothing => return anonymous(None),
+            Presented::Unusable => {
+                self.store.inner().metrics.malformed.add_one();
+                return anonymous(None);
+            }
+            Presented::Id(id) => id.expose_secret(),
+        };
+        match self.store.load(id).await {
+            Ok(Some(session)) => Ok(Loaded {
+                known: Some(session.handle()),
+                session,
+                outage: None,
+            }),
+            Ok(None) => anonymous(None),
+            Err(error) if error.is_retryable() && self.on_outage == OnOutage::Anonymous => {
+                tracing::debug!(%error, "a request is anonymous since its session cannot be loaded");
+                anonymous(Some(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Finished {
+    fn new(was_used: bool) -> Self {
+        Self {
+            was_used,
+            for_client: ForClient::Nothing,
+            failure: None,
+        }
+    }
+}
+
+/// Without id and values: they are secrets.
+impl fmt::Debug for CurrentSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CurrentSession").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! A [tower](https://docs.rs/tower) layer that gives each request its session, such as for axum.
+//!
+//! ```
+//! # use redkit_core::{Client, ClientConfig};
+//! # use redkit_embedded::Embedded;
+//! use redkit_session::tower::{SameSite, SessionLayer};
+//! use redkit_session::{SessionSecrets, SessionStore};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let client = Client::from_backend(std::sync::Arc::new(Embedded::new()), &ClientConfig::default())?;
+//! let secrets = SessionSecrets::new(vec![1; 32], 1, vec![2; 32])?; // yours: random, and kept secret
+//! let sessions = SessionStore::builder(&client, "web", secrets).build()?;
+//! let layer = SessionLayer::builder(&sessions)
+//!     .cookie_name("session") // the browser has it as `__Host-session`
+//!     .same_site(SameSite::Lax)
+//!     .exempt(|request| request.uri.path() == "/webhooks/payments")
+//!     .build()?;
+//! # let _ = layer; Ok(()) }
+//! ```
+//!
+//! With axum (feature `axum`), handlers take a [`CurrentSession`]:
+//!
+//! ```
+//! # #[cfg(feature = "axum")] mod handlers {
+//! use redkit_session::tower::CurrentSession;
+//! use redkit_session::{Error, SignIn};
+//!
+//! async fn sign_in(session: CurrentSession) -> Result<&'static str, Error> {
+//!     // After the password was checked.
+//!     session.sign_in(SignIn::new("user-7").device("Firefox on Linux")).await?;
+//!     Ok("welcome")
+//! }
+//!
+//! async fn add_to_cart(session: CurrentSession) -> Result<String, Error> {
+//!     let items = session.get::<u32>("items").await?.unwrap_or(0) + 1;
+//!     session.insert("items", &items).await?;
+//!     Ok(format!("{items} items"))
+//! }
+//! # }
+//! ```
+//!
+//! # What happens with a request
+//! 1. An unsafe request (not `GET`, `HEAD`, `OPTIONS` or `TRACE`; a WebSocket's handshake too) that a page of
+//!    another origin has made is answered with 403: by `Sec-Fetch-Site`, and by `Origin` where that is
+//!    missing. See [`SessionLayerBuilder::trust_origin`] and [`exempt`](SessionLayerBuilder::exempt).
+//! 2. The request gets a [`CurrentSession`], among its extensions, and nothing is sent to Redis. The first call
+//!    on it loads the session, whether a handler or another layer makes it; there is one load per request.
+//! 3. Sign-in, rotation and sign-out take effect at once. Changes of entries are kept, and sent in one round
+//!    trip once the service has answered, before the answer's head goes out. An answer with a status of 500
+//!    and above discards them. Changes that are made while the body is streamed are not sent by
+//!    themselves: see [`CurrentSession::commit`].
+//! 4. An answer that sets a cookie has `Cache-Control: no-store`; one that came of a session has `Vary`.
+//!
+//! A request that never writes stores nothing, and one that does not ask for its session costs no round trip.
+//! An id that loads no session (it ended, or was never issued) is an anonymous request; its cookie is removed,
+//! and the id never becomes a session's. Two different cookies of the name are no cookie.
+//!
+//! # When something fails
+//!
+//! | what | answer |
+//! |---|---|
+//! | Redis cannot be asked | 503, also when the handler went on without the session. [`OnOutage::Anonymous`] lets such requests be anonymous, without taking their cookie |
+//! | the session ended, or another request gave it a new id, before the changes were sent | 409: the changes are not made |
+//! | anything else, such as a session over its size | 500 |
+//!
+//! All of them are `application/problem+json` (RFC 9457).
+
+mod answer;
+mod body;
+mod builder;
+mod cookie;
+mod cross_site;
+mod current;
+mod layer;
+mod metrics;
+mod service;
+mod transport;
+
+#[cfg(feature = "axum")]
+mod extract;
+
+pub use body::SessionBody;
+pub use builder::{OnOutage, SessionLayerBuilder};
+pub use cookie::SameSite;
+pub use current::CurrentSession;
+#[cfg(feature = "axum")]
+pub use extract::NoSessionLayer;
+pub use layer::SessionLayer;
+pub use service::SessionService;

@@ -1,0 +1,150 @@
+//! [`SessionService`]: checks a request, hands it its session, and sends what it changed.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, VARY};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use secrecy::ExposeSecret;
+use tower_service::Service;
+
+use super::answer::{self, Rejected};
+use super::body::SessionBody;
+use super::cross_site::is_unsafe;
+use super::current::{CurrentSession, Finished, ForClient};
+use super::layer::Rules;
+use super::transport::Presented;
+use crate::id::SessionId;
+
+/// A service behind a [`SessionLayer`](crate::tower::SessionLayer).
+pub struct SessionService<S> {
+    inner: S,
+    rules: Arc<Rules>,
+}
+
+impl<S> SessionService<S> {
+    pub(super) fn new(inner: S, rules: Arc<Rules>) -> Self {
+        Self { inner, rules }
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for SessionService<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    ReqBody: Send + 'static,
+    ResBody: http_body::Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<SessionBody<ResBody>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        // The service that was polled ready goes with the request, and a clone, which is not ready,
+        // takes its place: see `tower::Service`, "be careful when cloning inner services".
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        Box::pin(serve(ready, Arc::clone(&self.rules), request))
+    }
+}
+
+async fn serve<S, ReqBody, ResBody>(
+    mut service: S,
+    rules: Arc<Rules>,
+    request: Request<ReqBody>,
+) -> Result<Response<SessionBody<ResBody>>, S::Error>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+{
+    let (mut parts, body) = request.into_parts();
+    let presented = rules.transport.read(&parts.headers);
+    if let Err(reason) = rules.check(&parts, &presented) {
+        tracing::debug!(?reason, "a request is rejected");
+        return Ok(answer::rejected(reason));
+    }
+    let session = CurrentSession::new(&rules.store, presented, rules.on_outage);
+    parts.extensions.insert(session.clone());
+    let response = service.call(Request::from_parts(parts, body)).await?;
+    let finished = session.finish(!response.status().is_server_error()).await;
+    let mut response = match &finished.failure {
+        Some(error) => {
+            tracing::debug!(%error, "the session of a request failed");
+            answer::failed(error)
+        }
+        None => response.map(SessionBody::of_service),
+    };
+    rules.mark(response.headers_mut(), finished);
+    Ok(response)
+}
+
+impl Rules {
+    /// Whether a request may reach the service.
+    fn check(&self, request: &Parts, presented: &Presented) -> Result<(), Rejected> {
+        if !self.transport.is_sent_by_itself() {
+            return Ok(());
+        }
+        if !self.check.allows(request) {
+            self.metrics.cross_site.increment(1);
+            return Err(Rejected::CrossSite);
+        }
+        let needs_token = self.needs_token && is_unsafe(request) && !self.check.exempts(request);
+        if needs_token && !self.has_token(request, presented) {
+            self.metrics.without_token.increment(1);
+            return Err(Rejected::WithoutToken);
+        }
+        Ok(())
+    }
+
+    fn has_token(&self, request: &Parts, presented: &Presented) -> bool {
+        let id = match presented {
+            Presented::Id(id) => SessionId::parse(id.expose_secret()),
+            Presented::Nothing | Presented::Unusable => None,
+        };
+        let mut tokens = request.headers.get_all("x-csrf-token").iter();
+        let (Some(id), Some(token), None) = (id, tokens.next(), tokens.next()) else {
+            return false;
+        };
+        let secrets = &self.store.inner().names.secrets;
+        secrets.is_csrf_token(id.bytes(), token.as_bytes())
+    }
+
+    /// What an answer says of the session.
+    fn mark(&self, headers: &mut HeaderMap, finished: Finished) {
+        if finished.was_used {
+            headers.append(VARY, HeaderValue::from(self.transport.varies_by()));
+        }
+        match finished.for_client {
+            ForClient::Nothing => return,
+            ForClient::Id(id, max_age) => self.transport.give(headers, &id, max_age),
+            ForClient::TakeBack => self.transport.take_back(headers),
+        }
+        // What a cache kept it would give to others.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+/// A clone is not ready until it is polled, whatever the original is.
+impl<S: Clone> Clone for SessionService<S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            rules: Arc::clone(&self.rules),
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for SessionService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionService")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}

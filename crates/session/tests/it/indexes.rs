@@ -1,0 +1,152 @@
+//! Sessions that are found by a name and a value, such as the `sid` of an identity provider.
+
+use std::time::Duration;
+
+use redkit_session::{Error, SignIn};
+use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
+
+use crate::{again, builder, signed_in, store, text};
+
+fn sign_in(sid: &str) -> SignIn {
+    SignIn::new("user-7").index("sid", sid)
+}
+
+redkit_testkit::suite! {
+    async fn a_back_channel_logout_ends_the_right_session(fixture: Fixture) {
+        let store = store(&fixture);
+        let (mut one, mut other) = (store.start().unwrap(), store.start().unwrap());
+        one.sign_in(sign_in("op-1")).await.unwrap();
+        other.sign_in(sign_in("op-2").index("tenant", "op-1")).await.unwrap();
+        assert_eq!(store.revoke_indexed("sid", "op-3").await.unwrap(), 0);
+        let watched = tokio::spawn(one.revoked());
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert_eq!(store.revoke_indexed("sid", "op-1").await.unwrap(), 1);
+        assert!(again(&store, &one).await.is_none());
+        assert!(again(&store, &other).await.is_some());
+        tokio::time::timeout(Duration::from_secs(5), watched).await.unwrap().unwrap();
+        assert_eq!(store.revoke_indexed("sid", "op-1").await.unwrap(), 0);
+        assert_eq!(store.revoke_indexed("tenant", "op-1").await.unwrap(), 1);
+        assert!(again(&store, &other).await.is_none());
+        // Nothing of the value is stored in clear.
+        for key in crate::round_trips::keys_of(&fixture).await {
+            assert!(!key.to_string().contains("op-"), "{key}");
+        }
+    }
+
+    async fn an_index_goes_with_rotations_and_finds_the_old_id_too(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = store.start().unwrap();
+        session.sign_in(sign_in("op-1")).await.unwrap();
+        let old = text(&session);
+        session.rotate().await.unwrap();
+        let mut session = again(&store, &session).await.unwrap();
+        session.rotate().await.unwrap();
+        assert!(store.load(&old).await.unwrap().is_some());
+        store.revoke_indexed("sid", "op-1").await.unwrap();
+        assert!(store.load(&old).await.unwrap().is_none());
+        assert!(again(&store, &session).await.is_none());
+        // A re-authentication without the index leaves it.
+        let mut session = store.start().unwrap();
+        session.sign_in(sign_in("op-9")).await.unwrap();
+        session.sign_in(SignIn::new("user-7")).await.unwrap();
+        store.revoke_indexed("sid", "op-9").await.unwrap();
+        assert!(again(&store, &session).await.is_some());
+    }
+
+    async fn indexes_are_checked(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = store.start().unwrap();
+        let long = "x".repeat(1_025);
+        for wrong in [
+            SignIn::new("u").index("", "x"),
+            SignIn::new("u").index("a\0b", "x"),
+            SignIn::new("u").index("sid", ""),
+            SignIn::new("u").index("sid", &long),
+            SignIn::new("u").index(&long, "x"),
+            (0..9).fold(SignIn::new("u"), |sign_in, _| sign_in.index("sid", "x")),
+        ] {
+            assert!(matches!(session.sign_in(wrong).await, Err(Error::Index)));
+        }
+        assert!(matches!(store.revoke_indexed("sid", "").await, Err(Error::Index)));
+        assert!(!session.is_stored());
+    }
+
+    #[paused]
+    async fn an_index_forgets_sessions_that_ran_out(fixture: Fixture) {
+        let store = store(&fixture);
+        for _ in 0..3 {
+            let mut session = store.start().unwrap();
+            session.sign_in(sign_in("op-1")).await.unwrap();
+            tokio::time::advance(Duration::from_secs(9 * 60 * 60)).await;
+        }
+        let keys = crate::round_trips::keys_of(&fixture).await;
+        let Some(index) = keys.iter().find(|key| key.to_string().ends_with(":indexed")) else {
+            return assert!(keys.is_empty(), "{keys:?}");
+        };
+        let size: i64 = fixture.client.call(redkit_core::Command::new("HLEN").key(index)).await.unwrap();
+        assert_eq!(size, 1);
+    }
+}
+
+/// A logout that comes at any point of a sign-in, in each of its steps.
+#[tokio::test(start_paused = true)]
+async fn a_logout_during_a_sign_in_leaves_no_session() {
+    let mut gone = 0;
+    for step in 0..8 {
+        let backend = FaultyBackend::embedded();
+        let store = builder(&backend.client()).build().unwrap();
+        // The scripts are known before.
+        let mut session = store.start().unwrap();
+        session.sign_in(sign_in("warm")).await.unwrap();
+        session.rotate().await.unwrap();
+        store.revoke_indexed("sid", "warm").await.unwrap();
+
+        let mut session = store.create().await.unwrap();
+        let gate = Gate::closed();
+        backend.set(
+            Rule::new(Injection::HoldRequest(gate.clone()))
+                .on_name("EVALSHA")
+                .skip(step)
+                .times(1),
+        );
+        let signing_in = tokio::spawn(async move {
+            let outcome = session.sign_in(sign_in("op-1")).await;
+            (outcome, session)
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        backend.clear();
+        let began = signing_in.is_finished();
+        let ended = store.revoke_indexed("sid", "op-1").await.unwrap();
+        gate.open();
+        let (outcome, session) = signing_in.await.unwrap();
+        match outcome {
+            Err(Error::Gone) => gone += 1,
+            Err(other) => panic!("{other}"),
+            Ok(()) => {
+                let is_live = again(&store, &session).await.is_some();
+                // Step 0 holds the note in the index itself: the logout came first.
+                assert_eq!(is_live, step == 0, "step {step}, {began}, {ended}");
+            }
+        }
+        let listed = store.sessions_of("user-7").await.unwrap();
+        assert_eq!(listed.len(), usize::from(step == 0), "step {step}");
+    }
+    assert!(gone >= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logout_that_was_interrupted_is_taken_up_again() {
+    let backend = FaultyBackend::embedded();
+    let store = builder(&backend.client()).build().unwrap();
+    let mut session = store.start().unwrap();
+    session.sign_in(sign_in("op-1")).await.unwrap();
+    // The first step is done, the second is lost.
+    store.revoke_indexed("sid", "warm").await.unwrap();
+    backend.set(Rule::new(Injection::NotSent).on_name("EVALSHA").skip(1));
+    assert!(store.revoke_indexed("sid", "op-1").await.is_err());
+    backend.clear();
+    assert!(again(&store, &session).await.is_some());
+    assert_eq!(store.revoke_indexed("sid", "op-1").await.unwrap(), 1);
+    assert!(again(&store, &session).await.is_none());
+    drop(signed_in(&store, "user-7").await);
+}
