@@ -34,6 +34,17 @@ pub enum Error {
     #[error("the lock was lost while it was held; the work was stopped")]
     Lost,
 
+    /// Fewer servers confirmed the acquisition in time than
+    /// [were to](crate::LockManagerBuilder::confirmed_by_replicas). It was given back. Cause: replicas that are
+    /// down or behind. Remedy: try again, or look after them.
+    #[error("{confirmed} of {wanted} servers confirmed the lock in time; it was given back")]
+    NotConfirmed {
+        /// How many did.
+        confirmed: u32,
+        /// How many were to.
+        wanted: u32,
+    },
+
     /// A newer fence has written (or was [announced](crate::FencedRegister::announce)): the caller's lock was lost,
     /// and somebody else has it, or had it. Nothing was changed. Remedy: stop the work.
     #[error("the write was rejected: fence {newer} is newer than the writer's")]
@@ -115,7 +126,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Core(error) => error.kind(),
-            Error::QueueFull { .. } | Error::NoQuorum { .. } => ErrorKind::Server,
+            Error::QueueFull { .. } | Error::NoQuorum { .. } | Error::NotConfirmed { .. } => {
+                ErrorKind::Server
+            }
             Error::Taken { .. }
             | Error::Lost
             | Error::Fenced { .. }
@@ -138,6 +151,7 @@ impl Error {
             | Error::Lost
             | Error::QueueFull { .. }
             | Error::NoQuorum { .. }
+            | Error::NotConfirmed { .. }
             | Error::InFlight { .. } => true,
             Error::Fenced { .. }
             | Error::EmptyKey

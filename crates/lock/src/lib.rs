@@ -41,6 +41,7 @@
 
 mod acquire;
 mod builder;
+mod confirmation;
 mod error;
 mod fence;
 mod guard;
@@ -53,6 +54,7 @@ mod latch;
 mod line;
 mod manager;
 mod metrics;
+mod read_write;
 mod redlock;
 mod register;
 mod scripts;
@@ -68,6 +70,7 @@ pub use idempotent::{Executed, IdempotentError, IdempotentExecution, IdempotentE
 pub use latch::{CountDownLatch, LatchManager, LatchManagerBuilder};
 pub use manager::LockManager;
 pub use metrics::LockStats;
+pub use read_write::{ReadGuard, ReadWriteLocks, ReadWriteState, WriteGuard};
 pub use redlock::{NodeOutcome, Redlock, RedlockBuilder, RedlockGuard};
 pub use register::{Fenced, FencedRegister};
 pub use semaphore::{Permits, Semaphore, SemaphoreBuilder, SemaphoreState};
