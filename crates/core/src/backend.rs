@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::breaker::Breakers;
@@ -74,6 +75,27 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// The servers that take writes now, each of which [`call_on`](Self::call_on) asks by itself. None
+    /// while a cluster's are not known yet. The names are those of the [breakers](Self::breakers).
+    fn servers(&self) -> Vec<ServerNode> {
+        let name = match self.topology() {
+            Topology::Embedded => "embedded",
+            _ => "backend",
+        };
+        vec![ServerNode::alone(name)]
+    }
+
+    /// Sends a command to one of the [servers](Self::servers), for looking after it: past its breaker, which
+    /// is neither asked nor told, and without following a redirection.
+    ///
+    /// # Errors
+    /// [`CallError`], which says whether the command may have been carried out;
+    /// [`FaultKind::Invalid`](crate::FaultKind::Invalid) for a server that is not among them.
+    async fn call_on(&self, server: &str, command: &Command) -> Result<Value, CallError> {
+        let _ = server;
+        self.call(command).await
+    }
+
     /// Closes connections and ends tasks. Calls in flight are given until their deadlines; later
     /// calls end as [`CallError::NotSent`]. Doing it twice is fine.
     async fn shutdown(&self);
@@ -92,6 +114,38 @@ pub enum Topology {
     /// Masters that share 16,384 slots.
     Cluster,
 }
+
+/// One server behind a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerNode {
+    /// Its address, or what sentinels call it.
+    pub name: Arc<str>,
+    /// The slots of Redis Cluster that it serves; all of them when it is the only one.
+    pub slots: Vec<RangeInclusive<u16>>,
+}
+
+impl ServerNode {
+    /// The only server.
+    pub fn alone(name: &str) -> Self {
+        Self::new(name, vec![0..=LAST_SLOT])
+    }
+
+    /// A server with these slots.
+    pub fn new(name: &str, slots: Vec<RangeInclusive<u16>>) -> Self {
+        Self {
+            name: name.into(),
+            slots,
+        }
+    }
+
+    /// Whether it serves this slot.
+    pub fn serves(&self, slot: u16) -> bool {
+        self.slots.iter().any(|range| range.contains(&slot))
+    }
+}
+
+const LAST_SLOT: u16 = 16_383;
 
 /// What a server can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

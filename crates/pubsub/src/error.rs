@@ -1,10 +1,10 @@
-//! What can go wrong with channels and inboxes.
+//! What can go wrong with channels, topics and inboxes.
 
 use std::borrow::Cow;
 
 use redkit_core::{ConfigError, ErrorKind};
 
-/// Any failure of a channel or an inbox. That messages may be missing is none: a subscription
+/// Any failure of a channel, a topic or an inbox. That messages may be missing is none: a subscription
 /// tells it as an event.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -28,6 +28,17 @@ pub enum Error {
         limit: usize,
     },
 
+    /// The group is consumed in the other way: ordered and unordered consumers cannot share one. Nothing
+    /// was consumed. Remedy: another name for the group, or the same way in all programs.
+    #[error(
+        "the group `{group}` is consumed in the other way (ordered or not); name another group, or \
+         consume it alike in all programs"
+    )]
+    GroupClash {
+        /// The group.
+        group: Box<str>,
+    },
+
     /// An argument or a setting cannot work; nothing was sent.
     #[error("{what}: {problem}; {fix}")]
     Invalid {
@@ -45,7 +56,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Core(error) => error.kind(),
-            Error::TooLarge { .. } | Error::Invalid { .. } => ErrorKind::Usage,
+            Error::TooLarge { .. } | Error::GroupClash { .. } | Error::Invalid { .. } => {
+                ErrorKind::Usage
+            }
         }
     }
 
@@ -54,7 +67,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Core(error) => error.is_retryable(),
-            Error::TooLarge { .. } | Error::Invalid { .. } => false,
+            Error::TooLarge { .. } | Error::GroupClash { .. } | Error::Invalid { .. } => false,
         }
     }
 

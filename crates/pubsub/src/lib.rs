@@ -1,10 +1,11 @@
-//! Messages between processes: live channels that tell when messages may be missing, and inboxes
-//! that keep what a user has not read.
+//! Messages between processes: live channels that tell when messages may be missing, durable topics
+//! whose messages are handled at least once, and inboxes that keep what a user has not read.
 //!
 //! Plain publish/subscribe is *at most once*: while a connection is down, and when a subscriber is
 //! slower than its publishers, messages are lost, and most clients say nothing. A [`Channel`] says
 //! so with [`Event::Gap`], at the place where messages may be missing; with [`Replay`] it fills the
-//! gap from a short log. An [`Inbox`] keeps the last messages of each user until they are
+//! gap from a short log. A [`Topic`] keeps its messages until every group of consumers has handled
+//! them. An [`Inbox`] keeps the last messages of each user until they are
 //! confirmed as read.
 //!
 //! ```
@@ -36,6 +37,7 @@ mod inbox;
 mod metrics;
 mod queue;
 mod scripts;
+pub mod topic;
 
 pub use self::channel::{
     Channel, ChannelBuilder, Event, GapReason, Message, Position, Published, Replay, Subscription,
@@ -47,3 +49,4 @@ pub use self::inbox::{
     ReadToken,
 };
 pub use self::queue::Overflow;
+pub use self::topic::Topic;

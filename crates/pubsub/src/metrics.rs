@@ -1,6 +1,6 @@
-//! The numbers of channels and inboxes. Handles are made once.
+//! The numbers of channels, topics and inboxes. Handles are made once.
 
-use metrics::Counter;
+use metrics::{Counter, Histogram};
 
 /// A channel's.
 pub(crate) struct ChannelMetrics {
@@ -57,6 +57,64 @@ impl InboxMetrics {
             pushed: items("pushed"),
             dropped: items("dropped"),
             confirmed: items("confirmed"),
+        }
+    }
+}
+
+/// A topic's publishers'.
+pub(crate) struct TopicMetrics {
+    pub(crate) published: Counter,
+    pub(crate) deduplicated: Counter,
+    pub(crate) publish_failures: Counter,
+}
+
+impl TopicMetrics {
+    pub(crate) fn new(topic: &str) -> Self {
+        let published = |outcome: &'static str| {
+            metrics::counter!(
+                "redkit_topic_published_total", "topic" => topic.to_owned(), "outcome" => outcome
+            )
+        };
+        Self {
+            published: published("published"),
+            deduplicated: published("deduplicated"),
+            publish_failures: published("failed"),
+        }
+    }
+}
+
+/// A worker's.
+pub(crate) struct WorkerMetrics {
+    pub(crate) acknowledged: Counter,
+    pub(crate) retried: Counter,
+    pub(crate) handed_back: Counter,
+    pub(crate) dead: Counter,
+    /// Messages that another consumer took, or whose settlement the server refused.
+    pub(crate) lost: Counter,
+    pub(crate) gaps: Counter,
+    pub(crate) seconds: Histogram,
+}
+
+impl WorkerMetrics {
+    pub(crate) fn new(topic: &str, group: &str) -> Self {
+        let handled = |outcome: &'static str| {
+            metrics::counter!(
+                "redkit_topic_handled_total", "topic" => topic.to_owned(),
+                "group" => group.to_owned(), "outcome" => outcome
+            )
+        };
+        Self {
+            acknowledged: handled("acknowledged"),
+            retried: handled("retried"),
+            handed_back: handled("handed_back"),
+            dead: handled("dead"),
+            lost: handled("lost"),
+            gaps: metrics::counter!(
+                "redkit_topic_gaps_total", "topic" => topic.to_owned(), "group" => group.to_owned()
+            ),
+            seconds: metrics::histogram!(
+                "redkit_topic_handler_seconds", "topic" => topic.to_owned(), "group" => group.to_owned()
+            ),
         }
     }
 }

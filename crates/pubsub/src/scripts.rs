@@ -153,12 +153,12 @@ impl FromValue for RawItem {
 }
 
 /// In µs, as far as scripts count exactly.
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     const MOST: u64 = 1 << 51;
     u64::try_from(duration.as_micros()).map_or(MOST, |micros| micros.min(MOST))
 }
 
 /// In ms, at least one.
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     (micros(duration) / 1000).max(1)
 }

@@ -29,6 +29,7 @@
 //! - `tls`: connections by `rediss://`.
 //! - `messagepack`, `postcard`, `zstd`, `lz4`, `encryption`: forms of values; see [`Codec`].
 //! - `http-cache`: a cache of HTTP responses, on `redkit-cache`.
+//! - `monitor`: health, statistics and alerts; `prometheus`: its exporter; `webhook`: alerts by HTTP.
 //! - `tower`: the layers of `ratelimit` and `session`; `axum`: what the layers do for it.
 //! - `tower-sessions`: the store of `session` for that crate.
 //! - `serde`: limiters from configuration files.
@@ -67,6 +68,8 @@ pub use redkit_core::{GapReason, Interest, Push, PushStream};
 pub use redkit_embedded as embedded;
 #[cfg(feature = "http-cache")]
 pub use redkit_http_cache as http_cache;
+#[cfg(feature = "monitor")]
+pub use redkit_monitor as monitor;
 #[cfg(feature = "pubsub")]
 pub use redkit_pubsub as pubsub;
 #[cfg(feature = "ratelimit")]

@@ -7,6 +7,7 @@ mod hints;
 mod in_flight;
 mod inspect;
 mod outcome;
+mod servers;
 mod shareable;
 mod stats;
 

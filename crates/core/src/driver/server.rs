@@ -11,7 +11,7 @@ use super::dedicated::Dedicated;
 use super::link::{CommandLink, Connector, Limits, Link, ServerConnector, Timing};
 use super::sentinel::Route;
 use super::supervisor::Supervisor;
-use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::backend::{Backend, Capabilities, ConnectionState, ServerNode, Topology};
 use crate::breaker::{Breakers, Permit};
 use crate::command::Command;
 use crate::config::ClientConfig;
@@ -228,6 +228,17 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
 
     fn breakers(&self) -> Option<Breakers> {
         Some(self.breakers.clone())
+    }
+
+    fn servers(&self) -> Vec<ServerNode> {
+        vec![ServerNode::alone(&self.route.target())]
+    }
+
+    async fn call_on(&self, _: &str, command: &Command) -> Result<Value, CallError> {
+        let deadline = self.limits.deadline(command);
+        let link = self.supervisor.link(deadline).await?;
+        let sent = link.exchange(command, deadline);
+        self.supervisor.answer_past_breaker(&link, sent).await
     }
 
     async fn shutdown(&self) {

@@ -38,6 +38,7 @@ mod redirected;
 mod scans;
 mod scripts;
 mod sentinel;
+mod servers;
 mod silence;
 mod strays;
 mod subscriptions;

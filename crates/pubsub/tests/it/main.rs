@@ -8,8 +8,11 @@
 
 mod bad_input;
 mod channels;
+mod consumers;
 mod faults;
+mod handling;
 mod inbox_subscriptions;
 mod inboxes;
 mod listening;
 mod replay;
+mod topics;

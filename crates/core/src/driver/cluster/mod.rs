@@ -23,7 +23,7 @@ use self::dedicated::OneNode;
 use self::nodes::{Nodes, Reached};
 use self::slots::{Redirect, redirect, slot_of};
 use self::subscriptions::ClusterSubscriptions;
-use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::backend::{Backend, Capabilities, ConnectionState, ServerNode, Topology};
 use crate::breaker::Breakers;
 use crate::command::Command;
 use crate::config::{Address, ClientConfig};
@@ -273,6 +273,18 @@ impl Backend for ClusterBackend {
 
     fn breakers(&self) -> Option<Breakers> {
         Some(self.shared.nodes.breakers().clone())
+    }
+
+    fn servers(&self) -> Vec<ServerNode> {
+        self.shared.nodes.view().servers()
+    }
+
+    async fn call_on(&self, server: &str, command: &Command) -> Result<Value, CallError> {
+        let deadline = self.shared.limits.deadline(command);
+        self.shared
+            .nodes
+            .call_past_breaker(server, command, deadline)
+            .await
     }
 
     async fn shutdown(&self) {

@@ -17,11 +17,12 @@ use crate::backend::{Capabilities, ConnectionState, ServerKind};
 use crate::breaker::{Breaker, Breakers, Outcome, Permit};
 use crate::command::Command;
 use crate::config::Address;
-use crate::driver::link::{ServerConnector, Timing};
+use crate::driver::link::{CommandLink, ServerConnector, Timing};
 use crate::driver::native::NativeConnector;
 use crate::driver::native::NativeLink;
 use crate::driver::supervisor::{Supervisor, is_worth_a_line};
 use crate::error::{CallError, Fault, FaultKind};
+use crate::value::Value;
 
 /// How long the nodes have to say what they see.
 const VIEW_TIMEOUT: Duration = Duration::from_millis(300);
@@ -254,6 +255,24 @@ impl Nodes {
         })
     }
 
+    /// Sends a command to one of the masters, without asking or telling its breaker.
+    pub(super) async fn call_past_breaker(
+        &self,
+        server: &str,
+        command: &Command,
+        deadline: Instant,
+    ) -> Result<Value, CallError> {
+        let masters = self.view().masters();
+        let Some(address) = masters.iter().find(|master| master.to_string() == server) else {
+            let message = format!("{server} is no master of the cluster");
+            return Err(Fault::new(FaultKind::Invalid, message).not_sent());
+        };
+        let node = self.node(address);
+        let link = node.link(deadline).await?;
+        let sent = link.exchange(command, deadline);
+        node.answer_past_breaker(&link, sent).await
+    }
+
     /// The connection to one node, if there is one now and calls are let through.
     pub(super) fn reach_if_connected(&self, address: &Address) -> Option<Reached> {
         let node = self.node(address);
@@ -405,16 +424,17 @@ impl Nodes {
 
     fn take_over(&self, map: SlotMap) {
         let all = map.all();
-        // Nodes that have left: their connections end when the last call on them has.
-        let known: HashSet<String> = {
+        {
+            // Held until the breakers follow, so that none is taken from a node that comes meanwhile.
             let mut known = self.known.lock();
+            // Nodes that have left: their connections end when the last call on them has.
             known.retain(|address, _| all.contains(address) || self.seeds.contains(address));
-            known.keys().map(Address::to_string).collect()
-        };
-        // One that is not part of the cluster any more does not make the client look ill.
-        let all: HashSet<String> = all.iter().map(Address::to_string).collect();
-        self.breakers
-            .show(|node| all.contains(node), |node| known.contains(node));
+            let known: HashSet<String> = known.keys().map(Address::to_string).collect();
+            // A node that is not part of the cluster any more does not make the client look ill.
+            let all: HashSet<String> = all.iter().map(Address::to_string).collect();
+            self.breakers
+                .show(|node| all.contains(node), |node| known.contains(node));
+        }
         self.view.send_if_modified(|view| {
             if **view == map {
                 return false;

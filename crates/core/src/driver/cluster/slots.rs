@@ -1,7 +1,9 @@
 //! Which node serves which slot.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
+use crate::backend::ServerNode;
 use crate::command::Command;
 use crate::config::Address;
 use crate::error::{CallError, Fault, FaultKind};
@@ -89,6 +91,21 @@ impl SlotMap {
             .collect();
         masters.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
         masters
+    }
+
+    /// The masters with their slots.
+    pub(super) fn servers(&self) -> Vec<ServerNode> {
+        let with_slots = |master: Address| {
+            let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
+            for slot in (0..SLOTS).filter(|slot| self.owner(*slot) == Some(&master)) {
+                match ranges.last_mut() {
+                    Some(last) if last.end() + 1 == slot => *last = *last.start()..=slot,
+                    _ => ranges.push(slot..=slot),
+                }
+            }
+            ServerNode::new(&master.to_string(), ranges)
+        };
+        self.masters().into_iter().map(with_slots).collect()
     }
 
     /// The replicas of a master.

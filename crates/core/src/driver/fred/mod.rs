@@ -68,7 +68,7 @@ use self::subscriptions::Lanes;
 use super::link::ServerConnector;
 use super::sentinel::Route;
 use super::server::OneServer;
-use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
+use crate::backend::{Backend, Capabilities, ConnectionState, ServerNode, Topology};
 use crate::breaker::Breakers;
 use crate::command::Command;
 use crate::config::{ClientConfig, Endpoint};
@@ -159,6 +159,14 @@ impl Backend for FredBackend {
 
     fn breakers(&self) -> Option<Breakers> {
         self.server.breakers()
+    }
+
+    fn servers(&self) -> Vec<ServerNode> {
+        self.server.servers()
+    }
+
+    async fn call_on(&self, server: &str, command: &Command) -> Result<Value, CallError> {
+        self.server.call_on(server, command).await
     }
 
     async fn shutdown(&self) {

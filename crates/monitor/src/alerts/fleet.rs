@@ -1,0 +1,179 @@
+//! What the instances of a program agree on through Redis: in which episode of an alert they are, and who
+//! delivers it. Without Redis each instance goes by what it knew last.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use redkit_core::coordination::Token;
+use redkit_core::{Client, Command, Error, Key, Keyspace, Script};
+use sha2::{Digest, Sha256};
+
+static OPEN: Script = Script::new(include_str!("../scripts/alert_open.lua"));
+static CLOSE: Script = Script::new(include_str!("../scripts/alert_close.lua"));
+static CLAIM: Script = Script::new(include_str!("../scripts/alert_claim.lua"));
+
+/// How long the numbers of episodes are remembered after the last alert.
+const REMEMBERED: Duration = Duration::from_secs(90 * 24 * 3_600);
+
+/// How long it is remembered that an alert was delivered.
+const DELIVERED: Duration = Duration::from_secs(24 * 3_600);
+
+/// The longest that Redis is waited for.
+const BUDGET: Duration = Duration::from_millis(500);
+
+/// An instance that knows of no episode, and cannot ask, takes the beginning of this time as its number, so that
+/// others in the same state take the same.
+const COARSE: u64 = 300;
+
+/// This instance's part in the fleet.
+pub(super) struct Fleet {
+    client: Client,
+    keyspace: Keyspace,
+    instance: Token,
+    /// For how long an instance that fires counts without firing again.
+    alive: Duration,
+    /// The episodes by alert as they were last seen: number and whether it is open.
+    known: Mutex<HashMap<String, (u64, bool)>>,
+}
+
+/// Who is to deliver an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It has been delivered.
+    Delivered,
+    /// This instance.
+    Ours,
+    /// Another one, for so long.
+    Theirs(Duration),
+}
+
+impl Fleet {
+    pub(super) fn new(client: &Client, name: &str, alive: Duration) -> Result<Self, Error> {
+        Ok(Self {
+            keyspace: client.keyspace("monitor", name)?,
+            client: client.with_budget(BUDGET)?,
+            instance: Token::random(),
+            alive,
+            known: Mutex::default(),
+        })
+    }
+
+    /// Reads the episodes, for the time when Redis cannot be asked.
+    pub(super) async fn look(&self) {
+        let read = Command::new("HGETALL").key(self.episodes());
+        let Ok(rows) = self.client.call::<Vec<(String, String)>>(read).await else {
+            return;
+        };
+        let parsed = rows.into_iter().filter_map(|(alert, episode)| {
+            let (number, state) = episode.split_once(':')?;
+            Some((alert, (number.parse().ok()?, state == "open")))
+        });
+        *self.known.lock() = parsed.collect();
+    }
+
+    /// The episode of an alert that fires here. `known` is the one that this instance is in, 0 for none yet.
+    pub(super) async fn open(&self, alert: &str, known: u64) -> u64 {
+        let call = OPEN.invoke([self.episodes(), self.firing(alert)]);
+        let call = call.arg(alert).arg(self.instance).arg(known);
+        let call = call.arg(self.alive.as_micros()).arg(REMEMBERED.as_millis());
+        // Repeating it finds this instance firing in the episode that the first attempt has begun.
+        match self.client.eval::<u64>(call.idempotent(true)).await {
+            Ok(number) => {
+                self.known.lock().insert(alert.to_owned(), (number, true));
+                number
+            }
+            Err(_) if known > 0 => known,
+            Err(_) => self.guess(alert),
+        }
+    }
+
+    /// Takes this instance out of an episode. Gives whether the episode is over.
+    pub(super) async fn close(&self, alert: &str, episode: u64) -> bool {
+        let call = CLOSE.invoke([self.episodes(), self.firing(alert)]);
+        let call = call
+            .arg(alert)
+            .arg(self.instance)
+            .arg(episode)
+            .idempotent(true);
+        match self.client.eval::<bool>(call).await {
+            Ok(is_over) => {
+                self.known
+                    .lock()
+                    .insert(alert.to_owned(), (episode, !is_over));
+                is_over
+            }
+            // Rather twice than never.
+            Err(_) => true,
+        }
+    }
+
+    /// Claims a delivery for `hold`.
+    ///
+    /// # Errors
+    /// [`Error`] when Redis cannot be asked.
+    pub(super) async fn claim(
+        &self,
+        sink: &str,
+        alert: &str,
+        hold: Duration,
+    ) -> Result<Claim, Error> {
+        let call = CLAIM.invoke([self.delivery(sink, alert)]);
+        let call = call
+            .arg(self.instance)
+            .arg(hold.as_millis())
+            .idempotent(true);
+        let answer: i64 = self.client.eval(call).await?;
+        Ok(match u64::try_from(answer) {
+            Err(_) => Claim::Delivered,
+            Ok(0) => Claim::Ours,
+            Ok(millis) => Claim::Theirs(Duration::from_millis(millis)),
+        })
+    }
+
+    /// Notes that an alert was delivered.
+    ///
+    /// # Errors
+    /// [`Error`] when Redis cannot be told: another instance delivers the alert again.
+    pub(super) async fn delivered(&self, sink: &str, alert: &str) -> Result<(), Error> {
+        let key = self.delivery(sink, alert);
+        let set = Command::new("SET")
+            .key(&key)
+            .arg("sent")
+            .arg("PX")
+            .arg(DELIVERED.as_millis());
+        self.client.call(set.idempotent(true)).await
+    }
+
+    /// Without Redis: the open episode, or the one after the last. All instances that knew the same say the same.
+    fn guess(&self, alert: &str) -> u64 {
+        match self.known.lock().get(alert) {
+            Some((number, true)) => *number,
+            Some((number, false)) => number + 1,
+            None => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                now.unwrap_or_default().as_secs() / COARSE * COARSE
+            }
+        }
+    }
+
+    fn episodes(&self) -> Key {
+        self.keyspace.role_key("alerts", "episodes")
+    }
+
+    fn firing(&self, alert: &str) -> Key {
+        self.keyspace.tagged_key("alerts", "firing", alert)
+    }
+
+    /// A digest, so that the key is short whatever the subject is.
+    fn delivery(&self, sink: &str, alert: &str) -> Key {
+        let digest = Sha256::digest(alert.as_bytes());
+        let hex: String = digest
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        self.keyspace
+            .tagged_key("alerts", "delivery", format!("{sink}.{hex}"))
+    }
+}

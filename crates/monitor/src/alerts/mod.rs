@@ -1,0 +1,417 @@
+//! Alerts: [`Alerts`] compares what it sees with [rules](Rule), and tells what begins and ends.
+//!
+//! ```
+//! use std::time::Duration;
+//! use redkit_monitor::alerts::{Alerts, LogSink, Rule};
+//! use redkit_monitor::{Dependency, Health};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let config = redkit_core::ClientConfig::from_url("embedded://")?;
+//! # let client = redkit_core::Client::from_backend(std::sync::Arc::new(redkit_embedded::Embedded::new()), &config)?;
+//! let health = Health::builder().dependency(Dependency::soft("cache", &client)).build()?;
+//! let alerts = Alerts::builder(&client, "shop", &health)
+//!     .rule(Rule::unhealthy())
+//!     .rule(Rule::latency_over(Duration::from_millis(100)))
+//!     .rule(Rule::hit_rate_under(0.8).minimum(1_000))
+//!     .rule(Rule::memory_over(1 << 30))
+//!     .sink(LogSink)
+//!     .start()?;
+//! // … when the program ends:
+//! alerts.shutdown(Duration::from_secs(5)).await;
+//! # Ok(()) }
+//! ```
+//!
+//! # Once in a fleet
+//! Every instance of a program looks for itself. Those that see the same alert at the same time are in one
+//! *episode* of it, whose number is part of the alert's [key](Alert::key). A [shared sink](Sink::is_shared) is
+//! told by one instance, which holds a claim in Redis while it does so, and the alert is over when the last
+//! instance says so. An alert is delivered at least once: twice only when an instance dies between
+//! delivering and noting it, or while Redis cannot be reached, when every instance delivers, under one key as far
+//! as they knew the same before. Receivers tell doubles by the key.
+
+mod alert;
+mod delivery;
+mod engine;
+mod fleet;
+mod observation;
+mod rule;
+mod sink;
+#[cfg(feature = "webhook")]
+mod webhook;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use metrics::{Counter, Gauge};
+use parking_lot::Mutex;
+use redkit_core::inspection::{Inspect, Snapshot};
+use redkit_core::{Client, ConfigError};
+use tokio::time::Instant;
+
+pub use self::alert::{Alert, AlertState, Context};
+use self::delivery::Outlet;
+use self::engine::{Engine, Transition};
+use self::fleet::Fleet;
+use self::observation::Observation;
+pub use self::rule::{Rule, Severity};
+pub use self::sink::{ChannelSink, LogSink, Sink, SinkError};
+#[cfg(feature = "webhook")]
+pub use self::webhook::{Template, Webhook, WebhookBuilder};
+use crate::error::{Error, check_name};
+use crate::health::Health;
+use crate::scheduler::{Job, Scheduler};
+
+/// Alerts of this process, which are compared as long as this is held.
+///
+/// While an alert fires nothing is repeated: a sink is told that it begins and that it is over.
+pub struct Alerts {
+    scheduler: Scheduler,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: String,
+    health: Health,
+    timeout: Duration,
+    needs_servers: bool,
+    fleet: Arc<Fleet>,
+    engine: Mutex<Engine>,
+    /// The episodes that this instance is in.
+    episodes: Mutex<HashMap<String, u64>>,
+    outlets: Mutex<Vec<Outlet>>,
+    fired: Vec<[Counter; 2]>,
+    /// How many alerts of each rule fire.
+    firing: Vec<Gauge>,
+    evaluations: Counter,
+}
+
+impl Alerts {
+    /// Settings of alerts about the dependencies of `health`. The instances of a program have one `name`, and
+    /// agree through `client`.
+    pub fn builder(client: &Client, name: &str, health: &Health) -> AlertsBuilder {
+        AlertsBuilder {
+            client: client.clone(),
+            name: name.to_owned(),
+            health: health.clone(),
+            rules: Vec::new(),
+            sinks: Vec::new(),
+            every: Duration::from_secs(10),
+            check_failed_after: Duration::from_secs(60),
+        }
+    }
+
+    /// The alerts that fire in this instance.
+    pub fn firing(&self) -> Vec<Alert> {
+        self.shared.firing()
+    }
+
+    /// Compares no more, and delivers what waits, for at most `grace`. Gives whether all was delivered; what was
+    /// not is another instance's to deliver, if it sees the same.
+    pub async fn shutdown(self, grace: Duration) -> bool {
+        let end = Instant::now() + grace;
+        self.scheduler.shutdown(grace).await;
+        let outlets = std::mem::take(&mut *self.shared.outlets.lock());
+        let closed = outlets
+            .into_iter()
+            .map(|outlet| outlet.close(end.saturating_duration_since(Instant::now())));
+        futures_util::future::join_all(closed)
+            .await
+            .into_iter()
+            .all(|all| all)
+    }
+}
+
+impl fmt::Debug for Alerts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alerts")
+            .field("name", &self.shared.name)
+            .field("firing", &self.firing().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of [`Alerts`].
+#[must_use = "it does nothing until `start`"]
+pub struct AlertsBuilder {
+    client: Client,
+    name: String,
+    health: Health,
+    rules: Vec<Rule>,
+    sinks: Vec<Arc<dyn Sink>>,
+    every: Duration,
+    check_failed_after: Duration,
+}
+
+impl AlertsBuilder {
+    /// Adds a rule.
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// Adds a sink.
+    pub fn sink(mut self, sink: impl Sink) -> Self {
+        self.sinks.push(Arc::new(sink));
+        self
+    }
+
+    /// How often everything is looked at. Default: 10 seconds.
+    pub fn every(mut self, period: Duration) -> Self {
+        self.every = period;
+        self
+    }
+
+    /// After which time it is an alert of its own (`check_failed`) that figures cannot be read. Default: a
+    /// minute.
+    pub fn check_failed_after(mut self, time: Duration) -> Self {
+        self.check_failed_after = time;
+        self
+    }
+
+    /// Starts comparing, at once and then periodically. Must be called from within a runtime.
+    ///
+    /// # Errors
+    /// [`Error::Core`] with the setting that cannot work.
+    pub fn start(mut self) -> Result<Alerts, Error> {
+        check_name("name", &self.name)?;
+        let limits = Duration::from_millis(100)..=Duration::from_secs(3_600);
+        if !limits.contains(&self.every) {
+            return Err(ConfigError::new(
+                "every",
+                format!("it is {:?}", self.every),
+                "choose 100 ms to an hour",
+            )
+            .into());
+        }
+        self.rules.push(Rule::check_failed(self.check_failed_after));
+        for (index, rule) in self.rules.iter().enumerate() {
+            rule.check()?;
+            let is_other = |other: &Rule| other.name == rule.name;
+            if self.rules.iter().take(index).any(is_other) {
+                let problem = format!("there are two of the name `{}`", rule.name);
+                return Err(ConfigError::new(
+                    "rule",
+                    problem,
+                    "give each a name of its own, by `Rule::named`",
+                )
+                .into());
+            }
+            if let Some(of) = &rule.dependency
+                && !self.health.dependencies().any(|(name, _)| name == of)
+            {
+                let problem = format!("`{}` is about `{of}`, which is no dependency", rule.name);
+                return Err(
+                    ConfigError::new("rule", problem, "name a dependency of the `Health`").into(),
+                );
+            }
+        }
+        for (index, sink) in self.sinks.iter().enumerate() {
+            check_name("sink", sink.name())?;
+            if sink.is_shared()
+                && self
+                    .sinks
+                    .iter()
+                    .take(index)
+                    .any(|other| other.name() == sink.name())
+            {
+                let problem = format!("there are two of the name `{}`", sink.name());
+                return Err(
+                    ConfigError::new("sink", problem, "give each a name of its own").into(),
+                );
+            }
+        }
+        self.begin()
+    }
+
+    fn begin(self) -> Result<Alerts, Error> {
+        // An instance that has not said for three periods that it fires has died.
+        let alive = (self.every * 3).max(Duration::from_secs(10));
+        let fleet = Arc::new(Fleet::new(&self.client, &self.name, alive)?);
+        let fired = |rule: &Rule| {
+            ["firing", "resolved"].map(|state| {
+                metrics::counter!("redkit_alerts_total", "rule" => rule.name.clone(), "state" => state)
+            })
+        };
+        let outlets = self
+            .sinks
+            .iter()
+            .map(|sink| Outlet::start(Arc::clone(sink), Arc::clone(&fleet)));
+        let shared = Arc::new(Shared {
+            health: self.health,
+            timeout: self.every.min(Duration::from_secs(2)),
+            needs_servers: self.rules.iter().any(|rule| rule.condition.needs_servers()),
+            outlets: Mutex::new(outlets.collect()),
+            fired: self.rules.iter().map(fired).collect(),
+            firing: self.rules.iter().map(|rule| {
+                metrics::gauge!("redkit_alerts_firing", "rule" => rule.name.clone(), "severity" => rule.severity.as_str())
+            }).collect(),
+            evaluations: metrics::counter!("redkit_alert_evaluations_total", "alerts" => self.name.clone()),
+            engine: Mutex::new(Engine::new(self.rules)),
+            episodes: Mutex::default(),
+            name: self.name,
+            fleet,
+        });
+        self.client
+            .register(Arc::downgrade(&shared) as Weak<dyn Inspect>);
+        let scheduler = Scheduler::new();
+        let job =
+            Job::new(&format!("alerts.{}", shared.name), self.every).first_after(Duration::ZERO);
+        let work = Arc::clone(&shared);
+        scheduler.add(job, move || {
+            let shared = Arc::clone(&work);
+            async move { shared.compare().await }
+        })?;
+        Ok(Alerts { scheduler, shared })
+    }
+}
+
+impl fmt::Debug for AlertsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlertsBuilder")
+            .field("name", &self.name)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    async fn compare(&self) {
+        let seen = Observation::make(&self.health, self.needs_servers, self.timeout).await;
+        let now = Instant::now();
+        let changes = {
+            let mut engine = self.engine.lock();
+            let changes = engine.evaluate(now, &seen);
+            for (index, gauge) in self.firing.iter().enumerate() {
+                let firing = engine.firing().filter(|(rule, ..)| *rule == index).count();
+                gauge.set(u32::try_from(firing).unwrap_or(u32::MAX));
+            }
+            changes
+        };
+        for change in changes {
+            self.tell(change, now).await;
+        }
+        self.go_on_firing().await;
+        self.fleet.look().await;
+        self.evaluations.increment(1);
+    }
+
+    /// Gives a change to the sinks.
+    async fn tell(&self, change: Transition, now: Instant) {
+        let Some(mut alert) = self.alert(&change, now) else {
+            return;
+        };
+        let id = format!("{}/{}", alert.rule, alert.subject);
+        let (episode, is_the_fleets) = match change.state {
+            AlertState::Firing => {
+                let episode = self.fleet.open(&id, 0).await;
+                self.episodes.lock().insert(id.clone(), episode);
+                (episode, true)
+            }
+            AlertState::Resolved => {
+                let episode = self.episodes.lock().remove(&id).unwrap_or_default();
+                (episode, self.fleet.close(&id, episode).await)
+            }
+        };
+        alert.key = format!("{}/{id}/{episode}/{}", self.name, change.state.as_str());
+        if let Some([firing, resolved]) = self.fired.get(change.rule) {
+            match change.state {
+                AlertState::Firing => firing.increment(1),
+                AlertState::Resolved => resolved.increment(1),
+            }
+        }
+        for outlet in &*self.outlets.lock() {
+            if is_the_fleets || !outlet.is_shared() {
+                outlet.send(&alert);
+            }
+        }
+    }
+
+    /// Says that this instance is still in its episodes.
+    async fn go_on_firing(&self) {
+        let episodes: Vec<_> = {
+            let episodes = self.episodes.lock();
+            episodes
+                .iter()
+                .map(|(id, episode)| (id.clone(), *episode))
+                .collect()
+        };
+        for (id, episode) in episodes {
+            let now = self.fleet.open(&id, episode).await;
+            if let Some(known) = self.episodes.lock().get_mut(&id) {
+                *known = now;
+            }
+        }
+    }
+
+    fn alert(&self, change: &Transition, now: Instant) -> Option<Alert> {
+        let engine = self.engine.lock();
+        let rule = engine.rules.get(change.rule)?;
+        let at = SystemTime::now();
+        Some(Alert {
+            key: String::new(),
+            source: self.name.clone(),
+            rule: rule.name.clone(),
+            subject: change.subject.clone(),
+            severity: rule.severity,
+            state: change.state,
+            since: at
+                .checked_sub(now.saturating_duration_since(change.since))
+                .unwrap_or(at),
+            at,
+            context: change.context.clone(),
+        })
+    }
+
+    fn firing(&self) -> Vec<Alert> {
+        let now = Instant::now();
+        let changes: Vec<_> = {
+            let engine = self.engine.lock();
+            let firing = engine.firing();
+            firing
+                .map(|(rule, subject, since, context)| Transition {
+                    rule,
+                    subject: subject.to_owned(),
+                    state: AlertState::Firing,
+                    since,
+                    context: context.clone(),
+                })
+                .collect()
+        };
+        let alerts = changes.iter().filter_map(|change| {
+            let mut alert = self.alert(change, now)?;
+            let id = format!("{}/{}", alert.rule, alert.subject);
+            let episode = self.episodes.lock().get(&id).copied().unwrap_or_default();
+            alert.key = format!("{}/{id}/{episode}/firing", self.name);
+            Some(alert)
+        });
+        alerts.collect()
+    }
+}
+
+#[async_trait]
+impl Inspect for Shared {
+    fn kind(&self) -> &'static str {
+        "alerts"
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let firing = self.firing();
+        let mut snapshot = Snapshot::default().fact("firing", firing.len());
+        for alert in firing {
+            snapshot.push(vec![
+                ("rule", alert.rule.into()),
+                ("subject", alert.subject.into()),
+                ("severity", alert.severity.as_str().into()),
+                ("message", alert.context.to_string().into()),
+            ]);
+        }
+        snapshot
+    }
+}

@@ -1,0 +1,34 @@
+-- Tells which episode of an alert this instance is in, when it fires or goes on firing. Instances that fire
+-- at the same time are in one episode; its number makes the alert's idempotency key.
+--
+-- KEYS[1]: hash of episodes: alert -> "<number>:open" or "<number>:over"
+-- KEYS[2]: sorted set of the instances that fire, by when they no longer count (us)
+-- ARGV[1]: the alert; ARGV[2]: the instance; ARGV[3]: the episode that it is in, 0 for none yet;
+-- ARGV[4]: for how long it counts (us); ARGV[5]: for how long episodes are remembered (ms)
+-- Reply: the episode's number, larger than that of every earlier one, also after a loss of the data
+--
+-- Example: 2 ns:monitor:shop:{alerts}:episodes ns:monitor:shop:{alerts}:firing:memory memory/orders 5f1c... 0 30000000 7776000000
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local number, state = 0, 'over'
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored then
+    local digits, word = string.match(stored, '^(%d+):(%a+)$')
+    if digits then
+        number, state = tonumber(digits), word
+    end
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
+local known = tonumber(ARGV[3])
+if known >= number and known > 0 then
+    -- It has fired without this server, or goes on firing.
+    number = known
+elseif known == 0 and (state ~= 'open' or redis.call('ZCARD', KEYS[2]) == 0) then
+    -- The last episode is over, or all instances in it have died.
+    number = math.max(number + 1, tonumber(time[1]))
+end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f:open', number))
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('ZADD', KEYS[2], string.format('%.0f', now + tonumber(ARGV[4])), ARGV[2])
+redis.call('PEXPIRE', KEYS[2], math.ceil(tonumber(ARGV[4]) / 1000) + 1000)
+return number

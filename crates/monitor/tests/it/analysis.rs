@@ -1,0 +1,110 @@
+//! The analysis of the key space.
+
+use std::time::Duration;
+
+use redkit_core::Command;
+use redkit_monitor::{AnalysisConfig, Statistics};
+use redkit_testkit::{FaultyBackend, Fixture};
+use tokio::time::Instant;
+
+async fn set(client: &redkit_core::Client, key: &str, bytes: usize, ttl: Option<u64>) {
+    let set = Command::new("SET")
+        .key(client.key(key))
+        .arg(vec![b'x'; bytes]);
+    let set = match ttl {
+        Some(seconds) => set.arg("EX").arg(seconds),
+        None => set,
+    };
+    client.call::<()>(set).await.unwrap();
+}
+
+redkit_testkit::suite! {
+    async fn counts_sizes_and_orphans_are_found_by_prefix(fixture: Fixture) {
+        let client = &fixture.client;
+        for number in 0..300 {
+            set(client, &format!("cache:products:{{{number}}}"), 100, Some(1_000)).await;
+        }
+        for number in 0..20 {
+            set(client, &format!("session:web:{{{number}}}"), 10, None).await;
+        }
+        set(client, "cart:7:items", 50_000, None).await;
+        let namespace = fixture.namespace();
+        let config = AnalysisConfig::default().keys_per_second(1_000_000).prefix_depth(4);
+        let analysis = Statistics::new(client).analyze(config).unwrap();
+        let progress = analysis.watch();
+        let report = analysis.finish().await.unwrap();
+        assert_eq!(progress.borrow().scanned, report.scanned);
+        assert!(report.is_complete && report.failed.is_empty(), "{report:?}");
+        let prefix = |end: &str| {
+            let wanted = format!("{namespace}:{end}");
+            report.prefixes.iter().find(|prefix| prefix.prefix == wanted).unwrap_or_else(|| panic!("{wanted} {report:?}"))
+        };
+        let (products, sessions, carts) = (prefix("cache:products:"), prefix("session:web:"), prefix("cart:*:"));
+        // `SCAN` may give a key twice while the table grows.
+        assert!(products.keys >= 300 && products.without_ttl == 0, "{products:?}");
+        assert!(products.bytes() >= 300 * 100);
+        assert!(sessions.keys >= 20 && sessions.without_ttl >= 20);
+        assert!(carts.bytes() >= 50_000);
+        assert!(report.biggest[0].bytes >= 50_000);
+        assert!(report.orphans >= 20, "sessions, and no cart");
+        let orphan = format!("{namespace}:session:");
+        let is_session = |key: &bytes::Bytes| key.starts_with(orphan.as_bytes());
+        assert!(report.orphan_examples.iter().all(is_session), "{:?}", report.orphan_examples);
+        assert!(report.ttl[4] >= 300 || report.ttl[3] >= 300, "{:?}", report.ttl);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pace_is_kept_and_a_part_can_be_sampled() {
+    let client = FaultyBackend::embedded().client();
+    for number in 0..10_000 {
+        set(&client, &format!("k:{number}"), 1, None).await;
+    }
+    let start = Instant::now();
+    let config = AnalysisConfig::default()
+        .keys_per_second(1_000)
+        .sample_every(10);
+    let report = Statistics::new(&client)
+        .analyze(config)
+        .unwrap()
+        .finish()
+        .await
+        .unwrap();
+    assert!(report.scanned >= 10_000);
+    assert_eq!(report.sampled, report.scanned / 10);
+    let took = start.elapsed().as_secs_f64();
+    assert!((9.0..12.0).contains(&took), "{took}");
+    let config = AnalysisConfig::default().max_keys(1_000);
+    let report = Statistics::new(&client)
+        .analyze(config)
+        .unwrap()
+        .finish()
+        .await
+        .unwrap();
+    assert!(
+        !report.is_complete && (1_000..1_500).contains(&report.scanned),
+        "{report:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_analysis_gives_what_it_has_seen() {
+    let client = FaultyBackend::embedded().client();
+    for number in 0..5_000 {
+        set(&client, &format!("k:{number}"), 1, None).await;
+    }
+    let config = AnalysisConfig::default().keys_per_second(200);
+    let analysis = Statistics::new(&client).analyze(config).unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(analysis.progress().total, 5_000);
+    let start = Instant::now();
+    analysis.cancel();
+    let report = analysis.finish().await.unwrap();
+    assert!(
+        !report.is_complete && report.scanned >= 400 && report.scanned < 1_500,
+        "{report:?}"
+    );
+    assert!(start.elapsed() < Duration::from_millis(100));
+    let zero = AnalysisConfig::default().keys_per_second(0);
+    assert!(Statistics::new(&client).analyze(zero).is_err());
+}

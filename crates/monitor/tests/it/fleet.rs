@@ -1,0 +1,213 @@
+//! Five instances of a program and one receiver: each alert at least once, under one key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use redkit_core::{Client, ClientConfig};
+use redkit_embedded::Embedded;
+use redkit_monitor::alerts::{Alert, Alerts, Rule, Sink, SinkError};
+use redkit_monitor::{Dependency, Health};
+use redkit_testkit::{FaultyBackend, Injection, Rule as Fault};
+use tokio::time::sleep;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How often each key has been received.
+#[derive(Clone, Default)]
+struct Receiver(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Receiver {
+    fn taken(&self) -> BTreeMap<String, usize> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+struct Shared {
+    receiver: Receiver,
+    /// How long a delivery takes, and whether it is cut off instead of arriving.
+    takes: Duration,
+    is_cut_off: bool,
+}
+
+#[async_trait]
+impl Sink for Shared {
+    fn name(&self) -> &str {
+        "receiver"
+    }
+
+    async fn send(&self, alert: &Alert) -> Result<(), SinkError> {
+        if self.is_cut_off {
+            return std::future::pending().await;
+        }
+        *self.receiver.0.lock().entry(alert.key.clone()).or_default() += 1;
+        sleep(self.takes).await;
+        Ok(())
+    }
+}
+
+/// Instances whose alerts agree through one Redis, and which depend on another.
+struct Fleet {
+    shared: Vec<Arc<FaultyBackend>>,
+    dependency: Arc<FaultyBackend>,
+    alerts: Vec<Alerts>,
+    receiver: Receiver,
+}
+
+fn client(backend: &Arc<FaultyBackend>) -> Client {
+    backend.client_with(&ClientConfig::default().namespace("shop"))
+}
+
+impl Fleet {
+    async fn of(instances: usize) -> Self {
+        let (engine, dependency) = (Embedded::new(), FaultyBackend::embedded());
+        let mut fleet = Self {
+            shared: Vec::new(),
+            dependency,
+            alerts: Vec::new(),
+            receiver: Receiver::default(),
+        };
+        for _ in 0..instances {
+            let backend = FaultyBackend::new(Arc::new(engine.clone()));
+            let sink = Shared {
+                receiver: fleet.receiver.clone(),
+                takes: SECOND,
+                is_cut_off: false,
+            };
+            fleet.alerts.push(fleet.instance(&backend, sink));
+            fleet.shared.push(backend);
+            // Instances do not look at the same moment.
+            sleep(SECOND * 7 / 3).await;
+        }
+        fleet
+    }
+
+    fn instance(&self, shared: &Arc<FaultyBackend>, sink: Shared) -> Alerts {
+        let dependency = Dependency::hard("orders", &client(&self.dependency));
+        let health = Health::builder().dependency(dependency).build().unwrap();
+        Alerts::builder(&client(shared), "shop", &health)
+            .rule(Rule::unhealthy())
+            .sink(sink)
+            .start()
+            .unwrap()
+    }
+
+    fn fail(&self) {
+        self.dependency.set(Fault::new(Injection::NotSent));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_instances_tell_an_alert_and_its_end_once() {
+    let fleet = Fleet::of(5).await;
+    let mut keys = Vec::new();
+    for _ in 0..3 {
+        fleet.fail();
+        sleep(3 * MINUTE).await;
+        let told = fleet.receiver.taken();
+        assert_eq!(told.values().collect::<Vec<_>>(), [&1], "{told:?}");
+        keys.extend(told.into_keys());
+        assert!(fleet.alerts.iter().all(|alerts| alerts.firing().len() == 1));
+        fleet.dependency.clear();
+        sleep(3 * MINUTE).await;
+        let told = fleet.receiver.taken();
+        assert_eq!(told.values().collect::<Vec<_>>(), [&1], "{told:?}");
+        keys.extend(told.into_keys());
+    }
+    keys.dedup();
+    assert_eq!(keys.len(), 6, "each alert has a key of its own: {keys:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_dies_while_it_delivers_is_replaced() {
+    let mut fleet = Fleet::of(4).await;
+    let backend = FaultyBackend::new(Arc::clone(&fleet.shared[0]) as Arc<dyn redkit_core::Backend>);
+    // It looks first, and so claims first.
+    fleet.fail();
+    let sink = Shared {
+        receiver: fleet.receiver.clone(),
+        takes: SECOND,
+        is_cut_off: true,
+    };
+    let health = Health::builder()
+        .dependency(Dependency::hard("orders", &client(&fleet.dependency)))
+        .build()
+        .unwrap();
+    let doomed = Alerts::builder(&client(&backend), "shop", &health)
+        .rule(Rule::unhealthy().for_at_least(Duration::ZERO))
+        .sink(sink)
+        .start()
+        .unwrap();
+    sleep(2 * SECOND).await;
+    assert!(fleet.receiver.taken().is_empty());
+    drop(doomed);
+    sleep(2 * MINUTE).await;
+    let told = fleet.receiver.taken();
+    assert_eq!(told.values().collect::<Vec<_>>(), [&1], "{told:?}");
+    // The one that died does not keep the alert open.
+    fleet.dependency.clear();
+    sleep(2 * MINUTE).await;
+    let over = fleet.receiver.taken();
+    assert_eq!(over.len(), 1, "{over:?}");
+    // One that dies while it fires leaves no episode that a later alert would be mistaken for.
+    fleet.fail();
+    sleep(2 * MINUTE).await;
+    let first = fleet.receiver.taken();
+    fleet.alerts.clear();
+    sleep(2 * MINUTE).await;
+    let backend = Arc::clone(&fleet.shared[0]);
+    let sink = Shared {
+        receiver: fleet.receiver.clone(),
+        takes: SECOND,
+        is_cut_off: false,
+    };
+    let _later = fleet.instance(&backend, sink);
+    sleep(2 * MINUTE).await;
+    let second = fleet.receiver.taken();
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert_ne!(first, second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_redis_every_instance_tells_it_under_one_key() {
+    let fleet = Fleet::of(5).await;
+    // An episode that all of them know.
+    fleet.fail();
+    sleep(2 * MINUTE).await;
+    fleet.dependency.clear();
+    sleep(2 * MINUTE).await;
+    assert_eq!(fleet.receiver.taken().len(), 2);
+    let cut = |is_cut: bool| {
+        for backend in &fleet.shared {
+            match is_cut {
+                true => backend.set(Fault::new(Injection::NotSent)),
+                false => backend.clear(),
+            }
+        }
+    };
+    cut(true);
+    fleet.fail();
+    sleep(2 * MINUTE).await;
+    let told = fleet.receiver.taken();
+    assert_eq!(
+        told.values().collect::<Vec<_>>(),
+        [&5],
+        "one key, four doubles: {told:?}"
+    );
+    // Back again: nothing is told anew, and the end is told once.
+    cut(false);
+    sleep(2 * MINUTE).await;
+    assert_eq!(fleet.receiver.taken(), BTreeMap::new());
+    fleet.dependency.clear();
+    sleep(2 * MINUTE).await;
+    let over = fleet.receiver.taken();
+    assert_eq!(over.values().collect::<Vec<_>>(), [&1], "{over:?}");
+    let (fired, over) = (
+        told.into_keys().next().unwrap(),
+        over.into_keys().next().unwrap(),
+    );
+    assert_eq!(over, fired.replace("/firing", "/resolved"));
+}

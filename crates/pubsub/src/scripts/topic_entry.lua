@@ -1,0 +1,31 @@
+-- Part: an entry of a topic's stream, and the form in which it waits elsewhere.
+--
+-- Every entry has these fields in this order, so that the stream stores their names once for many entries:
+-- `i` the message's id, `k` its key, `h` its headers (JSON), `m` the message, `g` the only group that it is for
+-- ('' for all), `d` 1 when a deduplication record is to be looked at once every group has acknowledged it.
+
+-- Gives the id of the new entry.
+local function add_entry(stream, id, key, headers, message, group, recorded)
+  return redis.call('XADD', stream, '*', 'i', id, 'k', key, 'h', headers, 'm', message, 'g', group, 'd', recorded)
+end
+
+local function fields_of(flat)
+  local fields = {}
+  for i = 1, #flat, 2 do
+    fields[flat[i]] = flat[i + 1]
+  end
+  return fields
+end
+
+-- A message that waits for its time: three lengths, and what they are the lengths of.
+local function pack_body(key, headers, message, recorded)
+  return #key .. ' ' .. #headers .. ' ' .. recorded .. '\n' .. key .. headers .. message
+end
+
+-- Gives key, headers, message, recorded.
+local function unpack_body(body)
+  local line = string.find(body, '\n', 1, true)
+  local key, headers, recorded = string.match(string.sub(body, 1, line - 1), '^(%d+) (%d+) (%d)$')
+  local first, second = line + 1 + key, line + 1 + key + headers
+  return string.sub(body, line + 1, first - 1), string.sub(body, first, second - 1), string.sub(body, second), recorded
+end

@@ -1,0 +1,55 @@
+-- Part: what happens to an entry that a group has acknowledged. Needs topic_entry.lua before it.
+
+local function id_parts(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+
+local function is_before(a, b)
+  local a_ms, a_seq = id_parts(a)
+  local b_ms, b_seq = id_parts(b)
+  return a_ms < b_ms or (a_ms == b_ms and a_seq < b_seq)
+end
+
+local function every_group_has_acknowledged(stream, id)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  if groups.err then
+    return false
+  end
+  for _, flat in ipairs(groups) do
+    local group = fields_of(flat)
+    if is_before(group['last-delivered-id'], id) then
+      return false
+    end
+    if #redis.call('XPENDING', stream, group['name'], id, id, 1) > 0 then
+      return false
+    end
+  end
+  return true
+end
+
+-- Acknowledges an entry. In a topic that is a queue the entry is deleted once every group has; then its
+-- deduplication record (`record`, when `recorded` is 1) is deleted, or the message that it keeps is published.
+-- Gives 1 when the entry was pending.
+local function finish(stream, group, id, record, recorded, retention)
+  local acknowledged = redis.call('XACK', stream, group, id)
+  if retention ~= 'queue' or not every_group_has_acknowledged(stream, id) then
+    return acknowledged
+  end
+  redis.call('XDEL', stream, id)
+  local of = recorded == '1' and redis.call('HGET', record, 'e')
+  -- Of a message that had to wait for its time the record does not know the entry.
+  if of and (of == id or of == '') then
+    local kept = redis.call('HGET', record, 'b')
+    if kept then
+      local key, headers, message = unpack_body(kept)
+      local message_id = redis.call('HGET', record, 'i')
+      local next_id = add_entry(stream, message_id, key, headers, message, '', '1')
+      redis.call('HSET', record, 'e', next_id)
+      redis.call('HDEL', record, 'b')
+    else
+      redis.call('DEL', record)
+    end
+  end
+  return acknowledged
+end

@@ -1,0 +1,33 @@
+-- Keeps the entries that a consumer is working on, and gives back those that it does not know of.
+--
+-- Needs clock.lua before it.
+--
+-- An entry is kept only while the consumer owns it: XCLAIM alone would take it from its new owner. An entry that the
+-- consumer does not know of was in a reply that was lost; giving it back costs no attempt.
+--
+-- KEYS[1]  the stream    KEYS[2]  the group's retries
+-- ARGV[1]  the group    ARGV[2]  the consumer    ARGV[3]  the name of `waiting`
+-- ARGV[4]  how long an unknown entry has been idle at least (ms)    ARGV[5…] the entries that are known
+-- Reply    the known entries that the consumer does not own any more
+-- Example  EVALSHA … 2 ns:topic:mail:{0} ns:topic:mail:{0}:retries:senders senders 0198… ~waiting 30000
+--            1764428400000-0 → {}
+local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+local lost, known = {}, {}
+for i = 5, #ARGV do
+  local id = ARGV[i]
+  known[id] = true
+  local row = redis.call('XPENDING', stream, group, id, id, 1)[1]
+  if row and row[2] == consumer then
+    redis.call('XCLAIM', stream, group, consumer, 0, id, 'JUSTID')
+  else
+    lost[#lost + 1] = id
+  end
+end
+local rows = redis.call('XPENDING', stream, group, 'IDLE', ARGV[4], '-', '+', #ARGV + 100, consumer)
+for _, row in ipairs(rows) do
+  if not known[row[1]] then
+    redis.call('XCLAIM', stream, group, ARGV[3], 0, row[1], 'RETRYCOUNT', math.max(0, row[4] - 1), 'JUSTID')
+    redis.call('ZADD', KEYS[2], now, row[1])
+  end
+end
+return lost

@@ -1,0 +1,61 @@
+-- Publishes a message of a topic, unless one with its id is known already.
+--
+-- Needs clock.lua, wake_up.lua and topic_entry.lua before it.
+--
+-- KEYS[1]  the stream
+-- KEYS[2]  the messages that wait for their time (sorted set: id by due time, µs)
+-- KEYS[3]  their bodies (hash: id → see `pack_body`)
+-- KEYS[4]  the deduplication record of the id (hash: `e` the entry, '' while the message waits for its time; `i` the
+--          id; `b` the message that is kept to be published next)
+-- ARGV[1]  deduplication: `none`, `for` (a time), `done` (until every group has acknowledged it), `debounce` (the later
+--          one replaces the one that waits), `last` (the last one is kept while one is under way)
+-- ARGV[2]  for how long the record lasts (ms)
+-- ARGV[3]  due: '' at once, `+<µs>` after a time, `<µs since 1970>` at a time
+-- ARGV[4]  the message's id    ARGV[5]  its key    ARGV[6]  its headers (JSON)    ARGV[7]  the message
+-- ARGV[8]  the channel of wake-ups, '' for none    ARGV[9]  the name to wake
+-- Reply    {entry id or '', `new`, `known`, `replaced` or `kept`}
+-- Example  EVALSHA … 4 ns:topic:mail:{0} ns:topic:mail:{0}:delayed ns:topic:mail:{0}:bodies ns:topic:mail:{0}:id:order-7
+--            for 3600000 '' order-7 '' '{}' '"packed"' '' '' → {"1764428400000-0", "new"}
+local stream, delayed, bodies, record = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local mode, due, id, key, headers, message = ARGV[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local recorded = (mode == 'done' or mode == 'last') and '1' or '0'
+
+local at = now
+if string.sub(due, 1, 1) == '+' then
+  at = now + string.sub(due, 2)
+elseif due ~= '' then
+  at = tonumber(due)
+end
+
+if mode == 'debounce' then
+  if redis.call('ZSCORE', delayed, id) then
+    redis.call('ZADD', delayed, at, id)
+    redis.call('HSET', bodies, id, pack_body(key, headers, message, recorded))
+    return { '', 'replaced' }
+  end
+elseif mode ~= 'none' then
+  local entry = redis.call('HGET', record, 'e')
+  if entry then
+    if mode == 'last' then
+      redis.call('HSET', record, 'b', pack_body(key, headers, message, recorded))
+      return { entry, 'kept' }
+    end
+    return { entry, 'known' }
+  end
+end
+
+local entry = ''
+if at > now then
+  redis.call('ZADD', delayed, at, id)
+  redis.call('HSET', bodies, id, pack_body(key, headers, message, recorded))
+else
+  entry = add_entry(stream, id, key, headers, message, '', recorded)
+  if ARGV[8] ~= '' then
+    wake_up(ARGV[8], ARGV[9])
+  end
+end
+if mode ~= 'none' and mode ~= 'debounce' then
+  redis.call('HSET', record, 'e', entry, 'i', id)
+  redis.call('PEXPIRE', record, ARGV[2])
+end
+return { entry, 'new' }

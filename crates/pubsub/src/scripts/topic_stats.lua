@@ -1,0 +1,38 @@
+-- How a group stands on one partition of a topic.
+--
+-- Needs clock.lua and topic_entry.lua before it.
+--
+-- KEYS[1]  the stream    KEYS[2]  the delayed messages    KEYS[3]  the topic's state    KEYS[4]  the group's retries
+-- KEYS[5]  its dead letters
+-- ARGV[1]  the group    ARGV[2]  the name of `waiting`    ARGV[3]  the lease (ms)
+-- Reply    {length, delayed, dead, retries, 1 when paused, lag or -1, pending, age of the oldest pending entry (ms),
+--          entries in the hands of consumers, live consumers}
+-- Example  EVALSHA … 5 ns:topic:mail:{0} … senders ~waiting 30000 → {12, 0, 1, 2, 0, 5, 4, 1200, 2, 3}
+local lag, pending, age, held, live = -1, 0, 0, 0, 0
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if not groups.err then
+  for _, flat in ipairs(groups) do
+    local group = fields_of(flat)
+    if group['name'] == ARGV[1] then
+      lag = tonumber(group['lag']) or -1
+      local summary = redis.call('XPENDING', KEYS[1], ARGV[1])
+      pending = summary[1]
+      if summary[2] then
+        age = math.max(0, math.floor(now / 1000) - tonumber(string.match(summary[2], '^%d+')))
+      end
+      for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+        local consumer = fields_of(row)
+        if consumer['name'] ~= ARGV[2] then
+          held = held + consumer['pending']
+          if consumer['idle'] <= tonumber(ARGV[3]) then
+            live = live + 1
+          end
+        end
+      end
+    end
+  end
+end
+return {
+  redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('XLEN', KEYS[5]),
+  redis.call('ZCARD', KEYS[4]), redis.call('HEXISTS', KEYS[3], 'paused:' .. ARGV[1]), lag, pending, age, held, live,
+}

@@ -1,0 +1,94 @@
+//! [`Held`]: the entries that a worker has.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::inbox::ItemId;
+
+/// The entries of one partition that are in this process: waiting, or being handled.
+#[derive(Default)]
+pub(super) struct Held {
+    entries: Mutex<BTreeMap<ItemId, HeldEntry>>,
+}
+
+struct HeldEntry {
+    deliveries: u32,
+    lost: CancellationToken,
+    /// When the last call was sent that showed that the worker owns it.
+    owned: Instant,
+}
+
+impl Held {
+    /// An entry has come by a call that was sent then.
+    pub(super) fn insert(&self, id: ItemId, deliveries: u32, sent: Instant) {
+        let entry = HeldEntry {
+            deliveries,
+            lost: CancellationToken::new(),
+            owned: sent,
+        };
+        // It was another's, or forgotten, before it came again.
+        if let Some(before) = self.entries.lock().insert(id, entry) {
+            before.lost.cancel();
+        }
+    }
+
+    /// Whether it was still there: not lost.
+    pub(super) fn remove(&self, id: ItemId, lost: &CancellationToken) -> bool {
+        let mut entries = self.entries.lock();
+        // The same entry may have come again meanwhile.
+        let is_there = !lost.is_cancelled() && entries.contains_key(&id);
+        if is_there {
+            entries.remove(&id);
+        }
+        is_there
+    }
+
+    pub(super) fn token(&self, id: ItemId) -> Option<CancellationToken> {
+        self.entries.lock().get(&id).map(|entry| entry.lost.clone())
+    }
+
+    /// When the worker was last known to own it.
+    pub(super) fn owned(&self, id: ItemId) -> Option<Instant> {
+        self.entries.lock().get(&id).map(|entry| entry.owned)
+    }
+
+    pub(super) fn ids(&self) -> Vec<ItemId> {
+        self.entries.lock().keys().copied().collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.lock().len()
+    }
+
+    /// A heartbeat that was sent then for these ids said that some are another's now.
+    pub(super) fn kept(&self, ids: &[ItemId], lost: &[ItemId], sent: Instant) {
+        let mut entries = self.entries.lock();
+        for id in ids {
+            if lost.contains(id) {
+                // One that came after the heartbeat was sent is owned.
+                if entries.get(id).is_some_and(|entry| entry.owned <= sent)
+                    && let Some(entry) = entries.remove(id)
+                {
+                    entry.lost.cancel();
+                }
+            } else if let Some(entry) = entries.get_mut(id) {
+                entry.owned = entry.owned.max(sent);
+            }
+        }
+    }
+
+    /// Everything that is left, with the number of its deliveries.
+    pub(super) fn take_all(&self) -> Vec<(ItemId, u32)> {
+        let taken = std::mem::take(&mut *self.entries.lock());
+        let taken = taken.into_iter();
+        taken
+            .map(|(id, entry)| {
+                entry.lost.cancel();
+                (id, entry.deliveries)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,230 @@
+//! [`ConsumerBuilder`]: how a process consumes a topic.
+
+mod held;
+mod line;
+mod reader;
+mod run;
+mod settle;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redkit_core::Admission;
+use redkit_core::coordination::Backoff;
+use serde::de::DeserializeOwned;
+
+pub use self::worker::{Worker, WorkerStats};
+use super::delivery::Handler;
+use super::{Topic, check_group};
+use crate::error::Error;
+
+/// Messages may be missing, or come again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// In which partition.
+    pub partition: u32,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why messages may be missing, or come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GapReason {
+    /// The server had lost the group, and it was made anew from the beginning of what the stream holds: what
+    /// was lost with the data does not come, and what was acknowledged and is still there comes again.
+    GroupLost,
+}
+
+/// Builds a [`Worker`].
+#[must_use]
+pub struct ConsumerBuilder<T> {
+    topic: Topic<T>,
+    group: String,
+    settings: Settings,
+}
+
+/// How a worker works.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) concurrency: usize,
+    pub(super) prefetch: usize,
+    pub(super) from_now: bool,
+    pub(super) max_attempts: u32,
+    pub(super) backoff: (Duration, Duration),
+    pub(super) timeout: Duration,
+    pub(super) lease: Duration,
+    pub(super) most_dead: u32,
+    pub(super) keep_dead: Duration,
+    pub(super) admission: Option<Arc<dyn Admission>>,
+    pub(super) on_gap: Option<Arc<dyn Fn(Gap) + Send + Sync>>,
+}
+
+impl<T> ConsumerBuilder<T> {
+    pub(super) fn new(topic: Topic<T>, group: String) -> Self {
+        Self {
+            topic,
+            group,
+            settings: Settings {
+                concurrency: 1,
+                prefetch: 0,
+                from_now: false,
+                max_attempts: 10,
+                backoff: (Duration::from_secs(1), Duration::from_secs(300)),
+                timeout: Duration::from_secs(60),
+                lease: Duration::from_secs(30),
+                most_dead: 10_000,
+                keep_dead: Duration::from_secs(30 * 86_400),
+                admission: None,
+                on_gap: None,
+            },
+        }
+    }
+
+    /// How many messages are handled at the same time; 1 at first.
+    pub fn concurrency(mut self, messages: usize) -> Self {
+        self.settings.concurrency = messages;
+        self
+    }
+
+    /// How many messages wait in this process beside those that are being handled; none at first. More of
+    /// them hide the way to the server when handlers are fast. When the process dies, each of them has
+    /// had an attempt.
+    pub fn prefetch(mut self, messages: usize) -> Self {
+        self.settings.prefetch = messages;
+        self
+    }
+
+    /// A new group begins with what is published from now on. Otherwise it begins with what the stream
+    /// holds.
+    pub fn from_now(mut self) -> Self {
+        self.settings.from_now = true;
+        self
+    }
+
+    /// How often a message is tried before it becomes a dead letter; 10 times at first.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.settings.max_attempts = attempts;
+        self
+    }
+
+    /// How long a message waits after a failed attempt: a second at first and doubled with each further
+    /// attempt, five minutes at most, of each a random part above the half.
+    pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
+        self.settings.backoff = (first, most);
+        self
+    }
+
+    /// How long a handler may take; a minute at first. Longer is a failed attempt.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// After which time without a sign of life this process's messages go to others; 30 s at first. Signs
+    /// of life come three times as often, however long the handlers take. All workers of a group give the
+    /// same.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self
+    }
+
+    /// How many dead letters each partition keeps, and for how long after the last: 10,000 for 30 days at
+    /// first.
+    pub fn dead_letters(mut self, most: u32, keep: Duration) -> Self {
+        self.settings.most_dead = most;
+        self.settings.keep_dead = keep;
+        self
+    }
+
+    /// Asks before each message is handled: a rate, or how much runs at the same time, in all processes
+    /// together. The key that it is asked for is `<topic>:<group>`.
+    pub fn admission(mut self, admission: Arc<dyn Admission>) -> Self {
+        self.settings.admission = Some(admission);
+        self
+    }
+
+    /// Is told when messages may be missing: one of a group's workers is told of each time. It must not
+    /// block.
+    pub fn on_gap(mut self, on_gap: impl Fn(Gap) + Send + Sync + 'static) -> Self {
+        self.settings.on_gap = Some(Arc::new(on_gap));
+        self
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        check_group(&self.group)?;
+        let settings = &self.settings;
+        let at_once = settings.concurrency.saturating_add(settings.prefetch);
+        if settings.concurrency == 0 || at_once > MOST_AT_ONCE {
+            let problem =
+                format!("together with `prefetch` it is not between 1 and {MOST_AT_ONCE}");
+            return Err(Error::invalid(
+                "concurrency",
+                problem,
+                "give what the process can handle",
+            ));
+        }
+        if settings.max_attempts == 0 {
+            return Err(Error::invalid(
+                "max_attempts",
+                "it is zero",
+                "give at least one",
+            ));
+        }
+        if settings.most_dead == 0 {
+            return Err(Error::invalid(
+                "dead_letters",
+                "none is kept",
+                "keep at least one",
+            ));
+        }
+        let millisecond = Duration::from_millis(1);
+        for (what, time, least) in [
+            ("timeout", settings.timeout, millisecond),
+            ("lease", settings.lease, LEAST_LEASE),
+            ("dead_letters", settings.keep_dead, millisecond),
+        ] {
+            if time < least {
+                let problem = format!("it is under {least:?}");
+                return Err(Error::invalid(what, problem, "give more"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a worker holds at most: each is named in every heartbeat.
+const MOST_AT_ONCE: usize = 10_000;
+/// A shorter lease would be lost by a slow reply.
+const LEAST_LEASE: Duration = Duration::from_millis(500);
+
+impl<T: DeserializeOwned + Send + 'static> ConsumerBuilder<T> {
+    /// Makes sure that the group exists, and starts to consume, in tasks of this runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a setting that cannot work, [`Error::GroupClash`] when the group is one of the
+    /// other kind (ordered or not), [`Error::Core`] when Redis could not be asked.
+    pub async fn start(self, handler: impl Handler<T>) -> Result<Worker, Error> {
+        self.check()?;
+        worker::start(self.topic, self.group, self.settings, handler).await
+    }
+}
+
+impl Settings {
+    pub(super) fn pause_after(&self, attempt: u32) -> Duration {
+        let (first, most) = self.backoff;
+        Backoff::new(first, most).pause_after(attempt)
+    }
+}
+
+impl<T> std::fmt::Debug for ConsumerBuilder<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("topic", &self.topic)
+            .field("group", &self.group)
+            .field("concurrency", &self.settings.concurrency)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,380 @@
+//! [`Worker`]: the tasks that consume a topic in this process.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redkit_core::coordination::Release;
+use redkit_core::inspection::{Action, Inspect, InspectError, Snapshot};
+use redkit_core::{Client, Invocation};
+use serde::de::DeserializeOwned;
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use super::Settings;
+use super::held::Held;
+use super::reader::Reader;
+use super::run::{Counts, HeldSeat, Shared};
+use crate::error::Error;
+use crate::metrics::WorkerMetrics;
+use crate::topic::Topic;
+use crate::topic::delivery::Handler;
+use crate::topic::scripts::{self, Seat};
+
+/// A process's consumer of a topic, from [`ConsumerBuilder::start`](super::ConsumerBuilder::start).
+///
+/// [`shutdown`](Self::shutdown) ends it in order. Dropping it ends it at once: handlers are dropped, and
+/// what they had goes back to the group in the background.
+pub struct Worker {
+    team: Arc<dyn Team>,
+    readers: Vec<AbortOnDropHandle<()>>,
+    workers: Vec<AbortOnDropHandle<()>>,
+    keeper: Option<AbortOnDropHandle<()>>,
+    _inspected: Arc<dyn Inspect>,
+}
+
+/// What a worker has done since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct WorkerStats {
+    /// Messages that were handled.
+    pub acknowledged: u64,
+    /// Failed attempts that others follow.
+    pub retried: u64,
+    /// Messages that its handlers gave back.
+    pub handed_back: u64,
+    /// Messages that became dead letters.
+    pub dead: u64,
+    /// Messages that another consumer took, because this process was held up for a lease.
+    pub lost: u64,
+    /// Handlers that run now.
+    pub running: u64,
+    /// Messages in this process: waiting, or being handled.
+    pub held: u64,
+    /// Whether the group is paused.
+    pub is_paused: bool,
+}
+
+/// How many entries one script gives back.
+const AT_ONCE: usize = 500;
+
+/// A worker's shared part, whatever its message and handler.
+#[async_trait]
+trait Team: Send + Sync {
+    fn stats(&self) -> WorkerStats;
+    fn drain(&self);
+    fn abort(&self);
+    fn settings(&self) -> &Settings;
+    /// The requests that give everything back which is held, without an attempt.
+    fn hand_back(&self) -> Vec<Invocation>;
+    fn client(&self) -> &Client;
+    async fn leave(&self);
+}
+
+#[async_trait]
+impl<T, H> Team for Shared<T, H>
+where
+    T: Send + 'static,
+    H: Send + Sync + 'static,
+{
+    fn stats(&self) -> WorkerStats {
+        Shared::stats(self)
+    }
+
+    fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    fn abort(&self) {
+        self.aborting.cancel();
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn hand_back(&self) -> Vec<Invocation> {
+        let mut requests = Vec::new();
+        for seat in &self.seats {
+            let all = seat.held.take_all();
+            for some in all.chunks(AT_ONCE) {
+                let entries = some
+                    .iter()
+                    .map(|&(id, deliveries)| (id, deliveries.saturating_sub(1), Duration::ZERO));
+                requests.push(seat.seat.release(entries));
+            }
+        }
+        requests
+    }
+
+    fn client(&self) -> &Client {
+        &self.client
+    }
+
+    async fn leave(&self) {
+        let leave = self.seats.iter().map(|seat| seat.seat.leave());
+        if let Err(error) = self.client.eval_all(leave).await {
+            tracing::debug!(target: "redkit::pubsub", %error, "a consumer is removed by others");
+        }
+    }
+}
+
+pub(super) async fn start<T, H>(
+    topic: Topic<T>,
+    group: String,
+    settings: Settings,
+    handler: H,
+) -> Result<Worker, Error>
+where
+    T: DeserializeOwned + Send + 'static,
+    H: Handler<T>,
+{
+    let inner = Arc::clone(&topic.inner);
+    let client = inner.client.clone();
+    let begin = match settings.from_now {
+        true => "$",
+        false => "0",
+    };
+    let consumer: Box<str> = Uuid::now_v7().to_string().into();
+    let mut seats = Vec::new();
+    for partition in &inner.partitions {
+        let (_, mode) = scripts::group(&client, partition, &group, begin, "shared").await?;
+        if mode != "shared" {
+            return Err(Error::GroupClash {
+                group: group.into(),
+            });
+        }
+        seats.push(HeldSeat {
+            seat: Seat {
+                partition: partition.clone(),
+                keys: partition.group(&group),
+                group: group.as_str().into(),
+                consumer: consumer.clone(),
+                lease: settings.lease,
+            },
+            held: Held::default(),
+        });
+    }
+    // So that a drop outside of a runtime can give back.
+    client.prepare_releases();
+    let at_once = settings.concurrency + settings.prefetch;
+    let (jobs, queue) = mpsc::channel(at_once);
+    let shared = Arc::new(Shared {
+        metrics: WorkerMetrics::new(&inner.name, &group),
+        client: client.clone(),
+        topic: inner,
+        group: group.as_str().into(),
+        handler,
+        slots: Arc::new(Semaphore::new(at_once)),
+        jobs,
+        queue: Mutex::new(queue),
+        draining: CancellationToken::new(),
+        aborting: CancellationToken::new(),
+        counts: Counts::default(),
+        message: PhantomData,
+        seats,
+        settings,
+    });
+    let readers = (0..shared.seats.len())
+        .map(|index| spawn(&shared, move |shared| Reader::new(shared, index).run()))
+        .collect();
+    let workers = (0..shared.settings.concurrency)
+        .map(|_| spawn(&shared, |shared| async move { shared.work().await }))
+        .collect();
+    let keeper = spawn(&shared, |shared| async move { shared.keep().await });
+    let team: Arc<dyn Team> = shared;
+    let inspected: Arc<dyn Inspect> = Arc::new(Inspected {
+        topic,
+        group,
+        team: Arc::clone(&team),
+    });
+    client.register(Arc::downgrade(&inspected));
+    Ok(Worker {
+        team,
+        readers,
+        workers,
+        keeper: Some(keeper),
+        _inspected: inspected,
+    })
+}
+
+/// A task that begins again should it ever panic: no message is to wait for ever for that.
+fn spawn<S, F>(
+    shared: &Arc<S>,
+    task: impl Fn(Arc<S>) -> F + Send + 'static,
+) -> AbortOnDropHandle<()>
+where
+    S: Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    use futures_util::FutureExt;
+    let shared = Arc::clone(shared);
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            let run = std::panic::AssertUnwindSafe(task(Arc::clone(&shared)));
+            if run.catch_unwind().await.is_ok() {
+                return;
+            }
+            tracing::error!(target: "redkit::pubsub", "a task of a worker panicked, and is begun again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }))
+}
+
+impl Worker {
+    /// What it has done.
+    pub fn stats(&self) -> WorkerStats {
+        self.team.stats()
+    }
+
+    /// Ends it in order: nothing more is begun; what is being handled has `grace` to end, and is dropped
+    /// then; what was not finished goes back to the group at once, without having cost an attempt.
+    pub async fn shutdown(mut self, grace: Duration) {
+        self.team.drain();
+        let ends = Instant::now() + grace;
+        let readers = std::mem::take(&mut self.readers);
+        let workers = std::mem::take(&mut self.workers);
+        let all = async {
+            for task in readers.into_iter().chain(workers) {
+                drop(task.await);
+            }
+        };
+        let mut all = std::pin::pin!(all);
+        if tokio::time::timeout_at(ends, &mut all).await.is_err() {
+            self.team.abort();
+            // Handlers end at their next `await`, and readers when their wait at the server is over.
+            let _ = timeout(LONGEST_READ, all).await;
+        }
+        self.keeper = None;
+        let team = &self.team;
+        let requests = team.hand_back();
+        let left = async {
+            if let Err(error) = team.client().eval_all(requests.clone()).await {
+                tracing::debug!(target: "redkit::pubsub", %error, "messages are handed back later");
+                release_later(&**team, requests.clone());
+            }
+            team.leave().await;
+        };
+        if timeout(FAREWELL, left).await.is_err() {
+            release_later(&**team, requests);
+        }
+    }
+}
+
+/// In the background, for as long as it makes sense: after a lease others take what is left.
+fn release_later(team: &dyn Team, requests: Vec<Invocation>) {
+    if !requests.is_empty() {
+        let until = Instant::now() + team.settings().lease;
+        team.client()
+            .release_later(Release::new(requests).until(until));
+    }
+}
+
+/// How long an end in order waits for the server beyond its grace.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a reader may be held by a reply that does not come.
+const LONGEST_READ: Duration = Duration::from_secs(3);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.team.drain();
+        self.team.abort();
+        release_later(&*self.team, self.team.hand_back());
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("stats", &self.stats())
+            .field("concurrency", &self.team.settings().concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Inspected<T> {
+    topic: Topic<T>,
+    group: String,
+    team: Arc<dyn Team>,
+}
+
+const ACTIONS: &[Action] = &[
+    Action {
+        name: "redrive",
+        argument: "",
+        description: "Publishes the group's dead letters again, for this group alone.",
+        is_destructive: false,
+    },
+    Action {
+        name: "pause",
+        argument: "",
+        description: "Stops the deliveries to the group, in all processes.",
+        is_destructive: false,
+    },
+    Action {
+        name: "resume",
+        argument: "",
+        description: "Goes on with the deliveries to the group.",
+        is_destructive: false,
+    },
+];
+
+#[async_trait]
+impl<T: Send + 'static> Inspect for Inspected<T> {
+    fn kind(&self) -> &'static str {
+        "topic"
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.topic.name(), self.group)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let stats = self.team.stats();
+        Snapshot::default()
+            .fact("is_paused", stats.is_paused)
+            .fact("concurrency", self.team.settings().concurrency)
+            .fact("running", stats.running)
+            .fact("held", stats.held)
+            .fact("acknowledged", stats.acknowledged)
+            .fact("retried", stats.retried)
+            .fact("handed_back", stats.handed_back)
+            .fact("dead", stats.dead)
+            .fact("lost", stats.lost)
+    }
+
+    fn actions(&self) -> &'static [Action] {
+        ACTIONS
+    }
+
+    async fn act(&self, action: &str, _: &str) -> Result<String, InspectError> {
+        let failed = |error: Error| InspectError::Failed(error.to_string().into());
+        match action {
+            "redrive" => {
+                let letters = self
+                    .topic
+                    .dead_letters(self.group.as_str())
+                    .map_err(failed)?;
+                let count = letters.redrive_all().await.map_err(failed)?;
+                Ok(format!("{count} dead letters were published again"))
+            }
+            "pause" => {
+                self.topic.pause(&self.group).await.map_err(failed)?;
+                Ok("the group is paused".to_owned())
+            }
+            "resume" => {
+                self.topic.resume(&self.group).await.map_err(failed)?;
+                Ok("the group goes on".to_owned())
+            }
+            _ => Err(InspectError::UnknownAction {
+                kind: self.kind(),
+                action: action.into(),
+            }),
+        }
+    }
+}

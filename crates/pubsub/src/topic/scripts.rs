@@ -1,0 +1,281 @@
+//! The scripts of topics, and one typed call for each. `src/scripts/topic_*.lua` says what each does.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redkit_core::coordination::lua;
+use redkit_core::{Client, Error, FromValue, Invocation, Key, Script, Value, ValueError};
+
+use super::entry::RawEntry;
+use super::keys::{GroupKeys, Partition};
+use crate::inbox::ItemId;
+use crate::scripts::{micros, millis};
+
+const ENTRY: &str = include_str!("../scripts/topic_entry.lua");
+const FINISH: &str = include_str!("../scripts/topic_finish.lua");
+
+static PUBLISH: Script = Script::of_parts(&[
+    lua::CLOCK,
+    lua::WAKE_UP,
+    ENTRY,
+    include_str!("../scripts/topic_publish.lua"),
+]);
+static GROUP: Script = Script::new(include_str!("../scripts/topic_group.lua"));
+static TICK: Script =
+    Script::of_parts(&[lua::CLOCK, ENTRY, include_str!("../scripts/topic_tick.lua")]);
+static ACK: Script = Script::of_parts(&[ENTRY, FINISH, include_str!("../scripts/topic_ack.lua")]);
+static RELEASE: Script =
+    Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_release.lua")]);
+static HEARTBEAT: Script =
+    Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_heartbeat.lua")]);
+static BURY: Script = Script::of_parts(&[
+    lua::CLOCK,
+    ENTRY,
+    FINISH,
+    include_str!("../scripts/topic_bury.lua"),
+]);
+static REDRIVE: Script = Script::of_parts(&[ENTRY, include_str!("../scripts/topic_redrive.lua")]);
+static TRIM: Script = Script::of_parts(&[
+    lua::CLOCK,
+    ENTRY,
+    FINISH,
+    include_str!("../scripts/topic_trim.lua"),
+]);
+static STATS: Script = Script::of_parts(&[
+    lua::CLOCK,
+    ENTRY,
+    include_str!("../scripts/topic_stats.lua"),
+]);
+static LEAVE: Script = Script::new(include_str!("../scripts/topic_leave.lua"));
+
+/// The consumer that owns the entries which wait for a retry. No consumer's own name: those are UUIDs.
+pub(crate) const WAITING: &str = "~waiting";
+
+pub(crate) struct Publish<'a> {
+    pub(crate) mode: &'static str,
+    pub(crate) record_ttl: Duration,
+    pub(crate) due: String,
+    pub(crate) id: &'a str,
+    pub(crate) key: &'a [u8],
+    pub(crate) headers: Bytes,
+    pub(crate) payload: Bytes,
+    /// The channel of wake-ups.
+    pub(crate) wake: Option<Bytes>,
+}
+
+/// Replies with the entry and the outcome's name.
+pub(crate) fn publish(to: &Partition, message: Publish<'_>) -> Invocation {
+    let record = to.record(message.id.as_bytes());
+    PUBLISH
+        .invoke([&to.stream, &to.delayed, &to.bodies, &record])
+        .arg(message.mode)
+        .arg(millis(message.record_ttl))
+        .arg(message.due)
+        .arg(message.id)
+        .arg(message.key)
+        .arg(message.headers)
+        .arg(message.payload)
+        .arg(message.wake.unwrap_or_default())
+        .arg(to.number)
+}
+
+/// Gives whether the group was made, and its mode.
+pub(crate) async fn group(
+    client: &Client,
+    partition: &Partition,
+    group: &str,
+    start: &str,
+    mode: &str,
+) -> Result<(bool, String), Error> {
+    let call = GROUP.invoke([&partition.stream, &partition.state]);
+    client.eval(call.arg(group).arg(start).arg(mode)).await
+}
+
+/// What a consumer's tick gave.
+#[derive(Debug)]
+pub(crate) enum Tick {
+    /// There is no such group.
+    NoGroup,
+    Done {
+        is_paused: bool,
+        /// When the next message or retry is due.
+        next_due: Option<Duration>,
+        taken: Vec<RawEntry>,
+    },
+}
+
+impl FromValue for Tick {
+    fn from_value(value: Value) -> Result<Self, ValueError> {
+        let (state, next_due, taken): (i64, i64, Value) = value.to()?;
+        if state < 0 {
+            return Ok(Tick::NoGroup);
+        }
+        let crate::scripts::Entries(taken) = taken.to()?;
+        Ok(Tick::Done {
+            is_paused: state == 1,
+            next_due: u64::try_from(next_due).ok().map(Duration::from_micros),
+            taken,
+        })
+    }
+}
+
+/// Who consumes where.
+#[derive(Debug, Clone)]
+pub(crate) struct Seat {
+    pub(crate) partition: Partition,
+    pub(crate) keys: GroupKeys,
+    pub(crate) group: Box<str>,
+    pub(crate) consumer: Box<str>,
+    pub(crate) lease: Duration,
+}
+
+impl Seat {
+    /// Not repeated by the client: what a lost reply took is given back by [`heartbeat`](Self::heartbeat).
+    pub(crate) async fn tick(
+        &self,
+        client: &Client,
+        room: usize,
+        looks_for_dead: bool,
+    ) -> Result<Tick, Error> {
+        let Partition {
+            stream,
+            delayed,
+            bodies,
+            state,
+            ..
+        } = &self.partition;
+        let call = TICK
+            .invoke([stream, delayed, bodies, state, &self.keys.retries])
+            .arg(&*self.group)
+            .arg(&*self.consumer)
+            .arg(WAITING)
+            .arg(millis(self.lease))
+            .arg(room)
+            .arg(u8::from(looks_for_dead));
+        client.eval(call).await
+    }
+
+    /// Gives the entries that this consumer does not own any more. Entries that it owns and does not name,
+    /// idle for `unknown_after`, go back to the group.
+    pub(crate) async fn heartbeat(
+        &self,
+        client: &Client,
+        known: &[ItemId],
+        unknown_after: Duration,
+    ) -> Result<Vec<ItemId>, Error> {
+        let call = HEARTBEAT
+            .invoke([&self.partition.stream, &self.keys.retries])
+            .arg(&*self.group)
+            .arg(&*self.consumer)
+            .arg(WAITING)
+            .arg(micros(unknown_after) / 1000);
+        let call = known.iter().fold(call, |call, id| call.arg(id.to_string()));
+        let lost: Option<Vec<String>> = client.eval(call.idempotent(true)).await?;
+        Ok(lost
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|id| id.parse().ok())
+            .collect())
+    }
+
+    /// Each entry with how many of its deliveries count, and after which time it is due.
+    pub(crate) fn release(
+        &self,
+        entries: impl IntoIterator<Item = (ItemId, u32, Duration)>,
+    ) -> Invocation {
+        let call = RELEASE
+            .invoke([&self.partition.stream, &self.keys.retries])
+            .arg(&*self.group)
+            .arg(&*self.consumer)
+            .arg(WAITING);
+        let call = entries.into_iter().fold(call, |call, (id, count, after)| {
+            call.arg(id.to_string()).arg(count).arg(micros(after))
+        });
+        // It changes nothing for an entry that the consumer does not own any more.
+        call.idempotent(true)
+    }
+
+    pub(crate) fn ack(&self, entry: &RawEntry) -> Invocation {
+        ACK.invoke([&self.partition.stream, &self.partition.record(&entry.id)])
+            .arg(&*self.group)
+            .arg(entry.entry.to_string())
+            .arg(u8::from(entry.is_recorded))
+            .idempotent(true)
+    }
+
+    pub(crate) fn bury(&self, entry: &RawEntry, letter: &Burial<'_>) -> Invocation {
+        let record = self.partition.record(&entry.id);
+        BURY.invoke([&self.partition.stream, &self.keys.dead, &record])
+            .arg(&*self.group)
+            .arg(&*self.consumer)
+            .arg(entry.entry.to_string())
+            .arg(u8::from(entry.is_recorded))
+            .arg(letter.retention)
+            .arg(entry.deliveries)
+            .arg(letter.reason)
+            .arg(letter.most)
+            .arg(millis(letter.keep))
+            .idempotent(true)
+    }
+
+    pub(crate) fn leave(&self) -> Invocation {
+        LEAVE
+            .invoke([&self.partition.stream])
+            .arg(&*self.group)
+            .arg(&*self.consumer)
+            .idempotent(true)
+    }
+}
+
+/// How a dead letter is kept.
+pub(crate) struct Burial<'a> {
+    pub(crate) retention: &'static str,
+    pub(crate) reason: &'a str,
+    pub(crate) most: u32,
+    pub(crate) keep: Duration,
+}
+
+pub(crate) async fn redrive(
+    client: &Client,
+    stream: &Key,
+    dead: &Key,
+    group: &str,
+    most: u32,
+    only: Option<ItemId>,
+) -> Result<u64, Error> {
+    let call = REDRIVE.invoke([stream, dead]).arg(group).arg(most);
+    let only = only.map_or_else(String::new, |id| id.to_string());
+    client.eval(call.arg(only)).await
+}
+
+pub(crate) async fn trim(
+    client: &Client,
+    stream: &Key,
+    keep: Option<Duration>,
+    most: Option<u64>,
+) -> Result<u64, Error> {
+    const AT_ONCE: u32 = 1_000;
+    let call = TRIM
+        .invoke([stream])
+        .arg(keep.map_or(-1, |keep| i64::try_from(millis(keep)).unwrap_or(-1)))
+        .arg(most.map_or(-1, |most| i64::try_from(most).unwrap_or(-1)))
+        .arg(AT_ONCE);
+    client.eval(call.idempotent(true)).await
+}
+
+/// Replies with ten numbers: see the script.
+pub(crate) fn stats(partition: &Partition, group: &str, lease: Duration) -> Invocation {
+    let keys = partition.group(group);
+    STATS
+        .invoke([
+            &partition.stream,
+            &partition.delayed,
+            &partition.state,
+            &keys.retries,
+            &keys.dead,
+        ])
+        .arg(group)
+        .arg(WAITING)
+        .arg(millis(lease))
+        .idempotent(true)
+}

@@ -1,0 +1,95 @@
+//! [`GroupStats`]: how a group stands, on the server.
+
+use std::time::Duration;
+
+use redkit_core::Value;
+
+use super::{Topic, check_group, scripts};
+use crate::channel::read;
+use crate::error::Error;
+
+/// How a group stands, over all partitions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct GroupStats {
+    /// Messages in the streams.
+    pub length: u64,
+    /// Messages that wait for their time.
+    pub delayed: u64,
+    /// Messages that were not delivered to the group yet; `None` when the server does not know, after
+    /// entries were deleted.
+    pub lag: Option<u64>,
+    /// Messages that were delivered and are not acknowledged: in flight, or waiting for a retry.
+    pub pending: u64,
+    /// Messages in the hands of consumers.
+    pub in_flight: u64,
+    /// Messages that wait for a retry.
+    pub retries: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// The age of the oldest message that is pending, since it was published.
+    pub oldest_pending: Option<Duration>,
+    /// Workers that gave a sign of life within a lease (30 s), the most of any partition.
+    pub live_workers: u64,
+    /// Whether the group is paused.
+    pub is_paused: bool,
+}
+
+impl<T> Topic<T> {
+    /// How a group stands.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when Redis could not be asked; [`Error::Invalid`] for a name that cannot be a group.
+    pub async fn stats(&self, group: &str) -> Result<GroupStats, Error> {
+        const LEASE: Duration = Duration::from_secs(30);
+        check_group(group)?;
+        let inner = &self.inner;
+        let calls = inner.partitions.iter();
+        let calls = calls.map(|partition| scripts::stats(partition, group, LEASE));
+        let mut stats = GroupStats {
+            lag: Some(0),
+            ..GroupStats::default()
+        };
+        for reply in inner.client.eval_all(calls).await? {
+            let numbers: Vec<i64> = read("EVALSHA", reply)?;
+            let Ok(numbers) = <[i64; 10]>::try_from(numbers) else {
+                let wrong = Ok(Value::Nil);
+                read::<Vec<i64>>("EVALSHA", wrong)?;
+                continue;
+            };
+            stats.add(numbers);
+        }
+        Ok(stats)
+    }
+}
+
+impl GroupStats {
+    fn add(&mut self, numbers: [i64; 10]) {
+        let [
+            length,
+            delayed,
+            dead,
+            retries,
+            paused,
+            lag,
+            pending,
+            age,
+            held,
+            live,
+        ] = numbers.map(|number| u64::try_from(number).ok());
+        let count = Option::unwrap_or_default;
+        self.length += count(length);
+        self.delayed += count(delayed);
+        self.dead += count(dead);
+        self.retries += count(retries);
+        self.is_paused |= paused == Some(1);
+        self.lag = self.lag.zip(lag).map(|(sum, lag)| sum + lag);
+        self.pending += count(pending);
+        self.in_flight += count(held);
+        self.live_workers = self.live_workers.max(count(live));
+        if count(pending) > 0 {
+            let age = age.map(Duration::from_millis);
+            self.oldest_pending = self.oldest_pending.max(age);
+        }
+    }
+}
