@@ -10,6 +10,7 @@ use redkit_core::coordination::{
 use redkit_core::{Error as CoreError, Topology, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::confirmation::Wire;
 use crate::error::Error;
 use crate::fence::Fence;
 use crate::guard::Guard;
@@ -55,11 +56,18 @@ impl LockManager {
             owner: &self.owner,
             token: Token::random(),
             deadline,
+            wire: Wire::new(inner),
         };
         let mut held = Held::new(inner, call.token);
         for locks in inner.groups(users) {
             match call.acquire(&locks).await {
-                Ok((fences, sent)) => held.add(locks, fences, sent),
+                Ok((fences, sent)) => {
+                    held.add(locks, fences, sent);
+                    if let Err(error) = call.wire.confirm().await {
+                        let _ = held.release().await;
+                        return Err(error);
+                    }
+                }
                 Err(error) => {
                     // The server answers, so that the caller need not find its own locks taken.
                     if let Error::Taken { .. } = error {
@@ -101,6 +109,7 @@ struct Call<'a> {
     owner: &'a str,
     token: Token,
     deadline: Instant,
+    wire: Wire<'a>,
 }
 
 /// The place of a caller that waits.
@@ -130,7 +139,7 @@ impl<'a> Call<'a> {
             let left = self.deadline.saturating_duration_since(sent);
             let call = scripts::acquire(locks, &self.bid(!left.is_zero(), place.is_some()));
             unsettled.begin();
-            let reply = self.inner.client.eval::<Value>(call).await;
+            let reply = self.wire.eval(call).await;
             unsettled.answered(&reply);
             let attempt = reply.and_then(|reply| scripts::read_attempt(reply, locks.len()));
             let taken = match attempt {
@@ -150,6 +159,7 @@ impl<'a> Call<'a> {
                 }
             };
             after_a_fault.reset();
+            self.wire.put_back();
             counted.get_or_insert_with(|| self.inner.metrics.waiting());
             match &mut place {
                 Some(place) if place.index == taken.index => {
@@ -246,13 +256,16 @@ impl QueuedCaller for Queued<'_> {
     async fn visit(&self, max_wait: Duration) -> Result<QueueStatus<Attempt>, CoreError> {
         let bid = self.call.bid(!max_wait.is_zero(), true);
         let call = scripts::acquire_fair(self.lock, &self.queue.channel, &bid);
-        let reply = self.call.inner.client.eval(call).await?;
+        let reply = self.call.wire.eval(call).await?;
         Ok(match scripts::read_attempt(reply, 1)? {
             acquired @ Attempt::Acquired(_) => QueueStatus::Served(acquired),
             taken if max_wait.is_zero() => QueueStatus::Rejected(taken),
-            Attempt::Taken(taken) => QueueStatus::Waiting {
-                hint: taken.expires_in.unwrap_or(UNKNOWN_EXPIRY) + Duration::from_millis(1),
-            },
+            Attempt::Taken(taken) => {
+                self.call.wire.put_back();
+                QueueStatus::Waiting {
+                    hint: taken.expires_in.unwrap_or(UNKNOWN_EXPIRY) + Duration::from_millis(1),
+                }
+            }
         })
     }
 

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use redkit_core::{Client, ConfigError};
 
+use crate::confirmation::{Confirmation, ConfirmedBy};
 use crate::error::Error;
 use crate::holder::owner_text;
 use crate::keys::keyspace;
 use crate::manager::LockManager;
+use crate::read_write::ReadWriteLocks;
 
 /// How locks are held.
 #[derive(Debug, Clone)]
@@ -17,6 +19,7 @@ pub(crate) struct Settings {
     pub(crate) hold_at_least: Duration,
     pub(crate) fence_ttl: Duration,
     pub(crate) is_fair: bool,
+    pub(crate) confirmation: Option<Confirmation>,
 }
 
 /// Settings of a [`LockManager`], from [`LockManager::builder`].
@@ -46,6 +49,7 @@ impl LockManagerBuilder {
                 hold_at_least: Duration::ZERO,
                 fence_ttl: DAY,
                 is_fair: false,
+                confirmation: None,
             },
         }
     }
@@ -98,15 +102,72 @@ impl LockManagerBuilder {
         self
     }
 
+    /// An acquisition counts only when so many replicas have it in memory within `timeout` (`WAIT`); otherwise it is
+    /// given back, with [`Error::NotConfirmed`]. It goes over a connection of its own, one for each acquisition
+    /// under way. Default: off.
+    ///
+    /// It makes it less likely that a failover loses a lock, and not impossible: the replica that takes over may be
+    /// another one. What protects data then is the [fence](crate::Fence). Renewals are not confirmed.
+    pub fn confirmed_by_replicas(mut self, replicas: u32, timeout: Duration) -> Self {
+        self.settings.confirmation = Some(Confirmation {
+            by: ConfirmedBy::Replicas(replicas),
+            timeout,
+        });
+        self
+    }
+
+    /// Like [`confirmed_by_replicas`](Self::confirmed_by_replicas), by what has reached disks: that of the master,
+    /// if so, and those of so many replicas (`WAITAOF`, from Redis 7.2 on, with `appendonly yes`). A server that
+    /// cannot do it says so at the first acquisition, which is given back.
+    pub fn confirmed_on_disk(mut self, is_local: bool, replicas: u32, timeout: Duration) -> Self {
+        self.settings.confirmation = Some(Confirmation {
+            by: ConfirmedBy::Disks { is_local, replicas },
+            timeout,
+        });
+        self
+    }
+
     /// Builds the manager. Nothing is sent.
     ///
     /// # Errors
     /// [`Error::Core`] with the setting that cannot work.
     pub fn build(self) -> Result<LockManager, Error> {
         self.settings.check()?;
+        if let Some(confirmation) = &self.settings.confirmation {
+            confirmation.check(self.settings.ttl, self.client.topology())?;
+        }
         let (keyspace, channel) = keyspace(&self.client, "lock", &self.name)?;
         let owner = owner_text(self.label.as_deref())?;
         Ok(LockManager::new(
+            self.client,
+            &self.name,
+            keyspace,
+            channel,
+            self.settings,
+            owner,
+        ))
+    }
+
+    /// Builds locks that many readers have at the same time, or one writer, with the same settings. Nothing is
+    /// sent.
+    ///
+    /// # Errors
+    /// [`Error::Core`] with the setting that cannot work; `fair`, `hold_at_least` and confirmations are among them.
+    pub fn build_read_write(self) -> Result<ReadWriteLocks, Error> {
+        let settings = &self.settings;
+        settings.check()?;
+        if settings.is_fair || settings.confirmation.is_some() || !settings.hold_at_least.is_zero()
+        {
+            return Err(ConfigError::new(
+                "read_write",
+                "read/write locks are not fair, not confirmed, and have no shortest time",
+                "leave out `fair`, `hold_at_least`, `confirmed_by_replicas` and `confirmed_on_disk`",
+            )
+            .into());
+        }
+        let (keyspace, channel) = keyspace(&self.client, "rwlock", &self.name)?;
+        let owner = owner_text(self.label.as_deref())?;
+        Ok(ReadWriteLocks::new(
             self.client,
             &self.name,
             keyspace,

@@ -34,6 +34,17 @@ pub enum Error {
     #[error("the lock was lost while it was held; the work was stopped")]
     Lost,
 
+    /// Fewer servers confirmed the acquisition in time than
+    /// [were to](crate::LockManagerBuilder::confirmed_by_replicas). It was given back. Cause: replicas that are
+    /// down or behind. Remedy: try again, or look after them.
+    #[error("{confirmed} of {wanted} servers confirmed the lock in time; it was given back")]
+    NotConfirmed {
+        /// How many did.
+        confirmed: u32,
+        /// How many were to.
+        wanted: u32,
+    },
+
     /// A newer fence has written (or was [announced](crate::FencedRegister::announce)): the caller's lock was lost,
     /// and somebody else has it, or had it. Nothing was changed. Remedy: stop the work.
     #[error("the write was rejected: fence {newer} is newer than the writer's")]
@@ -50,6 +61,11 @@ pub enum Error {
     /// No key was named, or too many to be taken in one step. Remedy: name 1 to 1,000.
     #[error("{0} keys are named; name 1 to 1,000")]
     KeyCount(usize),
+
+    /// The candidate stands already: [`Election::run`](crate::Election::run) is under way, in this or another
+    /// clone. Remedy: one `run` at a time, or a second [`Election`](crate::Election).
+    #[error("the candidate stands for the election already, in another call of `run`")]
+    Standing,
 
     /// A call asks for no permits. Remedy: do without the semaphore.
     #[error("a call asks for 0 permits; ask for 1 or more")]
@@ -115,7 +131,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Core(error) => error.kind(),
-            Error::QueueFull { .. } | Error::NoQuorum { .. } => ErrorKind::Server,
+            Error::QueueFull { .. } | Error::NoQuorum { .. } | Error::NotConfirmed { .. } => {
+                ErrorKind::Server
+            }
             Error::Taken { .. }
             | Error::Lost
             | Error::Fenced { .. }
@@ -123,6 +141,7 @@ impl Error {
             | Error::InFlight { .. }
             | Error::NotKept => ErrorKind::Data,
             Error::EmptyKey
+            | Error::Standing
             | Error::KeyCount(_)
             | Error::NoPermits
             | Error::AbovePermits { .. }
@@ -138,9 +157,11 @@ impl Error {
             | Error::Lost
             | Error::QueueFull { .. }
             | Error::NoQuorum { .. }
+            | Error::NotConfirmed { .. }
             | Error::InFlight { .. } => true,
             Error::Fenced { .. }
             | Error::EmptyKey
+            | Error::Standing
             | Error::KeyCount(_)
             | Error::NoPermits
             | Error::AbovePermits { .. }

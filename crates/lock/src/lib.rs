@@ -41,6 +41,8 @@
 
 mod acquire;
 mod builder;
+mod confirmation;
+mod election;
 mod error;
 mod fence;
 mod guard;
@@ -53,6 +55,7 @@ mod latch;
 mod line;
 mod manager;
 mod metrics;
+mod read_write;
 mod redlock;
 mod register;
 mod scripts;
@@ -60,6 +63,7 @@ mod semaphore;
 mod time;
 
 pub use builder::LockManagerBuilder;
+pub use election::{Election, LeaderObserver, Role, Term};
 pub use error::Error;
 pub use fence::Fence;
 pub use guard::{Guard, SharedGuard};
@@ -68,6 +72,7 @@ pub use idempotent::{Executed, IdempotentError, IdempotentExecution, IdempotentE
 pub use latch::{CountDownLatch, LatchManager, LatchManagerBuilder};
 pub use manager::LockManager;
 pub use metrics::LockStats;
+pub use read_write::{ReadGuard, ReadWriteLocks, ReadWriteState, WriteGuard};
 pub use redlock::{NodeOutcome, Redlock, RedlockBuilder, RedlockGuard};
 pub use register::{Fenced, FencedRegister};
 pub use semaphore::{Permits, Semaphore, SemaphoreBuilder, SemaphoreState};

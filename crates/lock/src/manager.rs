@@ -10,6 +10,7 @@ use redkit_core::coordination::Token;
 use redkit_core::{Client, Invocation, Keyspace, Pattern, ToArg};
 
 use crate::builder::{LockManagerBuilder, Settings};
+use crate::confirmation::Connections;
 use crate::error::Error;
 use crate::fence::Fence;
 use crate::guard::Guard;
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) registry: Registry,
     pub(crate) lines: Lines,
+    pub(crate) connections: Connections,
 }
 
 impl LockManager {
@@ -79,6 +81,7 @@ impl LockManager {
             metrics: Metrics::new(name),
             registry: Registry::default(),
             lines: Lines::default(),
+            connections: Connections::default(),
         };
         let inner = Arc::new(inner);
         inspection::register(&inner);

@@ -13,9 +13,9 @@ use crate::holder::Holder;
 use crate::keys::LockKeys;
 use crate::time::{micros, millis};
 
-/// `next_fence`, for scripts of other modules.
+/// `next_fence`, and what stands at the key of a lock: also for scripts of other modules.
 pub(crate) const FENCE: &str = include_str!("scripts/fence.lua");
-const RECORD: &str = include_str!("scripts/record.lua");
+pub(crate) const RECORD: &str = include_str!("scripts/record.lua");
 
 static ACQUIRE: Script = Script::of_parts(&[
     lua::CLOCK,
@@ -178,7 +178,7 @@ fn flat(locks: &[LockKeys], keys: impl Fn(&LockKeys) -> [&Key; 2]) -> Vec<&Key> 
 }
 
 /// From a PTTL.
-fn expiry(left: i64) -> Option<Duration> {
+pub(crate) fn expiry(left: i64) -> Option<Duration> {
     u64::try_from(left).ok().map(Duration::from_millis)
 }
 

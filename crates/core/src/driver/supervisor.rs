@@ -446,7 +446,12 @@ async fn examine<C: Connector>(
     // Whoever waits for the server to recover sees the way back to `Connected`.
     shared.enter(ConnectionState::Suspect(number));
     let mut ping = pin!(link.ping());
-    let mut next = pin!(impatient(connector));
+    // While the server owes nothing for long, or an upload goes on, another connection proves nothing.
+    let quiet_since = activity
+        .silent_since()
+        .unwrap_or_else(|| activity.last_sign());
+    let begin = (quiet_since + timing.stall_timeout / 2).max(Instant::now() + IMPATIENCE);
+    let mut next = pin!(replacement(connector, timing, begin));
     let refusal = loop {
         tokio::select! {
             biased;
@@ -511,6 +516,36 @@ async fn connect<C: Connector>(connector: &C, timing: Timing) -> Result<C::Link,
         }
         link = impatient(connector) => Ok(link),
     }
+}
+
+/// From `begin` on, makes a connection on which the server serves, however many attempts it takes.
+async fn replacement<C: Connector>(connector: &C, timing: Timing, begin: Instant) -> C::Link {
+    sleep_until(begin).await;
+    loop {
+        if let Ok(link) = connect(connector, timing).await {
+            if serves(&link, timing).await {
+                return link;
+            }
+            link.close();
+        }
+        sleep(IMPATIENCE).await;
+    }
+}
+
+/// Waits until the server serves on a new connection; `false` when it no longer answers there.
+async fn serves<L: Link>(link: &L, timing: Timing) -> bool {
+    let mut was_refused = false;
+    while let Ok(Ok(refusal)) = timeout(timing.probe_timeout, link.ping()).await {
+        match refusal {
+            None if !was_refused => return true,
+            // A server that was busy or loading answers on the other connection as well, if that is
+            // alive: it gets time to.
+            None => was_refused = false,
+            Some(_) => was_refused = true,
+        }
+        sleep(IMPATIENCE).await;
+    }
+    false
 }
 
 /// Tries to connect again and again, with little time for each attempt, and reports no failure.

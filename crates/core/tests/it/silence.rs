@@ -34,6 +34,8 @@ each_driver! {
 each_driver! {
     ()
     a_pause_of_the_process_itself_opens_nothing,
+    a_busy_servers_connection_is_kept,
+    a_dead_connection_is_replaced_over_a_slow_line,
 }
 
 async fn connect(driver: Driver, url: &str) -> Client {
@@ -141,6 +143,55 @@ async fn a_pause_of_the_process_itself_opens_nothing(driver: Driver) {
     }
     assert_eq!(states.all(), []);
     assert_eq!(*client.state().borrow(), ConnectionState::Connected(1));
+    client.shutdown().await;
+}
+
+/// A script runs for longer than the stall timeout. The server greets new connections meanwhile, and
+/// serves none.
+async fn a_busy_servers_connection_is_kept(driver: Driver) {
+    let _alone = ALONE.lock().await;
+    let options = ServerOptions::new().config("busy-reply-threshold 50");
+    let server = Server::redis(options).await.unwrap();
+    let client = connect(driver, &server.url()).await;
+    let script = "local s = redis.call('TIME') local e repeat e = redis.call('TIME') \
+                  until (e[1] - s[1]) * 1000000 + e[2] - s[2] > 1500000 return 7";
+    let eval = Command::new("EVAL").arg(script).arg(0);
+    let eval = eval.deadline(tokio::time::Instant::now() + Duration::from_secs(10));
+    assert_eq!(client.call::<i64>(eval).await.unwrap(), 7);
+    let mut state = client.state();
+    let connected = state.wait_for(|state| matches!(state, ConnectionState::Connected(_)));
+    let connected = connected.await.unwrap().clone();
+    assert_eq!(connected, ConnectionState::Connected(1));
+    client.shutdown().await;
+}
+
+/// A caller with much patience waits on a connection that is dead, while a new one takes longer than
+/// the attempts that are made in a hurry.
+async fn a_dead_connection_is_replaced_over_a_slow_line(driver: Driver) {
+    let _alone = ALONE.lock().await;
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let proxy = Proxy::start(server.addr()).await.unwrap();
+    let client = connect(driver, &server.url_at(proxy.addr())).await;
+    let patient = Command::new("GET").key("k");
+    let patient = patient.deadline(tokio::time::Instant::now() + Duration::from_secs(20));
+    proxy.black_hole();
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.call::<Option<String>>(patient).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let slow = Duration::from_millis(60);
+    proxy.delay(slow, slow);
+    let mut state = client.state();
+    let replaced = state.wait_for(|state| *state == ConnectionState::Connected(2));
+    tokio::time::timeout(Duration::from_secs(5), replaced)
+        .await
+        .expect("the connection is replaced while the caller waits")
+        .unwrap();
+    let ping: String = client.call(Command::new("PING")).await.unwrap();
+    assert_eq!(ping, "PONG");
+    // Its connection is gone, and it may be asked again.
+    drop(waiting.await.unwrap());
     client.shutdown().await;
 }
 

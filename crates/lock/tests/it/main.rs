@@ -6,14 +6,17 @@
     reason = "a test fails by panicking"
 )]
 
-#[cfg(feature = "tower")]
 mod basics;
+mod elections;
 mod fences;
+#[cfg(feature = "tower")]
 mod idempotency_layer;
 mod idempotent;
 mod latches;
 mod loss;
+mod readers_and_writers;
 mod redlock;
+mod replicas;
 mod semaphores;
 mod several;
 mod waiting;

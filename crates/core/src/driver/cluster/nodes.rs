@@ -424,16 +424,17 @@ impl Nodes {
 
     fn take_over(&self, map: SlotMap) {
         let all = map.all();
-        // Nodes that have left: their connections end when the last call on them has.
-        let known: HashSet<String> = {
+        {
+            // Held until the breakers follow, so that none is taken from a node that comes meanwhile.
             let mut known = self.known.lock();
+            // Nodes that have left: their connections end when the last call on them has.
             known.retain(|address, _| all.contains(address) || self.seeds.contains(address));
-            known.keys().map(Address::to_string).collect()
-        };
-        // One that is not part of the cluster any more does not make the client look ill.
-        let all: HashSet<String> = all.iter().map(Address::to_string).collect();
-        self.breakers
-            .show(|node| all.contains(node), |node| known.contains(node));
+            let known: HashSet<String> = known.keys().map(Address::to_string).collect();
+            // A node that is not part of the cluster any more does not make the client look ill.
+            let all: HashSet<String> = all.iter().map(Address::to_string).collect();
+            self.breakers
+                .show(|node| all.contains(node), |node| known.contains(node));
+        }
         self.view.send_if_modified(|view| {
             if **view == map {
                 return false;

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ::fred::clients::{Client, WithOptions};
+use ::fred::error::ErrorKind;
 use ::fred::interfaces::{ClientLike, FredResult, Resp3Frame};
 use ::fred::types::config::Options;
 use ::fred::types::{ClusterHash, CustomCommand, Value as FredValue};
@@ -297,14 +298,18 @@ impl Link for FredLink {
         if self.closed.is_cancelled() {
             return Err(broken());
         }
-        match self.unless_closed(self.probe().await).await {
-            // An error of the server's is an answer too: it lives.
-            Ok(Ok(Ok(frame))) => match to_reply(frame) {
-                Err(CallError::Replied(error)) => Ok(Some(error)),
-                _ => Ok(None),
-            },
-            Ok(Ok(Err(error))) => Err(broken().with_source(error)),
-            Ok(Err(_)) | Err(_) => Err(broken()),
+        loop {
+            return match self.unless_closed(self.probe().await).await {
+                // An error of the server's is an answer too: it lives.
+                Ok(Ok(Ok(frame))) => match to_reply(frame) {
+                    Err(CallError::Replied(error)) => Ok(Some(error)),
+                    _ => Ok(None),
+                },
+                // No answer yet says nothing about the connection: the caller ends the waiting.
+                Ok(Ok(Err(error))) if *error.kind() == ErrorKind::Timeout => continue,
+                Ok(Ok(Err(error))) => Err(broken().with_source(error)),
+                Ok(Err(_)) | Err(_) => Err(broken()),
+            };
         }
     }
 

@@ -9,13 +9,13 @@
 //!    | already      | come           | socket now     | be written
 //! ```
 
+mod batch;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::io::IoSlice;
-use std::ops::Range;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -33,10 +33,6 @@ const MOST_OWED: usize = 65_536;
 /// How many bytes of ours may wait to be written before new calls wait for room. Large arguments are
 /// the callers' and do not count.
 const MOST_WAITING: usize = 16 * 1024 * 1024;
-
-/// How much is given to the socket at once, and in how many pieces.
-const MOST_AT_ONCE: usize = 256 * 1024;
-const MOST_PIECES: usize = 16;
 
 /// Deadlines are looked at together, and not more often than this: an outcome comes this late at most,
 /// and the runtime's timer adds a millisecond.
@@ -126,19 +122,6 @@ pub(super) enum Next {
     Wake,
     /// Somebody does already.
     Nothing,
-}
-
-/// What the socket is to be given.
-#[derive(Debug)]
-pub(super) struct Batch {
-    small: Vec<u8>,
-    pieces: SmallVec<[Piece; 4]>,
-}
-
-#[derive(Debug)]
-enum Piece {
-    Small(Range<usize>),
-    Large(Bytes),
 }
 
 /// The server sent a reply to no command.
@@ -262,109 +245,6 @@ impl Exchanges {
     /// Whether there is anything to write, and nobody does.
     pub(super) fn wants_writer(&self) -> bool {
         !self.is_writing && self.given < self.end() && self.closed.is_none()
-    }
-
-    /// Hands what waits to a writer, who gives back what is left of it with [`settle`](Self::settle).
-    pub(super) fn hand_over(&mut self) -> Option<Batch> {
-        self.is_told = false;
-        if !self.wants_writer() {
-            return None;
-        }
-        self.bury();
-        let (mut at, mut bytes) = (self.head, 0);
-        let mut pieces: SmallVec<[Piece; 4]> = SmallVec::new();
-        self.handed = self.given;
-        let first = self.index(self.given);
-        for entry in self.queue.iter().skip(first) {
-            if bytes >= MOST_AT_ONCE || pieces.len() >= MOST_PIECES {
-                break;
-            }
-            match (&entry.segments, pieces.last_mut()) {
-                (Some(segments), _) => {
-                    let room = MOST_PIECES - pieces.len();
-                    let large = segments.iter().take(room).cloned().map(Piece::Large);
-                    pieces.extend(large);
-                }
-                (None, Some(Piece::Small(range))) => {
-                    at += entry.left;
-                    range.end = at;
-                }
-                (None, _) => {
-                    pieces.push(Piece::Small(at..at + entry.left));
-                    at += entry.left;
-                }
-            }
-            bytes += entry.left;
-            self.handed += 1;
-        }
-        if pieces.is_empty() {
-            return None;
-        }
-        self.is_writing = true;
-        let small = std::mem::take(&mut self.small);
-        Some(Batch { small, pieces })
-    }
-
-    /// The writer has given `count` bytes of its batch to the socket.
-    pub(super) fn settle(&mut self, batch: Batch, mut count: usize) -> SmallVec<[Waker; 4]> {
-        self.is_writing = false;
-        if self.closed.is_some() {
-            return SmallVec::new();
-        }
-        let handed = std::mem::replace(&mut self.handed, self.given);
-        while count > 0 {
-            let index = self.index(self.given);
-            let Some(entry) = self.queue.get_mut(index) else {
-                break;
-            };
-            let now = count.min(entry.left);
-            count -= now;
-            entry.left -= now;
-            entry.is_begun = true;
-            match &mut entry.segments {
-                Some(segments) => skip(segments, now),
-                None => self.head += now,
-            }
-            if entry.left > 0 {
-                break;
-            }
-            entry.segments = None;
-            self.waiting -= entry.weight;
-            self.given += 1;
-        }
-        self.handed = self.given;
-        self.put_back(batch.small);
-        // Who left meanwhile was not counted as dead, because the bytes might have gone.
-        for number in self.given..handed.max(self.given) {
-            let index = self.index(number);
-            let has_left = self
-                .queue
-                .get(index)
-                .is_some_and(|entry| entry.slot.is_none());
-            if has_left {
-                self.kill(index);
-            }
-        }
-        self.forget_answered();
-        self.room()
-    }
-
-    fn put_back(&mut self, mut rest: Vec<u8>) {
-        if self.head >= rest.len() {
-            // All of it is gone. What was queued meanwhile stands alone.
-            self.head = 0;
-            if self.small.is_empty() && rest.capacity() <= MOST_KEPT {
-                rest.clear();
-                self.small = rest;
-            }
-            return;
-        }
-        rest.append(&mut self.small);
-        if self.head > MOST_KEPT && self.head > rest.len() / 2 {
-            rest.drain(..self.head);
-            self.head = 0;
-        }
-        self.small = rest;
     }
 
     /// A reply came. Gives who is to be woken.
@@ -587,32 +467,6 @@ impl Exchanges {
         while self.base < self.answered.min(self.given) && self.queue.pop_front().is_some() {
             self.base += 1;
         }
-    }
-}
-
-fn bytes_of<'b>(piece: &'b Piece, small: &'b [u8]) -> &'b [u8] {
-    match piece {
-        Piece::Small(range) => small.get(range.clone()).unwrap_or_default(),
-        Piece::Large(bytes) => bytes,
-    }
-}
-
-impl Batch {
-    pub(super) fn slices(&self) -> SmallVec<[IoSlice<'_>; MOST_PIECES]> {
-        let slice = |piece| bytes_of(piece, &self.small);
-        self.pieces.iter().map(slice).map(IoSlice::new).collect()
-    }
-}
-
-/// Takes `count` bytes off the front.
-fn skip(segments: &mut Segments, mut count: usize) {
-    while let Some(first) = segments.front_mut() {
-        if first.len() > count {
-            first.advance(count);
-            return;
-        }
-        count -= first.len();
-        segments.pop_front();
     }
 }
 

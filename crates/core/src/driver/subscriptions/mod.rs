@@ -96,6 +96,19 @@ pub(super) enum NameKind {
     Prefix,
 }
 
+/// Whatever ends the task, no subscriber waits for messages that cannot come any more.
+struct EndGuard(Arc<Registry>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(target: "redkit::connection", "the task of the subscriptions panicked");
+        }
+        // With their sinks the streams end.
+        self.0.clear();
+    }
+}
+
 impl Subscriptions {
     pub(super) fn start(connector: impl PushConnector, timing: Timing) -> Self {
         let (requests, incoming) = mpsc::channel(WAITING);
@@ -103,11 +116,13 @@ impl Subscriptions {
         let registry = Arc::new(Registry::default());
         let task = Task::new(connector, timing, Arc::clone(&registry), incoming);
         let stop = shutdown.clone();
+        let ended = EndGuard(Arc::clone(&registry));
         let task = tokio::spawn(async move {
             tokio::select! {
                 () = task.run() => {}
                 () = stop.cancelled() => {}
             }
+            drop(ended);
         });
         Self {
             registry,

@@ -355,14 +355,9 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn connections_that_break_as_soon_as_they_stand_are_paced() {
-        let connections = Arc::new(AtomicU64::new(0));
-        let connector = Fickle {
-            connections: Arc::clone(&connections),
-        };
+    fn timing() -> Timing {
         let second = Duration::from_secs(1);
-        let timing = Timing {
+        Timing {
             connect_timeout: second,
             probe_interval: second,
             probe_timeout: second,
@@ -371,8 +366,50 @@ mod tests {
                 min_delay: second / 100,
                 max_delay: second,
             },
+        }
+    }
+
+    /// Makes one connection, and panics when it is asked for another.
+    struct Panicking(Fickle);
+
+    #[async_trait]
+    impl PushConnector for Panicking {
+        type Link = Gone;
+
+        async fn connect(&self, registry: &Arc<Registry>) -> Result<Gone, Fault> {
+            let link = self.0.connect(registry).await;
+            assert_eq!(self.0.connections.load(Ordering::Relaxed), 1);
+            link
+        }
+
+        fn target(&self) -> String {
+            "panicking".to_owned()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_end_when_the_task_dies() {
+        let connections = Arc::new(AtomicU64::new(0));
+        let subscriptions = Subscriptions::start(Panicking(Fickle { connections }), timing());
+        let interest = Interest::Channels(vec!["c".into()]);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let mut stream = subscriptions.subscribe(interest, deadline).await.unwrap();
+        assert_eq!(stream.next().await, Some(Push::Gap(GapReason::Lost)));
+        let next = tokio::time::timeout(Duration::from_secs(60), stream.next());
+        assert_eq!(next.await.expect("it ends"), None);
+        let again = Interest::Channels(vec!["c".into()]);
+        let again = subscriptions.subscribe(again, Instant::now() + Duration::from_secs(1));
+        assert!(again.await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_break_as_soon_as_they_stand_are_paced() {
+        let connections = Arc::new(AtomicU64::new(0));
+        let connector = Fickle {
+            connections: Arc::clone(&connections),
         };
-        let subscriptions = Subscriptions::start(connector, timing);
+        let second = Duration::from_secs(1);
+        let subscriptions = Subscriptions::start(connector, timing());
         let interest = Interest::Channels(vec!["c".into()]);
         let deadline = Instant::now() + second;
         let mut stream = subscriptions.subscribe(interest, deadline).await.unwrap();

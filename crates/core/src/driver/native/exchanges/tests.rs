@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::batch::Batch;
 use super::*;
 
 /// Counts how often it is called.
@@ -100,6 +101,16 @@ fn at(point: &str) -> (Exchanges, [u32; 3], Option<Batch>) {
     }
     let (c, _) = submit(&mut exchanges, &echo("c"));
     (exchanges, [a, b, c], batch)
+}
+
+#[test]
+fn a_full_socket_holds_nothing_up_once_what_waited_for_it_was_taken_back() {
+    let mut exchanges = Exchanges::new();
+    let (slot, _) = submit(&mut exchanges, &echo("a"));
+    exchanges.is_blocked = true;
+    exchanges.abandon(slot);
+    assert!(exchanges.hand_over().is_none());
+    assert!(!exchanges.is_blocked);
 }
 
 #[test]
