@@ -19,3 +19,4 @@ mod replay;
 mod schedules;
 mod topic_processes;
 mod topics;
+mod universal;
