@@ -153,7 +153,9 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
         let is_of_another = |after: ItemId, epoch: u64| after.millis() < epoch / 1000;
         let was_lost = match (known, epoch) {
             (Some(known), Some(epoch)) => known != epoch,
-            (None, Some(epoch)) => self.position.is_some_and(|after| is_of_another(after, epoch)),
+            (None, Some(epoch)) => self
+                .position
+                .is_some_and(|after| is_of_another(after, epoch)),
             (_, None) => false,
         };
         if was_lost {
