@@ -251,6 +251,21 @@ redkit_testkit::suite! {
     }
 
     #[paused]
+    async fn an_observer_sees_the_death_of_a_leader_whom_nobody_follows(fixture: Fixture) {
+        let backend = FaultyBackend::new(Arc::clone(fixture.client.backend()));
+        let dying = election(&backend.client_with(&fixture.config().unwrap()), "dead");
+        let stood = stand(&dying);
+        leads(&dying).await;
+        let mut observer = candidate(&fixture, "observer").await.observe().look_every(LONG);
+        assert_eq!(label(observer.next().await.unwrap()), Some("dead".into()));
+        backend.set(Rule::new(Injection::LoseRequest));
+        let died = Instant::now();
+        assert_eq!(label(observer.next().await.unwrap()), None);
+        assert!(died.elapsed() <= TTL + SECOND, "{:?}", died.elapsed());
+        stood.abort();
+    }
+
+    #[paused]
     async fn work_is_stopped_at_the_local_deadline_while_redis_hangs(fixture: Fixture) {
         let _ = &fixture;
         let backend = FaultyBackend::embedded();
