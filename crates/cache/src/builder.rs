@@ -19,7 +19,6 @@ use crate::settings::{Refresh, Settings};
 use crate::share::ErrorCodec;
 use crate::stats::Metrics;
 use crate::store::Store;
-use crate::wake::Wakes;
 
 /// Settings of a [`Cache`], from [`Cache::builder`].
 ///
@@ -247,7 +246,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
             None => None,
         };
         Ok(Cache::new(Store {
-            wakes: Wakes::new(self.client.clone(), names.wake.clone()),
             is_cluster: self.client.topology() == Topology::Cluster,
             hasty: self.client.with_budget(settings.redis_timeout)?,
             client: self.client,
@@ -273,7 +271,7 @@ fn check_hearing<V>(l1: &L1<V>, settings: &Settings, client: &Client) -> Result<
         ));
     }
     let can = client.capabilities();
-    // What is not connected yet is not known; then the level keeps nothing, and says why.
+    // A server that is not connected yet is not known; then the level keeps nothing, and says why.
     if l1.is_tracked && can.server != ServerKind::Unknown && !can.tracking {
         return Err(ConfigError::new(
             "l1.tracked",

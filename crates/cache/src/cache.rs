@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -16,6 +16,7 @@ use crate::builder::{CacheBuilder, NoTtl};
 use crate::entry::Hit;
 use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
+use crate::inspect::InspectedCache;
 use crate::level::with_bytes;
 use crate::load_task::{LoadOutcome, Loader};
 use crate::names::EntryKeys;
@@ -38,6 +39,8 @@ pub(crate) struct Inner<V> {
     pub(crate) loads: Arc<SingleFlight<LoadOutcome<V>>>,
     pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) tasks: Tasks,
+    /// The cache as monitoring sees it, for as long as there is the cache.
+    inspected: Arc<InspectedCache<V>>,
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
@@ -47,14 +50,16 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     }
 
     pub(crate) fn new(store: Store<V>) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                store: Arc::new(store),
-                loads: SingleFlight::new(),
-                refreshes: Arc::default(),
-                tasks: Tasks::default(),
-            }),
-        }
+        let inner = Arc::new_cyclic(|cache: &Weak<Inner<V>>| Inner {
+            inspected: Arc::new(InspectedCache::new(cache.clone(), &store.name)),
+            store: Arc::new(store),
+            loads: SingleFlight::new(),
+            refreshes: Arc::default(),
+            tasks: Tasks::default(),
+        });
+        let inspected: Weak<InspectedCache<V>> = Arc::downgrade(&inner.inspected);
+        inner.store.client.register(inspected);
+        Self { inner }
     }
 
     /// The fresh value at `key`, if there is one. One round trip; none when the value is in this
@@ -165,7 +170,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         self.fetch(key, load, true).await
     }
 
-    /// What this cache and its clones have done.
+    /// The numbers of this cache and its clones.
     pub fn stats(&self) -> CacheStats {
         let store = &self.inner.store;
         CacheStats {
@@ -206,7 +211,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         }
     }
 
-    /// What this process keeps.
+    /// The value that this process keeps.
     #[inline]
     pub(crate) fn in_process(&self, key: &impl ToArg) -> Option<Hit<V>> {
         let store = &self.inner.store;

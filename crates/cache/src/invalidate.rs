@@ -51,7 +51,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let keys = self.inner.store.names.of_entry(&key)?;
         self.overtake(&key, &keys);
         let removed = self.inner.store.invalidate(&keys).await;
-        // What was read before the removal may have been kept while it was under way.
+        // A reading from before the removal may have been kept while it was under way.
         self.overtake(&key, &keys);
         Ok(removed?)
     }
@@ -115,7 +115,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let keep = options.keep;
         let keys = store.names.of_entry(key)?;
         let Some((ttl, grace)) = store.lifetime(false, &keep) else {
-            // What is there is older.
+            // The entry that is there is older.
             self.invalidate(key).await?;
             return Ok(false);
         };

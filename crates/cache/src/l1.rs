@@ -65,7 +65,7 @@ impl<V> L1<V> {
     /// that writes, removes or expires entries by commands of its own, or empties
     /// the server (`CLIENT TRACKING`, by prefixes of keys). Default: no.
     ///
-    /// What this library changes is announced besides, and holds the [`bound`](Self::bound) as ever.
+    /// Changes by this library are announced besides, and holds the [`bound`](Self::bound) as ever.
     /// Of what others change, a process hears as soon as the server tells it, mostly within a
     /// millisecond. While it is known that a server does not tell (the connection was lost; on a
     /// cluster, to any of the masters), nothing is served from this level; a connection that dies in

@@ -39,7 +39,7 @@ pub(crate) struct Level<V> {
     watch: OnceLock<AbortOnDropHandle<()>>,
 }
 
-/// What the watch works on.
+/// The state that the watch shares with the level.
 struct Shared<V> {
     values: moka::sync::Cache<Box<[u8]>, Arc<Slot<V>>>,
     names: Names,
@@ -73,7 +73,7 @@ struct Slot<V> {
     weight: u32,
 }
 
-/// What a reading from Redis begins with.
+/// The level's state when a reading from Redis begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     stripe: usize,

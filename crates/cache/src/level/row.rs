@@ -2,7 +2,7 @@
 
 use crate::scripts::LogPosition;
 
-/// What is known of the row of changes since the subscription stands.
+/// The part of the row of changes that is known since the subscription stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Progress {
     /// The last number that a message had, or that Redis said the first time it was asked.

@@ -30,24 +30,24 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Watch<V> {
     pub(super) client: Client,
     pub(super) shared: Arc<Shared<V>>,
-    /// What the hash with the row of changes is to live.
+    /// The time to live of the hash with the row of changes.
     pub(super) meta_ms: u64,
     pub(super) is_tracked: bool,
 }
 
-/// What is listened to.
+/// The subscriptions of a level.
 struct Ears {
     changes: PushStream,
     keys: Option<PushStream>,
 }
 
-/// What was heard.
+/// A message or a gap of one of the subscriptions.
 enum Heard {
     Change(Push),
     Keys(Push),
 }
 
-/// What is known while both subscriptions last.
+/// The facts that hold while both subscriptions last.
 struct State {
     progress: Progress,
     /// Whether the servers tell of changed keys; always, where that is not wanted.
@@ -102,14 +102,14 @@ impl<V: Send + Sync + 'static> Watch<V> {
         };
         let mut next_check = Instant::now();
         let mut asking: Option<Asking<'_>> = None;
-        // What was kept until now was kept without a subscription.
+        // The values kept until now were kept without a subscription.
         self.shared.clear();
         loop {
             let (question, answer) = tokio::select! {
                 heard = ears.next() => {
                     let Some(heard) = heard else { return };
                     if self.take(heard, &mut state) {
-                        // What was asked before proves nothing of what comes after.
+                        // An answer from before proves nothing of the time after.
                         asking = None;
                         next_check = Instant::now();
                     }
@@ -136,7 +136,7 @@ impl<V: Send + Sync + 'static> Watch<V> {
                     self.shared.trust(question.at);
                 }
             } else {
-                // What is read from here on was read after the change of the last number.
+                // Readings from here on come after the change of the last number.
                 self.shared.clear();
                 state.progress = state.progress.begin_at(&question.progress, last);
                 next_check = Instant::now();
