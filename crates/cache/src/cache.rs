@@ -17,8 +17,8 @@ use crate::entry::Hit;
 use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
 use crate::inspect::InspectedCache;
-use crate::level::with_bytes;
 use crate::load_task::{LoadOutcome, Loader};
+use crate::local_cache::with_bytes;
 use crate::names::EntryKeys;
 use crate::refresh::{Refreshes, is_due};
 use crate::single_flight::{Leased, SingleFlight};
@@ -27,7 +27,7 @@ use crate::store::{Lookup, Reading, Store};
 use crate::tasks::Tasks;
 
 /// A cache of values of one type. It is cheap to clone; clones share loads, statistics and the
-/// level in the process. When the last one is dropped its loads end.
+/// local cache. When the last one is dropped its loads end.
 ///
 /// See the [crate's documentation](crate) for an example and for what it guarantees.
 pub struct Cache<V> {
@@ -174,7 +174,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     pub fn stats(&self) -> CacheStats {
         let store = &self.inner.store;
         CacheStats {
-            l1_entries: store.level.as_ref().map_or(0, |level| level.len()),
+            l1_entries: store.local.as_ref().map_or(0, |local| local.len()),
             ..store.metrics.read()
         }
     }
@@ -215,8 +215,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     #[inline]
     pub(crate) fn in_process(&self, key: &impl ToArg) -> Option<Hit<V>> {
         let store = &self.inner.store;
-        let level = store.level.as_ref()?;
-        let hit = with_bytes(key, |key| level.get(key))?;
+        let local = store.local.as_ref()?;
+        let hit = with_bytes(key, |key| local.get(key))?;
         store.metrics.l1_hits.add_one();
         Some(hit)
     }
@@ -269,13 +269,13 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         with_lease: bool,
     ) -> Result<Reading<V>, CoreError> {
         let store = &self.inner.store;
-        let Some(level) = &store.level else {
+        let Some(local) = &store.local else {
             return store.read(keys, with_lease).await;
         };
-        let ticket = with_bytes(key, |key| level.ticket(key));
+        let ticket = with_bytes(key, |key| local.ticket(key));
         let reading = store.read(keys, with_lease).await?;
         if let Lookup::Fresh(hit) = &reading.lookup {
-            with_bytes(key, |key| level.put(key, ticket, hit));
+            with_bytes(key, |key| local.put(key, ticket, hit));
         }
         Ok(reading)
     }

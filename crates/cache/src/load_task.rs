@@ -22,7 +22,7 @@ use crate::fetched::{Loaded, Source};
 use crate::fill::FillOutcome;
 use crate::id::{Id, LeaseToken};
 use crate::lease::Lease;
-use crate::level::Ticket;
+use crate::local_cache::Ticket;
 use crate::names::EntryKeys;
 use crate::scripts::{Broadcast, Have, LookUp, LookUpReply, Rejected, Snapshot};
 use crate::settings::A_MOMENT;
@@ -211,8 +211,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
 
     /// Begins a look-up: its result is young enough for the followers up to this cutoff.
     fn begin(&self, member: &Member<V>) -> (Option<Ticket>, Cutoff) {
-        let level = self.store.level.as_ref();
-        let ticket = level.map(|level| level.ticket(&member.key));
+        let local = self.store.local.as_ref();
+        let ticket = local.map(|local| local.ticket(&member.key));
         (ticket, member.leader.draw_cutoff())
     }
 
@@ -250,8 +250,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                 let lookup = store.judge(&member.keys, raw, left, snapshot).await;
                 match lookup {
                     Ok(Lookup::Fresh(hit)) if hit.value.is_some() || member.request.takes_none => {
-                        if let (Some(level), Some(ticket)) = (&store.level, ticket) {
-                            level.put(&member.key, ticket, &hit);
+                        if let (Some(local), Some(ticket)) = (&store.local, ticket) {
+                            local.put(&member.key, ticket, &hit);
                         }
                         store.metrics.hits.add_one();
                         let source = match member.waiter.is_some() {
@@ -371,8 +371,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             match outcome {
                 Err(error) => member.complete(LoadOutcome::Failed(error), Cutoff::NONE),
                 Ok(FillOutcome::Written(hit)) => {
-                    if let (Some(level), Some(ticket)) = (&store.level, ticket) {
-                        level.put(&member.key, ticket, &hit);
+                    if let (Some(local), Some(ticket)) = (&store.local, ticket) {
+                        local.put(&member.key, ticket, &hit);
                     }
                     member.complete(loaded(hit.value), cutoff_if_written);
                 }

@@ -17,7 +17,7 @@ use crate::fetched::{Fetched, Loaded, Source};
 use crate::fill::FillOutcome;
 use crate::id::LeaseToken;
 use crate::lease::Lease;
-use crate::level::with_bytes;
+use crate::local_cache::with_bytes;
 use crate::names::EntryKeys;
 use crate::scripts::Have;
 use crate::store::Store;
@@ -103,8 +103,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 }
             };
             cache.inner.loads.detach(&keys.entry);
-            if let Some(level) = &store.level {
-                level.remove(&key);
+            if let Some(local) = &store.local {
+                local.remove(&key);
             }
             let _ = done.send(result);
             // The last: with it the task's own owner may go.

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::entry::Hit;
 use crate::id::Id;
-use crate::level::Level;
+use crate::local_cache::LocalCache;
 use crate::names::Names;
 use crate::settings::Settings;
 use crate::share::ErrorCodec;
@@ -28,7 +28,7 @@ pub(crate) struct Store<V> {
     pub(crate) name: Box<str>,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
-    pub(crate) level: Option<Level<V>>,
+    pub(crate) local: Option<LocalCache<V>>,
     pub(crate) errors: Option<ErrorCodec>,
     /// Loads that may run past a Redis that cannot be asked.
     pub(crate) bypass: Semaphore,

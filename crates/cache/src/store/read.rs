@@ -390,7 +390,7 @@ impl<V: DeserializeOwned> Store<V> {
 impl<V> Store<V> {
     /// Whether the time that an entry has left matters on a hit.
     fn needs_left(&self) -> bool {
-        self.settings.needs_time_left() || self.level.is_some()
+        self.settings.needs_time_left() || self.local.is_some()
     }
 }
 
