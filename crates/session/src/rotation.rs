@@ -145,8 +145,9 @@ impl Session {
         };
         let (id, keys) = (self.id.clone(), self.keys.clone());
         let entries = self.entries();
+        // When no answer comes it may be stored. The caller tries again with this id, or nobody ever has it.
         match self.create(&successor, &keys, None, &entries).await? {
-            Some(new) => self.become_stored(id, keys, new.record),
+            Some(new) => self.have_stored(id, keys, new.record, &entries).await,
             // The id is taken, which nobody will ever see.
             None => self.replace(&successor).await,
         }
@@ -163,8 +164,14 @@ impl Session {
             let entries = self.entries();
             let replaced = self.record().map(|_| old.hash());
             indexes::add(&self.store, successor.indexes, &keys, successor.deadline).await?;
-            let created = self.create(successor, &keys, replaced, &entries).await?;
-            let Some(New { record, excess }) = created else {
+            let created = self.create(successor, &keys, replaced, &entries).await;
+            if let Err(Error::Core(error)) = &created
+                && may_be_done(error)
+            {
+                // It may be stored, and nobody will have its id.
+                self.discard(&keys).await;
+            }
+            let Some(New { record, excess }) = created? else {
                 continue;
             };
             match indexes::confirm(&self.store, successor.indexes, &keys).await {
@@ -253,14 +260,7 @@ impl Session {
             indexes: successor.indexes,
             entries,
         };
-        let created = scripts::create(&inner.client, &new).await;
-        if let Err(Error::Core(error)) = &created
-            && may_be_done(error)
-        {
-            // It may be stored, and nobody will have its id.
-            self.discard(keys).await;
-        }
-        match created? {
+        match scripts::create(&inner.client, &new).await? {
             Created::Done(record, excess) => Ok(Some(New {
                 record: *record,
                 excess,
@@ -343,6 +343,36 @@ impl Session {
                 Change::Remove => None,
             });
         stored.into_iter().flatten().chain(changed).collect()
+    }
+
+    /// The session is stored with these entries, or was by an earlier call that was not answered: then with
+    /// what there was at that time, and the rest is sent now.
+    async fn have_stored(
+        &mut self,
+        id: SessionId,
+        keys: SessionKeys,
+        record: Record,
+        entries: &[(Box<str>, Option<Duration>, Bytes)],
+    ) -> Result<(), Error> {
+        let is_stored = |(name, _, value): &(Box<str>, Option<Duration>, Bytes)| {
+            let stored = record.entries.get(name);
+            stored.is_some_and(|stored| stored.value == *value)
+        };
+        let is_meant = |name: &str| entries.iter().any(|(meant, ..)| **meant == *name);
+        let stale: Vec<Box<str>> = record
+            .entries
+            .keys()
+            .filter(|name| !is_meant(name))
+            .cloned()
+            .collect();
+        if stale.is_empty() && entries.iter().all(is_stored) {
+            return self.become_stored(id, keys, record);
+        }
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.extend(stale.into_iter().map(|name| (name, Change::Remove)));
+        self.become_stored(id, keys, record)?;
+        self.changes = changes;
+        Box::pin(self.commit()).await
     }
 
     fn become_stored(
