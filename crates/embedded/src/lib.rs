@@ -101,6 +101,8 @@ mod engine;
 mod error;
 mod glob;
 mod keyspace;
+#[cfg(feature = "listen")]
+mod listen;
 mod number;
 mod observers;
 mod pubsub;
@@ -113,3 +115,5 @@ mod unsupported;
 mod value;
 
 pub use backend::Embedded;
+#[cfg(feature = "listen")]
+pub use listen::{ListenError, Listener};
