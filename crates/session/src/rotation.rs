@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::id::{BucketTag, SessionId};
 use crate::indexes::{self, UNDONE_FOR};
 use crate::keys::SessionKeys;
-use crate::record::{Record, successor_mark};
+use crate::record::{Record, followed, successor_mark};
 use crate::scripts::{self, Created, Deadline, NewSession, Retired};
 use crate::session::{Session, Stored};
 use crate::sign_in::SignIn;
@@ -145,8 +145,9 @@ impl Session {
         };
         let (id, keys) = (self.id.clone(), self.keys.clone());
         let entries = self.entries();
+        // When no answer comes it may be stored. The caller tries again with this id, or nobody ever has it.
         match self.create(&successor, &keys, None, &entries).await? {
-            Some(new) => self.become_stored(id, keys, new.record),
+            Some(new) => self.have_stored(id, keys, new.record, &entries).await,
             // The id is taken, which nobody will ever see.
             None => self.replace(&successor).await,
         }
@@ -163,8 +164,14 @@ impl Session {
             let entries = self.entries();
             let replaced = self.record().map(|_| old.hash());
             indexes::add(&self.store, successor.indexes, &keys, successor.deadline).await?;
-            let created = self.create(successor, &keys, replaced, &entries).await?;
-            let Some(New { record, excess }) = created else {
+            let created = self.create(successor, &keys, replaced, &entries).await;
+            if let Err(Error::Core(error)) = &created
+                && may_be_done(error)
+            {
+                // It may be stored, and nobody will have its id.
+                self.discard(&keys).await;
+            }
+            let Some(New { record, excess }) = created? else {
                 continue;
             };
             match indexes::confirm(&self.store, successor.indexes, &keys).await {
@@ -197,15 +204,10 @@ impl Session {
                         self.discard(&keys).await;
                         return Err(over.into());
                     }
-                    Err(Error::Core(error)) if may_be_retired(&error) => {
-                        // The old id may be in its grace already: without the new one the user would be
-                        // signed out.
-                        tracing::warn!(session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
+                    Err(Error::Core(error)) if may_be_done(&error) => {
+                        tracing::debug!(session = self.log_id(), %error, "the last step of a rotation is repeated");
+                        self.settle(&old, &keys, &mark).await?;
                         inner.metrics.rotated.add_one();
-                        let call = scripts::retire_call(&old, None, grace, &mark);
-                        let release = Release::new([call]).until(Instant::now() + UNDONE_FOR);
-                        let release = release.counted_by(inner.metrics.left.clone());
-                        inner.client.release_later(release);
                     }
                     Err(error) => {
                         self.discard(&keys).await;
@@ -250,6 +252,10 @@ impl Session {
             },
             ends_oldest: inner.settings.on_limit == OnLimit::EndOldest,
             replaces,
+            generation: self
+                .record()
+                .filter(|old| !old.user_hash.is_empty() && *old.user_hash == *successor.user_hash)
+                .map(|old| &*old.generation),
             max_bytes: inner.settings.max_bytes,
             indexes: successor.indexes,
             entries,
@@ -268,13 +274,42 @@ impl Session {
         }
     }
 
+    /// Comes to know how a rotation has ended whose last step was not answered; where Redis still does not
+    /// answer, the step is left to the background. Until then the old id may be valid as before, or be in its grace
+    /// already: without the new one the user would be signed out.
+    async fn settle(&self, old: &SessionKeys, new: &SessionKeys, mark: &str) -> Result<(), Error> {
+        let inner = self.store.inner();
+        let grace = inner.settings.grace;
+        // Of another user's session nothing follows for this one: a sign-in is a beginning.
+        let follows = followed(mark).is_some();
+        let call = || match follows {
+            true => scripts::settle_call(old, new, grace),
+            false => scripts::retire_call(old, None, grace, mark),
+        };
+        match scripts::status_of(&inner.client, call()).await {
+            Ok(4) => {
+                self.discard(new).await;
+                Err(Error::Rotated)
+            }
+            Ok(0) if follows => Err(Error::Gone),
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::warn!(session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
+                let release = Release::new([call()]).until(Instant::now() + UNDONE_FOR);
+                let release = release.counted_by(inner.metrics.left.clone());
+                inner.client.release_later(release);
+                Ok(())
+            }
+        }
+    }
+
     /// Ends the sessions that the user has too many, once the new one has taken its place: a rotation that
     /// is given up ends none.
     async fn end_excess(&self, new: &SessionKeys, user_hash: &str, excess: &[String]) {
         let inner = self.store.inner();
         for hash in excess {
             let keys = inner.names.of_hash(new.tag(), hash);
-            if let Err(error) = scripts::end(&inner.client, &keys, user_hash).await {
+            if let Err(error) = inner.end_excess(keys.clone(), user_hash).await {
                 tracing::warn!(%error, "a session that its user has too many is yet to end");
                 let release = Release::new([scripts::end_call(&keys, user_hash)]);
                 let release = release.until(Instant::now() + UNDONE_FOR);
@@ -310,6 +345,36 @@ impl Session {
         stored.into_iter().flatten().chain(changed).collect()
     }
 
+    /// The session is stored with these entries, or was by an earlier call that was not answered: then with
+    /// what there was at that time, and the rest is sent now.
+    async fn have_stored(
+        &mut self,
+        id: SessionId,
+        keys: SessionKeys,
+        record: Record,
+        entries: &[(Box<str>, Option<Duration>, Bytes)],
+    ) -> Result<(), Error> {
+        let is_stored = |(name, _, value): &(Box<str>, Option<Duration>, Bytes)| {
+            let stored = record.entries.get(name);
+            stored.is_some_and(|stored| stored.value == *value)
+        };
+        let is_meant = |name: &str| entries.iter().any(|(meant, ..)| **meant == *name);
+        let stale: Vec<Box<str>> = record
+            .entries
+            .keys()
+            .filter(|name| !is_meant(name))
+            .cloned()
+            .collect();
+        if stale.is_empty() && entries.iter().all(is_stored) {
+            return self.become_stored(id, keys, record);
+        }
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.extend(stale.into_iter().map(|name| (name, Change::Remove)));
+        self.become_stored(id, keys, record)?;
+        self.changes = changes;
+        Box::pin(self.commit()).await
+    }
+
     fn become_stored(
         &mut self,
         id: SessionId,
@@ -335,7 +400,7 @@ impl Session {
 }
 
 /// Whether the server may have carried out what this error is about.
-fn may_be_retired(error: &redkit_core::Error) -> bool {
+fn may_be_done(error: &redkit_core::Error) -> bool {
     match error.call_error() {
         Some(CallError::NotSent(_) | CallError::Replied(_)) => false,
         Some(_) => true,
