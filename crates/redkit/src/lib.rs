@@ -68,10 +68,10 @@ pub use redkit_core::{GapReason, Interest, Push, PushStream};
 pub use redkit_embedded as embedded;
 #[cfg(feature = "http-cache")]
 pub use redkit_http_cache as http_cache;
-#[cfg(feature = "monitor")]
-pub use redkit_monitor as monitor;
 #[cfg(feature = "lock")]
 pub use redkit_lock as lock;
+#[cfg(feature = "monitor")]
+pub use redkit_monitor as monitor;
 #[cfg(feature = "pubsub")]
 pub use redkit_pubsub as pubsub;
 #[cfg(feature = "ratelimit")]
