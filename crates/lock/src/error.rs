@@ -62,6 +62,11 @@ pub enum Error {
     #[error("{0} keys are named; name 1 to 1,000")]
     KeyCount(usize),
 
+    /// The candidate stands already: [`Election::run`](crate::Election::run) is under way, in this or another
+    /// clone. Remedy: one `run` at a time, or a second [`Election`](crate::Election).
+    #[error("the candidate stands for the election already, in another call of `run`")]
+    Standing,
+
     /// A call asks for no permits. Remedy: do without the semaphore.
     #[error("a call asks for 0 permits; ask for 1 or more")]
     NoPermits,
@@ -136,6 +141,7 @@ impl Error {
             | Error::InFlight { .. }
             | Error::NotKept => ErrorKind::Data,
             Error::EmptyKey
+            | Error::Standing
             | Error::KeyCount(_)
             | Error::NoPermits
             | Error::AbovePermits { .. }
@@ -155,6 +161,7 @@ impl Error {
             | Error::InFlight { .. } => true,
             Error::Fenced { .. }
             | Error::EmptyKey
+            | Error::Standing
             | Error::KeyCount(_)
             | Error::NoPermits
             | Error::AbovePermits { .. }

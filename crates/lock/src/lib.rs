@@ -42,6 +42,7 @@
 mod acquire;
 mod builder;
 mod confirmation;
+mod election;
 mod error;
 mod fence;
 mod guard;
@@ -62,6 +63,7 @@ mod semaphore;
 mod time;
 
 pub use builder::LockManagerBuilder;
+pub use election::{Election, LeaderObserver, Role, Term};
 pub use error::Error;
 pub use fence::Fence;
 pub use guard::{Guard, SharedGuard};

@@ -22,6 +22,7 @@
 //! - [`Statistics`]: this process's patterns, the servers' figures in types, slow and hot commands, clients,
 //!   and what takes the memory.
 //! - [`alerts`]: rules with a duration and hysteresis, told once in a fleet.
+//! - `prometheus` (feature): the exporter.
 //! - [`Scheduler`]: jobs that run again and again, are owned, and stop cleanly.
 //!
 //! What it asks of servers goes past the circuit breaker, so that it says how they are. It asks little, and
@@ -31,11 +32,14 @@
 //!
 //! # Features
 //! - `axum`: routes.
+//! - `prometheus`: the exporter.
 //! - `webhook`: alerts by HTTP.
 
 pub mod alerts;
 mod error;
 mod health;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 mod scheduler;
 mod shared_answer;
 mod statistics;

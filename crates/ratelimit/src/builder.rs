@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redkit_core::{Client, ConfigError};
 
-use crate::core::Inner;
+use crate::core::{Inner, releases_lost, wake_channel};
 use crate::deny_cache::DenyCache;
 use crate::error::Error;
 use crate::limit::Limit;
@@ -14,7 +14,6 @@ use crate::metrics::LimiterMetrics;
 use crate::outage::{OnOutage, Outage};
 use crate::plan::Plan;
 use crate::policy::{Algorithm, Policy};
-use crate::release_queue::ReleaseQueue;
 
 /// Settings of a [`RateLimiter`], from [`RateLimiter::builder`].
 #[derive(Debug, Clone)]
@@ -158,17 +157,18 @@ impl RateLimiterBuilder {
         };
         let inner = Inner {
             hasty_client: hasty(&self.client, self.decision_timeout)?,
+            wake_channel: wake_channel(&self.client, &self.name),
             client: self.client,
             decision_timeout: self.decision_timeout,
             metrics: LimiterMetrics::new(&self.name),
-            releases: Arc::new(ReleaseQueue::new(&self.name)),
+            releases_lost: releases_lost(&self.name),
             name: self.name.into(),
             limits,
             on_outage: self.on_outage,
             deny_cache,
             max_waiters: self.max_waiters.into(),
             waiters_first: self.waiters_first,
-            leases: None,
+            places: None,
             outage: Outage::default(),
         };
         Ok(RateLimiter::new(inner, self.policies))

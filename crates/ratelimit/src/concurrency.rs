@@ -7,26 +7,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use redkit_core::{Client, ConfigError, ToArg};
 
+use crate::acquire;
 use crate::builder::{DECISION_TIMEOUT, hasty};
-use crate::core::{Call, Inner};
+use crate::core::{Call, Inner, releases_lost, wake_channel};
 use crate::decision::Decision;
 use crate::error::Error;
-use crate::leases::Leases;
 use crate::limit::{Limit, Owner};
 use crate::limiter::bytes_of;
 use crate::metrics::{LimiterMetrics, LimiterStats};
 use crate::outage::{OnOutage, Outage};
-use crate::permit::Permit;
+use crate::permit::{Permit, Places};
 use crate::plan::Plan;
 use crate::quota::Quota;
-use crate::release_queue::ReleaseQueue;
 use crate::scripts::micros;
-use crate::wait_queue;
 
 /// Limits how many may do something at the same time, by key, in all processes together. It is
 /// cheap to clone; clones share everything.
 ///
-/// Each place is a lease on the server's clock that one task of the limiter renews, so that a
+/// Each place is a lease on the server's clock that one task of the client renews, so that a
 /// process that died holds its places for no longer than the [lease](ConcurrencyBuilder::lease).
 ///
 /// ```
@@ -52,7 +50,6 @@ use crate::wait_queue;
 #[derive(Clone)]
 pub struct ConcurrencyLimiter {
     pub(crate) inner: Arc<Inner>,
-    leases: Arc<Leases>,
     tag: Option<Bytes>,
 }
 
@@ -138,27 +135,24 @@ impl ConcurrencyBuilder {
             plan,
             algorithm: None,
         };
-        let releases = Arc::new(ReleaseQueue::new(&self.name));
-        let leases = Arc::new(Leases::new(&self.name, self.lease, &releases));
-        Ok(ConcurrencyLimiter {
-            inner: Arc::new(Inner {
-                hasty_client: hasty(&self.client, self.decision_timeout)?,
-                client: self.client,
-                decision_timeout: self.decision_timeout,
-                metrics: LimiterMetrics::new(&self.name),
-                name,
-                limits: vec![limit],
-                on_outage: self.on_outage,
-                deny_cache: None,
-                max_waiters: self.max_waiters.into(),
-                waiters_first: false,
-                leases: Some(Arc::clone(&leases)),
-                releases,
-                outage: Outage::default(),
-            }),
-            leases,
-            tag: None,
-        })
+        let inner = Arc::new(Inner {
+            hasty_client: hasty(&self.client, self.decision_timeout)?,
+            wake_channel: wake_channel(&self.client, &self.name),
+            releases_lost: releases_lost(&self.name),
+            client: self.client,
+            decision_timeout: self.decision_timeout,
+            metrics: LimiterMetrics::new(&self.name),
+            name,
+            limits: vec![limit],
+            on_outage: self.on_outage,
+            deny_cache: None,
+            max_waiters: self.max_waiters.into(),
+            waiters_first: false,
+            places: Some(Places::new(&self.name, self.lease)),
+            outage: Outage::default(),
+        });
+        inner.register();
+        Ok(ConcurrencyLimiter { inner, tag: None })
     }
 }
 
@@ -199,8 +193,9 @@ impl ConcurrencyLimiter {
     /// come, first served, among all processes. Dropping the future leaves the queue, in the
     /// background; a waiter whose process died is taken out after three seconds.
     ///
-    /// One round trip when there is a place, and one every 50 ms of waiting. Faults are outlived as
-    /// in [`RateLimiter::acquire_n`](crate::RateLimiter::acquire_n).
+    /// One round trip when there is a place; otherwise two before it waits, one when it is woken
+    /// because a place came free, and one each second of waiting. Where the client cannot subscribe, a
+    /// waiter asks every 50 ms instead. Faults are outlived as in [`RateLimiter::acquire_n`](crate::RateLimiter::acquire_n).
     ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire), and [`Error::QueueFull`].
@@ -220,7 +215,7 @@ impl ConcurrencyLimiter {
     ) -> Result<Result<Permit, Decision>, Error> {
         let user = bytes_of(key);
         let call = self.call(&user, true);
-        let waited = self.inner.wait(call, wait_queue::deadline(timeout)).await;
+        let waited = self.inner.wait(call, acquire::deadline(timeout)).await;
         let (decision, permit) = self.inner.metrics.counted(waited)?;
         Ok(permit.ok_or(decision))
     }
@@ -244,12 +239,12 @@ impl ConcurrencyLimiter {
 
     /// How many permits of this limiter and its clones are held in this process.
     pub fn held(&self) -> usize {
-        self.leases.count()
+        self.inner.places.as_ref().map_or(0, Places::held)
     }
 
     /// How many permits were lost in this process.
     pub fn lost(&self) -> u64 {
-        self.leases.lost_so_far()
+        self.inner.places.as_ref().map_or(0, Places::lost)
     }
 
     /// The tag that its keys share with others, if any.

@@ -1,26 +1,26 @@
 //! [`Inner`]: what a limiter's clones share, and the steps of one decision, in the order in which
 //! they are taken.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use redkit_core::{Client, ConfigError, Key};
+use bytes::Bytes;
+use redkit_core::coordination::WaitQueue;
+use redkit_core::{Client, Command, ConfigError, Key, Tally};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::decision::{DecidedBy, Decision};
 use crate::deny_cache::DenyCache;
 use crate::error::{Error, is_outage};
-use crate::leases::Leases;
-use crate::limit::{Limit, Owner};
+use crate::limit::{Limit, Owner, REFUNDS};
 use crate::metrics::LimiterMetrics;
 use crate::outage::{OnOutage, Outage};
-use crate::permit::Permit;
+use crate::permit::{Permit, Place, Places};
 use crate::quota::Quota;
 use crate::receipt::Receipt;
-use crate::release_queue::ReleaseQueue;
 use crate::scripts::{
-    self, LimitReplies, LimitReply, LimitRequest, LimitRequests, QueuePoll, QueueReply, QueueStatus,
+    self, LimitReplies, LimitReply, LimitRequest, LimitRequests, Turn, Visit, VisitReply,
 };
 
 /// A limiter of units or of places.
@@ -35,9 +35,12 @@ pub(crate) struct Inner {
     pub(crate) deny_cache: Option<Arc<DenyCache>>,
     pub(crate) max_waiters: u64,
     pub(crate) waiters_first: bool,
-    /// Of a limiter of places: the leases that this process holds.
-    pub(crate) leases: Option<Arc<Leases>>,
-    pub(crate) releases: Arc<ReleaseQueue>,
+    /// Of a limiter of places: the permits that this process holds.
+    pub(crate) places: Option<Places>,
+    /// The channel on which waiters are woken.
+    pub(crate) wake_channel: Bytes,
+    /// Counts what should be given back in the background and the server could not be told.
+    pub(crate) releases_lost: Arc<Tally>,
     pub(crate) outage: Outage,
     pub(crate) metrics: LimiterMetrics,
 }
@@ -61,6 +64,12 @@ const UNTIL_ASKED: Duration = Duration::from_secs(1);
 const FOR_WAITERS: Duration = Duration::from_millis(100);
 
 impl Inner {
+    /// Makes the limiter visible to the client's [`inspect`](Client::inspect).
+    pub(crate) fn register(self: &Arc<Self>) {
+        let inspected: Weak<Self> = Arc::downgrade(self);
+        self.client.register(inspected);
+    }
+
     /// Decides a call: by the server or, while it cannot be asked, as the limiter's
     /// [`OnOutage`] says.
     pub(crate) async fn decide(&self, call: Call<'_>) -> Result<Decision, Error> {
@@ -129,18 +138,16 @@ impl Inner {
         client: &Client,
         call: &Call<'_>,
         requests: &[LimitRequest],
-    ) -> Result<QueueReply, redkit_core::Error> {
+    ) -> Result<VisitReply, redkit_core::Error> {
         if self.waiters_first && call.take {
-            let (queue, heartbeats) = self.queue_keys(call.owner);
-            let poll = QueuePoll {
+            let visit = Visit {
                 requests,
-                queue: &queue,
-                heartbeats: &heartbeats,
+                queue: &self.wait_queue(call.owner),
                 waiter: None,
                 max_wait: Duration::ZERO,
                 max_waiters: 0,
             };
-            return scripts::poll_queue(client, &poll).await;
+            return scripts::visit_queue(client, &visit).await;
         }
         let (allowed, replies) = match requests {
             [request] => {
@@ -149,10 +156,10 @@ impl Inner {
             }
             _ => scripts::decide_all(client, requests, call.take).await?,
         };
-        Ok(QueueReply {
-            status: match allowed {
-                true => QueueStatus::Granted,
-                false => QueueStatus::NotQueued(0),
+        Ok(VisitReply {
+            turn: match allowed {
+                true => Turn::Granted,
+                false => Turn::NotQueued(0),
             },
             wait_hint: Duration::ZERO,
             replies,
@@ -165,9 +172,9 @@ impl Inner {
         client: &Client,
         call: &Call<'_>,
         requests: LimitRequests,
-        reply: &QueueReply,
+        reply: &VisitReply,
     ) -> Decision {
-        let allowed = reply.status == QueueStatus::Granted;
+        let allowed = reply.turn == Turn::Granted;
         let limits = self.limits.iter().zip(&requests).zip(&reply.replies);
         let verdicts = limits.map(|((limit, request), one)| {
             let mut verdict = limit.verdict(request, one);
@@ -177,13 +184,13 @@ impl Inner {
             }
             verdict
         });
-        let is_charged = allowed && call.take && self.leases.is_none();
+        let is_charged = allowed && call.take && self.places.is_none();
         let delay = match reply.replies.first() {
             Some(first) if is_charged => first.wait,
             _ => Duration::ZERO,
         };
         let mut decision = Decision::new(allowed, verdicts.collect(), delay, DecidedBy::Redis);
-        if let QueueStatus::Waiting(1..) | QueueStatus::NotQueued(1..) = reply.status {
+        if let Turn::Waiting(1..) | Turn::NotQueued(1..) = reply.turn {
             decision.delay_retry(reply.wait_hint.max(FOR_WAITERS));
             decision.is_for_waiters = true;
         }
@@ -244,7 +251,7 @@ impl Inner {
         error: redkit_core::Error,
     ) -> Result<(Decision, Option<Permit>), Error> {
         let requests = self.requests_without_delay(call)?;
-        match self.leases {
+        match self.places {
             Some(_) => {
                 let now = Instant::now();
                 self.wait_in_outage(call, requests, now, error).await
@@ -267,10 +274,9 @@ impl Inner {
         Decision::new(allowed, verdicts.collect(), Duration::ZERO, by)
     }
 
-    /// The keys of the queue in which callers wait for an owner's units or places, and of the waiters'
-    /// heartbeats.
-    pub(crate) fn queue_keys(&self, owner: Owner<'_>) -> (Key, Key) {
-        let (queue, heartbeats) = match self.leases {
+    /// The queue in which callers wait for an owner's units or places.
+    pub(crate) fn wait_queue(&self, owner: Owner<'_>) -> WaitQueue {
+        let (queue, heartbeats) = match self.places {
             Some(_) => ("places-queue", "places-heartbeats"),
             None => ("queue", "heartbeats"),
         };
@@ -279,20 +285,33 @@ impl Inner {
             let first = self.limits.first();
             first.map_or(Key::from_raw(""), |limit| limit.key(owner, role))
         };
-        (key(queue), key(heartbeats))
+        WaitQueue {
+            queue: key(queue),
+            heartbeats: key(heartbeats),
+            channel: self.wake_channel.clone(),
+        }
+    }
+
+    /// The place that a call asks for; `None` of a limiter of units.
+    pub(crate) fn place(&self, call: &Call<'_>, requests: &[LimitRequest]) -> Option<Place> {
+        self.places.as_ref()?;
+        let request = requests.first()?;
+        let waiters = self.wait_queue(call.owner);
+        let releases_lost = Arc::clone(&self.releases_lost);
+        let id = request.lease_id?;
+        Some(Place::new(request.key.clone(), id, waiters, releases_lost))
     }
 
     /// The permit for the place that a call sent at `sent` was given; `None` of a limiter of units.
     pub(crate) fn permit(
         &self,
         client: &Client,
+        call: &Call<'_>,
         requests: &[LimitRequest],
         sent: Instant,
     ) -> Option<Permit> {
-        let leases = self.leases.as_ref()?;
-        let request = requests.first()?;
-        let id = request.lease_id?;
-        Some(Permit::new(leases, client, request.key.clone(), id, sent))
+        let place = self.place(call, requests)?;
+        Some(self.places.as_ref()?.permit(client, place, sent))
     }
 
     /// Remembers a denial that the server decided.
@@ -305,6 +324,27 @@ impl Inner {
             let key = call.owner.in_memory();
             cache.remember(&key, call.cost, call.quota, sent, decision.verdicts());
         }
+    }
+
+    /// Gives an owner all its units back.
+    pub(crate) async fn reset(&self, owner: Owner<'_>) -> Result<(), Error> {
+        if owner.user.is_empty() {
+            return Err(Error::EmptyKey);
+        }
+        let unlink = || {
+            let limits = self.limits.iter();
+            let keys =
+                limits.flat_map(|limit| [limit.role(), REFUNDS].map(|role| limit.key(owner, role)));
+            Command::new("UNLINK").keys_from(keys).idempotent(true)
+        };
+        if let OnOutage::Local { client, .. } = &self.on_outage {
+            client.call::<i64>(unlink()).await?;
+        }
+        let done = self.client.call::<i64>(unlink()).await;
+        // Also when nobody knows whether it was done.
+        self.units_came_back(owner);
+        done?;
+        Ok(())
     }
 
     /// Forgets what was denied, because units were taken.
@@ -320,6 +360,18 @@ impl Inner {
             cache.units_came_back(&owner.in_memory());
         }
     }
+}
+
+/// Where a limiter's waiters are woken.
+pub(crate) fn wake_channel(client: &Client, limiter: &str) -> Bytes {
+    client.key(format!("ratelimit:{limiter}:wake")).to_bytes()
+}
+
+/// Counts what a limiter could not give back in the background.
+pub(crate) fn releases_lost(limiter: &str) -> Arc<Tally> {
+    Arc::new(Tally::new(metrics::counter!(
+        "redkit_ratelimit_releases_lost_total", "limiter" => limiter.to_owned()
+    )))
 }
 
 /// This process's share of what is asked for; `None` when it is too small for the call.

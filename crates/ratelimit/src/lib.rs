@@ -52,6 +52,7 @@
 //! - `tower`: the layer. `axum`: what axum's handlers get from it.
 //! - `serde`: limiters from configuration files.
 
+mod acquire;
 mod admission;
 mod builder;
 mod concurrency;
@@ -61,7 +62,7 @@ mod core;
 mod decision;
 mod deny_cache;
 mod error;
-mod leases;
+mod inspect;
 mod limit;
 mod limit_set;
 mod limiter;
@@ -72,12 +73,10 @@ mod plan;
 mod policy;
 mod quota;
 mod receipt;
-mod release_queue;
 mod scripts;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod verdict;
-mod wait_queue;
 
 pub use builder::RateLimiterBuilder;
 pub use concurrency::{ConcurrencyBuilder, ConcurrencyLimiter};

@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Client, Command, ToArg};
+use redkit_core::{Client, ToArg};
 
+use crate::acquire;
 use crate::builder::RateLimiterBuilder;
 use crate::core::{Call, Inner};
 use crate::decision::Decision;
 use crate::error::Error;
-use crate::limit::{Owner, REFUNDS};
+use crate::limit::Owner;
 use crate::metrics::LimiterStats;
-use crate::outage::OnOutage;
 use crate::policy::Policy;
 use crate::quota::Quota;
 use crate::receipt::Receipt;
-use crate::wait_queue;
 
 /// Limits calls by key. It is cheap to clone; clones share everything.
 ///
@@ -38,8 +37,10 @@ impl RateLimiter {
     }
 
     pub(crate) fn new(inner: Inner, policies: Vec<Policy>) -> Self {
+        let inner = Arc::new(inner);
+        inner.register();
         Self {
-            inner: Arc::new(inner),
+            inner,
             policies: policies.into(),
             tag: None,
         }
@@ -62,7 +63,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// [`Error::EmptyKey`]; [`Error::Core`] when the server could not be asked and
-    /// [`OnOutage::Error`] is chosen, which it is by default.
+    /// [`OnOutage::Error`](crate::OnOutage::Error) is chosen, which it is by default.
     pub async fn check(&self, key: impl ToArg) -> Result<Decision, Error> {
         self.decide(&bytes_of(key), 1, None, true).await
     }
@@ -125,7 +126,7 @@ impl RateLimiter {
     /// out after three seconds. A [`check`](Self::check) does not queue unless
     /// [`waiters_first`](RateLimiterBuilder::waiters_first) says so.
     ///
-    /// One round trip when there is room, two when it is waited for, and one each second of
+    /// One round trip when there is room, three when it is waited for, and one each second of
     /// waiting; a few more when the waiters before it do not come for their units, or the units are
     /// taken by others in the meantime.
     ///
@@ -133,7 +134,7 @@ impl RateLimiter {
     /// instead of being told a delay. So the most that can be asked for is its burst (default: 1),
     /// and not what fits into its queue.
     ///
-    /// With [`OnOutage::Error`] a wait outlives faults of the server or the way to it, as long as
+    /// With [`OnOutage::Error`](crate::OnOutage::Error) a wait outlives faults of the server or the way to it, as long as
     /// there is time and the server certainly did nothing: it asks again, after 50 ms and then ever
     /// more seldom, up to once a second. A waiter that could not ask for three seconds has lost its
     /// place, and gets one at the end of the queue. A fault that leaves open whether the units were
@@ -150,7 +151,7 @@ impl RateLimiter {
     ) -> Result<Decision, Error> {
         let user = bytes_of(key);
         let call = self.call(&user, cost, None, true);
-        let waited = self.inner.wait(call, wait_queue::deadline(timeout)).await;
+        let waited = self.inner.wait(call, acquire::deadline(timeout)).await;
         let (decision, _) = self.inner.metrics.counted(waited)?;
         Ok(decision)
     }
@@ -170,26 +171,10 @@ impl RateLimiter {
     /// units taken since then could be given back in their place.
     ///
     /// # Errors
-    /// [`Error::Core`] when the server could not be asked; it may then have been done.
+    /// [`Error::EmptyKey`]; [`Error::Core`] when the server could not be asked; it may then have been done.
     pub async fn reset(&self, key: impl ToArg) -> Result<(), Error> {
         let user = bytes_of(key);
-        let owner = self.owner(&user);
-        let inner = &self.inner;
-        let unlink = || {
-            let keys = inner
-                .limits
-                .iter()
-                .flat_map(|limit| [limit.role(), REFUNDS].map(|role| limit.key(owner, role)));
-            Command::new("UNLINK").keys_from(keys).idempotent(true)
-        };
-        if let OnOutage::Local { client, .. } = &inner.on_outage {
-            client.call::<i64>(unlink()).await?;
-        }
-        let done = inner.client.call::<i64>(unlink()).await;
-        // Also when nobody knows whether it was done.
-        inner.units_came_back(owner);
-        done?;
-        Ok(())
+        self.inner.reset(self.owner(&user)).await
     }
 
     /// The name.

@@ -75,6 +75,16 @@ impl LimiterMetrics {
         stats
     }
 
+    /// How many decisions were made so.
+    pub(crate) fn decided_by(&self, by: DecidedBy) -> u64 {
+        self.of(by).iter().map(Tally::get).sum()
+    }
+
+    /// How many calls gave an error.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors.get()
+    }
+
     /// Counts a result, and hands it on.
     pub(crate) fn counted<T>(
         &self,

@@ -111,6 +111,10 @@ impl Outage {
         }
     }
 
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Notes that the server was asked.
     pub(crate) fn end(&self, limiter: &str) {
         if self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed) {

@@ -3,32 +3,44 @@
 
 use std::time::Duration;
 
+use redkit_core::coordination::{WAITER_ALIVE, WaitQueue, lua};
 use redkit_core::{Client, Error, Invocation, Key, Script};
 use smallvec::SmallVec;
 
 use crate::plan::Plan;
 use crate::quota::Quota;
 
-/// A script from its parts.
-macro_rules! script {
-    ($($part:literal),*) => {
-        Script::new(concat!($(include_str!(concat!("scripts/", $part, ".lua")), "\n"),*))
+/// A part of the scripts, from its file.
+macro_rules! part {
+    ($word:literal) => {
+        include_str!(concat!("scripts/", $word, ".lua"))
     };
 }
 
 /// The script of one algorithm: its own part, and what all of them end with.
 macro_rules! single {
     ($word:literal) => {
-        Script::new(concat!(
-            include_str!("scripts/clock.lua"),
-            include_str!(concat!("scripts/", $word, ".lua")),
-            "local look, take = look_",
-            $word,
-            ", take_",
-            $word,
-            "\n",
-            include_str!("scripts/single.lua"),
-        ))
+        Script::of_parts(&[
+            lua::CLOCK,
+            part!($word),
+            concat!("local look, take = look_", $word, ", take_", $word),
+            part!("single"),
+        ])
+    };
+}
+
+/// The script that begins with all algorithms.
+macro_rules! with_all {
+    ($($part:expr),*) => {
+        Script::of_parts(&[
+            lua::CLOCK,
+            part!("fixed"),
+            part!("counter"),
+            part!("log"),
+            part!("bucketed"),
+            part!("gcra"),
+            $($part),*
+        ])
     };
 }
 
@@ -37,32 +49,18 @@ static COUNTER: Script = single!("counter");
 static LOG: Script = single!("log");
 static BUCKETED: Script = single!("bucketed");
 static GCRA: Script = single!("gcra");
-static LIMIT_SET: Script = script!(
-    "clock",
-    "fixed",
-    "counter",
-    "log",
-    "bucketed",
-    "gcra",
-    "concurrency",
-    "several",
-    "limit_set"
+static LIMIT_SET: Script = with_all!(part!("concurrency"), part!("several"), part!("limit_set"));
+static ACQUIRE: Script = with_all!(
+    part!("concurrency"),
+    part!("several"),
+    lua::WAKE_UP,
+    lua::WAIT_QUEUE,
+    part!("acquire")
 );
-static WAIT_QUEUE: Script = script!(
-    "clock",
-    "fixed",
-    "counter",
-    "log",
-    "bucketed",
-    "gcra",
-    "concurrency",
-    "several",
-    "wait_queue"
-);
-static REFUND: Script = script!(
-    "clock", "fixed", "counter", "log", "bucketed", "gcra", "refund"
-);
-static RENEW: Script = script!("clock", "concurrency", "renew");
+static REFUND: Script = with_all!(part!("refund"));
+static RENEW: Script = Script::of_parts(&[lua::CLOCK, part!("concurrency"), part!("renew")]);
+static RELEASE: Script =
+    Script::of_parts(&[lua::CLOCK, lua::WAKE_UP, lua::WAIT_QUEUE, part!("release")]);
 
 /// What a call asks of one limit.
 #[derive(Debug, Clone)]
@@ -147,7 +145,7 @@ pub(crate) async fn decide_all(
 
 /// How a caller stands in a wait queue after it asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum QueueStatus {
+pub(crate) enum Turn {
     /// It was let through: units and leases are taken.
     Granted,
     /// It waits in the queue, with so many waiters before it.
@@ -160,10 +158,9 @@ pub(crate) enum QueueStatus {
 
 /// One question of a caller that waits, or that lets waiters go first.
 #[derive(Debug)]
-pub(crate) struct QueuePoll<'a> {
+pub(crate) struct Visit<'a> {
     pub(crate) requests: &'a [LimitRequest],
-    pub(crate) queue: &'a Key,
-    pub(crate) heartbeats: &'a Key,
+    pub(crate) queue: &'a WaitQueue,
     /// `None` passes when nobody waits, and does not join.
     pub(crate) waiter: Option<Id>,
     /// How long the caller will wait at most.
@@ -172,47 +169,46 @@ pub(crate) struct QueuePoll<'a> {
     pub(crate) max_waiters: u64,
 }
 
-/// The answer to a [`QueuePoll`].
+/// The answer to a [`Visit`].
 #[derive(Debug)]
-pub(crate) struct QueueReply {
-    pub(crate) status: QueueStatus,
-    /// After how long asking again makes sense.
+pub(crate) struct VisitReply {
+    pub(crate) turn: Turn,
+    /// After how long asking again makes sense although nobody wakes the caller.
     pub(crate) wait_hint: Duration,
     pub(crate) replies: LimitReplies,
 }
 
-/// For how long a waiter is believed to be alive after it asked.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(3);
-
-pub(crate) async fn poll_queue(client: &Client, poll: &QueuePoll<'_>) -> Result<QueueReply, Error> {
-    let keys: SmallVec<[&Key; 4]> = poll
+/// Visits the queue of waiters once, and takes what is asked for if it is the caller's turn.
+pub(crate) async fn visit_queue(client: &Client, visit: &Visit<'_>) -> Result<VisitReply, Error> {
+    let keys: SmallVec<[&Key; 4]> = visit
         .requests
         .iter()
         .map(|request| &request.key)
-        .chain([poll.queue, poll.heartbeats])
+        .chain([&visit.queue.queue, &visit.queue.heartbeats])
         .collect();
-    let waiter = poll.waiter.map(text).unwrap_or_default();
-    let call = WAIT_QUEUE
+    let waiter = visit.waiter.map(text).unwrap_or_default();
+    let call = ACQUIRE
         .invoke(keys)
         .arg(waiter)
-        .arg(micros(HEARTBEAT))
-        .arg(micros(poll.max_wait))
-        .arg(poll.max_waiters);
-    let call = poll
+        .arg(micros(WAITER_ALIVE))
+        .arg(micros(visit.max_wait))
+        .arg(visit.max_waiters)
+        .arg(&visit.queue.channel);
+    let call = visit
         .requests
         .iter()
         .fold(call, |call, request| request.write(call));
     let reply: Vec<i64> = client.eval(call).await?;
     let (head, limits) = reply.split_at_checked(3).unwrap_or_default();
-    let (status, wait_hint) = match *head {
-        [1, _, _] => (QueueStatus::Granted, Duration::ZERO),
-        [0, wait, before] => (QueueStatus::Waiting(count(before)), duration(wait)),
-        [3, wait, _] => (QueueStatus::QueueFull, duration(wait)),
-        [_, wait, before] => (QueueStatus::NotQueued(count(before)), duration(wait)),
-        _ => (QueueStatus::NotQueued(0), Duration::ZERO),
+    let (turn, wait_hint) = match *head {
+        [1, _, _] => (Turn::Granted, Duration::ZERO),
+        [0, wait, before] => (Turn::Waiting(count(before)), duration(wait)),
+        [3, wait, _] => (Turn::QueueFull, duration(wait)),
+        [_, wait, before] => (Turn::NotQueued(count(before)), duration(wait)),
+        _ => (Turn::NotQueued(0), Duration::ZERO),
     };
-    Ok(QueueReply {
-        status,
+    Ok(VisitReply {
+        turn,
         wait_hint,
         replies: read_replies(limits),
     })
@@ -241,21 +237,23 @@ pub(crate) async fn refund(client: &Client, id: Id, charge: &Charge) -> Result<u
     client.eval(request.write(call).idempotent(true)).await
 }
 
-/// Renews leases under one key; gives for each whether it still stood.
-pub(crate) async fn renew(
-    client: &Client,
-    key: &Key,
-    lease: u64,
-    ids: &[Id],
-) -> Result<Vec<bool>, Error> {
-    let call = RENEW.invoke([key]).arg(lease);
-    let call = ids.iter().fold(call, |call, id| call.arg(text(*id)));
-    // Renewed twice is as good as once.
-    client.eval(call.idempotent(true)).await
+/// Lets a lease run for `lease` µs from now on, if it still runs. The reply is 1 if so.
+pub(crate) fn renew(leases: &Key, id: Id, lease: u64) -> Invocation {
+    RENEW.invoke([leases]).arg(text(id)).arg(lease)
+}
+
+/// Gives a lease back and wakes the first waiter.
+pub(crate) fn release(leases: &Key, id: Id, waiters: &WaitQueue) -> Invocation {
+    // Twice is as good as once: nothing else has the id.
+    RELEASE
+        .invoke([leases, &waiters.queue])
+        .arg(text(id))
+        .arg(&waiters.channel)
+        .idempotent(true)
 }
 
 /// A new name for a waiter, or for a lease, that asks for so many units of each limit: see
-/// `wait_queue.lua`. There are never more units than 32 bits hold.
+/// `acquire.lua`. There are never more units than 32 bits hold.
 pub(crate) fn waiter_id(cost: u64) -> Id {
     const REST: u32 = 96;
     let random: Id = rand::random();

@@ -54,7 +54,11 @@ impl SessionStore {
                 .and_then(|(tag, hash)| Some((BucketTag::parse(tag)?, hash)));
             let Some((tag, hash)) = found else { continue };
             let keys = inner.names.of_hash(tag, hash);
-            if scripts::end(&inner.client, &keys, "").await? == Ended::Done {
+            // What it became by a rotation is noted as well, unless the user has signed in without it since.
+            if matches!(
+                scripts::end(&inner.client, &keys, "").await?,
+                Ended::Done { .. }
+            ) {
                 ended += 1;
             }
         }

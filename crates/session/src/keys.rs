@@ -49,8 +49,7 @@ impl SessionKeys {
     }
 
     /// The key of the session itself.
-    #[cfg(test)]
-    fn session(&self) -> &Key {
+    pub(crate) fn session(&self) -> &Key {
         let [session, ..] = &self.keys;
         session
     }

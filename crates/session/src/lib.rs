@@ -49,6 +49,7 @@ mod indexes;
 mod inspect;
 mod keys;
 mod record;
+mod reencode;
 mod rotation;
 mod scripts;
 mod secrets;

@@ -27,6 +27,8 @@ pub(crate) struct Record {
     pub(crate) lineage: Box<str>,
     /// Hashes of its named indexes, with a space between them.
     pub(crate) indexes: Box<str>,
+    /// The generation of its user's sessions.
+    pub(crate) generation: Box<str>,
     /// After a rotation the hash of the successor's id: see `x` in `scripts/bucket.lua`.
     pub(crate) successor: Box<str>,
     pub(crate) entries: HashMap<Box<str>, Entry>,
@@ -79,11 +81,6 @@ impl Record {
         !self.successor.is_empty()
     }
 
-    /// The hash of the id under which the same user goes on.
-    pub(crate) fn followed_by(&self) -> Option<&str> {
-        followed(&self.successor)
-    }
-
     pub(crate) fn read(reply: Vec<Value>) -> Result<Self, Error> {
         let mut fields = Fields::new(reply);
         let mut record = Self {
@@ -100,6 +97,7 @@ impl Record {
             lineage: fields.take::<String>()?.into(),
             successor: fields.take::<String>()?.into(),
             indexes: fields.take::<String>()?.into(),
+            generation: fields.take::<String>()?.into(),
             entries: HashMap::new(),
         };
         while !fields.0.as_slice().is_empty() {
@@ -144,11 +142,26 @@ pub(crate) fn unreadable(error: ValueError) -> Error {
 pub(crate) fn successor_mark(hash: &str, is_same_user: bool) -> String {
     match is_same_user {
         true => hash.to_owned(),
-        false => format!("-{hash}"),
+        false => format!("!{hash}"),
     }
 }
 
 /// The hash of the successor's id, where the successor is the same user's.
 pub(crate) fn followed(successor: &str) -> Option<&str> {
-    (!successor.is_empty() && !successor.starts_with('-')).then_some(successor)
+    (!successor.is_empty() && !successor.starts_with('!')).then_some(successor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_of_another_user_is_told_from_every_hash() {
+        // Hashes are base64url, and may begin with a hyphen.
+        for hash in ["-gGjRp1RYY", "_a", "abc"] {
+            assert_eq!(followed(&successor_mark(hash, true)), Some(hash));
+            assert_eq!(followed(&successor_mark(hash, false)), None);
+        }
+        assert_eq!(followed(""), None);
+    }
 }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::id::{BucketTag, SessionId};
 use crate::indexes::{self, UNDONE_FOR};
 use crate::keys::SessionKeys;
-use crate::record::{Record, successor_mark};
+use crate::record::{Record, followed, successor_mark};
 use crate::scripts::{self, Created, Deadline, NewSession, Retired};
 use crate::session::{Session, Stored};
 use crate::sign_in::SignIn;
@@ -197,15 +197,10 @@ impl Session {
                         self.discard(&keys).await;
                         return Err(over.into());
                     }
-                    Err(Error::Core(error)) if may_be_retired(&error) => {
-                        // The old id may be in its grace already: without the new one the user would be
-                        // signed out.
-                        tracing::warn!(session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
+                    Err(Error::Core(error)) if may_be_done(&error) => {
+                        tracing::debug!(session = self.log_id(), %error, "the last step of a rotation is repeated");
+                        self.settle(&old, &keys, &mark).await?;
                         inner.metrics.rotated.add_one();
-                        let call = scripts::retire_call(&old, None, grace, &mark);
-                        let release = Release::new([call]).until(Instant::now() + UNDONE_FOR);
-                        let release = release.counted_by(inner.metrics.left.clone());
-                        inner.client.release_later(release);
                     }
                     Err(error) => {
                         self.discard(&keys).await;
@@ -250,11 +245,22 @@ impl Session {
             },
             ends_oldest: inner.settings.on_limit == OnLimit::EndOldest,
             replaces,
+            generation: self
+                .record()
+                .filter(|old| !old.user_hash.is_empty() && *old.user_hash == *successor.user_hash)
+                .map(|old| &*old.generation),
             max_bytes: inner.settings.max_bytes,
             indexes: successor.indexes,
             entries,
         };
-        match scripts::create(&inner.client, &new).await? {
+        let created = scripts::create(&inner.client, &new).await;
+        if let Err(Error::Core(error)) = &created
+            && may_be_done(error)
+        {
+            // It may be stored, and nobody will have its id.
+            self.discard(keys).await;
+        }
+        match created? {
             Created::Done(record, excess) => Ok(Some(New {
                 record: *record,
                 excess,
@@ -268,13 +274,42 @@ impl Session {
         }
     }
 
+    /// Comes to know how a rotation has ended whose last step was not answered; where Redis still does not
+    /// answer, the step is left to the background. Until then the old id may be valid as before, or be in its grace
+    /// already: without the new one the user would be signed out.
+    async fn settle(&self, old: &SessionKeys, new: &SessionKeys, mark: &str) -> Result<(), Error> {
+        let inner = self.store.inner();
+        let grace = inner.settings.grace;
+        // Of another user's session nothing follows for this one: a sign-in is a beginning.
+        let follows = followed(mark).is_some();
+        let call = || match follows {
+            true => scripts::settle_call(old, new, grace),
+            false => scripts::retire_call(old, None, grace, mark),
+        };
+        match scripts::status_of(&inner.client, call()).await {
+            Ok(4) => {
+                self.discard(new).await;
+                Err(Error::Rotated)
+            }
+            Ok(0) if follows => Err(Error::Gone),
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::warn!(session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
+                let release = Release::new([call()]).until(Instant::now() + UNDONE_FOR);
+                let release = release.counted_by(inner.metrics.left.clone());
+                inner.client.release_later(release);
+                Ok(())
+            }
+        }
+    }
+
     /// Ends the sessions that the user has too many, once the new one has taken its place: a rotation that
     /// is given up ends none.
     async fn end_excess(&self, new: &SessionKeys, user_hash: &str, excess: &[String]) {
         let inner = self.store.inner();
         for hash in excess {
             let keys = inner.names.of_hash(new.tag(), hash);
-            if let Err(error) = scripts::end(&inner.client, &keys, user_hash).await {
+            if let Err(error) = inner.end_excess(keys.clone(), user_hash).await {
                 tracing::warn!(%error, "a session that its user has too many is yet to end");
                 let release = Release::new([scripts::end_call(&keys, user_hash)]);
                 let release = release.until(Instant::now() + UNDONE_FOR);
@@ -335,7 +370,7 @@ impl Session {
 }
 
 /// Whether the server may have carried out what this error is about.
-fn may_be_retired(error: &redkit_core::Error) -> bool {
+fn may_be_done(error: &redkit_core::Error) -> bool {
     match error.call_error() {
         Some(CallError::NotSent(_) | CallError::Replied(_)) => false,
         Some(_) => true,

@@ -29,6 +29,7 @@ script!(END, "end.lua");
 script!(RETIRE, "retire.lua");
 script!(LIST, "list.lua");
 script!(REVOKE_ALL, "revoke_all.lua");
+script!(SETTLE, "settle.lua");
 script!(WATCH, "watch.lua");
 script!(REENCODE, "reencode.lua");
 
@@ -61,6 +62,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) ends_oldest: bool,
     /// A session of the user that does not count, because this one takes its place.
     pub(crate) replaces: Option<&'a str>,
+    /// The generation of the session of the same user whose place it takes.
+    pub(crate) generation: Option<&'a str>,
     pub(crate) max_bytes: u64,
     /// See [`Record::indexes`].
     pub(crate) indexes: &'a str,
@@ -93,6 +96,7 @@ pub(crate) async fn create(client: &Client, new: &NewSession<'_>) -> Result<Crea
         Deadline::After(lifetime) => (micros(lifetime).to_string(), String::new()),
         Deadline::At(absolute) => (String::new(), absolute.to_string()),
     };
+    let generation = new.generation.map(|generation| format!("={generation}"));
     let call = CREATE
         .invoke(new.keys.all())
         .arg(new.keys.hash())
@@ -107,7 +111,8 @@ pub(crate) async fn create(client: &Client, new: &NewSession<'_>) -> Result<Crea
         .arg(if new.ends_oldest { "oldest" } else { "refuse" })
         .arg(new.replaces.unwrap_or_default())
         .arg(new.max_bytes)
-        .arg(new.indexes);
+        .arg(new.indexes)
+        .arg(generation.unwrap_or_default());
     let call = new.entries.iter().fold(call, |call, (name, ttl, value)| {
         set(call, name, *ttl, value)
     });
@@ -186,9 +191,14 @@ pub(crate) async fn extend(
 }
 
 /// The outcome of [`end`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {
-    Done,
+    Done {
+        /// See [`Record::successor`].
+        successor: String,
+        /// The hash of the id whose place it took, or nothing.
+        predecessor: String,
+    },
     Absent,
     OtherUser,
 }
@@ -199,8 +209,15 @@ pub(crate) async fn end(
     keys: &SessionKeys,
     user_hash: &str,
 ) -> Result<Ended, Error> {
-    Ok(match client.eval::<i64>(end_call(keys, user_hash)).await? {
-        1 => Ended::Done,
+    let mut reply: Vec<Value> = client.eval(end_call(keys, user_hash)).await?;
+    Ok(match status(&mut reply)? {
+        1 => {
+            let mut fields = Fields::new(reply);
+            Ended::Done {
+                successor: fields.take()?,
+                predecessor: fields.take()?,
+            }
+        }
         2 => Ended::OtherUser,
         _ => Ended::Absent,
     })
@@ -254,6 +271,25 @@ pub(crate) fn retire_call(
         .arg(successor)
         .arg(keys.channel())
         .idempotent(true)
+}
+
+/// Ends a rotation whose last step was not answered. Both sessions are in one bucket.
+pub(crate) fn settle_call(old: &SessionKeys, new: &SessionKeys, grace: Duration) -> Invocation {
+    let [session, generations, index, rows, deadlines] = old.all();
+    let keys = [session, generations, index, rows, deadlines, new.session()];
+    SETTLE
+        .invoke(keys)
+        .arg(old.hash())
+        .arg(new.hash())
+        .arg(micros(grace))
+        .arg(old.channel())
+        .idempotent(true)
+}
+
+/// The status with which a script replies.
+pub(crate) async fn status_of(client: &Client, call: Invocation) -> Result<i64, Error> {
+    let mut reply: Vec<Value> = client.eval(call).await?;
+    status(&mut reply)
 }
 
 /// How a session stands.

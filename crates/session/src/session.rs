@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::id::{self, SessionId};
 use crate::keys::SessionKeys;
 use crate::record::{Over, Record};
-use crate::scripts::{self, Committed, Ended};
+use crate::scripts::{self, Committed};
 use crate::store::{SessionHandle, SessionStore, system_time};
 
 /// A session as it was loaded or begun, with the changes that were not committed yet.
@@ -233,8 +233,8 @@ impl Session {
     }
 
     /// Ends the session, as a sign-out does. Gives whether there still was one. Changes that were not
-    /// committed are lost; a commit afterwards gives [`Error::Gone`]. Where this is the old id of a rotation,
-    /// the session of the same user that took its place ends too.
+    /// committed are lost; a commit afterwards gives [`Error::Gone`]. All ids end that it had or has by rotations
+    /// of the same user's session and that still load. One round trip, and one more for each of them.
     ///
     /// # Errors
     /// [`Error::Core`].
@@ -243,15 +243,7 @@ impl Session {
         if self.stored.is_none() {
             return Ok(false);
         }
-        let inner = self.store.inner();
-        let successor = self.record().and_then(Record::followed_by);
-        if let Some(successor) = successor {
-            // A sign-out that came with the id from before a rotation means the session all the same.
-            let keys = inner.names.of_hash(self.keys.tag(), successor);
-            scripts::end(&inner.client, &keys, "").await?;
-        }
-        let ended = scripts::end(&inner.client, &self.keys, "").await?;
-        Ok(ended == Ended::Done)
+        self.store.inner().end(self.keys.clone(), "").await
     }
 
     /// Moves the idle timeout further away, once, and never beyond the absolute timeout. Gives how long
@@ -294,51 +286,6 @@ impl Session {
         is_remembered.then(|| Duration::from_micros(left))
     }
 
-    /// Encrypts entries anew that an older key of the codec encrypts. When that fails, the next load tries it
-    /// again.
-    pub(crate) async fn reencode(&mut self) {
-        let inner = self.store.inner();
-        let codec = inner.client.codec();
-        let Some(stored) = self.stored.as_ref().filter(|_| codec.is_encrypting()) else {
-            return;
-        };
-        let renew = |bound_to: &Bytes, old: &Bytes| match old.is_empty() || codec.is_current(old) {
-            true => None,
-            false => codec.rewrap(bound_to, old).ok(),
-        };
-        let record = &stored.record;
-        let user = renew(&self.user_is_bound_to(), &record.user);
-        let entries: Vec<(Box<str>, Bytes, Bytes)> = record
-            .entries
-            .iter()
-            .filter_map(|(name, entry)| {
-                let renewed = renew(&self.bound_to(name), &entry.value)?;
-                Some((name.clone(), entry.value.clone(), renewed))
-            })
-            .collect();
-        if (user.is_none() && entries.is_empty()) || record.is_rotated() {
-            return;
-        }
-        let user = (&record.user, user.as_ref().unwrap_or(&record.user));
-        match scripts::reencode(&inner.client, &self.keys, user, &entries).await {
-            Ok(entries) => {
-                tracing::debug!(entries, "entries were encrypted with the current key");
-            }
-            Err(error) => {
-                tracing::debug!(%error, "entries could not be encrypted with the current key");
-            }
-        }
-        // A rotation copies them.
-        let Some(stored) = &mut self.stored else {
-            return;
-        };
-        for (name, _, renewed) in entries {
-            if let Some(entry) = stored.record.entries.get_mut(&name) {
-                entry.value = renewed;
-            }
-        }
-    }
-
     pub(crate) fn record(&self) -> Option<&Record> {
         self.stored.as_ref().map(|stored| &stored.record)
     }
@@ -371,7 +318,7 @@ impl Session {
         Ok(codec.decode(&self.user_is_bound_to(), user.clone())?)
     }
 
-    fn user_is_bound_to(&self) -> Bytes {
+    pub(crate) fn user_is_bound_to(&self) -> Bytes {
         let keyspace = &self.store.inner().names.keyspace;
         keyspace.role_key(&*self.lineage, "user").to_bytes()
     }

@@ -9,8 +9,8 @@ use redkit_core::Client;
 use crate::builder::{Lifetime, OnLimit, SessionStoreBuilder};
 use crate::error::Error;
 use crate::id::{self, BucketTag, SessionId};
-use crate::keys::Names;
-use crate::record::Over;
+use crate::keys::{Names, SessionKeys};
+use crate::record::{Over, followed};
 use crate::scripts::{self, Ended};
 use crate::secrets::SessionSecrets;
 use crate::session::Session;
@@ -178,16 +178,16 @@ impl SessionStore {
         Ok(sessions)
     }
 
-    /// Ends one session of a user. Gives whether there was one: a handle of another user's session
-    /// reaches none.
+    /// Ends one session of a user, under its new id too where it was rotated within
+    /// [the grace](SessionStoreBuilder::rotation_grace). Gives whether there was one: a handle of another
+    /// user's session reaches none.
     ///
     /// # Errors
     /// [`Error::Core`], and [`Error::EmptyUser`].
     pub async fn revoke(&self, user: &str, session: &SessionHandle) -> Result<bool, Error> {
         let (tag, user_hash) = self.user(user)?;
         let keys = self.inner.names.of_hash(tag, &session.0);
-        let ended = scripts::end(&self.inner.client, &keys, &user_hash).await?;
-        Ok(ended == Ended::Done)
+        self.inner.end(keys, &user_hash).await
     }
 
     /// Ends all sessions of a user in one step, however many there are: no load that begins after it
@@ -215,6 +215,45 @@ impl Inner {
         let generation = id::random_name()?;
         let kept = Lifetime::MAX;
         scripts::revoke_all(&self.client, &keys, &user_hash, &generation, kept, false).await
+    }
+
+    /// Ends a session, and gives whether there was one; with a user, only a session of that user. All its ids
+    /// end that still load: what it has become by a rotation, and what it was before.
+    pub(crate) async fn end(&self, keys: SessionKeys, user_hash: &str) -> Result<bool, Error> {
+        let tag = keys.tag();
+        let mut ids = vec![keys];
+        let mut has_ended = false;
+        // Each that is found is gone then, so that none comes twice.
+        while let Some(keys) = ids.pop() {
+            let ended = scripts::end(&self.client, &keys, user_hash).await?;
+            let Ended::Done {
+                successor,
+                predecessor,
+            } = ended
+            else {
+                continue;
+            };
+            has_ended = true;
+            let others = [followed(&successor), followed(&predecessor)];
+            let others = others.into_iter().flatten();
+            ids.extend(others.map(|hash| self.names.of_hash(tag, hash)));
+        }
+        Ok(has_ended)
+    }
+
+    /// Ends a session that its user has too many, and what it has become by a rotation. What it was before is
+    /// left: the session for which it ends may be another successor of the same.
+    pub(crate) async fn end_excess(&self, keys: SessionKeys, user_hash: &str) -> Result<(), Error> {
+        let mut keys = keys;
+        while let Ended::Done { successor, .. } =
+            scripts::end(&self.client, &keys, user_hash).await?
+        {
+            match followed(&successor) {
+                Some(successor) => keys = self.names.of_hash(keys.tag(), successor),
+                None => break,
+            }
+        }
+        Ok(())
     }
 
     fn user(&self, user: &str) -> Result<(BucketTag, String), Error> {

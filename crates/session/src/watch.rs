@@ -30,7 +30,8 @@ impl Session {
     /// events and WebSockets: close the connection when it resolves.
     ///
     /// Whoever ends the session wakes it: a sign-out, a revocation of one, others or all, the limit of
-    /// sessions. A rotation of the same user's session is followed; a sign-in of another user ends it. Watching
+    /// sessions. A rotation of the same user's session is followed, while its old id loads
+    /// ([`rotation_grace`](crate::SessionStoreBuilder::rotation_grace)); a sign-in of another user ends it. Watching
     /// does not use the session, which therefore ends by its idle timeout when no request comes.
     ///
     /// Wake-ups can be lost with the network. So it asks besides, and resolves at most

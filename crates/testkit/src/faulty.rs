@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -39,7 +40,8 @@ use self::subscriptions::TakenOver;
 /// # }
 /// ```
 ///
-/// A pipeline is one call: it matches when one of its commands does. Making a subscription matches as
+/// A pipeline is one call: it matches when one of its commands does, unless the rule is for them
+/// [alone](Rule::alone). Making a subscription matches as
 /// a command `SUBSCRIBE`, `PSUBSCRIBE`, `SSUBSCRIBE` or `TRACKING` with the names as its arguments, and
 /// making a dedicated connection as `CONNECT`.
 pub struct FaultyBackend {
@@ -197,6 +199,16 @@ impl Shared {
         }
     }
 
+    /// What becomes of each command of a pipeline, where a rule is for some of them alone.
+    fn decide_each(&self, commands: &[Command]) -> Option<Vec<Injection>> {
+        let mut rules = self.rules.lock();
+        let decided = rules.iter_mut().find_map(|rule| rule.decide_each(commands));
+        if decided.is_some() {
+            self.seen.lock().extend(commands.iter().cloned());
+        }
+        decided
+    }
+
     async fn apply<T>(
         &self,
         commands: &[Command],
@@ -204,15 +216,22 @@ impl Shared {
     ) -> Result<T, CallError> {
         let injection = self.decide(commands);
         let deadline = commands.iter().filter_map(Command::deadline_at).max();
-        let Some(deadline) = deadline else {
-            return injection.apply(call).await;
-        };
-        // A call that has its reply keeps it; one that waits ends by its deadline.
-        tokio::select! {
-            biased;
-            result = injection.apply(call) => result,
-            () = sleep_until(deadline) => Err(injection::late()),
-        }
+        in_time(deadline, injection.apply(call)).await
+    }
+}
+
+/// A call that has its reply keeps it; one that waits ends by its deadline.
+async fn in_time<T>(
+    deadline: Option<Instant>,
+    call: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    let Some(deadline) = deadline else {
+        return call.await;
+    };
+    tokio::select! {
+        biased;
+        result = call => result,
+        () = sleep_until(deadline) => Err(injection::late()),
     }
 }
 
@@ -227,6 +246,13 @@ impl Backend for FaultyBackend {
         &self,
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        if let Some(injections) = self.shared.decide_each(commands) {
+            let each = commands.iter().zip(injections).map(|(command, injection)| {
+                let call = injection.apply(self.inner.call(command));
+                in_time(command.deadline_at(), call)
+            });
+            return Ok(join_all(each).await);
+        }
         self.shared
             .apply(commands, self.inner.pipeline(commands))
             .await

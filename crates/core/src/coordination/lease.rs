@@ -6,6 +6,7 @@ mod state;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -22,6 +23,9 @@ use crate::value::Value;
 ///
 /// The script compares the owner's token, so that a renewal which arrives late changes nothing for a
 /// lease that was released, or that somebody else has now.
+///
+/// A panic in here is reported, and taken for a renewal that failed: the other leases of the client
+/// are renewed all the same.
 pub trait LeaseRenewal: Send + Sync + 'static {
     /// The call that lets the lease run for `ttl` from now on.
     fn renew(&self, ttl: Duration) -> Invocation;
@@ -38,6 +42,7 @@ pub struct LeaseConfig {
     ttl: Duration,
     drift: Duration,
     hold_at_most: Option<Duration>,
+    held: Option<Arc<AtomicUsize>>,
     lost: Option<Arc<Tally>>,
 }
 
@@ -48,6 +53,7 @@ impl LeaseConfig {
             ttl,
             drift: ttl / 100,
             hold_at_most: None,
+            held: None,
             lost: None,
         }
     }
@@ -64,6 +70,13 @@ impl LeaseConfig {
     #[must_use]
     pub fn hold_at_most(mut self, limit: Duration) -> Self {
         self.hold_at_most = Some(limit);
+        self
+    }
+
+    /// Counts the lease there for as long as it is held.
+    #[must_use]
+    pub fn counted_in(mut self, held: Arc<AtomicUsize>) -> Self {
+        self.held = Some(held);
         self
     }
 

@@ -22,7 +22,8 @@ use crate::tally::Tally;
 ///
 /// Mark the requests as [idempotent](crate::Command::idempotent) where they are: a release that
 /// compares its owner's token is as good twice as once, and only then can it be repeated when its
-/// reply is lost.
+/// reply is lost. Each request stands for itself: what was carried out is not repeated because another
+/// was not.
 #[derive(Debug)]
 pub struct Release {
     requests: Vec<Request>,
@@ -76,7 +77,8 @@ struct Queued {
     release: Release,
     failures: u32,
     outstanding: Arc<watch::Sender<usize>>,
-    is_done: bool,
+    /// Whether some of the requests cannot be repeated any more.
+    is_lost: bool,
 }
 
 /// How many releases wait or are under way at most, so that a server which hangs costs bounded
@@ -120,7 +122,7 @@ impl ReleaseQueue {
             release,
             failures: 0,
             outstanding: Arc::clone(&self.outstanding),
-            is_done: false,
+            is_lost: false,
         };
         if !has_room {
             return;
@@ -154,9 +156,8 @@ impl Runner {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        if !self.is_done
-            && let Some(lost) = &self.release.lost
-        {
+        let is_done = self.release.requests.is_empty() && !self.is_lost;
+        if !is_done && let Some(lost) = &self.release.lost {
             lost.add_one();
         }
         self.outstanding.send_modify(|count| *count -= 1);
@@ -216,9 +217,7 @@ async fn release_all(mut batch: Vec<Queued>) -> Vec<Queued> {
         Ok(replies) => {
             let mut replies = replies.into_iter();
             for queued in &mut batch {
-                let own = replies.by_ref().take(queued.release.requests.len());
-                let errors: Vec<CallError> = own.filter_map(Result::err).collect();
-                queued.ended(&errors);
+                queued.ended(|| replies.next().and_then(Result::err));
             }
         }
         Err(error) => {
@@ -226,30 +225,46 @@ async fn release_all(mut batch: Vec<Queued>) -> Vec<Queued> {
             let error = error.call_error().cloned();
             for queued in &mut batch {
                 match &error {
-                    Some(error) => queued.ended(std::slice::from_ref(error)),
+                    Some(error) => queued.ended(|| Some(error.clone())),
                     None => queued.release.until = None,
                 }
             }
         }
     }
     let now = Instant::now();
-    batch.retain(|queued| !queued.is_done && queued.release.until.is_some_and(|until| now < until));
+    batch.retain(|queued| {
+        let is_worth_it = queued.release.until.is_some_and(|until| now < until);
+        is_worth_it && !queued.release.requests.is_empty()
+    });
     batch
 }
 
 impl Queued {
-    /// An attempt has ended with these errors.
-    fn ended(&mut self, errors: &[CallError]) {
-        self.is_done = errors.is_empty();
-        let is_safe = self.release.requests.iter().all(Request::is_idempotent);
-        let may_repeat = errors.iter().all(|error| match error {
-            CallError::NotSent(fault) => fault.kind().is_transient(),
-            CallError::Maybe(fault) => is_safe && fault.kind().is_transient(),
-            CallError::Replied(error) => is_safe && error.is_server_state(),
+    /// An attempt has ended, with this error of each request in turn, or with none. Keeps the requests
+    /// that may be repeated.
+    fn ended(&mut self, mut next_error: impl FnMut() -> Option<CallError>) {
+        let Self {
+            release, is_lost, ..
+        } = self;
+        release.requests.retain(|request| {
+            let Some(error) = next_error() else {
+                return false;
+            };
+            let may_repeat = may_repeat(request, &error);
+            *is_lost |= !may_repeat;
+            may_repeat
         });
-        match may_repeat {
-            true => self.failures = self.failures.saturating_add(1),
-            false => self.release.until = None,
+        if !release.requests.is_empty() {
+            self.failures = self.failures.saturating_add(1);
         }
+    }
+}
+
+/// Whether a request that failed so may be sent again.
+fn may_repeat(request: &Request, error: &CallError) -> bool {
+    match error {
+        CallError::NotSent(fault) => fault.kind().is_transient(),
+        CallError::Maybe(fault) => request.is_idempotent() && fault.kind().is_transient(),
+        CallError::Replied(error) => request.is_idempotent() && error.is_server_state(),
     }
 }

@@ -33,6 +33,16 @@ async fn pay(runs: &AtomicU32, time: Duration) -> Result<String, String> {
     Ok(format!("run {run}"))
 }
 
+/// Lets the server know all scripts, so that a reply that is lost is not `NOSCRIPT`.
+async fn warm_up(payments: &IdempotentExecution) {
+    let runs = AtomicU32::new(0);
+    payments
+        .run("warm", "k", "", pay(&runs, MOMENT))
+        .await
+        .unwrap();
+    payments.forget("warm", "k").await.unwrap();
+}
+
 type Outcome = Result<Executed<String>, IdempotentError<String>>;
 
 fn not_executed(outcome: Outcome) -> Error {
@@ -280,6 +290,7 @@ async fn lost_replies_neither_begin_nor_keep_twice() {
     let backend = FaultyBackend::embedded();
     let config = ClientConfig::default().retry(3, MOMENT, MOMENT);
     let payments = payments(&backend.client_with(&config));
+    warm_up(&payments).await;
     let runs = AtomicU32::new(0);
     backend.set(Rule::new(Injection::LoseReply).times(1));
     let work = async {
@@ -300,6 +311,7 @@ async fn lost_replies_neither_begin_nor_keep_twice() {
 async fn a_beginning_of_which_nothing_is_known_is_undone() {
     let backend = FaultyBackend::embedded();
     let (payments, runs) = (payments(&backend.client()), AtomicU32::new(0));
+    warm_up(&payments).await;
     backend.set(Rule::new(Injection::LoseReply).times(1));
     let error = not_executed(payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await);
     assert!(matches!(&error, Error::Core(core) if core.is_maybe()));

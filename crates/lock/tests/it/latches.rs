@@ -111,6 +111,10 @@ async fn a_count_whose_reply_is_lost_counts_once() {
     let backend = FaultyBackend::embedded();
     let config = ClientConfig::default().retry(3, MOMENT, MOMENT);
     let latch = latch(&backend.client_with(&config));
+    // So that the reply that is lost is not `NOSCRIPT`.
+    latch.set(1).await.unwrap();
+    latch.count_down(1).await.unwrap();
+    latch.delete().await.unwrap();
     backend.add(Rule::new(Injection::LoseReply).times(1));
     assert!(latch.set(3).await.unwrap(), "the repetition knows its own");
     backend.add(Rule::new(Injection::LoseReply).times(1));

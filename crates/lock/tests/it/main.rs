@@ -7,6 +7,7 @@
 )]
 
 mod basics;
+mod elections;
 mod fences;
 #[cfg(feature = "tower")]
 mod idempotency_layer;

@@ -45,7 +45,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use metrics::Counter;
+use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Client, ConfigError};
@@ -83,6 +83,8 @@ struct Shared {
     episodes: Mutex<HashMap<String, u64>>,
     outlets: Mutex<Vec<Outlet>>,
     fired: Vec<[Counter; 2]>,
+    /// How many alerts of each rule fire.
+    firing: Vec<Gauge>,
     evaluations: Counter,
 }
 
@@ -243,6 +245,9 @@ impl AlertsBuilder {
             needs_servers: self.rules.iter().any(|rule| rule.condition.needs_servers()),
             outlets: Mutex::new(outlets.collect()),
             fired: self.rules.iter().map(fired).collect(),
+            firing: self.rules.iter().map(|rule| {
+                metrics::gauge!("redkit_alerts_firing", "rule" => rule.name.clone(), "severity" => rule.severity.as_str())
+            }).collect(),
             evaluations: metrics::counter!("redkit_alert_evaluations_total", "alerts" => self.name.clone()),
             engine: Mutex::new(Engine::new(self.rules)),
             episodes: Mutex::default(),
@@ -276,7 +281,15 @@ impl Shared {
     async fn compare(&self) {
         let seen = Observation::make(&self.health, self.needs_servers, self.timeout).await;
         let now = Instant::now();
-        let changes = self.engine.lock().evaluate(now, &seen);
+        let changes = {
+            let mut engine = self.engine.lock();
+            let changes = engine.evaluate(now, &seen);
+            for (index, gauge) in self.firing.iter().enumerate() {
+                let firing = engine.firing().filter(|(rule, ..)| *rule == index).count();
+                gauge.set(u32::try_from(firing).unwrap_or(u32::MAX));
+            }
+            changes
+        };
         for change in changes {
             self.tell(change, now).await;
         }

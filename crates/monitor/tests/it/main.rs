@@ -8,6 +8,10 @@
 
 mod alerts;
 mod analysis;
+#[cfg(feature = "prometheus")]
+mod documents;
+#[cfg(feature = "prometheus")]
+mod exporter;
 mod fleet;
 mod health;
 #[cfg(feature = "axum")]

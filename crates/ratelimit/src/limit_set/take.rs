@@ -11,7 +11,6 @@ use crate::decision::{DecidedBy, Decision};
 use crate::error::Error;
 use crate::permit::Permit;
 use crate::receipt::Receipt;
-use crate::release_queue::Release;
 use crate::scripts::{self, LimitReply, LimitRequest};
 use crate::verdict::{Verdict, Verdicts};
 
@@ -148,7 +147,7 @@ fn receipts_of(group: &[&Asked<'_>], replies: &[LimitReply]) -> Vec<Receipt> {
         let limiter = &one.member.limiter;
         let own = replies.by_ref().take(one.requests.len());
         let own: SmallVec<[LimitReply; 1]> = own.copied().collect();
-        if limiter.leases.is_none() {
+        if limiter.places.is_none() {
             let call = one.member.call();
             receipts.push(limiter.receipt(&limiter.client, &call, one.requests.clone(), &own));
         }
@@ -193,8 +192,8 @@ struct UnclaimedLease<'a> {
 impl<'a> UnclaimedLease<'a> {
     fn new(asked: &'a Asked<'a>, sent: Instant) -> Option<Self> {
         let limiter = &asked.member.limiter;
-        limiter.leases.as_ref()?;
-        limiter.releases.prepare();
+        limiter.places.as_ref()?;
+        limiter.client.prepare_releases();
         Some(Self {
             asked,
             sent,
@@ -204,8 +203,9 @@ impl<'a> UnclaimedLease<'a> {
 
     fn into_permit(mut self) -> Option<Permit> {
         self.is_claimed = true;
-        let limiter = &self.asked.member.limiter;
-        limiter.permit(&limiter.client, &self.asked.requests, self.sent)
+        let (member, requests) = (self.asked.member, &self.asked.requests);
+        let limiter = &member.limiter;
+        limiter.permit(&limiter.client, &member.call(), requests, self.sent)
     }
 }
 
@@ -214,13 +214,12 @@ impl Drop for UnclaimedLease<'_> {
         if self.is_claimed {
             return;
         }
-        let limiter = &self.asked.member.limiter;
-        for request in &self.asked.requests {
-            limiter.releases.send(Release {
-                client: limiter.client.clone(),
-                keys: vec![request.key.clone()],
-                id: request.lease_id.unwrap_or_default(),
-            });
+        let member = self.asked.member;
+        let limiter = &member.limiter;
+        let place = limiter.place(&member.call(), &self.asked.requests);
+        if let (Some(place), Some(places)) = (place, &limiter.places) {
+            let runs_out = self.sent + places.lease();
+            limiter.client.release_later(place.release(runs_out));
         }
     }
 }

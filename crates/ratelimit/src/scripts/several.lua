@@ -22,23 +22,25 @@ local TAKE = {
 }
 
 -- Looks at `count` limits, at each with its own cost and `more` units, or with `only` units.
--- Gives: whether all allow it, the longest wait of those that do not, and what each said. Leases are
--- left out of the wait, since most of them are released before they run out.
+-- Gives: whether all allow it, the longest wait of those that do not, what each said, and when asking
+-- again makes sense. Leases are left out of the wait, since most of them are released before they run
+-- out, and not out of when to ask again.
 local function look_at(count, first, more, only)
-  local all, longest, said = true, 0, {}
+  local all, longest, said, hint = true, 0, {}, 0
   for n = 1, count do
     local p = first + 7 * (n - 1)
     local cost = only or math.min(ARGV[p + 1] + more, tonumber(ARGV[p + 2]))
     local one = { LOOK[ARGV[p]](KEYS[n], cost, p + 2) }
     if not one[1] then
       all = false
+      hint = math.max(hint, one[4])
       if ARGV[p] ~= 'concurrency' then
         longest = math.max(longest, one[4])
       end
     end
     said[n] = one
   end
-  return all, longest, said
+  return all, longest, said, hint
 end
 
 -- Takes from all of them what `look_at` found allowed.

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use redkit_core::{Admission, Admitted, ErrorKind};
 use redkit_ratelimit::{ConcurrencyLimiter, OnOutage, Policy, Quota, RateLimiter};
-use redkit_testkit::Fixture;
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::time::{Instant, timeout};
-
-use crate::between::{Between, Way};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -65,8 +63,9 @@ redkit_testkit::suite! {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_chosen_for_an_outage_decides_for_workers_too() {
-    let (between, client) = Between::new();
-    between.set(Way::Down);
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    backend.set(Rule::new(Injection::NotSent));
     let admit = async |on_outage| {
         let builder = RateLimiter::builder(&client, "l").policy(Policy::gcra(Quota::per_second(1)));
         let limiter = builder.on_outage(on_outage).build().unwrap();

@@ -10,10 +10,10 @@ use redkit_embedded::Embedded;
 use redkit_ratelimit::{
     ConcurrencyLimiter, DecidedBy, Error, LimitSet, OnOutage, Policy, Quota, RateLimiter,
 };
+use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::between::{Between, Way};
 use crate::state::dump;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -40,8 +40,9 @@ fn places(client: &Client, on_outage: OnOutage) -> ConcurrencyLimiter {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_outlives_faults_in_which_nothing_was_done() {
-    for way in [Way::Down, Way::Refused] {
-        let (between, client) = Between::new();
+    for fault in [Injection::NotSent, Injection::Refuse("LOADING", "wait")] {
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
         let limiter = limiter(&client, OnOutage::Error);
         let places = places(&client, OnOutage::Error);
         assert!(limiter.check("k").await.unwrap().is_allowed());
@@ -51,18 +52,18 @@ async fn a_wait_outlives_faults_in_which_nothing_was_done() {
             async move { tokio::join!(limiter.acquire("k", MINUTE), places.acquire("k", MINUTE)) }
         });
         sleep(Duration::from_secs(1)).await;
-        let asked = between.seen().len();
-        between.set(way);
+        let asked = backend.seen().len();
+        backend.set(Rule::new(fault.clone()));
         sleep(Duration::from_secs(12)).await;
-        let asked = between.seen().len() - asked;
+        let asked = backend.seen().len() - asked;
         // Two waiters, once a second each, and renewals; a few more at the beginning.
-        assert!((20..45).contains(&asked), "{way:?}: {asked} times");
-        between.set(Way::Open);
+        assert!((20..45).contains(&asked), "{fault:?}: {asked} times");
+        backend.clear();
         held.release().await.unwrap();
         let start = Instant::now();
         let (units, place) = waiting.await.unwrap();
-        assert!(units.unwrap().is_allowed(), "{way:?}");
-        assert!(place.unwrap().is_some(), "{way:?}");
+        assert!(units.unwrap().is_allowed(), "{fault:?}");
+        assert!(place.unwrap().is_some(), "{fault:?}");
         assert!(
             start.elapsed() <= Duration::from_millis(1_100),
             "{:?}",
@@ -73,12 +74,13 @@ async fn a_wait_outlives_faults_in_which_nothing_was_done() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_could_not_ask_ends_in_time_with_the_reason() {
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
     let (limiter, places) = (
         limiter(&client, OnOutage::Error),
         places(&client, OnOutage::Error),
     );
-    between.set(Way::Down);
+    backend.set(Rule::new(Injection::NotSent));
     let start = Instant::now();
     assert!(limiter.check("k").await.is_err() && places.try_acquire("k").await.is_err());
     assert_eq!(
@@ -102,21 +104,25 @@ async fn a_wait_that_could_not_ask_ends_in_time_with_the_reason() {
 /// The call may have been let through: asking again could take twice.
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_ends_a_wait() {
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
     let limiter = limiter(&client, OnOutage::Error);
-    // The server knows the script.
+    // The server knows the scripts.
     let other = limiter.acquire("other", MINUTE).await.unwrap();
     assert!(other.is_allowed());
-    between.set(Way::NoReply);
-    let visits = between.count("{k}:heartbeats");
+    let given_up = limiter.acquire("other", MINUTE);
+    assert!(timeout(Duration::from_millis(1), given_up).await.is_err());
+    sleep(Duration::from_millis(1)).await;
+    backend.set(Rule::new(Injection::LoseReply));
+    let visits = backend.count("{k}:heartbeats");
     let error = limiter.acquire("k", MINUTE).await.unwrap_err();
     assert!(
         matches!(&error, Error::Core(error) if error.is_maybe()),
         "{error}"
     );
-    between.set(Way::Open);
+    backend.clear();
     sleep(Duration::from_millis(1)).await;
-    let visits = between.count("{k}:heartbeats") - visits;
+    let visits = backend.count("{k}:heartbeats") - visits;
     assert_eq!(visits, 2, "one visit, and the place given back");
     let check = limiter.check("k").await.unwrap();
     assert!(!check.is_allowed(), "it had been let through");
@@ -131,7 +137,8 @@ async fn a_decision_waits_for_a_hung_server_no_longer_than_its_timeout() {
         (OnOutage::local(engine(), 1), Some(DecidedBy::Local)),
         (OnOutage::Error, None),
     ] {
-        let (between, client) = Between::new();
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
         let usual = limiter(&client, on_outage.clone());
         let hasty = RateLimiter::builder(&client, "hasty")
             .policy(Policy::gcra(Quota::per_hour(10)))
@@ -140,7 +147,7 @@ async fn a_decision_waits_for_a_hung_server_no_longer_than_its_timeout() {
             .build()
             .unwrap();
         let places = places(&client, on_outage);
-        between.set(Way::Hangs);
+        backend.set(Rule::new(Injection::HangBefore));
         let start = Instant::now();
         let took = || {
             let took = Instant::now() - start;
@@ -170,7 +177,7 @@ async fn a_decision_waits_for_a_hung_server_no_longer_than_its_timeout() {
         drop(usual.acquire("k", Duration::from_millis(1)).await);
         assert_eq!(took(), 890);
     }
-    let (_, client) = Between::new();
+    let client = FaultyBackend::embedded().client();
     let zero = Duration::ZERO;
     let policy = Policy::gcra(Quota::per_hour(10));
     let units = RateLimiter::builder(&client, "l")
@@ -194,7 +201,8 @@ async fn a_call_whose_reply_was_lost_stays_charged_once_whatever_decided_it() {
         (OnOutage::Closed, false),
         (OnOutage::local(engine(), 1), true),
     ] {
-        let (between, client) = Between::new();
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
         let limiter = RateLimiter::builder(&client, "l")
             .policy(Policy::sliding_log(Quota::per_hour(10)))
             .on_outage(on_outage)
@@ -202,11 +210,11 @@ async fn a_call_whose_reply_was_lost_stays_charged_once_whatever_decided_it() {
             .unwrap();
         // The server knows the script.
         assert!(limiter.check("k").await.unwrap().is_allowed());
-        between.set(Way::NoReply);
+        backend.set(Rule::new(Injection::LoseReply));
         let decision = limiter.check_n("k", 3).await.unwrap();
         assert_eq!(decision.is_allowed(), allowed);
         assert_ne!(decision.decided_by(), DecidedBy::Redis);
-        between.set(Way::Open);
+        backend.clear();
         sleep(Duration::from_secs(10)).await;
         assert_eq!(limiter.peek("k").await.unwrap().remaining(), 6);
         // A receipt of the outage is one for this process's share, and not for the server's.
@@ -224,7 +232,8 @@ async fn the_choice_for_an_outage_also_holds_for_waiters() {
         (OnOutage::Closed, false, DecidedBy::Closed),
         (OnOutage::local(engine(), 1), true, DecidedBy::Local),
     ] {
-        let (between, client) = Between::new();
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
         let limiter = limiter(&client, on_outage.clone());
         assert!(limiter.check("k").await.unwrap().is_allowed());
         let waiting = tokio::spawn({
@@ -232,7 +241,7 @@ async fn the_choice_for_an_outage_also_holds_for_waiters() {
             async move { limiter.acquire("k", MINUTE).await.unwrap() }
         });
         sleep(Duration::from_millis(500)).await;
-        between.set(Way::Down);
+        backend.set(Rule::new(Injection::NotSent));
         let start = Instant::now();
         let decision = waiting.await.unwrap();
         assert_eq!(
@@ -297,7 +306,8 @@ impl tracing::Subscriber for Listens {
 async fn every_kind_of_call_notices_the_beginning_and_the_end_of_an_outage() {
     let said = Arc::new(Said::default());
     let _listening = tracing::subscriber::set_default(Listens(Arc::clone(&said)));
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
     for on_outage in [
         OnOutage::Open,
         OnOutage::Closed,
@@ -322,14 +332,16 @@ async fn every_kind_of_call_notices_the_beginning_and_the_end_of_an_outage() {
                 .iter()
                 .flat_map(|b| kinds.iter().map(move |e| (*b, *e)))
             {
-                for (way, how, expected) in [(Way::Down, begins, (1, 0)), (Way::Open, ends, (0, 1))]
-                {
-                    between.set(way);
+                for (is_down, how, expected) in [(true, begins, (1, 0)), (false, ends, (0, 1))] {
+                    backend.clear();
+                    if is_down {
+                        backend.set(Rule::new(Injection::NotSent));
+                    }
                     ask(how).await;
                     ask(how).await;
                     let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
                     let counts = (take(&said.begun), take(&said.ended));
-                    assert_eq!(counts, expected, "{begins}, then {ends}: {way:?}");
+                    assert_eq!(counts, expected, "{begins}, then {ends}: {is_down}");
                 }
             }
         }
@@ -338,7 +350,8 @@ async fn every_kind_of_call_notices_the_beginning_and_the_end_of_an_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn a_quota_too_small_to_be_divided_is_denied_and_not_an_error() {
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
     let limiter = RateLimiter::builder(&client, "l")
         .policy(Policy::fixed_window(Quota::per_hour(100)))
         .on_outage(OnOutage::local(engine(), 4))
@@ -350,7 +363,7 @@ async fn a_quota_too_small_to_be_divided_is_denied_and_not_an_error() {
         (served.is_allowed(), served.decided_by()),
         (true, DecidedBy::Redis)
     );
-    between.set(Way::Down);
+    backend.set(Rule::new(Injection::NotSent));
     let denied = limiter.check_with("k", 1, three).await.unwrap();
     assert_eq!(
         (denied.is_allowed(), denied.decided_by()),
@@ -368,7 +381,8 @@ async fn a_quota_too_small_to_be_divided_is_denied_and_not_an_error() {
 /// Beside others nobody is told to wait for their turn, by the server or without it.
 #[tokio::test(start_paused = true)]
 async fn a_leaky_bucket_beside_others_lets_through_what_can_go_at_once_also_in_an_outage() {
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
     let leaky = RateLimiter::builder(&client, "l")
         .policy(Policy::leaky(
             Quota::per_second(10).burst(2),
@@ -377,7 +391,7 @@ async fn a_leaky_bucket_beside_others_lets_through_what_can_go_at_once_also_in_a
         .on_outage(OnOutage::local(engine(), 2))
         .build()
         .unwrap();
-    between.set(Way::Down);
+    backend.set(Rule::new(Injection::NotSent));
     let call = async || {
         let decided = LimitSet::new().limit(&leaky, "k").check().await.unwrap();
         assert_eq!(decided.decision.decided_by(), DecidedBy::Local);
@@ -398,64 +412,65 @@ async fn a_leaky_bucket_beside_others_lets_through_what_can_go_at_once_also_in_a
 
 #[tokio::test(start_paused = true)]
 async fn a_release_that_is_dropped_still_gives_the_place_back() {
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
     let places = places(&client, OnOutage::Error);
     let permit = places.try_acquire("k").await.unwrap().unwrap();
-    between.set(Way::Hangs);
+    backend.set(Rule::new(Injection::HangBefore));
     assert!(
         timeout(Duration::from_secs(1), permit.release())
             .await
             .is_err()
     );
-    between.set(Way::Open);
+    backend.clear();
     sleep(Duration::from_millis(1)).await;
     assert_eq!(dump(&client).await, []);
 }
 
+/// The client has the tasks: one that releases, one that renews.
 #[tokio::test(start_paused = true)]
-async fn the_release_task_ends_with_its_owner() {
+async fn the_tasks_end_with_their_owner_and_what_is_to_be_released_still_is() {
     let alive = || Handle::current().metrics().num_alive_tasks();
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
     let idle = alive();
     let take = async || {
-        let places = places(&client, OnOutage::Error);
+        let places = places(&backend.client(), OnOutage::Error);
         let permit = places.try_acquire("k").await.unwrap().unwrap();
         (places, permit)
     };
-    // With nothing to tell it ends at once; what is to be told still is.
+    let left = async || dump(&backend.client()).await;
     let (places, permit) = take().await;
     assert!(alive() > idle);
     drop((permit, places));
     sleep(Duration::from_millis(1)).await;
-    assert_eq!((alive(), dump(&client).await), (idle, vec![]));
+    assert_eq!((alive(), left().await), (idle, vec![]));
 
-    // A server that hangs does not keep it.
+    // A server that hangs does not keep them for longer than there is something to release.
     let (places, permit) = take().await;
-    between.set(Way::Hangs);
+    backend.set(Rule::new(Injection::HangBefore));
     drop((permit, places));
-    sleep(Duration::from_millis(900)).await;
-    assert_eq!(alive(), idle + 1);
-    sleep(Duration::from_millis(110)).await;
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(alive(), idle + 2, "the lease still runs");
+    sleep(Duration::from_secs(12)).await;
     assert_eq!(alive(), idle);
-    between.set(Way::Open);
-    assert_eq!(dump(&client).await.len(), 1, "the lease runs out by itself");
-    sleep(Duration::from_secs(31)).await;
-    assert_eq!(dump(&client).await, []);
+    backend.clear();
+    assert_eq!(left().await, [], "it ran out by itself");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_release_task_is_replaced_when_it_dies() {
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
     let places = ConcurrencyLimiter::builder(&client, "p")
         .limit(2)
         .build()
         .unwrap();
     let take = async |key: &str| places.try_acquire(key).await.unwrap().unwrap();
     let (first, second) = (take("a").await, take("b").await);
-    between.set_for(Way::Panics, "{a}");
+    backend.set(Rule::new(Injection::Panic).on_part("{a}"));
     drop(first);
     sleep(Duration::from_millis(1)).await;
-    between.set(Way::Open);
+    backend.clear();
     drop(second);
     sleep(Duration::from_millis(1)).await;
     let left: Vec<_> = dump(&client).await.into_iter().map(|one| one.key).collect();
@@ -469,7 +484,8 @@ async fn the_release_task_is_replaced_when_it_dies() {
 /// Releases of a shard that hangs do not hold up those of others.
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_hangs_holds_up_nobody_elses_releases() {
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
     let places = ConcurrencyLimiter::builder(&client, "p")
         .limit(1)
         .build()
@@ -480,7 +496,7 @@ async fn a_shard_that_hangs_holds_up_nobody_elses_releases() {
     for n in 0..10 {
         hung.push(take(format!("hung-{n}")).await);
     }
-    between.set_for(Way::Hangs, "{hung-");
+    backend.set(Rule::new(Injection::HangBefore).on_part("{hung-").alone());
     for permit in hung {
         drop(permit);
         tokio::task::yield_now().await;
@@ -493,7 +509,8 @@ async fn a_shard_that_hangs_holds_up_nobody_elses_releases() {
 /// Forty keys of a shard that hangs, and one of a shard that does not.
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_hangs_loses_nobody_elses_leases() {
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
     let places = ConcurrencyLimiter::builder(&client, "p")
         .limit(1)
         .lease(Duration::from_secs(3))
@@ -510,7 +527,7 @@ async fn a_shard_that_hangs_loses_nobody_elses_leases() {
         );
     }
     let healthy = places.try_acquire("healthy").await.unwrap().unwrap();
-    between.set_for(Way::Hangs, "{hung-");
+    backend.set(Rule::new(Injection::HangBefore).on_part("{hung-").alone());
     timeout(MINUTE, async {
         for permit in &held {
             permit.lost().await;

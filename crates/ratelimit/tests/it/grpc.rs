@@ -8,9 +8,9 @@ use tonic::{Code, Request, Response, Status};
 
 use redkit_ratelimit::tower::{ClientAddress, ForAll, RateLimitLayer};
 use redkit_ratelimit::{Policy, Quota};
+use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::net::TcpListener;
 
-use crate::between::{Between, Way};
 use crate::http::{engine, limiter};
 
 /// Messages are bytes.
@@ -164,7 +164,8 @@ async fn an_undecided_call_has_a_status_of_its_own() {
         assert!(!status.message().is_empty(), "{status:?}");
         status.code()
     };
-    let (between, client) = Between::new();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
     let two = limiter(&client, "calls", Policy::fixed_window(Quota::per_hour(2)));
     let all = RateLimitLayer::new(&two, ForAll);
     let nobody = |_: &::http::request::Parts| None;
@@ -173,10 +174,10 @@ async fn an_undecided_call_has_a_status_of_its_own() {
         Code::InvalidArgument
     );
     assert_eq!(code(all.clone().cost(|_| 3)).await, Code::InvalidArgument);
-    between.set(Way::Down);
+    backend.set(Rule::new(Injection::NotSent));
     assert_eq!(code(all.clone()).await, Code::Unavailable);
     // What will not pass by itself.
     client.shutdown().await;
-    between.set(Way::Open);
+    backend.clear();
     assert_eq!(code(all).await, Code::Internal);
 }

@@ -8,14 +8,15 @@
 
 mod admission;
 mod basics;
-mod between;
 mod clocks;
 mod denials;
 mod faults;
 #[cfg(feature = "axum")]
 mod grpc;
+mod handover;
 #[cfg(feature = "axum")]
 mod http;
+mod inspection;
 mod known_failures;
 mod leases;
 mod limit_set;

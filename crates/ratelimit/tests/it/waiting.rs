@@ -6,10 +6,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redkit_core::Command;
 use redkit_ratelimit::{ConcurrencyLimiter, DecidedBy, Error, Policy, Quota, RateLimiter};
-use redkit_testkit::Fixture;
+use redkit_testkit::{FaultyBackend, Fixture};
 use tokio::time::{Instant, advance, sleep, timeout};
 
-use crate::between::Between;
 use crate::model::policies;
 use crate::state::{dump, now};
 
@@ -166,7 +165,8 @@ redkit_testkit::suite! {
     async fn a_waiter_behind_a_costlier_one_asks_once_a_second(fixture: Fixture) {
         drop(fixture);
         for (n, policy) in policies(10, Duration::from_secs(60), 10).into_iter().enumerate() {
-            let (between, client) = Between::new();
+            let backend = FaultyBackend::embedded();
+    let client = backend.client();
             let limiter = RateLimiter::builder(&client, &format!("l{n}")).decision_timeout(crate::PATIENT)
                 .policy(policy.clone())
                 .waiters_first(true)
@@ -178,7 +178,7 @@ redkit_testkit::suite! {
                 let wait = async move { limiter.acquire_n("k", cost, Duration::from_secs(600)).await };
                 tokio::spawn(wait)
             };
-            let visits = || between.count(":heartbeats");
+            let visits = || backend.count(":heartbeats");
             let start = Instant::now();
             let before = visits();
             let costly = wait(10);
@@ -201,7 +201,8 @@ redkit_testkit::suite! {
     #[paused]
     async fn a_waiter_behind_one_that_died_when_its_turn_came_asks_ever_more_seldom(fixture: Fixture) {
         drop(fixture);
-        let (between, client) = Between::new();
+        let backend = FaultyBackend::embedded();
+    let client = backend.client();
         let limiter = RateLimiter::builder(&client, "l").decision_timeout(crate::PATIENT)
             .policy(Policy::fixed_window(Quota::per(5, Duration::from_millis(500))))
             .waiters_first(true)
@@ -215,11 +216,11 @@ redkit_testkit::suite! {
         // Its units are there, and it does not come for them.
         let check = limiter.check("k").await.unwrap();
         assert!(!check.is_allowed() && check.retry_after() >= Duration::from_millis(10), "{check:?}");
-        let before = between.count(":heartbeats");
+        let before = backend.count(":heartbeats");
         let start = Instant::now();
         assert!(limiter.acquire("k", Duration::from_secs(60)).await.unwrap().is_allowed());
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
-        let visits = between.count(":heartbeats") - before;
+        let visits = backend.count(":heartbeats") - before;
         assert!(visits < 20, "{visits}");
     }
 

@@ -6,6 +6,7 @@
 )]
 
 mod clients;
+mod hung_server;
 mod readme;
 
 use redkit::{Command, Error, Interest, Topology};

@@ -3,8 +3,8 @@
 -- KEYS  1 the session: hash `c` created (µs), `a` absolute deadline (µs), `i` idle timeout (µs), `t` last
 --         touched (µs), `m` last committed (µs), `r` revision, `z` bytes of all entries, `u` hash of the
 --         user or empty, `n` the user (encoded) or empty, `g` generation of the user, `d` device, `l` a
---         random name of the data, `k` hashes of its named indexes with a space between them, `x` after a
---         rotation the hash of its successor's id, after a `-` when the successor is not the same user's;
+--         random name of the data, `k` hashes of its named indexes with a space between them, `p` the hash of
+--         the id of the same user whose place it took, `x` after a rotation the hash of its successor's id, after a `!` when the successor is not the same user's;
 --         each entry as `.name`: `=value`, or `E<µs>:value` for an entry that expires
 --       2 generations: hash, hash of a user → the generation of its sessions. A session of another is over
 --       3 index: sorted set of `<hash of the user><hash of the id>`, all with score 0
@@ -146,7 +146,7 @@ end
 local function shown(session, status, expires)
   local reply = {
     status, text(now), text(math.min(expires, tonumber(session.a))), session.c, session.a, session.i, session.m, session.r,
-    session.u, session.n, session.d, session.l, session.x or '', session.k or '',
+    session.u, session.n, session.d, session.l, session.x or '', session.k or '', session.g,
   }
   local flat = redis.call('HGETALL', KEYS[1])
   for at = 1, #flat, 2 do

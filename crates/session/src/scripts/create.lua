@@ -9,16 +9,18 @@
 --      10 `oldest` where the oldest are to end for it, or `refuse`
 --      11 hash of a session that does not count, or empty
 --      12 most bytes of all entries                 13 hashes of its named indexes, see `bucket.lua`
+--      14 `=` and the generation of the session of the same user whose place it takes; empty without one
 --       … for each entry: name, time to live (µs) or empty, value
--- Reply {1, excess, now, expires, c, a, i, m, r, u, n, d, l, x, k, name, value, …}: see `shown`. `excess`
+-- Reply {1, excess, now, expires, c, a, i, m, r, u, n, d, l, x, k, g, name, value, …}: see `shown`. `excess`
 --                      are the hashes of the user's oldest sessions, with a space between them, that are
 --                      to end once this one has taken its place: see `end.lua`
 --       {0}            there is another session of this id
---       {2}, {3}       it was stored before, and is over: see `open`
+--       {2}, {3}       it was stored before, and is over: see `open`; or the user's sessions were revoked
+--                      since the one was loaded whose place it takes
 --       {6, bytes}     too large
 --       {7, sessions}  too many, and refused
 --
--- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… 1800000000 28800000000 "" "" "" "" kW… 0 refuse "" 65536 ""  →  {1, …}
+-- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… 1800000000 28800000000 "" "" "" "" kW… 0 refuse "" 65536 "" ""  →  {1, …}
 local hash, user, name = ARGV[1], ARGV[5], ARGV[8]
 local present = redis.call('HGET', KEYS[1], 'l')
 if present and present ~= name then
@@ -26,8 +28,11 @@ if present and present ~= name then
 end
 
 local session = { u = user, n = ARGV[6], d = ARGV[7], l = name, i = ARGV[2], r = '1', g = '', k = ARGV[13] }
+if ARGV[14] ~= '' then
+  session.p = ARGV[11]
+end
 local bytes = 0
-for at = 14, #ARGV, 3 do
+for at = 15, #ARGV, 3 do
   local entry, ttl, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   bytes = bytes + #entry + #value
   session['.' .. entry] = (ttl == '' and '=' or 'E' .. text(now + ttl) .. ':') .. value
@@ -37,6 +42,11 @@ if bytes > tonumber(ARGV[12]) then
 end
 
 prune()
+local generation = user ~= '' and redis.call('HGET', KEYS[2], user) or ''
+if ARGV[14] ~= '' and generation ~= '' and ARGV[14] ~= '=' .. generation then
+  -- It would outlive the revocation.
+  return { 3 }
+end
 local most, excess = tonumber(ARGV[9]), {}
 if user ~= '' and most > 0 then
   local others = {}
@@ -75,7 +85,7 @@ local expires = expiry(tonumber(ARGV[2]), absolute)
 session.c, session.t, session.m, session.a = text(now), text(now), text(now), text(absolute)
 session.z = text(bytes)
 if user ~= '' then
-  session.g = redis.call('HGET', KEYS[2], user) or ''
+  session.g = generation
   index(user, hash, now, absolute, session.g, session.d, expires)
 end
 for field, value in pairs(session) do

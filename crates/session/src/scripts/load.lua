@@ -3,7 +3,7 @@
 -- KEYS  1 to 5: see `bucket.lua`
 -- ARGV  1 hash of the id   2 granularity (µs): the expiry is moved only when it gains more than that
 -- Reply {0} absent, {2} past its absolute timeout, {3} revoked; or
---       {1, now, expires, c, a, i, m, r, u, n, d, l, x, k, name, value, …}: see `shown`
+--       {1, now, expires, c, a, i, m, r, u, n, d, l, x, k, g, name, value, …}: see `shown`
 --
 -- Example: EVALSHA … 5 session:web:{907}:s:pZ… session:web:{907}:g … pZ… 60000000  →  {1, "1700000000000000", …}
 local hash, granularity = ARGV[1], tonumber(ARGV[2])

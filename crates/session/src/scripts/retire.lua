@@ -7,7 +7,7 @@
 -- Reply {1}                done, or done before for this successor
 --       {0}, {2}, {3}      absent, past its absolute timeout, revoked
 --       {4}                it has another successor
---       {5, now, expires, c, a, i, m, r, u, n, d, l, x, k, name, value, …}: it was changed since it was
+--       {5, now, expires, c, a, i, m, r, u, n, d, l, x, k, g, name, value, …}: it was changed since it was
 --                          copied; see `shown`
 --
 -- Example: EVALSHA … 5 session:web:{12}:s:pZ… … pZ… 3 10000000 kW… session:web:ended  →  {1}

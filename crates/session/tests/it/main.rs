@@ -17,6 +17,7 @@ mod records;
 mod revocation;
 mod rotation;
 mod round_trips;
+mod simulation;
 mod timeouts;
 #[cfg(feature = "axum")]
 mod tower;

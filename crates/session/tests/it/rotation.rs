@@ -32,7 +32,7 @@ redkit_testkit::suite! {
         old.insert("cart", &9).unwrap();
         assert!(matches!(old.commit().await, Err(Error::Rotated)));
         assert!(matches!(old.extend(Duration::from_secs(60)).await, Err(Error::Rotated)));
-        assert!(old.ttl().await.unwrap() <= Duration::from_secs(10));
+        assert!(old.ttl().await.unwrap() <= Duration::from_millis(10_001));
         let loaded = again(&store, &session).await.unwrap();
         assert_eq!(loaded.get::<u32>("cart").unwrap(), Some(3));
     }
@@ -119,6 +119,38 @@ redkit_testkit::suite! {
         assert_eq!((ids.len(), listed.len()), (1, 1), "{ids:?} {listed:?}");
         let session = store.load(&ids[0]).await.unwrap().unwrap();
         assert_eq!(session.handle(), listed[0].handle);
+    }
+
+    async fn whoever_ends_a_session_by_an_id_from_before_rotations_ends_it(fixture: Fixture) {
+        let store = store(&fixture);
+        for revokes in [false, true] {
+            let mut session = signed_in(&store, "user-7").await;
+            // Loaded before the session had another id.
+            let mut old = again(&store, &session).await.unwrap();
+            session.rotate().await.unwrap();
+            session.rotate().await.unwrap();
+            match revokes {
+                true => assert!(store.revoke("user-7", &old.handle()).await.unwrap()),
+                false => assert!(old.delete().await.unwrap()),
+            }
+            assert!(again(&store, &session).await.is_none());
+            assert!(store.sessions_of("user-7").await.unwrap().is_empty());
+            // And no grace is left.
+            let mut session = signed_in(&store, "user-7").await;
+            let old = text(&session);
+            session.rotate().await.unwrap();
+            match revokes {
+                true => assert!(store.revoke("user-7", &session.handle()).await.unwrap()),
+                false => assert!(session.delete().await.unwrap()),
+            }
+            assert!(store.load(&old).await.unwrap().is_none());
+        }
+        // An id from before a sign-in reaches no session of the user.
+        let mut session = store.create().await.unwrap();
+        let mut planted = again(&store, &session).await.unwrap();
+        session.sign_in(SignIn::new("user-7")).await.unwrap();
+        planted.delete().await.unwrap();
+        assert!(again(&store, &session).await.is_some());
     }
 
     #[multi_thread]

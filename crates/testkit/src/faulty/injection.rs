@@ -42,6 +42,7 @@ pub struct Rule {
     injection: Injection,
     skip: usize,
     times: usize,
+    is_alone: bool,
 }
 
 /// Holds calls until it is opened.
@@ -56,6 +57,7 @@ impl Rule {
             injection,
             skip: 0,
             times: usize::MAX,
+            is_alone: false,
         }
     }
 
@@ -100,6 +102,26 @@ impl Rule {
     pub fn times(mut self, calls: usize) -> Self {
         self.times = calls;
         self
+    }
+
+    /// Of a pipeline only to the commands that match: the others pass.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.is_alone = true;
+        self
+    }
+
+    /// What becomes of each command of a pipeline, if the rule is meant for some of them alone.
+    pub(super) fn decide_each(&mut self, commands: &[Command]) -> Option<Vec<Injection>> {
+        if !self.is_alone || commands.len() < 2 {
+            return None;
+        }
+        let injection = self.decide(commands)?;
+        let of = |command| match (self.is_meant)(command) {
+            true => injection.clone(),
+            false => Injection::Pass,
+        };
+        Some(commands.iter().map(of).collect())
     }
 
     pub(super) fn decide(&mut self, commands: &[Command]) -> Option<Injection> {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -170,7 +171,7 @@ async fn renew_for_ever(client: WeakClient, schedule: Arc<Schedule>) {
             () = schedule.wait_until_due() => {
                 let Some(client) = client.upgrade() else { return };
                 for batch in batches(schedule.take_due(Instant::now())) {
-                    under_way.push(renew(client.clone(), Arc::clone(&schedule), batch));
+                    under_way.push(renew_or_report(client.clone(), Arc::clone(&schedule), batch));
                 }
             }
             Some(()) = under_way.next(), if !under_way.is_empty() => {}
@@ -196,13 +197,43 @@ fn batches(due: Vec<(u64, Arc<LeaseState>)>) -> Vec<Vec<(u64, Arc<LeaseState>)>>
         .collect()
 }
 
+/// Renews leases once. A panic on the way, of a driver for one, must not end the task that renews all
+/// leases of the client: these are tried again, as after any failure.
+async fn renew_or_report(
+    client: Client,
+    schedule: Arc<Schedule>,
+    batch: Vec<(u64, Arc<LeaseState>)>,
+) {
+    let leases = batch.clone();
+    let renewing = AssertUnwindSafe(renew(client, Arc::clone(&schedule), batch));
+    if renewing.catch_unwind().await.is_err() {
+        tracing::error!(target: "redkit::coordination", leases = leases.len(), "a panic while leases were renewed");
+        let now = Instant::now();
+        for (id, lease) in leases {
+            schedule.again(id, Some(next_attempt(&lease, now)));
+        }
+    }
+}
+
 /// Renews leases once, and says when each is due again.
 async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<LeaseState>)>) {
     let sent = Instant::now();
     let mut asked = Vec::with_capacity(batch.len());
+    let mut calls = Vec::with_capacity(batch.len());
     for (id, lease) in batch {
         match lease.ttl_at(sent) {
-            Some(ttl) if lease.can_be_prolonged() => asked.push((id, lease, ttl)),
+            Some(ttl) if lease.can_be_prolonged() => match lease.renewal_call(ttl) {
+                // A node that hangs must not hold up what the others say for too long: a sixth of the
+                // time leaves the leases of the others enough for two further attempts.
+                Some(call) => {
+                    calls.push(call.deadline(sent + (lease.ttl() / 6).max(SHORTEST)));
+                    asked.push((id, lease, ttl));
+                }
+                None => {
+                    report_panic();
+                    schedule.again(id, Some(next_attempt(&lease, sent)));
+                }
+            },
             // It is to be lost at its deadline, and nothing else.
             Some(_) => schedule.again(id, Some(lease.until())),
             None => schedule.again(id, None),
@@ -211,16 +242,6 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
     if asked.is_empty() {
         return;
     }
-    let calls: Vec<_> = asked
-        .iter()
-        .map(|(_, lease, ttl)| {
-            // A node that hangs must not hold up what the others say for too long: a sixth of the time
-            // leaves the leases of the others enough for two further attempts.
-            let deadline = sent + (lease.ttl() / 6).max(SHORTEST);
-            let call = lease.renewal().renew(*ttl).idempotent(true);
-            call.deadline(deadline)
-        })
-        .collect();
     let replies = match client.eval_all(calls).await {
         Ok(replies) => replies.into_iter().map(Some).collect(),
         Err(error) => {
@@ -231,14 +252,20 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
     let now = Instant::now();
     let mut replies: std::vec::IntoIter<Option<Result<Value, _>>> = replies.into_iter();
     for (id, lease, ttl) in asked {
-        let next = match replies.next().flatten() {
-            Some(Ok(reply)) => lease
-                .answered(sent, ttl, &reply)
-                .then(|| next_renewal(&lease, sent)),
-            // It is lost when its time is up; until then there are further attempts.
-            Some(Err(_)) | None => {
-                Some((now + (lease.ttl() / 20).max(SHORTEST)).min(lease.until()))
+        let is_held = match replies.next().flatten() {
+            Some(Ok(reply)) => {
+                let is_held = lease.try_answered(sent, ttl, &reply);
+                if is_held.is_none() {
+                    report_panic();
+                }
+                is_held
             }
+            Some(Err(_)) | None => None,
+        };
+        let next = match is_held {
+            Some(true) => Some(next_renewal(&lease, sent)),
+            Some(false) => None,
+            None => Some(next_attempt(&lease, now)),
         };
         schedule.again(id, next);
     }
@@ -246,6 +273,15 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
 
 /// How long a call may take at least, and a pause between two attempts is at least.
 const SHORTEST: Duration = Duration::from_millis(20);
+
+/// After a failure. The lease is lost when its time is up; until then there are further attempts.
+fn next_attempt(lease: &LeaseState, now: Instant) -> Instant {
+    (now + (lease.ttl() / 20).max(SHORTEST)).min(lease.until())
+}
+
+fn report_panic() {
+    tracing::error!(target: "redkit::coordination", "a `LeaseRenewal` panics; its lease is not renewed");
+}
 
 /// A third of the time after it was sent, a little less at random, so that the processes of a fleet
 /// that started together do not go on together.

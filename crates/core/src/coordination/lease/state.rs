@@ -1,11 +1,14 @@
 //! [`LeaseState`]: until when a lease is held.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::{LeaseConfig, LeaseRenewal};
+use crate::script::Invocation;
 use crate::value::Value;
 
 /// What the handle of a lease and the task that renews it share.
@@ -32,6 +35,9 @@ impl LeaseState {
         let ends = config.hold_at_most.map(|limit| sent + limit);
         let until = sent + config.ttl.saturating_sub(config.drift);
         let until = ends.map_or(until, |ends| until.min(ends));
+        if let Some(held) = &config.held {
+            held.fetch_add(1, Ordering::Relaxed);
+        }
         Self {
             status: watch::Sender::new(Status::Held(until)),
             renewal,
@@ -42,6 +48,18 @@ impl LeaseState {
 
     pub(super) fn renewal(&self) -> &dyn LeaseRenewal {
         &*self.renewal
+    }
+
+    /// The call that renews the lease; `None` when its user's code panics.
+    pub(super) fn renewal_call(&self, ttl: Duration) -> Option<Invocation> {
+        let call = || self.renewal.renew(ttl).idempotent(true);
+        catch_unwind(AssertUnwindSafe(call)).ok()
+    }
+
+    /// As [`answered`](Self::answered); `None` when its user's code panics.
+    pub(super) fn try_answered(&self, sent: Instant, ttl: Duration, reply: &Value) -> Option<bool> {
+        // The user's code is asked before anything changes.
+        catch_unwind(AssertUnwindSafe(|| self.answered(sent, ttl, reply))).ok()
     }
 
     pub(super) fn ttl(&self) -> Duration {
@@ -137,14 +155,19 @@ impl LeaseState {
     }
 
     fn update(&self, change: impl FnOnce(Status) -> Status) {
-        let mut is_lost_now = false;
+        let (mut is_over_now, mut is_lost_now) = (false, false);
         self.status.send_if_modified(|status| {
             let new = change(*status);
             let is_changed = new != *status;
-            is_lost_now = is_changed && matches!(new, Status::Lost(_));
+            let was_held = matches!(status, Status::Held(_));
+            is_over_now = was_held && !matches!(new, Status::Held(_));
+            is_lost_now = was_held && matches!(new, Status::Lost(_));
             *status = new;
             is_changed
         });
+        if is_over_now && let Some(held) = &self.config.held {
+            held.fetch_sub(1, Ordering::Relaxed);
+        }
         if is_lost_now && let Some(lost) = &self.config.lost {
             lost.add_one();
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Wake, WakeUp};
 use crate::client::WeakClient;
@@ -29,7 +29,14 @@ pub(super) enum Standing {
 pub(super) struct Channel {
     pub(super) name: Bytes,
     pub(super) standing: watch::Sender<Standing>,
-    waiting: Mutex<HashMap<Bytes, Vec<Arc<Slot>>>>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    slots: HashMap<Bytes, Vec<Arc<Slot>>>,
+    /// When the last waiter left.
+    idle_since: Option<Instant>,
 }
 
 /// One waiter, as the channel sees it.
@@ -106,7 +113,9 @@ impl Channel {
             notify: Notify::new(),
         });
         let mut waiting = self.waiting.lock();
+        waiting.idle_since = None;
         waiting
+            .slots
             .entry(name.clone())
             .or_default()
             .push(Arc::clone(&slot));
@@ -116,7 +125,7 @@ impl Channel {
     /// Takes a waiter out. A message that it was to act on, and did not, goes to the next.
     pub(super) fn remove(&self, name: &Bytes, slot: &Arc<Slot>, is_done: bool) {
         let mut waiting = self.waiting.lock();
-        let Some(slots) = waiting.get_mut(name) else {
+        let Some(slots) = waiting.slots.get_mut(name) else {
             return;
         };
         slots.retain(|other| !Arc::ptr_eq(other, slot));
@@ -129,7 +138,10 @@ impl Channel {
             wake_one(slots, wake_up);
         }
         if slots.is_empty() {
-            waiting.remove(name);
+            waiting.slots.remove(name);
+        }
+        if waiting.slots.is_empty() {
+            waiting.idle_since = Some(Instant::now());
         }
     }
 
@@ -138,11 +150,18 @@ impl Channel {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.waiting.lock().is_empty()
+        self.waiting.lock().slots.is_empty()
+    }
+
+    /// When the subscription is not needed any more unless somebody waits by then: a minute after the
+    /// last waiter left, whatever messages come.
+    fn idle_at(&self) -> Instant {
+        let since = self.waiting.lock().idle_since;
+        since.unwrap_or_else(Instant::now) + IDLE
     }
 
     pub(super) fn waiters_of(&self, name: &Bytes) -> u32 {
-        let waiters = self.waiting.lock().get(name).map_or(1, Vec::len);
+        let waiters = self.waiting.lock().slots.get(name).map_or(1, Vec::len);
         u32::try_from(waiters).unwrap_or(u32::MAX).max(1)
     }
 
@@ -151,7 +170,7 @@ impl Channel {
             return;
         };
         let waiting = self.waiting.lock();
-        let Some(slots) = waiting.get(&name) else {
+        let Some(slots) = waiting.slots.get(&name) else {
             return;
         };
         let wake_up = WakeUp::Message(payload);
@@ -162,7 +181,7 @@ impl Channel {
     }
 
     fn wake_all(&self) {
-        for slot in self.waiting.lock().values().flatten() {
+        for slot in self.waiting.lock().slots.values().flatten() {
             slot.send(WakeUp::Look);
         }
     }
@@ -207,17 +226,24 @@ pub(super) async fn listen(client: WeakClient, channel: Arc<Channel>) {
             Ok(mut pushes) => {
                 backoff.reset();
                 channel.confirmed();
+                let mut idle_at = channel.idle_at();
                 loop {
-                    match timeout(IDLE, pushes.next()).await {
-                        Ok(Some(Push::Message { payload, .. })) => channel.message(&payload),
-                        Ok(Some(Push::Gap(GapReason::Lost))) => channel.unavailable(),
-                        Ok(Some(Push::Gap(GapReason::Reconnected))) => {
-                            channel.confirmed();
+                    let push = tokio::select! {
+                        push = pushes.next() => push,
+                        () = sleep_until(idle_at) => {
+                            idle_at = channel.idle_at();
+                            if idle_at <= Instant::now() && is_given_up(&client, &channel) {
+                                return;
+                            }
+                            continue;
                         }
-                        Ok(Some(_)) => channel.wake_all(),
-                        Ok(None) => break,
-                        Err(_) if is_given_up(&client, &channel) => return,
-                        Err(_) => {}
+                    };
+                    match push {
+                        Some(Push::Message { payload, .. }) => channel.message(&payload),
+                        Some(Push::Gap(GapReason::Lost)) => channel.unavailable(),
+                        Some(Push::Gap(GapReason::Reconnected)) => channel.confirmed(),
+                        Some(_) => channel.wake_all(),
+                        None => break,
                     }
                 }
                 channel.unavailable();

@@ -1,9 +1,11 @@
 //! Leases are renewed by one task, and are over at a deadline of the local clock.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redkit_core::Command;
-use redkit_core::coordination::LeaseConfig;
+use redkit_core::coordination::{LeaseConfig, LeaseRenewal};
+use redkit_core::{Command, Invocation, Value};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -199,6 +201,72 @@ async fn all_leases_of_a_client_are_renewed_together() {
     assert!(leases.iter().all(|lease| !lease.is_lost()));
     drop(leases);
     assert_eq!(client.held_leases(), 0);
+}
+
+/// Code of a user that panics where a lease is renewed.
+struct Careless {
+    held: Held,
+    panics_on_reply: bool,
+}
+
+impl LeaseRenewal for Careless {
+    fn renew(&self, ttl: Duration) -> Invocation {
+        assert!(self.panics_on_reply, "a mistake in a call");
+        self.held.renew(ttl)
+    }
+
+    fn is_held(&self, _: &Value) -> bool {
+        panic!("a mistake in reading a reply");
+    }
+}
+
+/// The others are renewed on, and by the same task.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_panics_costs_its_own_lease_and_no_other() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let held = Held::take(&client, "held", TTL).await;
+    let lease = client.lease(held, LeaseConfig::new(TTL), Instant::now());
+    for panics_on_reply in [false, true] {
+        let held = Held::take(&client, "careless", TTL).await;
+        let careless = Careless {
+            held,
+            panics_on_reply,
+        };
+        let careless = client.lease(careless, LeaseConfig::new(TTL), Instant::now());
+        timeout(2 * TTL, careless.lost())
+            .await
+            .expect("at its deadline");
+        sleep(10 * TTL).await;
+        assert!(!lease.is_lost(), "{panics_on_reply}");
+    }
+    // A driver that panics has failed, and no more.
+    backend.set(Rule::new(Injection::Panic).on_part("held").times(2));
+    sleep(10 * TTL).await;
+    assert!(!lease.is_lost() && exists(&client, "held").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_are_counted_while_they_are_held() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let count = Arc::new(AtomicUsize::new(0));
+    let take = async |key: &str| {
+        let held = Held::take(&client, key, TTL).await;
+        let config = LeaseConfig::new(TTL).counted_in(Arc::clone(&count));
+        client.lease(held, config, Instant::now())
+    };
+    let (ended, dropped, lost) = (take("a").await, take("b").await, take("c").await);
+    let now = || count.load(Ordering::Relaxed);
+    assert_eq!(now(), 3);
+    ended.end();
+    drop((ended, dropped));
+    assert_eq!(now(), 1);
+    backend.set(Rule::new(Injection::HangBefore));
+    lost.lost().await;
+    assert_eq!(now(), 0);
+    drop(lost);
+    assert_eq!(now(), 0);
 }
 
 #[tokio::test(start_paused = true)]

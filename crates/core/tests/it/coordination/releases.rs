@@ -120,6 +120,51 @@ async fn what_is_not_idempotent_is_not_repeated_when_its_reply_is_lost() {
     assert_eq!(lost.get(), 1);
 }
 
+/// As when one node of a cluster cannot be reached: its requests were not sent, those of the others were
+/// carried out.
+#[tokio::test(start_paused = true)]
+async fn of_a_release_only_the_requests_that_were_not_carried_out_are_repeated() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let lost = tally("lost");
+    let add = |key: &str| Command::new("INCR").key(client.key(key));
+    let count = async |key: &str| {
+        let get = Command::new("GET").key(client.key(key));
+        client.call::<Option<i64>>(get).await.unwrap()
+    };
+    let release = |keys: [&str; 3]| {
+        let release = Release::new(keys.map(add)).until(Instant::now() + MINUTE);
+        client.release_later(release.counted_by(lost.clone()));
+    };
+    let down = |injection, times| {
+        let rule = Rule::new(injection).on_part("down").alone();
+        backend.set(rule.times(times));
+    };
+    down(Injection::NotSent, 3);
+    release(["up", "down", "also-up"]);
+    sleep(MINUTE).await;
+    assert_eq!(
+        count("down").await,
+        Some(1),
+        "when the node was there again"
+    );
+    assert_eq!(
+        (count("up").await, count("also-up").await),
+        (Some(1), Some(1))
+    );
+    assert_eq!(lost.get(), 0);
+
+    // Nobody knows whether it was done, and twice is not as good as once.
+    down(Injection::LoseRequest, 1);
+    release(["up", "down", "also-up"]);
+    sleep(MINUTE).await;
+    assert_eq!((count("down").await, lost.get()), (Some(1), 1));
+    assert_eq!(
+        (count("up").await, count("also-up").await),
+        (Some(2), Some(2))
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_waits_is_bounded_and_what_is_lost_is_counted() {
     let backend = FaultyBackend::embedded();

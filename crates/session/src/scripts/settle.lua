@@ -1,0 +1,38 @@
+-- Ends a rotation whose last step was not answered, within a bucket: the old session is left to its grace, or, if
+-- it had ended before that step came to it, its successor ends too.
+--
+-- KEYS  1 to 5: see `bucket.lua`, of the old session   6 the successor
+-- ARGV  1 hash of the old id   2 hash of the successor's id   3 grace (µs)   4 channel of announcements
+-- Reply {1} the successor stands; {0} it has ended; {4} it has ended since the old session has another
+--
+-- Example: EVALSHA … 6 session:web:{907}:s:pZ… … session:web:{907}:s:kW… pZ… kW… 10000000 session:web:ended  →  {1}
+local found = redis.call('HMGET', KEYS[6], 'c', 'u')
+local created, user = found[1], found[2]
+if not created then
+  return { 0 }
+end
+
+local session, over = open(ARGV[1])
+local has_ended = false
+if not session then
+  -- After its grace it is absent though everything went well.
+  has_ended = over ~= 0 or now < created + ARGV[3]
+elseif session.x then
+  has_ended = session.x ~= ARGV[2]
+else
+  redis.call('HSET', KEYS[1], 'x', ARGV[2])
+  redis.call('PEXPIREAT', KEYS[1], text(math.ceil((now + ARGV[3]) / 1000)), 'LT')
+  if session.u ~= '' then
+    unindex(session.u, ARGV[1])
+  end
+  announce(ARGV[4], session.u, ARGV[1])
+end
+if not has_ended then
+  return { 1 }
+end
+redis.call('DEL', KEYS[6])
+if user ~= '' then
+  unindex(user, ARGV[2])
+end
+announce(ARGV[4], user, ARGV[2])
+return { session and 4 or 0 }
