@@ -153,6 +153,21 @@ redkit_testkit::suite! {
         assert_eq!(shop.runs(), 2);
     }
 
+    async fn the_same_path_in_two_nested_routers_is_two_requests(fixture: Fixture) {
+        let layer = layer(&fixture.client);
+        let [(first, shop), (second, _)] = [app(layer.clone()), app(layer)];
+        let app = Router::new().nest("/a", first).nest("/b", second);
+        let mut requests = ["/a/orders", "/b/orders"].map(|path| {
+            let mut request = request("", "k", "");
+            *request.uri_mut() = path.parse().unwrap();
+            request
+        }).into_iter();
+        assert_eq!(send(&app, requests.next().unwrap()).await.0, StatusCode::CREATED);
+        let other = send(&app, requests.next().unwrap()).await.0;
+        assert_eq!(other, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(shop.runs(), 1);
+    }
+
     async fn answers_that_say_try_again_are_not_kept(fixture: Fixture) {
         let (app, shop) = app(layer(&fixture.client));
         for (runs, query) in ["500", "503", "429", "408", "425"].into_iter().enumerate() {

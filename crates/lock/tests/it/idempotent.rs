@@ -271,6 +271,30 @@ redkit_testkit::suite! {
     }
 
     #[paused]
+    async fn a_runner_that_lost_its_lease_frees_nobody_elses_key(fixture: Fixture) {
+        let payments = payments(&fixture.client);
+        let runs = Arc::new(AtomicU32::new(0));
+        let fails = async {
+            sleep(3 * SECOND).await;
+            Err::<String, _>("too late".to_owned())
+        };
+        let others = async {
+            sleep(SECOND).await;
+            assert!(payments.forget("alice", "k").await.unwrap());
+            payments.run("alice", "k", "9900", pay(&runs, 10 * SECOND)).await.unwrap()
+        };
+        let asked = async {
+            sleep(6 * SECOND).await;
+            not_executed(payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await)
+        };
+        let (failed, done, asked) =
+            tokio::join!(payments.run("alice", "k", "9900", fails), others, asked);
+        assert!(matches!(failed, Err(IdempotentError::Work(_))));
+        assert!(matches!(asked, Error::InFlight { .. }));
+        assert!(done.is_kept && done.value == "run 1");
+    }
+
+    #[paused]
     async fn nothing_is_left_after_its_time(fixture: Fixture) {
         let payments = builder(&fixture.client).keep_for(60 * SECOND).build().unwrap();
         let runs = AtomicU32::new(0);

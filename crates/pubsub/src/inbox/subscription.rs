@@ -149,7 +149,15 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
         // Before the items: what is dropped later is seen the next time.
         let (epoch, dropped): (Option<u64>, Option<ItemId>) = inner.client.call(state).await?;
         let known = self.epoch;
-        let was_lost = epoch.is_some() && known.is_some() && epoch != known;
+        // An id that is older than the inbox is of one that was lost, or ran out, before this subscription.
+        let is_of_another = |after: ItemId, epoch: u64| after.millis() < epoch / 1000;
+        let was_lost = match (known, epoch) {
+            (Some(known), Some(epoch)) => known != epoch,
+            (None, Some(epoch)) => self
+                .position
+                .is_some_and(|after| is_of_another(after, epoch)),
+            (_, None) => false,
+        };
         if was_lost {
             // Ids may begin before the last one that was queued.
             self.position = None;

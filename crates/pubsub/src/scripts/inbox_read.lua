@@ -63,13 +63,18 @@ for i = 1, #fields, 2 do
   end
 end
 
+-- Readings by their first items, so that items and readings are walked through together: their cost is the sum of
+-- both, not the product.
+table.sort(others, function(a, b)
+  return is_before(a[1], b[1])
+end)
+local next_reading = 1
 local function is_read_by_another(id)
-  for _, reading in ipairs(others) do
-    if not is_before(id, reading[1]) and not is_before(reading[2], id) then
-      return true
-    end
+  while others[next_reading] and is_before(others[next_reading][2], id) do
+    next_reading = next_reading + 1
   end
-  return false
+  local reading = others[next_reading]
+  return reading ~= nil and not is_before(id, reading[1])
 end
 
 local most = tonumber(ARGV[4])

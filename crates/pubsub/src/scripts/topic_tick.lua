@@ -1,7 +1,7 @@
 -- What a consumer does now and then: moves messages whose time has come into the stream, and takes entries whose retry
 -- is due or whose consumer is dead.
 --
--- Needs clock.lua and topic_entry.lua before it.
+-- Needs clock.lua, topic_entry.lua and topic_delayed.lua before it.
 --
 -- A consumer is dead when it gave no sign of life for a lease. Entries that wait for a retry stay pending, owned by
 -- the consumer `waiting`, with the number of their deliveries.
@@ -16,23 +16,8 @@
 local stream, delayed, bodies, state, retries = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, waiting, lease, room = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 100)) do
-  local body = redis.call('HGET', bodies, id)
-  if redis.call('ZREM', delayed, id) == 1 and body then
-    local key, headers, message, recorded = unpack_body(body)
-    redis.call('HDEL', bodies, id)
-    add_entry(stream, id, key, headers, message, '', recorded)
-  end
-end
-
-local is_known = false
-local groups = redis.pcall('XINFO', 'GROUPS', stream)
-if not groups.err then
-  for _, flat in ipairs(groups) do
-    is_known = is_known or fields_of(flat)['name'] == group
-  end
-end
-if not is_known then
+move_delayed(stream, delayed, bodies)
+if not has_group(stream, group) then
   return { -1, -1, {} }
 end
 

@@ -64,7 +64,9 @@ impl<T> TopicBuilder<T> {
     }
 
     /// In how many streams the messages are, by their keys; 1 at first. All programs must give the same
-    /// number. On a cluster partitions spread over its nodes.
+    /// number, and changing it changes which messages are in order with which. An
+    /// [ordered](super::ConsumerBuilder::ordered) group has at most so many workers; on a cluster partitions
+    /// spread over its nodes.
     #[must_use]
     pub fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = partitions;

@@ -19,6 +19,8 @@ pub(crate) struct Partition {
 pub(crate) struct GroupKeys {
     pub(crate) retries: Key,
     pub(crate) dead: Key,
+    /// The token of the partition's owner, in ordered groups.
+    pub(crate) owner: Key,
 }
 
 impl Partition {
@@ -40,11 +42,17 @@ impl Partition {
         GroupKeys {
             retries: of("retries"),
             dead: of("dead"),
+            owner: of("owner"),
         }
     }
 
     /// The deduplication record of a message's id.
     pub(crate) fn record(&self, id: &[u8]) -> Key {
         self.keyspace.tagged_key(&*self.tag, "id", id)
+    }
+
+    /// The members of an ordered group; of the first partition only.
+    pub(crate) fn members(&self, group: &str) -> Key {
+        self.keyspace.tagged_key(&*self.tag, "members", group)
     }
 }

@@ -7,6 +7,8 @@ mod delivery;
 mod entry;
 mod keys;
 mod publication;
+#[cfg(feature = "schedule")]
+mod schedule;
 mod scripts;
 mod stats;
 
@@ -28,6 +30,8 @@ pub use self::delivery::{Delivery, Handler, Outcome};
 use self::keys::Partition;
 use self::publication::Due;
 pub use self::publication::{Deduplication, Publication, PublishOutcome, Published, TRACEPARENT};
+#[cfg(feature = "schedule")]
+pub use self::schedule::{Missed, Schedule, ScheduleBuilder};
 pub use self::stats::GroupStats;
 use crate::channel::{check_size, read};
 use crate::error::Error;

@@ -79,7 +79,8 @@ impl Publication {
         self
     }
 
-    /// The key. Messages of one key are in one partition.
+    /// The key. Messages of one key are in one partition, so an
+    /// [ordered](super::ConsumerBuilder::ordered) group handles them in their order.
     #[must_use]
     pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.key = key.into();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::coordination::lua;
+use redkit_core::coordination::{Token, lua};
 use redkit_core::{Client, Error, FromValue, Invocation, Key, Script, Value, ValueError};
 
 use super::entry::RawEntry;
@@ -14,6 +14,11 @@ use crate::scripts::{micros, millis};
 const ENTRY: &str = include_str!("../scripts/topic_entry.lua");
 const FINISH: &str = include_str!("../scripts/topic_finish.lua");
 
+const DELAYED: &str = include_str!("../scripts/topic_delayed.lua");
+const FENCE: &str = include_str!("../scripts/topic_fence.lua");
+const BURY_TEXT: &str = include_str!("../scripts/topic_bury.lua");
+const ACK_TEXT: &str = include_str!("../scripts/topic_ack.lua");
+
 static PUBLISH: Script = Script::of_parts(&[
     lua::CLOCK,
     lua::WAKE_UP,
@@ -21,19 +26,43 @@ static PUBLISH: Script = Script::of_parts(&[
     include_str!("../scripts/topic_publish.lua"),
 ]);
 static GROUP: Script = Script::new(include_str!("../scripts/topic_group.lua"));
-static TICK: Script =
-    Script::of_parts(&[lua::CLOCK, ENTRY, include_str!("../scripts/topic_tick.lua")]);
-static ACK: Script = Script::of_parts(&[ENTRY, FINISH, include_str!("../scripts/topic_ack.lua")]);
+static TICK: Script = Script::of_parts(&[
+    lua::CLOCK,
+    ENTRY,
+    DELAYED,
+    include_str!("../scripts/topic_tick.lua"),
+]);
+static ACK: Script = Script::of_parts(&[ENTRY, FINISH, ACK_TEXT]);
+static ORDERED_ACK: Script = Script::of_parts(&[FENCE, ENTRY, FINISH, ACK_TEXT]);
+static ORDERED_BURY: Script = Script::of_parts(&[FENCE, lua::CLOCK, ENTRY, FINISH, BURY_TEXT]);
+static OWN: Script = Script::new(include_str!("../scripts/topic_own.lua"));
+static MEMBERS: Script =
+    Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_members.lua")]);
+static TAKE: Script = Script::of_parts(&[
+    lua::CLOCK,
+    ENTRY,
+    DELAYED,
+    include_str!("../scripts/topic_take.lua"),
+]);
+static ATTEMPT: Script = Script::of_parts(&[FENCE, include_str!("../scripts/topic_attempt.lua")]);
+#[cfg(feature = "schedule")]
+static SCHEDULE_LOOK: Script = Script::of_parts(&[
+    lua::CLOCK,
+    include_str!("../scripts/topic_schedule_look.lua"),
+]);
+#[cfg(feature = "schedule")]
+static SCHEDULE: Script = Script::of_parts(&[
+    lua::CLOCK,
+    lua::WAKE_UP,
+    ENTRY,
+    include_str!("../scripts/topic_schedule.lua"),
+]);
+static DISOWN: Script = Script::of_parts(&[FENCE, include_str!("../scripts/topic_disown.lua")]);
 static RELEASE: Script =
     Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_release.lua")]);
 static HEARTBEAT: Script =
     Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_heartbeat.lua")]);
-static BURY: Script = Script::of_parts(&[
-    lua::CLOCK,
-    ENTRY,
-    FINISH,
-    include_str!("../scripts/topic_bury.lua"),
-]);
+static BURY: Script = Script::of_parts(&[lua::CLOCK, ENTRY, FINISH, BURY_TEXT]);
 static REDRIVE: Script = Script::of_parts(&[ENTRY, include_str!("../scripts/topic_redrive.lua")]);
 static TRIM: Script = Script::of_parts(&[
     lua::CLOCK,
@@ -200,13 +229,18 @@ impl Seat {
             .arg(&*self.group)
             .arg(entry.entry.to_string())
             .arg(u8::from(entry.is_recorded))
+            .arg("queue")
             .idempotent(true)
     }
 
     pub(crate) fn bury(&self, entry: &RawEntry, letter: &Burial<'_>) -> Invocation {
         let record = self.partition.record(&entry.id);
-        BURY.invoke([&self.partition.stream, &self.keys.dead, &record])
-            .arg(&*self.group)
+        let call = BURY.invoke([&self.partition.stream, &self.keys.dead, &record]);
+        self.bury_args(call, entry, letter)
+    }
+
+    fn bury_args(&self, call: Invocation, entry: &RawEntry, letter: &Burial<'_>) -> Invocation {
+        call.arg(&*self.group)
             .arg(&*self.consumer)
             .arg(entry.entry.to_string())
             .arg(u8::from(entry.is_recorded))
@@ -263,6 +297,106 @@ pub(crate) async fn trim(
     client.eval(call.idempotent(true)).await
 }
 
+/// Takes a partition that nobody owns.
+pub(crate) fn take_ownership(owner: &Key, token: Token, lease: Duration) -> Invocation {
+    let call = OWN.invoke([owner]).arg(token).arg(millis(lease));
+    call.arg(1).idempotent(true)
+}
+
+/// Prolongs the lease of the partition's owner.
+pub(crate) fn own(owner: &Key, token: Token, lease: Duration) -> Invocation {
+    let call = OWN.invoke([owner]).arg(token).arg(millis(lease));
+    call.arg(0).idempotent(true)
+}
+
+/// Replies with the number of members, and of those before this one.
+pub(crate) fn members(members: &Key, member: &str, lease: Duration) -> Invocation {
+    let call = MEMBERS.invoke([members]).arg(member).arg(millis(lease));
+    call.idempotent(true)
+}
+
+/// The next entries of an owner; `None` when the caller is none.
+pub(crate) async fn take(
+    seat: &Seat,
+    client: &Client,
+    count: usize,
+    is_first: bool,
+    token: Token,
+) -> Result<Option<Tick>, Error> {
+    let Partition {
+        stream,
+        delayed,
+        bodies,
+        state,
+        ..
+    } = &seat.partition;
+    let call = TAKE
+        .invoke([stream, delayed, bodies, state, &seat.keys.owner])
+        .arg(&*seat.group)
+        .arg(&*seat.consumer)
+        .arg(count)
+        .arg(u8::from(is_first))
+        .arg(token);
+    // What was taken and is not acknowledged is given again; an attempt is counted once too often at worst.
+    let reply: Value = client.eval(call.idempotent(!is_first)).await?;
+    match &reply {
+        Value::Array(items) if items.first() == Some(&Value::Int(-2)) => Ok(None),
+        _ => reply.to().map(Some).map_err(|error| Error::Reply {
+            command: "EVALSHA".into(),
+            error,
+        }),
+    }
+}
+
+pub(crate) fn attempt(seat: &Seat, entry: &RawEntry, token: Token) -> Invocation {
+    ATTEMPT
+        .invoke([&seat.partition.stream, &seat.keys.owner])
+        .arg(&*seat.group)
+        .arg(&*seat.consumer)
+        .arg(entry.entry.to_string())
+        .arg(entry.deliveries)
+        .arg(token)
+        .idempotent(true)
+}
+
+pub(crate) fn disown(seat: &Seat, token: Token) -> Invocation {
+    DISOWN
+        .invoke([&seat.partition.stream, &seat.keys.owner])
+        .arg(&*seat.group)
+        .arg(&*seat.consumer)
+        .arg(token)
+        .idempotent(true)
+}
+
+pub(crate) fn ordered_ack(
+    seat: &Seat,
+    entry: &RawEntry,
+    retention: &str,
+    token: Token,
+) -> Invocation {
+    let record = seat.partition.record(&entry.id);
+    ORDERED_ACK
+        .invoke([&seat.partition.stream, &record, &seat.keys.owner])
+        .arg(&*seat.group)
+        .arg(entry.entry.to_string())
+        .arg(u8::from(entry.is_recorded))
+        .arg(retention)
+        .arg(token)
+        .idempotent(true)
+}
+
+pub(crate) fn ordered_bury(
+    seat: &Seat,
+    entry: &RawEntry,
+    letter: &Burial<'_>,
+    token: Token,
+) -> Invocation {
+    let record = seat.partition.record(&entry.id);
+    let (stream, keys) = (&seat.partition.stream, &seat.keys);
+    let call = ORDERED_BURY.invoke([stream, &keys.dead, &record, &keys.owner]);
+    seat.bury_args(call, entry, letter).arg(token)
+}
+
 /// Replies with ten numbers: see the script.
 pub(crate) fn stats(partition: &Partition, group: &str, lease: Duration) -> Invocation {
     let keys = partition.group(group);
@@ -277,5 +411,35 @@ pub(crate) fn stats(partition: &Partition, group: &str, lease: Duration) -> Invo
         .arg(group)
         .arg(WAITING)
         .arg(millis(lease))
+        .idempotent(true)
+}
+
+/// Replies with the server's time and the last tick.
+#[cfg(feature = "schedule")]
+pub(crate) fn schedule_look(partition: &Partition, name: &str) -> Invocation {
+    let call = SCHEDULE_LOOK.invoke([&partition.state]).arg(name);
+    call.idempotent(true)
+}
+
+/// Replies with 1 when the tick was published.
+#[cfg(feature = "schedule")]
+pub(crate) fn schedule(
+    to: &Partition,
+    name: &str,
+    tick: i64,
+    id: &str,
+    payload: Bytes,
+    wake: Option<Bytes>,
+) -> Invocation {
+    SCHEDULE
+        .invoke([&to.stream, &to.delayed, &to.bodies, &to.state])
+        .arg(name)
+        .arg(tick)
+        .arg(id)
+        .arg("")
+        .arg("{}")
+        .arg(payload)
+        .arg(wake.unwrap_or_default())
+        .arg(to.number)
         .idempotent(true)
 }

@@ -84,4 +84,18 @@ redkit_testkit::suite! {
         assert_eq!(item(&mut subscription).await, 3);
         Ok(())
     }
+
+    async fn an_inbox_that_was_lost_between_two_subscriptions_is_a_gap(fixture: Fixture) -> Result<(), Error> {
+        let inbox = inbox(&fixture, 100);
+        inbox.push("ann", &0).await?;
+        let last = inbox.push("ann", &1).await?.id;
+        let keys = ["inbox:notes:{ann}", "inbox:notes:{ann}:state"].map(|name| fixture.client.key(name));
+        fixture.client.call::<u64>(Command::new("DEL").keys_from(&keys)).await?;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        inbox.push("ann", &2).await?;
+        let mut subscription = inbox.subscribe("ann", Some(last)).await?;
+        assert!(matches!(next_item(&mut subscription).await, InboxEvent::Gap));
+        assert_eq!(item(&mut subscription).await, 2);
+        Ok(())
+    }
 }

@@ -186,4 +186,23 @@ redkit_testkit::suite! {
         assert!(ttl(&names[1]).await? > 0);
         Ok(())
     }
+
+    async fn many_readings_at_once_hand_out_each_item_once(fixture: Fixture) -> Result<(), Error> {
+        let inbox: Inbox<u32> = Inbox::builder(&fixture.client, "notes").capacity(1_000).build()?;
+        push(&inbox, 0..600).await;
+        let mut seen = Vec::new();
+        let mut tokens = Vec::new();
+        for most in (1..=3).cycle().take(299) {
+            let batch = inbox.read("ann", most).await?;
+            seen.extend(values(&batch));
+            tokens.push(batch.token);
+        }
+        // Readings that end in the middle leave holes, which the next readings fill.
+        for token in tokens.iter().step_by(7) {
+            inbox.confirm("ann", token).await?;
+        }
+        seen.extend(values(&inbox.read("ann", 10).await?));
+        assert_eq!(seen, (0..600).collect::<Vec<_>>());
+        Ok(())
+    }
 }

@@ -1,9 +1,10 @@
 //! Requests that change one session at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redkit_session::Error;
-use redkit_testkit::Fixture;
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::task::JoinSet;
 
 use crate::{again, patient_store, signed_in, store, text};
@@ -124,5 +125,33 @@ redkit_testkit::suite! {
             // Not even a part of one.
             assert_eq!(crate::round_trips::keys_of(&fixture).await, []);
         }
+    }
+}
+
+/// The answer to the first commit is lost, and so is everything for a while: the next commit stores the session, and
+/// nothing ends it later.
+#[tokio::test(start_paused = true)]
+async fn a_first_commit_that_was_lost_can_be_repeated() {
+    for injection in [Injection::LoseRequest, Injection::LoseReply] {
+        let backend = FaultyBackend::embedded();
+        let store = crate::builder(&backend.client()).build().unwrap();
+        signed_in(&store, "warm").await;
+        let mut session = store.start().unwrap();
+        session.insert("a", &1).unwrap();
+        session.insert("b", &1).unwrap();
+        session.insert("c", &1).unwrap();
+        backend.set(Rule::new(injection));
+        assert!(matches!(session.commit().await, Err(Error::Core(_))));
+        backend.clear();
+        // What has changed since is stored as well.
+        session.insert("b", &2).unwrap();
+        session.remove("c");
+        session.commit().await.unwrap();
+        assert!(!session.has_changes());
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        let loaded = again(&store, &session).await.unwrap();
+        assert_eq!(loaded.get::<u32>("a").unwrap(), Some(1));
+        assert_eq!(loaded.get::<u32>("b").unwrap(), Some(2));
+        assert!(!loaded.contains("c"));
     }
 }

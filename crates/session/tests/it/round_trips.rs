@@ -97,6 +97,47 @@ async fn count_round_trips(client: &Client, servers: &[&Server]) {
     store.revoke_all("user-7").await.unwrap();
     expected += 1;
     assert_eq!(calls(servers).await, expected, "revoking all");
+
+    #[cfg(feature = "axum")]
+    count_of_requests(&store, servers).await;
+}
+
+/// The same, of HTTP requests through the layer.
+#[cfg(feature = "axum")]
+async fn count_of_requests(store: &SessionStore, servers: &[&Server]) {
+    use crate::tower::{Visitor, app};
+
+    let app = app(store);
+    let session = signed_in(store, "user-9").await;
+    let mut user = Visitor {
+        cookie: Some(format!("__Host-id={}", text(&session))),
+    };
+    let mut stranger = Visitor::default();
+    let mut forger = Visitor {
+        cookie: Some("__Host-id=forged".to_owned()),
+    };
+    let mut expected = calls(servers).await;
+    for (is_user, method, path, scripts) in [
+        (true, "GET", "/taken", 0),
+        (true, "GET", "/shown", 1),
+        (true, "POST", "/count", 2),
+        (true, "GET", "/devices", 2),
+        (false, "GET", "/shown", 0),
+    ] {
+        let visitors = match is_user {
+            true => vec![&mut user],
+            false => vec![&mut stranger, &mut forger],
+        };
+        for visitor in visitors {
+            let request = axum::http::Request::builder().method(method).uri(path);
+            assert!(visitor.send(&app, request).await.status.is_success());
+            expected += scripts;
+            assert_eq!(calls(servers).await, expected, "{method} {path}");
+        }
+    }
+    // A visitor's first change stores the session: one.
+    stranger.post(&app, "/count").await;
+    assert_eq!(calls(servers).await, expected + 1, "a first change");
 }
 
 redkit_testkit::suite! {

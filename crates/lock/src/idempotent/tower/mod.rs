@@ -22,7 +22,8 @@
 //! # let _ = layer; Ok(()) }
 //! ```
 //!
-//! `axum::Router::layer` takes it as it is.
+//! `axum::Router::layer` takes it as it is. With the feature `axum` a request to a nested router is known by its
+//! whole path, of which the router below sees a part.
 //!
 //! | a request with the key | is answered |
 //! |---|---|

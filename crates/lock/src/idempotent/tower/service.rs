@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -159,11 +159,19 @@ where
 }
 
 fn fingerprint(head: &Parts, body: &Bytes) -> Fingerprint {
-    let path = head
-        .uri
+    let path = requested_uri(head)
         .path_and_query()
         .map_or("", |path_and_query| path_and_query.as_str());
     Fingerprint::of([head.method.as_str().as_bytes(), path.as_bytes(), body])
+}
+
+/// What the client asked for. Nested routers of axum cut their own part off the URI.
+fn requested_uri(head: &Parts) -> &Uri {
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::OriginalUri(uri)) = head.extensions.get() {
+        return uri;
+    }
+    &head.uri
 }
 
 /// Runs the service in a task of the layer: a client that goes away does not end it.

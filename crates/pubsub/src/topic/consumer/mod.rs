@@ -2,6 +2,7 @@
 
 mod held;
 mod line;
+mod ordered;
 mod reader;
 mod run;
 mod settle;
@@ -14,6 +15,8 @@ use redkit_core::Admission;
 use redkit_core::coordination::Backoff;
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "schedule")]
+pub(super) use self::worker::spawn;
 pub use self::worker::{Worker, WorkerStats};
 use super::delivery::Handler;
 use super::{Topic, check_group};
@@ -52,6 +55,7 @@ pub(super) struct Settings {
     pub(super) concurrency: usize,
     pub(super) prefetch: usize,
     pub(super) from_now: bool,
+    pub(super) is_ordered: bool,
     pub(super) max_attempts: u32,
     pub(super) backoff: (Duration, Duration),
     pub(super) timeout: Duration,
@@ -71,6 +75,7 @@ impl<T> ConsumerBuilder<T> {
                 concurrency: 1,
                 prefetch: 0,
                 from_now: false,
+                is_ordered: false,
                 max_attempts: 10,
                 backoff: (Duration::from_secs(1), Duration::from_secs(300)),
                 timeout: Duration::from_secs(60),
@@ -101,6 +106,17 @@ impl<T> ConsumerBuilder<T> {
     /// holds.
     pub fn from_now(mut self) -> Self {
         self.settings.from_now = true;
+        self
+    }
+
+    /// Handles the messages of each key in the order of their publication: each partition is one worker's
+    /// at a time, under a lease, and its messages are handled one after the other. The partitions are
+    /// shared out evenly among the group's workers; when workers come and go they are handed over in
+    /// order. A message that fails is tried again before those behind it; with a delay, or redriven, a
+    /// message has the place of its delivery. [`prefetch`](Self::prefetch) is how many messages come at once
+    /// for each partition.
+    pub fn ordered(mut self) -> Self {
+        self.settings.is_ordered = true;
         self
     }
 
@@ -225,6 +241,7 @@ impl<T> std::fmt::Debug for ConsumerBuilder<T> {
             .field("topic", &self.topic)
             .field("group", &self.group)
             .field("concurrency", &self.settings.concurrency)
+            .field("is_ordered", &self.settings.is_ordered)
             .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::line::{Line, is_group_missing};
-use super::run::{Job, Shared};
+use super::run::{HeldSeat, Job, Shared};
 use super::{Gap, GapReason};
 use crate::topic::builder::Retention;
 use crate::topic::entry::RawEntry;
@@ -18,7 +18,7 @@ use crate::topic::scripts::{self, Tick};
 /// How often a reader looks for what is due. A message that is delayed or retried is late by this at most.
 const TICK: Duration = Duration::from_millis(500);
 /// How often a log is trimmed.
-const TRIM: Duration = Duration::from_secs(5);
+pub(super) const TRIM: Duration = Duration::from_secs(5);
 
 pub(super) struct Reader<T, H> {
     shared: Arc<Shared<T, H>>,
@@ -32,6 +32,8 @@ pub(super) struct Reader<T, H> {
     is_paused: bool,
     /// A call got no reply: entries may be in its hands that this process does not know of.
     may_have_forgotten: bool,
+    /// The last error was a refusal, and was told.
+    was_refused: bool,
 }
 
 impl<T, H> Reader<T, H> {
@@ -47,6 +49,7 @@ impl<T, H> Reader<T, H> {
             next_trim: now + TRIM,
             is_paused: false,
             may_have_forgotten: false,
+            was_refused: false,
         }
     }
 
@@ -54,12 +57,23 @@ impl<T, H> Reader<T, H> {
     pub(super) async fn run(mut self) {
         while !self.shared.draining.is_cancelled() {
             match self.step().await {
-                Ok(()) => self.backoff.reset(),
+                Ok(()) => {
+                    self.backoff.reset();
+                    self.was_refused = false;
+                }
                 Err(error) if is_group_missing(&error) => self.remake_group().await,
                 Err(error) => {
                     self.may_have_forgotten |= !is_refusal(&error);
                     let pause = self.backoff.next_pause();
-                    tracing::debug!(target: "redkit::pubsub", %error, ?pause, "a topic is read again");
+                    // A missing right, say: it does not go away by itself.
+                    match error.is_retryable() || std::mem::replace(&mut self.was_refused, true) {
+                        true => {
+                            tracing::debug!(target: "redkit::pubsub", %error, ?pause, "a topic is read again");
+                        }
+                        false => {
+                            tracing::warn!(target: "redkit::pubsub", %error, "a topic cannot be read");
+                        }
+                    }
                     self.pause(pause).await;
                 }
             }
@@ -180,60 +194,24 @@ impl<T, H> Reader<T, H> {
         }
     }
 
-    /// The server has lost the group: one of its workers makes it anew, from the beginning of what the
-    /// stream holds, and tells of a gap.
     async fn remake_group(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let Some(seat) = shared.seats.get(self.index) else {
-            return;
-        };
-        let seat = &seat.seat;
-        let made =
-            scripts::group(&shared.client, &seat.partition, &seat.group, "0", "shared").await;
-        match made {
-            Ok((true, _)) => {
-                shared.metrics.gaps.increment(1);
-                tracing::warn!(
-                    target: "redkit::pubsub", topic = &*shared.topic.name, group = &*seat.group,
-                    partition = seat.partition.number,
-                    "the server had lost the group; it was made anew from the beginning of the stream"
-                );
-                if let Some(on_gap) = &shared.settings.on_gap {
-                    on_gap(Gap {
-                        partition: seat.partition.number,
-                        reason: GapReason::GroupLost,
-                    });
-                }
-            }
-            Ok((false, _)) => {}
-            Err(error) => {
-                tracing::debug!(target: "redkit::pubsub", %error, "a group cannot be made");
-            }
+        if let Some(seat) = self.shared.seats.get(self.index) {
+            remake_group(&self.shared, seat, "shared").await;
         }
         let pause = self.backoff.next_pause();
         self.pause(pause).await;
     }
 
     async fn trim(&mut self) {
-        let Retention::Log { keep, most } = self.shared.topic.retention else {
-            return;
-        };
         let now = Instant::now();
-        let Some(seat) = self.shared.seats.get(self.index) else {
-            return;
-        };
-        if now < self.next_trim || (keep.is_none() && most.is_none()) {
+        if now < self.next_trim {
             return;
         }
         self.next_trim = now + TRIM;
-        let stream = &seat.seat.partition.stream;
-        match scripts::trim(&self.shared.client, stream, keep, most).await {
-            // There is more to trim than one call does.
-            Ok(trimmed) if trimmed >= 500 => self.next_trim = now,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(target: "redkit::pubsub", %error, "a topic is trimmed later");
-            }
+        if let Some(seat) = self.shared.seats.get(self.index)
+            && trim(&self.shared, seat).await
+        {
+            self.next_trim = now;
         }
     }
 
@@ -241,6 +219,50 @@ impl<T, H> Reader<T, H> {
         tokio::select! {
             () = sleep(time) => {}
             () = self.shared.draining.cancelled() => {}
+        }
+    }
+}
+
+/// The server has lost the group: one of its workers makes it anew, from the beginning of what the stream
+/// holds, and tells of a gap.
+pub(super) async fn remake_group<T, H>(shared: &Shared<T, H>, seat: &HeldSeat, mode: &str) {
+    let seat = &seat.seat;
+    let made = scripts::group(&shared.client, &seat.partition, &seat.group, "0", mode).await;
+    match made {
+        Ok((true, _)) => {
+            shared.metrics.gaps.increment(1);
+            tracing::warn!(
+                target: "redkit::pubsub", topic = &*shared.topic.name, group = &*seat.group,
+                partition = seat.partition.number,
+                "the server had lost the group; it was made anew from the beginning of the stream"
+            );
+            if let Some(on_gap) = &shared.settings.on_gap {
+                on_gap(Gap {
+                    partition: seat.partition.number,
+                    reason: GapReason::GroupLost,
+                });
+            }
+        }
+        Ok((false, _)) => {}
+        Err(error) => {
+            tracing::debug!(target: "redkit::pubsub", %error, "a group cannot be made");
+        }
+    }
+}
+
+/// Trims a log. Gives whether there is more to trim than one call does.
+pub(super) async fn trim<T, H>(shared: &Shared<T, H>, seat: &HeldSeat) -> bool {
+    let Retention::Log { keep, most } = shared.topic.retention else {
+        return false;
+    };
+    if keep.is_none() && most.is_none() {
+        return false;
+    }
+    match scripts::trim(&shared.client, &seat.seat.partition.stream, keep, most).await {
+        Ok(trimmed) => trimmed >= 500,
+        Err(error) => {
+            tracing::debug!(target: "redkit::pubsub", %error, "a topic is trimmed later");
+            false
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a worker's tasks share, and how one message is handled.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use redkit_core::coordination::Token;
 use redkit_core::{AdmissionPermit, Admitted, Client};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -53,6 +55,10 @@ pub(super) struct Shared<T, H> {
     pub(super) aborting: CancellationToken,
     pub(super) metrics: WorkerMetrics,
     pub(super) counts: Counts,
+    /// This worker's name among the members of an ordered group.
+    pub(super) member: Box<str>,
+    /// The partitions that it owns in an ordered group, by their tokens.
+    pub(super) owned: parking_lot::Mutex<BTreeMap<usize, Token>>,
     pub(super) message: PhantomData<fn() -> T>,
 }
 
@@ -65,6 +71,12 @@ pub(super) struct Counts {
     pub(super) lost: AtomicU64,
     pub(super) running: AtomicU64,
     pub(super) is_paused: AtomicBool,
+}
+
+impl Counts {
+    pub(super) fn add(&self, counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl<T, H> Shared<T, H> {
@@ -89,6 +101,10 @@ impl<T, H> Shared<T, H> {
             lost: count(&counts.lost),
             running: count(&counts.running),
             held: self.seats.iter().map(|seat| seat.held.len() as u64).sum(),
+            partitions: match self.settings.is_ordered {
+                true => self.owned.lock().len() as u64,
+                false => self.seats.len() as u64,
+            },
             is_paused: counts.is_paused.load(Ordering::Relaxed),
         }
     }
@@ -242,7 +258,7 @@ impl<T: DeserializeOwned + Send + 'static, H: Handler<T>> Shared<T, H> {
     }
 
     /// `None` when the worker drains, or the message is lost, before it may begin.
-    async fn admit(&self, lost: &CancellationToken) -> Option<Option<AdmissionPermit>> {
+    pub(super) async fn admit(&self, lost: &CancellationToken) -> Option<Option<AdmissionPermit>> {
         const PATIENCE: Duration = Duration::from_secs(5);
         let Some(admission) = &self.settings.admission else {
             return Some(None);
@@ -296,7 +312,7 @@ impl<T: DeserializeOwned + Send + 'static, H: Handler<T>> Shared<T, H> {
 impl<T, H> Shared<T, H> {
     pub(super) fn count_lost(&self) {
         self.metrics.lost.increment(1);
-        self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        self.counts.add(&self.counts.lost);
     }
 }
 

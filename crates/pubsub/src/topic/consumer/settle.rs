@@ -1,6 +1,5 @@
 //! How the outcome of a message reaches the server.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redkit_core::coordination::Backoff;
@@ -71,7 +70,7 @@ impl<T, H> Shared<T, H> {
         match done {
             true => {
                 metric.increment(1);
-                count.fetch_add(1, Ordering::Relaxed);
+                self.counts.add(count);
             }
             false => self.count_lost(),
         }
@@ -124,7 +123,7 @@ impl<T, H> Shared<T, H> {
     }
 }
 
-fn cut(reason: &str) -> &str {
+pub(super) fn cut(reason: &str) -> &str {
     let mut end = reason.len().min(MOST_REASON);
     while !reason.is_char_boundary(end) {
         end -= 1;

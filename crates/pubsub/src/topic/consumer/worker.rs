@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::Settings;
 use super::held::Held;
+use super::ordered;
 use super::reader::Reader;
 use super::run::{Counts, HeldSeat, Shared};
 use crate::error::Error;
@@ -56,10 +57,14 @@ pub struct WorkerStats {
     pub running: u64,
     /// Messages in this process: waiting, or being handled.
     pub held: u64,
+    /// Partitions that it reads: all, or those that it owns in an ordered group.
+    pub partitions: u64,
     /// Whether the group is paused.
     pub is_paused: bool,
 }
 
+/// The consumer of an ordered group, whichever worker owns the partition.
+const ORDERED: &str = "ordered";
 /// How many entries one script gives back.
 const AT_ONCE: usize = 500;
 
@@ -100,6 +105,11 @@ where
 
     fn hand_back(&self) -> Vec<Invocation> {
         let mut requests = Vec::new();
+        for (index, token) in std::mem::take(&mut *self.owned.lock()) {
+            if let Some(seat) = self.seats.get(index) {
+                requests.push(scripts::disown(&seat.seat, token));
+            }
+        }
         for seat in &self.seats {
             let all = seat.held.take_all();
             for some in all.chunks(AT_ONCE) {
@@ -117,6 +127,10 @@ where
     }
 
     async fn leave(&self) {
+        // The consumer of an ordered group is all workers'.
+        if self.settings.is_ordered {
+            return;
+        }
         let leave = self.seats.iter().map(|seat| seat.seat.leave());
         if let Err(error) = self.client.eval_all(leave).await {
             tracing::debug!(target: "redkit::pubsub", %error, "a consumer is removed by others");
@@ -140,11 +154,15 @@ where
         true => "$",
         false => "0",
     };
-    let consumer: Box<str> = Uuid::now_v7().to_string().into();
+    let member: Box<str> = Uuid::now_v7().to_string().into();
+    let (mode, consumer) = match settings.is_ordered {
+        true => ("ordered", ORDERED.into()),
+        false => ("shared", member.clone()),
+    };
     let mut seats = Vec::new();
     for partition in &inner.partitions {
-        let (_, mode) = scripts::group(&client, partition, &group, begin, "shared").await?;
-        if mode != "shared" {
+        let (_, is_mode) = scripts::group(&client, partition, &group, begin, mode).await?;
+        if is_mode != mode {
             return Err(Error::GroupClash {
                 group: group.into(),
             });
@@ -176,17 +194,25 @@ where
         draining: CancellationToken::new(),
         aborting: CancellationToken::new(),
         counts: Counts::default(),
+        member,
+        owned: parking_lot::Mutex::default(),
         message: PhantomData,
         seats,
         settings,
     });
-    let readers = (0..shared.seats.len())
-        .map(|index| spawn(&shared, move |shared| Reader::new(shared, index).run()))
-        .collect();
-    let workers = (0..shared.settings.concurrency)
-        .map(|_| spawn(&shared, |shared| async move { shared.work().await }))
-        .collect();
-    let keeper = spawn(&shared, |shared| async move { shared.keep().await });
+    let (readers, workers, keeper) = match shared.settings.is_ordered {
+        true => (vec![spawn(&shared, ordered::balance)], Vec::new(), None),
+        false => {
+            let reader = |index| spawn(&shared, move |shared| Reader::new(shared, index).run());
+            let work = || spawn(&shared, |shared| async move { shared.work().await });
+            let keeper = spawn(&shared, |shared| async move { shared.keep().await });
+            (
+                (0..shared.seats.len()).map(reader).collect(),
+                (0..shared.settings.concurrency).map(|_| work()).collect(),
+                Some(keeper),
+            )
+        }
+    };
     let team: Arc<dyn Team> = shared;
     let inspected: Arc<dyn Inspect> = Arc::new(Inspected {
         topic,
@@ -198,13 +224,13 @@ where
         team,
         readers,
         workers,
-        keeper: Some(keeper),
+        keeper,
         _inspected: inspected,
     })
 }
 
 /// A task that begins again should it ever panic: no message is to wait for ever for that.
-fn spawn<S, F>(
+pub(in crate::topic) fn spawn<S, F>(
     shared: &Arc<S>,
     task: impl Fn(Arc<S>) -> F + Send + 'static,
 ) -> AbortOnDropHandle<()>
@@ -220,7 +246,7 @@ where
             if run.catch_unwind().await.is_ok() {
                 return;
             }
-            tracing::error!(target: "redkit::pubsub", "a task of a worker panicked, and is begun again");
+            tracing::error!(target: "redkit::pubsub", "a task of a topic panicked, and is begun again");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }))
@@ -341,6 +367,7 @@ impl<T: Send + 'static> Inspect for Inspected<T> {
             .fact("concurrency", self.team.settings().concurrency)
             .fact("running", stats.running)
             .fact("held", stats.held)
+            .fact("partitions", stats.partitions)
             .fact("acknowledged", stats.acknowledged)
             .fact("retried", stats.retried)
             .fact("handed_back", stats.handed_back)
