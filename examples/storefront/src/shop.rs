@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use redkit::monitor::prometheus::{self, Exporter, PrometheusHandle};
+use redkit::monitor::{Dependency, Health};
 use redkit::ratelimit::{OnOutage, Policy, Quota, RateLimiter};
 use redkit::{Client, ClientConfig, Command};
 use tempfile::TempDir;
@@ -29,6 +31,8 @@ pub(crate) struct Shop {
     pub(crate) client: Client,
     pub(crate) catalogue: Catalogue,
     parts: Parts,
+    health: Health,
+    exporter: Exporter,
     backend: String,
     database: String,
     /// Holds the temporary database; removed with the shop.
@@ -70,6 +74,8 @@ impl Shop {
             Some(_) => format!("{} (temporary)", path.display()),
             None => path.display().to_string(),
         };
+        // Before the client, whose metrics have their handles from its beginning.
+        let recorder = recorder()?;
         let client = redkit::connect_with(config)
             .await
             .map_err(ShopError::Connect)?;
@@ -86,7 +92,15 @@ impl Shop {
                 .on_outage(OnOutage::Open)
                 .build()?,
         };
+        // The shop sells from its database without it, so nobody needs to be sent elsewhere.
+        let cache = Dependency::soft("cache", &own);
+        let health = Health::builder()
+            .dependency(cache)
+            .timeout(PATIENCE)
+            .build()?;
         Ok(Self {
+            exporter: Exporter::new(recorder, &health)?,
+            health,
             client,
             catalogue,
             parts,
@@ -96,9 +110,13 @@ impl Shop {
         })
     }
 
-    /// The shop's routes.
+    /// The shop's routes. Health and metrics are among them for trying out: a shop in earnest has them on a port
+    /// of their own, which its visitors cannot reach.
     pub(crate) fn router(&self) -> Router {
+        let health = self.health.routes().merge(self.health.deep_route());
         routes::router(self.parts.clone())
+            .nest("/health", health)
+            .merge(self.exporter.routes())
     }
 
     /// What answers at the other end, asked once at the start: the shop serves whatever it is.
@@ -118,6 +136,16 @@ impl Shop {
     pub(crate) async fn close(self) {
         self.client.shutdown().await;
         self.catalogue.close().await;
+    }
+}
+
+/// This process's recorder of metrics, which is one for all shops in it.
+fn recorder() -> Result<PrometheusHandle, redkit::monitor::Error> {
+    static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut recorder = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*recorder {
+        Some(recorder) => Ok(recorder.clone()),
+        None => Ok(recorder.insert(prometheus::install()?).clone()),
     }
 }
 
@@ -155,4 +183,7 @@ pub(crate) enum ShopError {
     /// The limits.
     #[error("the limits are refused")]
     Limits(#[from] redkit::ratelimit::Error),
+    /// Health and metrics.
+    #[error("the monitoring's settings are refused")]
+    Monitoring(#[from] redkit::monitor::Error),
 }
