@@ -13,13 +13,12 @@ use tokio::sync::Semaphore;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::l1::L1;
-use crate::level::Level;
+use crate::local_cache::LocalCache;
 use crate::names::Names;
 use crate::settings::{Refresh, Settings};
 use crate::share::ErrorCodec;
 use crate::stats::Metrics;
 use crate::store::Store;
-use crate::wake::Wakes;
 
 /// Settings of a [`Cache`], from [`Cache::builder`].
 ///
@@ -232,22 +231,21 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
             let all = self.without_l1.join("`, `");
             return Err(ConfigError::new(
                 field,
-                format!("`{all}` are for a level in the process, and there is none"),
+                format!("`{all}` are for a local cache, and there is none"),
                 "give `l1_entries` as well, or call `l1` before `config`",
             )
             .into());
         }
-        let level = match self.l1 {
+        let local = match self.l1 {
             Some(l1) => {
                 let l1 = l1.check()?;
                 check_hearing(&l1, &settings, &self.client)?;
                 let meta_ms = settings.meta_ms(0);
-                Some(Level::new(l1, &self.client, &names, meta_ms))
+                Some(LocalCache::new(l1, &self.client, &names, meta_ms))
             }
             None => None,
         };
         Ok(Cache::new(Store {
-            wakes: Wakes::new(self.client.clone(), names.wake.clone()),
             is_cluster: self.client.topology() == Topology::Cluster,
             hasty: self.client.with_budget(settings.redis_timeout)?,
             client: self.client,
@@ -256,14 +254,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> CacheBuilder<V> {
             name: self.name.into(),
             bypass: Semaphore::new(settings.max_bypass_loads.min(Semaphore::MAX_PERMITS)),
             settings,
-            level,
+            local,
             errors: self.errors,
             generation: Mutex::new(None),
         }))
     }
 }
 
-/// Whether the level can hear of changes in the way that it is to.
+/// Whether the local cache can hear of changes in the way that it is to.
 fn check_hearing<V>(l1: &L1<V>, settings: &Settings, client: &Client) -> Result<(), ConfigError> {
     if !l1.is_tracked && !settings.announces {
         return Err(ConfigError::new(
@@ -273,7 +271,7 @@ fn check_hearing<V>(l1: &L1<V>, settings: &Settings, client: &Client) -> Result<
         ));
     }
     let can = client.capabilities();
-    // What is not connected yet is not known; then the level keeps nothing, and says why.
+    // A server that is not connected yet is not known; then the local cache keeps nothing, and says why.
     if l1.is_tracked && can.server != ServerKind::Unknown && !can.tracking {
         return Err(ConfigError::new(
             "l1.tracked",

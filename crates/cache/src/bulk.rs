@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use crate::cache::{Cache, begin, failed, some};
 use crate::error::Error;
 use crate::fetched::{Fetched, Loaded, Source};
-use crate::level::with_bytes;
 use crate::load_task::Loader;
+use crate::local_cache::with_bytes;
 use crate::miss::{Missing, Outcome};
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
@@ -103,8 +103,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             }
             match store.names.of_entry(key) {
                 Ok(keys) => {
-                    let level = store.level.as_ref();
-                    let ticket = level.map(|level| with_bytes(key, |key| level.ticket(key)));
+                    let local = store.local.as_ref();
+                    let ticket = local.map(|local| with_bytes(key, |key| local.ticket(key)));
                     let leased = self.inner.loads.leased(&keys.entry);
                     wanted.push((index, key, keys, ticket, leased));
                 }
@@ -127,8 +127,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             match self.hit_or_missing((index, key, &keys), reading, true) {
                 Ok(hit) => {
                     store.metrics.hits.add_one();
-                    if let (Some(level), Some(ticket)) = (&store.level, ticket) {
-                        with_bytes(key, |key| level.put(key, ticket, &hit));
+                    if let (Some(local), Some(ticket)) = (&store.local, ticket) {
+                        with_bytes(key, |key| local.put(key, ticket, &hit));
                     }
                     let found = hit.value.map(|value| Fetched::new(value, Source::Redis));
                     outcomes.insert(index, Ok(found));

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -16,8 +16,9 @@ use crate::builder::{CacheBuilder, NoTtl};
 use crate::entry::Hit;
 use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
-use crate::level::with_bytes;
+use crate::inspect::InspectedCache;
 use crate::load_task::{LoadOutcome, Loader};
+use crate::local_cache::with_bytes;
 use crate::names::EntryKeys;
 use crate::refresh::{Refreshes, is_due};
 use crate::single_flight::{Leased, SingleFlight};
@@ -26,7 +27,7 @@ use crate::store::{Lookup, Reading, Store};
 use crate::tasks::Tasks;
 
 /// A cache of values of one type. It is cheap to clone; clones share loads, statistics and the
-/// level in the process. When the last one is dropped its loads end.
+/// local cache. When the last one is dropped its loads end.
 ///
 /// See the [crate's documentation](crate) for an example and for what it guarantees.
 pub struct Cache<V> {
@@ -38,6 +39,8 @@ pub(crate) struct Inner<V> {
     pub(crate) loads: Arc<SingleFlight<LoadOutcome<V>>>,
     pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) tasks: Tasks,
+    /// The cache as monitoring sees it, for as long as there is the cache.
+    inspected: Arc<InspectedCache<V>>,
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
@@ -47,14 +50,16 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     }
 
     pub(crate) fn new(store: Store<V>) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                store: Arc::new(store),
-                loads: SingleFlight::new(),
-                refreshes: Arc::default(),
-                tasks: Tasks::default(),
-            }),
-        }
+        let inner = Arc::new_cyclic(|cache: &Weak<Inner<V>>| Inner {
+            inspected: Arc::new(InspectedCache::new(cache.clone(), &store.name)),
+            store: Arc::new(store),
+            loads: SingleFlight::new(),
+            refreshes: Arc::default(),
+            tasks: Tasks::default(),
+        });
+        let inspected: Weak<InspectedCache<V>> = Arc::downgrade(&inner.inspected);
+        inner.store.client.register(inspected);
+        Self { inner }
     }
 
     /// The fresh value at `key`, if there is one. One round trip; none when the value is in this
@@ -165,11 +170,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         self.fetch(key, load, true).await
     }
 
-    /// What this cache and its clones have done.
+    /// The numbers of this cache and its clones.
     pub fn stats(&self) -> CacheStats {
         let store = &self.inner.store;
         CacheStats {
-            l1_entries: store.level.as_ref().map_or(0, |level| level.len()),
+            l1_entries: store.local.as_ref().map_or(0, |local| local.len()),
             ..store.metrics.read()
         }
     }
@@ -206,12 +211,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         }
     }
 
-    /// What this process keeps.
+    /// The value that this process keeps.
     #[inline]
     pub(crate) fn in_process(&self, key: &impl ToArg) -> Option<Hit<V>> {
         let store = &self.inner.store;
-        let level = store.level.as_ref()?;
-        let hit = with_bytes(key, |key| level.get(key))?;
+        let local = store.local.as_ref()?;
+        let hit = with_bytes(key, |key| local.get(key))?;
         store.metrics.l1_hits.add_one();
         Some(hit)
     }
@@ -264,13 +269,13 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         with_lease: bool,
     ) -> Result<Reading<V>, CoreError> {
         let store = &self.inner.store;
-        let Some(level) = &store.level else {
+        let Some(local) = &store.local else {
             return store.read(keys, with_lease).await;
         };
-        let ticket = with_bytes(key, |key| level.ticket(key));
+        let ticket = with_bytes(key, |key| local.ticket(key));
         let reading = store.read(keys, with_lease).await?;
         if let Lookup::Fresh(hit) = &reading.lookup {
-            with_bytes(key, |key| level.put(key, ticket, hit));
+            with_bytes(key, |key| local.put(key, ticket, hit));
         }
         Ok(reading)
     }

@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// What the scripts make of it.
+    /// The entry as the scripts write it.
     fn written(encoded: &Encoded) -> Bytes {
         let mut raw = encoded.head.clone().into_bytes();
         raw.extend_from_slice(b"1764000000000000");

@@ -1,4 +1,4 @@
-//! What a cache that is built on a [`Cache`] needs beside loading: a look that loads nothing, tasks
+//! The tools for a cache that is built on a [`Cache`], beside loading: a look that loads nothing, tasks
 //! that end with the cache, and the settings in force.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What goes into a cache and what comes out of it.
+//! Values on their way into a cache and out of it.
 
 use std::fmt;
 use std::ops::Deref;
@@ -101,7 +101,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// What a loader gives: a value, and how to keep it if not as the cache usually does.
+/// The result of a loader: a value, and how to keep it if not as the cache usually does.
 ///
 /// A loader may give a plain `V`; it gives a `Loaded<V>` to say more:
 ///

@@ -18,7 +18,7 @@ use crate::scripts::{Broadcast, Fill, Filled, Snapshot};
 use crate::settings::{A_MOMENT, bounded};
 use crate::store::Store;
 
-/// What became of a loaded value.
+/// How the writing of a loaded value ended.
 pub(crate) enum FillOutcome<V> {
     Written(Hit<V>),
     /// It was not to be kept, something happened to the entry meanwhile, or Redis did not take it.
@@ -103,7 +103,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
                         tags,
                     };
                     let entry = head.encode(&raw);
-                    // What becomes of it is put in its place below.
+                    // The outcome takes this place below.
                     fills.push((outcomes.len(), lease, head, entry));
                     Ok(FillOutcome::NotKept(value))
                 }

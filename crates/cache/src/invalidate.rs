@@ -9,7 +9,7 @@ use crate::entry::{Head, millis};
 use crate::error::Error;
 use crate::fetched::Loaded;
 use crate::id::Id;
-use crate::level::with_bytes;
+use crate::local_cache::with_bytes;
 use crate::names::EntryKeys;
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
@@ -51,7 +51,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let keys = self.inner.store.names.of_entry(&key)?;
         self.overtake(&key, &keys);
         let removed = self.inner.store.invalidate(&keys).await;
-        // What was read before the removal may have been kept while it was under way.
+        // A reading from before the removal may have been kept while it was under way.
         self.overtake(&key, &keys);
         Ok(removed?)
     }
@@ -77,8 +77,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let store = &self.inner.store;
         let tags: Vec<Box<str>> = tags.into_iter().map(Into::into).collect();
         let result = store.invalidate_tags(&tags).await;
-        if let Some(level) = &store.level {
-            tags.iter().for_each(|tag| level.remove_tag(tag));
+        if let Some(local) = &store.local {
+            tags.iter().for_each(|tag| local.remove_tag(tag));
         }
         Ok(result?)
     }
@@ -96,8 +96,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         }
         let result = store.clear().await;
         self.inner.loads.detach_all();
-        if let Some(level) = &store.level {
-            level.clear();
+        if let Some(local) = &store.local {
+            local.clear();
         }
         Ok(result?)
     }
@@ -105,8 +105,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// Makes obsolete whatever this process has read or is reading of a key.
     pub(crate) fn overtake(&self, key: &impl ToArg, keys: &EntryKeys) {
         self.inner.loads.detach(&keys.entry);
-        if let Some(level) = &self.inner.store.level {
-            with_bytes(key, |key| level.remove(key));
+        if let Some(local) = &self.inner.store.local {
+            with_bytes(key, |key| local.remove(key));
         }
     }
 
@@ -115,7 +115,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let keep = options.keep;
         let keys = store.names.of_entry(key)?;
         let Some((ttl, grace)) = store.lifetime(false, &keep) else {
-            // What is there is older.
+            // The entry that is there is older.
             self.invalidate(key).await?;
             return Ok(false);
         };

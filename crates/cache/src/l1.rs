@@ -1,4 +1,4 @@
-//! [`L1`]: the settings of the level in the process.
+//! [`L1`]: the settings of the local cache.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redkit_core::ConfigError;
 
-/// A level in the process, before Redis: values as they are, shared and not decoded again. For
+/// A local cache, in the process and before Redis: values as they are, shared and not decoded again. For
 /// [`CacheBuilder::l1`](crate::CacheBuilder::l1).
 ///
 /// All processes hear of each other's changes, mostly within a millisecond. What they could not
@@ -54,7 +54,7 @@ impl<V> L1<V> {
 
     /// How old an acknowledged invalidation may be, at most, of which this process has not heard.
     /// Four times in this time the process compares its place among the changes with Redis; when
-    /// it cannot, it serves nothing from this level. Default: 2 s.
+    /// it cannot, it serves nothing from this cache. Default: 2 s.
     #[must_use]
     pub fn bound(mut self, bound: Duration) -> Self {
         self.bound = bound;
@@ -65,10 +65,10 @@ impl<V> L1<V> {
     /// that writes, removes or expires entries by commands of its own, or empties
     /// the server (`CLIENT TRACKING`, by prefixes of keys). Default: no.
     ///
-    /// What this library changes is announced besides, and holds the [`bound`](Self::bound) as ever.
+    /// Changes by this library are announced besides, and holds the [`bound`](Self::bound) as ever.
     /// Of what others change, a process hears as soon as the server tells it, mostly within a
     /// millisecond. While it is known that a server does not tell (the connection was lost; on a
-    /// cluster, to any of the masters), nothing is served from this level; a connection that dies in
+    /// cluster, to any of the masters), nothing is served from this cache; a connection that dies in
     /// silence is known after the client's `probe_interval` and the time of a probe.
     ///
     /// When all programs that use the cache are tracked, they need not
@@ -77,7 +77,7 @@ impl<V> L1<V> {
     ///
     /// Redis tells every process of every change, of leases that come and go with loads as well: for
     /// each load some three messages to each process. And a value that this process loads comes into
-    /// this level when it is next read. The `fred` driver cannot track: building the cache fails.
+    /// this cache when it is next read. The `fred` driver cannot track: building the cache fails.
     #[must_use]
     pub fn tracked(mut self) -> Self {
         self.is_tracked = true;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Key, Value};
+use redkit_core::coordination::{self, LeaseConfig, LeaseRenewal};
+use redkit_core::{Invocation, Key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::Instant;
 
 use crate::entry::millis;
 use crate::error::Error;
@@ -17,50 +17,53 @@ use crate::names::EntryKeys;
 use crate::scripts::{self, Have};
 use crate::store::Store;
 
-/// A lease that this process holds. A task renews it until it is given back or dropped, or as much
+/// A lease that this process holds. The client renews it until it is given back or dropped, or as much
 /// time has passed as a load may take; then it ends by itself.
 pub(crate) struct Lease<V> {
     store: Arc<Store<V>>,
     pub(crate) keys: EntryKeys,
     pub(crate) token: LeaseToken,
     have: Have,
-    /// One for all that were taken together.
-    _renewal: Arc<AbortOnDropHandle<()>>,
+    renewed: coordination::Lease,
+}
+
+/// How the lease of a load or a write is renewed.
+struct EntryLease {
+    key: Key,
+    token: LeaseToken,
+}
+
+impl LeaseRenewal for EntryLease {
+    fn renew(&self, ttl: Duration) -> Invocation {
+        scripts::renew(&self.key, self.token, millis(ttl).max(1))
+    }
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
-    /// Leases that were taken together, with what their callers already have.
-    pub(crate) fn hold<'k>(
-        store: &Arc<Store<V>>,
-        leases: impl Iterator<Item = (&'k EntryKeys, Have)>,
-        token: LeaseToken,
-    ) -> Vec<Self> {
-        let (keys, haves): (Vec<_>, Vec<_>) = leases.unzip();
-        if keys.is_empty() {
-            return Vec::new();
-        }
-        let leases = keys.iter().map(|keys| keys.lease.clone()).collect();
-        let task = tokio::spawn(renew(Arc::clone(store), leases, token));
-        let renewal = Arc::new(AbortOnDropHandle::new(task));
-        keys.into_iter()
-            .zip(haves)
-            .map(|(keys, have)| Self {
-                store: Arc::clone(store),
-                keys: keys.clone(),
-                token,
-                have,
-                _renewal: Arc::clone(&renewal),
-            })
-            .collect()
-    }
-
-    /// The lease of a write.
-    pub(crate) fn of_write(
+    /// The lease that a call sent at `sent` took, with what its caller already has.
+    pub(crate) fn hold(
         store: &Arc<Store<V>>,
         keys: &EntryKeys,
+        have: Have,
         token: LeaseToken,
-    ) -> Option<Self> {
-        Self::hold(store, std::iter::once((keys, Have::Nothing)), token).pop()
+        sent: Instant,
+    ) -> Self {
+        let ttl = store.settings.lease;
+        // A write has no timeout but the writer's own: other processes are not to wait for it for ever.
+        // A value that a loader gives at the last moment can still be written.
+        let longest = store.settings.load_timeout.saturating_add(ttl);
+        let config = LeaseConfig::new(ttl).hold_at_most(longest);
+        let renewal = EntryLease {
+            key: keys.lease.clone(),
+            token,
+        };
+        Self {
+            store: Arc::clone(store),
+            keys: keys.clone(),
+            token,
+            have,
+            renewed: store.client.lease(renewal, config, sent),
+        }
     }
 
     /// Gives the lease back; the next one may load.
@@ -97,6 +100,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
     }
 
     async fn end(self, rest: Duration, error: &[u8]) {
+        self.renewed.end();
         let released = self.store.release(&self.keys, self.token, rest, error);
         if let Err(error) = released.await {
             // It ends by itself.
@@ -105,28 +109,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
     }
 }
 
-/// Renews leases until all of them are given back, dropped, lost or too old.
-async fn renew<V>(store: Arc<Store<V>>, mut leases: Vec<Key>, token: LeaseToken) {
-    let ttl = store.settings.lease;
-    // A write has no timeout but the writer's own: other processes are not to wait for it for ever.
-    let end = Instant::now() + store.settings.load_timeout;
-    while !leases.is_empty() && Instant::now() < end {
-        sleep(ttl / 3).await;
-        let renewals = leases
-            .iter()
-            .map(|lease| scripts::renew(lease, token, millis(ttl)))
-            .collect();
-        if let Ok(replies) = store.run_all(renewals).await {
-            let mut replies = replies.into_iter();
-            // A lease that was lost or given back is not renewed again; one without an answer is.
-            leases.retain(|_| !matches!(replies.next(), Some(Ok(Value::Int(0)))));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use redkit_core::{Client, ClientConfig, Command, Invocation};
+    use redkit_core::{Client, ClientConfig, Command, Value};
     use redkit_embedded::Embedded;
 
     use super::*;

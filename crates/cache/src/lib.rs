@@ -34,7 +34,7 @@
 //!   loading anew before the end ([`refresh_ahead`](CacheBuilder::refresh_ahead)), by one process.
 //! - **Tags** ([`Loaded::tags`], [`invalidate_tag`](Cache::invalidate_tag)) and
 //!   [`clear`](Cache::clear), in the same time for any number of values.
-//! - **A level in the process** ([`L1`]) that hears of all changes, or stops serving within a bound;
+//! - **A local cache** ([`L1`]), in the process, that hears of all changes, or stops serving within a bound;
 //!   of what other programs do to the keys as well, when it is [tracked](L1::tracked).
 //! - **Several keys** with [`get_many_or_load`](Cache::get_many_or_load), functions with
 //!   [`memoize`](Cache::memoize), a source that may have nothing with
@@ -72,11 +72,12 @@ mod extend;
 mod fetched;
 mod fill;
 mod id;
+mod inspect;
 mod invalidate;
 mod l1;
 mod lease;
-mod level;
 mod load_task;
+mod local_cache;
 #[cfg(test)]
 mod lost_tests;
 mod memoize;
@@ -90,7 +91,6 @@ mod single_flight;
 mod stats;
 mod store;
 mod tasks;
-mod wake;
 mod warm;
 pub mod write_behind;
 mod write_through;

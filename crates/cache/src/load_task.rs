@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all, select_all};
+use redkit_core::coordination::{Waiter, Wake, WakeUp};
 use redkit_core::{CallError, Error as CoreError, FaultKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,20 +22,19 @@ use crate::fetched::{Loaded, Source};
 use crate::fill::FillOutcome;
 use crate::id::{Id, LeaseToken};
 use crate::lease::Lease;
-use crate::level::Ticket;
+use crate::local_cache::Ticket;
 use crate::names::EntryKeys;
 use crate::scripts::{Broadcast, Have, LookUp, LookUpReply, Rejected, Snapshot};
 use crate::settings::A_MOMENT;
 use crate::single_flight::{Cutoff, Leader};
 use crate::store::{Lookup, Store};
-use crate::wake::{Waiter, Woken};
 
 /// The user's loader: gives the values of the members with these indices, in their order.
 pub(crate) type Loader<V> = Box<
     dyn Fn(&[usize]) -> BoxFuture<'static, Result<Vec<Loaded<Option<V>>>, Error>> + Send + Sync,
 >;
 
-/// What became of a load, for the callers that wait for it.
+/// How a load ended, for the callers that wait for it.
 pub(crate) enum LoadOutcome<V> {
     Value(Option<Arc<V>>, Source),
     /// Nothing was loaded, because the source failed lately or another process loads: callers that
@@ -57,7 +57,7 @@ pub(crate) struct Member<V> {
     waiter: Option<Waiter>,
 }
 
-/// What the caller that started a load knows and wants.
+/// The knowledge and the wishes of the caller that started a load.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoadRequest {
     pub(crate) have: Have,
@@ -86,7 +86,7 @@ struct Leased<V> {
 /// Where the members go after a look-up.
 struct Sorted<V> {
     leased: Vec<(Member<V>, Option<Ticket>)>,
-    /// What is known of them cannot be read.
+    /// Members of which nothing can be read.
     unreachable: Vec<Member<V>>,
     /// To be looked up again.
     pending: Vec<Member<V>>,
@@ -129,6 +129,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                 have: member.request.have,
                 awaited: member.awaited,
             });
+            let sent = Instant::now();
             let looked_up = store.look_up(look_ups, token, unanswered).await;
             let mut sorted = Sorted::new();
             let (snapshot, replies) = match looked_up {
@@ -160,7 +161,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                 }
             }
             // 2. to 4. Lease, load, fenced write.
-            let leased = self.hold(sorted.leased, token);
+            let leased = self.hold(sorted.leased, token, sent);
             let has_loaded = !leased.is_empty();
             join!(
                 self.load(leased, &snapshot),
@@ -208,14 +209,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         Ok(LeaseToken::random(Some(generation)))
     }
 
-    /// What a look-up begins with: what it gives is young enough for the followers up to here.
+    /// Begins a look-up: its result is young enough for the followers up to this cutoff.
     fn begin(&self, member: &Member<V>) -> (Option<Ticket>, Cutoff) {
-        let level = self.store.level.as_ref();
-        let ticket = level.map(|level| level.ticket(&member.key));
+        let local = self.store.local.as_ref();
+        let ticket = local.map(|local| local.ticket(&member.key));
         (ticket, member.leader.draw_cutoff())
     }
 
-    /// What a member's reply means for it.
+    /// Sorts a member by the reply to its look-up.
     async fn sort(
         &self,
         mut member: Member<V>,
@@ -249,8 +250,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                 let lookup = store.judge(&member.keys, raw, left, snapshot).await;
                 match lookup {
                     Ok(Lookup::Fresh(hit)) if hit.value.is_some() || member.request.takes_none => {
-                        if let (Some(level), Some(ticket)) = (&store.level, ticket) {
-                            level.put(&member.key, ticket, &hit);
+                        if let (Some(local), Some(ticket)) = (&store.local, ticket) {
+                            local.put(&member.key, ticket, &hit);
                         }
                         store.metrics.hits.add_one();
                         let source = match member.waiter.is_some() {
@@ -281,8 +282,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         let store = &*self.store;
         if members.iter().any(|member| member.waiter.is_none()) {
             let watch = |member: &Member<V>| {
-                let key = member.keys.entry.clone();
-                async move { store.wakes.watch(&key).await }
+                let (channel, key) = (store.names.wake.clone(), member.keys.entry.to_bytes());
+                store.client.waiter(channel, key, Wake::All)
             };
             let waiters = join_all(members.iter().map(watch)).await;
             for (member, waiter) in members.iter_mut().zip(waiters) {
@@ -298,7 +299,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             .map(|waiter| waiter.wait(limit).boxed())
             .collect();
         let (woken, index, _) = select_all(waits).await;
-        if let Woken::Failed(raw) = woken
+        if let Some(raw) = shared_error_of(woken)
             && let Some(member) = members.get(index)
             && let Some(error) = store.shared_error(&member.keys, raw)
         {
@@ -308,14 +309,18 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         members
     }
 
-    /// One renewal for all leases that were taken together.
-    fn hold(&self, taken: Vec<(Member<V>, Option<Ticket>)>, token: LeaseToken) -> Vec<Leased<V>> {
-        let requests = taken.iter().map(|(m, _)| (&m.keys, m.request.have));
-        let leases = Lease::hold(&self.store, requests, token);
+    /// Holds the leases that a look-up sent at `sent` took.
+    fn hold(
+        &self,
+        taken: Vec<(Member<V>, Option<Ticket>)>,
+        token: LeaseToken,
+        sent: Instant,
+    ) -> Vec<Leased<V>> {
         taken
             .into_iter()
-            .zip(leases)
-            .map(|((member, ticket), lease)| {
+            .map(|(member, ticket)| {
+                let have = member.request.have;
+                let lease = Lease::hold(&self.store, &member.keys, have, token, sent);
                 member.leader.holds(token);
                 Leased {
                     member,
@@ -366,8 +371,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             match outcome {
                 Err(error) => member.complete(LoadOutcome::Failed(error), Cutoff::NONE),
                 Ok(FillOutcome::Written(hit)) => {
-                    if let (Some(level), Some(ticket)) = (&store.level, ticket) {
-                        level.put(&member.key, ticket, &hit);
+                    if let (Some(local), Some(ticket)) = (&store.local, ticket) {
+                        local.put(&member.key, ticket, &hit);
                     }
                     member.complete(loaded(hit.value), cutoff_if_written);
                 }
@@ -511,6 +516,14 @@ impl<V> Clone for LoadOutcome<V> {
             LoadOutcome::Resting(left) => LoadOutcome::Resting(*left),
             LoadOutcome::Failed(error) => LoadOutcome::Failed(error.clone()),
         }
+    }
+}
+
+/// The error of the load that a caller waited for, when it was woken by that.
+fn shared_error_of(woken: WakeUp) -> Option<Bytes> {
+    match woken {
+        WakeUp::Message(payload) if payload.first() == Some(&b'e') => Some(payload.slice(1..)),
+        WakeUp::Message(_) | WakeUp::Look => None,
     }
 }
 

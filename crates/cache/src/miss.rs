@@ -1,4 +1,4 @@
-//! What a caller does on a miss: it joins the loads of its keys, starts one task for those that it
+//! The part of a caller on a miss: it joins the loads of its keys, starts one task for those that it
 //! leads, and waits for all of them, each key until its own outcome.
 
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::entry::Hit;
 use crate::error::Error;
 use crate::fetched::{Fetched, Source};
 use crate::id::Id;
-use crate::level::with_bytes;
 use crate::load_task::{LoadOutcome, LoadRequest, LoadTask, Loader, Member};
+use crate::local_cache::with_bytes;
 use crate::names::EntryKeys;
 use crate::scripts::{Have, Rejected};
 use crate::single_flight::{Completion, Follower, Join};
@@ -43,7 +43,7 @@ pub(crate) struct Missing<V> {
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
-    /// What a read means for its caller: a value that it takes, or a key to be loaded.
+    /// Tells a caller the meaning of its read: a value that it takes, or a key to be loaded.
     #[expect(
         clippy::result_large_err,
         reason = "a miss is no failure, and goes on by value"
@@ -172,7 +172,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         }
     }
 
-    /// What the end of a load means for one caller: its outcome, or another load to wait for.
+    /// Turns the end of a load into the next step of one caller: its outcome, or another load to wait for.
     fn settle(
         &self,
         mut missing: Missing<V>,

@@ -9,7 +9,7 @@ use crate::error::Error;
 /// same group as one of its own is invalidated while it runs.
 const TAG_STRIPES: u16 = 64;
 
-/// What a server takes as a key at most.
+/// The longest key that a server takes.
 const MAX_KEY: usize = 512 * 1024 * 1024;
 
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub(crate) struct EntryKeys {
     pub(crate) lease: Key,
 }
 
-/// What the change of a key means for the values that a process keeps.
+/// The meaning of a change of a key for the values that a process keeps.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
     /// The entry of this user key is another, or none.

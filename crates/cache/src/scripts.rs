@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use redkit_core::coordination::lua;
 use redkit_core::{Invocation, Key, Script, ToArg, Value, ValueError};
 
 use crate::entry::{Encoded, Head, generation_text, version_text};
@@ -15,21 +16,30 @@ macro_rules! script {
         static $name: Script = Script::new(include_str!(concat!("scripts/", $file)));
     };
 }
+
+/// A script that wakes the callers that wait for an entry: `wake_up(channel, entry, payload)`, whose
+/// payload begins with `f` filled, `r` released, or `e` and the loader's error.
+macro_rules! waking_script {
+    ($name:ident, $file:literal) => {
+        static $name: Script =
+            Script::of_parts(&[lua::WAKE_UP, include_str!(concat!("scripts/", $file))]);
+    };
+}
 script!(LOOK_UP, "look_up.lua");
 script!(RENEW, "renew.lua");
-script!(FILL, "fill.lua");
-script!(RELEASE, "release.lua");
-script!(SET, "set.lua");
-script!(INVALIDATE, "invalidate.lua");
+waking_script!(FILL, "fill.lua");
+waking_script!(RELEASE, "release.lua");
+waking_script!(SET, "set.lua");
+waking_script!(INVALIDATE, "invalidate.lua");
 script!(BROADCAST, "broadcast.lua");
 script!(SNAPSHOT, "snapshot.lua");
 script!(LOG_POSITION, "log_position.lua");
 script!(TAG_OPEN, "tag_open.lua");
 script!(TAG_MARK, "tag_mark.lua");
 script!(CLEAR, "clear.lua");
-script!(WRITE_BEGIN, "write_begin.lua");
+waking_script!(WRITE_BEGIN, "write_begin.lua");
 
-/// What a caller already has.
+/// The value that a caller already has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Have {
     Nothing,
@@ -74,7 +84,7 @@ pub(crate) enum LookUpReply {
     Failed(Bytes),
 }
 
-/// What one caller looks for.
+/// The look-up of one caller.
 pub(crate) struct LookUp<'k> {
     pub(crate) keys: &'k EntryKeys,
     pub(crate) rejected: Rejected,
@@ -269,7 +279,7 @@ pub(crate) fn invalidate(
     with_broadcast(invocation, names, broadcast, meta_ms).idempotent(true)
 }
 
-/// What other processes are to forget.
+/// The values that other processes are to forget.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Invalidation<'c> {
     Entry(&'c Key),

@@ -64,7 +64,7 @@ impl Cutoff {
     pub(crate) const NONE: Self = Self(u32::MAX);
 }
 
-/// What a caller became by joining.
+/// The role that a caller has after joining.
 pub(crate) enum Join<T> {
     /// It leads a load, and waits for the outcome like any follower.
     Leader(Leader<T>, Follower<T>),

@@ -5,7 +5,7 @@ use redkit_core::Tally;
 /// Declares every number once: for [`CacheStats`], its counter and its metric.
 macro_rules! metrics_of_a_cache {
     ($($(#[doc = $doc:literal])+ $name:ident: $metric:literal $(, $label:literal => $value:literal)?;)*) => {
-        /// What a cache has done since it was built. Only this process's calls are counted.
+        /// The numbers of a cache since it was built. Only this process's calls are counted.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct CacheStats {

@@ -17,8 +17,9 @@ use crate::fetched::{Fetched, Loaded, Source};
 use crate::fill::FillOutcome;
 use crate::id::LeaseToken;
 use crate::lease::Lease;
-use crate::level::with_bytes;
+use crate::local_cache::with_bytes;
 use crate::names::EntryKeys;
+use crate::scripts::Have;
 use crate::store::Store;
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
@@ -60,6 +61,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let store = Arc::clone(&self.inner.store);
         let keys = store.names.of_entry(&key)?;
         let token = LeaseToken::random(None);
+        let sent = Instant::now();
         let begun = store.begin_write(&keys, token).await;
         self.overtake(&key, &keys);
         let writing = begin(write);
@@ -77,7 +79,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         self.inner.tasks.spawn(async move {
             let lease = match begun {
                 Ok(Some(snapshot)) => {
-                    Lease::of_write(&store, &keys, token).map(|lease| (lease, snapshot))
+                    let lease = Lease::hold(&store, &keys, Have::Nothing, token, sent);
+                    Some((lease, snapshot))
                 }
                 // Another write is in progress, or Redis could not be asked.
                 Ok(None) | Err(_) => None,
@@ -100,8 +103,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 }
             };
             cache.inner.loads.detach(&keys.entry);
-            if let Some(level) = &store.level {
-                level.remove(&key);
+            if let Some(local) = &store.local {
+                local.remove(&key);
             }
             let _ = done.send(result);
             // The last: with it the task's own owner may go.

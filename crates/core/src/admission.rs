@@ -37,7 +37,7 @@ pub trait Admission: Send + Sync {
     async fn admit(&self, key: &[u8], max_wait: Duration) -> Result<Admitted, Error>;
 }
 
-/// What an [`Admission`] says.
+/// The answer of an [`Admission`].
 #[derive(Debug)]
 pub enum Admitted {
     /// The work may begin. Keep the permit until it has ended.

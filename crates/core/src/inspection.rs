@@ -13,7 +13,7 @@ use crate::error::Error;
 /// Something that can be looked at, and acted on: a cache, a limiter, a lock manager, a breaker.
 #[async_trait]
 pub trait Inspect: Send + Sync {
-    /// What it is: `cache`, `limiter`, `locks`, …
+    /// The sort of the object: `cache`, `limiter`, `locks`, …
     fn kind(&self) -> &'static str;
 
     /// Its name, which is unique among those of its kind and client in a well-made program.
@@ -22,7 +22,7 @@ pub trait Inspect: Send + Sync {
     /// How it stands now. Costs no round trip, and is bounded: at most [`Snapshot::MOST_ITEMS`] items.
     fn snapshot(&self) -> Snapshot;
 
-    /// What can be done to it. By default nothing.
+    /// The actions that it offers. By default none.
     fn actions(&self) -> &'static [Action] {
         &[]
     }
@@ -40,14 +40,14 @@ pub trait Inspect: Send + Sync {
     }
 }
 
-/// What can be done to an inspected object.
+/// An action on an inspected object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Action {
     /// The name by which it is called.
     pub name: &'static str,
-    /// What its argument is, or nothing when it takes none.
+    /// A description of its argument; empty when it takes none.
     pub argument: &'static str,
-    /// What it does, in a sentence.
+    /// Its effect, in a sentence.
     pub description: &'static str,
     /// Whether something is lost by it that cannot be had back.
     pub is_destructive: bool,
@@ -58,7 +58,7 @@ pub struct Action {
 pub struct Snapshot {
     /// Facts by name, in the order in which they make sense.
     pub facts: Vec<(&'static str, Fact)>,
-    /// What it holds: locks, waiters, nodes. Each has facts of its own.
+    /// The things that it holds: locks, waiters, nodes. Each has facts of its own.
     pub items: Vec<Vec<(&'static str, Fact)>>,
     /// How many further items there are.
     pub omitted: usize,
@@ -153,7 +153,7 @@ pub enum InspectError {
     /// There is no such action. Remedy: one of [`Inspect::actions`].
     #[error("a {kind} has no action `{action}`")]
     UnknownAction {
-        /// What it was asked of.
+        /// The sort of the object.
         kind: &'static str,
         /// The name that was given.
         action: Box<str>,

@@ -20,7 +20,7 @@ pub struct CacheBody<B: Body> {
 
 enum Inner<B: Body> {
     Handler(Pin<Box<B>>),
-    /// What was read of a handler's body before it turned out that it is not to be stored, and the
+    /// The part of a handler's body that was read before it turned out that it is not to be stored, and the
     /// rest of it.
     Begun(VecDeque<Result<Frame<B::Data>, B::Error>>, Pin<Box<B>>),
     Stored(Option<Bytes>),

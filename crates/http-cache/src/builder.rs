@@ -82,7 +82,7 @@ impl ResponseCacheBuilder {
         self
     }
 
-    /// What a request is for, in place of authority, path and query; `None` lets it pass. What it
+    /// The resource that a request names, in place of authority, path and query; `None` lets it pass. What it
     /// leaves out, handlers must not depend on, unless they name it in `Vary`. It is asked for
     /// requests that change something as well, so that these remove what they make out of date.
     pub fn key(mut self, key: impl Fn(&Parts) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {

@@ -34,7 +34,7 @@ pub(crate) struct Directives {
 
 const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
-/// What a longer time counts as (RFC 9111, section 1.2.2).
+/// The time that any longer one counts as (RFC 9111, section 1.2.2).
 pub(crate) const LONGEST: u64 = 1 << 31;
 
 impl Directives {

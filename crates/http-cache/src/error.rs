@@ -1,4 +1,4 @@
-//! What can go wrong with a response cache.
+//! The errors of a response cache.
 
 use redkit_core::{ConfigError, ErrorKind};
 

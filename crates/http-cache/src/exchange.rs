@@ -67,7 +67,7 @@ impl<B: Body<Data = Bytes>, E> Exchange<B, E> {
         F: Future<Output = Result<Response<B>, E>> + Send + 'static,
     {
         let ask: Ask<B, E> = Box::new(|asked_for| {
-            // What it does before it gives its future may panic as well.
+            // The handler may also panic before it gives its future.
             AssertUnwindSafe(async move { ask(asked_for).await })
                 .catch_unwind()
                 .boxed()

@@ -74,13 +74,13 @@ fn explicit(directives: &Directives, headers: &HeaderMap, date: SystemTime) -> O
     if directives.is_targeted || !headers.contains_key(EXPIRES) {
         return None;
     }
-    // What is no date lies in the past (5.3).
+    // A value that is no date lies in the past (5.3).
     let expires = self::date(headers, &EXPIRES);
     let left = expires.and_then(|expires| expires.duration_since(date).ok());
     Some(left.unwrap_or_default())
 }
 
-/// What the response says of its age, or what its date says, whichever is more. Of several ages the
+/// The age by the response's `Age`, or by its date, whichever is more. Of several ages the
 /// first counts, and one that is no number is ignored (RFC 9111, section 5.1).
 fn age(headers: &HeaderMap, date: SystemTime, now: SystemTime) -> Duration {
     let lines = headers.get_all(AGE).iter();

@@ -1,4 +1,4 @@
-//! What a request that changes something makes out of date (RFC 9111, section 4.4).
+//! The pages that a request which changes something makes out of date (RFC 9111, section 4.4).
 
 use futures_util::future::join_all;
 use http::header::{CONTENT_LOCATION, LOCATION};

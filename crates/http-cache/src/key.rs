@@ -5,7 +5,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Uri};
 
-/// Who a stored response is for. They do not share: what one of them gets does not decide whether
+/// The requests that a stored response serves. They do not share: what one of them gets does not decide whether
 /// others are served from the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
@@ -55,7 +55,7 @@ pub(crate) fn variant_key(id: &str, slot: u64, target: &[u8]) -> Vec<u8> {
     [format!("v:{id}:{slot}:").as_bytes(), target].concat()
 }
 
-/// What a request is for, unless the program has a function of its own: the authority, the path
+/// The resource that a request names, unless the program has a function of its own: the authority, the path
 /// and the query. `None` when the request does not say plainly.
 pub(crate) fn target(request: &Parts, authority: Option<&Authority>) -> Option<Vec<u8>> {
     let uri = uri(request);
@@ -66,7 +66,7 @@ pub(crate) fn target(request: &Parts, authority: Option<&Authority>) -> Option<V
     Some([authority.as_bytes(), path(uri).as_bytes()].concat())
 }
 
-/// What stands for the target in one with another URI, which may be relative; `None` when that is
+/// The target in a key of another URI, which may be relative; `None` when that is
 /// of another origin.
 pub(crate) fn same_origin(
     request: &Parts,

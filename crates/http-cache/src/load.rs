@@ -134,7 +134,7 @@ where
     Ok(choose_entry(&context, &exchange, level, fill).await)
 }
 
-/// What is kept at the key that was looked up: the page, or the fields by which it is found.
+/// The record at the key that was looked up: the page, or the fields by which it is found.
 async fn choose_entry<B, E>(
     context: &Context,
     exchange: &Exchange<B, E>,

@@ -20,7 +20,7 @@ use crate::storable::Reason;
 use crate::stored::{CachedResponse, Kind, Page};
 use crate::vary;
 
-/// What was found.
+/// The result of a look-up.
 struct Found {
     cached: Arc<CachedResponse>,
     origin: Origin,
@@ -156,7 +156,7 @@ where
             });
         }
         Lookup::Fresh(_) => {
-            // What this client does not want is replaced for all.
+            // A page that this client does not want is replaced for all.
             if context.may_load() && context.rules.cache.invalidate(key).await.is_err() {
                 return Err(NotFound::Unreachable);
             }
@@ -206,7 +206,7 @@ where
     }
 }
 
-/// What is stored, without loading. One round trip; two when it has tags.
+/// Reads the stored page, without loading. One round trip; two when it has tags.
 async fn peek(context: &Context, key: &[u8]) -> Result<Lookup, NotFound> {
     match context.rules.cache.peek(key).await {
         Ok(Some(found)) => Ok(match found.source() {

@@ -1,4 +1,4 @@
-//! What the layer has done: metrics. Handles are made once.
+//! The layer's metrics. Handles are made once.
 
 use metrics::{Counter, counter};
 

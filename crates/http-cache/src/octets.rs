@@ -23,7 +23,7 @@ impl Octets {
     }
 }
 
-/// What is in it may be anybody's.
+/// Its contents may be anybody's.
 impl fmt::Debug for Octets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())

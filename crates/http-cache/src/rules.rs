@@ -40,7 +40,7 @@ pub(crate) struct Rules {
 const LONGEST_TARGET: usize = 8 * 1024;
 
 impl Rules {
-    /// What a request is for; `None` when it is not to be cached.
+    /// The resource that a request names; `None` when it is not to be cached.
     pub(crate) fn target(&self, request: &Parts) -> Option<Vec<u8>> {
         let target = match &self.key {
             Some(key) => key(request),
@@ -49,7 +49,7 @@ impl Rules {
         target.filter(|target| target.len() <= LONGEST_TARGET)
     }
 
-    /// What a request for another URI of the same origin would be for.
+    /// The resource that a request for another URI of the same origin would name.
     pub(crate) fn target_at(&self, request: &Parts, uri: Uri) -> Option<Vec<u8>> {
         let mut request = request.clone();
         #[cfg(feature = "axum")]

@@ -1,4 +1,4 @@
-//! What may be stored for everybody (RFC 9111, section 3).
+//! Whether a response may be stored for everybody (RFC 9111, section 3).
 
 use std::time::{Duration, SystemTime};
 
@@ -105,7 +105,7 @@ pub(crate) fn judge(
     if is_event_stream(headers) {
         return Err(Reason::EventStream);
     }
-    // Who sent credentials of any kind may have got an answer of their own: the handler has to say
+    // A client that sent credentials of any kind may have got an answer of its own: the handler has to say
     // that it may be shared.
     let default_ttl = default_ttl.filter(|_| audience == Audience::Anyone);
     let lifetime =

@@ -49,7 +49,7 @@ pub(crate) struct Page {
     pub(crate) status: u16,
     headers: Vec<(String, Octets)>,
     pub(crate) body: Octets,
-    /// What a request must have to get it.
+    /// The fields that a request must have to get it.
     pub(crate) selected: Vec<Selected>,
     /// By the clock of the process that stored it, which is the only one that HTTP has.
     stored_at_ms: u64,
@@ -98,7 +98,7 @@ impl CachedResponse {
 /// A response with more lines of headers is not stored.
 pub(crate) const MOST_LINES: usize = 1000;
 
-/// What lists and pointers take, roughly.
+/// The memory of lists and pointers, roughly.
 const ENTRY: usize = 64;
 
 impl fmt::Debug for CachedResponse {
@@ -218,7 +218,7 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What belongs to one connection (RFC 9110, section 7.6.1) is not stored.
+/// Fields of one connection (RFC 9110, section 7.6.1) are not stored.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)

@@ -17,7 +17,7 @@ pub(crate) type Selected = (String, Option<Octets>);
 /// More fields would hardly ever find the same response again.
 const MOST_NAMES: usize = 8;
 
-/// What all selecting fields of a request may have together.
+/// The bytes that all selecting fields of a request may have together.
 const MOST_BYTES: usize = 1024;
 
 /// The names in `Vary`: in lower case, in order, each once.
@@ -51,7 +51,7 @@ pub(crate) fn union(names: &[String], more: &[String]) -> Result<Vec<String>, Re
     }
 }
 
-/// What a request has in these fields. Credentials are no key: they would be kept, readable, in
+/// The values of these fields in a request. Credentials are no key: they would be kept, readable, in
 /// Redis, and hardly anybody has the same.
 pub(crate) fn select(names: &[String], headers: &HeaderMap) -> Result<Vec<Selected>, Reason> {
     let mut length = 0;
@@ -96,7 +96,7 @@ pub(crate) fn slot(selected: &[Selected], slots: u64) -> u64 {
     (hash ^ (hash >> 32)) % slots.max(1)
 }
 
-/// What a field says. What is a list by its definition loses the white space around its elements and
+/// The value of a field. A list by its definition loses the white space around its elements and
 /// their parts, and the case where that does not matter; the encodings are put in order as well.
 /// Other fields are taken as they are. One with several lines is refused: some handlers look at the
 /// first, some at the last, some at all.

@@ -37,6 +37,8 @@ mod inbox;
 mod metrics;
 mod queue;
 mod scripts;
+#[cfg(feature = "axum")]
+pub mod sse;
 pub mod topic;
 
 pub use self::channel::{

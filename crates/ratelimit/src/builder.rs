@@ -53,7 +53,7 @@ impl RateLimiterBuilder {
         self
     }
 
-    /// What to do while the server cannot be asked. Default: [`OnOutage::Error`].
+    /// The limiter's conduct while the server cannot be asked. Default: [`OnOutage::Error`].
     pub fn on_outage(mut self, on_outage: OnOutage) -> Self {
         self.on_outage = on_outage;
         self
@@ -73,7 +73,7 @@ impl RateLimiterBuilder {
     /// asking until the server's `retry_after` has passed; 0 asks every time. Default: 65,536, each
     /// about 300 bytes and its key; keys over 256 bytes are not remembered.
     ///
-    /// What a refund, a reset or a larger quota elsewhere brings back is then seen when the denial
+    /// Units that a refund, a reset or a larger quota elsewhere brings back are then seen when the denial
     /// runs out.
     pub fn deny_cache(mut self, keys: usize) -> Self {
         self.deny_cache = keys;

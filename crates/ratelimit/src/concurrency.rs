@@ -80,7 +80,7 @@ impl ConcurrencyBuilder {
         self
     }
 
-    /// What to do while the server cannot be asked. Default: [`OnOutage::Error`]. A permit that was
+    /// The limiter's conduct while the server cannot be asked. Default: [`OnOutage::Error`]. A permit that was
     /// given in an outage by [`OnOutage::Open`] stands for no place.
     pub fn on_outage(mut self, on_outage: OnOutage) -> Self {
         self.on_outage = on_outage;
@@ -252,7 +252,7 @@ impl ConcurrencyLimiter {
         self.tag.as_ref()
     }
 
-    /// What this limiter and its clones have done.
+    /// The numbers of this limiter and its clones.
     pub fn stats(&self) -> LimiterStats {
         self.inner.metrics.read()
     }

@@ -50,7 +50,7 @@ pub struct Limiters {
 pub struct LimiterConfig {
     /// The policies; each needs a name when there are several.
     pub policies: Vec<PolicyConfig>,
-    /// What to do while the server cannot be asked.
+    /// The limiter's conduct while the server cannot be asked.
     #[serde(default)]
     pub on_outage: OutageConfig,
     /// How long a decision waits for the server, such as `100ms`: see
@@ -118,7 +118,7 @@ pub enum AlgorithmConfig {
     Leaky,
 }
 
-/// What to do while the server cannot be asked, as far as a file can say it.
+/// The limiter's conduct while the server cannot be asked, as far as a file can say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

@@ -56,10 +56,10 @@ pub(crate) struct Call<'a> {
     pub(crate) take: bool,
 }
 
-/// What a caller is told to wait when nobody could be asked: nobody knows how long that will be.
+/// The wait that a caller is told when nobody could be asked: nobody knows how long that will be.
 const UNTIL_ASKED: Duration = Duration::from_secs(1);
 
-/// What a caller outside of the wait queue is told at least when there are units for the waiters in it:
+/// The least wait that a caller outside of the wait queue is told when there are units for the waiters in it:
 /// at once it would find the same.
 const FOR_WAITERS: Duration = Duration::from_millis(100);
 
@@ -87,7 +87,7 @@ impl Inner {
         }
     }
 
-    /// What the server says, taking nothing; an error when it cannot be asked, whatever is chosen for an
+    /// The server's decision, taking nothing; an error when it cannot be asked, whatever is chosen for an
     /// outage.
     pub(crate) async fn look(&self, call: Call<'_>) -> Result<Decision, Error> {
         let requests = self.requests(&call)?;

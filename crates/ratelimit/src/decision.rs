@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::receipt::Receipt;
 use crate::verdict::{Verdict, Verdicts};
 
-/// What became of a call. All of it is there whether it was allowed or not.
+/// The outcome of a call. All of it is there whether it was allowed or not.
 ///
 /// Where several limits decide, the numbers are those of the one that
 /// [binds](Self::policy): the one that makes the caller wait longest or, when all allow it, the one
@@ -25,7 +25,7 @@ pub struct Decision {
     pub(crate) is_for_waiters: bool,
 }
 
-/// Who made a decision.
+/// The maker of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DecidedBy {
@@ -142,17 +142,17 @@ impl Decision {
             .map_or("", |verdict| &verdict.policy)
     }
 
-    /// What each limit said, in the order in which they were named.
+    /// The verdict of each limit, in the order in which they were named.
     pub fn verdicts(&self) -> &[Verdict] {
         &self.verdicts
     }
 
-    /// Who made the decision.
+    /// The maker of the decision.
     pub fn decided_by(&self) -> DecidedBy {
         self.decided_by
     }
 
-    /// What to hand to [`refund`](crate::RateLimiter::refund) when the call turns out not to
+    /// The receipt for [`refund`](crate::RateLimiter::refund) when the call turns out not to
     /// count. There is none when nothing was taken.
     pub fn receipt(&self) -> Option<&Receipt> {
         self.receipt.as_deref()

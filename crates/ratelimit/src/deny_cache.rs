@@ -4,7 +4,7 @@
 //! has passed. For more units the server is asked, since they would have to wait longer, and nothing
 //! here knows by how much; so it is once this limiter has taken units of the key, after which a denied
 //! call would have to wait longer as well. The local clock, which never goes back, measures only that.
-//! What brings units back sooner (a refund, a reset, a larger quota) is seen at once when it happens
+//! Units that come back sooner (by a refund, a reset, a larger quota) are seen at once when it happens
 //! through the same limiter, and when the denial runs out otherwise.
 
 use std::collections::{HashMap, VecDeque};
@@ -151,7 +151,7 @@ impl Shard {
 }
 
 impl Denial {
-    /// What the limits say at `now`.
+    /// The limits' verdicts at `now`.
     fn at(&self, now: Instant) -> Verdicts {
         // Counted from a later moment than the server's, so that waiting as long as this is enough.
         let passed = now.saturating_duration_since(self.decided);

@@ -1,4 +1,4 @@
-//! What can go wrong with a limiter.
+//! The errors of a limiter.
 
 use redkit_core::{CallError, ConfigError, ErrorKind, FaultKind};
 
@@ -20,7 +20,7 @@ pub enum Error {
     CostAboveLimit {
         /// The policy.
         policy: Box<str>,
-        /// What was asked for.
+        /// The units that were asked for.
         cost: u64,
         /// The most that it ever has.
         limit: u64,

@@ -52,7 +52,7 @@ impl Owner<'_> {
 }
 
 impl Limit {
-    /// What a call asks of this limit: `cost` units, under a quota that the call may name itself.
+    /// The request of a call to this limit: `cost` units, under a quota that the call may name itself.
     pub(crate) fn request(
         &self,
         owner: Owner<'_>,
@@ -131,7 +131,7 @@ impl Limit {
         }
     }
 
-    /// What a call took, and where.
+    /// The units that a call took, and where.
     pub(crate) fn charge(
         &self,
         owner: Owner<'_>,

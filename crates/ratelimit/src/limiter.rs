@@ -92,7 +92,7 @@ impl RateLimiter {
         self.decide(&bytes_of(key), cost, Some(quota), true).await
     }
 
-    /// What [`check`](Self::check) would say, taking nothing. `remaining` and `reset_after` are as
+    /// Decides as [`check`](Self::check) would, taking nothing. `remaining` and `reset_after` are as
     /// things stand.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ impl RateLimiter {
         self.decide(&bytes_of(key), 1, None, false).await
     }
 
-    /// What [`check_n`](Self::check_n) would say, taking nothing.
+    /// Decides as [`check_n`](Self::check_n) would, taking nothing.
     ///
     /// # Errors
     /// As [`check_n`](Self::check_n).
@@ -192,7 +192,7 @@ impl RateLimiter {
         self.tag.as_ref()
     }
 
-    /// What this limiter and its clones have done.
+    /// The numbers of this limiter and its clones.
     pub fn stats(&self) -> LimiterStats {
         self.inner.metrics.read()
     }

@@ -5,7 +5,7 @@ use redkit_core::Tally;
 use crate::decision::{DecidedBy, Decision};
 use crate::error::Error;
 
-/// What a limiter has done since it was built. Only this process's calls are counted.
+/// The numbers of a limiter since it was built. Only this process's calls are counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimiterStats {

@@ -7,7 +7,7 @@ use redkit_core::{Client, ConfigError};
 
 use crate::plan::Plan;
 
-/// What a limiter does while the server cannot be asked: it cannot be reached, does not answer in
+/// A limiter's conduct while the server cannot be asked: it cannot be reached, does not answer in
 /// time, or says that it serves nobody now. Choose one for each limiter; every decision says
 /// [who made it](crate::Decision::decided_by), and so does the metric.
 ///

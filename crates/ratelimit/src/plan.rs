@@ -20,7 +20,7 @@ const MAX_DRAIN_MICROS: u128 = 10 * 366 * 86_400 * 1_000_000;
 /// Products in scripts stay below 2^52, so that a sum of two of them is exact as well.
 const EXACT: u128 = 1 << 52;
 
-/// What a script needs to know of a limit: a variant for each part in `src/scripts`, whose header says
+/// The numbers of a limit that its script takes: a variant for each part in `src/scripts`, whose header says
 /// what the fields mean. Times are in µs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plan {
@@ -202,7 +202,7 @@ impl Plan {
         }
     }
 
-    /// What a decision calls its limit: the most units that one call can take.
+    /// The limit as a decision names it: the most units that one call can take.
     pub(crate) fn most_units(&self) -> u64 {
         match *self {
             Plan::FixedWindow { limit, .. }

@@ -62,7 +62,7 @@ static RENEW: Script = Script::of_parts(&[lua::CLOCK, part!("concurrency"), part
 static RELEASE: Script =
     Script::of_parts(&[lua::CLOCK, lua::WAKE_UP, lua::WAIT_QUEUE, part!("release")]);
 
-/// What a call asks of one limit.
+/// The request of a call to one limit.
 #[derive(Debug, Clone)]
 pub(crate) struct LimitRequest {
     pub(crate) key: Key,
@@ -80,7 +80,7 @@ pub(crate) type LimitRequests = SmallVec<[LimitRequest; 1]>;
 /// A name for a lease, a waiter or a receipt that nothing else has: 128 bits.
 pub(crate) type Id = u128;
 
-/// What a script says of one limit.
+/// A script's reply on one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LimitReply {
     pub(crate) allowed: bool,
@@ -214,7 +214,7 @@ pub(crate) async fn visit_queue(client: &Client, visit: &Visit<'_>) -> Result<Vi
     })
 }
 
-/// What a call took from one limit.
+/// The units that a call took from one limit.
 #[derive(Debug, Clone)]
 pub(crate) struct Charge {
     pub(crate) request: LimitRequest,

@@ -10,7 +10,7 @@ use crate::quota::Quota;
 /// Of most calls there is one limit.
 pub(crate) type Verdicts = SmallVec<[Verdict; 1]>;
 
-/// What one limit said.
+/// The verdict of one limit.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     pub(crate) policy: Arc<str>,

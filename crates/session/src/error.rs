@@ -79,6 +79,11 @@ pub enum Error {
         sessions: u32,
     },
 
+    /// The request has been answered already, and its client cannot be given another id. Nothing was
+    /// changed. Remedy: do it before the answer's head goes out.
+    #[error("the request is answered, and its client cannot be given another id")]
+    Answered,
+
     /// The operating system has no randomness for an id. No session was made.
     #[error("the operating system gives no random numbers")]
     NoRandomness,

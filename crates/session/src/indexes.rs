@@ -31,8 +31,9 @@ impl SessionStore {
     /// Ends all sessions that [were signed in](crate::SignIn::index) with this value of a named index, and
     /// gives how many there were: for a back-channel logout, where an identity provider names its `sid`.
     ///
-    /// When it returns without an error, no session of a sign-in that began before loads any more, and a
-    /// sign-in that is under way ends with [`Error::Gone`]. One round trip, two more when there are
+    /// When it returns without an error, no session loads any more that was noted in the index before, also by a
+    /// sign-in or a rotation that is under way: that ends with [`Error::Gone`]. (A sign-in whose first step
+    /// reaches Redis later is another, and its session lives.) One round trip, two more when there are
     /// sessions, and one for each of them.
     ///
     /// # Errors
@@ -123,6 +124,16 @@ pub(crate) async fn confirm(
         }
     }
     Ok(true)
+}
+
+/// Takes a session that has ended out of its indexes. What cannot be taken out now is pruned by its deadline.
+pub(crate) async fn forget(store: &SessionStore, indexes: &str, keys: &SessionKeys) {
+    for key in keys_of(store, indexes) {
+        let call = REMOVE.invoke([&key]).arg(member(keys)).idempotent(true);
+        if let Err(error) = store.inner().client.eval::<i64>(call).await {
+            tracing::debug!(%error, "an index keeps a session that has ended until its deadline");
+        }
+    }
 }
 
 fn member(keys: &SessionKeys) -> String {

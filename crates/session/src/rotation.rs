@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::CallError;
 use redkit_core::coordination::Release;
+use redkit_core::{CallError, Client, Invocation};
 use tokio::time::Instant;
 
 use crate::builder::{Lifetime, OnLimit};
@@ -34,6 +34,8 @@ struct Successor<'a> {
     deadline: Deadline,
     /// See [`Record::indexes`].
     indexes: &'a str,
+    /// A random name of the data, a new one where nothing of the data goes along.
+    lineage: Box<str>,
 }
 
 /// A session that was stored.
@@ -47,7 +49,8 @@ impl Session {
     /// Gives the session to a user, under a new id that nobody knew before. Do this at every sign-in and
     /// at every repeated authentication, and send the client the new [`id`](Self::id).
     ///
-    /// All entries go with it, also the changes that were not committed. The new session is stored first;
+    /// All entries go with it, also the changes that were not committed; none where another user was signed in
+    /// before. The new session is stored first;
     /// then the old one is left to [its grace](crate::SessionStoreBuilder::rotation_grace), in which it
     /// loads as what it was, for requests under way, and takes no changes. An attacker who planted the
     /// old id has a session without the user. Both timeouts begin anew.
@@ -66,15 +69,24 @@ impl Session {
         lifetime.check()?;
         let (tag, user_hash) = self.store.user(&sign_in.user)?;
         let indexes = sign_in.index_hashes(&self.store.inner().names)?;
+        let is_other = self
+            .record()
+            .is_some_and(|old| !old.user_hash.is_empty() && *old.user_hash != *user_hash);
+        let lineage = match is_other {
+            // One user's data and rights are not another's.
+            true => crate::id::random_name()?.into(),
+            false => self.lineage.clone(),
+        };
         let successor = Successor {
             adds_session: true,
             tag: Some(tag),
             user_hash: &user_hash,
-            user: self.encode_user(&sign_in.user)?,
+            user: self.encode_user(&lineage, &sign_in.user)?,
             device: &sign_in.device,
             idle: lifetime.idle,
             deadline: Deadline::After(lifetime.absolute),
             indexes: &indexes,
+            lineage,
         };
         self.replace(&successor).await
     }
@@ -96,7 +108,7 @@ impl Session {
             user_hash: &record.user_hash,
             user: match &self.user {
                 // By the current key of the codec.
-                Some(user) => self.encode_user(user)?,
+                Some(user) => self.encode_user(&self.lineage, user)?,
                 None => Bytes::new(),
             },
             device: &record.device,
@@ -106,6 +118,7 @@ impl Session {
             },
             deadline: Deadline::At(record.absolute),
             indexes: &record.indexes,
+            lineage: self.lineage.clone(),
         };
         self.replace(&successor).await
     }
@@ -142,6 +155,7 @@ impl Session {
             idle: lifetime.idle,
             deadline: Deadline::After(lifetime.absolute),
             indexes: "",
+            lineage: self.lineage.clone(),
         };
         let (id, keys) = (self.id.clone(), self.keys.clone());
         let entries = self.entries();
@@ -161,27 +175,39 @@ impl Session {
         let old = self.keys.clone();
         for _ in 0..TRIES {
             let (id, keys) = self.new_id(successor.tag)?;
-            let entries = self.entries();
+            let entries = match *successor.lineage == *self.lineage {
+                true => self.entries(),
+                false => Vec::new(),
+            };
             let replaced = self.record().map(|_| old.hash());
             indexes::add(&self.store, successor.indexes, &keys, successor.deadline).await?;
+            // A caller that gives up while it waits leaves no session whose id nobody has.
+            let unclaimed = Unclaimed::new(&self.store.inner().client, &keys);
             let created = self.create(successor, &keys, replaced, &entries).await;
-            if let Err(Error::Core(error)) = &created
-                && may_be_done(error)
-            {
-                // It may be stored, and nobody will have its id.
-                self.discard(&keys).await;
-            }
-            let Some(New { record, excess }) = created? else {
-                continue;
+            let New { record, excess } = match created {
+                Ok(Some(new)) => new,
+                Ok(None) => {
+                    // It is another's.
+                    unclaimed.claimed();
+                    continue;
+                }
+                Err(Error::Core(error)) if may_be_done(&error) => {
+                    self.discard(&keys, unclaimed).await;
+                    return Err(error.into());
+                }
+                Err(error) => {
+                    unclaimed.claimed();
+                    return Err(error);
+                }
             };
-            match indexes::confirm(&self.store, successor.indexes, &keys).await {
+            match self.confirm(successor, &old, &keys).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    self.discard(&keys).await;
+                    self.discard(&keys, unclaimed).await;
                     return Err(Error::Gone);
                 }
                 Err(error) => {
-                    self.discard(&keys).await;
+                    self.discard(&keys, unclaimed).await;
                     return Err(error);
                 }
             }
@@ -196,12 +222,12 @@ impl Session {
                     Ok(Retired::Done) => inner.metrics.rotated.add_one(),
                     Ok(Retired::Changed(newer)) => {
                         // Another request changed the old one: those changes are not to be lost.
-                        self.discard(&keys).await;
+                        self.discard(&keys, unclaimed).await;
                         self.stored = Some(Stored::new(*newer));
                         continue;
                     }
                     Ok(Retired::Over(over)) => {
-                        self.discard(&keys).await;
+                        self.discard(&keys, unclaimed).await;
                         return Err(over.into());
                     }
                     Err(Error::Core(error)) if may_be_done(&error) => {
@@ -210,15 +236,37 @@ impl Session {
                         inner.metrics.rotated.add_one();
                     }
                     Err(error) => {
-                        self.discard(&keys).await;
+                        self.discard(&keys, unclaimed).await;
                         return Err(error);
                     }
+                }
+            }
+            unclaimed.claimed();
+            let indexed = self.record().map(|old| old.indexes.clone());
+            if let Some(indexed) = indexed.filter(|indexed| !indexed.is_empty()) {
+                // The old id is in its grace: its places in indexes run out with it.
+                let grace = Deadline::After(self.store.inner().settings.grace);
+                if let Err(error) = indexes::add(&self.store, &indexed, &old, grace).await {
+                    tracing::debug!(%error, "an index keeps an old id until its deadline");
                 }
             }
             self.end_excess(&keys, successor.user_hash, &excess).await;
             return self.become_stored(id, keys, record);
         }
         Err(Error::Rotated)
+    }
+
+    /// Whether no index of the session, as it was and as it is to be, was revoked meanwhile: a revocation that
+    /// came before the new id was noted has marked the old one.
+    async fn confirm(
+        &self,
+        successor: &Successor<'_>,
+        old: &SessionKeys,
+        new: &SessionKeys,
+    ) -> Result<bool, Error> {
+        let indexed = self.record().map_or("", |record| &record.indexes);
+        Ok(indexes::confirm(&self.store, indexed, old).await?
+            && indexes::confirm(&self.store, successor.indexes, new).await?)
     }
 
     fn new_id(&self, tag: Option<BucketTag>) -> Result<(SessionId, SessionKeys), Error> {
@@ -245,7 +293,7 @@ impl Session {
             user_hash: successor.user_hash,
             user: &successor.user,
             device: successor.device,
-            lineage: &self.lineage,
+            lineage: &successor.lineage,
             max_sessions: match successor.adds_session {
                 true => inner.settings.max_sessions,
                 false => 0,
@@ -287,10 +335,8 @@ impl Session {
             false => scripts::retire_call(old, None, grace, mark),
         };
         match scripts::status_of(&inner.client, call()).await {
-            Ok(4) => {
-                self.discard(new).await;
-                Err(Error::Rotated)
-            }
+            // The caller's guard ends the new one, where the script has not.
+            Ok(4) => Err(Error::Rotated),
             Ok(0) if follows => Err(Error::Gone),
             Ok(_) => Ok(()),
             Err(error) => {
@@ -383,18 +429,49 @@ impl Session {
     ) -> Result<(), Error> {
         self.id = id;
         self.keys = keys;
+        self.lineage = record.lineage.clone();
         self.changes.clear();
         self.take(record)
     }
 
     /// Ends a session that nobody has the id of. What cannot be ended now is ended later, or by its idle
     /// timeout.
-    async fn discard(&self, keys: &SessionKeys) {
+    async fn discard(&self, keys: &SessionKeys, unclaimed: Unclaimed) {
         let client = &self.store.inner().client;
-        if let Err(error) = scripts::end(client, keys, "").await {
-            tracing::warn!(%error, "a session that nobody has the id of is yet to end");
-            let release = Release::new([scripts::end_call(keys, "")]);
-            client.release_later(release.until(Instant::now() + UNDONE_FOR));
+        match scripts::end(client, keys, "").await {
+            Ok(_) => unclaimed.claimed(),
+            // The guard goes on.
+            Err(error) => {
+                tracing::warn!(%error, "a session that nobody has the id of is yet to end");
+            }
+        }
+    }
+}
+
+/// A session that is stored, or about to be, and whose id nobody has yet.
+struct Unclaimed {
+    client: Client,
+    end: Option<Invocation>,
+}
+
+impl Unclaimed {
+    fn new(client: &Client, keys: &SessionKeys) -> Self {
+        Self {
+            client: client.clone(),
+            end: Some(scripts::end_call(keys, "")),
+        }
+    }
+
+    fn claimed(mut self) {
+        self.end = None;
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            let release = Release::new([end]).until(Instant::now() + UNDONE_FOR);
+            self.client.release_later(release);
         }
     }
 }

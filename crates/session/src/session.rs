@@ -243,7 +243,11 @@ impl Session {
         if self.stored.is_none() {
             return Ok(false);
         }
-        self.store.inner().end(self.keys.clone(), "").await
+        let ended = self.store.inner().end(self.keys.clone(), "").await?;
+        if let Some(record) = self.record().filter(|record| !record.indexes.is_empty()) {
+            crate::indexes::forget(&self.store, &record.indexes, &self.keys).await;
+        }
+        Ok(ended)
     }
 
     /// Moves the idle timeout further away, once, and never beyond the absolute timeout. Gives how long
@@ -308,9 +312,10 @@ impl Session {
             .to_bytes()
     }
 
-    pub(crate) fn encode_user(&self, user: &str) -> Result<Bytes, Error> {
+    pub(crate) fn encode_user(&self, lineage: &str, user: &str) -> Result<Bytes, Error> {
         let codec = self.store.inner().client.codec();
-        Ok(codec.encode(&self.user_is_bound_to(), user)?)
+        let bound_to = self.store.inner().names.keyspace.role_key(lineage, "user");
+        Ok(codec.encode(bound_to.as_bytes(), user)?)
     }
 
     fn decode_user(&self, user: &Bytes) -> Result<String, Error> {

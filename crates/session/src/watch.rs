@@ -18,7 +18,8 @@ use crate::store::SessionStore;
 pub enum SessionEnd {
     /// The session has ended: it was revoked or deleted, or is past a timeout.
     Ended,
-    /// The session goes on under another id as another user's, or as that of a user who was not known before.
+    /// The session goes on under another id as another user's, as that of a user who was not known before, or
+    /// without one.
     Replaced,
     /// Redis could not be asked for as long as
     /// [`revocation_bound`](crate::SessionStoreBuilder::revocation_bound): the session may have ended.
@@ -117,7 +118,9 @@ impl Watch {
             }
             // Asked twice within the bound, and not in a loop where every question fails at once.
             let next = (answered + bound / 2).max(asked + bound / 8);
-            let next = next.min(asked + left.saturating_add(AFTER).min(bound));
+            let next = next
+                .min(answered + bound)
+                .min(asked + left.saturating_add(AFTER).min(bound));
             let woken = waiter.wait(next.saturating_duration_since(Instant::now()));
             if woken.await == WakeUp::Look {
                 // Without a subscription it looks many times a second: that would be too much to ask for

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use redkit::embedded::{Embedded, ListenError, Listener};
+use redkit::monitor::prometheus::{self, Exporter, PrometheusHandle};
+use redkit::monitor::{Dependency, Health};
 use redkit::ratelimit::{OnOutage, Policy, Quota, RateLimiter};
 use redkit::{Client, ClientConfig, Command};
 use tempfile::TempDir;
@@ -31,6 +33,8 @@ pub(crate) struct Shop {
     pub(crate) client: Client,
     pub(crate) catalogue: Catalogue,
     parts: Parts,
+    health: Health,
+    exporter: Exporter,
     backend: String,
     database: String,
     /// Holds the port on which the engine is served.
@@ -66,6 +70,8 @@ impl Shop {
             Some(_) => format!("{} (from {SERVER})", config.endpoint()),
             None => format!("embedded ({SERVER} is not set)"),
         };
+        // Before the client, whose metrics have their handles from its beginning.
+        let recorder = recorder()?;
         let mut listener = None;
         let client = match look_in {
             None => redkit::connect_with(config).await,
@@ -105,7 +111,15 @@ impl Shop {
                 .on_outage(OnOutage::Open)
                 .build()?,
         };
+        // The shop sells from its database without it, so nobody needs to be sent elsewhere.
+        let cache = Dependency::soft("cache", &own);
+        let health = Health::builder()
+            .dependency(cache)
+            .timeout(PATIENCE)
+            .build()?;
         Ok(Self {
+            exporter: Exporter::new(recorder, &health)?,
+            health,
             client,
             catalogue,
             parts,
@@ -116,9 +130,13 @@ impl Shop {
         })
     }
 
-    /// The shop's routes.
+    /// The shop's routes. Health and metrics are among them for trying out: a shop in earnest has them on a port
+    /// of their own, which its visitors cannot reach.
     pub(crate) fn router(&self) -> Router {
+        let health = self.health.routes().merge(self.health.deep_route());
         routes::router(self.parts.clone())
+            .nest("/health", health)
+            .merge(self.exporter.routes())
     }
 
     /// What answers at the other end, asked once at the start: the shop serves whatever it is.
@@ -138,6 +156,16 @@ impl Shop {
     pub(crate) async fn close(self) {
         self.client.shutdown().await;
         self.catalogue.close().await;
+    }
+}
+
+/// This process's recorder of metrics, which is one for all shops in it.
+fn recorder() -> Result<PrometheusHandle, redkit::monitor::Error> {
+    static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut recorder = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*recorder {
+        Some(recorder) => Ok(recorder.clone()),
+        None => Ok(recorder.insert(prometheus::install()?).clone()),
     }
 }
 
@@ -183,4 +211,7 @@ pub(crate) enum ShopError {
     /// The limits.
     #[error("the limits are refused")]
     Limits(#[from] redkit::ratelimit::Error),
+    /// Health and metrics.
+    #[error("the monitoring's settings are refused")]
+    Monitoring(#[from] redkit::monitor::Error),
 }

@@ -44,7 +44,7 @@ if not newer then
 end
 local wake = string.sub(lease, 1, 1)
 if wake == 'L' or wake == 'W' then
-    redis.call('PUBLISH', ARGV[8], 'f' .. string.format('%08x', #KEYS[1]) .. KEYS[1])
+    wake_up(ARGV[8], KEYS[1], 'f')
 end
 if KEYS[3] and not newer then
     if redis.call('HSETNX', KEYS[3], 'i', ARGV[10]) == 1 then

@@ -12,7 +12,7 @@ if lease then
     redis.call('DEL', KEYS[2])
     local wake = string.sub(lease, 1, 1)
     if wake == 'L' or wake == 'W' then
-        redis.call('PUBLISH', ARGV[1], 'r' .. string.format('%08x', #KEYS[1]) .. KEYS[1])
+        wake_up(ARGV[1], KEYS[1], 'r')
     end
 end
 

@@ -31,7 +31,6 @@ elseif shared ~= '' then
 end
 if is_awaited then
     local kind = ARGV[5] == '' and 'r' or 'e'
-    local payload = kind .. string.format('%08x', #ARGV[4]) .. ARGV[4] .. ARGV[5]
-    redis.call('PUBLISH', ARGV[3], payload)
+    wake_up(ARGV[3], ARGV[4], kind .. ARGV[5])
 end
 return 1

@@ -30,7 +30,7 @@ if lease then
     redis.call('DEL', KEYS[2])
     local wake = string.sub(lease, 1, 1)
     if wake == 'L' or wake == 'W' then
-        redis.call('PUBLISH', ARGV[6], 'f' .. string.format('%08x', #KEYS[1]) .. KEYS[1])
+        wake_up(ARGV[6], KEYS[1], 'f')
     end
 end
 

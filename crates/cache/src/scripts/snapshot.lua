@@ -1,4 +1,4 @@
--- What an entry that is about to be loaded will be judged by. Read before the load: an
+-- The counts by which an entry that is about to be loaded will be judged. Read before the load: an
 -- invalidation during the load shows as a difference.
 --
 -- KEYS  1 the cache's meta hash   2 the cache's generation

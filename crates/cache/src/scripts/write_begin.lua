@@ -31,6 +31,6 @@ end
 -- Begun already, and somebody waits: the first reply was lost.
 redis.call('SET', KEYS[2], (kind == 'W' and 'W' or 'w') .. ARGV[1], 'PX', ARGV[2])
 if kind == 'L' then
-    redis.call('PUBLISH', ARGV[3], 'r' .. string.format('%08x', #KEYS[1]) .. KEYS[1])
+    wake_up(ARGV[3], KEYS[1], 'r')
 end
 return 1

@@ -50,7 +50,7 @@ impl<V> Store<V> {
                 return filled;
             }
         }
-        // What was loaded is of the generation that is over.
+        // The loaded value is of the generation that is over.
         self.release(fill.keys, fill.token, Duration::ZERO, &[])
             .await?;
         Ok(Filled::Fenced)

@@ -13,14 +13,13 @@ use tokio::sync::Semaphore;
 
 use crate::entry::Hit;
 use crate::id::Id;
-use crate::level::Level;
+use crate::local_cache::LocalCache;
 use crate::names::Names;
 use crate::settings::Settings;
 use crate::share::ErrorCodec;
 use crate::stats::Metrics;
-use crate::wake::Wakes;
 
-/// What a load needs after its callers are gone.
+/// The state that a load needs after its callers are gone.
 pub(crate) struct Store<V> {
     pub(crate) client: Client,
     /// The same client for look-ups, which do not wait longer than their budget.
@@ -29,8 +28,7 @@ pub(crate) struct Store<V> {
     pub(crate) name: Box<str>,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
-    pub(crate) wakes: Wakes,
-    pub(crate) level: Option<Level<V>>,
+    pub(crate) local: Option<LocalCache<V>>,
     pub(crate) errors: Option<ErrorCodec>,
     /// Loads that may run past a Redis that cannot be asked.
     pub(crate) bypass: Semaphore,
@@ -39,19 +37,19 @@ pub(crate) struct Store<V> {
     pub(crate) is_cluster: bool,
 }
 
-/// What was found at a key.
+/// The result of reading a key.
 #[derive(Debug)]
 pub(crate) enum Lookup<V> {
     Fresh(Hit<V>),
     Stale(Hit<V>),
     /// An entry that must not be served.
     Invalidated(Id),
-    /// What is stored is not a value of the cache's type. The id is there when it is an entry.
+    /// The stored bytes are no value of the cache's type. The id is there when it is an entry.
     Undecodable(Option<Id>, CoreError),
     Missing,
 }
 
-/// What was found, and what tells whether a load in progress is obsolete.
+/// The result of reading a key, and the facts that tell whether a load in progress is obsolete.
 #[derive(Debug)]
 pub(crate) struct Reading<V> {
     pub(crate) lookup: Lookup<V>,

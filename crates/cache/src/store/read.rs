@@ -17,7 +17,7 @@ use crate::names::EntryKeys;
 use crate::scripts::Snapshot;
 
 impl<V: DeserializeOwned> Store<V> {
-    /// What is at a key. One round trip; one more when the entry has tags, or a grace period that
+    /// Reads the entry of a key. One round trip; one more when the entry has tags, or a grace period that
     /// the cache does not give.
     pub(crate) async fn look(&self, keys: &EntryKeys) -> Result<Lookup<V>, CoreError> {
         self.read(keys, false).await.map(|reading| reading.lookup)
@@ -49,7 +49,7 @@ impl<V: DeserializeOwned> Store<V> {
         self.judge_candidate(keys, candidate).await
     }
 
-    /// What is at several keys, in their order, each with its lease if asked for. One round trip; one
+    /// Reads the entries of several keys, in their order, each with its lease if asked for. One round trip; one
     /// more when entries have tags, and one when they have grace periods that the cache does not give.
     pub(crate) async fn read_many(
         &self,
@@ -115,7 +115,7 @@ impl<V: DeserializeOwned> Store<V> {
             .collect())
     }
 
-    /// What an entry that a script gave is worth. One round trip for its tags.
+    /// Judges an entry that a script gave. One round trip for its tags.
     pub(crate) async fn judge(
         &self,
         keys: &EntryKeys,
@@ -390,11 +390,11 @@ impl<V: DeserializeOwned> Store<V> {
 impl<V> Store<V> {
     /// Whether the time that an entry has left matters on a hit.
     fn needs_left(&self) -> bool {
-        self.settings.needs_time_left() || self.level.is_some()
+        self.settings.needs_time_left() || self.local.is_some()
     }
 }
 
-/// What was read of an entry.
+/// An entry as it was read.
 #[derive(Debug, Default)]
 struct Found {
     raw: Option<Bytes>,
@@ -402,7 +402,7 @@ struct Found {
     lease: Option<Bytes>,
     /// The cache's.
     generation: Option<Id>,
-    /// What `PTTL` said, when it was asked.
+    /// The reply to `PTTL`, when it was asked.
     left: Option<i64>,
 }
 

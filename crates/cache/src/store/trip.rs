@@ -1,7 +1,7 @@
 //! Round trips: scripts and commands sent together, and their replies.
 
 use bytes::Bytes;
-use redkit_core::{CallError, Client, Command, Error as CoreError, Invocation, Key, Value};
+use redkit_core::{CallError, Command, Error as CoreError, Invocation, Key, Value};
 
 use super::Store;
 
@@ -11,7 +11,7 @@ impl<V> Store<V> {
         &self,
         scripts: Vec<Invocation>,
     ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
-        run_all(&self.client, &scripts).await
+        self.client.eval_all(scripts).await
     }
 
     /// The same for a look-up, which does not wait longer than its budget.
@@ -19,7 +19,7 @@ impl<V> Store<V> {
         &self,
         scripts: Vec<Invocation>,
     ) -> Result<Vec<Result<Value, CallError>>, CoreError> {
-        run_all(&self.hasty, &scripts).await
+        self.hasty.eval_all(scripts).await
     }
 
     /// Commands that read the values at keys, in their order: one for many keys where one server has
@@ -71,55 +71,6 @@ impl<V> Store<V> {
 
 /// A server is busy with so many for a few hundred microseconds.
 const KEYS_PER_COMMAND: usize = 500;
-
-fn is_missing_script(reply: &Result<Value, CallError>) -> bool {
-    matches!(reply, Err(CallError::Replied(error)) if error.code() == "NOSCRIPT")
-}
-
-async fn run_all(
-    client: &Client,
-    scripts: &[Invocation],
-) -> Result<Vec<Result<Value, CallError>>, CoreError> {
-    let commands = scripts.iter().map(command).collect();
-    let mut replies = client.pipeline(commands).await?;
-    // A server that does not have a script ran nothing: once more is no repetition. Each turn
-    // gives a script to a server, so there are as many as servers and scripts at most.
-    loop {
-        let missing: Vec<_> = (0..replies.len())
-            .filter(|&at| replies.get(at).is_some_and(is_missing_script))
-            .collect();
-        let Some((&first, rest)) = missing.split_first() else {
-            return Ok(replies);
-        };
-        let Some(script) = scripts.get(first) else {
-            return Ok(replies);
-        };
-        let reply = match client.eval(script.clone()).await {
-            Ok(value) => Ok(value),
-            Err(CoreError::Call { error, .. }) => Err(error),
-            Err(error) => return Err(error),
-        };
-        let again = rest.iter().filter_map(|&at| scripts.get(at));
-        let again: Vec<_> = again.map(command).collect();
-        let again = match again.is_empty() {
-            true => Vec::new(),
-            false => client.pipeline(again).await?,
-        };
-        let answered = rest.iter().copied().zip(again);
-        for (at, reply) in std::iter::once((first, reply)).chain(answered) {
-            if let Some(place) = replies.get_mut(at) {
-                *place = reply;
-            }
-        }
-        if replies.get(first).is_some_and(is_missing_script) {
-            return Ok(replies);
-        }
-    }
-}
-
-fn command(script: &Invocation) -> Command {
-    script.by_hash().clone()
-}
 
 /// The next reply of a pipeline.
 pub(crate) fn next<T: redkit_core::FromValue>(

@@ -2,7 +2,7 @@
 
 use crate::fetched::Fetched;
 
-/// What stands at a key now, and where it was found.
+/// The state of a key now, and where it was found.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Current<V> {

@@ -93,7 +93,7 @@ impl fmt::Debug for Cursor {
     }
 }
 
-/// What became of dead letters that were to be put back.
+/// How many dead letters were put back, and how many were not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Redriven {

@@ -1,4 +1,4 @@
-//! What can be done with dead letters.
+//! Listing dead letters, putting them back, discarding them.
 
 use bytes::Bytes;
 use redkit_core::ToArg;
@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::dead_letter::{Cursor, DeadLetter, DeadLetterPage, Redriven};
-use super::handle::{WriteBehind, bytes_of, decode_value};
-use super::queue::Partition;
+use super::handle::WriteBehind;
+use super::queue::{Partition, Queue};
+use super::stored::{bytes_of, decode_value};
 use crate::error::Error;
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
@@ -70,9 +71,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
     /// # Errors
     /// [`Error::Core`].
     pub async fn redrive(&self, key: impl ToArg) -> Result<Redriven, Error> {
-        let key = bytes_of(&key);
-        let partition = self.queue.partition_of(&key);
-        Ok(redriven(partition.redrive(&[key]).await?))
+        self.queue.redrive(bytes_of(&key)).await
     }
 
     /// Puts back all dead letters whose keys were not written since. Two round trips for each
@@ -81,21 +80,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
     /// # Errors
     /// [`Error::Core`]; some may be back then.
     pub async fn redrive_all(&self) -> Result<Redriven, Error> {
-        let mut sum = Redriven::default();
-        for partition in &self.queue.partitions {
-            let mut after = None;
-            loop {
-                let keys = keys_after(partition, after.as_ref()).await?;
-                let Some(last) = keys.last().cloned() else {
-                    break;
-                };
-                let part = redriven(partition.redrive(&keys).await?);
-                sum.redriven += part.redriven;
-                sum.superseded += part.superseded;
-                after = Some(last);
-            }
-        }
-        Ok(sum)
+        self.queue.redrive_all().await
     }
 
     /// Throws the dead letter of `key` away; gives whether there was one. One round trip.
@@ -122,6 +107,31 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
                     break;
                 };
                 sum += partition.discard(&keys).await?;
+                after = Some(last);
+            }
+        }
+        Ok(sum)
+    }
+}
+
+impl Queue {
+    pub(super) async fn redrive(&self, key: Bytes) -> Result<Redriven, Error> {
+        let partition = self.partition_of(&key);
+        Ok(redriven(partition.redrive(&[key]).await?))
+    }
+
+    pub(super) async fn redrive_all(&self) -> Result<Redriven, Error> {
+        let mut sum = Redriven::default();
+        for partition in &self.partitions {
+            let mut after = None;
+            loop {
+                let keys = keys_after(partition, after.as_ref()).await?;
+                let Some(last) = keys.last().cloned() else {
+                    break;
+                };
+                let part = redriven(partition.redrive(&keys).await?);
+                sum.redriven += part.redriven;
+                sum.superseded += part.superseded;
                 after = Some(last);
             }
         }

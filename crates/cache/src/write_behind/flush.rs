@@ -27,7 +27,7 @@ pub(super) async fn flush(queue: &Queue, limit: Duration) -> Result<(), Error> {
         for (partition, mark) in queue.partitions.iter().zip(marks) {
             let mut pause = Duration::from_millis(2);
             loop {
-                partition.bells.due.notify_one();
+                partition.signals.due.notify_one();
                 remaining = insist(|| partition.older(mark)).await?;
                 if remaining == 0 {
                     break;

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,9 +14,10 @@ use tokio::time::{Instant, sleep_until};
 use super::builder::WriteBehindBuilder;
 use super::current::Current;
 use super::flush::{LOOK_AGAIN, flush};
-use super::numbers::WriteBehindStats;
+use super::metrics::WriteBehindStats;
 use super::queue::{Partition, Put, Queue};
 use super::sink::Sink;
+use super::stored::{bytes_of, decode};
 use super::worker::Worker;
 use super::write_id::WriteId;
 use crate::cache::Cache;
@@ -38,10 +39,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
     }
 
     pub(super) fn new(queue: Queue, cache: Option<Cache<V>>) -> Self {
-        Self {
-            queue: Arc::new(queue),
-            cache,
-        }
+        let queue = Arc::new(queue);
+        let inspected: Weak<Queue> = Arc::downgrade(&queue);
+        queue.client.register(inspected);
+        Self { queue, cache }
     }
 
     /// Writes `value` at `key`: it is durable in the queue, and visible to every reader through a
@@ -92,7 +93,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
             .await
     }
 
-    /// What is pending at `key`: [`Current::Pending`], [`Current::Deleted`] or nothing. One round
+    /// The pending change of `key`: [`Current::Pending`], [`Current::Deleted`] or nothing. One round
     /// trip.
     ///
     /// # Errors
@@ -108,7 +109,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
         }))
     }
 
-    /// What is at `key` now: the pending change, else what the cache has or `loader` loads. One
+    /// The state of `key` now: the pending change, else the value that the cache has or `loader` loads. One
     /// round trip, and those of [`Cache::get_or_load`] when nothing is pending.
     ///
     /// # Errors
@@ -187,7 +188,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
     /// [`Error::Core`].
     pub async fn stats(&self) -> Result<WriteBehindStats, Error> {
         let contents = self.queue.on_all(Partition::contents).await?;
-        let own = self.queue.numbers.read();
+        let own = self.queue.metrics.read();
         Ok(contents.into_iter().fold(own, |mut sum, part| {
             sum.pending += part.pending;
             sum.in_flight += part.in_flight;
@@ -208,18 +209,18 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
                     pending,
                     coalesced,
                 } => {
-                    queue.numbers.accepted.add_one();
+                    queue.metrics.accepted.add_one();
                     if coalesced {
-                        queue.numbers.coalesced.add_one();
+                        queue.metrics.coalesced.add_one();
                     }
                     if pending >= u64::from(queue.settings.max_batch) {
-                        partition.bells.due.notify_one();
+                        partition.signals.due.notify_one();
                     }
                     return Ok(version);
                 }
                 Put::Repeated { version } => return Ok(version),
                 Put::Full { pending } if Instant::now() >= deadline => {
-                    queue.numbers.refused.add_one();
+                    queue.metrics.refused.add_one();
                     return Err(Error::QueueFull { pending });
                 }
                 Put::Full { .. } => self.wait_for_room(partition, key, deadline).await?,
@@ -237,11 +238,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
     ) -> Result<(), Error> {
         loop {
             // Before the question, so that room which is made in between is not missed.
-            let room = partition.bells.room.notified();
+            let room = partition.signals.room.notified();
             if partition.has_room(key, &self.queue.settings).await? {
                 return Ok(());
             }
-            partition.bells.due.notify_one();
+            partition.signals.due.notify_one();
             // Another process may make room, of which nobody tells this one.
             let look = deadline.min(Instant::now() + LOOK_AGAIN);
             tokio::select! {
@@ -253,33 +254,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
             }
         }
     }
-}
-
-/// The value of a stored change; `None` for a delete.
-pub(super) fn decode<V: DeserializeOwned>(
-    queue: &Queue,
-    key: &[u8],
-    change: &Bytes,
-) -> Result<Option<V>, Error> {
-    match change.first() {
-        Some(b'v') => decode_value(queue, key, change.slice(1..)).map(Some),
-        _ => Ok(None),
-    }
-}
-
-pub(super) fn decode_value<V: DeserializeOwned>(
-    queue: &Queue,
-    key: &[u8],
-    raw: Bytes,
-) -> Result<V, Error> {
-    let logical = queue.logical_key(key);
-    Ok(queue.client.codec().decode(logical.as_bytes(), raw)?)
-}
-
-pub(super) fn bytes_of(key: &impl ToArg) -> Bytes {
-    let mut bytes = Vec::new();
-    key.write_to(&mut bytes);
-    bytes.into()
 }
 
 impl<V> Clone for WriteBehind<V> {

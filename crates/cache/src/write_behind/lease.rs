@@ -1,26 +1,49 @@
-//! [`Lease`]: until when this process may believe that a partition is its own.
+//! [`PartitionLease`]: until when this process may believe that a partition is its own.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use redkit_core::coordination::{Lease, LeaseConfig, LeaseRenewal};
+use redkit_core::{Client, Invocation};
+use tokio::time::Instant;
 
-use super::queue::Partition;
+use super::queue::{LeaseKey, Partition};
 
-/// The lease of a partition for one batch. Its end is counted from when the last successful request
-/// for it was *sent*, on a clock that is never set, less a tenth for clocks that run differently: the
-/// server's own end is later.
-pub(super) struct Lease {
+/// The lease of a partition for one batch, which the client renews until it is dropped. Its end is
+/// counted from when the last successful request for it was *sent*, on a clock that is never set, less
+/// a tenth for clocks that run differently: the server's own end is later.
+pub(super) struct PartitionLease {
     token: String,
-    length: Duration,
-    ends: Instant,
+    lease: Lease,
 }
 
-impl Lease {
-    pub(super) fn new(token: String, length: Duration, sent: Instant) -> Self {
+struct Renewal {
+    partition: LeaseKey,
+    token: String,
+}
+
+impl LeaseRenewal for Renewal {
+    fn renew(&self, ttl: Duration) -> Invocation {
+        self.partition.renew(&self.token, ttl)
+    }
+}
+
+impl PartitionLease {
+    /// A lease that was taken by a call sent at `sent`.
+    pub(super) fn hold(
+        client: &Client,
+        partition: &Partition,
+        token: String,
+        length: Duration,
+        sent: Instant,
+    ) -> Self {
+        let renewal = Renewal {
+            partition: partition.lease_key(),
+            token: token.clone(),
+        };
+        let config = LeaseConfig::new(length).drift(length / 10);
         Self {
             token,
-            length,
-            ends: end(sent, length),
+            lease: client.lease(renewal, config, sent),
         }
     }
 
@@ -30,36 +53,12 @@ impl Lease {
 
     /// Whether a call of the sink may still be started.
     pub(super) fn stands(&self) -> bool {
-        Instant::now() < self.ends
+        !self.lease.is_lost()
     }
 
-    /// Renews the lease for as long as it is polled. Returns when it is lost: another has the
-    /// partition, or the server did not confirm it in time.
-    pub(super) async fn keep(&mut self, partition: &Partition) {
-        let mut next = self.ends - self.length * 6 / 10;
-        loop {
-            sleep_until(next.min(self.ends)).await;
-            let sent = Instant::now();
-            if sent >= self.ends {
-                return;
-            }
-            let renewal = partition.renew(&self.token, self.length);
-            match timeout_at(self.ends, renewal).await {
-                Ok(Ok(true)) => {
-                    self.ends = end(sent, self.length);
-                    next = sent + self.length / 3;
-                }
-                Ok(Ok(false)) | Err(_) => return,
-                // The server may come back before the lease ends.
-                Ok(Err(error)) => {
-                    tracing::debug!(target: "redkit::write_behind", %error, "lease not renewed");
-                    next = Instant::now() + self.length / 20;
-                }
-            }
-        }
+    /// Returns when the lease is lost: another has the partition, or the server did not confirm it in
+    /// time.
+    pub(super) async fn lost(&self) {
+        self.lease.lost().await;
     }
-}
-
-fn end(sent: Instant, length: Duration) -> Instant {
-    sent + length * 9 / 10
 }

@@ -105,21 +105,22 @@
 //! process that is configured with another number gets [`Error::Partitions`](crate::Error::Partitions)
 //! and changes nothing. To change the number, drain the queue and take a new name.
 
-mod backoff;
 mod builder;
 mod current;
 mod dead_letter;
 mod dead_letters;
 mod flush;
 mod handle;
+mod inspect;
 mod lease;
-mod numbers;
+mod metrics;
 mod queue;
 mod round;
 mod settings;
 mod sink;
 mod sink_call;
 mod sink_error;
+mod stored;
 mod worker;
 mod write_id;
 
@@ -127,7 +128,7 @@ pub use builder::WriteBehindBuilder;
 pub use current::Current;
 pub use dead_letter::{Cursor, DeadLetter, DeadLetterPage, Redriven};
 pub use handle::WriteBehind;
-pub use numbers::WriteBehindStats;
+pub use metrics::WriteBehindStats;
 pub use sink::{Change, Sink, Verdict};
 pub use sink_error::SinkError;
 pub use worker::Worker;

@@ -10,16 +10,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::backoff;
-use super::handle::decode;
-use super::lease::Lease;
+use super::lease::PartitionLease;
 use super::queue::{Ending, Item, Partition, Queue, Take};
 use super::sink::{Change, Sink, Verdict};
 use super::sink_call::{self, Outcome};
+use super::stored::decode;
 use crate::cache::Cache;
 use crate::error::Error;
 
-/// What a worker has for each of its partitions.
+/// The queue, the cache and the sink of a worker, for each of its partitions.
 pub(super) struct Flusher<V, S> {
     pub(super) queue: Arc<Queue>,
     pub(super) cache: Option<Cache<V>>,
@@ -59,14 +58,15 @@ where
         };
         let token = token.take().unwrap_or_else(new_token);
         self.queue
-            .numbers
-            .seen(partition.index, taken.pending, taken.oldest);
+            .metrics
+            .seen(partition.index, taken.pending, taken.oldest, taken.dead);
         let look_again = settings.poll_interval();
         match taken.take {
             Take::Leased(left) => Ok(Next::In(left.min(look_again))),
             Take::Nothing(wait) => Ok(Next::In(wait.map_or(look_again, |w| w.min(look_again)))),
             Take::Batch(items) => {
-                let lease = Lease::new(token, settings.lease, sent);
+                let client = &self.queue.client;
+                let lease = PartitionLease::hold(client, partition, token, settings.lease, sent);
                 self.write(partition, items, lease).await
             }
         }
@@ -76,15 +76,15 @@ where
         &self,
         partition: &Partition,
         items: Vec<Item>,
-        mut lease: Lease,
+        lease: PartitionLease,
     ) -> Result<Next, Error> {
         let (mut report, items, batch) = self.sort(items);
         let mut next = Next::Now;
         if !batch.is_empty() {
             let started = Instant::now();
             let limit = self.queue.settings.sink_timeout;
-            let outcome = sink_call::call(&self.sink, batch, limit, &mut lease, partition).await;
-            self.queue.numbers.sink_duration.record(started.elapsed());
+            let outcome = sink_call::call(&self.sink, batch, limit, &lease).await;
+            self.queue.metrics.sink_duration.record(started.elapsed());
             match outcome {
                 Outcome::Verdicts(verdicts) => {
                     let endings = items.iter().zip(verdicts);
@@ -103,34 +103,27 @@ where
                         [item] => report.push(self.judge(item, Verdict::Retry(error))),
                         _ => report.extend(items.iter().map(|item| {
                             let pause = self.pause(item.own + item.shared + 1);
-                            self.queue.numbers.retries.add_one();
+                            self.queue.metrics.retries.add_one();
                             ending(item, Ending::BatchFailed(pause))
                         })),
                     }
                 }
                 Outcome::NotStarted => {
-                    self.queue.numbers.leases_lost.add_one();
+                    self.queue.metrics.leases_lost.add_one();
                     let untried = |item: &Item| ending(item, Ending::Untried(Duration::ZERO));
                     report.extend(items.iter().map(untried));
                 }
                 Outcome::LeaseLost => {
                     // Another may be writing these changes, or will be: it has the say.
-                    self.queue.numbers.leases_lost.add_one();
+                    self.queue.metrics.leases_lost.add_one();
                     tracing::warn!(target: "redkit::write_behind", queue = %self.queue.name, partition = partition.index, "the lease was lost");
                     return Ok(Next::In(self.queue.settings.poll_interval()));
                 }
             }
         }
-        // The cache may take its time: the lease is kept meanwhile, so that nobody begins anew. Should it
-        // be lost all the same, the report will hear of it.
-        {
-            let mut told = std::pin::pin!(self.invalidate(&mut report));
-            tokio::select! {
-                biased;
-                () = &mut told => {}
-                () = lease.keep(partition) => told.await,
-            }
-        }
+        // The cache may take its time: the lease is renewed meanwhile, so that nobody begins anew. Should
+        // it be lost all the same, the report will hear of it.
+        self.invalidate(&mut report).await;
         self.report(partition, &lease, &report).await?;
         Ok(next)
     }
@@ -165,7 +158,7 @@ where
     fn judge(&self, item: &Item, verdict: Verdict) -> (Bytes, u64, Ending) {
         match verdict {
             Verdict::Written | Verdict::Stale => {
-                self.queue.numbers.written.add_one();
+                self.queue.metrics.written.add_one();
                 ending(item, Ending::Written)
             }
             Verdict::Reject(error) => self.give_up(item, error.text()),
@@ -173,14 +166,14 @@ where
                 self.give_up(item, error.text())
             }
             Verdict::Retry(_) => {
-                self.queue.numbers.retries.add_one();
+                self.queue.metrics.retries.add_one();
                 ending(item, Ending::Failed(self.pause(item.own + item.shared + 1)))
             }
         }
     }
 
     fn give_up(&self, item: &Item, text: &str) -> (Bytes, u64, Ending) {
-        self.queue.numbers.given_up.add_one();
+        self.queue.metrics.given_up.add_one();
         tracing::warn!(target: "redkit::write_behind", queue = %self.queue.name, error = text, "a change becomes a dead letter");
         ending(item, Ending::Dead(text.into()))
     }
@@ -215,14 +208,14 @@ where
     async fn report(
         &self,
         partition: &Partition,
-        lease: &Lease,
+        lease: &PartitionLease,
         report: &Report,
     ) -> Result<(), Error> {
         for failures in 1.. {
             match partition.report(lease.token(), report).await {
                 Ok(true) => break,
                 Ok(false) => {
-                    self.queue.numbers.leases_lost.add_one();
+                    self.queue.metrics.leases_lost.add_one();
                     break;
                 }
                 // Once the lease is over, the next to take the partition sorts it out.
@@ -230,12 +223,12 @@ where
                 Err(_) => tokio::time::sleep(self.pause(failures)).await,
             }
         }
-        partition.bells.room.notify_waiters();
+        partition.signals.room.notify_waiters();
         Ok(())
     }
 
     fn pause(&self, failures: u32) -> Duration {
-        backoff::pause(self.queue.settings.backoff, failures)
+        self.queue.settings.backoff().pause_after(failures)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use redkit_core::ConfigError;
+use redkit_core::coordination::Backoff;
 
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
@@ -75,6 +76,12 @@ impl Settings {
         between("lease", self.lease, Duration::from_millis(100), HOUR)?;
         between("sink_timeout", self.sink_timeout, MILLISECOND, DAY)?;
         between("poll_interval", self.poll_interval(), MILLISECOND, HOUR)
+    }
+
+    /// The pauses after failures.
+    pub(super) fn backoff(&self) -> Backoff {
+        let (first, most) = self.backoff;
+        Backoff::new(first, most)
     }
 
     /// How long a worker waits at most before it looks again.

@@ -76,7 +76,7 @@ impl<V> fmt::Debug for Change<V> {
     }
 }
 
-/// What became of a change.
+/// How the database took a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {

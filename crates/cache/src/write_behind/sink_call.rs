@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::lease::Lease;
-use super::queue::Partition;
+use super::lease::PartitionLease;
 use super::sink::{Change, Sink, Verdict};
 use super::sink_error::SinkError;
 
@@ -27,8 +26,7 @@ pub(super) async fn call<V, S>(
     sink: &Arc<S>,
     batch: Vec<Change<V>>,
     limit: Duration,
-    lease: &mut Lease,
-    partition: &Partition,
+    lease: &PartitionLease,
 ) -> Outcome
 where
     V: Send + 'static,
@@ -47,7 +45,7 @@ where
         () = tokio::time::sleep(limit) => {
             return Outcome::Failed(SinkError::new(format_args!("no answer within {limit:?} (`sink_timeout`)")));
         }
-        () = lease.keep(partition) => return Outcome::LeaseLost,
+        () = lease.lost() => return Outcome::LeaseLost,
     };
     match result {
         Some(Ok(Ok(verdicts))) if verdicts.len() == count => Outcome::Verdicts(verdicts),

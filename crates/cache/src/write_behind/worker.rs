@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redkit_core::coordination::Backoff;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout_at};
 
-use super::backoff;
 use super::flush::{deadline, flush};
 use super::queue::Queue;
 use super::round::{Flusher, Next};
@@ -38,7 +38,7 @@ impl Worker {
     {
         let (stop, stopped) = watch::channel(false);
         let permits = usize::try_from(queue.settings.concurrency).unwrap_or(usize::MAX);
-        let shift = Arc::new(Shift {
+        let context = Arc::new(WorkerContext {
             permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
             flusher: Flusher {
                 queue: Arc::clone(&queue),
@@ -48,7 +48,7 @@ impl Worker {
         });
         let mut tasks = JoinSet::new();
         for index in 0..queue.partitions.len() {
-            tasks.spawn(supervise(Arc::clone(&shift), index, stopped.clone()));
+            tasks.spawn(supervise(Arc::clone(&context), index, stopped.clone()));
         }
         Self { queue, stop, tasks }
     }
@@ -80,53 +80,56 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// What the tasks of a worker share.
-struct Shift<V, S> {
+/// The state that the tasks of a worker share.
+struct WorkerContext<V, S> {
     flusher: Flusher<V, S>,
     permits: Semaphore,
 }
 
 /// Runs the task of a partition, and runs it again should it ever panic: a partition without one would be
 /// written by nobody. The sink's panics do not get here.
-async fn supervise<V, S>(shift: Arc<Shift<V, S>>, index: usize, stop: watch::Receiver<bool>)
-where
+async fn supervise<V, S>(
+    context: Arc<WorkerContext<V, S>>,
+    index: usize,
+    stop: watch::Receiver<bool>,
+) where
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
     S: Sink<V>,
 {
     loop {
         let mut task = JoinSet::new();
-        task.spawn(run(Arc::clone(&shift), index, stop.clone()));
+        task.spawn(run(Arc::clone(&context), index, stop.clone()));
         match task.join_next().await {
             Some(Err(error)) if error.is_panic() => {
-                tracing::error!(target: "redkit::write_behind", queue = %shift.flusher.queue.name, index, "a partition's task panicked, and is begun anew");
-                sleep(TROUBLE.1).await;
+                tracing::error!(target: "redkit::write_behind", queue = %context.flusher.queue.name, index, "a partition's task panicked, and is begun anew");
+                sleep(TROUBLE.pause_after(u32::MAX)).await;
             }
             _ => return,
         }
     }
 }
 
-async fn run<V, S>(shift: Arc<Shift<V, S>>, index: usize, mut stop: watch::Receiver<bool>)
+async fn run<V, S>(context: Arc<WorkerContext<V, S>>, index: usize, mut stop: watch::Receiver<bool>)
 where
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
     S: Sink<V>,
 {
-    let queue = &shift.flusher.queue;
+    let queue = &context.flusher.queue;
     let Some(partition) = queue.partitions.get(index) else {
         return;
     };
     let (mut token, mut errors, mut outages) = (None, 0_u32, 0_u32);
     while !*stop.borrow() {
         let permit = tokio::select! {
-            permit = shift.permits.acquire() => permit,
+            permit = context.permits.acquire() => permit,
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let next = shift.flusher.round(partition, &mut token).await;
+        let next = context.flusher.round(partition, &mut token).await;
         drop(permit);
         let pause = match next {
             Ok(Next::Unavailable) => {
                 outages = outages.saturating_add(1);
-                backoff::pause(queue.settings.backoff, outages)
+                queue.settings.backoff().pause_after(outages)
             }
             Ok(next) => {
                 errors = 0;
@@ -134,7 +137,7 @@ where
                     Next::In(pause) => {
                         tokio::select! {
                             () = sleep(pause) => {}
-                            () = partition.bells.due.notified() => {}
+                            () = partition.signals.due.notified() => {}
                             _ = stop.wait_for(|stop| *stop) => return,
                         }
                     }
@@ -147,7 +150,7 @@ where
                 if errors == 1 {
                     tracing::warn!(target: "redkit::write_behind", queue = %queue.name, index, %error, "cannot reach the queue; trying again");
                 }
-                backoff::pause(TROUBLE, errors)
+                TROUBLE.pause_after(errors)
             }
         };
         tokio::select! {
@@ -158,4 +161,4 @@ where
 }
 
 /// Pauses while the queue cannot be reached.
-const TROUBLE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const TROUBLE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));

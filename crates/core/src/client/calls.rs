@@ -15,6 +15,7 @@ use super::hints::Hints;
 use super::in_flight::{Admission, InFlight};
 use super::outcome::EarlierAttempts;
 use super::shareable::{check_pipeline, check_shareable};
+use super::span::{self, Peer};
 use super::stats::{ClientStats, Metrics};
 use crate::backend::{Backend, ConnectionState, Topology};
 use crate::breaker::{Breaker, BreakerConfig, Breakers, Outcome, Permit};
@@ -38,6 +39,8 @@ pub(super) struct Calls {
     hints: Hints,
     in_flight: InFlight,
     metrics: Metrics,
+    /// What spans say of the other end.
+    peer: Peer,
     /// What was seen of the connection's state when a call was last refused.
     connection: Mutex<watch::Receiver<ConnectionState>>,
     /// Whether the connection is one's own, where commands may change it.
@@ -67,6 +70,7 @@ impl Calls {
             connection: Mutex::new(backend.state()),
             is_dedicated: false,
             transacts: AtomicBool::new(false),
+            peer: Peer::new(&*backend, config.database),
             backend,
             breakers,
             breaker,
@@ -94,6 +98,7 @@ impl Calls {
             is_dedicated: true,
             // It may be watching keys, which an empty transaction would end.
             transacts: AtomicBool::new(true),
+            peer: self.peer.clone(),
             backend,
             breakers,
             breaker: None,
@@ -266,19 +271,12 @@ impl Calls {
         span: Span,
         earlier: &'c mut EarlierAttempts,
     ) -> BoxFuture<'c, (Result<A::Reply, CallError>, Instant)> {
-        let traced = tracing::debug_span!(
-            target: "redkit::client",
-            "redis call",
-            "otel.kind" = "client",
-            "db.system.name" = "redis",
-            "db.operation.name" = attempt.name(),
-            "error.type" = tracing::field::Empty,
-        );
+        let traced = self.peer.span(attempt.commands());
         Box::pin(
             async move {
                 let (result, end) = self.attempts(attempt, span, earlier).await;
                 if let Err(error) = &result {
-                    tracing::Span::current().record("error.type", error_type(error));
+                    span::failed(error);
                 }
                 (result, end)
             }
@@ -486,6 +484,7 @@ trait Attempt: Sync {
     /// What the end says about the server.
     fn judge(&self, result: &Result<Self::Reply, CallError>, breaker: &Breaker) -> Outcome;
     fn name(&self) -> &str;
+    fn commands(&self) -> &[Command];
     fn is_idempotent(&self) -> bool;
     fn runs_script(&self) -> bool;
 }
@@ -508,6 +507,10 @@ impl Attempt for Single<'_> {
 
     fn name(&self) -> &str {
         self.command.name()
+    }
+
+    fn commands(&self) -> &[Command] {
+        std::slice::from_ref(self.command)
     }
 
     fn is_idempotent(&self) -> bool {
@@ -542,6 +545,10 @@ impl Attempt for Batch<'_> {
         "pipeline"
     }
 
+    fn commands(&self) -> &[Command] {
+        self.commands
+    }
+
     fn is_idempotent(&self) -> bool {
         self.commands.iter().all(Command::is_idempotent)
     }
@@ -561,13 +568,5 @@ fn not_permitted(error: CallError) -> CallError {
             Fault::new(FaultKind::Unsupported, message).not_sent()
         }
         other => other,
-    }
-}
-
-/// The attribute `error.type` of OpenTelemetry: the server's code, or the kind of fault.
-fn error_type(error: &CallError) -> &str {
-    match error {
-        CallError::Replied(error) => error.code(),
-        CallError::NotSent(fault) | CallError::Maybe(fault) => fault.kind().as_str(),
     }
 }

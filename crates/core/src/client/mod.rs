@@ -9,6 +9,7 @@ mod inspect;
 mod outcome;
 mod servers;
 mod shareable;
+mod span;
 mod stats;
 
 use std::fmt;

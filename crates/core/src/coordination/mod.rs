@@ -35,7 +35,7 @@ pub use self::wait_queue::{QueueOutcome, QueueStatus, QueuedCaller, WAITER_ALIVE
 pub(crate) use self::wake_up::WakeUps;
 pub use self::wake_up::{Waiter, Wake, WakeUp};
 
-/// What a client holds for its users.
+/// The coordination that a client does for its users.
 pub(crate) struct Coordination {
     pub(crate) leases: Leases,
     pub(crate) wake_ups: WakeUps,

@@ -17,7 +17,7 @@ use crate::client::{Client, Request};
 use crate::error::CallError;
 use crate::tally::Tally;
 
-/// What a dropped guard leaves to be done: requests that give something back, for
+/// The work that a dropped guard leaves: requests that give something back, for
 /// [`Client::release_later`].
 ///
 /// Mark the requests as [idempotent](crate::Command::idempotent) where they are: a release that

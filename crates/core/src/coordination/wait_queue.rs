@@ -46,7 +46,7 @@ impl WaitQueue {
     }
 }
 
-/// What one visit to the queue says.
+/// The reply to one visit to the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueStatus<T> {
     /// The waiter has what it waited for, and no place any more.
@@ -69,7 +69,7 @@ pub enum QueueStatus<T> {
 /// Whatever gives back what is waited for calls `queue_wake`, and so does the script that serves a
 /// waiter when there is more to have.
 pub trait QueuedCaller: Sync {
-    /// What a visit gives.
+    /// The result of a visit.
     type Outcome: Send;
 
     /// The queue.
@@ -84,7 +84,7 @@ pub trait QueuedCaller: Sync {
         max_wait: Duration,
     ) -> impl Future<Output = Result<QueueStatus<Self::Outcome>, Error>> + Send;
 
-    /// What is left to be done by a waiter that was dropped, or knows nothing of its last visit: give
+    /// The release of a waiter that was dropped, or knows nothing of its last visit: give
     /// the place up, and what the visit may have taken. By default the place alone.
     fn abandon(&self) -> Release {
         Release::new([self.queue().leave(&self.id())]).until(Instant::now() + WAITER_ALIVE)
@@ -102,7 +102,7 @@ pub trait QueuedCaller: Sync {
 pub struct QueueOutcome<T> {
     /// Whether the waiter was served; otherwise it has no place any more.
     pub is_served: bool,
-    /// What the last visit gave.
+    /// The result of the last visit.
     pub outcome: T,
     /// When the last visit was sent: leases that it took run from then.
     pub sent: Instant,
@@ -166,7 +166,7 @@ impl Client {
                 let queue = queued.queue();
                 let made = self.waiter(queue.channel.clone(), queued.id(), Wake::One);
                 waiter = Some(made.await);
-                // What happened before the subscription stood was not told: look again.
+                // Events from before the subscription stood were not told: look again.
                 continue;
             };
             let pause = match hint.is_zero() {

@@ -40,6 +40,7 @@ mod scripts;
 mod sentinel;
 mod servers;
 mod silence;
+mod spans;
 mod strays;
 mod subscriptions;
 #[cfg(all(feature = "encryption", feature = "messagepack"))]

@@ -118,9 +118,9 @@ redkit_testkit::suite! {
         let resigned = Instant::now();
         assert!(one.resign());
         leads(&other).await;
-        // The lock's TTL is ten seconds.
+        // The lock's TTL is ten seconds. To the millisecond below, on a paused clock.
         let vacant = resigned.elapsed();
-        assert!(vacant < Duration::from_millis(900), "{vacant:?}");
+        assert!(vacant < 5 * SECOND, "{vacant:?}");
         assert!(!one.is_leader());
         // The candidate that resigned stands again.
         sleep(Duration::from_millis(1100)).await;
@@ -191,7 +191,7 @@ redkit_testkit::suite! {
         assert_eq!(leader.label.as_deref(), Some("one"));
         assert_eq!(Role::Leader(leader.fence), *one.role().borrow());
         // Woken; its own look would be after five seconds.
-        assert!(begun.elapsed() < 3 * SECOND, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < 4 * SECOND, "{:?}", begun.elapsed());
         let following = stand(&other);
         sleep(Duration::from_millis(200)).await;
         one.resign();
@@ -200,7 +200,7 @@ redkit_testkit::suite! {
         while seen.last() != Some(&Some("other".to_owned())) {
             seen.push(label(observer.next().await.unwrap()));
         }
-        assert!(seen.len() <= 2 && changed.elapsed() < 3 * SECOND, "{seen:?} {:?}", changed.elapsed());
+        assert!(seen.len() <= 2 && changed.elapsed() < 4 * SECOND, "{seen:?} {:?}", changed.elapsed());
         standing.abort();
         following.abort();
         let mut stream = std::pin::pin!(observer.into_stream());
@@ -248,6 +248,24 @@ redkit_testkit::suite! {
         assert!(!dying.is_leader());
         stood.abort();
         standing.abort();
+    }
+
+    #[paused]
+    async fn a_resignation_is_followed_and_seen_at_once(fixture: Fixture) {
+        let (one, other) = (candidate(&fixture, "one").await, candidate(&fixture, "other").await);
+        let (standing, mut observer) = (stand(&one), one.observe());
+        leads(&one).await;
+        let following = stand(&other);
+        // Whenever in between the follower looks by itself.
+        sleep(Duration::from_millis(4_321)).await;
+        assert_eq!(label(observer.next().await.unwrap()), Some("one".into()));
+        let resigned = Instant::now();
+        one.resign();
+        leads(&other).await;
+        while label(observer.next().await.unwrap()) != Some("other".into()) {}
+        assert!(resigned.elapsed() < Duration::from_millis(20), "{:?}", resigned.elapsed());
+        standing.abort();
+        following.abort();
     }
 
     #[paused]

@@ -131,7 +131,9 @@ impl Engine {
         });
         let (phase, change) = next(subject.phase, reading.verdict, now, hold, recover);
         subject.phase = phase;
-        subject.context = reading.context;
+        if reading.verdict != Verdict::Unknown {
+            subject.context = reading.context;
+        }
         if let Some((state, since)) = change {
             changes.push(Transition {
                 rule,

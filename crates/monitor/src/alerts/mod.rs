@@ -55,7 +55,7 @@ pub use self::alert::{Alert, AlertState, Context};
 use self::delivery::Outlet;
 use self::engine::{Engine, Transition};
 use self::fleet::Fleet;
-use self::observation::Observation;
+use self::observation::{Figures, Observation};
 pub use self::rule::{Rule, Severity};
 pub use self::sink::{ChannelSink, LogSink, Sink, SinkError};
 #[cfg(feature = "webhook")]
@@ -75,6 +75,7 @@ pub struct Alerts {
 struct Shared {
     name: String,
     health: Health,
+    figures: Vec<Figures>,
     timeout: Duration,
     needs_servers: bool,
     fleet: Arc<Fleet>,
@@ -97,6 +98,7 @@ impl Alerts {
             name: name.to_owned(),
             health: health.clone(),
             rules: Vec::new(),
+            figures: Vec::new(),
             sinks: Vec::new(),
             every: Duration::from_secs(10),
             check_failed_after: Duration::from_secs(60),
@@ -140,6 +142,7 @@ pub struct AlertsBuilder {
     name: String,
     health: Health,
     rules: Vec<Rule>,
+    figures: Vec<Figures>,
     sinks: Vec<Arc<dyn Sink>>,
     every: Duration,
     check_failed_after: Duration,
@@ -149,6 +152,42 @@ impl AlertsBuilder {
     /// Adds a rule.
     pub fn rule(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
+        self
+    }
+
+    /// Adds figures that the program reads itself at every look, for the rules about patterns: those of a topic, whose
+    /// pending messages stand in Redis and not in this process. They have the time of a look; an error is an
+    /// alert of its own (`check_failed`), and resolves nothing.
+    ///
+    /// ```
+    /// # async fn oldest_email() -> Result<std::time::Duration, std::io::Error> { Ok(Default::default()) }
+    /// use redkit_core::inspection::Snapshot;
+    /// use redkit_monitor::alerts::{AlertsBuilder, Rule};
+    ///
+    /// fn about_emails(alerts: AlertsBuilder) -> AlertsBuilder {
+    ///     let limit = std::time::Duration::from_secs(60);
+    ///     alerts.rule(Rule::oldest_pending_over(limit)).figures("orders", "topic", "emails", || async {
+    ///         let oldest = oldest_email().await.map_err(|error| error.to_string())?;
+    ///         Ok(Snapshot::default().fact("oldest_pending", oldest).fact("consumers", 2_u64))
+    ///     })
+    /// }
+    /// ```
+    pub fn figures<F>(
+        mut self,
+        dependency: &str,
+        kind: &'static str,
+        name: &str,
+        read: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Snapshot, String>> + Send + 'static,
+    {
+        self.figures.push(Figures {
+            dependency: dependency.to_owned(),
+            kind,
+            name: name.to_owned(),
+            read: Box::new(move || Box::pin(read())),
+        });
         self
     }
 
@@ -208,6 +247,25 @@ impl AlertsBuilder {
                 );
             }
         }
+        for figures in &self.figures {
+            check_name("figures", &figures.name)?;
+            if !self
+                .health
+                .dependencies()
+                .any(|(name, _)| name == figures.dependency)
+            {
+                let problem = format!(
+                    "`{}` is of `{}`, which is no dependency",
+                    figures.name, figures.dependency
+                );
+                return Err(ConfigError::new(
+                    "figures",
+                    problem,
+                    "name a dependency of the `Health`",
+                )
+                .into());
+            }
+        }
         for (index, sink) in self.sinks.iter().enumerate() {
             check_name("sink", sink.name())?;
             if sink.is_shared()
@@ -241,6 +299,7 @@ impl AlertsBuilder {
             .map(|sink| Outlet::start(Arc::clone(sink), Arc::clone(&fleet)));
         let shared = Arc::new(Shared {
             health: self.health,
+            figures: self.figures,
             timeout: self.every.min(Duration::from_secs(2)),
             needs_servers: self.rules.iter().any(|rule| rule.condition.needs_servers()),
             outlets: Mutex::new(outlets.collect()),
@@ -279,7 +338,13 @@ impl fmt::Debug for AlertsBuilder {
 
 impl Shared {
     async fn compare(&self) {
-        let seen = Observation::make(&self.health, self.needs_servers, self.timeout).await;
+        let seen = Observation::make(
+            &self.health,
+            &self.figures,
+            self.needs_servers,
+            self.timeout,
+        )
+        .await;
         let now = Instant::now();
         let changes = {
             let mut engine = self.engine.lock();

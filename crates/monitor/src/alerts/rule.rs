@@ -210,7 +210,8 @@ impl Rule {
             .for_at_least(Duration::from_secs(60))
     }
 
-    /// Locks were lost in the [window](Self::window) while they were held: the fact `lost` of a pattern grows.
+    /// Locks, permits or deliveries were lost in the [window](Self::window) while they were held: the fact `lost` of a
+    /// pattern grows.
     pub fn lost_locks() -> Self {
         Self::new("lost_locks", Severity::Warning, Condition::LostLocks)
     }

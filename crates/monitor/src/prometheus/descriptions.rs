@@ -273,6 +273,36 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "gauge",
         "How long the oldest has been pending, likewise.",
     ),
+    (
+        "redkit_election_terms_total",
+        "counter",
+        "Terms of this process that have ended.",
+    ),
+    (
+        "redkit_election_leading",
+        "gauge",
+        "How many of its elections this process leads.",
+    ),
+    (
+        "redkit_topic_published_total",
+        "counter",
+        "Publications on topics.",
+    ),
+    (
+        "redkit_topic_handled_total",
+        "counter",
+        "Messages of this process's workers, by what became of them.",
+    ),
+    (
+        "redkit_topic_handler_seconds",
+        "histogram",
+        "How long handlers took.",
+    ),
+    (
+        "redkit_topic_gaps_total",
+        "counter",
+        "Groups that the server had lost and this process's workers made anew, by partitions.",
+    ),
 ];
 
 /// Tells a recorder what the metrics are.

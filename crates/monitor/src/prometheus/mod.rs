@@ -26,9 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use metrics_exporter_prometheus::{
-    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
-};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+pub use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
 use redkit_core::ConfigError;
 
 pub use self::descriptions::METRICS;

@@ -176,23 +176,16 @@ impl Statistics {
     }
 }
 
-/// Finds the list under a name that begins with `by-cpu-time` in whatever maps and lists of pairs the reply
-/// consists of: its shape differs between releases.
+/// The list under `by-cpu-time…` (its unit is in its name since 8.6.1). The fields come as a map or a flat list, in
+/// a list of one by some releases.
 fn hot_keys_of(reply: Value) -> Option<Vec<HotKey>> {
-    let pairs = match reply {
-        Value::Map(pairs) => pairs,
-        Value::Array(items) => match items.into_iter().next()? {
-            Value::Map(pairs) => pairs,
-            _ => return None,
-        },
-        _ => return None,
+    let fields = match reply {
+        Value::Array(mut items) if items.len() == 1 => items.pop()?,
+        other => other,
     };
-    let list = pairs.into_iter().find_map(|(name, list)| {
-        name.to::<String>()
-            .ok()
-            .filter(|name| name.starts_with("by-cpu-time"))?;
-        Some(list)
-    })?;
+    let fields = fields.to::<Vec<(String, Value)>>().ok()?;
+    let mut fields = fields.into_iter();
+    let (_, list) = fields.find(|(name, _)| name.starts_with("by-cpu-time"))?;
     let rows = list.to::<Vec<(Bytes, f64)>>().ok()?;
     Some(
         rows.into_iter()
@@ -231,12 +224,25 @@ mod tests {
     #[test]
     fn hot_keys_are_found_in_the_reply_of_redis_8_6() {
         let list = Value::Array(vec![Value::bulk("k"), Value::Int(9)]);
-        let reply = Value::Array(vec![Value::Map(vec![
+        let fields = [
             (Value::bulk("tracking-active"), Value::Int(1)),
             (Value::bulk("by-cpu-time-us"), list),
-        ])]);
-        let keys = hot_keys_of(reply).unwrap();
-        assert_eq!((keys[0].key.as_ref(), keys[0].amount), (&b"k"[..], 9.0));
+        ];
+        let flat = fields
+            .clone()
+            .into_iter()
+            .flat_map(|(name, value)| [name, value]);
+        let flat = Value::Array(flat.collect());
+        let map = Value::Map(fields.to_vec());
+        for reply in [
+            Value::Array(vec![map.clone()]),
+            Value::Array(vec![flat.clone()]),
+            map,
+            flat,
+        ] {
+            let keys = hot_keys_of(reply).unwrap();
+            assert_eq!((keys[0].key.as_ref(), keys[0].amount), (&b"k"[..], 9.0));
+        }
         assert_eq!(hot_keys_of(Value::Nil), None);
     }
 }

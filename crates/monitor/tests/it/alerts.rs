@@ -301,6 +301,42 @@ async fn figures_that_cannot_be_read_are_an_alert_of_their_own_and_resolve_nothi
     assert_eq!(over, ["memory", "check_failed"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn figures_of_the_program_are_read_bounded_and_their_failure_resolves_nothing() {
+    let client = FaultyBackend::embedded().client();
+    let oldest = Arc::new(Mutex::new(Ok(120)));
+    let (sender, mut told) = mpsc::channel(100);
+    let read = Arc::clone(&oldest);
+    let _alerts = Alerts::builder(&client, "shop", &health(&client))
+        .rule(Rule::oldest_pending_over(MINUTE))
+        .figures("orders", "topic", "emails", move || {
+            let oldest: Result<u64, String> = read.lock().clone();
+            async move {
+                let oldest = oldest?;
+                sleep(SECOND * u32::try_from(oldest / 1_000).unwrap()).await;
+                Ok(Snapshot::default().fact("oldest_pending", oldest))
+            }
+        })
+        .sink(ChannelSink::from(sender))
+        .start()
+        .unwrap();
+    assert_eq!(next(&mut told).await.subject, "orders/topic/emails");
+    *oldest.lock() = Err("the topic is not there".to_owned());
+    let failed = next(&mut told).await;
+    assert_eq!(
+        (failed.rule.as_str(), failed.subject.as_str()),
+        ("check_failed", "orders/topic/emails")
+    );
+    sleep(5 * MINUTE).await;
+    assert!(told.is_empty());
+    *oldest.lock() = Ok(10);
+    let over = [next(&mut told).await.rule, next(&mut told).await.rule];
+    assert_eq!(over, ["oldest_pending", "check_failed"]);
+    // One that never ends.
+    *oldest.lock() = Ok(1_000_000);
+    assert_eq!(next(&mut told).await.rule, "check_failed");
+}
+
 #[tokio::test]
 async fn memory_evictions_and_the_policy_of_a_real_server_are_told() {
     let options = ServerOptions::new()

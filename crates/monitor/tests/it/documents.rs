@@ -87,14 +87,7 @@ fn the_list_of_metrics_is_that_of_the_code() {
         .iter()
         .map(|(name, kind, _)| ((*name).to_owned(), (*kind).to_owned()))
         .collect();
-    for (name, kind) in &documented {
-        let is_servers = SERVER_METRICS.iter().any(|metric| metric.name == name);
-        let row = (name.clone(), kind.clone());
-        assert!(
-            is_servers || described.contains(&row),
-            "{row:?} is not in the exporter's list"
-        );
-    }
+    // A metric without a description is shown without one.
     assert!(described.is_subset(&documented), "{described:?}");
     for metric in SERVER_METRICS {
         let row = (metric.name.to_owned(), metric.kind.to_owned());

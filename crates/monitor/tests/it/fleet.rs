@@ -74,7 +74,7 @@ impl Fleet {
             let backend = FaultyBackend::new(Arc::new(engine.clone()));
             let sink = Shared {
                 receiver: fleet.receiver.clone(),
-                takes: SECOND,
+                takes: SECOND * 4, // longer than until the next instance looks
                 is_cut_off: false,
             };
             fleet.alerts.push(fleet.instance(&backend, sink));
@@ -86,7 +86,15 @@ impl Fleet {
     }
 
     fn instance(&self, shared: &Arc<FaultyBackend>, sink: Shared) -> Alerts {
-        let dependency = Dependency::hard("orders", &client(&self.dependency));
+        Self::instance_of(&self.dependency, shared, sink)
+    }
+
+    fn instance_of(
+        dependency: &Arc<FaultyBackend>,
+        shared: &Arc<FaultyBackend>,
+        sink: Shared,
+    ) -> Alerts {
+        let dependency = Dependency::hard("orders", &client(dependency));
         let health = Health::builder().dependency(dependency).build().unwrap();
         Alerts::builder(&client(shared), "shop", &health)
             .rule(Rule::unhealthy())
@@ -119,6 +127,31 @@ async fn five_instances_tell_an_alert_and_its_end_once() {
     }
     keys.dedup();
     assert_eq!(keys.len(), 6, "each alert has a key of its own: {keys:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alert_is_over_when_it_is_over_for_the_last_instance() {
+    let mut fleet = Fleet::of(4).await;
+    // One instance has a way of its own to what all depend on.
+    let own = FaultyBackend::embedded();
+    let sink = Shared {
+        receiver: fleet.receiver.clone(),
+        takes: SECOND,
+        is_cut_off: false,
+    };
+    let alerts = Fleet::instance_of(&own, &fleet.shared[0], sink);
+    fleet.alerts.push(alerts);
+    fleet.fail();
+    own.set(Fault::new(Injection::NotSent));
+    sleep(2 * MINUTE).await;
+    assert_eq!(fleet.receiver.taken().len(), 1);
+    fleet.dependency.clear();
+    sleep(2 * MINUTE).await;
+    assert_eq!(fleet.receiver.taken(), BTreeMap::new(), "one still sees it");
+    own.clear();
+    sleep(2 * MINUTE).await;
+    let over = fleet.receiver.taken();
+    assert_eq!(over.values().collect::<Vec<_>>(), [&1], "{over:?}");
 }
 
 #[tokio::test(start_paused = true)]

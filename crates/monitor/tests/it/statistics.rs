@@ -5,7 +5,7 @@ use std::time::Duration;
 use redkit_core::Command;
 use redkit_core::inspection::Fact;
 use redkit_monitor::{LogKind, Role, Statistics};
-use redkit_testkit::Fixture;
+use redkit_testkit::{BackendKind, Fixture};
 
 redkit_testkit::suite! {
     async fn servers_are_asked_each_and_summed(fixture: Fixture) {
@@ -45,7 +45,13 @@ redkit_testkit::suite! {
             assert_eq!(statistics.log(log, 10).await.unwrap().is_none(), is_old);
         }
         statistics.hot_keys().await.unwrap();
-        statistics.slots(5).await.unwrap();
+        let slots = statistics.slots(5).await.unwrap();
+        if fixture.kind == BackendKind::ValkeyCluster {
+            let slots = slots.unwrap();
+            assert!(slots.len() == 5 && slots.is_sorted_by_key(|slot| u64::MAX - slot.keys), "{slots:?}");
+        } else if is_old {
+            assert_eq!(slots, None);
+        }
         let clients = statistics.clients(100).await.unwrap();
         assert_eq!(clients.len(), fixture.client.servers().len());
         assert!(clients.iter().all(|(_, rows)| rows.len() <= 100));

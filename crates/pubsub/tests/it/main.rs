@@ -17,6 +17,7 @@ mod listening;
 mod ordered;
 mod replay;
 mod schedules;
+mod sse;
 mod topic_processes;
 mod topics;
 mod universal;

@@ -72,7 +72,7 @@ pub struct LimitSet {
     best_effort: bool,
 }
 
-/// What became of a [`LimitSet`].
+/// The outcome of a [`LimitSet`].
 #[derive(Debug)]
 #[must_use = "a call that was denied must not go on, and the permits are given back when dropped"]
 pub struct LimitSetDecision {
@@ -179,7 +179,7 @@ impl LimitSet {
         Ok(decided)
     }
 
-    /// What [`check`](Self::check) would say, taking nothing.
+    /// Decides as [`check`](Self::check) would, taking nothing.
     ///
     /// # Errors
     /// As [`check`](Self::check); [`Error::Core`] when the server cannot be asked, whatever is
@@ -235,7 +235,7 @@ impl fmt::Debug for Member {
     }
 }
 
-/// What is asked of each member, checked.
+/// The checked requests of each member.
 fn ask_each(members: &[Member]) -> Result<Vec<Asked<'_>>, Error> {
     let mut asked: Vec<Asked<'_>> = Vec::with_capacity(members.len());
     for member in members {

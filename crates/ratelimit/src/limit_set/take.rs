@@ -56,7 +56,7 @@ pub(super) async fn take(
         let mut of_group: Verdicts = verdicts_of(group, &replies).collect();
         if !all {
             remember_denials(group, &of_group, sent);
-            // What a limit that allowed it would have taken is still there.
+            // A limit that allowed the call still has what it would have taken.
             let costs = group.iter().flat_map(|one| &one.requests);
             for (verdict, request) in of_group.iter_mut().zip(costs) {
                 if verdict.allowed {

@@ -8,7 +8,7 @@
 -- Parameters from ARGV[p]: limit, slice (µs), slices.
 -- Mark: the slice's index.
 
--- What the slots of the slices from `first` to `last` hold, as a list.
+-- The contents of the slots of the slices from `first` to `last`, as a list.
 local function slots_of_bucketed(key, first, last, slots)
   local fields = {}
   for x = first, last do

@@ -1,4 +1,4 @@
-//! What is answered to a request that does not reach the service.
+//! Answers to requests that do not reach the service.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};

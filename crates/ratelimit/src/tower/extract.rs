@@ -1,4 +1,4 @@
-//! What axum's handlers get.
+//! The decision, for axum's handlers.
 
 use std::convert::Infallible;
 

@@ -212,7 +212,7 @@ mod tests {
             "for=9.9.9.9, for=\"1.1.1.1\\\"\"",
             "for=9.9.9.9, for=1.1.1.1;by=\"a\\\",for=2.2.2.2,x=\\\"\"",
             "for=9.9.9.9, for=1.1.1.1\"",
-            // What a client put into its `Host`, as the proxy quotes it.
+            // The text that a client put into its `Host`, as the proxy quotes it.
             "for=1.1.1.1;host=\"a\\\", for=9.9.9.9;x=\\\"b\"",
             "for=1.1.1.1;host=\"\\\", for=9.9.9.9;x=\"",
         ] {

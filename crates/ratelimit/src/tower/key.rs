@@ -54,7 +54,7 @@ impl KeyExtractor for ByHeader {
     }
 }
 
-/// What a layer before this one put into the request's extensions, such as the user who is logged
+/// The value that a layer before this one put into the request's extensions, such as the user who is logged
 /// in.
 pub struct ByExtension<T, F> {
     key: F,

@@ -37,7 +37,7 @@ pub(super) struct Rules {
     set_up_wrongly: Arc<AtomicU64>,
 }
 
-/// What to do with a request that has no key.
+/// The treatment of a request that has no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnMissingKey {
     /// Turn it away with 400, or `INVALID_ARGUMENT` over gRPC.
@@ -104,7 +104,7 @@ impl RateLimitLayer {
         self.with(|rules| rules.cost = Some(Arc::new(cost)))
     }
 
-    /// What to do with a request that has no key. Default: [`OnMissingKey::Reject`].
+    /// The treatment of a request that has no key. Default: [`OnMissingKey::Reject`].
     #[must_use]
     pub fn on_missing_key(self, on_missing_key: OnMissingKey) -> Self {
         self.with(|rules| rules.on_missing_key = on_missing_key)

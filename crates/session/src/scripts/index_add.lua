@@ -17,7 +17,7 @@ for at = 1, #flat, 2 do
     count = count + 1
   end
 end
-if count >= tonumber(ARGV[4]) then
+if count >= tonumber(ARGV[4]) and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
   return 0
 end
 local absolute = ARGV[2] ~= '' and now + ARGV[2] or tonumber(ARGV[3])

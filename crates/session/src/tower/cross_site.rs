@@ -58,13 +58,18 @@ impl CrossSiteCheck {
 
 /// Whether a request may change something. A WebSocket's handshake is a `GET`, and no browser keeps other
 /// origins from making it.
-pub(super) fn is_unsafe(request: &Parts) -> bool {
-    let is_safe = matches!(
+fn is_unsafe(request: &Parts) -> bool {
+    let upgrades = || request.headers.get_all(UPGRADE).iter();
+    has_unsafe_method(request)
+        || upgrades().any(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Without WebSockets, whose handshakes carry no header of a page's own.
+pub(super) fn has_unsafe_method(request: &Parts) -> bool {
+    !matches!(
         request.method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
-    );
-    let upgrades = || request.headers.get_all(UPGRADE).iter();
-    !is_safe || upgrades().any(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    )
 }
 
 /// An origin as it is compared.

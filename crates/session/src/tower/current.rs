@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -35,6 +36,7 @@ struct Shared {
     presented: Presented,
     on_outage: OnOutage,
     state: Mutex<State>,
+    is_answered: AtomicBool,
 }
 
 enum State {
@@ -49,6 +51,9 @@ struct Loaded {
     known: Option<SessionHandle>,
     /// Why it is anonymous though the client may have a session.
     outage: Option<Error>,
+    was_signed_out: bool,
+    /// What the client has presented is no id at all.
+    is_unreadable: bool,
 }
 
 /// How a request's session stands when the service has answered.
@@ -74,6 +79,7 @@ impl CurrentSession {
                 presented,
                 on_outage,
                 state: Mutex::new(State::Untouched),
+                is_answered: AtomicBool::new(false),
             }),
         }
     }
@@ -126,35 +132,55 @@ impl CurrentSession {
     }
 
     /// Sends the changes now, for a handler that wants to know the outcome, or goes on after it has answered:
-    /// see [`Session::commit`].
+    /// see [`Session::commit`]. After an error the changes are dropped.
     ///
     /// # Errors
-    /// As [`Session::commit`].
+    /// As [`Session::commit`]; [`Error::Answered`] for a session that is new, once the request is answered.
     pub async fn commit(&self) -> Result<(), Error> {
-        self.writable().await?.session.commit().await
+        let mut loaded = self.writable().await?;
+        if !loaded.session.is_stored() {
+            self.check_unanswered()?;
+        }
+        let done = loaded.session.commit().await;
+        if done.is_err() {
+            // The handler knows: they are not sent once more behind its back.
+            loaded.session.changes.clear();
+        }
+        done
     }
 
-    /// Sends the changes now, if nobody has changed the session since it was loaded.
+    /// Sends the changes now, if nobody has changed the session since it was loaded. After an error the changes
+    /// are dropped.
     ///
     /// # Errors
-    /// As [`Session::commit_if_unchanged`].
+    /// As [`Session::commit_if_unchanged`], and [`Error::Answered`] as in [`commit`](Self::commit).
     pub async fn commit_if_unchanged(&self) -> Result<(), Error> {
-        self.writable().await?.session.commit_if_unchanged().await
+        let mut loaded = self.writable().await?;
+        if !loaded.session.is_stored() {
+            self.check_unanswered()?;
+        }
+        let done = loaded.session.commit_if_unchanged().await;
+        if done.is_err() {
+            loaded.session.changes.clear();
+        }
+        done
     }
 
     /// Gives the session to a user, under a new id: see [`Session::sign_in`].
     ///
     /// # Errors
-    /// As [`Session::sign_in`].
+    /// As [`Session::sign_in`], and [`Error::Answered`].
     pub async fn sign_in(&self, sign_in: SignIn) -> Result<(), Error> {
+        self.check_unanswered()?;
         self.writable().await?.session.sign_in(sign_in).await
     }
 
     /// Gives the session a new id, as at a change of rights: see [`Session::rotate`].
     ///
     /// # Errors
-    /// As [`Session::rotate`].
+    /// As [`Session::rotate`], and [`Error::Answered`].
     pub async fn rotate(&self) -> Result<(), Error> {
+        self.check_unanswered()?;
         self.writable().await?.session.rotate().await
     }
 
@@ -167,6 +193,7 @@ impl CurrentSession {
         let mut loaded = self.writable().await?;
         let ended = loaded.session.delete().await?;
         loaded.session = self.shared.store.start()?;
+        loaded.was_signed_out = true;
         Ok(ended)
     }
 
@@ -223,10 +250,11 @@ impl CurrentSession {
     /// sign-in or a rotation. A session that is new is stored.
     ///
     /// # Errors
-    /// [`Error::Core`].
+    /// [`Error::Core`]; [`Error::Answered`] for a session that is new, once the request is answered.
     pub async fn csrf_token(&self) -> Result<SecretString, Error> {
         let mut loaded = self.writable().await?;
         if !loaded.session.is_stored() {
+            self.check_unanswered()?;
             loaded.session.store().await?;
         }
         let secrets = &self.shared.store.inner().names.secrets;
@@ -244,11 +272,18 @@ impl CurrentSession {
     /// Sends the changes and tells what the client is to learn.
     pub(super) async fn finish(&self, keeps_changes: bool) -> Finished {
         let mut state = self.shared.state.lock().await;
+        self.shared.is_answered.store(true, Ordering::SeqCst);
         let loaded = match &mut *state {
             State::Untouched => return Finished::new(false),
             State::Failed(error) => {
+                // What cannot be read now cannot be read later: without its cookie the client can begin anew.
+                let for_client = match error.is_retryable() {
+                    true => ForClient::Nothing,
+                    false => ForClient::TakeBack,
+                };
                 return Finished {
                     failure: Some(error.clone()),
+                    for_client,
                     ..Finished::new(true)
                 };
             }
@@ -262,12 +297,14 @@ impl CurrentSession {
         if keeps_changes && let Err(error) = session.commit().await {
             finished.failure = Some(error);
         }
-        let is_gone = matches!(finished.failure, Some(Error::Gone));
         let is_known = || loaded.known.as_ref() == Some(&session.handle());
-        finished.for_client = match session.is_stored() && !is_gone {
+        // The cookie of a session that has ended otherwise stays: another request may have set it anew, and a
+        // removal that came later would sign the user out.
+        let is_void = loaded.was_signed_out || loaded.is_unreadable;
+        finished.for_client = match session.is_stored() {
             true if is_known() => ForClient::Nothing,
             true => ForClient::Id(session.id().clone(), session.outlives_browser()),
-            false if self.shared.presented.is_something() => ForClient::TakeBack,
+            false if is_void && self.shared.presented.is_something() => ForClient::TakeBack,
             false => ForClient::Nothing,
         };
         finished
@@ -292,6 +329,14 @@ impl CurrentSession {
         })
     }
 
+    /// After the answer no id can be given to the client.
+    fn check_unanswered(&self) -> Result<(), Error> {
+        match self.shared.is_answered.load(Ordering::SeqCst) {
+            true => Err(Error::Answered),
+            false => Ok(()),
+        }
+    }
+
     /// The session, if it can be changed.
     async fn writable(&self) -> Result<MappedMutexGuard<'_, Loaded>, Error> {
         let loaded = self.loaded().await?;
@@ -309,6 +354,8 @@ impl Shared {
                 session: self.store.start()?,
                 known: None,
                 outage,
+                was_signed_out: false,
+                is_unreadable: self.presented.is_unreadable(),
             })
         };
         let id = match &self.presented {
@@ -324,6 +371,8 @@ impl Shared {
                 known: Some(session.handle()),
                 session,
                 outage: None,
+                was_signed_out: false,
+                is_unreadable: false,
             }),
             Ok(None) => anonymous(None),
             Err(error) if error.is_retryable() && self.on_outage == OnOutage::Anonymous => {

@@ -52,8 +52,12 @@
 //! 4. An answer that sets a cookie has `Cache-Control: no-store`; one that came of a session has `Vary`.
 //!
 //! A request that never writes stores nothing, and one that does not ask for its session costs no round trip.
-//! An id that loads no session (it ended, or was never issued) is an anonymous request; its cookie is removed,
-//! and the id never becomes a session's. Two different cookies of the name are no cookie.
+//! An id that loads no session (it ended, or was never issued) is an anonymous request, and never becomes a
+//! session's. Two different cookies of the name are no cookie. A cookie is removed by a sign-out, and where it can be
+//! no id; not where its session is merely not there, since another request may just have set it anew.
+//!
+//! Errors of the service itself (`Result::Err`) carry no cookie: below the layer they must be made answers, as
+//! axum's `HandleErrorLayer` does.
 //!
 //! # When something fails
 //!

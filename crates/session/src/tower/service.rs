@@ -14,7 +14,7 @@ use tower_service::Service;
 
 use super::answer::{self, Rejected};
 use super::body::SessionBody;
-use super::cross_site::is_unsafe;
+use super::cross_site::has_unsafe_method;
 use super::current::{CurrentSession, Finished, ForClient};
 use super::layer::Rules;
 use super::transport::Presented;
@@ -95,7 +95,8 @@ impl Rules {
             self.metrics.cross_site.increment(1);
             return Err(Rejected::CrossSite);
         }
-        let needs_token = self.needs_token && is_unsafe(request) && !self.check.exempts(request);
+        let needs_token =
+            self.needs_token && has_unsafe_method(request) && !self.check.exempts(request);
         if needs_token && !self.has_token(request, presented) {
             self.metrics.without_token.increment(1);
             return Err(Rejected::WithoutToken);

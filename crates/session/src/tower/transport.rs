@@ -41,6 +41,15 @@ impl Presented {
         }
     }
 
+    /// Whether there is something that can be no id.
+    pub(super) fn is_unreadable(&self) -> bool {
+        match self {
+            Presented::Nothing => false,
+            Presented::Id(id) => SessionId::parse(id.expose_secret()).is_none(),
+            Presented::Unusable => true,
+        }
+    }
+
     pub(super) fn is_something(&self) -> bool {
         !matches!(self, Presented::Nothing)
     }

@@ -121,6 +121,25 @@ redkit_testkit::suite! {
         assert_eq!(session.handle(), listed[0].handle);
     }
 
+    async fn another_user_gets_nothing_of_the_first(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = signed_in(&store, "ann").await;
+        session.insert("address", "1 High Street").unwrap();
+        session.insert_for("sudo", &true, Duration::from_secs(300)).unwrap();
+        session.commit().await.unwrap();
+        session.insert("unsent", &1).unwrap();
+        session.sign_in(SignIn::new("bob")).await.unwrap();
+        assert!(!session.contains("address") && !session.contains("unsent"));
+        let mut loaded = again(&store, &session).await.unwrap();
+        assert_eq!(loaded.user(), Some("bob"));
+        assert!(!loaded.contains("address") && !loaded.contains("sudo") && !loaded.contains("unsent"));
+        loaded.insert("own", &1).unwrap();
+        loaded.commit().await.unwrap();
+        // The same user again keeps everything.
+        loaded.sign_in(SignIn::new("bob")).await.unwrap();
+        assert!(again(&store, &loaded).await.unwrap().contains("own"));
+    }
+
     async fn whoever_ends_a_session_by_an_id_from_before_rotations_ends_it(fixture: Fixture) {
         let store = store(&fixture);
         for revokes in [false, true] {
@@ -222,5 +241,33 @@ async fn an_old_id_whose_end_was_not_answered_ends_later() {
             again(&store, &session).await.unwrap().user(),
             Some("user-7")
         );
+    }
+}
+
+/// A client that disconnects during its sign-in: its request is dropped.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_that_is_dropped_leaves_no_session() {
+    for step in 0..2 {
+        let backend = FaultyBackend::embedded();
+        let store = builder(&backend.client())
+            .max_sessions(1, OnLimit::Refuse)
+            .build()
+            .unwrap();
+        signed_in(&store, "user-7").await.delete().await.unwrap();
+        let mut session = store.create().await.unwrap();
+        session.sign_in(SignIn::new("warm")).await.unwrap();
+        let mut session = store.create().await.unwrap();
+        let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
+        backend.set(hang.skip(step).times(1));
+        let signing_in = session.sign_in(SignIn::new("user-7"));
+        let dropped = tokio::time::timeout(Duration::from_millis(500), signing_in).await;
+        assert!(dropped.is_err());
+        backend.clear();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(
+            store.sessions_of("user-7").await.unwrap().is_empty(),
+            "step {step}"
+        );
+        signed_in(&store, "user-7").await;
     }
 }

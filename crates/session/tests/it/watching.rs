@@ -94,6 +94,18 @@ redkit_testkit::suite! {
         assert_eq!(end_of(watched).await, SessionEnd::Ended);
     }
 
+    async fn a_watcher_outlives_a_change_of_password(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = signed_in(&store, "user-7").await;
+        let watched = watch(&session).await;
+        session.rotate().await.unwrap();
+        session.revoke_others().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!watched.is_finished());
+        store.revoke_all("user-7").await.unwrap();
+        assert_eq!(end_of(watched).await, SessionEnd::Ended);
+    }
+
     #[paused]
     async fn a_watched_session_ends_by_its_idle_timeout(fixture: Fixture) {
         let store = store(&fixture);

@@ -44,6 +44,22 @@ async fn without_its_server_the_shop_sells_from_its_database() {
         assert_eq!(shop.read(path).await, "redkit; fwd=bypass", "{path}");
     }
     assert_eq!(shop.get("/healthz").await.status(), 200);
+    // A soft dependency that is down is a warning, and no reason to send visitors elsewhere.
+    for (path, status) in [("live", "pass"), ("ready", "warn"), ("startup", "pass")] {
+        let answer = shop.get(&format!("/health/{path}")).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        let body: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(body["status"], status, "{path} {body}");
+    }
+    let metrics = shop.get("/metrics").await.text().await.unwrap();
+    assert!(
+        metrics.contains("redis_up{dependency=\"cache\",server=\"127.0.0.1:1\"} 0"),
+        "{metrics}"
+    );
+    assert!(
+        !metrics.contains("redkit_cache_reads_total{cache=\"products\",result=\"bypass\"} 0"),
+        "{metrics}"
+    );
     assert!(
         start.elapsed() < Duration::from_secs(20),
         "{:?}",

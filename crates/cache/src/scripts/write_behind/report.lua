@@ -69,7 +69,7 @@ for n = 2, #ARGV - 4, 5 do
     end
 end
 
--- What the batch held and was not named.
+-- Changes that the batch held and the report did not name.
 local flight = redis.call('HKEYS', KEYS[5])
 for _, key in ipairs(flight) do
     redis.call('HDEL', KEYS[5], key)

@@ -1,4 +1,4 @@
--- What stands in a partition.
+-- Counts the contents of a partition.
 --
 -- KEYS  1 changes   2 age   3 flight   4 later   5 dead
 -- ARGV  none

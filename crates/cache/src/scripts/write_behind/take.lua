@@ -1,7 +1,7 @@
 -- Leases the partition and takes a batch, when one is due: when so many keys are ready as a batch
 -- holds, or the oldest is as old as it may get, or a flush asks for it.
 --
--- KEYS  1 state   2 changes   3 age   4 ready   5 flight   6 tries   7 later
+-- KEYS  1 state   2 changes   3 age   4 ready   5 flight   6 tries   7 later   8 dead
 -- ARGV  1 token       a random number for the lease; the same again when no reply came
 --       2 lease       in microseconds
 --       3 items       in a batch, at most
@@ -10,16 +10,16 @@
 --       6 partitions  of the queue, as the caller believes
 --       7 pause       in microseconds, the longest that a failed change has to wait
 -- Reply {-1, partitions}                   the queue has another number of partitions
---       {0, wait, pending, oldest}         another's lease, which ends in so many microseconds
---       {1, wait, pending, oldest}         nothing is due for so many microseconds; -1 for ever
---       {2, 0, pending, oldest, key, version, own, shared, change, …}   the batch
---       oldest is an age in microseconds
+--       {0, wait, pending, oldest, dead}   another's lease, which ends in so many microseconds
+--       {1, wait, pending, oldest, dead}   nothing is due for so many microseconds; -1 for ever
+--       {2, 0, pending, oldest, dead, key, version, own, shared, change, …}   the batch
+--       oldest is an age in microseconds, dead a number of dead letters
 --
 -- `own` counts failures of this very change, `shared` those of batches in which it was not alone:
 -- each of them halves the batch that the change is taken with, until it is alone.
 --
--- Example: EVALSHA … 7 write-behind:orders:{orders.0}:state … 9f3c 10000000 100 4194304 1000000 16 60000000
---          →  {2, 0, 1, 1000000, "42", "1760000000000000", 0, 0, "v{\"n\":1}"}
+-- Example: EVALSHA … 8 write-behind:orders:{orders.0}:state … 9f3c 10000000 100 4194304 1000000 16 60000000
+--          →  {2, 0, 1, 1000000, 0, "42", "1760000000000000", 0, 0, "v{\"n\":1}"}
 local state = redis.call('HMGET', KEYS[1], 'p', 'owner', 'until', 'ttl', 'flush')
 local owner = state[2]
 if state[1] and state[1] ~= ARGV[6] then
@@ -34,7 +34,7 @@ local items = tonumber(ARGV[3])
 local function reply(kind, wait)
     local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
     local oldest = first[2] and math.max(0, now - first[2]) or 0
-    return {kind, wait, redis.call('HLEN', KEYS[2]), oldest}
+    return {kind, wait, redis.call('HLEN', KEYS[2]), oldest, redis.call('HLEN', KEYS[8])}
 end
 
 if owner and owner ~= ARGV[1] then
@@ -49,7 +49,7 @@ if owner and owner ~= ARGV[1] then
     end
 end
 
--- What another was writing when its lease ran out, or what was taken by this very call before.
+-- Changes that another worker was writing when its lease ran out, or that this very call took before.
 local flight = redis.call('HGETALL', KEYS[5])
 for n = 1, #flight, 2 do
     local key = flight[n]

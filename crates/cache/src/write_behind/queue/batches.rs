@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Script, Value};
+use redkit_core::{Invocation, Key, Script, Value};
 
 use super::super::settings::{Settings, micros};
 use super::partition::Partition;
@@ -14,12 +14,14 @@ static TAKE: Script = Script::new(include_str!("../../scripts/write_behind/take.
 static RENEW: Script = Script::new(include_str!("../../scripts/write_behind/renew.lua"));
 static REPORT: Script = Script::new(include_str!("../../scripts/write_behind/report.lua"));
 
-/// What a worker finds, and how the partition stands.
+/// The reply to a worker that asks for a batch, and how the partition stands.
 #[derive(Debug)]
 pub(in super::super) struct Taken {
     pub(in super::super) take: Take,
     pub(in super::super) pending: u64,
     pub(in super::super) oldest: Duration,
+    /// Dead letters.
+    pub(in super::super) dead: u64,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,16 @@ pub(in super::super) enum Ending {
     Dead(Box<str>),
 }
 
+/// Where a partition's lease is.
+pub(in super::super) struct LeaseKey(Key);
+
+impl LeaseKey {
+    /// Lets the lease run for so long from now on, if it is still the token's. The reply is 1 then.
+    pub(in super::super) fn renew(&self, token: &str, lease: Duration) -> Invocation {
+        RENEW.invoke([&self.0]).arg(token).arg(micros(lease))
+    }
+}
+
 impl Partition {
     /// Takes a batch. With the same token again, when no reply came: then what was taken for it
     /// before is taken anew.
@@ -76,6 +88,7 @@ impl Partition {
                 &keys.flight,
                 &keys.tries,
                 &keys.later,
+                &keys.dead,
             ])
             .arg(token)
             .arg(micros(settings.lease))
@@ -94,6 +107,7 @@ impl Partition {
         let wait = u64::try_from(wait).ok().map(Duration::from_micros);
         let pending = reply.next()?;
         let oldest = Duration::from_micros(reply.next()?);
+        let dead = reply.next()?;
         let take = match kind {
             0 => Take::Leased(wait.unwrap_or_default()),
             1 => Take::Nothing(wait),
@@ -115,21 +129,13 @@ impl Partition {
             take,
             pending,
             oldest,
+            dead,
         })
     }
 
-    /// Whether the lease was still the token's, and is prolonged.
-    pub(in super::super) async fn renew(
-        &self,
-        token: &str,
-        lease: Duration,
-    ) -> Result<bool, Error> {
-        let call = RENEW
-            .invoke([&self.keys.state])
-            .arg(token)
-            .arg(micros(lease))
-            .idempotent(true);
-        Ok(self.client.eval(call).await?)
+    /// The partition as the one that renews its lease knows it.
+    pub(in super::super) fn lease_key(&self) -> LeaseKey {
+        LeaseKey(self.keys.state.clone())
     }
 
     /// Whether the report was taken, now or before: nobody has taken the partition over. Repeating

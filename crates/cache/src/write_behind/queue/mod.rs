@@ -15,11 +15,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use redkit_core::{Client, Keyspace};
 use tokio::sync::Notify;
 
-pub(super) use self::batches::{Ending, Item, Take};
+pub(super) use self::batches::{Ending, Item, LeaseKey, Take};
 pub(super) use self::letters::Letter;
 pub(super) use self::partition::Partition;
 pub(super) use self::writes::Put;
-use super::numbers::Numbers;
+use super::metrics::Metrics;
 use super::settings::Settings;
 use crate::error::Error;
 
@@ -30,7 +30,7 @@ pub(super) struct Queue {
     pub(super) client: Client,
     pub(super) name: Box<str>,
     pub(super) settings: Settings,
-    pub(super) numbers: Numbers,
+    pub(super) metrics: Metrics,
     pub(super) partitions: Vec<Partition>,
     keys: Keyspace,
 }
@@ -42,7 +42,7 @@ impl Queue {
             .map(|index| Partition::new(&client, &keys, name, index, settings.partitions))
             .collect();
         Ok(Self {
-            numbers: Numbers::new(name, settings.partitions),
+            metrics: Metrics::new(name, settings.partitions),
             name: name.into(),
             client,
             settings,
@@ -65,7 +65,7 @@ impl Queue {
         &self.partitions[usize::from(redkit_core::slot(key)) % self.partitions.len()]
     }
 
-    /// What stands for a user key in errors and for codecs; nothing is stored under it.
+    /// The name of a user key in errors and for codecs; nothing is stored under it.
     pub(super) fn logical_key(&self, key: &[u8]) -> redkit_core::Key {
         self.keys.key(key)
     }
@@ -83,9 +83,9 @@ impl Queue {
     }
 }
 
-/// What the processes' own tasks tell each other about a partition.
+/// Signals between the tasks of this process that work on a partition.
 #[derive(Debug, Default)]
-pub(super) struct Bells {
+pub(super) struct Signals {
     /// Something may be due: for workers.
     pub(super) due: Notify,
     /// There may be room: for writers that wait.

@@ -1,4 +1,4 @@
-//! What a queue promises, without how: for its property test.
+//! The promises of a queue, without how they are kept: for its property test.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::super::write_id::WriteId;
 use super::Item;
 
-/// What the newest accepted change of a key is, and where it is by now.
+/// The newest accepted change of a key, and where it is by now.
 #[derive(Debug, Clone)]
 pub(super) struct Newest {
     pub(super) version: u64,

@@ -96,7 +96,9 @@ async fn run(steps: Vec<Step>) {
                     continue;
                 };
                 let is_owner = model.lease.is_some_and(|(owner, _)| owner == worker);
-                assert_eq!(partition.renew(token, LEASE).await.unwrap(), is_owner);
+                let renew = partition.lease_key().renew(token, LEASE);
+                let renewed: bool = queue.client.eval(renew).await.unwrap();
+                assert_eq!(renewed, is_owner);
                 if is_owner {
                     model.lease = Some((worker, Instant::now() + LEASE));
                 }
@@ -146,7 +148,7 @@ async fn write(queue: &Queue, model: &mut Model, key: u8, change: Bytes) {
             assert_eq!(coalesced, is_pending);
             model.accepted(key, change.clone(), version);
             assert_eq!(pending, model.pending() as u64);
-            // What is redriven does not count for the limit.
+            // A redriven change does not count for the limit.
             assert!(coalesced || pending <= u64::from(MAX_PENDING));
             model.writes.push((id, key, change, version));
         }

@@ -2,7 +2,7 @@
 
 use redkit_core::{Client, Key, Keyspace};
 
-use super::Bells;
+use super::Signals;
 
 pub(in super::super) struct Partition {
     pub(super) client: Client,
@@ -10,7 +10,7 @@ pub(in super::super) struct Partition {
     pub(in super::super) index: u16,
     /// How many partitions the queue has.
     pub(super) of: u16,
-    pub(in super::super) bells: Bells,
+    pub(in super::super) signals: Signals,
 }
 
 /// `docs/keyspace.md` says what they hold.
@@ -48,7 +48,7 @@ impl Partition {
             },
             index,
             of,
-            bells: Bells::default(),
+            signals: Signals::default(),
         }
     }
 }

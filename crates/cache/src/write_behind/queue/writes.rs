@@ -19,7 +19,7 @@ static FLUSH: Script = Script::new(include_str!("../../scripts/write_behind/flus
 static OLDER: Script = Script::new(include_str!("../../scripts/write_behind/older.lua"));
 static STATS: Script = Script::new(include_str!("../../scripts/write_behind/stats.lua"));
 
-/// What became of a write.
+/// How a write ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Put {
     Accepted {
@@ -36,7 +36,7 @@ pub(in super::super) enum Put {
     },
 }
 
-/// What stands in a partition.
+/// How much a partition holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in super::super) struct Contents {
     pub(in super::super) pending: u64,

@@ -11,7 +11,7 @@ use super::{LeaseConfig, LeaseRenewal};
 use crate::script::Invocation;
 use crate::value::Value;
 
-/// What the handle of a lease and the task that renews it share.
+/// The state that the handle of a lease and the task that renews it share.
 pub(super) struct LeaseState {
     renewal: Box<dyn LeaseRenewal>,
     config: LeaseConfig,

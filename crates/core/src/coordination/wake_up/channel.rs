@@ -48,7 +48,7 @@ pub(super) struct Slot {
 
 #[derive(Default)]
 struct SlotState {
-    /// What the waiter has not heard yet.
+    /// The news that the waiter has not heard yet.
     pending: Option<WakeUp>,
     /// The message that made the waiter look, until it sleeps again.
     heard: Option<WakeUp>,

@@ -95,17 +95,21 @@ impl SlotMap {
 
     /// The masters with their slots.
     pub(super) fn servers(&self) -> Vec<ServerNode> {
-        let with_slots = |master: Address| {
-            let mut ranges: Vec<RangeInclusive<u16>> = Vec::new();
-            for slot in (0..SLOTS).filter(|slot| self.owner(*slot) == Some(&master)) {
-                match ranges.last_mut() {
-                    Some(last) if last.end() + 1 == slot => *last = *last.start()..=slot,
-                    _ => ranges.push(slot..=slot),
-                }
+        let mut ranges: Vec<Vec<RangeInclusive<u16>>> = vec![Vec::new(); self.nodes.len()];
+        for (slot, owner) in (0..SLOTS).zip(&self.owners) {
+            let Some(own) = ranges.get_mut(usize::from(*owner)) else {
+                continue;
+            };
+            match own.last_mut() {
+                Some(last) if last.end() + 1 == slot => *last = *last.start()..=slot,
+                _ => own.push(slot..=slot),
             }
-            ServerNode::new(&master.to_string(), ranges)
-        };
-        self.masters().into_iter().map(with_slots).collect()
+        }
+        let nodes = self.nodes.iter().zip(ranges);
+        let mut masters: Vec<_> = nodes.filter(|(_, ranges)| !ranges.is_empty()).collect();
+        masters.sort_by(|(a, _), (b, _)| (&a.host, a.port).cmp(&(&b.host, b.port)));
+        let server = |(node, ranges): (&Address, _)| ServerNode::new(&node.to_string(), ranges);
+        masters.into_iter().map(server).collect()
     }
 
     /// The replicas of a master.

@@ -64,7 +64,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use self::connector::FredConnector;
-use self::subscriptions::Lanes;
+use self::subscriptions::FredSubscriber;
 use super::link::ServerConnector;
 use super::sentinel::Route;
 use super::server::OneServer;
@@ -78,7 +78,7 @@ use crate::value::Value;
 
 /// A backend on one server, through the `fred` crate. See [the module](self).
 pub struct FredBackend {
-    server: OneServer<FredConnector, Lanes>,
+    server: OneServer<FredConnector, FredSubscriber>,
 }
 
 impl FredBackend {
@@ -95,14 +95,14 @@ impl FredBackend {
                 let ask = base.for_sentinel(config);
                 let sentinels = sentinels
                     .iter()
-                    .map(|address| Lanes::to_sentinel(ask.at(address)))
+                    .map(|address| FredSubscriber::to_sentinel(ask.at(address)))
                     .collect();
                 Route::named(base, master, sentinels, config.connect_timeout)
             }
             _ => Route::Fixed(base),
         };
         Ok(Self {
-            server: OneServer::start(route, config, Lanes::new).await?,
+            server: OneServer::start(route, config, FredSubscriber::new).await?,
         })
     }
 

@@ -29,7 +29,7 @@ use crate::push::{Interest, PushStream, push_channel};
 use crate::value::Value;
 
 /// The connections for subscriptions. Dropping it ends every subscription that nobody reads.
-pub(super) struct Lanes {
+pub(super) struct FredSubscriber {
     route: Route<FredConnector>,
     timing: Timing,
     /// `None` after shutdown. A lane lives as long as somebody reads what comes on it.
@@ -43,7 +43,7 @@ pub(super) enum Lane {
     Alone(Name),
 }
 
-impl Lanes {
+impl FredSubscriber {
     pub(super) fn new(route: Route<FredConnector>, timing: Timing) -> Self {
         Self {
             route,
@@ -85,7 +85,7 @@ impl Lanes {
 }
 
 #[async_trait]
-impl Subscriber for Lanes {
+impl Subscriber for FredSubscriber {
     async fn subscribe(
         &self,
         interest: Interest,

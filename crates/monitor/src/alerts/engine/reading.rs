@@ -81,6 +81,18 @@ pub(super) fn of(
                     context,
                 });
             }
+            readings.extend(seen.patterns.iter().map(|pattern| Reading {
+                subject: format!("{}/{}/{}", seen.name, pattern.kind, pattern.name),
+                verdict: Verdict::Good,
+                context: Context::Gone,
+            }));
+            readings.extend(seen.unread.iter().map(|(figures, cause)| Reading {
+                subject: format!("{}/{figures}", seen.name),
+                verdict: Verdict::Bad,
+                context: Context::CheckFailed {
+                    cause: cause.clone(),
+                },
+            }));
             let is_there = report.of(&seen.name).next().is_some();
             let context = Context::CheckFailed {
                 cause: "the health check gave nothing".to_owned(),
@@ -127,6 +139,14 @@ pub(super) fn of(
             for (subject, facts) in patterns(seen) {
                 readings.extend(of_pattern(rule, subject, facts, &mut windows, now));
             }
+            // What could not be read is neither good nor gone.
+            readings.extend(seen.unread.iter().map(|(figures, cause)| Reading {
+                subject: format!("{}/{figures}", seen.name),
+                verdict: Verdict::Unknown,
+                context: Context::CheckFailed {
+                    cause: cause.clone(),
+                },
+            }));
         }
     }
     Some(readings)

@@ -39,7 +39,6 @@ redkit_testkit::suite! {
         visitor.post(&app, "/sign-out").await;
         assert_eq!(visitor.cookie, None);
         assert_eq!(stolen.get(&app, "/shown").await.text, "None None");
-        assert_eq!(stolen.cookie, None);
         assert!(store.sessions_of("user-7").await.unwrap().is_empty());
     }
 
@@ -91,7 +90,79 @@ redkit_testkit::suite! {
         visitor.post(&app, "/sign-in?user=user-7").await;
         let answer = visitor.post(&app, "/revoked").await;
         assert_eq!(answer.status, StatusCode::CONFLICT);
+        // Another request may have given the client a new id: nothing is taken back.
+        assert!(!answer.headers.contains_key(SET_COOKIE));
+    }
+
+    async fn a_refused_change_is_not_made_after_the_answer(fixture: Fixture) {
+        let store = store(&fixture);
+        let other = store.clone();
+        let routes = routes().route("/pay", axum::routing::post(async move |session: CurrentSession| {
+            session.insert("n", &1).await?;
+            // Another request comes between.
+            let user = session.user().await?.unwrap();
+            let handle = session.handle().await?;
+            assert!(other.sessions_of(&user).await?.iter().any(|listed| listed.handle == handle));
+            OTHER.with(|id| id.borrow().clone()).commit(&other).await?;
+            session.commit_if_unchanged().await
+        }));
+        let app = routes.layer(SessionLayer::builder(&store).build().unwrap());
+        let mut visitor = Visitor::default();
+        visitor.post(&app, "/sign-in?user=user-7").await;
+        let id = visitor.cookie.clone().unwrap().replace("__Host-id=", "");
+        OTHER.with(|other| *other.borrow_mut() = Other(id));
+        assert_eq!(visitor.post(&app, "/pay").await.status, StatusCode::CONFLICT);
+        assert_eq!(visitor.get(&app, "/shown").await.text, "Some(\"user-7\") Some(77)");
+    }
+
+    async fn after_the_answer_no_id_is_made_that_nobody_gets(fixture: Fixture) {
+        let (sender, mut kept) = tokio::sync::mpsc::channel(4);
+        let routes = routes().route("/keep", axum::routing::post(async move |session: CurrentSession| {
+            session.user().await?;
+            sender.send(session.clone()).await.unwrap();
+            Ok::<_, Error>(())
+        }));
+        let app = routes.layer(SessionLayer::builder(&store(&fixture)).build().unwrap());
+        let mut visitor = Visitor::default();
+        visitor.post(&app, "/keep").await;
+        let late = kept.recv().await.unwrap();
+        late.insert("n", &1).await.unwrap();
+        assert!(matches!(late.commit().await, Err(Error::Answered)));
+        assert!(matches!(late.sign_in(redkit_session::SignIn::new("user-7")).await, Err(Error::Answered)));
+        visitor.post(&app, "/sign-in?user=user-7").await;
+        visitor.post(&app, "/keep").await;
+        let late = kept.recv().await.unwrap();
+        assert!(matches!(late.rotate().await, Err(Error::Answered)));
+        // Entries of a session whose id the client has can be sent still.
+        late.insert("n", &5).await.unwrap();
+        late.commit().await.unwrap();
+        assert_eq!(visitor.get(&app, "/shown").await.text, "Some(\"user-7\") Some(5)");
+    }
+
+    async fn a_session_that_cannot_be_read_does_not_lock_its_browser_out(fixture: Fixture) {
+        let ring = redkit_core::KeyRing::new(1, redkit_core::EncryptionKey::from_bytes([7; 32]));
+        let encrypting = builder(&fixture.client).codec(redkit_core::Codec::json().encrypt(ring)).build().unwrap();
+        let session = crate::signed_in(&encrypting, "user-7").await;
+        let app = app(&store(&fixture));
+        let mut visitor = Visitor { cookie: Some(format!("__Host-id={}", crate::text(&session))) };
+        assert!(visitor.get(&app, "/shown").await.status.is_server_error());
         assert_eq!(visitor.cookie, None);
+    }
+}
+
+/// Another request of the same client.
+#[derive(Clone, Default)]
+struct Other(String);
+
+thread_local! {
+    static OTHER: std::cell::RefCell<Other> = std::cell::RefCell::default();
+}
+
+impl Other {
+    async fn commit(&self, store: &redkit_session::SessionStore) -> Result<(), Error> {
+        let mut session = store.load(&self.0).await?.unwrap();
+        session.insert("n", &77)?;
+        session.commit().await
     }
 }
 

@@ -64,8 +64,9 @@ redkit_testkit::suite! {
             let mut visitor = Visitor { cookie: cookie.clone() };
             let read = visitor.get(&app, "/shown").await;
             assert_eq!((read.status, read.text.as_str()), (StatusCode::OK, "None None"), "{forged}");
-            // The browser is to forget it.
-            assert_eq!(visitor.cookie, None, "{forged}");
+            // The browser is to forget what can be no id; another request may just have set the cookie anew.
+            let is_id = forged.len() == 48 && forged.is_ascii() && !forged.ends_with('*');
+            assert_eq!(visitor.cookie.is_some(), is_id, "{forged}");
             let mut visitor = Visitor { cookie: cookie.clone() };
             let written = visitor.post(&app, "/count").await;
             assert_eq!((written.status, written.text.as_str()), (StatusCode::OK, "1"));

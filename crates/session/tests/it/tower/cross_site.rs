@@ -70,6 +70,11 @@ redkit_testkit::suite! {
         let token = visitor.get(&app, "/form").await.text;
         let request = Request::post("/count").header("x-csrf-token", &token);
         assert_eq!(visitor.send(&app, request).await.text, "2");
+        // A WebSocket can send none; its origin is checked all the same.
+        let upgrade = || Request::get("/shown").header("upgrade", "websocket");
+        assert_eq!(visitor.send(&app, upgrade()).await.status, StatusCode::OK);
+        let request = upgrade().header("sec-fetch-site", "cross-site");
+        assert_eq!(visitor.send(&app, request).await.status, StatusCode::FORBIDDEN);
         // A stranger's token is none.
         let request = Request::post("/count").header("x-csrf-token", &token);
         assert_eq!(Visitor::default().send(&app, request).await.status, StatusCode::FORBIDDEN);

@@ -5,7 +5,7 @@
 //! them with Redis. A value that was read from Redis is kept only when nothing has happened to its
 //! key since before the reading began ([`Ticket`]).
 
-mod row;
+mod log;
 mod tags;
 mod watch;
 
@@ -31,7 +31,7 @@ use crate::names::{Meaning, Names};
 const STRIPES: usize = 256;
 
 /// See the [module](self).
-pub(crate) struct Level<V> {
+pub(crate) struct LocalCache<V> {
     shared: Arc<Shared<V>>,
     client: Client,
     meta_ms: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Level<V> {
     watch: OnceLock<AbortOnDropHandle<()>>,
 }
 
-/// What the watch works on.
+/// The state that the watch shares with the local cache.
 struct Shared<V> {
     values: moka::sync::Cache<Box<[u8]>, Arc<Slot<V>>>,
     names: Names,
@@ -73,7 +73,7 @@ struct Slot<V> {
     weight: u32,
 }
 
-/// What a reading from Redis begins with.
+/// The level's state when a reading from Redis begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     stripe: usize,
@@ -82,7 +82,7 @@ pub(crate) struct Ticket {
     tags: u64,
 }
 
-impl<V: Send + Sync + 'static> Level<V> {
+impl<V: Send + Sync + 'static> LocalCache<V> {
     pub(crate) fn new(l1: L1<V>, client: &Client, names: &Names, meta_ms: u64) -> Self {
         let mut builder = moka::sync::Cache::builder().max_capacity(l1.capacity);
         if l1.weigher.is_some() {
@@ -158,7 +158,7 @@ impl<V: Send + Sync + 'static> Level<V> {
             _ => 1,
         };
         if u64::from(weight) > shared.capacity {
-            // It would be there until the level next tidies up.
+            // It would be there until the local cache next tidies up.
             return;
         }
         let Some(tags) = shared.tags.cells(&hit.tags, ticket.tags) else {
@@ -300,13 +300,13 @@ mod tests {
 
     use super::*;
 
-    fn level() -> Level<u64> {
+    fn local() -> LocalCache<u64> {
         let engine = Arc::new(Embedded::new());
         let client = Client::from_backend(engine, &ClientConfig::default()).unwrap();
         let names = Names::new(&client, "numbers").unwrap();
-        let level = Level::new(L1::entries(10), &client, &names, 3_600_000);
-        level.shared.trust(Instant::now());
-        level
+        let local = LocalCache::new(L1::entries(10), &client, &names, 3_600_000);
+        local.shared.trust(Instant::now());
+        local
     }
 
     fn hit(tags: &[(&str, u64)]) -> Hit<u64> {
@@ -327,49 +327,49 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_read_before_a_change_was_heard_is_not_put_in_after_it() {
-        let level = level();
-        level.put(b"k", level.ticket(b"k"), &hit(&[]));
-        assert!(level.get(b"k").is_some());
-        fn told(level: &Level<u64>, key: fn(&Names) -> redkit_core::Key) {
-            let key = key(&level.shared.names);
-            level.shared.changed(key.as_bytes());
+        let local = local();
+        local.put(b"k", local.ticket(b"k"), &hit(&[]));
+        assert!(local.get(b"k").is_some());
+        fn told(local: &LocalCache<u64>, key: fn(&Names) -> redkit_core::Key) {
+            let key = key(&local.shared.names);
+            local.shared.changed(key.as_bytes());
         }
-        let changes: [fn(&Level<u64>); 6] = [
-            |level| level.remove(b"k"),
-            |level| level.remove_tag("t"),
-            |level| level.clear(),
-            |level| told(level, |names| names.entries.key("k")),
-            |level| told(level, |names| names.of_tag("t")),
-            |level| told(level, |names| names.generation.clone()),
+        let changes: [fn(&LocalCache<u64>); 6] = [
+            |local| local.remove(b"k"),
+            |local| local.remove_tag("t"),
+            |local| local.clear(),
+            |local| told(local, |names| names.entries.key("k")),
+            |local| told(local, |names| names.of_tag("t")),
+            |local| told(local, |names| names.generation.clone()),
         ];
         for change in changes {
-            let ticket = level.ticket(b"k");
-            change(&level);
-            level.put(b"k", ticket, &hit(&[("t", 1)]));
-            assert!(level.get(b"k").is_none());
-            level.put(b"k", level.ticket(b"k"), &hit(&[("t", 1)]));
-            assert!(level.get(b"k").is_some());
-            change(&level);
-            assert!(level.get(b"k").is_none());
+            let ticket = local.ticket(b"k");
+            change(&local);
+            local.put(b"k", ticket, &hit(&[("t", 1)]));
+            assert!(local.get(b"k").is_none());
+            local.put(b"k", local.ticket(b"k"), &hit(&[("t", 1)]));
+            assert!(local.get(b"k").is_some());
+            change(&local);
+            assert!(local.get(b"k").is_none());
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn trust_and_values_end_with_their_times() {
-        let level = level();
-        level.put(b"k", level.ticket(b"k"), &hit(&[]));
-        let bound = level.shared.bound;
+        let local = local();
+        local.put(b"k", local.ticket(b"k"), &hit(&[]));
+        let bound = local.shared.bound;
         tokio::time::advance(bound - Duration::from_millis(1)).await;
-        assert!(level.get(b"k").is_some());
+        assert!(local.get(b"k").is_some());
         tokio::time::advance(Duration::from_millis(2)).await;
         // Not by `get`, which would start the watch: that begins with nothing.
-        assert!(!level.shared.is_trusted(Instant::now()));
+        assert!(!local.shared.is_trusted(Instant::now()));
         tokio::time::advance(Duration::from_secs(55)).await;
-        level.shared.trust(Instant::now());
-        assert!(level.get(b"k").is_some());
+        local.shared.trust(Instant::now());
+        assert!(local.get(b"k").is_some());
         tokio::time::advance(Duration::from_secs(6)).await;
-        level.shared.trust(Instant::now());
-        assert!(level.get(b"k").is_none(), "its own time is up");
+        local.shared.trust(Instant::now());
+        assert!(local.get(b"k").is_none(), "its own time is up");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Every change has a number, one more than the one before, given by Redis with the change or right
 //! after it. A number that is not the next one, a subscription that was interrupted or too slow:
 //! everything is thrown away. What is missed *last* shows in no later number, so the watch also
-//! asks Redis for the last number, several times within the bound, and the level is trusted only
+//! asks Redis for the last number, several times within the bound, and the local cache is trusted only
 //! for the bound after the last time that it agreed.
 //!
 //! A level that is tracked also listens to what the servers tell of its keys, whoever changes them,
@@ -20,7 +20,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Shared;
-use super::row::{Progress, Verdict};
+use super::log::{Continuity, Progress};
 use crate::id::Id;
 use crate::scripts::{self, LogPosition};
 
@@ -30,24 +30,24 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Watch<V> {
     pub(super) client: Client,
     pub(super) shared: Arc<Shared<V>>,
-    /// What the hash with the row of changes is to live.
+    /// The time to live of the hash with the invalidation log.
     pub(super) meta_ms: u64,
     pub(super) is_tracked: bool,
 }
 
-/// What is listened to.
-struct Ears {
+/// The subscriptions of a local cache.
+struct Subscriptions {
     changes: PushStream,
     keys: Option<PushStream>,
 }
 
-/// What was heard.
-enum Heard {
+/// A message or a gap of one of the subscriptions.
+enum Event {
     Change(Push),
     Keys(Push),
 }
 
-/// What is known while both subscriptions last.
+/// The facts that hold while both subscriptions last.
 struct State {
     progress: Progress,
     /// Whether the servers tell of changed keys; always, where that is not wanted.
@@ -59,9 +59,9 @@ impl<V: Send + Sync + 'static> Watch<V> {
         let mut was_said = false;
         loop {
             match self.subscribe().await {
-                Ok(mut ears) => {
+                Ok(mut subscriptions) => {
                     was_said = false;
-                    self.listen(&mut ears).await;
+                    self.listen(&mut subscriptions).await;
                     // The client was shut down, or a right was taken away.
                     self.shared.distrust();
                     self.shared.clear();
@@ -77,7 +77,7 @@ impl<V: Send + Sync + 'static> Watch<V> {
         }
     }
 
-    async fn subscribe(&self) -> Result<Ears, CoreError> {
+    async fn subscribe(&self) -> Result<Subscriptions, CoreError> {
         let names = &self.shared.names;
         let keys = match self.is_tracked {
             true => {
@@ -88,13 +88,13 @@ impl<V: Send + Sync + 'static> Watch<V> {
             false => None,
         };
         let interest = Interest::Channels(vec![names.changes.clone()]);
-        Ok(Ears {
+        Ok(Subscriptions {
             changes: self.client.subscribe(interest).await?,
             keys,
         })
     }
 
-    async fn listen(&self, ears: &mut Ears) {
+    async fn listen(&self, subscriptions: &mut Subscriptions) {
         let pause = self.shared.bound / 4;
         let mut state = State {
             progress: Progress::default(),
@@ -102,14 +102,14 @@ impl<V: Send + Sync + 'static> Watch<V> {
         };
         let mut next_check = Instant::now();
         let mut asking: Option<Asking<'_>> = None;
-        // What was kept until now was kept without a subscription.
+        // The values kept until now were kept without a subscription.
         self.shared.clear();
         loop {
             let (question, answer) = tokio::select! {
-                heard = ears.next() => {
-                    let Some(heard) = heard else { return };
-                    if self.take(heard, &mut state) {
-                        // What was asked before proves nothing of what comes after.
+                event = subscriptions.next() => {
+                    let Some(event) = event else { return };
+                    if self.take(event, &mut state) {
+                        // An answer from before proves nothing of the time after.
                         asking = None;
                         next_check = Instant::now();
                     }
@@ -129,14 +129,14 @@ impl<V: Send + Sync + 'static> Watch<V> {
                 continue;
             };
             if self
-                .agrees(ears, &mut state, &question.progress, last)
+                .agrees(subscriptions, &mut state, &question.progress, last)
                 .await
             {
                 if state.is_told {
                     self.shared.trust(question.at);
                 }
             } else {
-                // What is read from here on was read after the change of the last number.
+                // Readings from here on come after the change of the last number.
                 self.shared.clear();
                 state.progress = state.progress.begin_at(&question.progress, last);
                 next_check = Instant::now();
@@ -147,7 +147,7 @@ impl<V: Send + Sync + 'static> Watch<V> {
     /// Whether all changes up to the last were heard; waits a little for those under way.
     async fn agrees(
         &self,
-        ears: &mut Ears,
+        subscriptions: &mut Subscriptions,
         state: &mut State,
         asked_at: &Progress,
         last: LogPosition,
@@ -156,14 +156,14 @@ impl<V: Send + Sync + 'static> Watch<V> {
         tokio::pin!(patience);
         loop {
             match state.progress.compare(asked_at, last) {
-                Verdict::Complete => return true,
-                Verdict::Gap => return false,
-                Verdict::Behind => {}
+                Continuity::Complete => return true,
+                Continuity::Gap => return false,
+                Continuity::Behind => {}
             }
             tokio::select! {
                 biased;
-                heard = ears.next() => match heard {
-                    Some(heard) => drop(self.take(heard, state)),
+                event = subscriptions.next() => match event {
+                    Some(event) => drop(self.take(event, state)),
                     None => return false,
                 },
                 () = &mut patience => return false,
@@ -172,10 +172,10 @@ impl<V: Send + Sync + 'static> Watch<V> {
     }
 
     /// Gives whether something may have been missed.
-    fn take(&self, heard: Heard, state: &mut State) -> bool {
-        match heard {
-            Heard::Change(push) => self.change(push, &mut state.progress),
-            Heard::Keys(push) => self.keys(push, &mut state.is_told),
+    fn take(&self, event: Event, state: &mut State) -> bool {
+        match event {
+            Event::Change(push) => self.change(push, &mut state.progress),
+            Event::Keys(push) => self.keys(push, &mut state.is_told),
         }
     }
 
@@ -186,11 +186,11 @@ impl<V: Send + Sync + 'static> Watch<V> {
             progress.interrupted();
             return true;
         };
-        let Some((place, change)) = parse(&payload) else {
+        let Some((position, change)) = parse(&payload) else {
             self.shared.clear();
             return false;
         };
-        if progress.hear(place) == Verdict::Gap {
+        if progress.hear(position) == Continuity::Gap {
             self.shared.clear();
         }
         match change {
@@ -214,7 +214,7 @@ impl<V: Send + Sync + 'static> Watch<V> {
             }
             Push::Gap(GapReason::Reconnected) => *is_told = true,
             // All keys have changed, or too many for us: with what was thrown away it is settled, and
-            // the row of changes has no part in it.
+            // the invalidation log has no part in it.
             _ => return false,
         }
         true
@@ -228,15 +228,15 @@ impl<V: Send + Sync + 'static> Watch<V> {
     }
 }
 
-impl Ears {
+impl Subscriptions {
     /// `None` when one of them has ended.
-    async fn next(&mut self) -> Option<Heard> {
+    async fn next(&mut self) -> Option<Event> {
         let Some(keys) = &mut self.keys else {
-            return self.changes.next().await.map(Heard::Change);
+            return self.changes.next().await.map(Event::Change);
         };
         tokio::select! {
-            push = self.changes.next() => push.map(Heard::Change),
-            push = keys.next() => push.map(Heard::Keys),
+            push = self.changes.next() => push.map(Event::Change),
+            push = keys.next() => push.map(Event::Keys),
         }
     }
 }
@@ -291,20 +291,20 @@ fn parse(payload: &Bytes) -> Option<(LogPosition, Change)> {
         b'c' => Change::All,
         _ => return None,
     };
-    let place = LogPosition {
+    let position = LogPosition {
         incarnation,
         number,
     };
-    Some((place, change))
+    Some((position, change))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn place(row: u64, number: u64) -> LogPosition {
+    fn position(log: u64, number: u64) -> LogPosition {
         LogPosition {
-            incarnation: Id::new(row),
+            incarnation: Id::new(log),
             number,
         }
     }
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn messages_are_read_with_any_bytes_in_the_key() {
         let parsed = parse(&Bytes::from_static(b"9f 3 kcache:p:{a b}")).unwrap();
-        assert_eq!(parsed.0, place(0x9f, 3));
+        assert_eq!(parsed.0, position(0x9f, 3));
         assert_eq!(parsed.1, Change::Entry("cache:p:{a b}".into()));
         assert_eq!(parse(&"9f 4 c".into()).unwrap().1, Change::All);
         assert_eq!(

@@ -38,7 +38,7 @@ pub struct WriteBehindStats {
     pub leases_lost: u64,
 }
 
-pub(super) struct Numbers {
+pub(super) struct Metrics {
     pub(super) accepted: Tally,
     pub(super) coalesced: Tally,
     pub(super) refused: Tally,
@@ -47,13 +47,15 @@ pub(super) struct Numbers {
     pub(super) given_up: Tally,
     pub(super) leases_lost: Tally,
     pub(super) sink_duration: Histogram,
+    /// As workers of this process last saw the partitions.
     pending: Vec<AtomicU64>,
     oldest: Vec<AtomicU64>,
+    dead: Vec<AtomicU64>,
     pending_gauge: Gauge,
     oldest_gauge: Gauge,
 }
 
-impl Numbers {
+impl Metrics {
     pub(super) fn new(queue: &str, partitions: u16) -> Self {
         let queue = queue.to_owned();
         let writes = |outcome: &'static str| {
@@ -82,28 +84,43 @@ impl Numbers {
             ),
             pending: zeros(),
             oldest: zeros(),
+            dead: zeros(),
             pending_gauge: metrics::gauge!("redkit_write_behind_pending", "queue" => queue.clone()),
             oldest_gauge: metrics::gauge!("redkit_write_behind_oldest_seconds", "queue" => queue),
         }
     }
 
-    /// What a worker saw in a partition.
-    pub(super) fn seen(&self, partition: u16, pending: u64, oldest: Duration) {
+    /// Notes how a worker found a partition.
+    pub(super) fn seen(&self, partition: u16, pending: u64, oldest: Duration, dead: u64) {
         let index = usize::from(partition);
         let oldest = u64::try_from(oldest.as_micros()).unwrap_or(u64::MAX);
-        if let (Some(p), Some(o)) = (self.pending.get(index), self.oldest.get(index)) {
-            p.store(pending, Ordering::Relaxed);
-            o.store(oldest, Ordering::Relaxed);
+        for (numbers, number) in [
+            (&self.pending, pending),
+            (&self.oldest, oldest),
+            (&self.dead, dead),
+        ] {
+            if let Some(of_partition) = numbers.get(index) {
+                of_partition.store(number, Ordering::Relaxed);
+            }
         }
+        let now = self.last_seen();
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
+        self.pending_gauge.set(now.pending as f64);
+        self.oldest_gauge.set(now.oldest.as_secs_f64());
+    }
+
+    /// The process's own part of the statistics, and how its workers last saw the queue.
+    pub(super) fn last_seen(&self) -> WriteBehindStats {
         let all = |numbers: &[AtomicU64]| -> Vec<u64> {
             numbers.iter().map(|n| n.load(Ordering::Relaxed)).collect()
         };
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a double")]
-        self.pending_gauge
-            .set(all(&self.pending).iter().sum::<u64>() as f64);
         let oldest = all(&self.oldest).into_iter().max().unwrap_or_default();
-        self.oldest_gauge
-            .set(Duration::from_micros(oldest).as_secs_f64());
+        WriteBehindStats {
+            pending: all(&self.pending).iter().sum(),
+            dead_letters: all(&self.dead).iter().sum(),
+            oldest: Duration::from_micros(oldest),
+            ..self.read()
+        }
     }
 
     /// The process's own part of the statistics.
