@@ -23,14 +23,15 @@
 //! [`core`], with what an author of a backend or of a pattern needs besides.
 //!
 //! # Features
-//! - Default: `redis` (the networked driver), `cache`, `collections`, `pubsub`, `ratelimit`, `session`.
+//! - Default: `native` (the networked driver), `cache`, `collections`, `lock`, `pubsub`, `ratelimit`, `session`.
 //! - `embedded`: engines in this process, by `embedded://`. For tests, add redkit once more, among the
 //!   `dev-dependencies`, with this feature.
+//! - `listen`: an engine in this process on a port, for `redis-cli` and other languages.
 //! - `tls`: connections by `rediss://`.
 //! - `messagepack`, `postcard`, `zstd`, `lz4`, `encryption`: forms of values; see [`Codec`].
 //! - `http-cache`: a cache of HTTP responses, on `redkit-cache`.
 //! - `monitor`: health, statistics and alerts; `prometheus`: its exporter; `webhook`: alerts by HTTP.
-//! - `tower`: the layers of `ratelimit` and `session`; `axum`: what the layers do for it.
+//! - `tower`: the layers of `ratelimit`, `session` and `lock` (idempotent requests); `axum`: what the layers do for it.
 //! - `tower-sessions`: the store of `session` for that crate.
 //! - `serde`: limiters from configuration files.
 
@@ -68,6 +69,8 @@ pub use redkit_core::{GapReason, Interest, Push, PushStream};
 pub use redkit_embedded as embedded;
 #[cfg(feature = "http-cache")]
 pub use redkit_http_cache as http_cache;
+#[cfg(feature = "lock")]
+pub use redkit_lock as lock;
 #[cfg(feature = "monitor")]
 pub use redkit_monitor as monitor;
 #[cfg(feature = "pubsub")]

@@ -46,7 +46,8 @@ impl SignIn {
 
     /// Makes the session known under a name and a value besides its user, such as `sid` and what an identity
     /// provider calls its session, for [`SessionStore::revoke_indexed`](crate::SessionStore::revoke_indexed).
-    /// At most 8; each costs two round trips at the sign-in and at every rotation. Redis has a keyed hash of
+    /// At most 8; each costs two round trips at the sign-in and four at every
+    /// rotation. Redis has a keyed hash of
     /// the value only.
     pub fn index(mut self, name: &str, value: &str) -> Self {
         self.indexes.push((name.to_owned(), value.to_owned()));

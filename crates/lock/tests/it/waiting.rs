@@ -181,28 +181,40 @@ async fn no_wake_up_is_lost_between_the_first_try_and_the_subscription() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_is_not_asking() {
+async fn ten_thousand_waiters_cost_a_few_commands_a_minute() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();
     let locks = manager(&client);
     let guard = locks.try_acquire("k").await.unwrap();
-    let mut tasks = JoinSet::new();
-    for _ in 0..1000 {
+    let of_one = locks.acquire("k", LONG);
+    let bytes = std::mem::size_of_val(&of_one);
+    drop(of_one);
+    let wait = || {
         let locks = locks.clone();
-        tasks.spawn(async move {
+        async move {
             let guard = locks.acquire("k", 1000 * LONG).await.unwrap();
             guard.release().await.unwrap();
-        });
+        }
+    };
+    let mut tasks = JoinSet::new();
+    for _ in 0..500 {
+        tasks.spawn(wait());
     }
-    sleep(SECOND).await;
+    waiting(&locks, 500).await;
+    let mut others = JoinSet::new();
+    for _ in 0..9500 {
+        others.spawn(wait());
+    }
+    waiting(&locks, 10_000).await;
     backend.forget();
     sleep(60 * SECOND).await;
     let commands = backend.seen().len();
+    println!("10,000 waiters: {commands} commands in a minute, a future of {bytes} bytes each");
     // A renewal every third of ten seconds, and the first waiter's look when the lock could have run out.
-    assert!(
-        commands <= 40,
-        "{commands} commands in a minute, of a thousand waiters"
-    );
+    assert!(commands <= 40, "{commands} commands in a minute");
+    assert!(bytes <= 8192, "{bytes} bytes");
+    others.shutdown().await;
+    waiting(&locks, 500).await;
     backend.forget();
     guard.release().await.unwrap();
     while let Some(ended) = tasks.join_next().await {
@@ -210,8 +222,8 @@ async fn waiting_is_not_asking() {
     }
     let commands = backend.seen().len();
     assert!(
-        commands <= 4 * 1000 + 100,
-        "{commands} commands for a thousand hand-overs"
+        commands <= 4 * 500 + 100,
+        "{commands} commands for 500 hand-overs"
     );
     assert_eq!(locks.stats().waiting, 0);
 }

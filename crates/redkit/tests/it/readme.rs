@@ -64,6 +64,41 @@ async fn a_cache() {
     products.invalidate_tag("shelf:7").await.unwrap();
 }
 
+#[cfg(feature = "lock")]
+#[tokio::test]
+async fn locks() {
+    use redkit::lock::{Error, FencedRegister, LockManager};
+
+    let client = client().await;
+    let locks = LockManager::builder(&client, "stock")
+        .label("checkout")
+        .build()
+        .unwrap();
+    let stock = FencedRegister::new(&client, "stock").unwrap();
+    let left = locks.run("teapot", Duration::from_secs(5), |fence| async move {
+        let left = stock
+            .read::<u32>("teapot")
+            .await?
+            .map_or(10, |stored| stored.value)
+            - 1;
+        stock.write("teapot", fence, &left).await?;
+        Ok::<_, Error>(left)
+    });
+    assert_eq!(left.await.unwrap().unwrap(), 9);
+    let both = locks
+        .acquire_all(["teapot", "cup"], Duration::from_secs(5))
+        .await
+        .unwrap();
+    let Err(Error::Taken {
+        holder: Some(holder),
+    }) = locks.try_acquire("cup").await
+    else {
+        panic!("it is taken");
+    };
+    assert!(holder.to_string().starts_with("checkout on "), "{holder}");
+    assert!(both.release().await.unwrap());
+}
+
 #[cfg(feature = "session")]
 #[tokio::test]
 async fn sessions() {
