@@ -264,6 +264,7 @@ impl QueuedCaller for Queued<'_> {
                 self.call.wire.put_back();
                 QueueStatus::Waiting {
                     hint: taken.expires_in.unwrap_or(UNKNOWN_EXPIRY) + Duration::from_millis(1),
+                    before: None,
                 }
             }
         })

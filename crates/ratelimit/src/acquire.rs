@@ -125,8 +125,9 @@ impl QueuedCaller for WaitingCaller<'_> {
         let reply = scripts::visit_queue(&client, &visit).await?;
         Ok(match reply.turn {
             Turn::Granted => QueueStatus::Served(reply),
-            Turn::Waiting(_) => QueueStatus::Waiting {
+            Turn::Waiting(before) => QueueStatus::Waiting {
                 hint: reply.wait_hint,
+                before: Some(before),
             },
             Turn::NotQueued(_) | Turn::QueueFull => QueueStatus::Rejected(reply),
         })

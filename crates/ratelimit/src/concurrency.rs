@@ -194,8 +194,9 @@ impl ConcurrencyLimiter {
     /// background; a waiter whose process died is taken out after three seconds.
     ///
     /// One round trip when there is a place; otherwise two before it waits, one when it is woken
-    /// because a place came free, and one each second of waiting. Where the client cannot subscribe, a
-    /// waiter asks every 50 ms instead. Faults are outlived as in [`RateLimiter::acquire_n`](crate::RateLimiter::acquire_n).
+    /// because a place came free, and one each second of waiting. Where the client cannot subscribe,
+    /// or cannot yet, a waiter asks every 50 ms instead, and more seldom (once a second at least) the more
+    /// waiters stand before it. Faults are outlived as in [`RateLimiter::acquire_n`](crate::RateLimiter::acquire_n).
     ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire), and [`Error::QueueFull`].

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redkit_core::coordination::WaitQueue;
-use redkit_core::{Client, Command, ConfigError, Key, Tally};
+use redkit_core::{Client, ConfigError, Key, Tally};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -61,7 +61,7 @@ const UNTIL_ASKED: Duration = Duration::from_secs(1);
 
 /// The least wait that a caller outside of the wait queue is told when there are units for the waiters in it:
 /// at once it would find the same.
-const FOR_WAITERS: Duration = Duration::from_millis(100);
+pub(crate) const FOR_WAITERS: Duration = Duration::from_millis(100);
 
 impl Inner {
     /// Makes the limiter visible to the client's [`inspect`](Client::inspect).
@@ -154,7 +154,10 @@ impl Inner {
                 let reply = scripts::decide_one(client, request, call.take).await?;
                 (reply.allowed, LimitReplies::from([reply]))
             }
-            _ => scripts::decide_all(client, requests, call.take).await?,
+            _ => {
+                let all = scripts::decide_all(client, requests, &[], call.take).await?;
+                (all.allowed, all.replies)
+            }
         };
         Ok(VisitReply {
             turn: match allowed {
@@ -211,7 +214,10 @@ impl Inner {
         replies: &[LimitReply],
     ) -> Receipt {
         let limits = self.limits.iter().zip(requests).zip(replies);
-        let charges = limits.map(|((limit, request), one)| limit.charge(call.owner, request, one));
+        let charges = limits.map(|((limit, request), one)| {
+            let waiters = self.wait_queue(call.owner);
+            limit.charge(call.owner, waiters, request, one)
+        });
         let receipt = Receipt::new(client, charges);
         self.forget_denials(call.owner);
         match &self.deny_cache {
@@ -292,6 +298,12 @@ impl Inner {
         }
     }
 
+    /// The queue whose waiters go before a call that does not wait itself, if there is one.
+    pub(crate) fn queue_before(&self, owner: Owner<'_>) -> Option<WaitQueue> {
+        let is_in_turn = self.places.is_some() || self.waiters_first;
+        is_in_turn.then(|| self.wait_queue(owner))
+    }
+
     /// The place that a call asks for; `None` of a limiter of units.
     pub(crate) fn place(&self, call: &Call<'_>, requests: &[LimitRequest]) -> Option<Place> {
         self.places.as_ref()?;
@@ -331,16 +343,14 @@ impl Inner {
         if owner.user.is_empty() {
             return Err(Error::EmptyKey);
         }
-        let unlink = || {
-            let limits = self.limits.iter();
-            let keys =
-                limits.flat_map(|limit| [limit.role(), REFUNDS].map(|role| limit.key(owner, role)));
-            Command::new("UNLINK").keys_from(keys).idempotent(true)
-        };
+        let limits = self.limits.iter();
+        let of_limit = |limit: &Limit| [limit.role(), REFUNDS].map(|role| limit.key(owner, role));
+        let keys: Vec<Key> = limits.flat_map(of_limit).collect();
+        let waiters = self.wait_queue(owner);
         if let OnOutage::Local { client, .. } = &self.on_outage {
-            client.call::<i64>(unlink()).await?;
+            scripts::reset(client, &keys, &waiters).await?;
         }
-        let done = self.client.call::<i64>(unlink()).await;
+        let done = scripts::reset(&self.client, &keys, &waiters).await;
         // Also when nobody knows whether it was done.
         self.units_came_back(owner);
         done?;

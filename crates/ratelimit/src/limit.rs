@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redkit_core::coordination::WaitQueue;
 use redkit_core::{ConfigError, Key, Keyspace};
 
 use crate::error::Error;
@@ -135,11 +136,13 @@ impl Limit {
     pub(crate) fn charge(
         &self,
         owner: Owner<'_>,
+        waiters: WaitQueue,
         request: LimitRequest,
         reply: &LimitReply,
     ) -> Charge {
         Charge {
             request,
+            waiters,
             refunds: self.key(owner, REFUNDS),
             mark: reply.mark,
         }

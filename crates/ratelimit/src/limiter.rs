@@ -166,7 +166,7 @@ impl RateLimiter {
         receipt.refund().await
     }
 
-    /// Gives `key` all its units back. Callers that wait for them go on waiting, with better prospects.
+    /// Gives `key` all its units back, and wakes the first of the callers that wait for them.
     /// One round trip. Receipts from before are worth nothing any more: do not refund them, because
     /// units taken since then could be given back in their place.
     ///

@@ -49,7 +49,13 @@ static COUNTER: Script = single!("counter");
 static LOG: Script = single!("log");
 static BUCKETED: Script = single!("bucketed");
 static GCRA: Script = single!("gcra");
-static LIMIT_SET: Script = with_all!(part!("concurrency"), part!("several"), part!("limit_set"));
+static LIMIT_SET: Script = with_all!(
+    part!("concurrency"),
+    part!("several"),
+    lua::WAKE_UP,
+    lua::WAIT_QUEUE,
+    part!("limit_set")
+);
 static ACQUIRE: Script = with_all!(
     part!("concurrency"),
     part!("several"),
@@ -57,7 +63,9 @@ static ACQUIRE: Script = with_all!(
     lua::WAIT_QUEUE,
     part!("acquire")
 );
-static REFUND: Script = with_all!(part!("refund"));
+static REFUND: Script = with_all!(lua::WAKE_UP, lua::WAIT_QUEUE, part!("refund"));
+static RESET: Script =
+    Script::of_parts(&[lua::CLOCK, lua::WAKE_UP, lua::WAIT_QUEUE, part!("reset")]);
 static RENEW: Script = Script::of_parts(&[lua::CLOCK, part!("concurrency"), part!("renew")]);
 static RELEASE: Script =
     Script::of_parts(&[lua::CLOCK, lua::WAKE_UP, lua::WAIT_QUEUE, part!("release")]);
@@ -113,8 +121,9 @@ pub(crate) async fn decide_one(
         Plan::Rate { .. } => &GCRA,
         Plan::Concurrency { .. } => {
             let one = std::slice::from_ref(request);
-            let (_, replies) = decide_all(client, one, take).await?;
-            return Ok(replies.first().copied().unwrap_or(LimitReply::read(&[])));
+            let all = decide_all(client, one, &[], take).await?;
+            let reply = all.replies.first().copied();
+            return Ok(reply.unwrap_or(LimitReply::read(&[])));
         }
     };
     let call = script.invoke([&request.key]).arg(u8::from(take));
@@ -126,21 +135,49 @@ pub(crate) async fn decide_one(
     Ok(LimitReply::read(&reply))
 }
 
-/// Decides several limits, all or nothing: whether all allow it, and what each says.
+/// The reply on several limits.
+#[derive(Debug)]
+pub(crate) struct SetReply {
+    /// Whether the call as a whole is allowed.
+    pub(crate) allowed: bool,
+    /// Which of the queues has waiters, who go first.
+    pub(crate) waited_for: Option<usize>,
+    pub(crate) replies: LimitReplies,
+}
+
+/// Decides several limits, all or nothing. It takes nothing while somebody waits in one of `queues`.
 pub(crate) async fn decide_all(
     client: &Client,
     requests: &[LimitRequest],
+    queues: &[WaitQueue],
     take: bool,
-) -> Result<(bool, LimitReplies), Error> {
-    let call = LIMIT_SET.invoke(requests.iter().map(|request| &request.key));
+) -> Result<SetReply, Error> {
+    let of_queues = queues
+        .iter()
+        .flat_map(|queue| [&queue.queue, &queue.heartbeats]);
+    let of_limits = requests.iter().map(|request| &request.key);
+    let keys: SmallVec<[&Key; 8]> = of_limits.chain(of_queues).collect();
+    let call = LIMIT_SET
+        .invoke(keys)
+        .arg(u8::from(take))
+        .arg(requests.len())
+        .arg(micros(WAITER_ALIVE));
     let call = requests
         .iter()
-        .fold(call.arg(u8::from(take)), |call, request| {
-            request.write(call)
-        });
+        .fold(call, |call, request| request.write(call));
+    let call = queues
+        .iter()
+        .fold(call, |call, queue| call.arg(&queue.channel));
     let reply: Vec<i64> = client.eval(call.idempotent(!take)).await?;
-    let (head, limits) = reply.split_at_checked(1).unwrap_or_default();
-    Ok((head == [1], read_replies(limits)))
+    let (head, limits) = reply.split_at_checked(2).unwrap_or_default();
+    let waited_for = head.get(1).map_or(0, |queue| count(*queue));
+    Ok(SetReply {
+        allowed: head.first() == Some(&1),
+        waited_for: usize::try_from(waited_for)
+            .ok()
+            .and_then(|n| n.checked_sub(1)),
+        replies: read_replies(limits),
+    })
 }
 
 /// How a caller stands in a wait queue after it asked.
@@ -219,6 +256,8 @@ pub(crate) async fn visit_queue(client: &Client, visit: &Visit<'_>) -> Result<Vi
 pub(crate) struct Charge {
     pub(crate) request: LimitRequest,
     pub(crate) refunds: Key,
+    /// The callers that wait for units like these.
+    pub(crate) waiters: WaitQueue,
     pub(crate) mark: Mark,
 }
 
@@ -226,7 +265,7 @@ pub(crate) struct Charge {
 pub(crate) async fn refund(client: &Client, id: Id, charge: &Charge) -> Result<u64, Error> {
     let plan = charge.request.plan.with_delay();
     let call = REFUND
-        .invoke([&charge.request.key, &charge.refunds])
+        .invoke([&charge.request.key, &charge.refunds, &charge.waiters.queue])
         .arg(text(id))
         .arg(plan.receipt_life());
     let call = charge.mark.0.iter().fold(call, |call, n| call.arg(*n));
@@ -234,7 +273,19 @@ pub(crate) async fn refund(client: &Client, id: Id, charge: &Charge) -> Result<u
         plan,
         ..charge.request.clone()
     };
-    client.eval(request.write(call).idempotent(true)).await
+    let call = request.write(call).arg(&charge.waiters.channel);
+    client.eval(call.idempotent(true)).await
+}
+
+/// Forgets what was taken, and wakes the first waiter.
+pub(crate) async fn reset(
+    client: &Client,
+    keys: &[Key],
+    waiters: &WaitQueue,
+) -> Result<i64, Error> {
+    let keys: SmallVec<[&Key; 4]> = keys.iter().chain([&waiters.queue]).collect();
+    let call = RESET.invoke(keys).arg(&waiters.channel);
+    client.eval(call.idempotent(true)).await
 }
 
 /// Lets a lease run for `lease` µs from now on, if it still runs. The reply is 1 if so.

@@ -66,6 +66,12 @@ impl Client {
             .await
     }
 
+    /// The same, which does not wait for the subscription.
+    pub(crate) fn waiter_at_once(&self, channel: Bytes, name: Bytes, wake: Wake) -> Waiter {
+        self.wake_ups()
+            .waiter_at_once(self.clone(), channel, name, wake)
+    }
+
     /// Gives something back in the background: for the `Drop` of guards. Releases go out in batches;
     /// at most 16,384 of them wait. [`shutdown`](Self::shutdown) waits a second for them.
     ///

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::backoff::Backoff;
 use super::lua;
 use super::release_queue::Release;
-use super::wake_up::{Wake, WakeUp};
+use super::wake_up::{POLL, Waiter, Wake, WakeUp};
 use crate::client::Client;
 use crate::error::Error;
 use crate::keys::Key;
@@ -56,6 +56,8 @@ pub enum QueueStatus<T> {
         /// When a further visit makes sense although nobody wakes the waiter: when a lease runs out, or
         /// units are back.
         hint: Duration,
+        /// How many stand before it, where the script says so.
+        before: Option<u64>,
     },
     /// It has no place: it may not wait, it would wait for too long, or the queue is full.
     Rejected(T),
@@ -126,14 +128,15 @@ impl Client {
             queued,
             is_left: false,
         };
-        let mut waiter = None;
+        let began = Instant::now();
+        let mut waiter: Option<Waiter> = None;
         let mut after_a_fault = Backoff::new(Duration::from_millis(50), HEARTBEAT);
         let mut without_a_hint = Backoff::new(Duration::from_millis(4), HEARTBEAT);
         loop {
             let sent = Instant::now();
             let max_wait = deadline.saturating_duration_since(sent);
-            let hint = match queued.visit(max_wait).await {
-                Ok(QueueStatus::Waiting { hint }) if !max_wait.is_zero() => hint,
+            let (hint, before) = match queued.visit(max_wait).await {
+                Ok(QueueStatus::Waiting { hint, before }) if !max_wait.is_zero() => (hint, before),
                 Ok(QueueStatus::Served(outcome)) => {
                     place.is_left = true;
                     return Ok(QueueOutcome {
@@ -151,7 +154,7 @@ impl Client {
                     });
                 }
                 // A script that lets a caller join that will not wait; ask once more.
-                Ok(QueueStatus::Waiting { .. }) => Duration::ZERO,
+                Ok(QueueStatus::Waiting { before, .. }) => (Duration::ZERO, before),
                 Err(error) => {
                     let goes_on = queued.outlives_faults() && was_not_done(&error);
                     if !goes_on || max_wait.is_zero() {
@@ -162,18 +165,28 @@ impl Client {
                 }
             };
             after_a_fault.reset();
-            let Some(waiter) = &mut waiter else {
-                let queue = queued.queue();
-                let made = self.waiter(queue.channel.clone(), queued.id(), Wake::One);
-                waiter = Some(made.await);
-                // Events from before the subscription stood were not told: look again.
-                continue;
+            let waiter = match &mut waiter {
+                Some(waiter) => waiter,
+                none => {
+                    let channel = queued.queue().channel.clone();
+                    let made = self.waiter_at_once(channel, queued.id(), Wake::One);
+                    let stands = made.stands();
+                    let made = none.insert(made);
+                    if stands {
+                        // Events from before the waiter was known were not told: look again.
+                        continue;
+                    }
+                    // The subscription wakes the waiter when it stands. Until then the waiter asks.
+                    made
+                }
             };
             let pause = match hint.is_zero() {
                 true => without_a_hint.next_pause(),
                 false => hint,
             };
-            let woken = waiter.wait(pause.min(HEARTBEAT).min(max_wait)).await;
+            let unless_woken = pause_without_a_subscription(before, began.elapsed());
+            let pause = pause.min(HEARTBEAT).min(max_wait);
+            let woken = waiter.wait_or_ask(pause, unless_woken).await;
             if matches!(woken, WakeUp::Message(_)) {
                 without_a_hint.reset();
             }
@@ -194,6 +207,23 @@ impl<Q: QueuedCaller> Drop for Place<'_, Q> {
             self.client.release_later(self.queued.abandon());
         }
     }
+}
+
+/// How long a waiter pauses that nobody can wake. Those at the front ask 20 times a second, the others ever
+/// more seldom the more stand before them, and all at least as often as a heartbeat is due: so a thousand
+/// of them cost little more than their heartbeats. One that does not know its place asks the more
+/// seldom the longer it has waited, which makes no wait longer by more than a sixteenth.
+fn pause_without_a_subscription(before: Option<u64>, waited: Duration) -> Duration {
+    const AT_THE_FRONT: u64 = 4;
+    const PART: u32 = 16;
+    let pause = match before {
+        Some(before) => {
+            let rank = u32::try_from(before / AT_THE_FRONT).unwrap_or(u32::MAX);
+            POLL.saturating_mul(rank.saturating_add(1))
+        }
+        None => POLL.max(waited / PART),
+    };
+    pause.min(HEARTBEAT)
 }
 
 /// Whether a fault passes and the server certainly did nothing.

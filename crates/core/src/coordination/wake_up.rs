@@ -62,10 +62,27 @@ struct Listened {
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Without a subscription the waiters of a name together ask this often.
-const POLL: Duration = Duration::from_millis(50);
+pub(super) const POLL: Duration = Duration::from_millis(50);
 
 impl WakeUps {
     pub(crate) async fn waiter(
+        &self,
+        client: Client,
+        channel: Bytes,
+        name: Bytes,
+        wake: Wake,
+    ) -> Waiter {
+        let waiter = self.waiter_at_once(client, channel, name, wake);
+        let mut standing = waiter.channel.standing.subscribe();
+        let known = standing.wait_for(|standing| *standing != channel::Standing::Pending);
+        let _ = timeout(PATIENCE, known).await;
+        waiter.slot.looks();
+        waiter
+    }
+
+    /// The same, which does not wait for the subscription. If it does not [stand](Waiter::stands), the
+    /// waiter is woken to look as soon as it does.
+    pub(crate) fn waiter_at_once(
         &self,
         client: Client,
         channel: Bytes,
@@ -80,18 +97,13 @@ impl WakeUps {
             let slot = channel.add(&name, wake);
             (channel, slot)
         };
-        let waiter = Waiter {
+        Waiter {
             _client: client,
             channel,
             name,
             slot,
             is_done: false,
-        };
-        let mut standing = waiter.channel.standing.subscribe();
-        let known = standing.wait_for(|standing| *standing != channel::Standing::Pending);
-        let _ = timeout(PATIENCE, known).await;
-        waiter.slot.looks();
-        waiter
+        }
     }
 
     /// Gives up a channel on which nobody waits.
@@ -134,15 +146,26 @@ impl Waiter {
     /// connection is lost or the user may not subscribe, it returns earlier: then the waiters of a name
     /// look 20 times a second together.
     pub async fn wait(&mut self, limit: Duration) -> WakeUp {
+        let together = POLL.saturating_mul(self.channel.waiters_of(&self.name));
+        self.wait_or_ask(limit, together).await
+    }
+
+    /// Waits to be woken, at most for `limit`, and while the subscription does not stand at most for `ask`.
+    pub(crate) async fn wait_or_ask(&mut self, limit: Duration, ask: Duration) -> WakeUp {
         self.slot.sleeps();
-        let limit = match self.channel.stands() {
+        let limit = match self.stands() {
             true => limit,
-            false => limit.min(POLL.saturating_mul(self.channel.waiters_of(&self.name))),
+            false => limit.min(ask),
         };
         match timeout(limit, self.slot.woken()).await {
             Ok(wake_up) => wake_up,
             Err(_) => WakeUp::Look,
         }
+    }
+
+    /// Whether every message is heard.
+    pub(crate) fn stands(&self) -> bool {
+        self.channel.stands()
     }
 
     /// The waiter has what it waited for: the message that woke it wakes nobody else.

@@ -146,6 +146,7 @@ impl QueuedCaller for Take<'_> {
             1 => QueueStatus::Served(Taken::Permits),
             2 => QueueStatus::Waiting {
                 hint: Duration::from_micros(number),
+                before: None,
             },
             3 => QueueStatus::Rejected(Taken::QueueFull { waiters: count }),
             4 => QueueStatus::Rejected(Taken::Above { there_are: count }),

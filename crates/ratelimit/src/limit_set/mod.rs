@@ -153,7 +153,9 @@ impl LimitSet {
         self
     }
 
-    /// Takes from all of them, if all allow it.
+    /// Takes from all of them, if all allow it. A set goes before nobody that waits for a place, nor, where
+    /// a limiter has [`waiters_first`](crate::RateLimiterBuilder::waiters_first), for units: that
+    /// limiter denies it then.
     ///
     /// # Errors
     /// [`Error::DifferentSlots`], [`Error::NamedTwice`], [`Error::DifferentClients`],
@@ -179,7 +181,7 @@ impl LimitSet {
         Ok(decided)
     }
 
-    /// Decides as [`check`](Self::check) would, taking nothing.
+    /// Decides as [`check`](Self::check) would if nobody waited, taking nothing.
     ///
     /// # Errors
     /// As [`check`](Self::check); [`Error::Core`] when the server cannot be asked, whatever is
@@ -190,10 +192,9 @@ impl LimitSet {
         let (mut all, mut verdicts) = (true, Verdicts::new());
         for group in group_by_slot(&asked, self.best_effort)? {
             let client = hasty_client(&asked).ok_or(Error::NothingNamed)?;
-            let (group_all, replies) =
-                scripts::decide_all(client, &requests_of(&group), false).await?;
-            all &= group_all;
-            verdicts.extend(verdicts_of(&group, &replies));
+            let reply = scripts::decide_all(client, &requests_of(&group), &[], false).await?;
+            all &= reply.allowed;
+            verdicts.extend(verdicts_of(&group, &reply.replies));
         }
         let by = DecidedBy::Redis;
         Ok(Decision::new(all, verdicts, Duration::ZERO, by))

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use redkit_core::Client;
+use redkit_core::coordination::WaitQueue;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Asked, LimitSetDecision, Member};
+use crate::core::FOR_WAITERS;
 use crate::decision::{DecidedBy, Decision};
 use crate::error::Error;
 use crate::permit::Permit;
@@ -34,21 +36,26 @@ pub(super) async fn take(
             break;
         };
         let sent = Instant::now();
-        leases.extend(
-            group
-                .iter()
-                .filter_map(|one| UnclaimedLease::new(one, sent)),
-        );
-        let replies = match scripts::decide_all(client, &requests_of(group), true).await {
-            Ok((group_all, replies)) => {
-                all = group_all;
-                replies
-            }
+        let unclaimed = group.iter();
+        let unclaimed = unclaimed.filter_map(|one| UnclaimedLease::new(one, sent));
+        let unclaimed: SmallVec<[UnclaimedLease<'_>; 1]> = unclaimed.collect();
+        let (requests, queues) = (requests_of(group), queues_before(group));
+        let asked_all = scripts::decide_all(client, &requests, &queues, true);
+        let reply = match asked_all.await {
+            Ok(reply) => reply,
             Err(error) => {
                 refund_all(receipts).await;
                 return Err(error);
             }
         };
+        all = reply.allowed;
+        let replies = reply.replies;
+        match all {
+            true => leases.extend(unclaimed),
+            false => unclaimed
+                .into_iter()
+                .for_each(UnclaimedLease::was_not_given),
+        }
         for one in group {
             let limiter = &one.member.limiter;
             limiter.outage.end(&limiter.name);
@@ -63,6 +70,9 @@ pub(super) async fn take(
                     verdict.remaining += request.cost;
                 }
             }
+        }
+        if let Some(queue) = reply.waited_for {
+            in_favour_of_waiters(group, &mut of_group, queue);
         }
         verdicts.extend(of_group);
         if !all {
@@ -139,6 +149,36 @@ pub(super) fn verdicts_of<'v>(
     answered.map(|((limit, request), reply)| limit.verdict(request, reply))
 }
 
+/// Those of the group's queues whose waiters go before the set.
+fn queues_before(group: &[&Asked<'_>]) -> Vec<WaitQueue> {
+    let members = group.iter().map(|one| one.member);
+    let queues = members.filter_map(|member| member.limiter.queue_before(member.call().owner));
+    queues.collect()
+}
+
+/// Says that the limiter with this queue denied the call: what it has is for its waiters.
+fn in_favour_of_waiters(group: &[&Asked<'_>], verdicts: &mut [Verdict], queue: usize) {
+    let mut verdicts = verdicts.iter_mut();
+    let mut queues = 0;
+    for one in group {
+        let member = one.member;
+        let own = verdicts.by_ref().take(one.requests.len());
+        if member.limiter.queue_before(member.call().owner).is_none() {
+            own.for_each(drop);
+            continue;
+        }
+        if queues == queue {
+            for verdict in own {
+                verdict.allowed = false;
+                verdict.retry_after = verdict.retry_after.max(FOR_WAITERS);
+            }
+            return;
+        }
+        own.for_each(drop);
+        queues += 1;
+    }
+}
+
 /// A receipt for each member that takes units.
 fn receipts_of(group: &[&Asked<'_>], replies: &[LimitReply]) -> Vec<Receipt> {
     let mut replies = replies.iter();
@@ -199,6 +239,11 @@ impl<'a> UnclaimedLease<'a> {
             sent,
             is_claimed: false,
         })
+    }
+
+    /// The server has said that it gave nothing.
+    fn was_not_given(mut self) {
+        self.is_claimed = true;
     }
 
     fn into_permit(mut self) -> Option<Permit> {

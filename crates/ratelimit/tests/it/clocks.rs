@@ -94,9 +94,11 @@ async fn a_client_whose_clock_is_off_by_an_hour_sends_the_same() {
         for word in seen.iter_mut().flatten().filter(|word| is_random(word)) {
             *word = b"id".to_vec();
         }
-        // When releases and renewals go is a matter of the tasks' turns and of chance.
+        // When releases and renewals go is a matter of the tasks' turns and of chance, and so is how many
+        // renewals there are: but for those, each command is sent as often.
+        let is_renewal = |words: &[Vec<u8>]| words.last().is_some_and(|last| last == b"30000000");
         seen.sort();
-        seen.dedup();
+        seen.dedup_by(|a, b| a == b && is_renewal(a));
         seen
     };
     let (before, hour) = (sent().await, Duration::from_secs(3600));

@@ -145,6 +145,42 @@ redkit_testkit::suite! {
         client.shutdown().await;
     }
 
+    #[networked]
+    async fn waiters_keep_their_places_at_a_server_that_is_out_of_memory(fixture: Fixture) {
+        let server = fixture.private_server(ServerOptions::new()).await.unwrap();
+        let client = fixture.connect(fixture.config_at(&server.url()).unwrap()).await.unwrap();
+        let places = ConcurrencyLimiter::builder(&client, "places").decision_timeout(crate::PATIENT).limit(1).build().unwrap();
+        let permit = places.try_acquire("k").await.unwrap().unwrap();
+        let wait = || {
+            let places = places.clone();
+            tokio::spawn(async move { places.acquire("k", Duration::from_secs(60)).await })
+        };
+        let queue = client.key("ratelimit:places:{k}:places-queue");
+        let until_so_many = async |count: i64| {
+            let waiting = async {
+                while client.call::<i64>(Command::new("ZCARD").key(&queue)).await.unwrap() < count {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            };
+            timeout(Duration::from_secs(10), waiting).await.expect("they wait");
+        };
+        let first = wait();
+        until_so_many(1).await;
+        let full = Command::new("CONFIG").arg("SET").arg("maxmemory").arg("1");
+        client.call::<()>(full).await.unwrap();
+        let second = wait();
+        until_so_many(2).await;
+        // Without a sign of life they would be taken out.
+        sleep(Duration::from_millis(4_500)).await;
+        permit.release().await.unwrap();
+        let permit = first.await.unwrap();
+        assert!(!second.is_finished());
+        permit.unwrap().expect("it is its turn").release().await.unwrap();
+        let permit = second.await.unwrap();
+        permit.unwrap().expect("it is its turn").release().await.unwrap();
+        client.shutdown().await;
+    }
+
     #[paused]
     async fn dropping_a_wait_for_a_place_leaves_no_lease(fixture: Fixture) {
         let places = places(&fixture, 1);

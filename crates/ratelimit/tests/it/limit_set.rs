@@ -5,8 +5,8 @@ use std::time::Duration;
 use redkit_ratelimit::{
     ConcurrencyLimiter, DecidedBy, Error, LimitSet, Policy, Quota, RateLimiter,
 };
-use redkit_testkit::Fixture;
-use tokio::time::advance;
+use redkit_testkit::{FaultyBackend, Fixture};
+use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::model::{Admitted, Model, policies};
 use crate::state::{dump, now};
@@ -211,5 +211,82 @@ redkit_testkit::suite! {
         assert_eq!(large.peek("k").await.unwrap().remaining(), 99);
         advance(Duration::from_secs(60)).await;
         assert!(call().check().await.unwrap().decision.is_allowed());
+    }
+
+    /// The place is free and the first waiter has been told; it has not come yet.
+    #[paused]
+    async fn a_set_goes_before_nobody_that_waits_for_a_place(fixture: Fixture) {
+        let users = limiter(&fixture, "users", Policy::gcra(Quota::per_hour(10)));
+        let places = places(&fixture, 1);
+        let set = || LimitSet::new().limit(&users, "k").lease(&places, "k");
+        let held = places.try_acquire("k").await.unwrap().unwrap();
+        let mut waits = Box::pin(places.acquire("k", Duration::from_secs(60)));
+        assert!(timeout(Duration::from_millis(700), &mut waits).await.is_err());
+        held.release().await.unwrap();
+        let denied = set().check().await.unwrap();
+        assert!(!denied.decision.is_allowed() && denied.permits.is_empty());
+        assert_eq!(denied.decision.policy(), "places");
+        assert!(denied.decision.retry_after() >= Duration::from_millis(100));
+        assert_eq!(users.peek("k").await.unwrap().remaining(), 10, "not charged");
+        let start = Instant::now();
+        let permit = waits.await.unwrap().expect("it is its turn");
+        assert!(start.elapsed() < Duration::from_millis(2), "{:?}", start.elapsed());
+        permit.release().await.unwrap();
+        assert!(set().check().await.unwrap().decision.is_allowed(), "nobody waits any more");
+    }
+
+    #[paused]
+    async fn a_set_goes_before_waiters_for_units_unless_these_come_first(fixture: Fixture) {
+        for waiters_first in [false, true] {
+            let slow = RateLimiter::builder(&fixture.client, &format!("l-{waiters_first}"))
+                .decision_timeout(crate::PATIENT)
+                .policy(Policy::gcra(Quota::per_second(1)))
+                .waiters_first(waiters_first)
+                .build()
+                .unwrap();
+            let other = limiter(&fixture, &format!("other-{waiters_first}"), Policy::gcra(Quota::per_hour(10)));
+            assert!(slow.check("k").await.unwrap().is_allowed());
+            let mut waits = Box::pin(slow.acquire("k", Duration::from_secs(60)));
+            assert!(timeout(Duration::from_millis(1), &mut waits).await.is_err());
+            advance(Duration::from_secs(1)).await;
+            let set = || LimitSet::new().limit(&other, "k").limit(&slow, "k");
+            for _ in 0..2 {
+                let decision = set().check().await.unwrap().decision;
+                let by = if decision.is_allowed() { "" } else { decision.policy() };
+                assert_eq!(decision.decided_by(), DecidedBy::Redis);
+                assert_eq!(by, if waiters_first { slow.name() } else { "" });
+                if !waiters_first {
+                    break;
+                }
+            }
+            assert!(waits.await.unwrap().is_allowed());
+        }
+    }
+
+    #[paused]
+    async fn a_denied_set_is_one_call(fixture: Fixture) {
+        drop(fixture);
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
+        let places = ConcurrencyLimiter::builder(&client, "places").limit(1).build().unwrap();
+        let users = RateLimiter::builder(&client, "users")
+            .policy(Policy::gcra(Quota::per_hour(1)))
+            .deny_cache(0)
+            .build()
+            .unwrap();
+        let set = || LimitSet::new().lease(&places, "k").limit(&users, "k").check();
+        let held = set().await.unwrap();
+        drop(held.permits);
+        // In the background, and every script is known to the engine from now on.
+        sleep(Duration::from_secs(1)).await;
+        assert!(!set().await.unwrap().decision.is_allowed());
+        sleep(Duration::from_secs(1)).await;
+        backend.forget();
+        for _ in 0..10 {
+            assert!(!set().await.unwrap().decision.is_allowed());
+        }
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(backend.seen().len(), 10);
+        assert_eq!(places.peek("k").await.unwrap().remaining(), 1);
     }
 }

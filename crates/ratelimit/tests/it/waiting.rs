@@ -247,6 +247,34 @@ redkit_testkit::suite! {
         assert_eq!(limiter.check_n("k", 3).await.unwrap().decided_by(), DecidedBy::DenyCache);
     }
 
+    #[paused]
+    async fn a_waiter_is_woken_by_units_that_come_back(fixture: Fixture) {
+        for (n, policy) in policies(1, Duration::from_secs(3600), 1).into_iter().enumerate() {
+            for by_reset in [false, true] {
+                let limiter = limiter(&fixture, &format!("l{n}-{by_reset}"), policy.clone());
+                let taken = limiter.check("k").await.unwrap();
+                let waits = tokio::spawn({
+                    let limiter = limiter.clone();
+                    async move {
+                        let decision = limiter.acquire("k", Duration::from_secs(7200)).await.unwrap();
+                        (decision.is_allowed(), Instant::now())
+                    }
+                });
+                while queue_length(&fixture, limiter.name()).await == 0 {
+                    tokio::task::yield_now().await;
+                }
+                sleep(Duration::from_millis(10_300)).await;
+                let back = Instant::now();
+                match by_reset {
+                    true => limiter.reset("k").await.unwrap(),
+                    false => assert!(limiter.refund(taken.receipt().unwrap()).await.unwrap()),
+                }
+                let (allowed, at) = waits.await.unwrap();
+                assert!(allowed && at - back < Duration::from_millis(3), "{policy:?}: {:?}", at - back);
+            }
+        }
+    }
+
     /// The clock went back by an hour after the waiter was last seen, which then died.
     #[paused]
     async fn a_dead_waiter_from_a_later_time_holds_up_the_others_for_three_seconds(fixture: Fixture) {

@@ -32,6 +32,8 @@ end
 
 -- Gives the caller a place behind all others, or a sign of life if it has one.
 local function queue_join(queue, heartbeats, id, alive)
+  -- Out of memory, the server refuses a script whose first write may grow; a waiter keeps its place.
+  redis.call('PEXPIRE', heartbeats, math.ceil(alive / 1000) + 1)
   if not redis.call('ZSCORE', queue, id) then
     local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')
     redis.call('ZADD', queue, math.max(now, (tonumber(last[2]) or 0) + 1), id)

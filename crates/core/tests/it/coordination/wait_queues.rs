@@ -118,7 +118,10 @@ impl QueuedCaller for Caller {
         Ok(match state {
             1 => QueueStatus::Served(before),
             2 => QueueStatus::Rejected(before),
-            _ => QueueStatus::Waiting { hint: LONG },
+            _ => QueueStatus::Waiting {
+                hint: LONG,
+                before: u64::try_from(before).ok(),
+            },
         })
     }
 }
