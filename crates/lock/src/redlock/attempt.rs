@@ -135,7 +135,7 @@ impl<'a> Attempt<'a> {
         });
         let mut released = join_all(releases).await.into_iter();
         self.claims
-            .retain(|_| !released.next().is_some_and(|released| released.is_ok()));
+            .retain(|_| released.next().is_none_or(|released| released.is_err()));
     }
 
     /// Writes the greatest fence to the servers that gave a lower one. The next majority shares a server
