@@ -269,11 +269,6 @@ impl QueuedCaller for Queued<'_> {
         })
     }
 
-    /// A further visit finds the lock by its token, and lets it run anew.
-    fn outlives_unknown(&self) -> bool {
-        true
-    }
-
     fn abandon(&self) -> Release {
         let settings = &self.call.inner.settings;
         let leave = self.queue.leave(&self.id());

@@ -95,12 +95,6 @@ pub trait QueuedCaller: Sync {
     fn outlives_faults(&self) -> bool {
         true
     }
-
-    /// Whether it goes on after a visit of which nobody knows whether it was carried out: right where a further
-    /// visit finds what the first has taken, and lets its lease run anew. By default it does not.
-    fn outlives_unknown(&self) -> bool {
-        false
-    }
 }
 
 /// How a wait ended.
@@ -120,8 +114,7 @@ impl Client {
     /// with an error, [`QueuedCaller::abandon`] is released in the background.
     ///
     /// # Errors
-    /// The visit's own. A visit of which nobody knows whether it was carried out ends the wait, unless
-    /// [`QueuedCaller::outlives_unknown`].
+    /// The visit's own. A visit of which nobody knows whether it was carried out ends the wait.
     pub async fn wait_in_queue<Q: QueuedCaller>(
         &self,
         queued: &Q,
@@ -133,8 +126,6 @@ impl Client {
             queued,
             is_left: false,
         };
-        // A visit that was not answered may be carried out after later ones.
-        let mut was_unknown = false;
         let mut waiter = None;
         let mut after_a_fault = Backoff::new(Duration::from_millis(50), HEARTBEAT);
         let mut without_a_hint = Backoff::new(Duration::from_millis(4), HEARTBEAT);
@@ -152,7 +143,7 @@ impl Client {
                     });
                 }
                 Ok(QueueStatus::Rejected(outcome)) => {
-                    place.is_left = !was_unknown;
+                    place.is_left = true;
                     return Ok(QueueOutcome {
                         is_served: false,
                         outcome,
@@ -162,9 +153,7 @@ impl Client {
                 // A script that lets a caller join that will not wait; ask once more.
                 Ok(QueueStatus::Waiting { .. }) => Duration::ZERO,
                 Err(error) => {
-                    let is_bearable = !error.is_maybe() || queued.outlives_unknown();
-                    was_unknown |= error.is_maybe();
-                    let goes_on = queued.outlives_faults() && error.is_retryable() && is_bearable;
+                    let goes_on = queued.outlives_faults() && was_not_done(&error);
                     if !goes_on || max_wait.is_zero() {
                         return Err(error);
                     }
@@ -205,4 +194,9 @@ impl<Q: QueuedCaller> Drop for Place<'_, Q> {
             self.client.release_later(self.queued.abandon());
         }
     }
+}
+
+/// Whether a fault passes and the server certainly did nothing.
+fn was_not_done(error: &Error) -> bool {
+    error.is_retryable() && !error.is_maybe()
 }

@@ -323,7 +323,7 @@ async fn a_fair_wait_outlives_lost_replies() {
     sleep(5 * SECOND).await;
     backend.clear();
     let guard = waited.await.unwrap().unwrap();
-    let pttl = Command::new("PTTL").key(&key_of(&sound.client(), "k", ""));
+    let pttl = Command::new("PTTL").key(key_of(&sound.client(), "k", ""));
     let left: u64 = sound.client().call(pttl).await.unwrap();
     assert!(guard.remaining() <= Duration::from_millis(left));
     assert!(guard.release().await.unwrap());

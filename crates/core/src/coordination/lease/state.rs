@@ -32,9 +32,7 @@ enum Status {
 
 impl LeaseState {
     pub(super) fn new(renewal: Box<dyn LeaseRenewal>, config: LeaseConfig, sent: Instant) -> Self {
-        // A limit past the end of the clock is none.
-        let limit = config.hold_at_most;
-        let ends = limit.and_then(|limit| sent.checked_add(limit));
+        let ends = config.hold_at_most.map(|limit| sent + limit);
         let until = sent + config.ttl.saturating_sub(config.drift);
         let until = ends.map_or(until, |ends| until.min(ends));
         if let Some(held) = &config.held {
