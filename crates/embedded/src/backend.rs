@@ -19,9 +19,12 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::dedicated::Dedicated;
+pub(crate) use self::dedicated::Dedicated;
 use crate::engine::{Engine, Outcome};
+#[cfg(feature = "listen")]
+use crate::pubsub::Subscriber;
 use crate::session::Session;
+use crate::state::Protocol;
 
 /// The version of Redis whose commands and error texts the engine has.
 const VERSION: (u16, u16, u16) = (7, 0, 15);
@@ -32,7 +35,7 @@ pub struct Embedded {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     engine: Mutex<Engine>,
     state: watch::Sender<ConnectionState>,
     /// The states of the dedicated sessions, which end with the engine.
@@ -49,6 +52,13 @@ impl Embedded {
                 dedicated: Mutex::default(),
             }),
         }
+    }
+}
+
+#[cfg(feature = "listen")]
+impl Embedded {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 }
 
@@ -184,14 +194,49 @@ impl Shared {
     }
 
     fn dedicated(self: &Arc<Self>) -> Result<Arc<dyn Backend>, CallError> {
+        Ok(self.connect(Protocol::Resp3)?)
+    }
+
+    fn connect(self: &Arc<Self>, protocol: Protocol) -> Result<Arc<Dedicated>, CallError> {
         let state = watch::Sender::new(ConnectionState::Connected(1));
         let session = self.run(|engine| {
-            let session = engine.new_session();
+            let mut session = engine.new_session();
+            session.protocol = protocol;
+            session.is_from_outside = protocol == Protocol::Resp2;
             engine.with_state(|state| state.connect(session.id));
             self.dedicated.lock().insert(session.id, state.clone());
             session
         })?;
         Ok(Arc::new(Dedicated::new(Arc::clone(self), session, state)))
+    }
+}
+
+/// For connections from outside.
+#[cfg(feature = "listen")]
+impl Shared {
+    pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    /// A session as a new connection has it.
+    pub(crate) fn dedicated_session(self: &Arc<Self>) -> Result<Arc<Dedicated>, CallError> {
+        self.connect(Protocol::Resp2)
+    }
+
+    /// A subscriber who listens to nothing yet.
+    pub(crate) fn subscriber(&self) -> (Subscriber, PushStream) {
+        let engine = self.engine.lock();
+        engine.with_state(|state| state.pubsub.subscriber())
+    }
+
+    pub(crate) fn add_subscription(&self, subscriber: &Subscriber, interest: &Interest) {
+        let engine = self.engine.lock();
+        engine.with_state(|state| state.pubsub.add(subscriber, interest));
+    }
+
+    pub(crate) fn remove_subscription(&self, subscriber: &Subscriber, interest: &Interest) {
+        let engine = self.engine.lock();
+        engine.with_state(|state| state.pubsub.unsubscribe(subscriber.number, interest));
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::Reply;
-use crate::state::State;
+use crate::state::{Protocol, State};
 
 /// Looks whether a key has something and takes it; `None` to go on waiting.
 pub(crate) type Serve = Box<dyn Fn(&mut State, &[u8]) -> Option<Reply> + Send>;
@@ -46,6 +46,8 @@ pub(crate) struct Waiters {
 struct Waiter {
     session: i64,
     keys: Vec<Bytes>,
+    /// The shapes in which its connection wants replies.
+    protocol: Protocol,
     serve: Serve,
     reply: oneshot::Sender<Reply>,
 }
@@ -96,6 +98,7 @@ impl State {
             Waiter {
                 session,
                 keys: keys.into_iter().collect(),
+                protocol: self.protocol,
                 serve: wait.serve,
                 reply,
             },
@@ -142,7 +145,9 @@ impl State {
                 let Some(waiter) = self.waiters.waiting.remove(&number) else {
                     continue;
                 };
+                let outer = std::mem::replace(&mut self.protocol, waiter.protocol);
                 let served = (waiter.serve)(self, &key);
+                self.protocol = outer;
                 self.waiters.waiting.insert(number, waiter);
                 if let Some(reply) = served
                     && let Some(waiter) = self.take_waiter(number)

@@ -13,7 +13,7 @@ use crate::commands::{self, Listed, Run, SessionCommand};
 use crate::error::{self, Reply};
 use crate::script::Scripts;
 use crate::session::{Session, Transaction};
-use crate::state::State;
+use crate::state::{Protocol, State};
 
 /// The engine behind the backend's mutex, which makes it single-threaded like the server.
 #[derive(Debug)]
@@ -74,6 +74,7 @@ impl Engine {
     fn dispatch(&mut self, session: &mut Session, argv: &[&[u8]]) -> (Outcome, Option<Listed>) {
         let mut state = self.state.lock();
         state.tick();
+        state.protocol = session.protocol;
         let checked = check(&mut state, argv);
         if let Some(transaction) = &mut session.transaction {
             let ends = matches!(
@@ -160,6 +161,9 @@ impl Engine {
             }
             SessionCommand::Reset => {
                 session.transaction = None;
+                if session.is_from_outside {
+                    session.protocol = Protocol::Resp2;
+                }
                 let mut state = self.state.lock();
                 session.unwatch(&mut state.db);
                 state.rename_connection(session, Bytes::new());

@@ -2,7 +2,8 @@
 //! texts, the same Lua, and nothing to install.
 //!
 //! It is for trying things out, for tests without a server, for single-process programs and as a
-//! local fallback. It is not a server: it has no socket and keeps nothing when it is dropped.
+//! local fallback. It is not a server: it has no socket, unless a program asks for one to look into it
+//! (`Embedded::listen`, feature `listen`), and keeps nothing when it is dropped.
 //! A command that it does not have is an `unknown command` error; they are listed below.
 //!
 //! Its clock is tokio's, so that a test can move time:
@@ -101,6 +102,8 @@ mod engine;
 mod error;
 mod glob;
 mod keyspace;
+#[cfg(feature = "listen")]
+mod listen;
 mod number;
 mod observers;
 mod pubsub;
@@ -113,3 +116,5 @@ mod unsupported;
 mod value;
 
 pub use backend::Embedded;
+#[cfg(feature = "listen")]
+pub use listen::{ListenError, Listener};

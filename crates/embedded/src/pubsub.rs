@@ -19,6 +19,14 @@ pub(crate) struct PubSub {
     subscriptions: u64,
 }
 
+/// A subscriber whose interests change.
+#[cfg(feature = "listen")]
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) number: u64,
+    sink: PushSink,
+}
+
 type Listeners = HashMap<Bytes, Vec<Listener>>;
 
 #[derive(Debug)]
@@ -33,6 +41,25 @@ impl PubSub {
         let (sink, stream) = push_channel(QUEUE);
         self.subscriptions += 1;
         let subscription = self.subscriptions;
+        self.listen(subscription, &sink, interest);
+        (subscription, stream)
+    }
+
+    /// A subscriber who listens to nothing yet.
+    #[cfg(feature = "listen")]
+    pub(crate) fn subscriber(&mut self) -> (Subscriber, PushStream) {
+        let (sink, stream) = push_channel(QUEUE);
+        self.subscriptions += 1;
+        let number = self.subscriptions;
+        (Subscriber { number, sink }, stream)
+    }
+
+    #[cfg(feature = "listen")]
+    pub(crate) fn add(&mut self, subscriber: &Subscriber, interest: &Interest) {
+        self.listen(subscriber.number, &subscriber.sink, interest);
+    }
+
+    fn listen(&mut self, subscription: u64, sink: &PushSink, interest: &Interest) {
         let (listeners, names) = self.listeners(interest);
         for name in names {
             let present = listeners.entry(name.clone()).or_default();
@@ -43,7 +70,6 @@ impl PubSub {
                 });
             }
         }
-        (subscription, stream)
     }
 
     pub(crate) fn unsubscribe(&mut self, subscription: u64, interest: &Interest) {

@@ -3,11 +3,16 @@
 use bytes::Bytes;
 
 use crate::keyspace::Keyspace;
+use crate::state::Protocol;
 
 /// The state of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: i64,
+    /// The shapes in which this connection wants replies.
+    pub(crate) protocol: Protocol,
+    /// A connection over a socket, which may change its protocol.
+    pub(crate) is_from_outside: bool,
     pub(crate) name: Bytes,
     pub(crate) transaction: Option<Transaction>,
     watched: Vec<(Bytes, u64)>,
@@ -25,7 +30,11 @@ impl Session {
     pub(crate) fn new(id: i64) -> Self {
         Self {
             id,
-            ..Self::default()
+            protocol: Protocol::Resp3,
+            is_from_outside: false,
+            name: Bytes::new(),
+            transaction: None,
+            watched: Vec::new(),
         }
     }
 

@@ -27,8 +27,8 @@ pub(crate) struct State {
     pub(crate) connections: BTreeMap<i64, Connection>,
     /// How many there ever were.
     pub(crate) connected: u64,
-    /// The shapes in which replies are wanted: RESP3 for callers, RESP2 within scripts unless
-    /// they ask for more.
+    /// The shapes in which replies are wanted: the connection's for a command of its own, RESP2 within
+    /// scripts unless they ask for more.
     pub(crate) protocol: Protocol,
     /// Whether a script runs the command: the order of a set must not decide what a script does.
     pub(crate) in_script: bool,

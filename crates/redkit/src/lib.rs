@@ -23,9 +23,10 @@
 //! [`core`], with what an author of a backend or of a pattern needs besides.
 //!
 //! # Features
-//! - Default: `redis` (the networked driver), `cache`, `collections`, `lock`, `pubsub`, `ratelimit`, `session`.
+//! - Default: `native` (the networked driver), `cache`, `collections`, `lock`, `pubsub`, `ratelimit`, `session`.
 //! - `embedded`: engines in this process, by `embedded://`. For tests, add redkit once more, among the
 //!   `dev-dependencies`, with this feature.
+//! - `listen`: an engine in this process on a port, for `redis-cli` and other languages.
 //! - `tls`: connections by `rediss://`.
 //! - `messagepack`, `postcard`, `zstd`, `lz4`, `encryption`: forms of values; see [`Codec`].
 //! - `http-cache`: a cache of HTTP responses, on `redkit-cache`.

@@ -22,6 +22,7 @@ mod smoke;
 
 use std::error::Error;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,6 +44,10 @@ struct Args {
     /// The catalogue's SQLite file, made and filled when there is none; without it, a temporary one
     #[arg(long, value_name = "PATH")]
     database: Option<PathBuf>,
+
+    /// Let redis-cli and other programs look into the engine of this process, on this loopback address
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "smoke")]
+    listen_redis: Option<SocketAddr>,
 
     /// Serve on a free port with a temporary catalogue, visit every page over HTTP, say what came,
     /// and end with a status that tells whether all was as it should be
@@ -71,7 +76,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(args: &Args) -> Result<(), Box<dyn Error>> {
-    let shop = Shop::open(args.database.as_deref(), false).await?;
+    let shop = Shop::open(args.database.as_deref(), false, args.listen_redis).await?;
     let served = async {
         let listener = TcpListener::bind(&args.listen)
             .await

@@ -1,11 +1,13 @@
 //! The shop put together: its database, its connection, the caches between them, its limits.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use redkit::embedded::{Embedded, ListenError, Listener};
 use redkit::monitor::prometheus::{self, Exporter, PrometheusHandle};
 use redkit::monitor::{Dependency, Health};
 use redkit::ratelimit::{OnOutage, Policy, Quota, RateLimiter};
@@ -35,6 +37,8 @@ pub(crate) struct Shop {
     exporter: Exporter,
     backend: String,
     database: String,
+    /// Holds the port on which the engine is served.
+    _listener: Option<Listener>,
     /// Holds the temporary database; removed with the shop.
     _folder: Option<TempDir>,
 }
@@ -42,11 +46,16 @@ pub(crate) struct Shop {
 impl Shop {
     /// Opens the catalogue at `database`, or a temporary one, and connects to the server that
     /// `REDIS_URL` names, or to an engine in this process. A server that cannot be reached yet is
-    /// no obstacle unless it is `needed`: the shop sells from its database until then.
+    /// no obstacle unless it is `needed`: the shop sells from its database until then. An engine in
+    /// this process is served to other programs at `look_in`.
     ///
     /// # Errors
     /// [`ShopError`], which says what is in the way.
-    pub(crate) async fn open(database: Option<&Path>, needed: bool) -> Result<Self, ShopError> {
+    pub(crate) async fn open(
+        database: Option<&Path>,
+        needed: bool,
+        look_in: Option<SocketAddr>,
+    ) -> Result<Self, ShopError> {
         let url = match std::env::var(SERVER) {
             Ok(url) if !url.is_empty() => Some(url),
             Ok(_) | Err(std::env::VarError::NotPresent) => None,
@@ -56,11 +65,26 @@ impl Shop {
             .map_err(ShopError::Config)?
             .command_timeout(PATIENCE)
             .lazy(!needed);
-        let backend = match url {
+        let mut backend = match url {
             // The endpoint is host and port alone: what a URL has besides may be secret.
             Some(_) => format!("{} (from {SERVER})", config.endpoint()),
             None => format!("embedded ({SERVER} is not set)"),
         };
+        // Before the client, whose metrics have their handles from its beginning.
+        let recorder = recorder()?;
+        let mut listener = None;
+        let client = match look_in {
+            None => redkit::connect_with(config).await,
+            Some(_) if url.is_some() => return Err(ShopError::NothingToLookInto),
+            Some(addr) => {
+                let engine = Embedded::new();
+                let listening = engine.listen(addr).await?;
+                backend.push_str(&format!(", for redis-cli at {}", listening.addr()));
+                listener = Some(listening);
+                Client::from_backend(Arc::new(engine), &config)
+            }
+        }
+        .map_err(ShopError::Connect)?;
         let (folder, path) = match database {
             Some(path) => (None, path.to_owned()),
             None => {
@@ -74,11 +98,6 @@ impl Shop {
             Some(_) => format!("{} (temporary)", path.display()),
             None => path.display().to_string(),
         };
-        // Before the client, whose metrics have their handles from its beginning.
-        let recorder = recorder()?;
-        let client = redkit::connect_with(config)
-            .await
-            .map_err(ShopError::Connect)?;
         // Keys that belong to this catalogue only: ids of another mean other products.
         let own = client
             .with_namespace(&format!("storefront-{}", catalogue.identity()))
@@ -106,6 +125,7 @@ impl Shop {
             parts,
             backend,
             database,
+            _listener: listener,
             _folder: folder,
         })
     }
@@ -168,6 +188,14 @@ pub(crate) enum ShopError {
     /// The backend refused the settings, or cannot be reached and is needed.
     #[error("the backend cannot be used")]
     Connect(#[source] redkit::Error),
+    /// A server is used, and no engine in this process.
+    #[error(
+        "{SERVER} is set, so there is no engine to look into; point redis-cli at that server, or leave --listen-redis out"
+    )]
+    NothingToLookInto,
+    /// The engine cannot be served.
+    #[error("--listen-redis cannot be used")]
+    Listen(#[from] ListenError),
     /// There is no place for temporary files.
     #[error("no temporary folder can be made; give --database PATH")]
     Temporary(#[source] std::io::Error),

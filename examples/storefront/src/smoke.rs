@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// When the shop does not open, or does not end in order.
 pub(crate) async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let start = Instant::now();
-    let shop = Shop::open(None, true).await?;
+    let shop = Shop::open(None, true, None).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     println!("storefront: http://{address} | {shop}\n");

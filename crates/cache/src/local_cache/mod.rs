@@ -73,7 +73,7 @@ struct Slot<V> {
     weight: u32,
 }
 
-/// The level's state when a reading from Redis begins.
+/// The local cache's state when a reading from Redis begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     stripe: usize,

@@ -16,9 +16,11 @@ use super::{Shared, capabilities, execute, shut_down};
 use crate::blocking::Ticket;
 use crate::engine::{Engine, Outcome};
 use crate::session::Session;
+#[cfg(feature = "listen")]
+use crate::state::Protocol;
 use crate::unsupported::refuse_subscriptions;
 
-pub(super) struct Dedicated {
+pub(crate) struct Dedicated {
     shared: Arc<Shared>,
     session: Mutex<Session>,
     id: i64,
@@ -139,7 +141,7 @@ impl Dedicated {
 
     /// Waits for the reply until the command's own timeout, which is the reply `nil`, or the
     /// deadline, which is an error. Dropped, it leaves the queue.
-    async fn wait(
+    pub(crate) async fn wait(
         &self,
         mut ticket: Ticket,
         deadline: Option<Instant>,
@@ -195,6 +197,35 @@ impl Dedicated {
             state.connections.remove(&self.id);
         });
         self.shared.dedicated.lock().remove(&self.id);
+    }
+}
+
+/// For connections from outside.
+#[cfg(feature = "listen")]
+impl Dedicated {
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Carries out a command, which is its name and its arguments.
+    pub(crate) fn execute(&self, argv: &[&[u8]]) -> Result<Outcome, CallError> {
+        self.run(|engine, session| engine.execute(session, argv))
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.session.lock().protocol
+    }
+
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.session.lock().transaction.is_some()
+    }
+
+    /// Waits for the end of the session.
+    pub(crate) async fn closed(&self) {
+        let mut state = self.state.subscribe();
+        let closed = state.wait_for(|state| matches!(state, ConnectionState::Closed));
+        // The sender lives as long as this session.
+        let _ = closed.await;
     }
 }
 

@@ -6,7 +6,7 @@ use redkit_core::{ServerError, Value};
 use crate::args::{integer, is};
 use crate::error::{self, Reply};
 use crate::session::Session;
-use crate::state::State;
+use crate::state::{Protocol, State};
 
 /// Subcommands with their arities.
 pub(super) const SUBCOMMANDS: &[(&str, i8)] = &[
@@ -115,8 +115,9 @@ fn unblock(state: &mut State, id: &[u8], with_error: bool) -> Reply {
     Ok(Value::Int(unblocked.into()))
 }
 
-/// Carries out `HELLO`. The engine's replies have the shapes of RESP3, which is never changed.
+/// Carries out `HELLO`. Sessions in the process keep the shapes of RESP3.
 pub(crate) fn hello(state: &mut State, session: &mut Session, args: &[&[u8]]) -> Reply {
+    let mut protocol = session.protocol;
     let mut rest = match args {
         [] => args,
         [version, rest @ ..] => match crate::args::parse_integer(version) {
@@ -125,7 +126,14 @@ pub(crate) fn hello(state: &mut State, session: &mut Session, args: &[&[u8]]) ->
                     "Protocol version is not an integer or out of range",
                 ));
             }
-            Some(3) => rest,
+            Some(3) => {
+                protocol = Protocol::Resp3;
+                rest
+            }
+            Some(2) if session.is_from_outside => {
+                protocol = Protocol::Resp2;
+                rest
+            }
             Some(_) => {
                 return Err(ServerError::new("NOPROTO", "unsupported protocol version"));
             }
@@ -147,11 +155,16 @@ pub(crate) fn hello(state: &mut State, session: &mut Session, args: &[&[u8]]) ->
             }
         };
     }
+    session.protocol = protocol;
+    let number = match protocol {
+        Protocol::Resp2 => 2,
+        Protocol::Resp3 => 3,
+    };
     let pair = |name: &'static str, value: Value| (Value::bulk(name), value);
     Ok(Value::Map(vec![
         pair("server", Value::bulk("redis")),
         pair("version", Value::bulk("7.0.15")),
-        pair("proto", Value::Int(3)),
+        pair("proto", Value::Int(number)),
         pair("id", Value::Int(session.id)),
         pair("mode", Value::bulk("embedded")),
         pair("role", Value::bulk("master")),

@@ -12,6 +12,8 @@ mod blocking;
 mod differential;
 mod expiry;
 mod field_expiry;
+#[cfg(feature = "listen")]
+mod listen;
 mod pubsub;
 mod scans;
 mod scripts;

@@ -2,11 +2,13 @@
 local function move_delayed(stream, delayed, bodies)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 100)) do
     local body = redis.call('HGET', bodies, id)
-    if redis.call('ZREM', delayed, id) == 1 and body then
+    if body then
+      -- First of all: should it fail, nothing is gone.
       local key, headers, message, recorded = unpack_body(body)
-      redis.call('HDEL', bodies, id)
       add_entry(stream, id, key, headers, message, '', recorded)
+      redis.call('HDEL', bodies, id)
     end
+    redis.call('ZREM', delayed, id)
   end
 end
 

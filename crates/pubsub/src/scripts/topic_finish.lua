@@ -37,7 +37,7 @@ local function finish(stream, group, id, record, recorded, retention)
     return acknowledged
   end
   redis.call('XDEL', stream, id)
-  local of = recorded == '1' and redis.call('HGET', record, 'e')
+  local of = recorded == '1' and acknowledged == 1 and redis.call('HGET', record, 'e')
   -- Of a message that had to wait for its time the record does not know the entry.
   if of and (of == id or of == '') then
     local kept = redis.call('HGET', record, 'b')
@@ -47,6 +47,7 @@ local function finish(stream, group, id, record, recorded, retention)
       local next_id = add_entry(stream, message_id, key, headers, message, '', '1')
       redis.call('HSET', record, 'e', next_id)
       redis.call('HDEL', record, 'b')
+      redis.call('PEXPIRE', record, 30 * 86400000)
     else
       redis.call('DEL', record)
     end

@@ -34,10 +34,12 @@ if mode == 'debounce' then
     return { '', 'replaced' }
   end
 elseif mode ~= 'none' then
-  local entry = redis.call('HGET', record, 'e')
+  -- One that waits for its time is known for as long, whatever became of its record.
+  local entry = redis.call('HGET', record, 'e') or (redis.call('ZSCORE', delayed, id) and '')
   if entry then
     if mode == 'last' then
-      redis.call('HSET', record, 'b', pack_body(key, headers, message, recorded))
+      redis.call('HSET', record, 'e', entry, 'i', id, 'b', pack_body(key, headers, message, recorded))
+      redis.call('PEXPIRE', record, ARGV[2])
       return { entry, 'kept' }
     end
     return { entry, 'known' }
@@ -56,6 +58,6 @@ else
 end
 if mode ~= 'none' and mode ~= 'debounce' then
   redis.call('HSET', record, 'e', entry, 'i', id)
-  redis.call('PEXPIRE', record, ARGV[2])
+  redis.call('PEXPIRE', record, ARGV[2] + math.max(0, math.ceil((at - now) / 1000)))
 end
 return { entry, 'new' }

@@ -38,7 +38,11 @@ local is_paused = redis.call('HEXISTS', state, 'paused:' .. group)
 if is_paused == 0 then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, room)) do
     redis.call('ZREM', retries, id)
-    take(id, 0)
+    -- In a group that was made anew it may be a consumer's.
+    local row = redis.call('XPENDING', stream, group, id, id, 1)[1]
+    if row and row[2] == waiting then
+      take(id, 0)
+    end
   end
 end
 

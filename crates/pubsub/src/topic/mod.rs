@@ -255,7 +255,7 @@ impl Inner {
             },
         );
         // In the other modes a repetition may find that the first one was delivered meanwhile.
-        let is_idempotent = matches!(mode, "for" | "done");
+        let is_idempotent = mode == "for";
         Ok((id, call.idempotent(is_idempotent).into()))
     }
 

@@ -256,4 +256,17 @@ redkit_testkit::suite! {
         until("all were handled", || seen.len() == 40).await;
         assert_eq!(seen.sorted(), numbers);
     }
+
+    #[paused]
+    async fn a_message_that_waits_is_known_for_longer_than_its_record(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let short = Deduplication::For(Duration::from_secs(1));
+        let publish = || topic.publish_with(&1, with_id("a").deduplicate(short).delay(Duration::from_secs(60)));
+        publish().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(publish().await.unwrap().outcome, PublishOutcome::Known);
+        let past = with_id("b").deliver_at(SystemTime::UNIX_EPOCH);
+        topic.publish_with(&1, past.clone()).await.unwrap();
+        assert_eq!(topic.publish_with(&1, past).await.unwrap().outcome, PublishOutcome::Known);
+    }
 }

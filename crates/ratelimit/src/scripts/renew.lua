@@ -9,6 +9,8 @@ local ends = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]))
 if not ends or ends <= now then
   return 0
 end
+-- Out of memory, the server refuses a script whose first write may grow; what is held stays held.
+redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[2] / 1000) + 1)
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
 keep_concurrency(KEYS[1])
 return 1

@@ -130,6 +130,21 @@ redkit_testkit::suite! {
         client.shutdown().await;
     }
 
+    #[networked]
+    async fn a_server_that_is_out_of_memory_renews_what_is_held(fixture: Fixture) {
+        let server = fixture.private_server(ServerOptions::new()).await.unwrap();
+        let client = fixture.connect(fixture.config_at(&server.url()).unwrap()).await.unwrap();
+        let lease = Duration::from_millis(900);
+        let places = ConcurrencyLimiter::builder(&client, "places").decision_timeout(crate::PATIENT).limit(1).lease(lease).build().unwrap();
+        let permit = places.try_acquire("k").await.unwrap().unwrap();
+        let full = Command::new("CONFIG").arg("SET").arg("maxmemory").arg("1");
+        client.call::<()>(full).await.unwrap();
+        sleep(3 * lease).await;
+        assert!(!permit.is_lost());
+        permit.release().await.unwrap();
+        client.shutdown().await;
+    }
+
     #[paused]
     async fn dropping_a_wait_for_a_place_leaves_no_lease(fixture: Fixture) {
         let places = places(&fixture, 1);

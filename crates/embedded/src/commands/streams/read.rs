@@ -172,7 +172,7 @@ fn xread(state: &mut State, args: &[&[u8]]) -> Result<Attempt, ServerError> {
         serve: Box::new(move |state, key| {
             let (key, after) = after.iter().rev().find(|(present, _)| present == key)?;
             let entries = entries_after(state, key, *after, count).ok()??;
-            Some(Ok(by_stream(Protocol::Resp3, vec![(key.clone(), entries)])))
+            Some(Ok(by_stream(state.protocol, vec![(key.clone(), entries)])))
         }),
     }))
 }
@@ -255,7 +255,7 @@ fn xread_group(state: &mut State, args: &[&[u8]]) -> Result<Attempt, ServerError
                 return Some(Err(gone));
             }
             let entries = new_entries(state, key, &group, &consumer, count, no_ack)?;
-            Some(Ok(by_stream(Protocol::Resp3, vec![(owned(key), entries)])))
+            Some(Ok(by_stream(state.protocol, vec![(owned(key), entries)])))
         }),
     }))
 }

@@ -118,20 +118,23 @@ impl<T, H> Shared<T, H> {
                 let known = seat.held.ids();
                 if known.is_empty() {
                     // What it does not know of goes back.
-                    self.keep_these(seat, &[]).await;
+                    self.keep_these(seat, &[], self.settings.lease).await;
                 }
                 for ids in known.chunks(AT_ONCE) {
-                    self.keep_these(seat, ids).await;
+                    // Only a call that names everything may say what is not known.
+                    let unknown_after = match ids.len() == known.len() {
+                        true => self.settings.lease,
+                        false => Duration::MAX,
+                    };
+                    self.keep_these(seat, ids, unknown_after).await;
                 }
             }
         }
     }
 
     /// Gives whether the worker owned all of them still, as far as it could be asked.
-    async fn keep_these(&self, seat: &HeldSeat, ids: &[ItemId]) -> bool {
+    async fn keep_these(&self, seat: &HeldSeat, ids: &[ItemId], unknown_after: Duration) -> bool {
         let sent = Instant::now();
-        // What is known has had a heartbeat within a lease. What has not came in a reply that was lost.
-        let unknown_after = self.settings.lease;
         match seat.seat.heartbeat(&self.client, ids, unknown_after).await {
             Ok(lost) => {
                 seat.held.kept(ids, &lost, sent);
@@ -249,7 +252,7 @@ impl<T: DeserializeOwned + Send + 'static, H: Handler<T>> Shared<T, H> {
         if owned.elapsed() < self.settings.lease / 2 {
             return true;
         }
-        let asked = self.keep_these(seat, &[entry.entry]).await;
+        let asked = self.keep_these(seat, &[entry.entry], Duration::MAX).await;
         if !asked && seat.held.owned(entry.entry).is_none() {
             self.count_lost();
             return false;
