@@ -97,6 +97,13 @@ pub trait QueuedCaller: Sync {
     fn outlives_faults(&self) -> bool {
         true
     }
+
+    /// Whether the waiter also goes on after a visit that may or may not have been carried out. By default
+    /// it does not. It may where a further visit is answered with what an earlier one took, and lets it run from then:
+    /// a lease is counted from the last visit.
+    fn outlives_unknown(&self) -> bool {
+        false
+    }
 }
 
 /// How a wait ended.
@@ -116,7 +123,8 @@ impl Client {
     /// with an error, [`QueuedCaller::abandon`] is released in the background.
     ///
     /// # Errors
-    /// The visit's own. A visit of which nobody knows whether it was carried out ends the wait.
+    /// The visit's own. A visit of which nobody knows whether it was carried out ends the wait, unless
+    /// [`QueuedCaller::outlives_unknown`].
     pub async fn wait_in_queue<Q: QueuedCaller>(
         &self,
         queued: &Q,
@@ -127,6 +135,7 @@ impl Client {
             client: self,
             queued,
             is_left: false,
+            was_unknown: false,
         };
         let began = Instant::now();
         let mut waiter: Option<Waiter> = None;
@@ -146,7 +155,8 @@ impl Client {
                     });
                 }
                 Ok(QueueStatus::Rejected(outcome)) => {
-                    place.is_left = true;
+                    // A visit that was not answered may yet be carried out.
+                    place.is_left = !place.was_unknown;
                     return Ok(QueueOutcome {
                         is_served: false,
                         outcome,
@@ -156,7 +166,12 @@ impl Client {
                 // A script that lets a caller join that will not wait; ask once more.
                 Ok(QueueStatus::Waiting { before, .. }) => (Duration::ZERO, before),
                 Err(error) => {
-                    let goes_on = queued.outlives_faults() && was_not_done(&error);
+                    place.was_unknown |= error.is_maybe();
+                    let goes_on = error.is_retryable()
+                        && match error.is_maybe() {
+                            true => queued.outlives_unknown(),
+                            false => queued.outlives_faults(),
+                        };
                     if !goes_on || max_wait.is_zero() {
                         return Err(error);
                     }
@@ -199,6 +214,7 @@ struct Place<'a, Q: QueuedCaller> {
     client: &'a Client,
     queued: &'a Q,
     is_left: bool,
+    was_unknown: bool,
 }
 
 impl<Q: QueuedCaller> Drop for Place<'_, Q> {
@@ -224,9 +240,4 @@ fn pause_without_a_subscription(before: Option<u64>, waited: Duration) -> Durati
         None => POLL.max(waited / PART),
     };
     pause.min(HEARTBEAT)
-}
-
-/// Whether a fault passes and the server certainly did nothing.
-fn was_not_done(error: &Error) -> bool {
-    error.is_retryable() && !error.is_maybe()
 }
