@@ -4,7 +4,7 @@
 -- KEYS[2]  the topic's state (hash: `mode:<group>` `shared` or `ordered`, `paused:<group>` 1)
 -- ARGV[1]  the group    ARGV[2]  where a new one begins: `0` or `$`    ARGV[3]  `shared` or `ordered`
 -- Reply    {1 when it was made, its mode}
--- Example  EVALSHA … 2 ns:topic:mail:{0} ns:topic:mail:{0}:state senders 0 shared → {1, "shared"}
+-- Example  EVALSHA … 2 ns:topic:mail:{mail.0} ns:topic:mail:{mail.0}:state senders 0 shared → {1, "shared"}
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 local made = 1
 if not groups.err then

@@ -115,7 +115,7 @@ where
             for some in all.chunks(AT_ONCE) {
                 let entries = some
                     .iter()
-                    .map(|&(id, deliveries)| (id, deliveries.saturating_sub(1), Duration::ZERO));
+                    .map(|&(id, n)| (id, n, n.saturating_sub(1), Duration::ZERO));
                 requests.push(seat.seat.release(entries));
             }
         }
