@@ -119,16 +119,34 @@ pub(crate) fn publish(to: &Partition, message: Publish<'_>) -> Invocation {
         .arg(to.number)
 }
 
-/// Gives whether the group was made, and its mode.
+/// Whether a call made a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It was there.
+    No,
+    New,
+    /// It had been there before, and the server had lost it.
+    Anew,
+}
+
+/// Gives the group's mode as well. All repetitions of a call have the same token.
 pub(crate) async fn group(
     client: &Client,
     partition: &Partition,
     group: &str,
     start: &str,
     mode: &str,
-) -> Result<(bool, String), Error> {
+    token: Token,
+) -> Result<(Made, String), Error> {
     let call = GROUP.invoke([&partition.stream, &partition.state]);
-    client.eval(call.arg(group).arg(start).arg(mode)).await
+    let call = call.arg(group).arg(start).arg(mode).arg(token);
+    let (made, mode): (u64, String) = client.eval(call.idempotent(true)).await?;
+    let made = match made {
+        1 => Made::New,
+        2 => Made::Anew,
+        _ => Made::No,
+    };
+    Ok((made, mode))
 }
 
 /// What a consumer's tick gave.

@@ -37,7 +37,10 @@ async fn published(fixture: &Fixture) -> Vec<String> {
         .arg(0)
         .arg(-1);
     let mut ids: Vec<String> = call(fixture, delayed).await;
-    let range = Command::new("XRANGE").key(keys.key("t.0")).arg("-").arg("+");
+    let range = Command::new("XRANGE")
+        .key(keys.key("t.0"))
+        .arg("-")
+        .arg("+");
     let entries: Vec<redkit_core::Value> = call(fixture, range).await;
     for entry in entries {
         let (_, fields): (String, Vec<String>) = entry.to().unwrap();

@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use redkit_core::{Command, FromValue, Value};
+use redkit_pubsub::Error;
 use redkit_pubsub::topic::{
-    Deduplication, Delivery, Outcome, Publication, PublishOutcome, Retention, TRACEPARENT, Topic,
+    Deduplication, Delivery, Outcome, Publication, PublishOutcome, Published, Retention,
+    TRACEPARENT, Topic,
 };
 use redkit_testkit::Fixture;
 
@@ -16,6 +18,11 @@ fn with_id(id: &str) -> Publication {
 
 async fn call<T: FromValue>(fixture: &Fixture, command: Command) -> T {
     fixture.client.call(command).await.unwrap()
+}
+
+#[track_caller]
+fn publish_and_expect(published: Result<Published, Error>, outcome: PublishOutcome) {
+    assert_eq!(published.unwrap().outcome, outcome);
 }
 
 redkit_testkit::suite! {
@@ -396,5 +403,35 @@ redkit_testkit::suite! {
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(topic.stats("g").await.unwrap().length, 0);
         assert_eq!(publish().await.unwrap().outcome, PublishOutcome::New);
+    }
+
+    #[paused]
+    async fn the_kept_message_outlives_the_record_of_the_first(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
+        call::<()>(&fixture, Command::new("XGROUP").arg("CREATE").key(&stream).arg("g").arg("0").arg("MKSTREAM")).await;
+        let publish = |n: &'static u32| topic.publish_with(n, with_id("a").deduplicate(Deduplication::KeepLast));
+        const DAY: Duration = Duration::from_secs(86_400);
+        publish_and_expect(publish(&0).await, PublishOutcome::New);
+        tokio::time::advance(29 * DAY).await;
+        publish_and_expect(publish(&1).await, PublishOutcome::Kept);
+        tokio::time::advance(2 * DAY).await;
+        let seen = Seen::default();
+        let _worker = acknowledge(topic.consumer("g"), &seen).await;
+        until("both were handled", || seen.len() == 2).await;
+        assert_eq!(seen.payloads(), [0, 1]);
+    }
+
+    async fn a_delayed_message_stays_when_it_cannot_be_moved(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let seen = Seen::default();
+        let _worker = acknowledge(topic.consumer("g"), &seen).await;
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
+        topic.publish_with(&1, Publication::new().delay(Duration::from_millis(300))).await.unwrap();
+        // Of another type: nothing can be added.
+        call::<()>(&fixture, Command::new("SET").key(&stream).arg("x")).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        call::<u64>(&fixture, Command::new("DEL").key(&stream)).await;
+        until("it came", || seen.len() == 1).await;
     }
 }

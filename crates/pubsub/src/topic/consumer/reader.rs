@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_core::Error;
-use redkit_core::coordination::Backoff;
+use redkit_core::coordination::{Backoff, Token};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -14,7 +14,7 @@ use super::run::{HeldSeat, Job, Shared};
 use super::{Gap, GapReason};
 use crate::topic::builder::Retention;
 use crate::topic::entry::RawEntry;
-use crate::topic::scripts::{self, Tick};
+use crate::topic::scripts::{self, Made, Tick};
 
 /// How often a reader looks for what is due. A message that is delayed or retried is late by this at most.
 const TICK: Duration = Duration::from_millis(500);
@@ -24,7 +24,8 @@ pub(super) const TRIM: Duration = Duration::from_secs(5);
 /// How long an entry that came while all handlers were busy waits for one of them.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-type InLine = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send + Sync>>;
+type InLine =
+    Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send + Sync>>;
 
 /// Entries, by a call that was sent then.
 struct Read {
@@ -113,6 +114,9 @@ impl<T, H> Reader<T, H> {
         let Some(seat) = shared.seats.get(self.index) else {
             return Ok(());
         };
+        if seat.making.lock().is_some() {
+            remake_group(&shared, seat, "shared").await;
+        }
         if self.may_have_forgotten {
             let known = seat.held.ids();
             let sent = Instant::now();
@@ -321,27 +325,34 @@ impl<T, H> Reader<T, H> {
 /// The server has lost the group: one of its workers makes it anew, from the beginning of what the stream
 /// holds, and tells of a gap.
 pub(super) async fn remake_group<T, H>(shared: &Shared<T, H>, seat: &HeldSeat, mode: &str) {
-    let seat = &seat.seat;
-    let made = scripts::group(&shared.client, &seat.partition, &seat.group, "0", mode).await;
-    match made {
-        Ok((true, _)) => {
-            shared.metrics.gaps.increment(1);
-            tracing::warn!(
-                target: "redkit::pubsub", topic = &*shared.topic.name, group = &*seat.group,
-                partition = seat.partition.number,
-                "the server had lost the group; it was made anew from the beginning of the stream"
-            );
-            if let Some(on_gap) = &shared.settings.on_gap {
-                on_gap(Gap {
-                    partition: seat.partition.number,
-                    reason: GapReason::GroupLost,
-                });
+    // The same until the server answers: a call whose reply was lost may have made it.
+    let token = *seat.making.lock().get_or_insert_with(Token::random);
+    let of = &seat.seat;
+    match scripts::group(&shared.client, &of.partition, &of.group, "0", mode, token).await {
+        Ok((made, _)) => {
+            *seat.making.lock() = None;
+            if made != Made::No {
+                tell_of_gap(shared, seat);
             }
         }
-        Ok((false, _)) => {}
         Err(error) => {
             tracing::debug!(target: "redkit::pubsub", %error, "a group cannot be made");
         }
+    }
+}
+
+pub(super) fn tell_of_gap<T, H>(shared: &Shared<T, H>, seat: &HeldSeat) {
+    let partition = seat.seat.partition.number;
+    shared.metrics.gaps.increment(1);
+    tracing::warn!(
+        target: "redkit::pubsub", topic = &*shared.topic.name, group = &*seat.seat.group, partition,
+        "the server had lost the group; it was made anew from the beginning of the stream"
+    );
+    if let Some(on_gap) = &shared.settings.on_gap {
+        on_gap(Gap {
+            partition,
+            reason: GapReason::GroupLost,
+        });
     }
 }
 
