@@ -141,7 +141,7 @@ impl<T> Topic<T> {
             }
         }
         if let Some(first) = inner.partitions.first() {
-            let members = Command::new("DEL").key(&first.members(group));
+            let members = Command::new("DEL").key(first.members(group));
             inner.client.call::<u64>(members.idempotent(true)).await?;
         }
         Ok(was_there)

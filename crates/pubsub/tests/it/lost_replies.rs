@@ -17,9 +17,9 @@ const WAITING: &[u8] = b"~waiting";
 
 /// What follows the name of `waiting`: in a release the first entry, in a heartbeat a time.
 fn after_waiting(command: &Command) -> Option<&[u8]> {
-    let mut args = command.iter().skip_while(|arg| &arg[..] != WAITING);
+    let mut args = command.iter().skip_while(|arg| *arg != WAITING);
     args.next()?;
-    args.next().map(|arg| &arg[..])
+    args.next()
 }
 
 fn is_release(command: &Command) -> bool {
@@ -28,7 +28,7 @@ fn is_release(command: &Command) -> bool {
 
 /// A heartbeat that names several entries: it has two keys, and a tick has five.
 fn is_heartbeat_for_several(command: &Command) -> bool {
-    let is_of_two = command.iter().nth(1).is_some_and(|arg| &arg[..] == b"2");
+    let is_of_two = command.iter().nth(1).is_some_and(|arg| arg == b"2");
     is_of_two
         && after_waiting(command).is_some()
         && !is_release(command)
@@ -123,7 +123,7 @@ async fn a_publication_until_done_is_not_repeated_by_the_client() {
         .id("other")
         .deduplicate(Deduplication::UntilDone);
     topic.publish_with(&0, other).await.unwrap();
-    let is_publication = |command: &Command| command.iter().any(|arg| &arg[..] == b"done");
+    let is_publication = |command: &Command| command.iter().any(|arg| arg == b"done");
     backend.add(Rule::new(Injection::LoseReply).on(is_publication).times(1));
     let publication = || {
         Publication::new()
@@ -224,7 +224,7 @@ async fn a_lost_group_is_told_of_although_the_reply_of_its_making_is_lost() {
     };
     let seen = Seen::default();
     let _worker = handle(consumer, &seen, |_| Outcome::Ack).await;
-    let is_making = |command: &Command| command.iter().any(|arg| &arg[..] == b"shared");
+    let is_making = |command: &Command| command.iter().any(|arg| arg == b"shared");
     backend.add(Rule::new(Injection::LoseReply).on(is_making).times(1));
     let stream = client.keyspace("topic", "t").unwrap().key("t.0");
     client
