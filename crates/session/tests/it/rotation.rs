@@ -52,6 +52,19 @@ redkit_testkit::suite! {
         assert_eq!(listed[0].handle, session.handle());
     }
 
+    #[paused]
+    async fn a_sign_out_by_an_id_whose_grace_is_over_ends_the_session(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = signed_in(&store, "user-7").await;
+        let mut old = again(&store, &session).await.unwrap();
+        session.rotate().await.unwrap();
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(again(&store, &old).await.is_none());
+        assert!(again(&store, &session).await.is_some());
+        assert!(old.delete().await.unwrap());
+        assert!(again(&store, &session).await.is_none());
+    }
+
     async fn a_change_before_the_rotation_is_not_lost(fixture: Fixture) {
         let store = store(&fixture);
         let mut session = store.create().await.unwrap();
