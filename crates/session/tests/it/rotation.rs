@@ -60,6 +60,8 @@ redkit_testkit::suite! {
         session.rotate().await.unwrap();
         tokio::time::advance(Duration::from_secs(100)).await;
         assert!(again(&store, &old).await.is_none());
+        // It forgets the old id.
+        assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
         assert!(again(&store, &session).await.is_some());
         assert!(old.delete().await.unwrap());
         assert!(again(&store, &session).await.is_none());
