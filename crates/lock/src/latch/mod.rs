@@ -161,7 +161,8 @@ impl CountDownLatch {
         scripts::set(&self.shared.client, &self.keys, count, self.shared.ttl).await
     }
 
-    /// Counts down. Gives what is left. A count that is repeated because its reply was lost counts once.
+    /// Counts down. Gives what is left. A count that is repeated because its reply was lost counts once. One that
+    /// arrives when the latch was deleted and set anew counts in the new one: give a new latch a new key.
     ///
     /// # Errors
     /// [`Error::NoLatch`] when it is not set, or has run out; [`Error::Core`] for a count that is not

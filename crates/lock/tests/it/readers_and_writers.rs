@@ -158,6 +158,34 @@ redkit_testkit::suite! {
         assert!(two.write("k", NOW).await.is_err());
         assert!(downgraded.release().await.unwrap() && reader.release().await.unwrap());
         assert!(is_free(&one).await);
+        // A writer that waits does not come in with the downgrade, but after it.
+        let writer = one.write("k", NOW).await.unwrap();
+        let waits = two.clone();
+        let next = tokio::spawn(async move { waits.write("k", LONG).await.unwrap() });
+        writers_wait(&one, 1).await;
+        let downgraded = writer.downgrade().await.unwrap();
+        sleep(Duration::from_millis(1200)).await;
+        let state = one.inspect("k").await.unwrap();
+        assert!(state.writer.is_none() && state.readers == 1 && state.waiting_writers == 1, "{state:?}");
+        assert!(!next.is_finished() && !downgraded.is_lost());
+        let start = Instant::now();
+        assert!(downgraded.release().await.unwrap());
+        let next = next.await.unwrap();
+        assert!(start.elapsed() < SECOND, "woken: {:?}", start.elapsed());
+        assert!(next.release().await.unwrap());
+    }
+
+    #[paused]
+    async fn a_writer_that_died_before_the_clock_went_back_is_forgotten(fixture: Fixture) {
+        let all = locks(&fixture.client);
+        let key = fixture.client.key("rwlock:docs:{k}:writers");
+        let time: (u64, u64) = fixture.client.call(Command::new("TIME")).await.unwrap();
+        let ahead = (time.0 + 600) * 1_000_000;
+        let add = Command::new("ZADD").key(&key).arg(ahead).arg("dead");
+        fixture.client.call::<i64>(add).await.unwrap();
+        let start = Instant::now();
+        drop(all.read("k", LONG).await.unwrap());
+        assert!(start.elapsed() <= 4 * SECOND, "{:?}", start.elapsed());
     }
 
     #[paused]
@@ -215,6 +243,9 @@ async fn readers_and_writers_lose_their_locks_at_the_local_deadline() {
 async fn what_was_taken_without_a_reply_is_given_back() {
     let backend = FaultyBackend::embedded();
     let all = locks(&backend.client());
+    // So that the server knows the scripts.
+    drop(all.write("other", NOW).await.unwrap());
+    drop(all.read("other", LONG).await.unwrap());
     for injection in [Injection::LoseReply, Injection::HangAfter] {
         backend.set(Rule::new(injection.clone()).times(1));
         assert!(matches!(all.write("k", NOW).await, Err(Error::Core(_))));

@@ -200,7 +200,9 @@ fn of_reply(error: &ServerError, needs: &Needs) -> (CauseKind, Option<Box<str>>)
 /// `NOPERM … no permissions to run the 'set' command`, `… to access one of the keys …`, `… a channel …`.
 fn missing_right(error: &ServerError, needs: &Needs) -> Box<str> {
     let message = error.message();
-    let right = match message.split('\'').nth(1) {
+    // The user's name may stand before it, with a quote of its own.
+    let command = message.split_once("to run the '");
+    let right = match command.and_then(|(_, rest)| rest.split('\'').next()) {
         Some(command) => format!("+{command}"),
         None if message.contains("channel") => format!("&{}", needs.channels),
         None => format!("~{}", needs.keys),

@@ -408,6 +408,7 @@ async fn settings_that_cannot_work_are_refused() {
         ("clears_at", |builder| {
             builder.rule(Rule::hit_rate_under(0.8).clears_at(0.7))
         }),
+        ("limit", |builder| builder.rule(Rule::latency_over(SECOND))),
         ("window", |builder| {
             builder.rule(Rule::evictions().window(Duration::ZERO))
         }),
