@@ -228,7 +228,9 @@ pub(crate) async fn end(
     if status == 2 {
         return Ok(Ended::OtherUser);
     }
-    let mut reply = reply.into_iter().map(|value| value.to().map_err(unreadable));
+    let mut reply = reply
+        .into_iter()
+        .map(|value| value.to().map_err(unreadable));
     let successor = reply.next().unwrap_or_else(|| Ok(String::new()))?;
     let kin = reply.collect::<Result<_, Error>>()?;
     Ok(match status {
