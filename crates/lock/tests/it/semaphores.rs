@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redkit_core::{Client, Command, ErrorKind};
 use redkit_lock::{Error, Semaphore, SemaphoreBuilder};
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, Server, ServerOptions};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -540,6 +540,27 @@ async fn permits_dropped_in_an_outage_are_given_back_after_it() {
     let state = semaphore.state("k").await.unwrap();
     assert_eq!((state.taken, state.free()), (1, 1));
     other.release().await.unwrap();
+}
+
+/// What is held is renewed, and given back in part and in whole, though nothing new may be taken.
+#[tokio::test]
+async fn a_server_without_memory_renews_permits_and_takes_them_back() {
+    let server = Server::redis(ServerOptions::default()).await.unwrap();
+    let config = redkit_core::ClientConfig::from_url(&server.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let lease = Duration::from_secs(3);
+    let semaphore = builder(&client, 5).lease(lease).build().unwrap();
+    let mut permits = semaphore.try_acquire("k", 4).await.unwrap().unwrap();
+    let full = ["CONFIG", "SET", "maxmemory", "1"];
+    server.raw(&full).await.unwrap();
+    let refused = semaphore.try_acquire("k", 1).await.unwrap_err();
+    assert!(refused.to_string().contains("OOM"), "{refused}");
+    let held_for = timeout(lease + SECOND, permits.lost()).await;
+    assert!(held_for.is_err(), "they were lost");
+    permits.release_some(1).await.unwrap();
+    assert_eq!(free(&semaphore).await, 2);
+    assert!(permits.release().await.unwrap());
+    assert_eq!(free(&semaphore).await, 5);
 }
 
 /// The scripts are sent anew after the server forgot them.
