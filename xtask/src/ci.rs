@@ -22,7 +22,10 @@ const STEPS: &[Step] = &[
     ("clippy, everything", clippy),
     ("clippy, each published crate alone", clippy_alone),
     ("tests on every backend, and doc tests", tests),
-    ("tests of the benchmarks' own code", tests_of_benches),
+    (
+        "tests of the benchmarks and of the patterns' programs",
+        tests_of_programs,
+    ),
     ("documentation", documentation),
     ("contents of the packages", package::check),
 ];
@@ -95,8 +98,9 @@ fn tests(sh: &Shell) -> Result<(), Failure> {
 }
 
 /// Apart from the others, because they need all the peers to be built.
-fn tests_of_benches(sh: &Shell) -> Result<(), Failure> {
-    Ok(cmd!(sh, "cargo test -p redkit-benches").run()?)
+/// After the tests on every backend, which provide the servers.
+fn tests_of_programs(sh: &Shell) -> Result<(), Failure> {
+    Ok(cmd!(sh, "cargo test -p redkit-benches -p patterns").run()?)
 }
 
 fn documentation(sh: &Shell) -> Result<(), Failure> {

@@ -11,8 +11,8 @@ use crate::backends::{BACKENDS, Backend, chosen, names_of, servers};
 use crate::totals::Totals;
 
 /// What cargo is told, so that it builds what the tests need and no more: the benchmarks' peers are
-/// some ninety crates, and the patterns' programs are checked by clippy. `cargo xtask ci` runs the
-/// benchmarks' own tests besides.
+/// some ninety crates, and each of the patterns' programs is linked. `cargo xtask ci` runs the tests of
+/// both besides.
 pub(crate) const CARGO_TEST: [&str; 7] = [
     "test",
     "--workspace",

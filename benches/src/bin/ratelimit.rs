@@ -395,13 +395,14 @@ async fn beside_raw(server: &Server, client: &Client, load: Load) -> Paired {
 
 /// The script as the limiter sends it, loaded for the raw driver.
 async fn sha_of_gcra(server: &Server) -> Arc<str> {
-    const GCRA: &str = concat!(
-        include_str!("../../../crates/ratelimit/src/scripts/clock.lua"),
+    let parts = [
+        redkit_core::coordination::lua::CLOCK,
         include_str!("../../../crates/ratelimit/src/scripts/gcra.lua"),
         "local look, take = look_gcra, take_gcra\n",
         include_str!("../../../crates/ratelimit/src/scripts/single.lua"),
-    );
-    let sha = server.raw(&["SCRIPT", "LOAD", GCRA]).await.unwrap();
+    ];
+    let load = ["SCRIPT", "LOAD", &parts.concat()];
+    let sha = server.raw(&load).await.unwrap();
     sha.text().unwrap().into()
 }
 

@@ -77,7 +77,7 @@ impl LockManager {
                 }
             }
         }
-        // The reply came too late to be of use.
+        // The reply came too late to be of use; what is left of it is given back.
         if held.is_lost() {
             return Err(Error::Lost);
         }
@@ -171,14 +171,14 @@ impl<'a> Call<'a> {
                 // What happened before this was not told: try again.
                 other => {
                     *other = None;
-                    *other = Some(self.place(locks, taken).await?);
+                    *other = self.place(locks, taken).await?;
                 }
             }
         }
     }
 
-    /// A place among the waiters of the lock that is taken.
-    async fn place(&self, locks: &[LockKeys], taken: Taken) -> Result<Place<'a>, Error> {
+    /// A place among the waiters of the lock that is taken; none when the time was up before it was had.
+    async fn place(&self, locks: &[LockKeys], taken: Taken) -> Result<Option<Place<'a>>, Error> {
         let index = taken.index;
         let Some(lock) = locks.get(index) else {
             return Err(taken.into());
@@ -188,11 +188,12 @@ impl<'a> Call<'a> {
         let front = timeout_at(self.deadline, inner.lines.front(&key)).await;
         let front = front.map_err(|_| Error::from(taken))?;
         let waiter = inner.client.waiter(inner.channel.clone(), key, Wake::One);
-        Ok(Place {
+        let waiter = timeout_at(self.deadline, waiter).await.ok();
+        Ok(waiter.map(|waiter| Place {
             index,
-            waiter: waiter.await,
+            waiter,
             _front: front,
-        })
+        }))
     }
 
     async fn acquire_in_order(&self, lock: &LockKeys) -> Result<(Vec<Fence>, Instant), Error> {
@@ -228,7 +229,7 @@ impl<'a> Call<'a> {
 
     /// Gives back what a call may have taken.
     fn release(&self, locks: &[LockKeys]) -> Release {
-        let call = self.inner.release(locks, self.token).idempotent(true);
+        let call = self.inner.undo(locks, self.token).idempotent(true);
         Release::new([call])
             .until(Instant::now() + self.inner.settings.first_ttl())
             .counted_by(Arc::clone(&self.inner.metrics.unreleased))
@@ -269,11 +270,16 @@ impl QueuedCaller for Queued<'_> {
         })
     }
 
+    /// A visit by the same token takes no second lock, and renews what an unanswered one took.
+    fn outlives_unknown(&self) -> bool {
+        true
+    }
+
     fn abandon(&self) -> Release {
         let settings = &self.call.inner.settings;
         let leave = self.queue.leave(&self.id());
         let locks = std::slice::from_ref(self.lock);
-        let release = self.call.inner.release(locks, self.call.token);
+        let release = self.call.inner.undo(locks, self.call.token);
         Release::new([leave, release.idempotent(true)])
             .until(Instant::now() + settings.first_ttl())
             .counted_by(Arc::clone(&self.call.inner.metrics.unreleased))

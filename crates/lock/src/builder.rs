@@ -34,6 +34,10 @@ pub struct LockManagerBuilder {
 
 /// The shortest time to live of a lock: a renewal is repeated a few times within it.
 const SHORTEST_TTL: Duration = Duration::from_millis(100);
+
+/// Leases allow for clocks that differ in speed by this part of their time.
+const ALLOWANCE: u32 = 100;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
@@ -57,7 +61,10 @@ impl LockManagerBuilder {
     /// For how long a lock outlives its holder's death; it is renewed after a third of it. Default: 10 s; at
     /// least 100 ms, at most a day.
     ///
-    /// A process that is held up for longer than this (a paused machine, a blocked runtime) loses its locks.
+    /// A process that is held up for longer than this (it is stopped, its runtime is blocked) loses its locks. A
+    /// machine that is suspended is another matter: its monotonic clock, by which locks are lost, may stand still
+    /// meanwhile, as Linux's does. Its processes then take their locks for held until the next renewal is
+    /// answered, and only the [fence](crate::Fence) tells them from the holders that came meanwhile.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.settings.ttl = ttl;
         self
@@ -73,6 +80,11 @@ impl LockManagerBuilder {
     /// The shortest that a lock stays taken, counted from its acquisition, also when it is given back earlier,
     /// or its holder dies. For scheduled work that all processes of a fleet begin at about the same time and only
     /// one of them is to do. Default: no time.
+    ///
+    /// What was taken and never handed to the caller does not rest: a call that failed, was dropped, was not
+    /// confirmed, or did not get all of its keys gives back at once. One case is left: an attempt that a network
+    /// held up for so long that it is carried out after the call, and after what the call gave back; then the lock
+    /// stays taken for this time and nobody has it ([`force_release`](LockManager::force_release) helps).
     pub fn hold_at_least(mut self, time: Duration) -> Self {
         self.settings.hold_at_least = time;
         self
@@ -108,6 +120,9 @@ impl LockManagerBuilder {
     ///
     /// It makes it less likely that a failover loses a lock, and not impossible: the replica that takes over may be
     /// another one. What protects data then is the [fence](crate::Fence). Renewals are not confirmed.
+    ///
+    /// What is given back goes over the client's shared connection, which nothing orders behind the other one: a
+    /// call that is dropped while its attempt is held up on the way may leave a lock that runs out by itself.
     pub fn confirmed_by_replicas(mut self, replicas: u32, timeout: Duration) -> Self {
         self.settings.confirmation = Some(Confirmation {
             by: ConfirmedBy::Replicas(replicas),
@@ -223,9 +238,11 @@ impl Settings {
         self.local_ttl().max(self.hold_at_least)
     }
 
-    /// For how long an acquisition is good for, as far as the holder is concerned.
+    /// For how long an acquisition is good for, as far as the holder is concerned. A limit on the holder's clock
+    /// takes what clocks may differ by as well on the server's.
     pub(crate) fn local_ttl(&self) -> Duration {
-        self.hold_at_most
-            .map_or(self.ttl, |limit| limit.min(self.ttl))
+        let allowance = self.ttl / ALLOWANCE;
+        let most = |limit: Duration| limit.saturating_add(allowance).min(self.ttl);
+        self.hold_at_most.map_or(self.ttl, most)
     }
 }

@@ -1,7 +1,7 @@
 //! [`Guard`]: the handle to locks that are held.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redkit_core::ToArg;
@@ -40,7 +40,8 @@ struct Handle {
 }
 
 impl Guard {
-    pub(crate) fn new(inner: &Arc<Inner>, held: Held) -> Self {
+    pub(crate) fn new(inner: &Arc<Inner>, mut held: Held) -> Self {
+        held.put_to_use();
         let held = Arc::new(held);
         let registered = Registry::add(inner, &held);
         Self {
@@ -79,6 +80,11 @@ impl Guard {
         self.handle.held.lost()
     }
 
+    /// What is held, for those who look at it and do not hold it.
+    pub(crate) fn watch(&self) -> Weak<Held> {
+        Arc::downgrade(&self.handle.held)
+    }
+
     /// Renews the lock now, and waits for it: before a step that takes long, or that is not to be begun in
     /// vain. It is renewed in the background anyway.
     ///
@@ -92,7 +98,9 @@ impl Guard {
     /// thread cannot be dropped meanwhile.
     ///
     /// # Errors
-    /// [`Error::Lost`]. That the lock could not be given back is none: it is repeated in the background.
+    /// [`Error::Lost`], also for work that came to its end and whose lock is found to be somebody else's only then: it
+    /// may have met that of another holder. That the lock could not be given back is none: it is repeated in the
+    /// background.
     pub async fn run<T>(self, work: impl Future<Output = T>) -> Result<T, Error> {
         let lost = self.lost();
         let done = tokio::select! {
@@ -103,8 +111,13 @@ impl Guard {
         let Some(done) = done else {
             return Err(Error::Lost);
         };
-        if let Err(error) = self.release().await {
-            tracing::debug!(target: "redkit::lock", %error, "released in the background");
+        match self.release().await {
+            Ok(true) => {}
+            // It was taken away before the last renewal could tell.
+            Ok(false) => return Err(Error::Lost),
+            Err(error) => {
+                tracing::debug!(target: "redkit::lock", %error, "released in the background");
+            }
         }
         Ok(done)
     }

@@ -24,6 +24,8 @@ pub(crate) struct Held {
     inner: Arc<Inner>,
     token: Token,
     since: Instant,
+    /// Work may have begun under them.
+    is_in_use: bool,
     parts: Vec<Part>,
     /// Nothing is left to be given back.
     is_done: AtomicBool,
@@ -56,6 +58,7 @@ impl Held {
             inner: Arc::clone(inner),
             token,
             since: Instant::now(),
+            is_in_use: false,
             parts: Vec::with_capacity(1),
             is_done: AtomicBool::new(false),
         }
@@ -63,6 +66,9 @@ impl Held {
 
     /// Adds locks that were taken by a call that was sent at `sent`.
     pub(crate) fn add(&mut self, locks: Vec<LockKeys>, fences: Vec<Fence>, sent: Instant) {
+        if self.parts.is_empty() {
+            self.since = sent;
+        }
         let settings = &self.inner.settings;
         let renewal = Renewal {
             keys: locks.iter().map(|lock| lock.lock.clone()).collect(),
@@ -82,6 +88,12 @@ impl Held {
         });
     }
 
+    /// They are handed to the caller.
+    pub(crate) fn put_to_use(&mut self) {
+        self.is_in_use = true;
+    }
+
+    /// When the call that took the first of them was sent.
     pub(crate) fn since(&self) -> Instant {
         self.since
     }
@@ -172,7 +184,10 @@ impl Held {
 
     fn releases(&self) -> impl Iterator<Item = Invocation> {
         let parts = self.parts.iter();
-        parts.map(|part| self.inner.release(&part.locks, self.token))
+        parts.map(|part| match self.is_in_use {
+            true => self.inner.release(&part.locks, self.token),
+            false => self.inner.undo(&part.locks, self.token),
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::scripts;
 
 const ACTIONS: &[Action] = &[Action {
     name: "force_release",
-    argument: "the holder's fence, a space, and the key",
+    argument: "the holder's fence, a space, and the key as it is shown",
     description: "Takes a lock away from its holder, if that is still the one with this fence, and wakes the next. \
                   Until the holder's next renewal both may work.",
     is_destructive: true,
@@ -71,10 +71,14 @@ impl Inspect for Inner {
         let named = argument.split_once(' ');
         let named = named.and_then(|(fence, key)| Some((fence.parse().ok()?, key)));
         let Some((fence, key)) = named.filter(|(_, key)| !key.is_empty()) else {
-            let expected = "give the holder's fence, a space, and the key";
+            let expected = "give the holder's fence, a space, and the key as it is shown";
             return Err(InspectError::Argument(expected.into()));
         };
-        let keys = self.keys(key.to_owned().into());
+        let Some(key) = unescape(key) else {
+            let expected = "write the key as it is shown: a backslash begins \\\\, \\n, \\r, \\t, \\', \\\" or \\x41";
+            return Err(InspectError::Argument(expected.into()));
+        };
+        let keys = self.keys(key.into());
         let fence = Fence::new(fence);
         match scripts::force_release(&self.client, &keys, fence, &self.channel).await {
             Ok(true) => Ok("the lock was taken away from its holder".to_owned()),
@@ -83,6 +87,33 @@ impl Inspect for Inner {
             Err(other) => Err(InspectError::Failed(other.to_string().into())),
         }
     }
+}
+
+/// The opposite of [`escape_ascii`](slice::escape_ascii), which leaves other text as it is; nothing for an escape that
+/// there is not.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut key = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            key.push(byte);
+            continue;
+        }
+        key.push(match rest.next()? {
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'x' => hex_digit(rest.next()?)? << 4 | hex_digit(rest.next()?)?,
+            quoted @ (b'\\' | b'\'' | b'"') => quoted,
+            _ => return None,
+        });
+    }
+    Some(key)
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    let digit = char::from(byte).to_digit(16)?;
+    u8::try_from(digit).ok()
 }
 
 /// Makes a manager visible, for as long as it or a guard of it is left.

@@ -114,7 +114,8 @@ impl LockManager {
     /// holder dies, the caller gets it within the [TTL](LockManagerBuilder::ttl). When the future is dropped the
     /// caller does not wait any longer, and what it may have taken is given back in the background.
     ///
-    /// One round trip when it is free. Faults that pass are outlived while there is time.
+    /// One round trip when it is free. Faults that pass are outlived while there is time. The last look at the lock
+    /// is given as long as any command to be answered, also beyond `timeout`.
     ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire).
@@ -243,9 +244,14 @@ impl Inner {
         LockKeys::new(&self.keyspace, user)
     }
 
-    /// The call that gives locks back.
+    /// The call that gives locks back after the work that they were for.
     pub(crate) fn release(&self, locks: &[LockKeys], token: Token) -> Invocation {
         scripts::release(locks, token, &self.channel, self.settings.hold_at_least)
+    }
+
+    /// The call that gives locks back under which no work was begun: they do not rest.
+    pub(crate) fn undo(&self, locks: &[LockKeys], token: Token) -> Invocation {
+        scripts::release(locks, token, &self.channel, Duration::ZERO)
     }
 }
 

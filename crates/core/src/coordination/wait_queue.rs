@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::backoff::Backoff;
 use super::lua;
@@ -95,6 +95,13 @@ pub trait QueuedCaller: Sync {
     fn outlives_faults(&self) -> bool {
         true
     }
+
+    /// Whether the waiter also goes on after a visit that may or may not have been carried out. By default
+    /// it does not. It may where a further visit is answered with what an earlier one took, and lets it run from then:
+    /// a lease is counted from the last visit.
+    fn outlives_unknown(&self) -> bool {
+        false
+    }
 }
 
 /// How a wait ended.
@@ -114,7 +121,8 @@ impl Client {
     /// with an error, [`QueuedCaller::abandon`] is released in the background.
     ///
     /// # Errors
-    /// The visit's own. A visit of which nobody knows whether it was carried out ends the wait.
+    /// The visit's own. A visit of which nobody knows whether it was carried out ends the wait, unless
+    /// [`QueuedCaller::outlives_unknown`].
     pub async fn wait_in_queue<Q: QueuedCaller>(
         &self,
         queued: &Q,
@@ -125,6 +133,7 @@ impl Client {
             client: self,
             queued,
             is_left: false,
+            was_unknown: false,
         };
         let mut waiter = None;
         let mut after_a_fault = Backoff::new(Duration::from_millis(50), HEARTBEAT);
@@ -143,7 +152,8 @@ impl Client {
                     });
                 }
                 Ok(QueueStatus::Rejected(outcome)) => {
-                    place.is_left = true;
+                    // A visit that was not answered may yet be carried out.
+                    place.is_left = !place.was_unknown;
                     return Ok(QueueOutcome {
                         is_served: false,
                         outcome,
@@ -153,7 +163,12 @@ impl Client {
                 // A script that lets a caller join that will not wait; ask once more.
                 Ok(QueueStatus::Waiting { .. }) => Duration::ZERO,
                 Err(error) => {
-                    let goes_on = queued.outlives_faults() && was_not_done(&error);
+                    place.was_unknown |= error.is_maybe();
+                    let goes_on = error.is_retryable()
+                        && match error.is_maybe() {
+                            true => queued.outlives_unknown(),
+                            false => queued.outlives_faults(),
+                        };
                     if !goes_on || max_wait.is_zero() {
                         return Err(error);
                     }
@@ -165,7 +180,7 @@ impl Client {
             let Some(waiter) = &mut waiter else {
                 let queue = queued.queue();
                 let made = self.waiter(queue.channel.clone(), queued.id(), Wake::One);
-                waiter = Some(made.await);
+                waiter = timeout_at(deadline, made).await.ok();
                 // Events from before the subscription stood were not told: look again.
                 continue;
             };
@@ -186,6 +201,7 @@ struct Place<'a, Q: QueuedCaller> {
     client: &'a Client,
     queued: &'a Q,
     is_left: bool,
+    was_unknown: bool,
 }
 
 impl<Q: QueuedCaller> Drop for Place<'_, Q> {
@@ -194,9 +210,4 @@ impl<Q: QueuedCaller> Drop for Place<'_, Q> {
             self.client.release_later(self.queued.abandon());
         }
     }
-}
-
-/// Whether a fault passes and the server certainly did nothing.
-fn was_not_done(error: &Error) -> bool {
-    error.is_retryable() && !error.is_maybe()
 }

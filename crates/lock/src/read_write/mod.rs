@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redkit_core::coordination::{Backoff, Release, Token, WAITER_ALIVE, Wake};
 use redkit_core::{Client, Keyspace, ToArg, Value};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use self::guard::Held;
 pub use self::guard::{ReadGuard, WriteGuard};
@@ -193,7 +193,7 @@ impl Call<'_> {
             left_behind.was_unknown |= reply.as_ref().is_err_and(redkit_core::Error::is_maybe);
             match reply.and_then(scripts::read_attempt) {
                 Ok(Attempt::Taken { holder, .. }) if left.is_zero() => {
-                    left_behind.is_something = waiter.is_some() && mode == Mode::Write;
+                    left_behind.is_something = counted.is_some() && mode == Mode::Write;
                     return Err(Error::Taken {
                         holder: holder.map(Box::new),
                     });
@@ -204,7 +204,7 @@ impl Call<'_> {
                     counted.get_or_insert_with(|| inner.metrics.waiting());
                     let Some(waiter) = &mut waiter else {
                         // What happened before this was not told: try again.
-                        waiter = Some(self.waiter().await);
+                        waiter = timeout_at(deadline, self.waiter()).await.ok();
                         continue;
                     };
                     let expiry = expires_in.unwrap_or(HEARTBEAT) + Duration::from_millis(1);

@@ -182,3 +182,14 @@ fn to<T: redkit_core::FromValue>(value: Value) -> Result<T, CoreError> {
         error,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use redkit_core::coordination::WAITER_ALIVE;
+
+    #[test]
+    fn scripts_believe_a_waiting_writer_for_as_long_as_it_says() {
+        let constant = format!("local RW_ALIVE = {}\n", WAITER_ALIVE.as_micros());
+        assert!(super::STATE.contains(&constant));
+    }
+}

@@ -17,7 +17,7 @@ for i = 1, #KEYS, 2 do
   local held = redis.call('GET', KEYS[i])
   if held then
     if not flag_of(held, token) then
-      if ARGV[5] == '1' and string.sub(held, 1, 1) == 'h' then
+      if ARGV[5] == '1' and is_unwaited(held) then
         redis.call('SETRANGE', KEYS[i], 0, 'w')
       end
       return { 0, (i + 1) / 2, redis.call('PTTL', KEYS[i]), held }

@@ -32,7 +32,7 @@ if not held and before == 0 then
 end
 if ARGV[5] == '1' then
   queue_join(KEYS[3], KEYS[4], token, tonumber(ARGV[7]))
-  if held and string.sub(held, 1, 1) == 'h' then
+  if held and is_unwaited(held) then
     redis.call('SETRANGE', KEYS[1], 0, 'w')
   end
 else

@@ -16,3 +16,8 @@ end
 local function fence_of(held)
   return string.match(held, '^.' .. string.rep('%x', 32) .. ' (%d+) (%d+)')
 end
+
+-- Whether it is a lock that nobody is known to wait for, and not what somebody else put there.
+local function is_unwaited(held)
+  return string.sub(held, 1, 1) == 'h' and fence_of(held) ~= nil
+end

@@ -18,8 +18,9 @@ for i = 1, #KEYS, 2 do
       rest = math.ceil((since + ARGV[3] - now) / 1000)
     end
     if rest > 0 then
-      redis.call('SETRANGE', KEYS[i], 0, 'r')
+      -- The first needs no memory: after it Redis lets the script go on though there is none.
       redis.call('PEXPIRE', KEYS[i], rest)
+      redis.call('SETRANGE', KEYS[i], 0, 'r')
     else
       redis.call('DEL', KEYS[i])
     end

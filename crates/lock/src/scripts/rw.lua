@@ -5,10 +5,19 @@
 -- KEYS[3]  sorted set: tokens of writers that wait, by when they are taken for dead (µs)
 -- A waiting reader is woken by the name KEYS[1], a waiting writer by KEYS[3].
 
+-- For how long a visit is a sign of life of a writer that waits (µs): `WAITER_ALIVE` in Rust.
+local RW_ALIVE = 3000000
+
 -- Takes readers and waiting writers away whose time is over. Gives how many of each are left.
 local function rw_counts()
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+  -- The server's clock went back: a sign of life from the future came now.
+  local latest = now + RW_ALIVE
+  local ahead = redis.call('ZRANGEBYSCORE', KEYS[3], string.format('(%.0f', latest), '+inf', 'LIMIT', 0, 100)
+  for _, writer in ipairs(ahead) do
+    redis.call('ZADD', KEYS[3], string.format('%.0f', latest), writer)
+  end
   return redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3])
 end
 

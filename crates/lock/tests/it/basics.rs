@@ -165,13 +165,64 @@ redkit_testkit::suite! {
         assert!(locks.inspect("k").await.unwrap().is_none());
     }
 
+    async fn inspection_releases_any_key_that_it_shows(fixture: Fixture) {
+        let locks = manager(&fixture.client);
+        let keys: [&[u8]; 4] = ["müller's".as_bytes(), b"a\\b \"c\"", b"\n\t\\x41", b"\xff\x00 "];
+        for key in keys {
+            let guard = locks.try_acquire(key).await.unwrap();
+            let objects = fixture.client.inspect();
+            let shown = objects.iter().find(|object| object.kind() == "locks").unwrap();
+            let snapshot = shown.snapshot();
+            let text = snapshot.items[0].iter().find_map(|(name, fact)| match fact {
+                Fact::Text(text) if *name == "key" => Some(text.to_string()),
+                _ => None,
+            });
+            let argument = format!("{} {}", guard.fence(), text.unwrap());
+            let done = shown.act("force_release", &argument).await.unwrap();
+            assert!(done.contains("taken away"), "{argument}: {done}");
+            assert!(locks.inspect(key).await.unwrap().is_none());
+            assert!(!guard.release().await.unwrap());
+        }
+        let objects = fixture.client.inspect();
+        let shown = objects.iter().find(|object| object.kind() == "locks").unwrap();
+        for wrong in ["1 a\\", "1 \\x4", "1 \\q"] {
+            let error = shown.act("force_release", wrong).await.unwrap_err();
+            assert!(error.to_string().contains("key"), "{error}");
+        }
+    }
+
+    #[paused]
+    async fn inspection_counts_from_when_a_lock_is_held(fixture: Fixture) {
+        let locks = manager(&fixture.client);
+        let before = locks.try_acquire("k").await.unwrap();
+        let waits = locks.clone();
+        let waited = tokio::spawn(async move { waits.acquire("k", LONG).await.unwrap() });
+        tokio::time::sleep(LONG / 2).await;
+        before.release().await.unwrap();
+        let guard = waited.await.unwrap();
+        let objects = fixture.client.inspect();
+        let shown = objects.iter().find(|object| object.kind() == "locks").unwrap();
+        let held_for = shown.snapshot().items[0].iter().find_map(|(name, fact)| match fact {
+            Fact::Number(seconds) if *name == "held_for" => Some(*seconds),
+            _ => None,
+        });
+        assert!(held_for.unwrap() < 1.0, "{held_for:?}");
+        drop(guard);
+    }
+
     async fn what_stands_at_a_key_is_not_taken_for_a_lock(fixture: Fixture) {
         let locks = manager(&fixture.client);
         let key = key_of(&fixture.client, "k", "");
-        let set = Command::new("SET").key(&key).arg("somebody's");
-        fixture.client.call::<()>(set).await.unwrap();
-        let error = locks.acquire("k", Duration::from_millis(50)).await.unwrap_err();
-        assert!(matches!(error, Error::Taken { holder: None }), "{error:?}");
+        let in_order = builder(&fixture.client).fair(true).build().unwrap();
+        // The second begins as a lock does that is held.
+        for (value, locks) in [("somebody's", &locks), ("hello", &locks), ("hello", &in_order)] {
+            let set = Command::new("SET").key(&key).arg(value);
+            fixture.client.call::<()>(set).await.unwrap();
+            let error = locks.acquire("k", Duration::from_millis(50)).await.unwrap_err();
+            assert!(matches!(error, Error::Taken { holder: None }), "{error:?}");
+            let left: String = fixture.client.call(Command::new("GET").key(&key)).await.unwrap();
+            assert_eq!(left, value, "a waiter changed it");
+        }
         assert!(locks.inspect("k").await.unwrap().is_none());
         assert!(!locks.force_release("k", Fence::new(1)).await.unwrap());
         let list = Command::new("RPUSH").key(key_of(&fixture.client, "l", "")).arg("x");

@@ -71,6 +71,69 @@ redkit_testkit::suite! {
         assert!(left > 7 * SECOND, "{left:?}");
     }
 
+    #[paused]
+    async fn a_lock_with_a_longest_time_outlives_it_on_the_server_by_what_clocks_may_differ(fixture: Fixture) {
+        let client = &fixture.client;
+        let of = || builder(client).hold_at_most(5 * SECOND);
+        let left = async |key: String| -> Duration {
+            let left: i64 = client.call(Command::new("PTTL").key(client.key(key))).await.unwrap();
+            Duration::from_millis(u64::try_from(left).unwrap())
+        };
+        // A hundredth of the time to live, which is ten seconds.
+        let allowance = SECOND / 10;
+        let guard = of().build().unwrap().try_acquire("k").await.unwrap();
+        assert!(left("lock:jobs:{k}".into()).await >= guard.remaining() + allowance);
+        assert!(guard.remaining() > 4 * SECOND);
+        let both = of().build_read_write().unwrap();
+        let reader = both.read("r", SECOND).await.unwrap();
+        assert!(left("rwlock:jobs:{r}:readers".into()).await >= reader.remaining() + allowance);
+        let writer = both.write("w", SECOND).await.unwrap();
+        assert!(left("rwlock:jobs:{w}".into()).await >= writer.remaining() + allowance);
+        let reader = writer.downgrade().await.unwrap();
+        assert!(left("rwlock:jobs:{w}:readers".into()).await >= reader.remaining() + allowance);
+        // But no longer than its time to live.
+        let guard = builder(client).hold_at_most(20 * SECOND).build().unwrap().try_acquire("l").await.unwrap();
+        assert!(left("lock:jobs:{l}".into()).await <= 10 * SECOND);
+        drop(guard);
+    }
+
+    async fn a_longest_time_beyond_all_clocks_is_none(fixture: Fixture) {
+        let of = || builder(&fixture.client).hold_at_most(Duration::MAX);
+        let guard = of().build().unwrap().try_acquire("k").await.unwrap();
+        guard.extend().await.unwrap();
+        assert!(guard.release().await.unwrap());
+        let both = of().build_read_write().unwrap();
+        assert!(both.read("k", SECOND).await.unwrap().release().await.unwrap());
+        assert!(both.write("k", SECOND).await.unwrap().release().await.unwrap());
+    }
+
+    async fn what_no_work_was_done_under_does_not_rest(fixture: Fixture) {
+        // One by one, so that the first is taken before the second is found taken.
+        let locks = builder(&fixture.client).hold_at_least(30 * SECOND).fair(true).build().unwrap();
+        let other = builder(&fixture.client).fair(true).build().unwrap();
+        let taken = other.try_acquire("b").await.unwrap();
+        let both = locks.acquire_all(["a", "b"], Duration::from_millis(50)).await;
+        assert!(matches!(both, Err(Error::Taken { .. })), "{both:?}");
+        assert!(other.inspect("a").await.unwrap().is_none(), "it was given back");
+        // Also when the caller is dropped while it waits for the second.
+        let dropped = timeout(SECOND / 2, locks.acquire_all(["a", "b"], LONG)).await;
+        assert!(dropped.is_err());
+        eventually("it is given back", async || other.inspect("a").await.unwrap().is_none()).await;
+        assert!(taken.release().await.unwrap());
+    }
+
+    async fn work_that_met_another_holder_is_not_said_to_be_done(fixture: Fixture) {
+        let locks = manager(&fixture.client);
+        let operator = locks.clone();
+        let ran = locks
+            .run("k", SECOND, |fence| async move {
+                assert!(operator.force_release("k", fence).await.unwrap());
+            })
+            .await;
+        assert!(matches!(ran, Err(Error::Lost)), "{ran:?}");
+        locks.run("k", SECOND, async |_| ()).await.unwrap();
+    }
+
     async fn a_lock_that_was_taken_away_is_lost(fixture: Fixture) {
         let locks = builder(&fixture.client).ttl(SECOND).build().unwrap();
         let guard = locks.try_acquire("k").await.unwrap();
@@ -147,20 +210,89 @@ async fn a_renewal_that_is_late_never_revives_a_lock_that_was_released() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();
     let locks = with_ttl(&client);
+    for is_taken_again in [false, true] {
+        let guard = locks.try_acquire("k").await.unwrap();
+        let gate = Gate::closed();
+        let renews = |command: &Command| {
+            command.iter().any(|arg| arg == b"3000") && command.keys().count() == 1
+        };
+        backend.set(Rule::new(Injection::HoldRequest(gate.clone())).on(renews));
+        gate.reached(1).await;
+        assert!(guard.release().await.unwrap());
+        let other = builder(&client).ttl(60 * SECOND).build().unwrap();
+        let next = match is_taken_again {
+            true => Some(other.try_acquire("k").await.unwrap()),
+            false => None,
+        };
+        gate.open();
+        sleep(Duration::from_millis(5)).await;
+        let stands = other.inspect("k").await.unwrap();
+        assert_eq!(stands.is_some(), is_taken_again);
+        if let Some(holder) = stands {
+            assert!(holder.expires_in.unwrap() > 50 * SECOND, "{holder:?}");
+            assert!(next.unwrap().release().await.unwrap());
+        }
+        backend.clear();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_without_a_reply_does_not_rest() {
+    for is_fair in [false, true] {
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
+        let locks = builder(&client).fair(is_fair).hold_at_least(3600 * SECOND);
+        let locks = locks.build().unwrap();
+        // So that the server knows the script.
+        drop(locks.try_acquire("other").await.unwrap());
+        for injection in [Injection::LoseReply, Injection::HangAfter] {
+            backend.set(Rule::new(injection.clone()).times(1));
+            locks.try_acquire("k").await.unwrap_err();
+            sleep(Duration::from_millis(10)).await;
+            let left = locks.inspect("k").await.unwrap();
+            assert!(left.is_none(), "{is_fair} {injection:?}: {left:?}");
+        }
+        backend.set(Rule::new(Injection::DelayReply(SECOND)).times(1));
+        assert!(timeout(SECOND / 2, locks.acquire("k", LONG)).await.is_err());
+        sleep(Duration::from_millis(10)).await;
+        assert!(locks.inspect("k").await.unwrap().is_none());
+        // The reply came too late to be of use.
+        let short = builder(&client)
+            .ttl(SECOND)
+            .fair(is_fair)
+            .hold_at_least(3600 * SECOND);
+        backend.set(Rule::new(Injection::DelayReply(3 * SECOND / 2)).times(1));
+        let late = short.build().unwrap().try_acquire("k").await;
+        assert!(matches!(late, Err(Error::Lost)), "{late:?}");
+        sleep(Duration::from_millis(10)).await;
+        assert!(locks.inspect("k").await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_memory_renews_and_takes_back() {
+    let server = Server::redis(ServerOptions::default()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let locks = builder(&client).hold_at_least(30 * SECOND).build().unwrap();
+    let both = builder(&client).build_read_write().unwrap();
     let guard = locks.try_acquire("k").await.unwrap();
-    let gate = Gate::closed();
-    let renews =
-        |command: &Command| command.iter().any(|arg| arg == b"3000") && command.keys().count() == 1;
-    backend.set(Rule::new(Injection::HoldRequest(gate.clone())).on(renews));
-    gate.reached(1).await;
+    let (reader, writer) = (
+        both.read("r", SECOND).await.unwrap(),
+        both.write("w", SECOND).await.unwrap(),
+    );
+    server
+        .raw(&["CONFIG", "SET", "maxmemory", "1"])
+        .await
+        .unwrap();
+    let refused = locks.try_acquire("other").await.unwrap_err();
+    assert!(refused.to_string().contains("OOM"), "{refused}");
+    guard.extend().await.unwrap();
+    reader.extend().await.unwrap();
+    writer.extend().await.unwrap();
     assert!(guard.release().await.unwrap());
-    gate.open();
-    sleep(Duration::from_millis(5)).await;
-    assert!(locks.inspect("k").await.unwrap().is_none());
-    let next = locks.try_acquire("k").await.unwrap();
-    backend.forget();
-    sleep(TTL / 2).await;
-    assert!(!next.is_lost());
+    assert!(locks.inspect("k").await.unwrap().unwrap().is_resting);
+    assert!(reader.release().await.unwrap() && writer.release().await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,6 +301,8 @@ async fn a_lock_whose_reply_was_lost_is_given_back_or_runs_out() {
         let backend = FaultyBackend::embedded();
         let client = backend.client();
         let locks = with_ttl(&client);
+        // So that the server knows the script.
+        drop(locks.try_acquire("other").await.unwrap());
         let acquires = |command: &Command| command.keys().count() == 2 && command.arg_count() > 8;
         backend.set(Rule::new(injection.clone()).on(acquires).times(1));
         let error = locks.try_acquire("k").await.unwrap_err();
@@ -196,6 +330,8 @@ async fn an_acquisition_that_is_repeated_gets_what_the_first_attempt_took() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();
     let locks = with_ttl(&client);
+    // So that the server knows the script.
+    drop(locks.try_acquire("other").await.unwrap());
     let acquires = |command: &Command| command.keys().count() == 2 && command.arg_count() > 8;
     backend.set(Rule::new(Injection::LoseReply).on(acquires).times(2));
     let start = Instant::now();
@@ -240,6 +376,8 @@ async fn an_acquisition_that_is_dropped_leaves_nothing() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();
     let locks = with_ttl(&client);
+    // So that the server knows the script.
+    drop(locks.try_acquire("other").await.unwrap());
     backend.set(Rule::new(Injection::DelayReply(SECOND)).times(1));
     let dropped = timeout(SECOND / 2, locks.acquire("k", LONG)).await;
     assert!(dropped.is_err());

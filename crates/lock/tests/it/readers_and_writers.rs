@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redkit_core::{Client, Command};
 use redkit_lock::{Error, LockManager, ReadWriteLocks};
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -158,6 +158,34 @@ redkit_testkit::suite! {
         assert!(two.write("k", NOW).await.is_err());
         assert!(downgraded.release().await.unwrap() && reader.release().await.unwrap());
         assert!(is_free(&one).await);
+        // A writer that waits does not come in with the downgrade, but after it.
+        let writer = one.write("k", NOW).await.unwrap();
+        let waits = two.clone();
+        let next = tokio::spawn(async move { waits.write("k", LONG).await.unwrap() });
+        writers_wait(&one, 1).await;
+        let downgraded = writer.downgrade().await.unwrap();
+        sleep(Duration::from_millis(1200)).await;
+        let state = one.inspect("k").await.unwrap();
+        assert!(state.writer.is_none() && state.readers == 1 && state.waiting_writers == 1, "{state:?}");
+        assert!(!next.is_finished() && !downgraded.is_lost());
+        let start = Instant::now();
+        assert!(downgraded.release().await.unwrap());
+        let next = next.await.unwrap();
+        assert!(start.elapsed() < SECOND, "woken: {:?}", start.elapsed());
+        assert!(next.release().await.unwrap());
+    }
+
+    #[paused]
+    async fn a_writer_that_died_before_the_clock_went_back_is_forgotten(fixture: Fixture) {
+        let all = locks(&fixture.client);
+        let key = fixture.client.key("rwlock:docs:{k}:writers");
+        let time: (u64, u64) = fixture.client.call(Command::new("TIME")).await.unwrap();
+        let ahead = (time.0 + 600) * 1_000_000;
+        let add = Command::new("ZADD").key(&key).arg(ahead).arg("dead");
+        fixture.client.call::<i64>(add).await.unwrap();
+        let start = Instant::now();
+        drop(all.read("k", LONG).await.unwrap());
+        assert!(start.elapsed() <= 4 * SECOND, "{:?}", start.elapsed());
     }
 
     #[paused]
@@ -212,9 +240,32 @@ async fn readers_and_writers_lose_their_locks_at_the_local_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_readers_renewal_that_is_late_brings_no_reader_back() {
+    let backend = FaultyBackend::embedded();
+    let all = locks(&backend.client());
+    let reader = all.read("k", NOW).await.unwrap();
+    let gate = Gate::closed();
+    let renews = |command: &Command| {
+        command.iter().any(|arg| arg == b"10000") && command.keys().count() == 3
+    };
+    backend.set(Rule::new(Injection::HoldRequest(gate.clone())).on(renews));
+    gate.reached(1).await;
+    assert!(reader.release().await.unwrap());
+    let writer = all.write("k", NOW).await.unwrap();
+    gate.open();
+    sleep(Duration::from_millis(5)).await;
+    let state = all.inspect("k").await.unwrap();
+    assert!(state.readers == 0 && state.writer.is_some(), "{state:?}");
+    assert!(writer.release().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_taken_without_a_reply_is_given_back() {
     let backend = FaultyBackend::embedded();
     let all = locks(&backend.client());
+    // So that the server knows the scripts.
+    drop(all.write("other", NOW).await.unwrap());
+    drop(all.read("other", LONG).await.unwrap());
     for injection in [Injection::LoseReply, Injection::HangAfter] {
         backend.set(Rule::new(injection.clone()).times(1));
         assert!(matches!(all.write("k", NOW).await, Err(Error::Core(_))));

@@ -162,6 +162,20 @@ async fn a_server_that_cannot_confirm_says_so_and_the_lock_is_given_back() {
     assert!(locks.inspect("k").await.unwrap().is_none());
 }
 
+#[tokio::test]
+async fn what_was_not_confirmed_does_not_rest() {
+    let server = Server::redis(ServerOptions::default()).await.unwrap();
+    let client = connect(&server).await;
+    let locks = builder(&client)
+        .confirmed_by_replicas(1, Duration::from_millis(20))
+        .hold_at_least(30 * SECOND)
+        .build()
+        .unwrap();
+    let error = locks.try_acquire("k").await.unwrap_err();
+    assert!(matches!(error, Error::NotConfirmed { .. }), "{error:?}");
+    assert!(locks.inspect("k").await.unwrap().is_none());
+}
+
 redkit_testkit::suite! {
     async fn a_confirmation_that_cannot_be_had_is_refused(fixture: Fixture) {
         let client = &fixture.client;

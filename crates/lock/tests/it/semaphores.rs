@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redkit_core::{Client, Command, ErrorKind};
 use redkit_lock::{Error, Semaphore, SemaphoreBuilder};
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, Server, ServerOptions};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -377,6 +377,52 @@ redkit_testkit::suite! {
         assert!(other.release().await.unwrap());
     }
 
+    /// As after an eviction of one key, or by hand.
+    async fn permits_whose_leases_are_deleted_are_there_again(fixture: Fixture) {
+        let semaphore = semaphore(&fixture.client, 2);
+        let gone = semaphore.try_acquire("k", 2).await.unwrap().unwrap();
+        let leases = fixture.client.key("semaphore:exports:{k}");
+        let deleted: i64 = fixture.client.call(Command::new("DEL").key(&leases)).await.unwrap();
+        assert_eq!(deleted, 1);
+        let next = semaphore.try_acquire("k", 1).await.unwrap();
+        assert!(next.is_some());
+        let state = semaphore.state("k").await.unwrap();
+        assert_eq!((state.taken, state.grants), (1, 1));
+        drop(gone);
+    }
+
+    /// Replies are lost while it waits, also that of the visit by which it is served: it waits on, and no lease
+    /// is believed to run longer than it does.
+    #[paused]
+    async fn a_waiter_outlives_lost_replies(fixture: Fixture) {
+        let held = semaphore(&fixture.client, 1).try_acquire("k", 1).await.unwrap().unwrap();
+        let backend = FaultyBackend::new(Arc::clone(fixture.client.backend()));
+        let waiting = semaphore(&backend.client_with(&fixture.config().unwrap()), 1);
+        warm_up(&semaphore(&fixture.client, 2)).await;
+        let waiting = tokio::spawn(async move { waiting.acquire("k", 1, LONG).await });
+        sleep(2 * SECOND).await;
+        backend.set(Rule::new(Injection::LoseReply));
+        sleep(2 * SECOND).await;
+        assert!(held.release().await.unwrap());
+        // It is served by the next visit, and does not know.
+        sleep(10 * SECOND).await;
+        backend.clear();
+        let permits = waiting.await.unwrap().unwrap().unwrap();
+        let key = fixture.client.key("semaphore:exports:{k}");
+        let ttl: u64 = fixture.client.call(Command::new("PTTL").key(&key)).await.unwrap();
+        let remaining = permits.remaining();
+        assert!(remaining <= Duration::from_millis(ttl), "{remaining:?} of {ttl} ms");
+        assert!(permits.release().await.unwrap());
+    }
+
+    #[paused]
+    async fn the_longest_time_of_holding_may_be_without_end(fixture: Fixture) {
+        let semaphore = builder(&fixture.client, 1).hold_at_most(Duration::MAX).build().unwrap();
+        let permits = semaphore.try_acquire("k", 1).await.unwrap().unwrap();
+        sleep(3 * LEASE).await;
+        assert!(permits.release().await.unwrap());
+    }
+
     #[paused]
     async fn permits_are_lost_after_the_longest_time_of_holding(fixture: Fixture) {
         let limit = 3 * LEASE;
@@ -443,6 +489,42 @@ async fn what_a_failed_call_took_is_given_back() {
     assert_eq!(free(&semaphore).await, 2);
 }
 
+/// The reply comes when the lease is over: another caller may have the permits.
+#[tokio::test(start_paused = true)]
+async fn permits_that_come_later_than_their_lease_are_not_handed_out() {
+    let backend = FaultyBackend::embedded();
+    let lease = Duration::from_millis(200);
+    let semaphore = builder(&backend.client(), 2).lease(lease).build().unwrap();
+    warm_up(&semaphore).await;
+    backend.add(Rule::new(Injection::DelayReply(2 * lease)).times(1));
+    let late = semaphore.try_acquire("k", 1).await;
+    assert!(matches!(late, Err(Error::Lost)), "{late:?}");
+    assert_eq!((semaphore.held(), semaphore.lost()), (0, 1));
+    sleep(SECOND).await;
+    assert_eq!(free(&semaphore).await, 2);
+}
+
+/// The caller has no more than it certainly has, whatever became of the call.
+#[tokio::test(start_paused = true)]
+async fn a_part_of_whose_release_nothing_is_known_is_not_held_any_more() {
+    let backend = FaultyBackend::embedded();
+    let semaphore = semaphore(&backend.client(), 5);
+    warm_up(&semaphore).await;
+    let mut permits = semaphore.try_acquire("k", 5).await.unwrap().unwrap();
+    backend.add(Rule::new(Injection::LoseReply).times(1));
+    assert!(permits.release_some(2).await.is_err());
+    assert_eq!((permits.count(), semaphore.held()), (3, 3));
+    permits.release_some(1).await.unwrap();
+    assert_eq!((permits.count(), free(&semaphore).await), (2, 3));
+    // What was not sent is sent in the background; and after a further call it takes nothing back.
+    backend.add(Rule::new(Injection::NotSent).times(1));
+    assert!(permits.release_some(1).await.is_err());
+    sleep(3 * SECOND).await;
+    assert_eq!((permits.count(), free(&semaphore).await), (1, 4));
+    assert!(permits.release().await.unwrap());
+    assert_eq!((semaphore.held(), free(&semaphore).await), (0, 5));
+}
+
 /// A dropped guard whose release fails is released later, and once.
 #[tokio::test(start_paused = true)]
 async fn permits_dropped_in_an_outage_are_given_back_after_it() {
@@ -458,6 +540,27 @@ async fn permits_dropped_in_an_outage_are_given_back_after_it() {
     let state = semaphore.state("k").await.unwrap();
     assert_eq!((state.taken, state.free()), (1, 1));
     other.release().await.unwrap();
+}
+
+/// What is held is renewed, and given back in part and in whole, though nothing new may be taken.
+#[tokio::test]
+async fn a_server_without_memory_renews_permits_and_takes_them_back() {
+    let server = Server::redis(ServerOptions::default()).await.unwrap();
+    let config = redkit_core::ClientConfig::from_url(&server.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let lease = Duration::from_secs(3);
+    let semaphore = builder(&client, 5).lease(lease).build().unwrap();
+    let mut permits = semaphore.try_acquire("k", 4).await.unwrap().unwrap();
+    let full = ["CONFIG", "SET", "maxmemory", "1"];
+    server.raw(&full).await.unwrap();
+    let refused = semaphore.try_acquire("k", 1).await.unwrap_err();
+    assert!(refused.to_string().contains("OOM"), "{refused}");
+    let held_for = timeout(lease + SECOND, permits.lost()).await;
+    assert!(held_for.is_err(), "they were lost");
+    permits.release_some(1).await.unwrap();
+    assert_eq!(free(&semaphore).await, 2);
+    assert!(permits.release().await.unwrap());
+    assert_eq!(free(&semaphore).await, 5);
 }
 
 /// The scripts are sent anew after the server forgot them.

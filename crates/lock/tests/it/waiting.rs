@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redkit_core::{Client, ClientConfig, Command};
 use redkit_lock::{Error, LockManager};
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, Server, ServerOptions};
+use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule, Server, ServerOptions};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -248,6 +248,119 @@ async fn a_wait_outlives_faults_and_ends_with_its_time() {
     assert!(start.elapsed() < 6 * SECOND);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_order_outlives_lost_replies() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let locks = fair(&client);
+    let visits = |command: &Command| command.keys().count() == 4;
+    for injection in [
+        Injection::LoseReply,
+        Injection::LoseRequest,
+        Injection::HangAfter,
+    ] {
+        let guard = locks.try_acquire("k").await.unwrap();
+        let waiter = locks.clone();
+        let waited = tokio::spawn(async move { waiter.acquire("k", LONG).await });
+        waiting(&locks, 1).await;
+        backend.set(Rule::new(injection.clone()).on(visits));
+        sleep(5 * SECOND).await;
+        // It is served by a visit of which it hears nothing, and gets what that took.
+        assert!(guard.release().await.unwrap());
+        sleep(5 * SECOND).await;
+        backend.clear();
+        let guard = waited.await.unwrap().unwrap();
+        sleep(LONG).await;
+        assert!(!guard.is_lost(), "{injection:?}");
+        assert!(guard.release().await.unwrap(), "{injection:?}");
+        // Nor does it leave anything when its time is over.
+        backend.set(Rule::new(injection.clone()).on(visits));
+        let waited = locks.acquire("k", 3 * SECOND).await;
+        assert!(matches!(waited, Err(Error::Core(_))), "{waited:?}");
+        backend.clear();
+        sleep(SECOND / 10).await;
+        assert!(locks.inspect("k").await.unwrap().is_none());
+    }
+    // An unanswered visit may be carried out when the caller was told that its time is over: its place, and what
+    // it may have taken, are given up though the last visit left none.
+    let guard = locks.try_acquire("k").await.unwrap();
+    backend.set(Rule::new(Injection::LoseRequest).on(visits).times(1));
+    let waited = locks.acquire("k", SECOND).await;
+    assert!(matches!(waited, Err(Error::Taken { .. })), "{waited:?}");
+    backend.forget();
+    sleep(SECOND / 10).await;
+    assert!(backend.count(":queue") > 0, "it gave its place up");
+    assert!(guard.release().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_hangs_makes_no_wait_longer() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let subscribes = |command: &Command| command.name().ends_with("SUBSCRIBE");
+    backend.set(Rule::new(Injection::HangBefore).on(subscribes));
+    let short = Duration::from_millis(20);
+    for is_fair in [false, true] {
+        let locks = builder(&client).fair(is_fair).build().unwrap();
+        let guard = locks.try_acquire("k").await.unwrap();
+        let start = Instant::now();
+        let waited = locks.acquire("k", short).await;
+        assert!(
+            matches!(waited, Err(Error::Taken { holder: Some(_) })),
+            "{waited:?}"
+        );
+        assert!(
+            start.elapsed() < 2 * short,
+            "{is_fair}: {:?}",
+            start.elapsed()
+        );
+        assert!(guard.release().await.unwrap());
+        assert!(!exists(&client, key_of(&client, "k", ":queue")).await);
+    }
+    let both = builder(&client).build_read_write().unwrap();
+    let reader = both.read("k", short).await.unwrap();
+    let start = Instant::now();
+    assert!(both.write("k", short).await.is_err());
+    assert!(start.elapsed() < 2 * short, "{:?}", start.elapsed());
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(both.inspect("k").await.unwrap().waiting_writers, 0);
+    drop(reader);
+    let writer = both.write("k", SECOND).await.unwrap();
+    let start = Instant::now();
+    assert!(both.read("k", short).await.is_err());
+    assert!(start.elapsed() < 2 * short, "{:?}", start.elapsed());
+    drop(writer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_is_dropped_after_it_was_woken_wakes_the_next() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    // Two managers, whose waiters do not stand in one line, though they hear one subscription.
+    let managers = [manager(&client), manager(&client)];
+    let guard = managers[0].try_acquire("k").await.unwrap();
+    let wait = |locks: &LockManager| {
+        let locks = locks.clone();
+        tokio::spawn(async move { locks.acquire("k", LONG).await.unwrap().release().await })
+    };
+    let gives_up = wait(&managers[0]);
+    waiting(&managers[0], 1).await;
+    let stays = wait(&managers[1]);
+    waiting(&managers[1], 1).await;
+    let gate = Gate::closed();
+    let attempts = |command: &Command| command.keys().count() == 2 && command.arg_count() > 8;
+    let held = Rule::new(Injection::HoldRequest(gate.clone())).on(attempts);
+    backend.set(held.times(1));
+    let start = Instant::now();
+    assert!(guard.release().await.unwrap());
+    gate.reached(1).await;
+    assert!(!stays.is_finished());
+    gives_up.abort();
+    assert!(stays.await.unwrap().unwrap());
+    // The lock's time to live is ten seconds.
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+}
+
 #[tokio::test]
 async fn a_user_who_may_not_subscribe_waits_by_asking() {
     let server = Server::redis(ServerOptions::default()).await.unwrap();
@@ -306,4 +419,25 @@ async fn waiters_and_holders_outlive_their_connections() {
         })
         .await;
     }
+}
+
+/// Replies are lost while it waits in order, also that of the visit by which it is served.
+#[tokio::test(start_paused = true)]
+async fn a_fair_wait_outlives_lost_replies() {
+    let sound = FaultyBackend::embedded();
+    let backend = FaultyBackend::new(sound.clone());
+    let held = fair(&sound.client()).try_acquire("k").await.unwrap();
+    let waiter = fair(&backend.client());
+    let waited = tokio::spawn(async move { waiter.acquire("k", LONG).await });
+    sleep(2 * SECOND).await;
+    backend.set(Rule::new(Injection::LoseReply));
+    sleep(2 * SECOND).await;
+    assert!(held.release().await.unwrap());
+    sleep(5 * SECOND).await;
+    backend.clear();
+    let guard = waited.await.unwrap().unwrap();
+    let pttl = Command::new("PTTL").key(key_of(&sound.client(), "k", ""));
+    let left: u64 = sound.client().call(pttl).await.unwrap();
+    assert!(guard.remaining() <= Duration::from_millis(left));
+    assert!(guard.release().await.unwrap());
 }

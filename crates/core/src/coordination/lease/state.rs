@@ -32,7 +32,9 @@ enum Status {
 
 impl LeaseState {
     pub(super) fn new(renewal: Box<dyn LeaseRenewal>, config: LeaseConfig, sent: Instant) -> Self {
-        let ends = config.hold_at_most.map(|limit| sent + limit);
+        // A limit beyond all clocks is none.
+        let ends = config.hold_at_most;
+        let ends = ends.and_then(|limit| sent.checked_add(limit));
         let until = sent + config.ttl.saturating_sub(config.drift);
         let until = ends.map_or(until, |ends| until.min(ends));
         if let Some(held) = &config.held {
