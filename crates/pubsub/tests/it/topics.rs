@@ -434,4 +434,23 @@ redkit_testkit::suite! {
         call::<u64>(&fixture, Command::new("DEL").key(&stream)).await;
         until("it came", || seen.len() == 1).await;
     }
+
+    #[paused]
+    async fn one_script_trims_few_bytes(fixture: Fixture) {
+        let retention = Retention::Log { keep: None, most: Some(2) };
+        let topic: Topic<String> = Topic::builder(&fixture.client, "t").retention(retention).build().unwrap();
+        let text = "x".repeat(200_000);
+        for _ in 0..20 {
+            topic.publish(&*text).await.unwrap();
+        }
+        let _worker = topic.consumer("g").start(|_: Delivery<String>| async { Outcome::Ack }).await.unwrap();
+        let mut length = 20;
+        for _ in 0..1_000 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = topic.stats("g").await.unwrap().length;
+            assert!(length - now <= 4, "{} at once", length - now);
+            length = now;
+        }
+        assert_eq!(length, 2);
+    }
 }
