@@ -49,17 +49,20 @@ async fn repeated(outcome: fn() -> Outcome) -> Vec<(u32, u32)> {
     let (seen, count) = (Seen::default(), Arc::new(AtomicU32::new(0)));
     let worker = {
         let seen = seen.clone();
-        topic.consumer("g").start(move |delivery: Delivery<u32>| {
-            seen.add(&delivery);
-            let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
-            async move {
-                if is_first {
-                    return outcome();
+        topic
+            .consumer("g")
+            .concurrency(4)
+            .start(move |delivery: Delivery<u32>| {
+                seen.add(&delivery);
+                let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
+                async move {
+                    if is_first {
+                        return outcome();
+                    }
+                    sleep(Duration::from_secs(3)).await;
+                    Outcome::Ack
                 }
-                sleep(Duration::from_secs(3)).await;
-                Outcome::Ack
-            }
-        })
+            })
     };
     let worker = worker.await.unwrap();
     topic.publish(&1).await.unwrap();
