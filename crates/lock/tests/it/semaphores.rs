@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redkit_core::{Client, Command, ErrorKind};
 use redkit_lock::{Error, Semaphore, SemaphoreBuilder};
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, Server, ServerOptions};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -383,9 +383,8 @@ redkit_testkit::suite! {
         let gone = semaphore.try_acquire("k", 2).await.unwrap().unwrap();
         let leases = fixture.client.key("semaphore:exports:{k}");
         let deleted: i64 = fixture.client.call(Command::new("DEL").key(&leases)).await.unwrap();
-        assert_eq!(deleted, 1);
         let next = semaphore.try_acquire("k", 1).await.unwrap();
-        assert!(next.is_some());
+        assert!(deleted == 1 && next.is_some());
         let state = semaphore.state("k").await.unwrap();
         assert_eq!((state.taken, state.grants), (1, 1));
         drop(gone);
@@ -497,8 +496,10 @@ async fn permits_that_come_later_than_their_lease_are_not_handed_out() {
     let semaphore = builder(&backend.client(), 2).lease(lease).build().unwrap();
     warm_up(&semaphore).await;
     backend.add(Rule::new(Injection::DelayReply(2 * lease)).times(1));
-    let late = semaphore.try_acquire("k", 1).await;
-    assert!(matches!(late, Err(Error::Lost)), "{late:?}");
+    assert!(matches!(
+        semaphore.try_acquire("k", 1).await,
+        Err(Error::Lost)
+    ));
     assert_eq!((semaphore.held(), semaphore.lost()), (0, 1));
     sleep(SECOND).await;
     assert_eq!(free(&semaphore).await, 2);
@@ -540,27 +541,6 @@ async fn permits_dropped_in_an_outage_are_given_back_after_it() {
     let state = semaphore.state("k").await.unwrap();
     assert_eq!((state.taken, state.free()), (1, 1));
     other.release().await.unwrap();
-}
-
-/// What is held is renewed, and given back in part and in whole, though nothing new may be taken.
-#[tokio::test]
-async fn a_server_without_memory_renews_permits_and_takes_them_back() {
-    let server = Server::redis(ServerOptions::default()).await.unwrap();
-    let config = redkit_core::ClientConfig::from_url(&server.url()).unwrap();
-    let client = Client::connect(config).await.unwrap();
-    let lease = Duration::from_secs(3);
-    let semaphore = builder(&client, 5).lease(lease).build().unwrap();
-    let mut permits = semaphore.try_acquire("k", 4).await.unwrap().unwrap();
-    let full = ["CONFIG", "SET", "maxmemory", "1"];
-    server.raw(&full).await.unwrap();
-    let refused = semaphore.try_acquire("k", 1).await.unwrap_err();
-    assert!(refused.to_string().contains("OOM"), "{refused}");
-    let held_for = timeout(lease + SECOND, permits.lost()).await;
-    assert!(held_for.is_err(), "they were lost");
-    permits.release_some(1).await.unwrap();
-    assert_eq!(free(&semaphore).await, 2);
-    assert!(permits.release().await.unwrap());
-    assert_eq!(free(&semaphore).await, 5);
 }
 
 /// The scripts are sent anew after the server forgot them.
