@@ -96,10 +96,12 @@ pub enum Error {
     #[error("the key was used for another request; use a new key for every request")]
     OtherFingerprint,
 
-    /// The work was done, and its result was too large to be kept. Remedy: raise
-    /// [`max_result_bytes`](crate::IdempotentExecutionBuilder::max_result_bytes), or let the work give an id in
-    /// place of the data.
-    #[error("the work was done, and its result was over `max_result_bytes` and is not kept")]
+    /// The work was done, and its result is not kept: it was too large, could not be encoded, or broke while it was
+    /// read (HTTP). Remedy: raise [`max_result_bytes`](crate::IdempotentExecutionBuilder::max_result_bytes), let the work
+    /// give an id in place of the data, or give a type that the codec can encode (the log says which it was).
+    #[error(
+        "the work was done, and its result is not kept: it was over `max_result_bytes`, or could not be encoded"
+    )]
     NotKept,
 
     /// There is no latch of this key. Cause: it was not set, or ran out after its time to live. Remedy: set

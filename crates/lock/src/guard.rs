@@ -1,7 +1,7 @@
 //! [`Guard`]: the handle to locks that are held.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redkit_core::ToArg;
@@ -78,6 +78,11 @@ impl Guard {
     /// was given back in time.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         self.handle.held.lost()
+    }
+
+    /// What is held, for those who look at it and do not hold it.
+    pub(crate) fn watch(&self) -> Weak<Held> {
+        Arc::downgrade(&self.handle.held)
     }
 
     /// Renews the lock now, and waits for it: before a step that takes long, or that is not to be begun in

@@ -9,9 +9,10 @@ use futures_util::future::BoxFuture;
 use metrics::Counter;
 use parking_lot::Mutex;
 use redkit_core::ConfigError;
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{Error, check_name};
 
@@ -51,6 +52,9 @@ pub struct Job {
     max_running: usize,
     timeout: Option<Duration>,
 }
+
+/// Longer times cannot be added to the clock's on every system.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 impl Job {
     /// A job that runs for the first time after one period.
@@ -92,6 +96,11 @@ impl Job {
             )
             .into());
         }
+        let first = self.first_after.unwrap_or_default();
+        if self.every > LONGEST || first > LONGEST {
+            let problem = "it is longer than a hundred years";
+            return Err(ConfigError::new("every", problem, "choose a shorter time").into());
+        }
         if self.max_running == 0 {
             return Err(ConfigError::new("max_running", "it is zero", "choose 1, or more").into());
         }
@@ -119,7 +128,7 @@ pub struct JobStatus {
 
 struct Owned {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 struct Shared {
@@ -205,6 +214,7 @@ impl Scheduler {
             job,
         });
         let task = tokio::spawn(run(Arc::clone(&shared), self.stop.clone()));
+        let task = AbortOnDropHandle::new(task);
         jobs.push(Owned { shared, task });
         Ok(())
     }
@@ -259,9 +269,11 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut runs = JoinSet::new();
     loop {
         tokio::select! {
+            // After a shutdown no run begins, and a run that has ended makes room for the next.
+            biased;
             () = stop.cancelled() => break,
-            _ = ticks.tick() => shared.start(&mut runs),
             Some(ended) = runs.join_next(), if !runs.is_empty() => shared.ended(ended),
+            _ = ticks.tick() => shared.start(&mut runs),
         }
     }
     while let Some(ended) = runs.join_next().await {
@@ -400,12 +412,40 @@ mod tests {
         );
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_that_is_given_up_leaves_no_job_that_nobody_owns() {
+        let (alive, scheduler) = (Arc::new(()), Scheduler::new());
+        let held = Arc::clone(&alive);
+        let job = Job::new("a", SECOND).first_after(Duration::ZERO);
+        scheduler
+            .add(job, move || {
+                let held = Arc::clone(&held);
+                async move {
+                    std::future::pending::<()>().await;
+                    drop(held);
+                }
+            })
+            .unwrap();
+        sleep(SECOND).await;
+        timeout(SECOND, scheduler.shutdown(10 * SECOND))
+            .await
+            .unwrap_err();
+        sleep(SECOND).await;
+        assert_eq!(
+            Arc::strong_count(&alive),
+            1,
+            "neither the job nor its run is left"
+        );
+    }
+
     #[tokio::test]
     async fn jobs_that_cannot_work_are_refused() {
         let scheduler = Scheduler::new();
         let add = |job: Job| scheduler.add(job, || async {}).is_err();
         assert!(add(Job::new("a b", SECOND)) && add(Job::new("a", Duration::ZERO)));
         assert!(add(Job::new("a", SECOND).max_running(0)));
+        assert!(add(Job::new("a", Duration::MAX)));
+        assert!(add(Job::new("a", SECOND).first_after(Duration::MAX)));
         assert!(!add(Job::new("a", SECOND)) && add(Job::new("a", SECOND)));
     }
 }

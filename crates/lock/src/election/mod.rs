@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use metrics::{Counter, Gauge};
+use parking_lot::Mutex;
 use redkit_core::coordination::{Backoff, Release, lua};
 use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Key, Script, ToArg};
@@ -17,7 +18,6 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 pub use self::observer::LeaderObserver;
-use self::term::Resignation;
 pub use self::term::Term;
 use crate::error::Error;
 use crate::fence::Fence;
@@ -77,7 +77,8 @@ struct Shared {
     channel: Bytes,
     rest: Duration,
     role: watch::Sender<Role>,
-    resignation: Resignation,
+    /// The last term of this process.
+    term: Mutex<Option<Term>>,
     is_standing: AtomicBool,
     metrics: Metrics,
 }
@@ -132,7 +133,7 @@ impl Election {
             channel,
             rest: REST,
             role: watch::Sender::new(Role::Follower),
-            resignation: Resignation::default(),
+            term: Mutex::default(),
             is_standing: AtomicBool::new(false),
             metrics: Metrics {
                 finished: terms("finished"),
@@ -168,7 +169,7 @@ impl Election {
             let guard = self.stand().await?;
             // Dropped in the reverse order: first the work, then the role, then the lock.
             let leading = Leading::begin(&self.shared, guard);
-            let mut work = Box::pin(work(leading.term()));
+            let mut work = Box::pin(work(leading.term.clone()));
             let end = leading.until_it_ends(work.as_mut()).await;
             drop(work);
             leading.end(&end).await;
@@ -183,23 +184,22 @@ impl Election {
     /// Ends this process's term, if it leads: the work is stopped, and another candidate follows. Gives
     /// whether it led. To be called from outside the work; the work itself calls [`Term::resign`].
     pub fn resign(&self) -> bool {
-        match *self.shared.role.borrow() {
-            Role::Leader(fence) => {
-                self.shared.resignation.of(fence);
-                true
-            }
-            Role::Follower => false,
+        let term = self.shared.term_under_way();
+        if let Some(term) = &term {
+            term.resign();
         }
+        term.is_some()
     }
 
-    /// What this process is, and every change of it.
+    /// What this process is, and every change of it. It is a follower again when the work was stopped, which work that
+    /// blocks its thread delays; [`is_leader`](Self::is_leader) looks at the clock as well.
     pub fn role(&self) -> watch::Receiver<Role> {
         self.shared.role.subscribe()
     }
 
-    /// Whether this process leads.
+    /// Whether this process leads: its work is under way, and its lock is not lost by its own clock.
     pub fn is_leader(&self) -> bool {
-        matches!(*self.shared.role.borrow(), Role::Leader(_))
+        self.shared.term_under_way().is_some()
     }
 
     /// The leader, and every change of it, without standing.
@@ -243,26 +243,23 @@ impl Drop for Standing<'_> {
 /// A term under way. When it ends the role does first, then the lock, and then observers are told.
 struct Leading<'a> {
     shared: &'a Arc<Shared>,
-    fence: Fence,
+    term: Term,
     guard: Option<Guard>,
 }
 
 impl<'a> Leading<'a> {
     fn begin(shared: &'a Arc<Shared>, guard: Guard) -> Self {
         let fence = guard.fence();
+        let term = Term::new(fence, guard.watch(), shared.role.subscribe());
+        *shared.term.lock() = Some(term.clone());
         shared.role.send_replace(Role::Leader(fence));
         shared.metrics.is_leader.increment(1);
         shared.announce();
         Self {
             shared,
-            fence,
+            term,
             guard: Some(guard),
         }
-    }
-
-    fn term(&self) -> Term {
-        let resignation = self.shared.resignation.clone();
-        Term::new(self.fence, resignation, self.shared.role.subscribe())
     }
 
     async fn until_it_ends<W: Future + Unpin>(&self, work: W) -> End<W::Output> {
@@ -275,7 +272,7 @@ impl<'a> Leading<'a> {
         tokio::select! {
             biased;
             () = lost => End::Lost,
-            () = self.shared.resignation.waits_for(self.fence) => End::Resigned,
+            () = self.term.is_resigned() => End::Resigned,
             value = work => End::Finished(value),
         }
     }
@@ -298,7 +295,7 @@ impl<'a> Leading<'a> {
     }
 
     fn follow(&self) {
-        let leads = Role::Leader(self.fence);
+        let leads = Role::Leader(self.term.fence());
         let was_leader = self.shared.role.send_if_modified(|role| {
             let was_leader = *role == leads;
             *role = Role::Follower;
@@ -320,6 +317,11 @@ impl Drop for Leading<'_> {
 }
 
 impl Shared {
+    fn term_under_way(&self) -> Option<Term> {
+        let term = self.term.lock().clone();
+        term.filter(|term| !term.is_over())
+    }
+
     /// Lets observers look, in the background.
     fn announce(&self) {
         let call = ANNOUNCE
@@ -343,9 +345,12 @@ impl Inspect for Shared {
     fn snapshot(&self) -> Snapshot {
         let snapshot =
             Snapshot::default().fact("is_standing", self.is_standing.load(Ordering::Acquire));
-        match *self.role.borrow() {
-            Role::Follower => snapshot.fact("is_leader", false),
-            Role::Leader(fence) => snapshot.fact("is_leader", true).fact("fence", fence.get()),
+        match self.term_under_way() {
+            None => snapshot.fact("is_leader", false),
+            Some(term) => {
+                let fence = term.fence().get();
+                snapshot.fact("is_leader", true).fact("fence", fence)
+            }
         }
     }
 }

@@ -1,26 +1,30 @@
 //! [`Term`]: the time for which a process leads.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 
 use super::Role;
 use crate::fence::Fence;
+use crate::held::Held;
 
 /// The time for which a process leads, for the work of the leader. Cheap to clone.
 #[derive(Clone)]
 pub struct Term {
     fence: Fence,
+    /// The lock, which the term does not hold: its own deadline counts, whatever the leader's task does.
+    lock: Weak<Held>,
     resignation: Resignation,
     role: watch::Receiver<Role>,
 }
 
 impl Term {
-    pub(super) fn new(fence: Fence, resignation: Resignation, role: watch::Receiver<Role>) -> Self {
+    pub(super) fn new(fence: Fence, lock: Weak<Held>, role: watch::Receiver<Role>) -> Self {
         Self {
             fence,
-            resignation,
+            lock,
+            resignation: Resignation::default(),
             role,
         }
     }
@@ -31,24 +35,36 @@ impl Term {
         self.fence
     }
 
-    /// Whether the term is over.
+    /// Whether the term is over: the lock was lost, by this process's own clock and whatever other tasks do, or
+    /// the work has ended or was stopped.
     pub fn is_over(&self) -> bool {
-        *self.role.borrow() != Role::Leader(self.fence)
+        let is_held = self.lock.upgrade().is_some_and(|lock| !lock.is_lost());
+        !is_held || *self.role.borrow() != Role::Leader(self.fence)
     }
 
     /// Waits until the term is over: the lock was lost, the leader resigned, or the work has ended. The work
     /// itself need not: it is dropped then. For tasks that it has spawned.
     pub async fn lost(&self) {
+        let Some(lost) = self.lock.upgrade().map(|lock| lock.lost()) else {
+            return;
+        };
         let mut role = self.role.clone();
         let leads = Role::Leader(self.fence);
-        // An error says that the election is gone, and with it the term.
-        let _ = role.wait_for(|role| *role != leads).await;
+        tokio::select! {
+            () = lost => {}
+            // An error says that the election is gone, and with it the term.
+            _ = role.wait_for(|role| *role != leads) => {}
+        }
     }
 
     /// Ends the term: the work is dropped where it awaits next, the lock is given back, and another candidate
     /// follows within one wake-up.
     pub fn resign(&self) {
-        self.resignation.of(self.fence);
+        self.resignation.give();
+    }
+
+    pub(super) async fn is_resigned(&self) {
+        self.resignation.is_given().await;
     }
 }
 
@@ -61,29 +77,17 @@ impl fmt::Debug for Term {
     }
 }
 
-/// The term that was resigned last, by its fence.
-#[derive(Clone)]
-pub(super) struct Resignation(Arc<watch::Sender<Fence>>);
-
-impl Default for Resignation {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Fence::new(0))))
-    }
-}
+/// Whether the leader of one term has resigned. Not by its fence: fences go back when a server forgets them.
+#[derive(Clone, Default)]
+struct Resignation(Arc<watch::Sender<bool>>);
 
 impl Resignation {
-    /// The leader of this term, or one before, resigns.
-    pub(super) fn of(&self, fence: Fence) {
-        self.0.send_if_modified(|last| {
-            let is_newer = *last < fence;
-            *last = fence.max(*last);
-            is_newer
-        });
+    fn give(&self) {
+        self.0.send_replace(true);
     }
 
-    pub(super) async fn waits_for(&self, fence: Fence) {
-        let mut resigned = self.0.subscribe();
-        if resigned.wait_for(|last| *last >= fence).await.is_err() {
+    async fn is_given(&self) {
+        if self.0.subscribe().wait_for(|given| *given).await.is_err() {
             std::future::pending().await
         }
     }

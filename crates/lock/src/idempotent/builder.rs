@@ -58,7 +58,8 @@ impl IdempotentExecutionBuilder {
     }
 
     /// How many bytes a result may have, encoded. Of a larger one only that it was is kept: later calls get
-    /// [`Error::NotKept`]. Default: 1 MiB; at most 64 MiB.
+    /// [`Error::NotKept`]. Default: 1 MiB; at most 64 MiB. While Redis is down, results of work that was under
+    /// way wait in memory for the rest of their leases, so that this times the calls in flight is to be borne.
     pub fn max_result_bytes(mut self, bytes: usize) -> Self {
         self.max_result_bytes = bytes;
         self

@@ -37,7 +37,7 @@ enum Farewell {
 }
 
 /// # Errors
-/// [`Error::InFlight`], [`Error::OtherFingerprint`], [`Error::NotKept`], [`Error::Core`].
+/// [`Error::InFlight`], [`Error::OtherFingerprint`], [`Error::NotKept`], [`Error::Lost`], [`Error::Core`].
 pub(super) async fn begin<T: DeserializeOwned>(
     shared: &Arc<Shared>,
     key: Key,
@@ -85,13 +85,18 @@ pub(super) async fn begin<T: DeserializeOwned>(
         .hold_at_most(shared.run_at_most)
         .counted_by(Arc::clone(&metrics.lost));
     let renewal = Renewal::new(&key, token);
-    Ok(Begun::Execution(Execution {
+    let execution = Execution {
         lease: shared.client.lease(renewal, config, sent),
         shared: Arc::clone(shared),
         key,
         token,
         farewell: Farewell::Forget,
-    }))
+    };
+    // The answer may have taken longer than the lease: another call may have begun the work.
+    match execution.lease.is_lost() {
+        true => Err(Error::Lost),
+        false => Ok(Begun::Execution(execution)),
+    }
 }
 
 impl Execution {
@@ -106,17 +111,26 @@ impl Execution {
         self.shared.max_result_bytes
     }
 
-    /// Keeps the result. Gives whether the server keeps it.
+    /// Keeps the result. Gives whether the server keeps it; of one that is too large or cannot be encoded it
+    /// keeps that the work was done.
     ///
     /// # Errors
-    /// [`Error::Lost`] when the lease was lost: nothing is kept; [`Error::Core`] for a value that cannot be
-    /// encoded.
+    /// [`Error::Lost`] when the lease was lost: nothing is kept.
     pub(super) async fn finish<T: Serialize>(mut self, value: &T) -> Result<bool, Error> {
         let shared = Arc::clone(&self.shared);
-        let encoded = shared.client.codec().encode(self.key.as_bytes(), value)?;
-        let result = Some(encoded).filter(|encoded| encoded.len() <= shared.max_result_bytes);
+        let name = &shared.name;
+        let result = match shared.client.codec().encode(self.key.as_bytes(), value) {
+            Ok(encoded) if encoded.len() <= shared.max_result_bytes => Some(encoded),
+            Ok(_) => {
+                tracing::warn!(target: "redkit::lock", execution = name, "a result is over `max_result_bytes`, and not kept");
+                None
+            }
+            Err(error) => {
+                tracing::error!(target: "redkit::lock", execution = name, %error, "a result cannot be encoded, and is not kept");
+                None
+            }
+        };
         if result.is_none() {
-            tracing::warn!(target: "redkit::lock", execution = shared.name, "a result is over `max_result_bytes`, and not kept");
             shared.metrics.not_stored.add_one();
         }
         self.finish_with(result).await

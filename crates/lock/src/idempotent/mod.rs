@@ -85,7 +85,7 @@ pub struct Executed<T> {
     /// Whether it is that of an earlier call.
     pub is_replayed: bool,
     /// Whether the server keeps it for later calls. It does not where the caller said so, where it is over
-    /// [`max_result_bytes`](IdempotentExecutionBuilder::max_result_bytes) (later calls get
+    /// [`max_result_bytes`](IdempotentExecutionBuilder::max_result_bytes) or cannot be encoded (later calls get
     /// [`Error::NotKept`]), and where the server did not answer: then it is told in the background for as
     /// long as the lease lasts, and if that fails as well the next call begins anew.
     pub is_kept: bool,
@@ -94,10 +94,12 @@ pub struct Executed<T> {
 /// Why [`IdempotentExecution::run`] has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum IdempotentError<E> {
-    /// The work was not begun, or was dropped because its lease was lost ([`Error::Lost`]).
+    /// There is no result: the work was not begun, or its lease was lost ([`Error::Lost`]). Then the work was
+    /// dropped, or was done to its end and is not kept; the next call begins it anew in either case.
     #[error(transparent)]
     NotExecuted(#[from] Error),
-    /// The work's own error. It is not kept: the next call begins anew.
+    /// The work's own error. It is not kept: the next call begins anew. While the server cannot be told,
+    /// the key stays in flight for the rest of its lease.
     #[error("{0}")]
     Work(E),
 }
@@ -164,11 +166,17 @@ impl IdempotentExecution {
         };
         let done = tokio::select! {
             biased;
-            done = work => done,
+            // First: a process that was stopped for long does no further step when it goes on.
             () = execution.lost() => return Err(Error::Lost.into()),
+            done = work => done,
         };
-        // Dropping the execution forgets it.
-        let value = done.map_err(IdempotentError::Work)?;
+        let value = match done {
+            Ok(value) => value,
+            Err(error) => {
+                execution.forget().await;
+                return Err(IdempotentError::Work(error));
+            }
+        };
         let is_kept = match is_kept(&value) {
             true => execution.finish(&value).await?,
             false => execution.forget().await,

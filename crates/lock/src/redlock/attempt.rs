@@ -42,7 +42,11 @@ pub(super) struct Attempt<'a> {
 }
 
 /// An attempt that failed.
-pub(super) struct Failed(Vec<NodeOutcome>);
+pub(super) struct Failed {
+    outcomes: Vec<NodeOutcome>,
+    /// Every server refused, and will refuse a repetition.
+    pub(super) is_final: bool,
+}
 
 impl<'a> Attempt<'a> {
     pub(super) fn new(shared: &'a Arc<Shared>, key: &Bytes, token: Token) -> Self {
@@ -57,7 +61,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    pub(super) async fn run(mut self) -> Result<RedlockGuard, Failed> {
+    pub(super) async fn run(&mut self) -> Result<RedlockGuard, Failed> {
         let (shared, quorum) = (self.shared, self.shared.quorum());
         let sent = Instant::now();
         let until = sent + shared.node_timeout;
@@ -66,6 +70,10 @@ impl<'a> Attempt<'a> {
             .iter()
             .map(|claim| claim.take(shared.ttl, until));
         let taken: Vec<_> = join_all(takes).await;
+        let is_final = taken
+            .iter()
+            .all(|taken| matches!(taken, Err(error) if !error.is_retryable()));
+        let failed = |outcomes| Failed { outcomes, is_final };
         let fences: Vec<Option<Fence>> = taken
             .iter()
             .map(|taken| match taken {
@@ -83,11 +91,11 @@ impl<'a> Attempt<'a> {
             .collect();
         let greatest = fences.iter().flatten().max().copied();
         let Some(fence) = greatest.filter(|_| granted(&outcomes) >= quorum) else {
-            return Err(Failed(outcomes));
+            return Err(failed(outcomes));
         };
         self.write_back(fence, &fences, &mut outcomes).await;
         if granted(&outcomes) < quorum {
-            return Err(Failed(outcomes));
+            return Err(failed(outcomes));
         }
         let mut config = LeaseConfig::new(shared.ttl).drift(shared.drift);
         if let Some(limit) = shared.hold_at_most {
@@ -107,11 +115,27 @@ impl<'a> Attempt<'a> {
                     *outcome = NodeOutcome::TooLate;
                 }
             }
-            return Err(Failed(outcomes));
+            return Err(failed(outcomes));
         }
         let claims = std::mem::take(&mut self.claims);
         self.is_undone_on_drop = false;
         Ok(RedlockGuard::new(Arc::clone(shared), claims, leases, fence))
+    }
+
+    /// Gives back what the servers have granted, before the next attempt would find it held, and waits for each
+    /// server for its timeout at most. Those that do not answer are told in the background.
+    pub(super) async fn undo(mut self, failed: &Failed) {
+        let mut outcomes = failed.outcomes.iter();
+        self.claims
+            .retain(|_| !matches!(outcomes.next(), Some(NodeOutcome::Held { .. })));
+        let until = Instant::now() + self.shared.node_timeout;
+        let releases = self.claims.iter().map(|claim| {
+            let call = claim.release(false).deadline(until);
+            claim.client.eval::<i64>(call)
+        });
+        let mut released = join_all(releases).await.into_iter();
+        self.claims
+            .retain(|_| released.next().is_none_or(|released| released.is_err()));
     }
 
     /// Writes the greatest fence to the servers that gave a lower one. The next majority shares a server
@@ -157,18 +181,18 @@ impl Failed {
     /// For how long another holder has the lock, when it has it on a majority of the servers that
     /// answered.
     pub(super) fn held_for(&self) -> Option<Duration> {
-        let held = self.0.iter().filter_map(|outcome| match outcome {
+        let held = self.outcomes.iter().filter_map(|outcome| match outcome {
             NodeOutcome::Held { remaining } => Some(*remaining),
             _ => None,
         });
         let longest = held.clone().max()?;
-        (held.count() > granted(&self.0)).then_some(longest.max(Duration::from_millis(1)))
+        (held.count() > granted(&self.outcomes)).then_some(longest.max(Duration::from_millis(1)))
     }
 
     pub(super) fn error(self, needed: usize) -> Error {
         Error::NoQuorum {
             needed,
-            nodes: self.0,
+            nodes: self.outcomes,
         }
     }
 }

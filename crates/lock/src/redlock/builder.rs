@@ -27,6 +27,8 @@ pub struct RedlockBuilder {
 /// What expiry to the millisecond and the way there add to the difference of two clocks' speed.
 const LEAST_DRIFT: Duration = Duration::from_millis(2);
 
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
 impl RedlockBuilder {
     pub(super) fn new(clients: Vec<Client>, name: &str) -> Self {
         Self {
@@ -54,7 +56,8 @@ impl RedlockBuilder {
     }
 
     /// By how much the clocks of this process and of a server may differ over one TTL. Default: a
-    /// hundredth of the TTL and 2 ms.
+    /// hundredth of the TTL and 2 ms; less than 2 ms, which expiry to the millisecond and the way there take,
+    /// is 2 ms.
     pub fn drift(mut self, drift: Duration) -> Self {
         self.drift = Some(drift);
         self
@@ -67,7 +70,7 @@ impl RedlockBuilder {
     }
 
     /// How long a server remembers the last fence of a lock that nobody takes. After that fences grow only
-    /// if the servers' clocks do not differ by more than this. Default: a day.
+    /// if the servers' clocks do not differ by more than this. Default: a day; at most a year.
     pub fn fence_ttl(mut self, ttl: Duration) -> Self {
         self.fence_ttl = ttl;
         self
@@ -79,7 +82,8 @@ impl RedlockBuilder {
     /// [`Error::Core`] with the setting that cannot work: fewer than three servers, or one of them twice; a
     /// name with other characters than letters, digits, `-`, `_` and `.`; a TTL under 100 ms or over a day;
     /// a `node_timeout` of zero or over a quarter of the TTL; a `drift` of the TTL or more; a limit of
-    /// holding or a TTL of the fence shorter than the TTL.
+    /// holding or a TTL of the fence shorter than the TTL; a TTL of the fence over a year. Two clients for one
+    /// server are not found out: give each server once, or it has two votes.
     pub fn build(self) -> Result<Redlock, Error> {
         let wrong = |field: &'static str, problem: &'static str, fix: &'static str| {
             Err(Error::from(ConfigError::new(field, problem, fix)))
@@ -110,6 +114,7 @@ impl RedlockBuilder {
             );
         }
         let drift = self.drift.unwrap_or(self.ttl / 100 + LEAST_DRIFT);
+        let drift = drift.max(LEAST_DRIFT);
         if drift >= self.ttl {
             return wrong(
                 "drift",
@@ -124,10 +129,10 @@ impl RedlockBuilder {
                 "shorten the TTL as well, or give a longer time",
             );
         }
-        if self.fence_ttl < self.ttl {
+        if self.fence_ttl < self.ttl || self.fence_ttl > YEAR {
             return wrong(
                 "fence_ttl",
-                "it is shorter than the TTL",
+                "it is shorter than the TTL, or over a year",
                 "give far more than clocks differ by, such as a day",
             );
         }

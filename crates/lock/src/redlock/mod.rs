@@ -32,7 +32,9 @@ use crate::time::deadline_after;
 /// cheap to clone.
 ///
 /// The servers are masters that know nothing of each other: not the nodes of a cluster, and no replicas.
-/// The lock outlives the loss of any minority of them. It costs two round trips to all of them in place of
+/// The lock outlives the loss of any minority of them: a server that lost a lock, or did not grant it, takes part
+/// again at the next acquisition, so that a lock that is held for long is lost when one server after the other has
+/// failed, though all of them are well by then. It costs two round trips to all of them in place of
 /// one to one, so that a `LockManager` is the better choice wherever a failover that
 /// forgets a lock is caught by the fence.
 ///
@@ -110,7 +112,8 @@ impl Redlock {
 
     /// The lock, waited for `timeout` at most. A waiter is woken on release, and tries once a second
     /// besides; waiters of several processes that get in each other's way try again after random pauses. There is no
-    /// order among waiters.
+    /// order among waiters. What no repetition mends on any server, such as a user without rights, ends the
+    /// wait.
     ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire), of the last attempt.
@@ -139,7 +142,8 @@ impl Redlock {
         let mut waiters: Option<Vec<Waiter>> = None;
         let mut pauses = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
         loop {
-            let failed = match Attempt::new(&self.shared, key, Token::random()).run().await {
+            let mut attempt = Attempt::new(&self.shared, key, Token::random());
+            let failed = match attempt.run().await {
                 Ok(guard) => {
                     waiters.into_iter().flatten().for_each(Waiter::done);
                     return Ok(guard);
@@ -147,9 +151,10 @@ impl Redlock {
                 Err(failed) => failed,
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || failed.is_final {
                 return Err(failed.error(self.shared.quorum()));
             }
+            attempt.undo(&failed).await;
             let Some(waiters) = &mut waiters else {
                 waiters = Some(self.waiters(key).await);
                 // What happened before the subscriptions stood was not told: try again.

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::fence::Fence;
 use crate::keys::keyspace;
+use crate::time::millis;
 
 static TAKE: Script = Script::of_parts(&[lua::CLOCK, include_str!("../scripts/redlock_take.lua")]);
 static RAISE: Script = Script::new(include_str!("../scripts/redlock_raise.lua"));
@@ -125,8 +126,4 @@ impl LeaseRenewal for Claim {
             .arg(millis(ttl))
             .arg(millis(self.fence_ttl))
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

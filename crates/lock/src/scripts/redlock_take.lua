@@ -17,6 +17,6 @@ elseif owner then
 end
 -- Greater than the last, and, should that be forgotten, than all that were given by a clock.
 local fence = math.max(last + 1, now)
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('SET', KEYS[2], string.format('%.0f', fence), 'PX', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return { 1, fence }

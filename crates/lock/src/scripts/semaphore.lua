@@ -17,8 +17,12 @@ local function set_permits(token, permits)
   redis.call('HINCRBY', grants, '', permits - before)
 end
 
--- Ends the grants whose leases have run out.
+-- Ends the grants whose leases have run out, and all of them when no lease is there: the server may have
+-- evicted that key alone.
 local function prune()
+  if redis.call('EXISTS', leases) == 0 then
+    redis.call('DEL', grants)
+  end
   local over = redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, 1000)
   for _, token in ipairs(over) do
     set_permits(token, 0)

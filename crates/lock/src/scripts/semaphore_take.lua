@@ -1,5 +1,5 @@
--- Takes permits of a semaphore, or a place in its queue. Repeated with the same token it changes
--- nothing more.
+-- Takes permits of a semaphore, or a place in its queue. Repeated with the same token it takes nothing
+-- more, and lets the lease run anew.
 --
 -- KEYS[1], KEYS[2]  see `semaphore.lua`
 -- KEYS[3]  string: how many permits there are, if that was changed
@@ -24,6 +24,8 @@ local queue, heartbeats = KEYS[4], KEYS[5]
 prune()
 local permits = tonumber(redis.call('GET', KEYS[3]) or ARGV[4])
 if redis.call('HEXISTS', grants, token) == 1 then
+  redis.call('ZADD', leases, now + tonumber(ARGV[3]), token)
+  live_until_the_last_lease()
   return { 1, math.max(permits - permits_taken(), 0) }
 end
 local before, has_place = queue_look(queue, heartbeats, channel, token, alive)

@@ -118,7 +118,9 @@ impl Semaphore {
     /// three seconds.
     ///
     /// One round trip when they are free; while it waits, a waiter asks when it is woken and once a second.
-    /// It waits on through faults after which the server certainly did nothing.
+    /// It waits on through faults that pass, and then asks anew: what it was given meanwhile it finds. After
+    /// a time of three seconds in which the server answers nobody, the order of arrival is forgotten, and a waiter may
+    /// find the queue full.
     ///
     /// # Errors
     /// As [`try_acquire`](Self::try_acquire), and [`Error::QueueFull`].
@@ -157,7 +159,14 @@ impl Semaphore {
             _ => shared.metrics.refused.increment(1),
         }
         match waited.outcome {
-            Taken::Permits => Ok(Some(self.grant(&take, waited.sent))),
+            Taken::Permits => {
+                let permits = self.grant(&take, waited.sent);
+                // The answer may have taken longer than the lease.
+                match permits.is_lost() {
+                    true => Err(Error::Lost),
+                    false => Ok(Some(permits)),
+                }
+            }
             Taken::None => Ok(None),
             Taken::QueueFull { waiters } => Err(Error::QueueFull { waiters }),
             Taken::Above { there_are } => Err(Error::AbovePermits { permits, there_are }),

@@ -66,8 +66,8 @@ impl Permits {
         self.lease.remaining()
     }
 
-    /// Gives some of them back and keeps the others. After an error the same call may be made again: what
-    /// the first gave back is not given back twice.
+    /// Gives some of them back and keeps the others. From the call on the caller holds no more than these,
+    /// also when it fails or is dropped: the server is told in the background then.
     ///
     /// # Errors
     /// [`Error::NoPermits`] for none; [`Error::AbovePermits`] for all of them or more (that is
@@ -81,10 +81,16 @@ impl Permits {
         let Some(kept) = kept else {
             return Err(Error::AbovePermits { permits, there_are });
         };
-        let call = scripts::release(&self.keys, self.token, kept);
-        let _: u32 = self.shared.client.eval(call).await?;
         self.permits = kept;
         self.shared.metrics.give_back(permits);
+        let call = scripts::release(&self.keys, self.token, kept);
+        let release = Release::new([call.clone()]).until(self.lease.valid_until());
+        let mut later = Later {
+            shared: &self.shared,
+            release: Some(release),
+        };
+        let _: u32 = self.shared.client.eval(call).await?;
+        later.release = None;
         Ok(())
     }
 
@@ -101,6 +107,22 @@ impl Permits {
         let given_back: u32 = self.shared.client.eval(call).await?;
         self.is_released = true;
         Ok(was_held && given_back > 0)
+    }
+}
+
+/// A part that is given back in the background when this is dropped. Arriving after a smaller rest it changes
+/// nothing.
+struct Later<'a> {
+    shared: &'a Shared,
+    release: Option<Release>,
+}
+
+impl Drop for Later<'_> {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            let lost = Arc::clone(&self.shared.metrics.releases_lost);
+            self.shared.client.release_later(release.counted_by(lost));
+        }
     }
 }
 

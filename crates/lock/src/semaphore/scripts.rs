@@ -153,6 +153,11 @@ impl QueuedCaller for Take<'_> {
         })
     }
 
+    /// A further visit finds the permits by their token, and lets their lease run anew.
+    fn outlives_unknown(&self) -> bool {
+        true
+    }
+
     fn abandon(&self) -> Release {
         // The last visit may have been served.
         let calls = [

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use redkit_core::{Client, ErrorKind};
+use redkit_core::{Client, Command, ErrorKind};
 use redkit_lock::{Election, Error, Fence, Holder, LockManager, LockManagerBuilder, Role, Term};
 use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::sync::Notify;
@@ -316,6 +316,56 @@ redkit_testkit::suite! {
             panic!("it leads");
         };
         assert!(fence > stopped.lock()[0].0 && fence > Fence::new(0));
+        standing.abort();
+    }
+
+    /// As when the work blocks its thread, or the future of `run` lies behind another branch.
+    #[paused]
+    async fn a_term_is_over_for_others_at_the_deadline_though_the_leaders_task_is_not_polled(fixture: Fixture) {
+        let _ = &fixture;
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
+        let election = election(&client, "one");
+        let begun = Mutex::new(None);
+        let mut run = Box::pin(election.run(|term| {
+            *begun.lock() = Some(term);
+            std::future::pending::<()>()
+        }));
+        assert!(timeout(SECOND, &mut run).await.is_err());
+        let term: Term = begun.lock().clone().unwrap();
+        assert!(election.is_leader() && !term.is_over());
+        backend.set(Rule::new(Injection::HangBefore));
+        let hung = Instant::now();
+        timeout(2 * TTL, term.lost()).await.expect("a task that the work has spawned is told");
+        assert!(hung.elapsed() <= TTL, "{:?}", hung.elapsed());
+        assert!(term.is_over() && !election.is_leader() && !election.resign());
+        let inspected = client.inspect();
+        let found = inspected.iter().find(|object| object.kind() == "election").unwrap();
+        assert_eq!(found.snapshot().get("is_leader"), Some(&false.into()));
+        drop(run);
+    }
+
+    #[paused]
+    async fn a_candidate_that_resigned_once_leads_again_though_fences_went_back(fixture: Fixture) {
+        let election = candidate(&fixture, "one").await;
+        // The record that a server left whose clock was ahead, and that is lost later.
+        let record = fixture.client.key("lock:schedulers:{nightly}:fence");
+        let ahead = Command::new("SET").key(&record).arg("3000000000000000");
+        let _: () = fixture.client.call(ahead).await.unwrap();
+        let standing = stand(&election);
+        leads(&election).await;
+        let first = *election.role().borrow();
+        assert!(matches!(first, Role::Leader(fence) if fence.get() > 3_000_000_000_000_000));
+        assert!(election.resign());
+        let lost: i64 = fixture.client.call(Command::new("DEL").key(&record)).await.unwrap();
+        assert_eq!(lost, 1);
+        sleep(5 * SECOND).await;
+        let Role::Leader(fence) = *election.role().borrow() else {
+            panic!("it leads");
+        };
+        assert!(fence.get() < 3_000_000_000_000_000);
+        sleep(LONG).await;
+        assert_eq!(*election.role().borrow(), Role::Leader(fence));
         standing.abort();
     }
 

@@ -14,7 +14,7 @@ use redkit_core::Client;
 use redkit_lock::tower::{IdempotencyLayer, OnOutage};
 use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{advance, sleep, timeout};
 use tower::ServiceExt;
 
 const MOMENT: Duration = Duration::from_millis(10);
@@ -26,6 +26,8 @@ struct Shop {
     ends: Arc<Notify>,
     /// How many handlers are at work.
     working: Arc<AtomicU32>,
+    /// How many have taken the step after a pause.
+    steps: Arc<AtomicU32>,
 }
 
 struct Working(Arc<AtomicU32>);
@@ -56,6 +58,15 @@ async fn order(State(shop): State<Shop>, request: Request) -> Response {
             shop.ends.notified().await;
         }
         "large" => return vec![b'x'; 2000].into_response(),
+        "breaks" => {
+            let frames = [Ok("begun"), Err(std::io::Error::other("broken"))];
+            let body = Body::from_stream(futures_util::stream::iter(frames));
+            return (StatusCode::CREATED, body).into_response();
+        }
+        "slow" => {
+            sleep(Duration::from_secs(1)).await;
+            shop.steps.fetch_add(1, Ordering::SeqCst);
+        }
         "panic" => panic!("the handler"),
         _ => {}
     }
@@ -190,9 +201,12 @@ redkit_testkit::suite! {
         anonymous.headers_mut().remove("x-account");
         let mut doubled = request("", "k", "");
         doubled.headers_mut().append("idempotency-key", "j".parse().unwrap());
+        let mut long = request("", "k", "");
+        long.headers_mut().insert("x-account", "a".repeat(256).parse().unwrap());
         for (request, status) in [
             (anonymous, StatusCode::BAD_REQUEST),
             (doubled, StatusCode::BAD_REQUEST),
+            (long, StatusCode::BAD_REQUEST),
             (request("", "", ""), StatusCode::BAD_REQUEST),
             (request("", "k", "eleven bytes"), StatusCode::PAYLOAD_TOO_LARGE),
         ] {
@@ -223,6 +237,15 @@ redkit_testkit::suite! {
         assert_eq!((status, body.len()), (StatusCode::OK, 2000));
         let (status, headers, _) = send(&app, request("large", "k", "")).await;
         assert!(status == StatusCode::CONFLICT && !headers.contains_key("retry-after"));
+        assert_eq!(shop.runs(), 1);
+    }
+
+    async fn an_answer_that_breaks_is_told_and_the_request_is_not_carried_out_twice(fixture: Fixture) {
+        let (app, shop) = app(layer(&fixture.client));
+        assert_eq!(send(&app, request("breaks", "k", "")).await.0, StatusCode::BAD_GATEWAY);
+        let (status, headers, body) = send(&app, request("breaks", "k", "")).await;
+        assert!(status == StatusCode::CONFLICT && !headers.contains_key("retry-after"));
+        assert!(String::from_utf8_lossy(&body).contains("carried out already"));
         assert_eq!(shop.runs(), 1);
     }
 
@@ -303,6 +326,19 @@ async fn a_request_whose_lease_is_lost_is_answered_and_not_kept() {
         send(&app, request("wait", "k", "")).await.0,
         StatusCode::CREATED
     );
+}
+
+/// The process is stopped for longer than the lease: when it goes on, timers and service are ready together.
+#[tokio::test(start_paused = true)]
+async fn a_service_goes_no_further_once_its_lease_is_lost() {
+    let client = FaultyBackend::embedded().client();
+    let (app, shop) = app(layer(&client));
+    let running = tokio::spawn(async move { send(&app, request("slow", "k", "")).await });
+    sleep(MOMENT).await;
+    assert_eq!(shop.runs(), 1);
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(running.await.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(shop.steps.load(Ordering::SeqCst), 0);
 }
 
 /// The layer's tasks end with it.

@@ -1,6 +1,7 @@
 //! Idempotent executions: one in flight for a key, its result for all later calls, and nothing of a
 //! runner that lost its lease.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -9,10 +10,10 @@ use redkit_core::{Client, ClientConfig, Command, ErrorKind};
 use redkit_lock::{
     Error, Executed, IdempotentError, IdempotentExecution, IdempotentExecutionBuilder,
 };
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, Server, ServerOptions};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 
 const MOMENT: Duration = Duration::from_millis(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -127,15 +128,11 @@ redkit_testkit::suite! {
         let fails = async { Err::<String, _>("no money".to_owned()) };
         let error = payments.run("alice", "k", "9900", fails).await.unwrap_err();
         assert!(matches!(&error, IdempotentError::Work(why) if why == "no money"), "{error}");
-        // The key is freed in the background.
-        let mut next = payments.run_keeping("alice", "k", "9900", pay(&runs, MOMENT), |_| false).await;
-        while matches!(&next, Err(IdempotentError::NotExecuted(Error::InFlight { .. }))) {
-            sleep(MOMENT).await;
-            next = payments.run_keeping("alice", "k", "9900", pay(&runs, MOMENT), |_| false).await;
-        }
+        // The key was freed before the call returned.
+        let next = payments.run_keeping("alice", "k", "9900", pay(&runs, MOMENT), |_| false).await;
         let next = next.unwrap();
         assert!(!next.is_kept && next.value == "run 1");
-        // It was freed before the call returned, also for other content.
+        // Also for other content.
         let last = payments.run("alice", "k", "1", pay(&runs, MOMENT)).await.unwrap();
         assert!(last.is_kept && last.value == "run 2");
     }
@@ -154,6 +151,18 @@ redkit_testkit::suite! {
         assert!(payments.forget("alice", "k").await.unwrap());
         assert!(!payments.forget("alice", "k").await.unwrap());
         assert!(payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await.is_ok());
+    }
+
+    async fn a_result_that_cannot_be_encoded_is_given_and_never_made_twice(fixture: Fixture) {
+        let payments = payments(&fixture.client);
+        // In JSON keys are strings.
+        let odd = async { Ok::<_, String>(HashMap::from([((1_u8, 2_u8), 3_u8)])) };
+        let executed = payments.run("alice", "k", "9900", odd).await.unwrap();
+        assert!(executed.value[&(1, 2)] == 3 && !executed.is_kept);
+        let runs = AtomicU32::new(0);
+        let error = not_executed(payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await);
+        assert!(matches!(error, Error::NotKept), "{error}");
+        assert_eq!(runs.load(Ordering::SeqCst), 0);
     }
 
     async fn impossible_keys_and_settings_are_refused_with_a_remedy(fixture: Fixture) {
@@ -232,6 +241,25 @@ redkit_testkit::suite! {
         assert!(matches!(error, Error::Lost) && start.elapsed() == 2 * LEASE, "{:?}", start.elapsed());
         sleep(SECOND).await;
         assert!(payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await.is_ok());
+    }
+
+    /// The process is stopped for longer than the lease: when it goes on, timers and work are ready together.
+    #[paused]
+    async fn work_goes_no_further_once_its_lease_is_lost(fixture: Fixture) {
+        let payments = payments(&fixture.client);
+        let steps = AtomicU32::new(0);
+        let work = async {
+            sleep(SECOND).await;
+            steps.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, String>("paid".to_owned())
+        };
+        let stopped = async {
+            sleep(MOMENT).await;
+            advance(2 * LEASE).await;
+        };
+        let (outcome, ()) = tokio::join!(payments.run("alice", "k", "9900", work), stopped);
+        assert!(matches!(not_executed(outcome), Error::Lost));
+        assert_eq!(steps.load(Ordering::SeqCst), 0);
     }
 
     #[paused]
@@ -345,6 +373,53 @@ async fn a_beginning_of_which_nothing_is_known_is_undone() {
         .await
         .unwrap();
     assert!(!next.is_replayed && next.value == "run 1");
+}
+
+/// The reply says that the work may begin, and comes when the lease is over: another may have begun.
+#[tokio::test(start_paused = true)]
+async fn work_is_not_begun_by_a_reply_that_is_later_than_the_lease() {
+    let backend = FaultyBackend::embedded();
+    let lease = Duration::from_millis(200);
+    let payments = builder(&backend.client()).lease(lease).build().unwrap();
+    let runs = AtomicU32::new(0);
+    warm_up(&payments).await;
+    let before = runs.load(Ordering::SeqCst);
+    backend.set(Rule::new(Injection::DelayReply(2 * lease)).times(1));
+    let error = not_executed(
+        payments
+            .run("alice", "k", "9900", pay(&runs, Duration::ZERO))
+            .await,
+    );
+    assert!(matches!(error, Error::Lost), "{error}");
+    assert_eq!(runs.load(Ordering::SeqCst), before);
+    sleep(SECOND).await;
+    let next = payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await;
+    assert!(!next.unwrap().is_replayed);
+}
+
+/// Work under way keeps its key, and its result is kept, though nothing new may be begun.
+#[tokio::test]
+async fn a_server_without_memory_keeps_what_was_begun() {
+    let server = Server::redis(ServerOptions::default()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let lease = Duration::from_secs(3);
+    let payments = builder(&client).lease(lease).build().unwrap();
+    let runs = AtomicU32::new(0);
+    let work = async {
+        let full = ["CONFIG", "SET", "maxmemory", "1"];
+        server.raw(&full).await.unwrap();
+        pay(&runs, lease + SECOND).await
+    };
+    let done = payments.run("alice", "k", "9900", work).await.unwrap();
+    assert!(done.is_kept);
+    let other = payments
+        .run("alice", "other", "1", pay(&runs, MOMENT))
+        .await;
+    let refused = not_executed(other);
+    assert!(refused.to_string().contains("OOM"), "{refused}");
+    let again = payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await;
+    assert!(again.unwrap().is_replayed);
 }
 
 /// The work is done and Redis is down: the caller has the result, and it is kept when Redis is back within

@@ -310,6 +310,7 @@ async fn what_cannot_work_is_refused_when_it_is_built() {
         (of(&all).drift(TTL), "drift"),
         (of(&all).hold_at_most(SECOND), "hold_at_most"),
         (of(&all).fence_ttl(SECOND), "fence_ttl"),
+        (of(&all).fence_ttl(Duration::MAX), "fence_ttl"),
         (Redlock::builder(all.iter().copied(), "a b"), "name"),
     ] {
         let error = builder.build().unwrap_err();
@@ -321,6 +322,81 @@ async fn what_cannot_work_is_refused_when_it_is_built() {
         redlock.try_acquire("").await,
         Err(Error::EmptyKey)
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_time_of_holding_may_be_without_end() {
+    let nodes = Nodes::new(3);
+    let builder = nodes.builder().hold_at_most(Duration::MAX);
+    let redlock = builder.build().unwrap();
+    let guard = redlock.try_acquire("k").await.unwrap();
+    sleep(3 * TTL).await;
+    assert!(guard.release().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_server_lets_go_before_the_lock_is_lost_here() {
+    let nodes = Nodes::new(3);
+    let ttl = Duration::from_micros(200_900);
+    let builder = nodes.builder().ttl(ttl).drift(Duration::ZERO);
+    let redlock = builder.build().unwrap();
+    let guard = redlock.try_acquire("k").await.unwrap();
+    for node in &nodes.0 {
+        let pttl = Command::new("PTTL").key("redlock:jobs:{k}");
+        let left: u64 = node.client().call(pttl).await.unwrap();
+        let (left, remaining) = (Duration::from_millis(left), guard.remaining());
+        let least = remaining + Duration::from_millis(1);
+        assert!(left >= least, "{remaining:?} of {left:?}");
+    }
+}
+
+/// What a user may not do on any server it may not do later either.
+#[tokio::test(start_paused = true)]
+async fn refusals_of_all_servers_end_the_wait_at_once() {
+    let nodes = Nodes::new(3);
+    let redlock = nodes.redlock();
+    for node in &nodes.0 {
+        node.set(Rule::new(Injection::Refuse("NOPERM", "no")));
+    }
+    let start = Instant::now();
+    let error = redlock.acquire("k", LONG).await.unwrap_err();
+    assert!(error.to_string().contains("NOPERM"), "{error}");
+    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+}
+
+/// An attempt that failed is undone before the next, which would take it for another holder.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_does_not_wait_for_the_one_before_it() {
+    let nodes = Nodes::with_clocks_apart(3, Duration::from_secs(300)).await;
+    let redlock = nodes.redlock();
+    // Scripts are sent by their text, with their header, for the first time.
+    for (number, node) in nodes.0.iter().enumerate() {
+        let late = Injection::DelayRequest(Duration::from_millis(20));
+        node.add(Rule::new(late).on_part("Releases a lock"));
+        if number > 0 {
+            let refused = Rule::new(Injection::Refuse("NOPERM", "no"));
+            node.add(refused.on_part("Writes back").times(1));
+        }
+    }
+    let start = Instant::now();
+    assert!(redlock.acquire("k", LONG).await.is_ok());
+    let took = start.elapsed();
+    assert!(took < Duration::from_millis(500), "{took:?}");
+}
+
+/// The record of the fence outlives a lock that is held for longer than the record would.
+#[tokio::test(start_paused = true)]
+async fn the_fence_is_remembered_for_as_long_as_the_lock_is_held() {
+    let nodes = Nodes::with_clocks_apart(3, Duration::from_secs(300)).await;
+    let redlock = nodes.builder().fence_ttl(2 * TTL).build().unwrap();
+    let guard = redlock.try_acquire("k").await.unwrap();
+    let fence = guard.fence();
+    sleep(7 * TTL).await;
+    assert!(guard.release().await);
+    // The clock of the others is behind.
+    nodes.stop(0);
+    let next = redlock.try_acquire("k").await.unwrap();
+    assert!(next.fence() > fence, "{:?} after {fence:?}", next.fence());
 }
 
 /// Each process on connections of its own.

@@ -377,6 +377,51 @@ redkit_testkit::suite! {
         assert!(other.release().await.unwrap());
     }
 
+    /// As after an eviction of one key, or by hand.
+    async fn permits_whose_leases_are_deleted_are_there_again(fixture: Fixture) {
+        let semaphore = semaphore(&fixture.client, 2);
+        let gone = semaphore.try_acquire("k", 2).await.unwrap().unwrap();
+        let leases = fixture.client.key("semaphore:exports:{k}");
+        let deleted: i64 = fixture.client.call(Command::new("DEL").key(&leases)).await.unwrap();
+        let next = semaphore.try_acquire("k", 1).await.unwrap();
+        assert!(deleted == 1 && next.is_some());
+        let state = semaphore.state("k").await.unwrap();
+        assert_eq!((state.taken, state.grants), (1, 1));
+        drop(gone);
+    }
+
+    /// Replies are lost while it waits, also that of the visit by which it is served: it waits on, and no lease
+    /// is believed to run longer than it does.
+    #[paused]
+    async fn a_waiter_outlives_lost_replies(fixture: Fixture) {
+        let held = semaphore(&fixture.client, 1).try_acquire("k", 1).await.unwrap().unwrap();
+        let backend = FaultyBackend::new(Arc::clone(fixture.client.backend()));
+        let waiting = semaphore(&backend.client_with(&fixture.config().unwrap()), 1);
+        warm_up(&semaphore(&fixture.client, 2)).await;
+        let waiting = tokio::spawn(async move { waiting.acquire("k", 1, LONG).await });
+        sleep(2 * SECOND).await;
+        backend.set(Rule::new(Injection::LoseReply));
+        sleep(2 * SECOND).await;
+        assert!(held.release().await.unwrap());
+        // It is served by the next visit, and does not know.
+        sleep(10 * SECOND).await;
+        backend.clear();
+        let permits = waiting.await.unwrap().unwrap().unwrap();
+        let key = fixture.client.key("semaphore:exports:{k}");
+        let ttl: u64 = fixture.client.call(Command::new("PTTL").key(&key)).await.unwrap();
+        let remaining = permits.remaining();
+        assert!(remaining <= Duration::from_millis(ttl), "{remaining:?} of {ttl} ms");
+        assert!(permits.release().await.unwrap());
+    }
+
+    #[paused]
+    async fn the_longest_time_of_holding_may_be_without_end(fixture: Fixture) {
+        let semaphore = builder(&fixture.client, 1).hold_at_most(Duration::MAX).build().unwrap();
+        let permits = semaphore.try_acquire("k", 1).await.unwrap().unwrap();
+        sleep(3 * LEASE).await;
+        assert!(permits.release().await.unwrap());
+    }
+
     #[paused]
     async fn permits_are_lost_after_the_longest_time_of_holding(fixture: Fixture) {
         let limit = 3 * LEASE;
@@ -441,6 +486,44 @@ async fn what_a_failed_call_took_is_given_back() {
     );
     sleep(Duration::from_millis(100)).await;
     assert_eq!(free(&semaphore).await, 2);
+}
+
+/// The reply comes when the lease is over: another caller may have the permits.
+#[tokio::test(start_paused = true)]
+async fn permits_that_come_later_than_their_lease_are_not_handed_out() {
+    let backend = FaultyBackend::embedded();
+    let lease = Duration::from_millis(200);
+    let semaphore = builder(&backend.client(), 2).lease(lease).build().unwrap();
+    warm_up(&semaphore).await;
+    backend.add(Rule::new(Injection::DelayReply(2 * lease)).times(1));
+    assert!(matches!(
+        semaphore.try_acquire("k", 1).await,
+        Err(Error::Lost)
+    ));
+    assert_eq!((semaphore.held(), semaphore.lost()), (0, 1));
+    sleep(SECOND).await;
+    assert_eq!(free(&semaphore).await, 2);
+}
+
+/// The caller has no more than it certainly has, whatever became of the call.
+#[tokio::test(start_paused = true)]
+async fn a_part_of_whose_release_nothing_is_known_is_not_held_any_more() {
+    let backend = FaultyBackend::embedded();
+    let semaphore = semaphore(&backend.client(), 5);
+    warm_up(&semaphore).await;
+    let mut permits = semaphore.try_acquire("k", 5).await.unwrap().unwrap();
+    backend.add(Rule::new(Injection::LoseReply).times(1));
+    assert!(permits.release_some(2).await.is_err());
+    assert_eq!((permits.count(), semaphore.held()), (3, 3));
+    permits.release_some(1).await.unwrap();
+    assert_eq!((permits.count(), free(&semaphore).await), (2, 3));
+    // What was not sent is sent in the background; and after a further call it takes nothing back.
+    backend.add(Rule::new(Injection::NotSent).times(1));
+    assert!(permits.release_some(1).await.is_err());
+    sleep(3 * SECOND).await;
+    assert_eq!((permits.count(), free(&semaphore).await), (1, 4));
+    assert!(permits.release().await.unwrap());
+    assert_eq!((semaphore.held(), free(&semaphore).await), (0, 5));
 }
 
 /// A dropped guard whose release fails is released later, and once.

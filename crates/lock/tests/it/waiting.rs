@@ -420,3 +420,24 @@ async fn waiters_and_holders_outlive_their_connections() {
         .await;
     }
 }
+
+/// Replies are lost while it waits in order, also that of the visit by which it is served.
+#[tokio::test(start_paused = true)]
+async fn a_fair_wait_outlives_lost_replies() {
+    let sound = FaultyBackend::embedded();
+    let backend = FaultyBackend::new(sound.clone());
+    let held = fair(&sound.client()).try_acquire("k").await.unwrap();
+    let waiter = fair(&backend.client());
+    let waited = tokio::spawn(async move { waiter.acquire("k", LONG).await });
+    sleep(2 * SECOND).await;
+    backend.set(Rule::new(Injection::LoseReply));
+    sleep(2 * SECOND).await;
+    assert!(held.release().await.unwrap());
+    sleep(5 * SECOND).await;
+    backend.clear();
+    let guard = waited.await.unwrap().unwrap();
+    let pttl = Command::new("PTTL").key(key_of(&sound.client(), "k", ""));
+    let left: u64 = sound.client().call(pttl).await.unwrap();
+    assert!(guard.remaining() <= Duration::from_millis(left));
+    assert!(guard.release().await.unwrap());
+}

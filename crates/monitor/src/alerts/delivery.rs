@@ -1,12 +1,16 @@
-//! Deliveries: one task for each sink, which delivers in order, tries again, and lets one instance of the fleet
-//! deliver.
+//! Deliveries: one task for each sink, which delivers what is about one subject in order, tries again, and lets one
+//! instance of the fleet deliver.
 
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use metrics::Counter;
 use redkit_core::coordination::Backoff;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -14,8 +18,11 @@ use super::alert::Alert;
 use super::fleet::{Claim, Fleet};
 use super::sink::{Sink, SinkError};
 
-/// How many alerts wait for a sink at most.
+/// How many alerts wait for a sink at most: half of them to be taken up, half to be delivered or tried again.
 const MOST: usize = 1_000;
+
+/// How many attempts a sink has under way at most.
+const AT_ONCE: usize = 4;
 
 /// The longest that a sink may take.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -37,7 +44,7 @@ pub(super) struct Outlet {
 
 impl Outlet {
     pub(super) fn start(sink: Arc<dyn Sink>, fleet: Arc<Fleet>) -> Self {
-        let (queue, alerts) = mpsc::channel(MOST);
+        let (queue, alerts) = mpsc::channel(MOST / 2);
         let counts = Counts::new(sink.name());
         Self {
             queue: Some(queue),
@@ -51,6 +58,10 @@ impl Outlet {
     /// Whether all instances send to the same receiver.
     pub(super) fn is_shared(&self) -> bool {
         self.is_shared
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn send(&self, alert: &Alert) {
@@ -67,7 +78,7 @@ impl Outlet {
     /// Delivers what waits, for at most `grace`. Gives whether all was.
     pub(super) async fn close(mut self, grace: Duration) -> bool {
         drop(self.queue.take());
-        timeout(grace, &mut self.task).await.is_ok()
+        matches!(timeout(grace, &mut self.task).await, Ok(Ok(())))
     }
 }
 
@@ -98,8 +109,9 @@ async fn deliver_all(
 ) {
     let (sent, elsewhere) = (counts.of("sent"), counts.of("by_another"));
     let (failed, retried) = (counts.of("failed"), counts.of("retried"));
-    while let Some(alert) = alerts.recv().await {
-        match deliver(&*sink, &fleet, &alert, &retried).await {
+    let slots = Semaphore::new(AT_ONCE);
+    let deliver = async |lane: Lane, alert: Alert| {
+        match deliver(&*sink, &fleet, &slots, &alert, &retried).await {
             Ok(true) => sent.increment(1),
             Ok(false) => elsewhere.increment(1),
             Err(error) => {
@@ -109,13 +121,49 @@ async fn deliver_all(
                 );
             }
         }
+        lane
+    };
+    // What waits behind an alert about the same. One that cannot be delivered holds up no other lane.
+    let mut lanes: HashMap<Lane, VecDeque<Alert>> = HashMap::new();
+    let (mut running, mut waiting, mut is_open) = (FuturesUnordered::new(), 0_usize, true);
+    while is_open || !running.is_empty() {
+        tokio::select! {
+            alert = alerts.recv(), if is_open && waiting < MOST / 2 => {
+                let Some(alert) = alert else {
+                    is_open = false;
+                    continue;
+                };
+                waiting += 1;
+                let lane = (alert.rule.clone(), alert.subject.clone());
+                match lanes.get_mut(&lane) {
+                    Some(behind) => behind.push_back(alert),
+                    None => {
+                        lanes.insert(lane.clone(), VecDeque::new());
+                        running.push(deliver(lane, alert));
+                    }
+                }
+            }
+            Some(lane) = running.next(), if !running.is_empty() => {
+                waiting -= 1;
+                match lanes.get_mut(&lane).and_then(VecDeque::pop_front) {
+                    Some(alert) => running.push(deliver(lane, alert)),
+                    None => {
+                        lanes.remove(&lane);
+                    }
+                }
+            }
+        }
     }
 }
+
+/// Rule and subject: what is about one thing is delivered in order.
+type Lane = (String, String);
 
 /// Delivers an alert, once in the fleet if the sink is shared. Gives whether this instance did.
 async fn deliver(
     sink: &dyn Sink,
     fleet: &Fleet,
+    slots: &Semaphore,
     alert: &Alert,
     retried: &Counter,
 ) -> Result<bool, SinkError> {
@@ -123,14 +171,19 @@ async fn deliver(
     let limit = sink.timeout().min(LONGEST);
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     loop {
+        // Held during an attempt, not while it is waited for the next one.
+        let slot = slots.acquire().await;
         let pause = match claim(sink, fleet, alert, limit).await {
             Claim::Delivered => return Ok(false),
             Claim::Theirs(left) => left.clamp(Duration::from_millis(100), Duration::from_secs(2)),
             Claim::Ours => {
-                let sent = timeout(limit, sink.send(alert)).await;
-                let sent = sent.unwrap_or_else(|_| {
-                    Err(SinkError::retryable(format!("no answer within {limit:?}")))
-                });
+                let send = AssertUnwindSafe(async { sink.send(alert).await }).catch_unwind();
+                let sent = match timeout(limit, send).await {
+                    Ok(Ok(sent)) => sent,
+                    // It is the program's code, and must not end the deliveries of others.
+                    Ok(Err(_)) => Err(SinkError::permanent("the sink panicked")),
+                    Err(_) => Err(SinkError::retryable(format!("no answer within {limit:?}"))),
+                };
                 match sent {
                     Ok(()) => {
                         if sink.is_shared() {
@@ -149,6 +202,7 @@ async fn deliver(
                 }
             }
         };
+        drop(slot);
         if Instant::now() >= end {
             return Err(SinkError::retryable(
                 "another instance claims the delivery, and does not deliver",

@@ -4,7 +4,7 @@
 mod reading;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,10 +20,25 @@ pub(super) struct Engine {
     pub(super) rules: Vec<Rule>,
     subjects: BTreeMap<(usize, String), Subject>,
     windows: BTreeMap<(usize, String), Window>,
+    /// The rules and dependencies that the latest look said something about.
+    read: BTreeSet<(usize, String)>,
+}
+
+/// How an alert that is open in the fleet stands in this instance.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Standing {
+    /// Its condition has not held since then.
+    Good(Instant, Context),
+    /// What it is about is not there.
+    Absent,
+    /// Anything else: it may go on, or nobody knows.
+    Open,
 }
 
 struct Subject {
     phase: Phase,
+    /// Since when it has read well, and when it did so last.
+    good: Option<(Instant, Instant)>,
     context: Context,
     /// The part of the observation that it is read from: without it, nothing is known.
     dependency: String,
@@ -61,12 +76,14 @@ impl Engine {
             rules,
             subjects: BTreeMap::new(),
             windows: BTreeMap::new(),
+            read: BTreeSet::new(),
         }
     }
 
     /// Compares what is seen now. Gives what has begun or ended.
     pub(super) fn evaluate(&mut self, now: Instant, seen: &Observation) -> Vec<Transition> {
         let mut changes = Vec::new();
+        self.read.clear();
         for index in 0..self.rules.len() {
             for dependency in &seen.dependencies {
                 let Some(rule) = self.rules.get(index) else {
@@ -86,6 +103,8 @@ impl Engine {
                 let readings = reading::of(rule, dependency, &seen.report, windows, now);
                 // What is not known changes nothing: it is an alert of its own.
                 let Some(readings) = readings else { continue };
+                let readings = one_of_each(readings);
+                self.read.insert((index, dependency.name.clone()));
                 self.forget_gone(index, &dependency.name, &readings, now, &mut changes);
                 for reading in readings {
                     self.step(index, &dependency.name, reading, now, &mut changes);
@@ -108,6 +127,29 @@ impl Engine {
             })
     }
 
+    /// How an alert stands here after the look of `now`: the rule's number is given, if there is such a rule.
+    pub(super) fn standing(
+        &self,
+        rule: &str,
+        subject: &str,
+        now: Instant,
+    ) -> Option<(usize, Standing)> {
+        let index = self.rules.iter().position(|other| other.name == rule)?;
+        let dependency = subject.split('/').next().unwrap_or_default();
+        let was_read = self.read.contains(&(index, dependency.to_owned()));
+        let standing = match self.subjects.get(&(index, subject.to_owned())) {
+            Some(subject) => match (subject.phase, subject.good) {
+                (Phase::Quiet, Some((since, last))) if last == now => {
+                    Standing::Good(since, subject.context.clone())
+                }
+                _ => Standing::Open,
+            },
+            None if was_read => Standing::Absent,
+            None => Standing::Open,
+        };
+        Some((index, standing))
+    }
+
     fn step(
         &mut self,
         rule: usize,
@@ -126,11 +168,16 @@ impl Engine {
         }
         let subject = self.subjects.entry(key).or_insert_with(|| Subject {
             phase: Phase::Quiet,
+            good: None,
             context: reading.context.clone(),
             dependency: dependency.to_owned(),
         });
         let (phase, change) = next(subject.phase, reading.verdict, now, hold, recover);
         subject.phase = phase;
+        subject.good = match reading.verdict {
+            Verdict::Good => Some((subject.good.map_or(now, |(since, _)| since), now)),
+            _ => None,
+        };
         if reading.verdict != Verdict::Unknown {
             subject.context = reading.context;
         }
@@ -172,6 +219,20 @@ impl Engine {
     }
 }
 
+/// One reading of each subject, the one with most weight: two objects of one name are one subject.
+fn one_of_each(readings: Vec<Reading>) -> Vec<Reading> {
+    let mut of_each: BTreeMap<String, Reading> = BTreeMap::new();
+    for reading in readings {
+        match of_each.get(&reading.subject) {
+            Some(other) if other.verdict.weight() >= reading.verdict.weight() => {}
+            _ => {
+                of_each.insert(reading.subject.clone(), reading);
+            }
+        }
+    }
+    of_each.into_values().collect()
+}
+
 /// The next phase, and what begins or ends with it (with the moment since which the condition has held).
 fn next(
     phase: Phase,
@@ -198,7 +259,7 @@ fn next(
             ),
             false => (phase, None),
         },
-        (Phase::Firing { since, .. }, Verdict::Bad | Verdict::Between) => (
+        (Phase::Firing { since, .. }, Verdict::Bad | Verdict::Between | Verdict::Lasting) => (
             Phase::Firing {
                 since,
                 clear_since: None,
@@ -218,7 +279,7 @@ fn next(
                 ),
             }
         }
-        (_, Verdict::Unknown) => (phase, None),
+        (_, Verdict::Unknown | Verdict::Lasting) => (phase, None),
     }
 }
 
@@ -245,7 +306,7 @@ mod tests {
     #[test]
     fn an_alert_fires_after_its_time_and_ends_after_its_time() {
         use AlertState::{Firing, Resolved};
-        use Verdict::{Bad, Between, Good, Unknown};
+        use Verdict::{Bad, Between, Good, Lasting, Unknown};
         assert_eq!(changes(&[Bad, Good], 0, 0), [(0, Firing), (1, Resolved)]);
         assert_eq!(changes(&[Bad, Bad, Bad, Bad], 2, 0), [(2, Firing)]);
         // A break begins the time anew.
@@ -262,6 +323,15 @@ mod tests {
             [(0, Firing), (5, Resolved)]
         );
         assert_eq!(changes(&[Between, Between], 0, 0), []);
+        // What lasts begins nothing, breaks nothing off, and is no end.
+        assert_eq!(
+            changes(&[Lasting, Bad, Lasting, Lasting, Bad], 3, 0),
+            [(4, Firing)]
+        );
+        assert_eq!(
+            changes(&[Bad, Good, Lasting, Good, Good], 0, 2),
+            [(0, Firing)]
+        );
         // What is unknown is neither good nor bad.
         assert_eq!(
             changes(&[Bad, Unknown, Unknown, Good], 0, 0),

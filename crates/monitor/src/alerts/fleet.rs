@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redkit_core::coordination::Token;
 use redkit_core::{Client, Command, Error, Key, Keyspace, Script};
@@ -59,17 +60,21 @@ impl Fleet {
         })
     }
 
-    /// Reads the episodes, for the time when Redis cannot be asked.
-    pub(super) async fn look(&self) {
+    /// Reads the episodes, also for the time when Redis cannot be asked. Gives those that are open; nothing when
+    /// it cannot be asked.
+    pub(super) async fn look(&self) -> Option<Vec<(String, u64)>> {
         let read = Command::new("HGETALL").key(self.episodes());
-        let Ok(rows) = self.client.call::<Vec<(String, String)>>(read).await else {
-            return;
-        };
+        let rows = self.client.call::<Vec<(String, String)>>(read).await.ok()?;
         let parsed = rows.into_iter().filter_map(|(alert, episode)| {
             let (number, state) = episode.split_once(':')?;
             Some((alert, (number.parse().ok()?, state == "open")))
         });
-        *self.known.lock() = parsed.collect();
+        let parsed: HashMap<_, _> = parsed.collect();
+        let open = parsed.iter().filter(|(_, (_, is_open))| *is_open);
+        let open = open.map(|(alert, (number, _))| (alert.clone(), *number));
+        let open = open.collect();
+        *self.known.lock() = parsed;
+        Some(open)
     }
 
     /// The episode of an alert that fires here. `known` is the one that this instance is in, 0 for none yet.
@@ -89,23 +94,38 @@ impl Fleet {
     }
 
     /// Takes this instance out of an episode. Gives whether the episode is over.
-    pub(super) async fn close(&self, alert: &str, episode: u64) -> bool {
+    ///
+    /// # Errors
+    /// [`Error`] when Redis cannot be asked.
+    pub(super) async fn close(&self, alert: &str, episode: u64) -> Result<bool, Error> {
         let call = CLOSE.invoke([self.episodes(), self.firing(alert)]);
         let call = call
             .arg(alert)
             .arg(self.instance)
             .arg(episode)
             .idempotent(true);
-        match self.client.eval::<bool>(call).await {
-            Ok(is_over) => {
-                self.known
-                    .lock()
-                    .insert(alert.to_owned(), (episode, !is_over));
-                is_over
-            }
-            // Rather twice than never.
-            Err(_) => true,
-        }
+        let is_over = self.client.eval::<bool>(call).await?;
+        self.known
+            .lock()
+            .insert(alert.to_owned(), (episode, !is_over));
+        Ok(is_over)
+    }
+
+    /// Says that this instance fires no more because it ends, and knows nothing of how the alerts go on.
+    pub(super) async fn leave(&self, alerts: impl IntoIterator<Item = String>) {
+        let leave = alerts.into_iter().map(async |alert| {
+            let remove = Command::new("ZREM")
+                .key(self.firing(&alert))
+                .arg(self.instance);
+            // Otherwise this instance counts until `alive` has passed.
+            let _ = self.client.call::<i64>(remove.idempotent(true)).await;
+        });
+        join_all(leave).await;
+    }
+
+    /// For how long an instance that fires counts without firing again.
+    pub(super) fn alive(&self) -> Duration {
+        self.alive
     }
 
     /// Claims a delivery for `hold`.
@@ -143,6 +163,14 @@ impl Fleet {
             .arg("PX")
             .arg(DELIVERED.as_millis());
         self.client.call(set.idempotent(true)).await
+    }
+
+    /// Keeps the note of a delivery as long as the alert goes on.
+    pub(super) async fn remember(&self, sink: &str, alert: &str) {
+        let key = self.delivery(sink, alert);
+        let keep = Command::new("PEXPIRE").key(&key).arg(DELIVERED.as_millis());
+        // It is done again long before the note is gone.
+        let _ = self.client.call::<i64>(keep.idempotent(true)).await;
     }
 
     /// Without Redis: the open episode, or the one after the last. All instances that knew the same say the same.

@@ -25,11 +25,14 @@
 //! Every instance of a program looks for itself. Those that see the same alert at the same time are in one
 //! *episode* of it, whose number is part of the alert's [key](Alert::key). A [shared sink](Sink::is_shared) is
 //! told by one instance, which holds a claim in Redis while it does so, and the alert is over when the last
-//! instance says so. An alert is delivered at least once: twice only when an instance dies between
+//! instance says so. When the instances in which it fires end or die, another one, or the program's next start, tells
+//! its end once it has seen for three periods that all is well, or that what the alert is about is there no more;
+//! until then the episode goes on. An alert is delivered at least once: twice only when an instance dies between
 //! delivering and noting it, or while Redis cannot be reached, when every instance delivers, under one key as far
 //! as they knew the same before. Receivers tell doubles by the key.
 
 mod alert;
+mod compare;
 mod delivery;
 mod engine;
 mod fleet;
@@ -42,20 +45,19 @@ mod webhook;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Client, ConfigError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 pub use self::alert::{Alert, AlertState, Context};
 use self::delivery::Outlet;
-use self::engine::{Engine, Transition};
+use self::engine::Engine;
 use self::fleet::Fleet;
-use self::observation::{Figures, Observation};
+use self::observation::Figures;
 pub use self::rule::{Rule, Severity};
 pub use self::sink::{ChannelSink, LogSink, Sink, SinkError};
 #[cfg(feature = "webhook")]
@@ -82,6 +84,10 @@ struct Shared {
     engine: Mutex<Engine>,
     /// The episodes that this instance is in.
     episodes: Mutex<HashMap<String, u64>>,
+    /// The alerts that others have left open, and since when that is so as far as this instance has seen.
+    left_open: Mutex<HashMap<String, Instant>>,
+    /// When the notes of deliveries were last prolonged.
+    remembered: Mutex<Instant>,
     outlets: Mutex<Vec<Outlet>>,
     fired: Vec<[Counter; 2]>,
     /// How many alerts of each rule fire.
@@ -115,6 +121,9 @@ impl Alerts {
     pub async fn shutdown(self, grace: Duration) -> bool {
         let end = Instant::now() + grace;
         self.scheduler.shutdown(grace).await;
+        let episodes = std::mem::take(&mut *self.shared.episodes.lock());
+        let left = self.shared.fleet.leave(episodes.into_keys());
+        let _ = timeout_at(end, left).await;
         let outlets = std::mem::take(&mut *self.shared.outlets.lock());
         let closed = outlets
             .into_iter()
@@ -228,6 +237,7 @@ impl AlertsBuilder {
         self.rules.push(Rule::check_failed(self.check_failed_after));
         for (index, rule) in self.rules.iter().enumerate() {
             rule.check()?;
+            rule.check_latency(self.health.timeout())?;
             let is_other = |other: &Rule| other.name == rule.name;
             if self.rules.iter().take(index).any(is_other) {
                 let problem = format!("there are two of the name `{}`", rule.name);
@@ -310,6 +320,8 @@ impl AlertsBuilder {
             evaluations: metrics::counter!("redkit_alert_evaluations_total", "alerts" => self.name.clone()),
             engine: Mutex::new(Engine::new(self.rules)),
             episodes: Mutex::default(),
+            left_open: Mutex::default(),
+            remembered: Mutex::new(Instant::now()),
             name: self.name,
             fleet,
         });
@@ -317,7 +329,8 @@ impl AlertsBuilder {
             .register(Arc::downgrade(&shared) as Weak<dyn Inspect>);
         let scheduler = Scheduler::new();
         let job =
-            Job::new(&format!("alerts.{}", shared.name), self.every).first_after(Duration::ZERO);
+            // The scheduler has no other.
+            Job::new("alerts", self.every).first_after(Duration::ZERO);
         let work = Arc::clone(&shared);
         scheduler.add(job, move || {
             let shared = Arc::clone(&work);
@@ -333,150 +346,5 @@ impl fmt::Debug for AlertsBuilder {
             .field("name", &self.name)
             .field("rules", &self.rules)
             .finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    async fn compare(&self) {
-        let seen = Observation::make(
-            &self.health,
-            &self.figures,
-            self.needs_servers,
-            self.timeout,
-        )
-        .await;
-        let now = Instant::now();
-        let changes = {
-            let mut engine = self.engine.lock();
-            let changes = engine.evaluate(now, &seen);
-            for (index, gauge) in self.firing.iter().enumerate() {
-                let firing = engine.firing().filter(|(rule, ..)| *rule == index).count();
-                gauge.set(u32::try_from(firing).unwrap_or(u32::MAX));
-            }
-            changes
-        };
-        for change in changes {
-            self.tell(change, now).await;
-        }
-        self.go_on_firing().await;
-        self.fleet.look().await;
-        self.evaluations.increment(1);
-    }
-
-    /// Gives a change to the sinks.
-    async fn tell(&self, change: Transition, now: Instant) {
-        let Some(mut alert) = self.alert(&change, now) else {
-            return;
-        };
-        let id = format!("{}/{}", alert.rule, alert.subject);
-        let (episode, is_the_fleets) = match change.state {
-            AlertState::Firing => {
-                let episode = self.fleet.open(&id, 0).await;
-                self.episodes.lock().insert(id.clone(), episode);
-                (episode, true)
-            }
-            AlertState::Resolved => {
-                let episode = self.episodes.lock().remove(&id).unwrap_or_default();
-                (episode, self.fleet.close(&id, episode).await)
-            }
-        };
-        alert.key = format!("{}/{id}/{episode}/{}", self.name, change.state.as_str());
-        if let Some([firing, resolved]) = self.fired.get(change.rule) {
-            match change.state {
-                AlertState::Firing => firing.increment(1),
-                AlertState::Resolved => resolved.increment(1),
-            }
-        }
-        for outlet in &*self.outlets.lock() {
-            if is_the_fleets || !outlet.is_shared() {
-                outlet.send(&alert);
-            }
-        }
-    }
-
-    /// Says that this instance is still in its episodes.
-    async fn go_on_firing(&self) {
-        let episodes: Vec<_> = {
-            let episodes = self.episodes.lock();
-            episodes
-                .iter()
-                .map(|(id, episode)| (id.clone(), *episode))
-                .collect()
-        };
-        for (id, episode) in episodes {
-            let now = self.fleet.open(&id, episode).await;
-            if let Some(known) = self.episodes.lock().get_mut(&id) {
-                *known = now;
-            }
-        }
-    }
-
-    fn alert(&self, change: &Transition, now: Instant) -> Option<Alert> {
-        let engine = self.engine.lock();
-        let rule = engine.rules.get(change.rule)?;
-        let at = SystemTime::now();
-        Some(Alert {
-            key: String::new(),
-            source: self.name.clone(),
-            rule: rule.name.clone(),
-            subject: change.subject.clone(),
-            severity: rule.severity,
-            state: change.state,
-            since: at
-                .checked_sub(now.saturating_duration_since(change.since))
-                .unwrap_or(at),
-            at,
-            context: change.context.clone(),
-        })
-    }
-
-    fn firing(&self) -> Vec<Alert> {
-        let now = Instant::now();
-        let changes: Vec<_> = {
-            let engine = self.engine.lock();
-            let firing = engine.firing();
-            firing
-                .map(|(rule, subject, since, context)| Transition {
-                    rule,
-                    subject: subject.to_owned(),
-                    state: AlertState::Firing,
-                    since,
-                    context: context.clone(),
-                })
-                .collect()
-        };
-        let alerts = changes.iter().filter_map(|change| {
-            let mut alert = self.alert(change, now)?;
-            let id = format!("{}/{}", alert.rule, alert.subject);
-            let episode = self.episodes.lock().get(&id).copied().unwrap_or_default();
-            alert.key = format!("{}/{id}/{episode}/firing", self.name);
-            Some(alert)
-        });
-        alerts.collect()
-    }
-}
-
-#[async_trait]
-impl Inspect for Shared {
-    fn kind(&self) -> &'static str {
-        "alerts"
-    }
-
-    fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let firing = self.firing();
-        let mut snapshot = Snapshot::default().fact("firing", firing.len());
-        for alert in firing {
-            snapshot.push(vec![
-                ("rule", alert.rule.into()),
-                ("subject", alert.subject.into()),
-                ("severity", alert.severity.as_str().into()),
-                ("message", alert.context.to_string().into()),
-            ]);
-        }
-        snapshot
     }
 }

@@ -1,11 +1,14 @@
 //! What rules are compared with: one look at the dependencies.
 
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use redkit_core::breaker::NodeStatus;
-use redkit_core::inspection::Snapshot;
+use redkit_core::inspection::{Fact, Snapshot};
 use tokio::time::timeout as within;
 
 use crate::health::{Dependency, Health, Report};
@@ -77,12 +80,21 @@ async fn look(
         .iter()
         .filter(|figures| figures.dependency == dependency.name);
     let read = join_all(own.map(async |figures| {
-        let read = within(timeout, (figures.read)()).await;
-        let read = read.unwrap_or_else(|_| Err(format!("no end within {timeout:?}")));
+        // A panic of the program's code is a failure of these figures, and of no others.
+        let read = AssertUnwindSafe(async { (figures.read)().await }).catch_unwind();
+        let read = match within(timeout, read).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) => Err("reading them panicked".to_owned()),
+            Err(_) => Err(format!("no end within {timeout:?}")),
+        };
         (figures.kind, figures.name.clone(), read)
     }));
     let (servers, read) = tokio::join!(servers, read);
-    let (mut patterns, mut unread) = (statistics.patterns(), Vec::new());
+    let (mut patterns, panicked) = statistics.read_patterns();
+    let mut unread: Vec<_> = panicked
+        .into_iter()
+        .map(|object| (object, "its snapshot panicked".to_owned()))
+        .collect();
     for (kind, name, read) in read {
         match read {
             Ok(snapshot) => patterns.push(PatternStats {
@@ -96,8 +108,41 @@ async fn look(
     Observed {
         name: dependency.name.clone(),
         servers,
-        patterns,
+        patterns: merged(patterns),
         unread,
         breakers: dependency.client.breaker().nodes(),
+    }
+}
+
+/// Objects of one kind and name as one, such as two caches that a program has made under one name.
+fn merged(patterns: Vec<PatternStats>) -> Vec<PatternStats> {
+    let mut all: Vec<PatternStats> = Vec::with_capacity(patterns.len());
+    let mut places = HashMap::new();
+    for pattern in patterns {
+        let place = *places
+            .entry((pattern.kind, pattern.name.clone()))
+            .or_insert(all.len());
+        match all.get_mut(place) {
+            Some(first) => merge(&mut first.snapshot, pattern.snapshot),
+            None => all.push(pattern),
+        }
+    }
+    all
+}
+
+/// Counts are summed; of ages, and of counts that each object has from one server, the largest is taken.
+fn merge(into: &mut Snapshot, from: Snapshot) {
+    for (name, fact) in from.facts {
+        let Some((_, known)) = into.facts.iter_mut().find(|(other, _)| *other == name) else {
+            into.facts.push((name, fact));
+            continue;
+        };
+        let is_largest = matches!(name, "oldest_pending" | "oldest" | "dead_letters");
+        *known = match (&*known, fact) {
+            (Fact::Count(a), Fact::Count(b)) if is_largest => Fact::Count(b.max(*a)),
+            (Fact::Count(a), Fact::Count(b)) => Fact::Count(a.saturating_add(b)),
+            (Fact::Number(a), Fact::Number(b)) => Fact::Number(a.max(b)),
+            (known, _) => known.clone(),
+        };
     }
 }

@@ -137,7 +137,8 @@ impl Rule {
             .for_at_least(Duration::from_secs(30))
     }
 
-    /// The slowest server of a dependency takes longer than this for a `PING`, for a minute.
+    /// The slowest server of a dependency takes longer than this for a `PING`, for a minute. The limit is below the
+    /// [timeout](crate::HealthBuilder::timeout) of a look: a `PING` that takes longer has failed.
     pub fn latency_over(limit: Duration) -> Self {
         Self::new(
             "latency",
@@ -180,13 +181,15 @@ impl Rule {
         )
     }
 
-    /// The circuit breaker of a server refuses calls.
+    /// The circuit breaker of a server refuses calls. While it tries out whether the server is well (half-open)
+    /// nothing begins and nothing is over.
     pub fn breaker_open() -> Self {
         Self::new("breaker_open", Severity::Critical, Condition::BreakerOpen)
     }
 
     /// The oldest message of a topic, or change of a queue, has been waiting for longer than this: the fact
-    /// `oldest_pending` (seconds) of a pattern.
+    /// `oldest_pending`, or `oldest`, of a pattern (seconds). A process with a worker of a write-behind queue has it;
+    /// that of a topic is read by [`figures`](super::AlertsBuilder::figures).
     pub fn oldest_pending_over(limit: Duration) -> Self {
         Self::new(
             "oldest_pending",
@@ -195,7 +198,8 @@ impl Rule {
         )
     }
 
-    /// There are dead letters, more than so many: the fact `dead_letters` of a pattern.
+    /// There are dead letters, more than so many: the fact `dead_letters` of a pattern. A process with a worker of a
+    /// write-behind queue has it; that of a topic is read by [`figures`](super::AlertsBuilder::figures).
     pub fn dead_letters_over(letters: u64) -> Self {
         Self::new(
             "dead_letters",
@@ -204,7 +208,8 @@ impl Rule {
         )
     }
 
-    /// A topic has nobody who consumes it, for a minute: the fact `consumers` of a pattern is zero.
+    /// A topic has nobody who consumes it, for a minute: the fact `consumers` of a pattern is zero. No process knows
+    /// it of itself: it is read by [`figures`](super::AlertsBuilder::figures).
     pub fn no_consumers() -> Self {
         Self::new("no_consumers", Severity::Critical, Condition::NoConsumers)
             .for_at_least(Duration::from_secs(60))
@@ -294,6 +299,25 @@ impl Rule {
     pub fn window(mut self, time: Duration) -> Self {
         self.window = time;
         self
+    }
+
+    /// # Errors
+    /// [`ConfigError`] for a latency that no look can see.
+    pub(super) fn check_latency(&self, timeout: Duration) -> Result<(), ConfigError> {
+        match self.condition {
+            Condition::LatencyOver(limit) if limit >= timeout.as_secs_f64() => {
+                let problem = format!(
+                    "`{}` is about {limit} s, and a look at the servers ends after {timeout:?}",
+                    self.name
+                );
+                Err(ConfigError::new(
+                    "limit",
+                    problem,
+                    "choose less, or a longer `timeout` of the `Health`",
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {

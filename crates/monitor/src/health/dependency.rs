@@ -118,7 +118,7 @@ impl Looked {
     /// A write to a key of this instance's own, which expires by itself.
     async fn write(&self, server: &ServerNode, deadline: Instant) -> Check {
         let check = self.check("write").on(&server.name);
-        let Some(key) = self.key_on(server) else {
+        let Some(key) = self.key_on(server, "probe") else {
             let cause = Cause::detailed(CauseKind::CheckFailed, "no key lies on this server");
             return check.warned(cause);
         };
@@ -166,13 +166,13 @@ impl Looked {
         })
     }
 
-    /// A key of this instance's own in a slot of this server.
-    pub(super) fn key_on(&self, server: &ServerNode) -> Option<Key> {
+    /// A key of this instance's own in a slot of this server, for one sort of check.
+    pub(super) fn key_on(&self, server: &ServerNode, role: &'static str) -> Option<Key> {
         // A server with a single slot is found after 16,384 keys on average.
         (0..1_000_000_u32)
             .map(|number| {
                 self.keyspace
-                    .role_key(format!("{}-{number}", self.instance), "probe")
+                    .role_key(format!("{}-{number}", self.instance), role)
             })
             .find(|key| server.serves(slot(key.as_bytes())))
     }
@@ -216,11 +216,11 @@ impl Looked {
 const SLOTS: usize = 16_384;
 
 /// The check of a dependency that panicked.
-pub(super) fn all_failed(dependencies: &[Arc<Looked>]) -> Vec<Check> {
+pub(super) fn all_failed<'l>(dependencies: impl Iterator<Item = &'l Arc<Looked>>) -> Vec<Check> {
     let failed = |looked: &Arc<Looked>| {
         looked
             .check("ping")
             .failed(Cause::new(CauseKind::CheckFailed))
     };
-    dependencies.iter().map(failed).collect()
+    dependencies.map(failed).collect()
 }

@@ -70,6 +70,7 @@ struct Inner {
     fresh_for: Duration,
     ready: Arc<SharedAnswer<Report>>,
     deep: Arc<SharedAnswer<Report>>,
+    hard: Arc<SharedAnswer<Report>>,
     tasks: Arc<Tasks>,
     steps: Arc<Steps>,
     has_started: AtomicBool,
@@ -80,7 +81,7 @@ impl Health {
     pub fn builder() -> HealthBuilder {
         HealthBuilder {
             dependencies: Vec::new(),
-            timeout: Duration::from_secs(1),
+            timeout: Duration::from_millis(500),
             fresh_for: Duration::from_secs(1),
             deep_fresh_for: Duration::from_secs(5),
         }
@@ -100,10 +101,14 @@ impl Health {
         let inner = Arc::clone(&self.inner);
         let answer = self.inner.ready.get(move || async move {
             inner
-                .look(|looked, deadline| async move { looked.ready(deadline).await })
+                .look(Which::All, |looked, deadline| async move {
+                    looked.ready(deadline).await
+                })
                 .await
         });
-        answer.await.unwrap_or_else(|| self.inner.check_failed())
+        answer
+            .await
+            .unwrap_or_else(|| self.inner.check_failed(Which::All))
     }
 
     /// Everything that a program uses of its servers: latency, set, get and delete, a script, a message to
@@ -114,10 +119,14 @@ impl Health {
         let inner = Arc::clone(&self.inner);
         let answer = self.inner.deep.get(move || async move {
             inner
-                .look(|looked, deadline| async move { looked.deep(deadline).await })
+                .look(Which::All, |looked, deadline| async move {
+                    looked.deep(deadline).await
+                })
                 .await
         });
-        answer.await.unwrap_or_else(|| self.inner.check_failed())
+        answer
+            .await
+            .unwrap_or_else(|| self.inner.check_failed(Which::All))
     }
 
     /// Whether the program has started: every [step](Self::startup_step) is done and the hard dependencies
@@ -128,8 +137,19 @@ impl Health {
             return started(Vec::new());
         }
         let mut checks = self.inner.steps.checks();
-        let ready = self.ready().await;
-        checks.extend(ready.checks.iter().filter(|check| check.is_hard).cloned());
+        // A soft dependency that hangs does not delay the start.
+        let inner = Arc::clone(&self.inner);
+        let answer = self.inner.hard.get(move || async move {
+            inner
+                .look(Which::Hard, |looked, deadline| async move {
+                    looked.ready(deadline).await
+                })
+                .await
+        });
+        let ready = answer
+            .await
+            .unwrap_or_else(|| self.inner.check_failed(Which::Hard));
+        checks.extend(ready.checks.iter().cloned());
         let report = started(checks);
         if report.status != Status::Fail {
             self.inner.has_started.store(true, Ordering::Relaxed);
@@ -163,6 +183,11 @@ impl Health {
         self.inner.fresh_for
     }
 
+    /// How long a look at the servers may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.inner.timeout
+    }
+
     /// The dependencies themselves.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Dependency> {
         self.inner
@@ -178,9 +203,16 @@ impl Health {
     }
 }
 
+/// Which dependencies are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    Hard,
+}
+
 impl Inner {
-    /// Looks at all dependencies at once.
-    async fn look<F>(&self, look: impl Fn(Arc<Looked>, Instant) -> F) -> Report
+    /// Looks at the dependencies at once.
+    async fn look<F>(&self, which: Which, look: impl Fn(Arc<Looked>, Instant) -> F) -> Report
     where
         F: Future<Output = Vec<Check>>,
     {
@@ -188,7 +220,7 @@ impl Inner {
         let deadline = start + self.timeout;
         // The commands end by the deadline; should something else not, it is cut off a little later.
         let end = deadline + self.timeout / 10;
-        let looks = self.dependencies.iter().map(|looked| async {
+        let looks = self.of(which).map(|looked| async {
             let checks = timeout_at(end, look(Arc::clone(looked), deadline)).await;
             checks.unwrap_or_else(|_| looked.overdue(self.timeout))
         });
@@ -196,9 +228,15 @@ impl Inner {
         Report::new(checks, at, start.elapsed())
     }
 
-    fn check_failed(&self) -> Arc<Report> {
+    fn of(&self, which: Which) -> impl Iterator<Item = &Arc<Looked>> {
+        self.dependencies
+            .iter()
+            .filter(move |looked| which == Which::All || looked.dependency.is_hard)
+    }
+
+    fn check_failed(&self, which: Which) -> Arc<Report> {
         tracing::error!(target: "redkit::monitor", "a health check panicked");
-        let checks = all_failed(&self.dependencies);
+        let checks = all_failed(self.of(which));
         Arc::new(Report::new(checks, SystemTime::now(), Duration::ZERO))
     }
 }
@@ -229,8 +267,9 @@ impl HealthBuilder {
         self
     }
 
-    /// How long a look at the servers may take. Default: 1 second; keep it below the orchestrator's own
-    /// timeout.
+    /// How long a look at the servers may take. Default: 500 milliseconds. It has to be well below the
+    /// orchestrator's own timeout, which is a second by default in Kubernetes: otherwise a soft dependency that
+    /// hangs takes the program out of service.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -301,6 +340,7 @@ impl HealthBuilder {
                 fresh_for: self.fresh_for,
                 ready: SharedAnswer::new(self.fresh_for),
                 deep: SharedAnswer::new(self.deep_fresh_for),
+                hard: SharedAnswer::new(self.fresh_for),
                 tasks: Arc::default(),
                 steps: Arc::default(),
                 has_started: AtomicBool::new(false),

@@ -76,7 +76,10 @@ impl Report {
     /// The first cause of the worst kind, which is what an operator wants to read first.
     pub fn worst(&self) -> Option<&Check> {
         let troubled = self.checks.iter().filter(|check| check.cause.is_some());
-        troubled.max_by_key(|check| (check.weight(), check.status))
+        // Of equals `max_by_key` gives the last.
+        troubled
+            .rev()
+            .max_by_key(|check| (check.weight(), check.status))
     }
 
     /// As the body of an answer of the type `application/health+json`.

@@ -5,7 +5,8 @@
 -- KEYS[2]: sorted set of the instances that fire, by when they no longer count (us)
 -- ARGV[1]: the alert; ARGV[2]: the instance; ARGV[3]: the episode that it is in, 0 for none yet;
 -- ARGV[4]: for how long it counts (us); ARGV[5]: for how long episodes are remembered (ms)
--- Reply: the episode's number, larger than that of every earlier one, also after a loss of the data
+-- Reply: the episode's number, larger than that of every earlier one, also after a loss of the data. An episode
+-- that is open goes on, also when all instances in it have died: its receivers know of no end.
 --
 -- Example: 2 ns:monitor:shop:{alerts}:episodes ns:monitor:shop:{alerts}:firing:memory memory/orders 5f1c... 0 30000000 7776000000
 local time = redis.call('TIME')
@@ -20,11 +21,11 @@ if stored then
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
 local known = tonumber(ARGV[3])
-if known >= number and known > 0 then
+if known > number or (known == number and known > 0 and state == 'open') then
     -- It has fired without this server, or goes on firing.
     number = known
-elseif known == 0 and (state ~= 'open' or redis.call('ZCARD', KEYS[2]) == 0) then
-    -- The last episode is over, or all instances in it have died.
+elseif state ~= 'open' then
+    -- The last episode is over; also one that this instance was in, when it was not heard from for long.
     number = math.max(number + 1, tonumber(time[1]))
 end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f:open', number))

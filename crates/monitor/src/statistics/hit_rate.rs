@@ -42,13 +42,18 @@ impl HitRate {
 }
 
 impl ServerStatistics {
-    /// The hit rate of all servers since an earlier moment. A server that was restarted in between, or was
-    /// not there, counts from its start.
+    /// The hit rate of all servers since an earlier moment. A server that was started in between counts from its
+    /// start; one that was up already, but did not answer then, is left out.
     pub fn hit_rate_since(&self, earlier: &Self) -> HitRate {
         let mut rate = HitRate::new(0, 0, self.at.saturating_duration_since(earlier.at));
         for (name, now) in &self.servers {
             let before = earlier.servers.iter().find(|(other, _)| other == name);
             let before = before.map(|(_, info)| info);
+            let is_the_same = before.is_some_and(|before| before.run_id == now.run_id);
+            // Uptime is in whole seconds.
+            if !is_the_same && now.uptime > rate.window + Duration::from_secs(1) {
+                continue;
+            }
             rate.hits += since(now, before, |info| info.keyspace_hits);
             rate.misses += since(now, before, |info| info.keyspace_misses);
         }
@@ -98,6 +103,15 @@ mod tests {
         let rate = at("x", 190, 30, later).hit_rate_since(&at("x", 100, 20, start));
         assert_eq!(rate, HitRate::new(90, 10, Duration::from_secs(60)));
         assert_eq!(rate.rate(), Some(0.9));
+        // One that has been up for long, and was not asked before, has counted before the window.
+        let mut other = at("z", 1_000_000, 0, later);
+        for (_, info) in &mut other.servers {
+            info.uptime = Duration::from_secs(3_600);
+        }
+        assert_eq!(other.hit_rate_since(&at("x", 2, 0, start)).rate(), None);
+        let mut nobody = at("z", 0, 0, start);
+        nobody.servers.clear();
+        assert_eq!(other.hit_rate_since(&nobody).rate(), None);
         let rate = at("y", 3, 1, later).hit_rate_since(&at("x", 2, 0, start));
         assert_eq!(rate.rate(), Some(0.75));
         assert_eq!(

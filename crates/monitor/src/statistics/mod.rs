@@ -7,6 +7,7 @@ mod info;
 mod logs;
 mod slots;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,16 +97,31 @@ impl Statistics {
         self
     }
 
-    /// What uses the client in this process. Asks no server and is cheap; each snapshot is bounded.
+    /// What uses the client in this process. Asks no server and is cheap; each snapshot is bounded. An object
+    /// whose snapshot panics is left out, and logged.
     pub fn patterns(&self) -> Vec<PatternStats> {
-        let objects = self.client.inspect().into_iter();
-        objects
-            .map(|object| PatternStats {
-                kind: object.kind(),
-                name: object.name(),
-                snapshot: object.snapshot(),
-            })
-            .collect()
+        self.read_patterns().0
+    }
+
+    /// The same, and kind and name of the objects whose snapshots have panicked.
+    pub(crate) fn read_patterns(&self) -> (Vec<PatternStats>, Vec<String>) {
+        let (mut patterns, mut panicked) = (Vec::new(), Vec::new());
+        for object in self.client.inspect() {
+            let named = catch_unwind(AssertUnwindSafe(|| (object.kind(), object.name())));
+            let (kind, name) = named.unwrap_or(("object", "unnamed".to_owned()));
+            match catch_unwind(AssertUnwindSafe(|| object.snapshot())) {
+                Ok(snapshot) => patterns.push(PatternStats {
+                    kind,
+                    name,
+                    snapshot,
+                }),
+                Err(_) => {
+                    tracing::error!(target: "redkit::monitor", kind, name, "a snapshot panicked");
+                    panicked.push(format!("{kind}/{name}"));
+                }
+            }
+        }
+        (patterns, panicked)
     }
 
     /// What the servers say of themselves (`INFO`), each and summed.

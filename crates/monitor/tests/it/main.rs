@@ -8,12 +8,15 @@
 
 mod alerts;
 mod analysis;
+mod deliveries;
 #[cfg(feature = "prometheus")]
 mod documents;
+mod ends;
 #[cfg(feature = "prometheus")]
 mod exporter;
 mod fleet;
 mod health;
+mod masters;
 #[cfg(feature = "axum")]
 mod routes;
 mod states;

@@ -29,12 +29,12 @@ pub(super) fn not_executed<B>(error: &Error) -> Response<IdempotencyBody<B>> {
         ),
         Error::NotKept => problem(
             StatusCode::CONFLICT,
-            "the request was carried out already, and its answer was too large to be kept",
+            "the request was carried out already, and its answer could not be kept",
             None,
         ),
         Error::Lost => problem(
             StatusCode::SERVICE_UNAVAILABLE,
-            "the request took too long, and may not have been carried out to its end",
+            "the request took too long: it may have been carried out in part, to its end, or not at all",
             Some(Duration::from_secs(1)),
         ),
         error if error.is_retryable() => problem(

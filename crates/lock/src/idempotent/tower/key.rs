@@ -2,10 +2,9 @@
 
 use http::HeaderMap;
 
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+use crate::idempotent::LONGEST;
 
-/// The longest key that is taken.
-const LONGEST: usize = 255;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Key {

@@ -32,8 +32,8 @@
 //! | again, while the first is under way | 409 with `Retry-After` |
 //! | again, with another method, path or body | 422 |
 //! | after an answer of 5xx, 408, 425 or 429 | by the service: such answers are not kept |
-//! | after an answer that was too large to be kept | 409 without `Retry-After`: it was carried out |
-//! | without a scope, or with a key that is empty, over 255 bytes, or there twice | 400 |
+//! | after an answer that was too large to be kept, or broke while it was read (502) | 409 without `Retry-After`: it was carried out |
+//! | without a scope, with one over 255 bytes, or with a key that is empty, over 255 bytes, or there twice | 400 |
 //! | with a body over [`max_body_bytes`](IdempotencyLayer::max_body_bytes) | 413 |
 //! | while Redis cannot be asked | 503, or by the service without protection ([`on_outage`](IdempotencyLayer::on_outage)) |
 //!

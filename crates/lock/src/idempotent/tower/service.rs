@@ -22,8 +22,8 @@ use super::key::{self, Key};
 use super::layer::{OnOutage, Rules};
 use super::stored::StoredResponse;
 use crate::error::Error;
-use crate::idempotent::Fingerprint;
 use crate::idempotent::execution::{Begun, Execution};
+use crate::idempotent::{Fingerprint, LONGEST};
 
 /// A service behind an [`IdempotencyLayer`](crate::tower::IdempotencyLayer).
 pub struct IdempotencyService<S> {
@@ -90,6 +90,7 @@ fn plan(rules: &Rules, head: &Parts) -> Plan {
         Key::Wrong(detail) => return bad(detail),
     };
     match (rules.scope)(head) {
+        Some(scope) if scope.len() > LONGEST => bad("the caller's name is longer than 255 bytes"),
         Some(scope) if !scope.is_empty() => Plan::Once { scope, key },
         _ => bad("the request does not say whose key it has"),
     }
@@ -236,11 +237,19 @@ where
     };
     let handled = tokio::select! {
         biased;
-        handled = handled => handled,
+        // First: a process that was stopped for long does no further step when it goes on.
         () = execution.lost() => return Ok(answer::not_executed(&Error::Lost)),
+        handled = handled => handled,
     };
-    // An error of the service drops the execution: the next request is carried out.
-    Ok(match handled? {
+    let handled = match handled {
+        Ok(handled) => handled,
+        Err(error) => {
+            // The next request is carried out.
+            execution.forget().await;
+            return Err(error);
+        }
+    };
+    Ok(match handled {
         Handled::Whole(head, body) => {
             let stored = StoredResponse::new(&head, &body, keeps_cookies);
             match execution.finish(&stored).await {
@@ -256,11 +265,15 @@ where
             execution.forget().await;
             response
         }
-        Handled::Broken => {
-            execution.forget().await;
-            let detail = "the answer could not be read to its end";
-            answer::refused(StatusCode::BAD_GATEWAY, detail)
-        }
+        // The service has done what was asked, and says so: it is not to do it again.
+        Handled::Broken => match execution.finish_without_result().await {
+            Err(Error::Lost) => answer::not_executed(&Error::Lost),
+            _ => {
+                let detail =
+                    "the request was carried out, and its answer could not be read to its end";
+                answer::refused(StatusCode::BAD_GATEWAY, detail)
+            }
+        },
     })
 }
 

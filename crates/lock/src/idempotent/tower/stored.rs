@@ -19,12 +19,16 @@ pub(super) struct StoredResponse {
     status: u16,
     /// Values as ISO 8859-1, which every byte is.
     headers: Vec<(String, String)>,
-    /// The body, where it is UTF-8.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-    /// The body otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    base64: Option<String>,
+    body: StoredBody,
+}
+
+/// A body. No field is left out: not every format has names for them.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StoredBody {
+    /// Where it is UTF-8.
+    Text(String),
+    Base64(String),
 }
 
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -39,21 +43,22 @@ impl StoredResponse {
             let value = value.as_bytes().iter().map(|&byte| char::from(byte));
             (name.as_str().to_owned(), value.collect())
         });
-        let text = std::str::from_utf8(body).ok().map(str::to_owned);
+        let body = match std::str::from_utf8(body) {
+            Ok(text) => StoredBody::Text(text.to_owned()),
+            Err(_) => StoredBody::Base64(STANDARD.encode(body)),
+        };
         Self {
             status: head.status.as_u16(),
             headers: headers.collect(),
-            base64: text.is_none().then(|| STANDARD.encode(body)),
-            text,
+            body,
         }
     }
 
     /// The answer to a later request; `None` when what is stored is no answer.
     pub(super) fn replay<B>(self) -> Option<Response<IdempotencyBody<B>>> {
-        let body = match (self.text, self.base64) {
-            (Some(text), None) => Bytes::from(text),
-            (None, Some(base64)) => STANDARD.decode(base64).ok()?.into(),
-            _ => return None,
+        let body = match self.body {
+            StoredBody::Text(text) => Bytes::from(text),
+            StoredBody::Base64(base64) => STANDARD.decode(base64).ok()?.into(),
         };
         let mut response = Response::new(IdempotencyBody::of_layer(body));
         *response.status_mut() = StatusCode::from_u16(self.status).ok()?;
@@ -134,14 +139,32 @@ mod tests {
         assert_eq!(with_cookies.headers()["set-cookie"], "s=1");
     }
 
+    /// Formats without names of fields, as the user may choose them.
+    #[test]
+    fn an_answer_comes_back_through_every_format() {
+        for body in [&b"hello"[..], b"\xff\x00", b""] {
+            let stored = stored(body, false);
+            let postcard = postcard::to_stdvec(&stored).unwrap();
+            let message_pack = rmp_serde::to_vec_named(&stored).unwrap();
+            for read in [
+                postcard::from_bytes::<StoredResponse>(&postcard).unwrap(),
+                rmp_serde::from_slice(&message_pack).unwrap(),
+            ] {
+                let again = serde_json::to_vec(&read).unwrap();
+                assert_eq!(again, serde_json::to_vec(&stored).unwrap());
+                assert!(read.replay::<IdempotencyBody<()>>().is_some());
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_answer_is_not_replayed() {
         for json in [
-            r#"{"status":99999,"headers":[],"text":""}"#,
+            r#"{"status":99999,"headers":[],"body":{"text":""}}"#,
             r#"{"status":200,"headers":[]}"#,
-            r#"{"status":200,"headers":[],"base64":"!"}"#,
-            r#"{"status":200,"headers":[["a b","1"]],"text":""}"#,
-            r#"{"status":200,"headers":[["a","€"]],"text":""}"#,
+            r#"{"status":200,"headers":[],"body":{"base64":"!"}}"#,
+            r#"{"status":200,"headers":[["a b","1"]],"body":{"text":""}}"#,
+            r#"{"status":200,"headers":[["a","€"]],"body":{"text":""}}"#,
         ] {
             let read = serde_json::from_str::<StoredResponse>(json);
             let replayed = read

@@ -10,8 +10,8 @@ use super::Windows;
 use crate::alerts::alert::Context;
 use crate::alerts::observation::Observed;
 use crate::alerts::rule::{Condition, Rule};
-use crate::health::{Observed as Measured, Report, Status};
-use crate::statistics::ServerInfo;
+use crate::health::{CauseKind, Observed as Measured, Report, Status};
+use crate::statistics::{ServerInfo, ServerStatistics};
 
 /// What a rule says about one subject.
 pub(super) struct Reading {
@@ -26,8 +26,23 @@ pub(super) enum Verdict {
     /// Better than the limit, and not so good that an alert is over.
     Between,
     Good,
+    /// Not bad at this moment, and not over: it changes nothing but that an end begins anew.
+    Lasting,
     /// There is too little to say anything.
     Unknown,
+}
+
+impl Verdict {
+    /// Of two about one subject the one with more weight is taken.
+    pub(super) fn weight(self) -> u8 {
+        match self {
+            Verdict::Bad => 4,
+            Verdict::Lasting => 3,
+            Verdict::Unknown => 2,
+            Verdict::Between => 1,
+            Verdict::Good => 0,
+        }
+    }
 }
 
 /// The readings of a rule for a dependency; `None` when what it needs could not be read.
@@ -47,8 +62,8 @@ pub(super) fn of(
                 let state = node.status.state;
                 let is_open = matches!(state, BreakerState::Open | BreakerState::ForcedOpen);
                 let verdict = match state {
-                    // It is being tried out.
-                    BreakerState::HalfOpen => Verdict::Between,
+                    // It is being tried out, which may take long when there are few calls.
+                    BreakerState::HalfOpen => Verdict::Lasting,
                     _ => bad_if(is_open),
                 };
                 let context = Context::Breaker {
@@ -93,63 +108,119 @@ pub(super) fn of(
                     cause: cause.clone(),
                 },
             }));
-            let is_there = report.of(&seen.name).next().is_some();
+            let mut pings = report
+                .of(&seen.name)
+                .filter(|check| check.measurement == "ping");
+            let has_failed = pings.any(|check| {
+                let cause = check.cause.as_ref();
+                cause.is_some_and(|cause| cause.kind == CauseKind::CheckFailed)
+            });
             let context = Context::CheckFailed {
-                cause: "the health check gave nothing".to_owned(),
+                cause: "the health check itself failed".to_owned(),
             };
             readings.push(Reading {
                 subject: format!("{}/health", seen.name),
-                verdict: verdict_of(!is_there),
+                verdict: verdict_of(has_failed),
                 context,
             });
         }
         Condition::MemoryOver(_) | Condition::MemoryShareOver(_) | Condition::EvictionPolicy => {
-            for (server, info) in &seen.servers.as_ref()?.as_ref().ok()?.servers {
+            let servers = seen.servers.as_ref()?.as_ref().ok()?;
+            for (server, info) in &servers.servers {
                 readings.push(of_server(rule, format!("{}/{server}", seen.name), info));
             }
+            readings.extend(silent(seen, servers));
         }
         Condition::Evictions => {
-            for (server, info) in &seen.servers.as_ref()?.as_ref().ok()?.servers {
+            let servers = seen.servers.as_ref()?.as_ref().ok()?;
+            for (server, info) in &servers.servers {
                 let subject = format!("{}/{server}", seen.name);
-                let grown = windows
-                    .of(&subject)
-                    .add(now, [info.evicted_keys, 0], rule.window);
+                let grown = windows.of(&run_of(&subject, info)).add(
+                    now,
+                    [info.evicted_keys, 0],
+                    rule.window,
+                );
                 readings.push(grown_count(rule, subject, "evicted keys", grown));
             }
+            readings.extend(silent(seen, servers));
         }
         Condition::HitRateUnder(_) => {
-            let total = &seen.servers.as_ref()?.as_ref().ok()?.total;
-            let counters = [total.keyspace_hits, total.keyspace_misses];
-            readings.push(hit_rate(
-                rule,
-                seen.name.clone(),
-                counters,
-                &mut windows,
-                now,
-            ));
+            if let Some(servers) = &seen.servers {
+                let grown = match servers {
+                    Ok(servers) => grown_of_servers(rule, seen, servers, &mut windows, now),
+                    Err(_) => None,
+                };
+                readings.push(hit_rate(rule, seen.name.clone(), grown));
+            }
             for (subject, facts) in patterns(seen) {
                 if let (Some(hits), Some(misses)) =
                     (sum(facts, &["hits", "l1_hits"]), sum(facts, &["misses"]))
                 {
-                    readings.push(hit_rate(rule, subject, [hits, misses], &mut windows, now));
+                    let window = windows.of(&subject);
+                    let grown = window.add(now, [hits, misses], rule.window);
+                    readings.push(hit_rate(rule, subject, grown));
                 }
             }
+            readings.extend(unread(seen));
         }
         _ => {
             for (subject, facts) in patterns(seen) {
                 readings.extend(of_pattern(rule, subject, facts, &mut windows, now));
             }
-            // What could not be read is neither good nor gone.
-            readings.extend(seen.unread.iter().map(|(figures, cause)| Reading {
-                subject: format!("{}/{figures}", seen.name),
-                verdict: Verdict::Unknown,
-                context: Context::CheckFailed {
-                    cause: cause.clone(),
-                },
-            }));
+            readings.extend(unread(seen));
         }
     }
     Some(readings)
+}
+
+/// Figures that could not be read are neither good nor gone.
+fn unread(seen: &Observed) -> impl Iterator<Item = Reading> {
+    seen.unread.iter().map(|(figures, cause)| Reading {
+        subject: format!("{}/{figures}", seen.name),
+        verdict: Verdict::Unknown,
+        context: Context::CheckFailed {
+            cause: cause.clone(),
+        },
+    })
+}
+
+/// Servers that did not answer are neither good nor gone.
+fn silent(seen: &Observed, servers: &ServerStatistics) -> impl Iterator<Item = Reading> {
+    servers.failed.iter().map(|(server, error)| Reading {
+        subject: format!("{}/{server}", seen.name),
+        verdict: Verdict::Unknown,
+        context: Context::CheckFailed {
+            cause: error.to_string(),
+        },
+    })
+}
+
+/// The name of a server's window: its counters begin anew with each start, and those of another server that has
+/// taken its place are others.
+fn run_of(subject: &str, info: &ServerInfo) -> String {
+    format!("{subject} {}", info.run_id)
+}
+
+/// By how much hits and misses have grown, of each server by itself: one that does not answer takes nothing away, and
+/// when it answers again it adds what it has counted meanwhile.
+fn grown_of_servers(
+    rule: &Rule,
+    seen: &Observed,
+    servers: &ServerStatistics,
+    windows: &mut Windows<'_>,
+    now: Instant,
+) -> Option<([u64; 2], Duration)> {
+    let mut sum: Option<([u64; 2], Duration)> = None;
+    for (server, info) in &servers.servers {
+        let name = run_of(&format!("{}/{server}", seen.name), info);
+        let counters = [info.keyspace_hits, info.keyspace_misses];
+        let grown = windows.of(&name).add(now, counters, rule.window);
+        if let Some(([hits, misses], time)) = grown {
+            let ([all_hits, all_misses], longest) = sum.unwrap_or_default();
+            sum = Some(([all_hits + hits, all_misses + misses], longest.max(time)));
+        }
+    }
+    sum
 }
 
 fn unhealthy(seen: &Observed, report: &Report) -> Reading {
@@ -221,8 +292,10 @@ fn of_pattern(
 ) -> Option<Reading> {
     Some(match rule.condition {
         Condition::OldestPendingOver(_) => {
+            // A queue of changes has one kind of age, and calls it `oldest`.
             let age = facts
                 .get("oldest_pending")
+                .or_else(|| facts.get("oldest"))
                 .and_then(as_number)
                 .filter(|age| age.is_finite() && *age >= 0.0)?;
             let observed = Duration::try_from_secs_f64(age).unwrap_or(Duration::MAX);
@@ -293,14 +366,7 @@ fn of_pattern(
     })
 }
 
-fn hit_rate(
-    rule: &Rule,
-    subject: String,
-    counters: [u64; 2],
-    windows: &mut Windows<'_>,
-    now: Instant,
-) -> Reading {
-    let grown = windows.of(&subject).add(now, counters, rule.window);
+fn hit_rate(rule: &Rule, subject: String, grown: Option<([u64; 2], Duration)>) -> Reading {
     let ([hits, misses], window) = grown.unwrap_or_default();
     let lookups = hits + misses;
     let rate = number(hits) / number(lookups.max(1));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many samples are kept; with more observations than that, a window is shorter.
-const MOST: usize = 1_000;
+/// How many samples are kept: of observations that are closer together than a part of the window, some are not.
+const MOST: u32 = 1_000;
 
 /// The windows of one rule's subjects.
 pub(super) struct Windows<'w> {
@@ -24,6 +24,7 @@ impl Windows<'_> {
 #[derive(Default)]
 pub(super) struct Window {
     samples: VecDeque<(Instant, [u64; 2])>,
+    latest: Option<(Instant, [u64; 2])>,
     length: Duration,
 }
 
@@ -37,7 +38,7 @@ impl Window {
         length: Duration,
     ) -> Option<([u64; 2], Duration)> {
         self.length = length;
-        if let Some((_, last)) = self.samples.back()
+        if let Some((_, last)) = &self.latest
             && last.iter().zip(counters).any(|(last, now)| *last > now)
         {
             // The counters have begun anew.
@@ -47,10 +48,14 @@ impl Window {
         let is_before = |sample: Option<&(Instant, _)>| {
             sample.is_some_and(|(at, _)| now.duration_since(*at) >= length)
         };
-        while self.samples.len() >= MOST || is_before(self.samples.get(1)) {
+        while is_before(self.samples.get(1)) {
             self.samples.pop_front();
         }
-        self.samples.push_back((now, counters));
+        let is_due = |(at, _): &(Instant, _)| now.duration_since(*at) >= length / MOST;
+        if self.samples.back().is_none_or(is_due) {
+            self.samples.push_back((now, counters));
+        }
+        self.latest = Some((now, counters));
         let (at, first) = self.samples.front()?;
         let time = now.duration_since(*at);
         let [a, b] = counters;
@@ -65,15 +70,32 @@ impl Window {
 
     /// Whether nothing has been added for long.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.samples
-            .back()
-            .is_none_or(|(at, _)| now.duration_since(*at) > self.length * 2)
+        self.latest
+            .is_none_or(|(at, _)| now.duration_since(at) > self.length * 2)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_window_with_many_observations_is_as_long_as_it_says() {
+        let (start, length) = (Instant::now(), Duration::from_secs(300));
+        let mut window = Window::default();
+        let mut grown = None;
+        for step in 0..6_000_u32 {
+            let at = start + Duration::from_millis(100) * step;
+            grown = window.add(at, [u64::from(step), 0], length);
+        }
+        let ([count, _], time) = grown.unwrap();
+        assert!(
+            time >= length && time < length + Duration::from_secs(1),
+            "{time:?}"
+        );
+        assert!((3_000..3_010).contains(&count), "{count}");
+        assert!(window.samples.len() <= 1_002, "{}", window.samples.len());
+    }
 
     #[test]
     fn a_window_forgets_what_is_older_and_begins_anew_after_a_reset() {

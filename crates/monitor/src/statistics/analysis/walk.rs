@@ -53,7 +53,16 @@ impl Walk {
 
     pub(super) async fn run(self: Arc<Self>) -> Result<KeyspaceReport, Error> {
         let start = Instant::now();
+        if self.client.servers().is_empty() {
+            // The client says best why it knows none.
+            self.client
+                .call::<redkit_core::Value>(Command::new("DBSIZE"))
+                .await?;
+        }
         let servers = self.client.servers();
+        if servers.is_empty() {
+            self.collect(Collector::incomplete);
+        }
         let ends = join_all(servers.iter().map(|server| self.server(server))).await;
         let Some(mut collector) = self.collector.lock().take() else {
             return Ok(KeyspaceReport::default());
