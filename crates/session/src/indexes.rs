@@ -57,7 +57,7 @@ impl SessionStore {
             let keys = inner.names.of_hash(tag, hash);
             // What it became by a rotation is noted as well, unless the user has signed in without it since.
             if matches!(
-                scripts::end(&inner.client, &keys, "").await?,
+                scripts::end(&inner.client, &keys, "", "").await?,
                 Ended::Done { .. }
             ) {
                 ended += 1;

@@ -300,10 +300,10 @@ impl Session {
             },
             ends_oldest: inner.settings.on_limit == OnLimit::EndOldest,
             replaces,
-            generation: self
+            taken: self
                 .record()
                 .filter(|old| !old.user_hash.is_empty() && *old.user_hash == *successor.user_hash)
-                .map(|old| &*old.generation),
+                .map(|old| (&self.keys, &*old.generation)),
             max_bytes: inner.settings.max_bytes,
             indexes: successor.indexes,
             entries,
@@ -438,7 +438,7 @@ impl Session {
     /// timeout.
     async fn discard(&self, keys: &SessionKeys, unclaimed: Unclaimed) {
         let client = &self.store.inner().client;
-        match scripts::end(client, keys, "").await {
+        match scripts::end(client, keys, "", "").await {
             Ok(_) => unclaimed.claimed(),
             // The guard goes on.
             Err(error) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redkit_core::coordination::lua;
-use redkit_core::{Client, Invocation, Script, Value};
+use redkit_core::{Client, Invocation, Key, Script, Value};
 
 use crate::entry::Change;
 use crate::error::Error;
@@ -62,8 +62,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) ends_oldest: bool,
     /// A session of the user that does not count, because this one takes its place.
     pub(crate) replaces: Option<&'a str>,
-    /// The generation of the session of the same user whose place it takes.
-    pub(crate) generation: Option<&'a str>,
+    /// The session of the same user whose place it takes, in the same bucket, and its generation.
+    pub(crate) taken: Option<(&'a SessionKeys, &'a str)>,
     pub(crate) max_bytes: u64,
     /// See [`Record::indexes`].
     pub(crate) indexes: &'a str,
@@ -96,9 +96,11 @@ pub(crate) async fn create(client: &Client, new: &NewSession<'_>) -> Result<Crea
         Deadline::After(lifetime) => (micros(lifetime).to_string(), String::new()),
         Deadline::At(absolute) => (String::new(), absolute.to_string()),
     };
-    let generation = new.generation.map(|generation| format!("={generation}"));
+    let generation = new.taken.map(|(_, generation)| format!("={generation}"));
+    let taken = new.taken.map(|(keys, _)| keys.session());
+    let keys: Vec<&Key> = new.keys.all().into_iter().chain(taken).collect();
     let call = CREATE
-        .invoke(new.keys.all())
+        .invoke(keys)
         .arg(new.keys.hash())
         .arg(micros(new.idle))
         .arg(lifetime)
@@ -196,39 +198,58 @@ pub(crate) enum Ended {
     Done {
         /// See [`Record::successor`].
         successor: String,
-        /// The hash of the id whose place it took, or nothing.
-        predecessor: String,
+        kin: Vec<String>,
     },
-    Absent,
+    Absent {
+        kin: Vec<String>,
+    },
     OtherUser,
 }
 
-/// Ends a session; with a user, only a session of that user.
+impl Ended {
+    /// The hashes of the other ids that the session has.
+    pub(crate) fn kin(&self) -> &[String] {
+        match self {
+            Ended::Done { kin, .. } | Ended::Absent { kin } => kin,
+            Ended::OtherUser => &[],
+        }
+    }
+}
+
+/// Ends an id of a session; with a user, only of that user. The lineage may be empty: see `end.lua`.
 pub(crate) async fn end(
     client: &Client,
     keys: &SessionKeys,
     user_hash: &str,
+    lineage: &str,
 ) -> Result<Ended, Error> {
-    let mut reply: Vec<Value> = client.eval(end_call(keys, user_hash)).await?;
-    Ok(match status(&mut reply)? {
-        1 => {
-            let mut fields = Fields::new(reply);
-            Ended::Done {
-                successor: fields.take()?,
-                predecessor: fields.take()?,
-            }
-        }
-        2 => Ended::OtherUser,
-        _ => Ended::Absent,
+    let mut reply: Vec<Value> = client.eval(end_of(keys, user_hash, lineage)).await?;
+    let status = status(&mut reply)?;
+    if status == 2 {
+        return Ok(Ended::OtherUser);
+    }
+    let mut reply = reply
+        .into_iter()
+        .map(|value| value.to().map_err(unreadable));
+    let successor = reply.next().unwrap_or_else(|| Ok(String::new()))?;
+    let kin = reply.collect::<Result<_, Error>>()?;
+    Ok(match status {
+        1 => Ended::Done { successor, kin },
+        _ => Ended::Absent { kin },
     })
 }
 
 /// The call of [`end`], for the release queue.
 pub(crate) fn end_call(keys: &SessionKeys, user_hash: &str) -> Invocation {
+    end_of(keys, user_hash, "")
+}
+
+fn end_of(keys: &SessionKeys, user_hash: &str, lineage: &str) -> Invocation {
     // Ended twice is as good as once.
     invoke(&END, keys)
         .arg(user_hash)
         .arg(keys.channel())
+        .arg(lineage)
         .idempotent(true)
 }
 

@@ -233,8 +233,9 @@ impl Session {
     }
 
     /// Ends the session, as a sign-out does. Gives whether there still was one. Changes that were not
-    /// committed are lost; a commit afterwards gives [`Error::Gone`]. All ids end that it had or has by rotations
-    /// of the same user's session and that still load. One round trip, and one more for each of them.
+    /// committed are lost; a commit afterwards gives [`Error::Gone`]. Of a user's session all ids end that it had
+    /// or has by rotations and that still load, also where this one has ended before; a rotation that is under way
+    /// ends with [`Error::Gone`]. One round trip, and one more for each of them.
     ///
     /// # Errors
     /// [`Error::Core`].
@@ -243,7 +244,11 @@ impl Session {
         if self.stored.is_none() {
             return Ok(false);
         }
-        let ended = self.store.inner().end(self.keys.clone(), "").await?;
+        let user_hash = self.record().map_or("", |record| &record.user_hash);
+        let inner = self.store.inner();
+        let ended = inner
+            .end(self.keys.clone(), user_hash, &self.lineage)
+            .await?;
         if let Some(record) = self.record().filter(|record| !record.indexes.is_empty()) {
             crate::indexes::forget(&self.store, &record.indexes, &self.keys).await;
         }

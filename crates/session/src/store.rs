@@ -187,7 +187,7 @@ impl SessionStore {
     pub async fn revoke(&self, user: &str, session: &SessionHandle) -> Result<bool, Error> {
         let (tag, user_hash) = self.user(user)?;
         let keys = self.inner.names.of_hash(tag, &session.0);
-        self.inner.end(keys, &user_hash).await
+        self.inner.end(keys, &user_hash, "").await
     }
 
     /// Ends all sessions of a user in one step, however many there are: no load that begins after it
@@ -218,27 +218,24 @@ impl Inner {
     }
 
     /// Ends a session, and gives whether there was one; with a user, only a session of that user. All its ids
-    /// end that still load: what it has become by a rotation, and what it was before.
-    pub(crate) async fn end(&self, keys: SessionKeys, user_hash: &str) -> Result<bool, Error> {
-        let tag = keys.tag();
-        let mut ids = vec![keys];
+    /// end that still load: what it has become by rotations, and what it was before. A rotation stores an id only
+    /// while the one stands whose place it takes, so that none comes once there is no other.
+    pub(crate) async fn end(
+        &self,
+        keys: SessionKeys,
+        user_hash: &str,
+        lineage: &str,
+    ) -> Result<bool, Error> {
+        let mut keys = keys;
         let mut has_ended = false;
-        // Each that is found is gone then, so that none comes twice.
-        while let Some(keys) = ids.pop() {
-            let ended = scripts::end(&self.client, &keys, user_hash).await?;
-            let Ended::Done {
-                successor,
-                predecessor,
-            } = ended
-            else {
-                continue;
-            };
-            has_ended = true;
-            let others = [followed(&successor), followed(&predecessor)];
-            let others = others.into_iter().flatten();
-            ids.extend(others.map(|hash| self.names.of_hash(tag, hash)));
+        loop {
+            let ended = scripts::end(&self.client, &keys, user_hash, lineage).await?;
+            has_ended |= matches!(ended, Ended::Done { .. });
+            match ended.kin().first() {
+                Some(next) => keys = self.names.of_hash(keys.tag(), next),
+                None => return Ok(has_ended),
+            }
         }
-        Ok(has_ended)
     }
 
     /// Ends a session that its user has too many, and what it has become by a rotation. What it was before is
@@ -246,7 +243,7 @@ impl Inner {
     pub(crate) async fn end_excess(&self, keys: SessionKeys, user_hash: &str) -> Result<(), Error> {
         let mut keys = keys;
         while let Ended::Done { successor, .. } =
-            scripts::end(&self.client, &keys, user_hash).await?
+            scripts::end(&self.client, &keys, user_hash, "").await?
         {
             match followed(&successor) {
                 Some(successor) => keys = self.names.of_hash(keys.tag(), successor),

@@ -100,7 +100,12 @@ impl Client {
                 break;
             }
             let mut again = self.again(round, &missing, &commands);
-            let answered = self.pipeline_ref(&mut again).await?;
+            let answered = match self.pipeline_ref(&mut again).await {
+                Ok(answered) => answered,
+                // The other requests' replies stand.
+                Err(Error::Call { error, .. }) => vec![Err(error); missing.len()],
+                Err(other) => return Err(other),
+            };
             for ((at, _), reply) in missing.into_iter().zip(answered) {
                 if let Some(place) = replies.get_mut(at) {
                     *place = reply;

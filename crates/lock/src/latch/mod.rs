@@ -10,7 +10,7 @@ use bytes::Bytes;
 use metrics::Counter;
 use redkit_core::coordination::{Backoff, Token, Wake};
 use redkit_core::{Client, ConfigError, ToArg};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use self::scripts::{Keys, Names};
 use crate::error::Error;
@@ -233,7 +233,7 @@ impl CountDownLatch {
             let Some(waiter) = &mut waiter else {
                 let channel = shared.names.channel().clone();
                 let made = shared.client.waiter(channel, self.key.clone(), Wake::All);
-                waiter = Some(made.await);
+                waiter = timeout_at(deadline, made).await.ok();
                 // What happened before the subscription stood was not told: look again.
                 continue;
             };

@@ -20,7 +20,7 @@ elseif is_not_kept then
 elseif owner and owner ~= ARGV[1] and tonumber(ends) > now then
   return { 2 }
 end
-redis.call('DEL', KEYS[1])
+-- What stands there has no other fields. The first write needs memory: without it nothing is begun.
 redis.call('HSET', KEYS[1], 'f', ARGV[2], 'o', ARGV[1], 'l', string.format('%.0f', now + ARGV[3]))
 redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[3] / 1000))
 return { 1 }

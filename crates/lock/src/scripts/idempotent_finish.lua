@@ -14,10 +14,12 @@ elseif result or is_not_kept then
 elseif tonumber(ends) <= now then
   return 0
 end
+-- The first needs no memory: after it Redis lets the script go on though there is none. What was begun is
+-- kept; nothing new is begun meanwhile.
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 if ARGV[3] then
   redis.call('HSET', KEYS[1], 'v', ARGV[3])
 else
   redis.call('HSET', KEYS[1], 'x', 1)
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1

@@ -9,6 +9,7 @@ local owner, ends, result, is_not_kept = unpack(redis.call('HMGET', KEYS[1], 'o'
 if owner ~= ARGV[1] or result or is_not_kept or tonumber(ends) <= now then
   return 0
 end
-redis.call('HSET', KEYS[1], 'l', string.format('%.0f', now + ARGV[2]))
+-- The first needs no memory: after it Redis lets the script go on though there is none.
 redis.call('PEXPIRE', KEYS[1], math.ceil(ARGV[2] / 1000))
+redis.call('HSET', KEYS[1], 'l', string.format('%.0f', now + ARGV[2]))
 return 1

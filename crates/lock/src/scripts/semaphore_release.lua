@@ -12,6 +12,8 @@ prune()
 local held = tonumber(redis.call('HGET', grants, ARGV[1]) or 0)
 local kept = math.min(held, tonumber(ARGV[2]))
 if kept < held then
+  -- It needs no memory: after it Redis lets the script go on though there is none.
+  live_until_the_last_lease()
   set_permits(ARGV[1], kept)
 end
 live_until_the_last_lease()

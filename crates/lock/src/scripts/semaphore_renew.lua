@@ -9,6 +9,8 @@ local ends = tonumber(redis.call('ZSCORE', leases, ARGV[1]))
 if not ends or ends <= now or redis.call('HEXISTS', grants, ARGV[1]) == 0 then
   return 0
 end
+-- First what needs no memory: after it Redis lets the script go on though there is none.
+live_until_the_last_lease()
 redis.call('ZADD', leases, now + tonumber(ARGV[2]), ARGV[1])
 live_until_the_last_lease()
 return 1

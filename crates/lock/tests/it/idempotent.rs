@@ -10,7 +10,7 @@ use redkit_core::{Client, ClientConfig, Command, ErrorKind};
 use redkit_lock::{
     Error, Executed, IdempotentError, IdempotentExecution, IdempotentExecutionBuilder,
 };
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, Server, ServerOptions};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep, timeout};
@@ -395,6 +395,31 @@ async fn work_is_not_begun_by_a_reply_that_is_later_than_the_lease() {
     sleep(SECOND).await;
     let next = payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await;
     assert!(!next.unwrap().is_replayed);
+}
+
+/// Work under way keeps its key, and its result is kept, though nothing new may be begun.
+#[tokio::test]
+async fn a_server_without_memory_keeps_what_was_begun() {
+    let server = Server::redis(ServerOptions::default()).await.unwrap();
+    let config = ClientConfig::from_url(&server.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let lease = Duration::from_secs(3);
+    let payments = builder(&client).lease(lease).build().unwrap();
+    let runs = AtomicU32::new(0);
+    let work = async {
+        let full = ["CONFIG", "SET", "maxmemory", "1"];
+        server.raw(&full).await.unwrap();
+        pay(&runs, lease + SECOND).await
+    };
+    let done = payments.run("alice", "k", "9900", work).await.unwrap();
+    assert!(done.is_kept);
+    let other = payments
+        .run("alice", "other", "1", pay(&runs, MOMENT))
+        .await;
+    let refused = not_executed(other);
+    assert!(refused.to_string().contains("OOM"), "{refused}");
+    let again = payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await;
+    assert!(again.unwrap().is_replayed);
 }
 
 /// The work is done and Redis is down: the caller has the result, and it is kept when Redis is back within

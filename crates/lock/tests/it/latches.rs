@@ -156,3 +156,17 @@ async fn forgotten_scripts_are_sent_again() {
     client.call::<()>(flush).await.unwrap();
     assert_eq!(latch.count_down(1).await.unwrap(), 0);
 }
+
+/// The subscription hangs: the wait ends with its time all the same.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_hangs_makes_no_wait_longer() {
+    let backend = FaultyBackend::embedded();
+    let latch = latch(&backend.client());
+    latch.set(1).await.unwrap();
+    let subscribes = |command: &Command| command.name().ends_with("SUBSCRIBE");
+    backend.set(Rule::new(Injection::HangBefore).on(subscribes));
+    let start = Instant::now();
+    assert!(!latch.wait(Duration::from_millis(50)).await.unwrap());
+    let took = start.elapsed();
+    assert!(took < Duration::from_millis(100), "{took:?}");
+}

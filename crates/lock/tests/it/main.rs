@@ -14,6 +14,7 @@ mod idempotency_layer;
 mod idempotent;
 mod latches;
 mod loss;
+mod memory;
 mod processes;
 mod readers_and_writers;
 mod redlock;

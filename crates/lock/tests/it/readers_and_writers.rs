@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redkit_core::{Client, Command};
 use redkit_lock::{Error, LockManager, ReadWriteLocks};
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -237,6 +237,26 @@ async fn readers_and_writers_lose_their_locks_at_the_local_deadline() {
     assert_eq!(all.inspect("a").await.unwrap().readers, 0);
     assert!(!reader.release().await.unwrap());
     drop(all.write("a", NOW).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_readers_renewal_that_is_late_brings_no_reader_back() {
+    let backend = FaultyBackend::embedded();
+    let all = locks(&backend.client());
+    let reader = all.read("k", NOW).await.unwrap();
+    let gate = Gate::closed();
+    let renews = |command: &Command| {
+        command.iter().any(|arg| arg == b"10000") && command.keys().count() == 3
+    };
+    backend.set(Rule::new(Injection::HoldRequest(gate.clone())).on(renews));
+    gate.reached(1).await;
+    assert!(reader.release().await.unwrap());
+    let writer = all.write("k", NOW).await.unwrap();
+    gate.open();
+    sleep(Duration::from_millis(5)).await;
+    let state = all.inspect("k").await.unwrap();
+    assert!(state.readers == 0 && state.writer.is_some(), "{state:?}");
+    assert!(writer.release().await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -215,11 +215,12 @@ fn of_fault(fault: &Fault, was_sent: bool) -> CauseKind {
     let below = fault
         .source()
         .and_then(<dyn StdError>::downcast_ref::<Fault>);
-    let kind = match (fault.kind(), below) {
-        (FaultKind::Timeout, Some(below)) => below.kind(),
-        (kind, _) => kind,
+    let fault = match (fault.kind(), below) {
+        (FaultKind::Timeout, Some(below)) => below,
+        _ => fault,
     };
-    match kind {
+    match fault.kind() {
+        FaultKind::Handshake if is_refused_otherwise(fault) => CauseKind::Refused,
         FaultKind::Handshake | FaultKind::Tls => CauseKind::Unauthorized,
         FaultKind::BreakerOpen => CauseKind::BreakerOpen,
         FaultKind::Timeout if was_sent => CauseKind::Silent,
@@ -228,6 +229,19 @@ fn of_fault(fault: &Fault, was_sent: bool) -> CauseKind {
         }
         _ => CauseKind::Unreachable,
     }
+}
+
+/// Whether a server takes no connection for another reason than the credentials: it has as many as it may have, or
+/// there is no such database.
+fn is_refused_otherwise(handshake: &Fault) -> bool {
+    let said = handshake
+        .source()
+        .and_then(<dyn StdError>::downcast_ref::<ServerError>);
+    said.is_some_and(|error| {
+        let message = error.message().to_ascii_lowercase();
+        let is_of_credentials = message.contains("password") || message.contains("auth");
+        error.code() == "ERR" && !is_of_credentials
+    })
 }
 
 #[cfg(test)]
@@ -277,5 +291,25 @@ mod tests {
         assert_eq!(cause(timeout().not_sent()).kind, CauseKind::Unreachable);
         let refused = timeout().with_source(Fault::new(FaultKind::Handshake, "WRONGPASS"));
         assert_eq!(cause(refused.not_sent()).kind, CauseKind::Unauthorized);
+        for (code, message, kind) in [
+            ("ERR", "max number of clients reached", CauseKind::Refused),
+            ("ERR", "DB index is out of range", CauseKind::Refused),
+            ("ERR", "invalid password", CauseKind::Unauthorized),
+            (
+                "WRONGPASS",
+                "invalid username-password pair",
+                CauseKind::Unauthorized,
+            ),
+            (
+                "NOAUTH",
+                "Authentication required.",
+                CauseKind::Unauthorized,
+            ),
+        ] {
+            let handshake = Fault::new(FaultKind::Handshake, "not accepted");
+            let handshake = handshake.with_source(ServerError::new(code, message));
+            let refused = timeout().with_source(handshake);
+            assert_eq!(cause(refused.not_sent()).kind, kind, "{message}");
+        }
     }
 }

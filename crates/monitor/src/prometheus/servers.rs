@@ -84,7 +84,7 @@ pub(super) struct Scraped {
 }
 
 pub(super) async fn scrape(dependency: &Dependency) -> Scraped {
-    let servers = match Statistics::new(&dependency.client).servers().await {
+    let mut servers: Vec<_> = match Statistics::new(&dependency.client).servers().await {
         Ok(statistics) => {
             let answered = statistics
                 .servers
@@ -103,6 +103,10 @@ pub(super) async fn scrape(dependency: &Dependency) -> Scraped {
                 .collect()
         }
     };
+    // A cluster of which no server is known is down as well.
+    if servers.is_empty() {
+        servers.push((String::new(), None));
+    }
     Scraped {
         name: dependency.name.clone(),
         servers,

@@ -384,6 +384,14 @@ async fn memory_evictions_and_the_policy_of_a_real_server_are_told() {
 }
 
 #[tokio::test]
+async fn the_longest_name_starts() {
+    let client = FaultyBackend::embedded().client();
+    let name = "a".repeat(64);
+    let alerts = Alerts::builder(&client, &name, &health(&client)).start();
+    assert!(alerts.unwrap().shutdown(SECOND).await);
+}
+
+#[tokio::test]
 async fn settings_that_cannot_work_are_refused() {
     let client = FaultyBackend::embedded().client();
     let refused = |change: fn(AlertsBuilder) -> AlertsBuilder| {

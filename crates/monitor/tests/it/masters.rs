@@ -1,6 +1,7 @@
 //! Alerts about a cluster of which one master does not answer, in virtual time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use redkit_embedded::Embedded;
 use redkit_monitor::alerts::{
     Alert, AlertState, Alerts, AlertsBuilder, ChannelSink, Context, Rule,
 };
-use redkit_monitor::{Dependency, Health};
+use redkit_monitor::{AnalysisConfig, Dependency, Health, Statistics};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -34,6 +35,7 @@ struct Figures {
 struct Masters {
     inner: Embedded,
     figures: Mutex<[Figures; 3]>,
+    are_unknown: AtomicBool,
 }
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -48,6 +50,7 @@ impl Masters {
         Arc::new(Self {
             inner: Embedded::new(),
             figures: Mutex::new([figures(), figures(), figures()]),
+            are_unknown: AtomicBool::new(false),
         })
     }
 
@@ -59,10 +62,14 @@ impl Masters {
         change(&mut self.figures.lock()[1]);
     }
 
+    fn client(self: &Arc<Self>) -> Client {
+        let backend = Arc::clone(self) as Arc<dyn Backend>;
+        Client::from_backend(backend, &ClientConfig::default()).unwrap()
+    }
+
     /// Alerts about these masters, which are received.
     fn watched(self: &Arc<Self>, rule: Rule) -> (Alerts, mpsc::Receiver<Alert>) {
-        let backend = Arc::clone(self) as Arc<dyn Backend>;
-        let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+        let client = self.client();
         let health = Health::builder().dependency(Dependency::soft("orders", &client));
         let (sender, told) = mpsc::channel(100);
         let builder: AlertsBuilder =
@@ -78,6 +85,9 @@ impl Masters {
 #[async_trait]
 impl Backend for Masters {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
+        if self.are_unknown.load(Ordering::Relaxed) {
+            return Err(Fault::new(FaultKind::Connect, "no master is known").not_sent());
+        }
         self.inner.call(command).await
     }
 
@@ -109,6 +119,9 @@ impl Backend for Masters {
     }
 
     fn servers(&self) -> Vec<ServerNode> {
+        if self.are_unknown.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
         let slots = [0..=5_000, 5_001..=10_000, 10_001..=16_383];
         NAMES
             .iter()
@@ -241,4 +254,30 @@ async fn a_server_that_takes_a_place_has_evicted_nothing_in_the_window() {
     assert!(told.is_empty(), "{:?}", told.recv().await);
     masters.b(|b| b.evicted += 1);
     assert_eq!(next(&mut told).await.subject, "orders/b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_analysis_of_a_cluster_that_is_not_known_is_an_error() {
+    let masters = Masters::new();
+    masters.are_unknown.store(true, Ordering::Relaxed);
+    let analysis = Statistics::new(&masters.client()).analyze(AnalysisConfig::default());
+    let error = analysis.unwrap().finish().await.unwrap_err();
+    assert!(error.to_string().contains("no master is known"), "{error}");
+}
+
+#[cfg(feature = "prometheus")]
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_is_not_known_is_shown_as_down() {
+    let masters = Masters::new();
+    masters.are_unknown.store(true, Ordering::Relaxed);
+    let health = Health::builder().dependency(Dependency::hard("orders", &masters.client()));
+    let handle = redkit_monitor::prometheus::recorder().unwrap().handle();
+    let exporter =
+        redkit_monitor::prometheus::Exporter::new(handle, &health.build().unwrap()).unwrap();
+    let text = exporter.render().await;
+    let up = text
+        .lines()
+        .find(|line| line.starts_with("redis_up{"))
+        .unwrap();
+    assert!(up.ends_with(" 0"), "{up}");
 }

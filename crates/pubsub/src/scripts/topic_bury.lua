@@ -9,12 +9,12 @@
 -- KEYS[3]  the deduplication record of its id
 -- ARGV[1]  the group    ARGV[2]  the consumer    ARGV[3]  the entry    ARGV[4]  its field `d`    ARGV[5]  retention
 -- ARGV[6]  attempts    ARGV[7]  the reason    ARGV[8]  how many dead letters are kept    ARGV[9]  for how long (ms)
--- Reply    1, or 0 when the consumer does not own it
--- Example  EVALSHA … 3 ns:topic:mail:{0} ns:topic:mail:{0}:dead:senders ns:topic:mail:{0}:id:order-7 senders 0198…
+-- Reply    1, or 0 when the consumer does not own it, or it was delivered again
+-- Example  EVALSHA … 3 ns:topic:mail:{mail.0} ns:topic:mail:{mail.0}:dead:senders ns:topic:mail:{mail.0}:id:order-7 senders 0198…
 --            1764428400000-0 0 log 5 "no such address" 10000 2592000000 → 1
 local stream, dead, id = KEYS[1], KEYS[2], ARGV[3]
 local row = redis.call('XPENDING', stream, ARGV[1], id, id, 1)[1]
-if not row or row[2] ~= ARGV[2] then
+if not row or row[2] ~= ARGV[2] or row[4] ~= tonumber(ARGV[6]) then
   return 0
 end
 local entry = redis.call('XRANGE', stream, id, id)[1]

@@ -28,6 +28,26 @@ local function every_group_has_acknowledged(stream, id)
   return true
 end
 
+-- The entry is done: deletes its deduplication record, or publishes the message that the record keeps.
+local function let_go(stream, id, record)
+  local of = redis.call('HGET', record, 'e')
+  -- Of a message that had to wait for its time the record does not know the entry.
+  if of ~= id and of ~= '' then
+    return
+  end
+  local kept = redis.call('HGET', record, 'b')
+  if kept then
+    local key, headers, message = unpack_body(kept)
+    local message_id = redis.call('HGET', record, 'i')
+    local next_id = add_entry(stream, message_id, key, headers, message, '', '1')
+    redis.call('HSET', record, 'e', next_id)
+    redis.call('HDEL', record, 'b')
+    redis.call('PEXPIRE', record, 30 * 86400000)
+  else
+    redis.call('DEL', record)
+  end
+end
+
 -- Acknowledges an entry. In a topic that is a queue the entry is deleted once every group has; then its
 -- deduplication record (`record`, when `recorded` is 1) is deleted, or the message that it keeps is published.
 -- Gives 1 when the entry was pending.
@@ -37,20 +57,8 @@ local function finish(stream, group, id, record, recorded, retention)
     return acknowledged
   end
   redis.call('XDEL', stream, id)
-  local of = recorded == '1' and acknowledged == 1 and redis.call('HGET', record, 'e')
-  -- Of a message that had to wait for its time the record does not know the entry.
-  if of and (of == id or of == '') then
-    local kept = redis.call('HGET', record, 'b')
-    if kept then
-      local key, headers, message = unpack_body(kept)
-      local message_id = redis.call('HGET', record, 'i')
-      local next_id = add_entry(stream, message_id, key, headers, message, '', '1')
-      redis.call('HSET', record, 'e', next_id)
-      redis.call('HDEL', record, 'b')
-      redis.call('PEXPIRE', record, 30 * 86400000)
-    else
-      redis.call('DEL', record)
-    end
+  if recorded == '1' and acknowledged == 1 then
+    let_go(stream, id, record)
   end
   return acknowledged
 end

@@ -1,26 +1,33 @@
 -- Makes sure that a group exists.
 --
+-- A group that the state knows, and the stream does not, was lost: it is made anew from the beginning.
+--
 -- KEYS[1]  the stream
--- KEYS[2]  the topic's state (hash: `mode:<group>` `shared` or `ordered`, `paused:<group>` 1)
+-- KEYS[2]  the topic's state (hash: `mode:<group>` `shared` or `ordered`, `made:<group>` by which call it was made,
+--          `paused:<group>` 1)
 -- ARGV[1]  the group    ARGV[2]  where a new one begins: `0` or `$`    ARGV[3]  `shared` or `ordered`
--- Reply    {1 when it was made, its mode}
--- Example  EVALSHA … 2 ns:topic:mail:{0} ns:topic:mail:{0}:state senders 0 shared → {1, "shared"}
+-- ARGV[4]  the call's token, the same in all its repetitions
+-- Reply    {1 when this call made it, 2 when it had been lost, otherwise 0; its mode}
+-- Example  EVALSHA … 2 ns:topic:mail:{mail.0} ns:topic:mail:{mail.0}:state senders 0 shared 9f2c… → {1, "shared"}
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
-local made = 1
+local exists = false
 if not groups.err then
   for _, group in ipairs(groups) do
     for i = 1, #group, 2 do
       if group[i] == 'name' and group[i + 1] == ARGV[1] then
-        made = 0
+        exists = true
       end
     end
   end
 end
-local field = 'mode:' .. ARGV[1]
-if made == 1 then
-  redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], ARGV[2], 'MKSTREAM')
-  redis.call('HSET', KEYS[2], field, ARGV[3])
+local mode, made = 'mode:' .. ARGV[1], 'made:' .. ARGV[1]
+if exists then
+  redis.call('HSETNX', KEYS[2], mode, ARGV[3])
 else
-  redis.call('HSETNX', KEYS[2], field, ARGV[3])
+  local was_known = redis.call('HEXISTS', KEYS[2], mode) == 1
+  redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], was_known and '0' or ARGV[2], 'MKSTREAM')
+  redis.call('HSET', KEYS[2], mode, ARGV[3], made, (was_known and 'lost ' or 'new ') .. ARGV[4])
 end
-return { made, redis.call('HGET', KEYS[2], field) }
+local by = redis.call('HGET', KEYS[2], made)
+local this = by == 'lost ' .. ARGV[4] and 2 or by == 'new ' .. ARGV[4] and 1 or 0
+return { this, redis.call('HGET', KEYS[2], mode) }

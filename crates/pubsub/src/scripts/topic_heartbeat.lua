@@ -9,7 +9,7 @@
 -- ARGV[1]  the group    ARGV[2]  the consumer    ARGV[3]  the name of `waiting`
 -- ARGV[4]  how long an unknown entry has been idle at least (ms)    ARGV[5…] the entries that are known
 -- Reply    the known entries that the consumer does not own any more
--- Example  EVALSHA … 2 ns:topic:mail:{0} ns:topic:mail:{0}:retries:senders senders 0198… ~waiting 30000
+-- Example  EVALSHA … 2 ns:topic:mail:{mail.0} ns:topic:mail:{mail.0}:retries:senders senders 0198… ~waiting 30000
 --            1764428400000-0 → {}
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local lost, known = {}, {}

@@ -5,7 +5,7 @@
 -- KEYS[1]  the members (sorted set: worker by when it is taken for dead, µs)
 -- ARGV[1]  the worker    ARGV[2]  the lease (ms)
 -- Reply    {how many members there are, how many of them are before the worker by name}
--- Example  EVALSHA … 1 ns:topic:mail:{0}:members:senders 0198… 30000 → {3, 1}
+-- Example  EVALSHA … 1 ns:topic:mail:{mail.0}:members:senders 0198… 30000 → {3, 1}
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZADD', KEYS[1], now + ARGV[2] * 1000, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 2)

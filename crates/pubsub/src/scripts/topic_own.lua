@@ -3,7 +3,7 @@
 -- KEYS[1]  the owner's token (string)
 -- ARGV[1]  the caller's token    ARGV[2]  the lease (ms)    ARGV[3]  1 to take it when nobody has it
 -- Reply    1 when the caller owns it, otherwise 0
--- Example  EVALSHA … 1 ns:topic:mail:{0}:owner:senders 9f2c… 30000 1 → 1
+-- Example  EVALSHA … 1 ns:topic:mail:{mail.0}:owner:senders 9f2c… 30000 1 → 1
 local owner = redis.call('GET', KEYS[1])
 if owner == ARGV[1] or (not owner and ARGV[3] == '1') then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])

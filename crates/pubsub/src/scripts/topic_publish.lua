@@ -14,7 +14,7 @@
 -- ARGV[4]  the message's id    ARGV[5]  its key    ARGV[6]  its headers (JSON)    ARGV[7]  the message
 -- ARGV[8]  the channel of wake-ups, '' for none    ARGV[9]  the name to wake
 -- Reply    {entry id or '', `new`, `known`, `replaced` or `kept`}
--- Example  EVALSHA … 4 ns:topic:mail:{0} ns:topic:mail:{0}:delayed ns:topic:mail:{0}:bodies ns:topic:mail:{0}:id:order-7
+-- Example  EVALSHA … 4 ns:topic:mail:{mail.0} ns:topic:mail:{mail.0}:delayed ns:topic:mail:{mail.0}:bodies ns:topic:mail:{mail.0}:id:order-7
 --            for 3600000 '' order-7 '' '{}' '"packed"' '' '' → {"1764428400000-0", "new"}
 local stream, delayed, bodies, record = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local mode, due, id, key, headers, message = ARGV[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]

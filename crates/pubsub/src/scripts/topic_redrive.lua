@@ -5,7 +5,7 @@
 -- KEYS[1]  the stream    KEYS[2]  the group's dead letters
 -- ARGV[1]  the group    ARGV[2]  how many at most    ARGV[3]  the only dead letter to publish, or '' for the oldest
 -- Reply    how many were published
--- Example  EVALSHA … 2 ns:topic:mail:{0} ns:topic:mail:{0}:dead:senders senders 100 '' → 3
+-- Example  EVALSHA … 2 ns:topic:mail:{mail.0} ns:topic:mail:{mail.0}:dead:senders senders 100 '' → 3
 local from, to = '-', '+'
 if ARGV[3] ~= '' then
   from, to = ARGV[3], ARGV[3]

@@ -7,7 +7,7 @@
 -- ARGV[5]  its headers (JSON)    ARGV[6]  the message    ARGV[7]  the channel of wake-ups, '' for none
 -- ARGV[8]  the name to wake
 -- Reply    1 when it was published, otherwise 0
--- Example  EVALSHA … 4 ns:topic:mail:{0} … report 1764374400000000 report@2025-11-29T00:00:00Z '' '{}' '1' '' '' → 1
+-- Example  EVALSHA … 4 ns:topic:mail:{mail.0} … report 1764374400000000 report@2025-11-29T00:00:00Z '' '{}' '1' '' '' → 1
 local tick = tonumber(ARGV[2])
 local last = tonumber(redis.call('HGET', KEYS[4], 'tick:' .. ARGV[1]) or '') or 0
 if tick <= last then

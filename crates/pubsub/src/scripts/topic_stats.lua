@@ -7,7 +7,7 @@
 -- ARGV[1]  the group    ARGV[2]  the name of `waiting`    ARGV[3]  the lease (ms)
 -- Reply    {length, delayed, dead, retries, 1 when paused, lag or -1, pending, age of the oldest pending entry (ms),
 --          entries in the hands of consumers, live consumers}
--- Example  EVALSHA … 5 ns:topic:mail:{0} … senders ~waiting 30000 → {12, 0, 1, 2, 0, 5, 4, 1200, 2, 3}
+-- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders ~waiting 30000 → {12, 0, 1, 2, 0, 5, 4, 1200, 2, 3}
 local lag, pending, age, held, live = -1, 0, 0, 0, 0
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if not groups.err then

@@ -8,7 +8,7 @@
 -- ARGV[4]  1 when the owner is new: then the first entry that is not acknowledged is an attempt more
 -- ARGV[5]  the caller's token
 -- Reply    as topic_tick.lua, and -2 for a caller that does not own the partition
--- Example  EVALSHA … 5 ns:topic:mail:{0} … senders ordered 1 1 9f2c… → {0, -1, {}}
+-- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders ordered 1 1 9f2c… → {0, -1, {}}
 if redis.call('GET', KEYS[5]) ~= ARGV[5] then
   return { -2, -1, {} }
 end

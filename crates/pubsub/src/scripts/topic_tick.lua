@@ -12,7 +12,7 @@
 -- ARGV[5]  how many entries to take at most    ARGV[6]  1 to look for dead consumers
 -- Reply    {0, or 1 when the group is paused, or -1 when there is no such group; µs until something is due, or -1;
 --          the entries that were taken: {{id, fields, deliveries}, …}}
--- Example  EVALSHA … 5 ns:topic:mail:{0} … senders 0198… ~waiting 30000 16 1 → {0, 250000, {}}
+-- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders 0198… ~waiting 30000 16 1 → {0, 250000, {}}
 local stream, delayed, bodies, state, retries = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, waiting, lease, room = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 

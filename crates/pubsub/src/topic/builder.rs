@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::metrics::TopicMetrics;
 
 /// How long messages stay in the stream. What some group has not acknowledged is never removed: a group
-/// that nobody consumes any more costs the memory of all messages since, until it is deleted
-/// (`XGROUP DESTROY`). [`GroupStats::lag`](super::GroupStats::lag) shows it.
+/// that nobody consumes any more costs the memory of all messages since, until it is
+/// [deleted](Topic::delete_group). [`GroupStats::lag`](super::GroupStats::lag) shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Retention {
@@ -109,12 +109,13 @@ impl<T> TopicBuilder<T> {
             }
         }
         let keys = self.client.keyspace("topic", &self.name)?;
-        let partitions = (0..self.partitions).map(|number| Partition::new(&keys, number));
+        let of = |number| Partition::new(&keys, &self.name, number);
+        let partitions = (0..self.partitions).map(of).collect();
         Ok(Topic {
             inner: Arc::new(Inner {
                 metrics: TopicMetrics::new(&self.name),
                 name: self.name.into(),
-                partitions: partitions.collect(),
+                partitions,
                 retention: self.retention,
                 max_message_bytes: self.max_message_bytes,
                 wake: (self.partitions > 1).then(|| keys.role_key("", "wake")),

@@ -24,8 +24,10 @@ pub(crate) struct GroupKeys {
 }
 
 impl Partition {
-    pub(crate) fn new(keyspace: &Keyspace, number: u32) -> Self {
-        let tag = number.to_string().into_boxed_str();
+    /// The topic's name is in the hash tag, so that the first partitions of all topics are not on one node of
+    /// a cluster.
+    pub(crate) fn new(keyspace: &Keyspace, topic: &str, number: u32) -> Self {
+        let tag = format!("{topic}.{number}").into_boxed_str();
         Self {
             number,
             stream: keyspace.key(&*tag),

@@ -119,6 +119,34 @@ impl<T> Topic<T> {
         self.inner.set_paused(group, true).await
     }
 
+    /// Deletes a group with its dead letters and all that it has not handled: its workers must have ended, as
+    /// they would make it anew. What the other groups of a queue have acknowledged is deleted with it, and
+    /// its ids may be published again. Gives whether there was such a group.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that cannot be a group, [`Error::Core`] when Redis could not be asked; it
+    /// can be repeated. A group that was deleted by hand (`XGROUP DESTROY`) is cleared away by it as well.
+    pub async fn delete_group(&self, group: &str) -> Result<bool, Error> {
+        check_group(group)?;
+        let inner = &self.inner;
+        let calls = inner.partitions.iter();
+        let calls = calls.map(|partition| scripts::delete_group(partition, group).idempotent(true));
+        let mut was_there = false;
+        for reply in inner.client.eval_all(calls).await? {
+            was_there |= read::<u64>("EVALSHA", reply)? == 1;
+        }
+        if inner.retention == Retention::Queue {
+            for partition in &inner.partitions {
+                while scripts::sweep(&inner.client, partition).await? {}
+            }
+        }
+        if let Some(first) = inner.partitions.first() {
+            let members = Command::new("DEL").key(first.members(group));
+            inner.client.call::<u64>(members.idempotent(true)).await?;
+        }
+        Ok(was_there)
+    }
+
     /// Goes on with the deliveries to a group.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::scripts::{micros, millis};
 const ENTRY: &str = include_str!("../scripts/topic_entry.lua");
 const FINISH: &str = include_str!("../scripts/topic_finish.lua");
 
+const FLOOR: &str = include_str!("../scripts/topic_floor.lua");
 const DELAYED: &str = include_str!("../scripts/topic_delayed.lua");
 const FENCE: &str = include_str!("../scripts/topic_fence.lua");
 const BURY_TEXT: &str = include_str!("../scripts/topic_bury.lua");
@@ -68,8 +69,18 @@ static TRIM: Script = Script::of_parts(&[
     lua::CLOCK,
     ENTRY,
     FINISH,
+    FLOOR,
     include_str!("../scripts/topic_trim.lua"),
 ]);
+static SWEEP: Script = Script::of_parts(&[
+    ENTRY,
+    FINISH,
+    FLOOR,
+    include_str!("../scripts/topic_sweep.lua"),
+]);
+static SWEPT: Script =
+    Script::of_parts(&[ENTRY, FINISH, include_str!("../scripts/topic_swept.lua")]);
+static DELETE_GROUP: Script = Script::new(include_str!("../scripts/topic_delete_group.lua"));
 static STATS: Script = Script::of_parts(&[
     lua::CLOCK,
     ENTRY,
@@ -108,16 +119,34 @@ pub(crate) fn publish(to: &Partition, message: Publish<'_>) -> Invocation {
         .arg(to.number)
 }
 
-/// Gives whether the group was made, and its mode.
+/// Whether a call made a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It was there.
+    No,
+    New,
+    /// It had been there before, and the server had lost it.
+    Anew,
+}
+
+/// Gives the group's mode as well. All repetitions of a call have the same token.
 pub(crate) async fn group(
     client: &Client,
     partition: &Partition,
     group: &str,
     start: &str,
     mode: &str,
-) -> Result<(bool, String), Error> {
+    token: Token,
+) -> Result<(Made, String), Error> {
     let call = GROUP.invoke([&partition.stream, &partition.state]);
-    client.eval(call.arg(group).arg(start).arg(mode)).await
+    let call = call.arg(group).arg(start).arg(mode).arg(token);
+    let (made, mode): (u64, String) = client.eval(call.idempotent(true)).await?;
+    let made = match made {
+        1 => Made::New,
+        2 => Made::Anew,
+        _ => Made::No,
+    };
+    Ok((made, mode))
 }
 
 /// What a consumer's tick gave.
@@ -207,20 +236,37 @@ impl Seat {
             .collect())
     }
 
-    /// Each entry with how many of its deliveries count, and after which time it is due.
+    /// Gives entries back, with how many deliveries they have had: the last one was no attempt. To be sent
+    /// once: this consumer may take an entry again, of which a repetition would find the same.
+    pub(crate) fn release_once(
+        &self,
+        entries: impl IntoIterator<Item = (ItemId, u32)>,
+    ) -> Invocation {
+        let entries = entries.into_iter();
+        let entries = entries.map(|(id, deliveries)| {
+            let count = deliveries.saturating_sub(1);
+            (id, deliveries, count, Duration::ZERO)
+        });
+        self.release(entries).idempotent(false)
+    }
+
+    /// Each entry with how many deliveries it has had, how many of them count, and after which time it is due.
     pub(crate) fn release(
         &self,
-        entries: impl IntoIterator<Item = (ItemId, u32, Duration)>,
+        entries: impl IntoIterator<Item = (ItemId, u32, u32, Duration)>,
     ) -> Invocation {
         let call = RELEASE
             .invoke([&self.partition.stream, &self.keys.retries])
             .arg(&*self.group)
             .arg(&*self.consumer)
             .arg(WAITING);
-        let call = entries.into_iter().fold(call, |call, (id, count, after)| {
-            call.arg(id.to_string()).arg(count).arg(micros(after))
-        });
-        // It changes nothing for an entry that the consumer does not own any more.
+        let call = entries
+            .into_iter()
+            .fold(call, |call, (id, deliveries, count, after)| {
+                let call = call.arg(id.to_string()).arg(deliveries);
+                call.arg(count).arg(micros(after))
+            });
+        // It changes nothing for an entry that the consumer does not own any more, or was delivered again.
         call.idempotent(true)
     }
 
@@ -282,19 +328,56 @@ pub(crate) async fn redrive(
     client.eval(call.arg(only)).await
 }
 
+/// How many entries one script removes.
+const MOST_TRIMMED: u32 = 500;
+/// How many bytes of entries one script reads.
+const MOST_READ: u32 = 256 * 1024;
+
 pub(crate) async fn trim(
     client: &Client,
     stream: &Key,
     keep: Option<Duration>,
     most: Option<u64>,
-) -> Result<u64, Error> {
-    const AT_ONCE: u32 = 1_000;
+) -> Result<bool, Error> {
     let call = TRIM
         .invoke([stream])
         .arg(keep.map_or(-1, |keep| i64::try_from(millis(keep)).unwrap_or(-1)))
         .arg(most.map_or(-1, |most| i64::try_from(most).unwrap_or(-1)))
-        .arg(AT_ONCE);
-    client.eval(call.idempotent(true)).await
+        .arg(MOST_TRIMMED)
+        .arg(MOST_READ);
+    Ok(client.eval::<u64>(call.idempotent(true)).await? == 1)
+}
+
+/// Deletes the oldest entries of a queue that every group has acknowledged, as after the end of a group.
+/// Gives whether there may be more.
+pub(crate) async fn sweep(client: &Client, partition: &Partition) -> Result<bool, Error> {
+    let call = SWEEP.invoke([&partition.stream]);
+    let call = call.arg(MOST_TRIMMED).arg(MOST_READ).idempotent(true);
+    let (more, recorded): (u64, Vec<(String, Bytes)>) = client.eval(call).await?;
+    let swept = recorded.into_iter().map(|(entry, id)| {
+        let call = SWEPT.invoke([&partition.stream, &partition.record(&id)]);
+        call.arg(entry).idempotent(true)
+    });
+    for reply in client.eval_all(swept).await? {
+        reply.map_err(|error| Error::Call {
+            command: "EVALSHA".into(),
+            error,
+        })?;
+    }
+    Ok(more == 1)
+}
+
+/// Replies with 1 when there was such a group.
+pub(crate) fn delete_group(partition: &Partition, group: &str) -> Invocation {
+    let keys = partition.group(group);
+    let call = DELETE_GROUP.invoke([
+        &partition.stream,
+        &partition.state,
+        &keys.retries,
+        &keys.dead,
+        &keys.owner,
+    ]);
+    call.arg(group)
 }
 
 /// Takes a partition that nobody owns.

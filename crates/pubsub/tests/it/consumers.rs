@@ -17,7 +17,7 @@ use crate::handling::{Seen, acknowledge, builder, handle, topic, until, until_st
 const SHORT: Duration = Duration::from_millis(10);
 
 fn stream(fixture: &Fixture) -> Key {
-    fixture.client.keyspace("topic", "t").unwrap().key("0")
+    fixture.client.keyspace("topic", "t").unwrap().key("t.0")
 }
 
 /// As a consumer of another program does.

@@ -14,6 +14,7 @@ mod handling;
 mod inbox_subscriptions;
 mod inboxes;
 mod listening;
+mod lost_replies;
 mod ordered;
 mod replay;
 mod schedules;

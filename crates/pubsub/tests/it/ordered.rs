@@ -158,7 +158,7 @@ redkit_testkit::suite! {
         };
         topic.publish(&1).await.unwrap();
         until("it has begun", || has_begun.load(Ordering::Relaxed)).await;
-        let owner = fixture.client.keyspace("topic", "t").unwrap().tagged_key("0", "owner", "g");
+        let owner = fixture.client.keyspace("topic", "t").unwrap().tagged_key("t.0", "owner", "g");
         let _: () = fixture.client.call(Command::new("SET").key(&owner).arg("another")).await.unwrap();
         goes_on.add_permits(1);
         until("it is lost", || worker.stats().lost == 1).await;
@@ -170,11 +170,11 @@ redkit_testkit::suite! {
 
     async fn the_partitions_of_a_dead_worker_go_to_another_one(fixture: Fixture) {
         let topic = parted(&fixture, 1);
-        let owner = fixture.client.keyspace("topic", "t").unwrap().tagged_key("0", "owner", "g");
+        let owner = fixture.client.keyspace("topic", "t").unwrap().tagged_key("t.0", "owner", "g");
         topic.publish(&1).await.unwrap();
         // A worker that took the message and died.
         let group = Command::new("XGROUP").arg("CREATE");
-        let stream = fixture.client.keyspace("topic", "t").unwrap().key("0");
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
         let _: () = fixture.client.call(group.key(&stream).arg("g").arg("0")).await.unwrap();
         let read = Command::new("XREADGROUP").arg("GROUP").arg("g").arg("ordered").arg("STREAMS");
         let _: redkit_core::Value = fixture.client.call(read.key(&stream).arg(">")).await.unwrap();
@@ -199,7 +199,7 @@ redkit_testkit::suite! {
         let _worker = acknowledge(consumer, &seen).await;
         topic.publish(&1).await.unwrap();
         until("it works", || seen.len() == 1).await;
-        let stream = fixture.client.keyspace("topic", "t").unwrap().key("0");
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
         let _: u64 = fixture.client.call(Command::new("DEL").key(&stream)).await.unwrap();
         topic.publish(&2).await.unwrap();
         until("it works again", || seen.len() == 2).await;

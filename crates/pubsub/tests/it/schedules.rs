@@ -33,11 +33,14 @@ fn start(topic: &Topic<String>, name: &str, cron: &str, zone: &str, missed: Miss
 async fn published(fixture: &Fixture) -> Vec<String> {
     let keys = fixture.client.keyspace("topic", "t").unwrap();
     let delayed = Command::new("ZRANGE")
-        .key(keys.role_key("0", "delayed"))
+        .key(keys.role_key("t.0", "delayed"))
         .arg(0)
         .arg(-1);
     let mut ids: Vec<String> = call(fixture, delayed).await;
-    let range = Command::new("XRANGE").key(keys.key("0")).arg("-").arg("+");
+    let range = Command::new("XRANGE")
+        .key(keys.key("t.0"))
+        .arg("-")
+        .arg("+");
     let entries: Vec<redkit_core::Value> = call(fixture, range).await;
     for entry in entries {
         let (_, fields): (String, Vec<String>) = entry.to().unwrap();

@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use redkit_core::{Command, FromValue, Value};
+use redkit_pubsub::Error;
 use redkit_pubsub::topic::{
-    Deduplication, Delivery, Outcome, Publication, PublishOutcome, Retention, TRACEPARENT, Topic,
+    Deduplication, Delivery, Outcome, Publication, PublishOutcome, Published, Retention,
+    TRACEPARENT, Topic,
 };
 use redkit_testkit::Fixture;
 
@@ -16,6 +18,11 @@ fn with_id(id: &str) -> Publication {
 
 async fn call<T: FromValue>(fixture: &Fixture, command: Command) -> T {
     fixture.client.call(command).await.unwrap()
+}
+
+#[track_caller]
+fn publish_and_expect(published: Result<Published, Error>, outcome: PublishOutcome) {
+    assert_eq!(published.unwrap().outcome, outcome);
 }
 
 redkit_testkit::suite! {
@@ -187,7 +194,7 @@ redkit_testkit::suite! {
         let retention = Retention::Log { keep: None, most: Some(10) };
         let topic = builder(&fixture.client).retention(retention).build().unwrap();
         let seen = Seen::default();
-        let stream = fixture.client.keyspace("topic", "t").unwrap().key("0");
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
         // A group that has been delivered nothing, and one that holds the 20th message.
         call::<()>(&fixture, Command::new("XGROUP").arg("CREATE").key(&stream).arg("idle").arg("0").arg("MKSTREAM")).await;
         let _worker = handle(topic.consumer("g").timeout(Duration::from_secs(1_000_000)), &seen, |_| Outcome::Ack).await;
@@ -268,5 +275,182 @@ redkit_testkit::suite! {
         let past = with_id("b").deliver_at(SystemTime::UNIX_EPOCH);
         topic.publish_with(&1, past.clone()).await.unwrap();
         assert_eq!(topic.publish_with(&1, past).await.unwrap().outcome, PublishOutcome::Known);
+    }
+
+    #[paused]
+    async fn one_handler_at_a_time_reads_a_busy_partition_without_waiting_for_the_empty_ones(fixture: Fixture) {
+        let topic = builder(&fixture.client).partitions(16).build().unwrap();
+        let seen = Seen::default();
+        let _worker = acknowledge(topic.consumer("g"), &seen).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let start = tokio::time::Instant::now();
+        for n in 0..200 {
+            topic.publish_with(&n, Publication::new().key("busy")).await.unwrap();
+        }
+        until("all were handled", || seen.len() == 200).await;
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        assert!(seen.all().iter().all(|&(_, attempt)| attempt == 1));
+        // Each partition on its own is not slow, either.
+        for n in 0..50 {
+            let start = tokio::time::Instant::now();
+            topic.publish_with(&n, Publication::new().key(n.to_string())).await.unwrap();
+            until("it was handled", || seen.len() == 201 + n as usize).await;
+            assert!(start.elapsed() < Duration::from_millis(50), "{:?}", start.elapsed());
+        }
+    }
+
+    #[paused]
+    async fn a_retry_is_tried_again_while_there_is_a_backlog(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        for n in 0..2_000 {
+            topic.publish(&n).await.unwrap();
+        }
+        let seen = Seen::default();
+        let _worker = {
+            let seen = seen.clone();
+            topic.consumer("g").start(move |delivery: Delivery<u32>| {
+                seen.add(&delivery);
+                async move {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    match (delivery.payload, delivery.attempt) {
+                        (0, 1) => Outcome::retry_after(Duration::from_secs(1), "no luck"),
+                        _ => Outcome::Ack,
+                    }
+                }
+            }).await.unwrap()
+        };
+        until("it was tried again", || seen.all().contains(&(0, 2))).await;
+        assert!(seen.len() < 100, "{}", seen.len());
+    }
+
+    #[paused]
+    async fn an_entry_that_comes_while_all_handlers_are_busy_goes_to_another_worker(fixture: Fixture) {
+        let topic = builder(&fixture.client).partitions(16).build().unwrap();
+        let (slow, fast) = (Seen::default(), Seen::default());
+        let worker = {
+            let slow = slow.clone();
+            topic.consumer("g").timeout(Duration::from_secs(10_000)).start(move |delivery: Delivery<u32>| {
+                slow.add(&delivery);
+                std::future::pending::<Outcome>()
+            }).await.unwrap()
+        };
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        topic.publish_with(&0, Publication::new().key("first")).await.unwrap();
+        until("its only handler is busy", || slow.len() == 1).await;
+        for n in 1..=50 {
+            topic.publish_with(&n, Publication::new().key(n.to_string())).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((slow.len(), worker.stats().held), (1, 1));
+        let _other = acknowledge(topic.consumer("g").concurrency(4), &fast).await;
+        until("the other has all", || fast.len() == 50).await;
+        assert!(fast.all().iter().all(|&(_, attempt)| attempt == 1), "{:?}", fast.all());
+    }
+
+    async fn a_log_of_large_messages_is_trimmed_in_small_steps(fixture: Fixture) {
+        let retention = Retention::Log { keep: None, most: Some(2) };
+        let topic: Topic<String> = Topic::builder(&fixture.client, "t").retention(retention).build().unwrap();
+        let text = "x".repeat(200_000);
+        for _ in 0..20 {
+            topic.publish(&*text).await.unwrap();
+        }
+        let _worker = topic.consumer("g").start(|_: Delivery<String>| async { Outcome::Ack }).await.unwrap();
+        for _ in 0..1_500 {
+            if topic.stats("g").await.unwrap().length == 2 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{:?}", topic.stats("g").await);
+    }
+
+    async fn a_group_that_is_deleted_leaves_no_messages_and_no_ids(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let publish = |id, mode| topic.publish_with(&1, with_id(id).deduplicate(mode));
+        let seen = Seen::default();
+        let idle = handle(topic.consumer("idle"), &Seen::default(), |_| Outcome::HandBack).await;
+        idle.shutdown(Duration::from_secs(1)).await;
+        let _worker = acknowledge(topic.consumer("g"), &seen).await;
+        publish("done", Deduplication::UntilDone).await.unwrap();
+        publish("last", Deduplication::KeepLast).await.unwrap();
+        for n in 0..600 {
+            topic.publish(&n).await.unwrap();
+        }
+        assert_eq!(publish("last", Deduplication::KeepLast).await.unwrap().outcome, PublishOutcome::Kept);
+        until_stats(&topic, "g", |stats| stats.pending == 0 && seen.len() == 602).await;
+        assert_eq!(topic.stats("g").await.unwrap().length, 602);
+        assert!(topic.delete_group("idle").await.unwrap());
+        until_stats(&topic, "g", |stats| stats.length == 0 && seen.len() == 603).await;
+        assert_eq!(publish("done", Deduplication::UntilDone).await.unwrap().outcome, PublishOutcome::New);
+        assert!(!topic.delete_group("idle").await.unwrap());
+        assert!(topic.delete_group("a b").await.is_err());
+    }
+
+    #[paused]
+    async fn workers_delete_what_a_group_that_was_destroyed_by_hand_left(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let seen = Seen::default();
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
+        let _worker = acknowledge(topic.consumer("g"), &seen).await;
+        call::<()>(&fixture, Command::new("XGROUP").arg("CREATE").key(&stream).arg("idle").arg("0")).await;
+        let publish = || topic.publish_with(&1, with_id("a").deduplicate(Deduplication::UntilDone));
+        publish().await.unwrap();
+        topic.publish(&2).await.unwrap();
+        until("both were handled", || seen.len() == 2).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(publish().await.unwrap().outcome, PublishOutcome::Known);
+        call::<u64>(&fixture, Command::new("XGROUP").arg("DESTROY").key(&stream).arg("idle")).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(topic.stats("g").await.unwrap().length, 0);
+        assert_eq!(publish().await.unwrap().outcome, PublishOutcome::New);
+    }
+
+    #[paused]
+    async fn the_kept_message_outlives_the_record_of_the_first(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
+        call::<()>(&fixture, Command::new("XGROUP").arg("CREATE").key(&stream).arg("g").arg("0").arg("MKSTREAM")).await;
+        let publish = |n: &'static u32| topic.publish_with(n, with_id("a").deduplicate(Deduplication::KeepLast));
+        const DAY: Duration = Duration::from_secs(86_400);
+        publish_and_expect(publish(&0).await, PublishOutcome::New);
+        tokio::time::advance(29 * DAY).await;
+        publish_and_expect(publish(&1).await, PublishOutcome::Kept);
+        tokio::time::advance(2 * DAY).await;
+        let seen = Seen::default();
+        let _worker = acknowledge(topic.consumer("g"), &seen).await;
+        until("both were handled", || seen.len() == 2).await;
+        assert_eq!(seen.payloads(), [0, 1]);
+    }
+
+    async fn a_delayed_message_stays_when_it_cannot_be_moved(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let seen = Seen::default();
+        let _worker = acknowledge(topic.consumer("g"), &seen).await;
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
+        topic.publish_with(&1, Publication::new().delay(Duration::from_millis(300))).await.unwrap();
+        // Of another type: nothing can be added.
+        call::<()>(&fixture, Command::new("SET").key(&stream).arg("x")).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        call::<u64>(&fixture, Command::new("DEL").key(&stream)).await;
+        until("it came", || seen.len() == 1).await;
+    }
+
+    #[paused]
+    async fn one_script_trims_few_bytes(fixture: Fixture) {
+        let retention = Retention::Log { keep: None, most: Some(2) };
+        let topic: Topic<String> = Topic::builder(&fixture.client, "t").retention(retention).build().unwrap();
+        let text = "x".repeat(200_000);
+        for _ in 0..20 {
+            topic.publish(&*text).await.unwrap();
+        }
+        let _worker = topic.consumer("g").start(|_: Delivery<String>| async { Outcome::Ack }).await.unwrap();
+        let mut length = 20;
+        for _ in 0..1_000 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = topic.stats("g").await.unwrap().length;
+            assert!(length - now <= 4, "{} at once", length - now);
+            length = now;
+        }
+        assert_eq!(length, 2);
     }
 }

@@ -3,12 +3,13 @@
 -- KEYS  1 the session: hash `c` created (µs), `a` absolute deadline (µs), `i` idle timeout (µs), `t` last
 --         touched (µs), `m` last committed (µs), `r` revision, `z` bytes of all entries, `u` hash of the
 --         user or empty, `n` the user (encoded) or empty, `g` generation of the user, `d` device, `l` a
---         random name of the data, `k` hashes of its named indexes with a space between them, `p` the hash of
---         the id of the same user whose place it took, `x` after a rotation the hash of its successor's id, after a `!` when the successor is not the same user's;
+--         random name of the data, `k` hashes of its named indexes with a space between them, `x` after a rotation the hash of its successor's id, after a `!` when the successor is not the same user's;
 --         each entry as `.name`: `=value`, or `E<µs>:value` for an entry that expires
 --       2 generations: hash, hash of a user → the generation of its sessions. A session of another is over
---       3 index: sorted set of `<hash of the user><hash of the id>`, all with score 0
---       4 rows: hash, hash of the id → `<created>:<seen>:<absolute>:<generation>:<device>`
+--       3 index: sorted set of `<hash of the user><hash of the id>`, all with score 0; behind a `~` for an id
+--         that was rotated, in its grace, and is no session of its own any more
+--       4 rows: hash, hash of the id → `<created>:<seen>:<absolute>:<generation>:<l>:<device>`; for a minute also
+--         of an id that has ended before others of its lineage
 --       5 deadlines: sorted set of `s<hash of the user><hash of the id>` by when the session expires and
 --         `g<hash of the user>` by when a generation can be forgotten (µs)
 local time = redis.call('TIME')
@@ -45,14 +46,22 @@ local function announce(channel, user, hash)
 end
 
 local function unindex(user, hash)
-  redis.call('ZREM', KEYS[3], user .. hash)
+  redis.call('ZREM', KEYS[3], user .. hash, '~' .. user .. hash)
   redis.call('HDEL', KEYS[4], hash)
   redis.call('ZREM', KEYS[5], 's' .. user .. hash)
 end
 
-local function index(user, hash, created, absolute, generation, device, expires)
-  local row = text(created) .. ':' .. text(now) .. ':' .. text(absolute) .. ':' .. generation .. ':' .. device
-  redis.call('ZADD', KEYS[3], 0, user .. hash)
+-- Notes a session of a user, by its fields and when it expires. One that was rotated is not listed any more, and
+-- found by its lineage.
+local function index(session, hash, expires)
+  local user, member = session.u, session.u .. hash
+  local row = text(tonumber(session.c)) .. ':' .. text(now) .. ':' .. text(tonumber(session.a)) .. ':' .. session.g
+    .. ':' .. session.l .. ':' .. session.d
+  if session.x then
+    redis.call('ZREM', KEYS[3], member)
+    member = '~' .. member
+  end
+  redis.call('ZADD', KEYS[3], 0, member)
   redis.call('HSET', KEYS[4], hash, row)
   redis.call('ZADD', KEYS[5], text(expires), 's' .. user .. hash)
   keep(KEYS[3], expires)
@@ -74,25 +83,52 @@ local function prune()
   end
 end
 
--- The sessions of a user that are not over, as lists of hash, created, seen, absolute, expires, device.
-local function sessions_of(user)
+-- The sessions of a user that are not over, as lists of hash, created, seen, absolute, expires, device, lineage.
+-- With `~` before the user, the rotated ones in their grace.
+local function sessions_of(first)
+  local user = string.sub(first, -USER)
   local generation = redis.call('HGET', KEYS[2], user)
   local found = {}
-  for _, member in ipairs(redis.call('ZRANGEBYLEX', KEYS[3], '[' .. user, '(' .. user .. '~')) do
-    local hash = string.sub(member, 1 + USER)
+  for _, member in ipairs(redis.call('ZRANGEBYLEX', KEYS[3], '[' .. first, '(' .. first .. '~')) do
+    local hash = string.sub(member, 1 + #first)
     local row = redis.call('HGET', KEYS[4], hash)
-    local expires = tonumber(redis.call('ZSCORE', KEYS[5], 's' .. member) or 0)
-    local created, seen, absolute, own, device
+    local expires = tonumber(redis.call('ZSCORE', KEYS[5], 's' .. user .. hash) or 0)
+    local created, seen, absolute, own, lineage, device
     if row then
-      created, seen, absolute, own, device = string.match(row, '^(%d+):(%d+):(%d+):([^:]*):(.*)$')
+      created, seen, absolute, own, lineage, device = string.match(row, '^(%d+):(%d+):(%d+):([^:]*):([^:]*):(.*)$')
     end
     if created and expires > now and (not generation or own == generation) then
-      found[#found + 1] = { hash, created, seen, absolute, text(expires), device }
+      found[#found + 1] = { hash, created, seen, absolute, text(expires), device, lineage }
     else
       unindex(user, hash)
     end
   end
   return found
+end
+
+-- All ids of a user's session that load, by its lineage: a rotation that was cut short may have left two. Those
+-- that can be rotated come first.
+local function kin_of(user, lineage)
+  local kin = {}
+  for _, first in ipairs({ user, '~' .. user }) do
+    for _, other in ipairs(sessions_of(first)) do
+      if other[7] == lineage then
+        kin[#kin + 1] = other[1]
+      end
+    end
+  end
+  return kin
+end
+
+-- Leaves a session to its grace, in which it is what it was for requests under way, and takes no changes.
+local function leave(session, hash, grace, successor, channel)
+  session.x = successor
+  redis.call('HSET', KEYS[1], 'x', successor)
+  redis.call('PEXPIREAT', KEYS[1], text(math.ceil((now + grace) / 1000)), 'LT')
+  if session.u ~= '' then
+    index(session, hash, whole(now + grace))
+  end
+  announce(channel, session.u, hash)
 end
 
 local FIELDS = { 'c', 'a', 'i', 'm', 'r', 'z', 'u', 'n', 'g', 'd', 'l', 'x', 'k' }

@@ -1,6 +1,6 @@
 -- Stores a new session, unless its user has too many.
 --
--- KEYS  1 to 5: see `bucket.lua`
+-- KEYS  1 to 5: see `bucket.lua`   6 the session of the same user whose place it takes, where there is one
 -- ARGV  1 hash of the id      2 idle timeout (µs)   3 lifetime (µs), or empty
 --       4 absolute deadline (µs), where there is no lifetime
 --       5 hash of the user, or empty                6 the user (encoded), or empty
@@ -16,7 +16,8 @@
 --                      to end once this one has taken its place: see `end.lua`
 --       {0}            there is another session of this id
 --       {2}, {3}       it was stored before, and is over: see `open`; or the user's sessions were revoked
---                      since the one was loaded whose place it takes
+--                      since the one was loaded whose place it takes; or that one has ended
+--       {4}            the one whose place it takes has another successor
 --       {6, bytes}     too large
 --       {7, sessions}  too many, and refused
 --
@@ -28,9 +29,6 @@ if present and present ~= name then
 end
 
 local session = { u = user, n = ARGV[6], d = ARGV[7], l = name, i = ARGV[2], r = '1', g = '', k = ARGV[13] }
-if ARGV[14] ~= '' then
-  session.p = ARGV[11]
-end
 local bytes = 0
 for at = 15, #ARGV, 3 do
   local entry, ttl, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
@@ -39,6 +37,14 @@ for at = 15, #ARGV, 3 do
 end
 if bytes > tonumber(ARGV[12]) then
   return { 6, bytes }
+end
+
+if KEYS[6] and not present then
+  -- A sign-out ends all ids of a session that there are: none may come after it.
+  local taken = redis.call('HMGET', KEYS[6], 'c', 'x')
+  if not taken[1] or taken[2] then
+    return { taken[1] and 4 or 3 }
+  end
 end
 
 prune()
@@ -86,7 +92,7 @@ session.c, session.t, session.m, session.a = text(now), text(now), text(now), te
 session.z = text(bytes)
 if user ~= '' then
   session.g = generation
-  index(user, hash, now, absolute, session.g, session.d, expires)
+  index(session, hash, expires)
 end
 for field, value in pairs(session) do
   redis.call('HSET', KEYS[1], field, value)

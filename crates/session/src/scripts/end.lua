@@ -1,24 +1,46 @@
--- Ends a session.
+-- Ends an id of a session, and tells which other ids the session has: see `kin_of`.
 --
 -- KEYS  1 to 5: see `bucket.lua`
 -- ARGV  1 hash of the id   2 hash of the user whose session it must be, or empty   3 channel of announcements
--- Reply {1, x, p} ended, with `x` and `p` of `bucket.lua` or empty; {0} there is none; {2} it is another user's
+--       4 its `l`, where it is known: an id that has ended already is then good enough for its kin
+-- Reply {1, x, kin …} ended, with `x` of `bucket.lua` or empty; {0, "", kin …} there is none; {2} it is another user's
 --
--- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… "" session:web:ended  →  {1, "", ""}
-local found = redis.call('HMGET', KEYS[1], 'u', 'x', 'p')
-local user = found[1]
-if not user then
-  if ARGV[2] ~= '' then
-    unindex(ARGV[2], ARGV[1])
-  end
-  return { 0 }
-end
-if ARGV[2] ~= '' and ARGV[2] ~= user then
+-- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… "" session:web:ended ""  →  {1, ""}
+local KNOWN = 60 * 1000000 -- for how long an id is known that has ended before its kin (µs)
+local hash, wanted = ARGV[1], ARGV[2]
+local found = redis.call('HMGET', KEYS[1], 'u', 'l', 'x')
+local user, lineage = found[1], found[2]
+if user and wanted ~= '' and wanted ~= user then
   return { 2 }
 end
-redis.call('DEL', KEYS[1])
-if user ~= '' then
-  unindex(user, ARGV[1])
+local reply = { 0, '' }
+if user then
+  redis.call('DEL', KEYS[1])
+  announce(ARGV[3], user, hash)
+  reply = { 1, found[3] or '' }
+else
+  user, lineage = wanted, ARGV[4]
+  if user ~= '' and lineage == '' and redis.call('ZSCORE', KEYS[5], 's' .. user .. hash) then
+    local row = redis.call('HGET', KEYS[4], hash)
+    lineage = row and string.match(row, '^%d+:%d+:%d+:[^:]*:([^:]*):') or ''
+  end
 end
-announce(ARGV[3], user, ARGV[1])
-return { 1, found[2] or '', found[3] or '' }
+if user == '' then
+  return reply
+end
+unindex(user, hash)
+if lineage == '' then
+  return reply
+end
+local kin = kin_of(user, lineage)
+for at = 1, #kin do
+  reply[#reply + 1] = kin[at]
+end
+if #kin > 0 then
+  -- For the same call once more, should its answer be lost. It is in no list.
+  redis.call('HSET', KEYS[4], hash, '0:0:0::' .. lineage .. ':')
+  redis.call('ZADD', KEYS[5], text(now + KNOWN), 's' .. user .. hash)
+  keep(KEYS[4], now + KNOWN)
+  keep(KEYS[5], now + KNOWN)
+end
+return reply

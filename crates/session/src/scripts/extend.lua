@@ -18,6 +18,6 @@ local expires = whole(wanted)
 redis.call('HSET', KEYS[1], 't', text(now))
 redis.call('PEXPIREAT', KEYS[1], text(expires / 1000))
 if session.u ~= '' then
-  index(session.u, ARGV[1], tonumber(session.c), absolute, session.g, session.d, expires)
+  index(session, ARGV[1], expires)
 end
 return { 1, text(now), text(wanted) }

@@ -20,7 +20,7 @@ if not session.x then
     redis.call('PEXPIREAT', KEYS[1], text(wanted / 1000))
     expires = wanted
     if session.u ~= '' then
-      index(session.u, hash, tonumber(session.c), tonumber(session.a), session.g, session.d, expires)
+      index(session, hash, expires)
     end
   end
 end

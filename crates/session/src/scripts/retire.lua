@@ -21,10 +21,5 @@ end
 if ARGV[2] ~= '' and ARGV[2] ~= session.r then
   return shown(session, 5, (expires_of(session)))
 end
-redis.call('HSET', KEYS[1], 'x', ARGV[4])
-redis.call('PEXPIREAT', KEYS[1], text(math.ceil((now + ARGV[3]) / 1000)), 'LT')
-if session.u ~= '' then
-  unindex(session.u, ARGV[1])
-end
-announce(ARGV[5], session.u, ARGV[1])
+leave(session, ARGV[1], ARGV[3], ARGV[4], ARGV[5])
 return { 1 }

@@ -23,8 +23,8 @@ keep(KEYS[2], now + ARGV[3])
 keep(KEYS[5], now + ARGV[3])
 if session then
   redis.call('HSET', KEYS[1], 'g', generation)
-  local expires = expires_of(session)
-  index(user, spared, tonumber(session.c), tonumber(session.a), generation, session.d, expires)
+  session.g = generation
+  index(session, spared, (expires_of(session)))
 end
 announce(ARGV[5], user, '')
 return { 1 }

@@ -15,17 +15,12 @@ end
 local session, over = open(ARGV[1])
 local has_ended = false
 if not session then
-  -- After its grace it is absent though everything went well.
+  -- After its grace it is absent though everything went well. A sign-out that ended it has ended its successor.
   has_ended = over ~= 0 or now < created + ARGV[3]
 elseif session.x then
   has_ended = session.x ~= ARGV[2]
 else
-  redis.call('HSET', KEYS[1], 'x', ARGV[2])
-  redis.call('PEXPIREAT', KEYS[1], text(math.ceil((now + ARGV[3]) / 1000)), 'LT')
-  if session.u ~= '' then
-    unindex(session.u, ARGV[1])
-  end
-  announce(ARGV[4], session.u, ARGV[1])
+  leave(session, ARGV[1], ARGV[3], ARGV[2], ARGV[4])
 end
 if not has_ended then
   return { 1 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_session::{Error, OnLimit, SignIn};
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::task::JoinSet;
 
 use crate::{again, builder, patient_store, signed_in, store, text};
@@ -50,6 +50,21 @@ redkit_testkit::suite! {
         let listed = store.sessions_of("user-7").await.unwrap();
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0].handle, session.handle());
+    }
+
+    #[paused]
+    async fn a_sign_out_by_an_id_whose_grace_is_over_ends_the_session(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut session = signed_in(&store, "user-7").await;
+        let mut old = again(&store, &session).await.unwrap();
+        session.rotate().await.unwrap();
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(again(&store, &old).await.is_none());
+        // It forgets the old id.
+        assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
+        assert!(again(&store, &session).await.is_some());
+        assert!(old.delete().await.unwrap());
+        assert!(again(&store, &session).await.is_none());
     }
 
     async fn a_change_before_the_rotation_is_not_lost(fixture: Fixture) {
@@ -269,5 +284,96 @@ async fn a_sign_in_that_is_dropped_leaves_no_session() {
             "step {step}"
         );
         signed_in(&store, "user-7").await;
+    }
+}
+
+/// Answers of rotations are lost, and the session has two branches: a sign-out by any of its ids ends both, and is
+/// safe to repeat.
+#[tokio::test(start_paused = true)]
+async fn a_sign_out_ends_every_branch_of_a_session_at_once() {
+    for signs_out_by in 0..4 {
+        let backend = FaultyBackend::embedded();
+        let store = builder(&backend.client())
+            .rotation_grace(Duration::from_millis(12_345))
+            .build()
+            .unwrap();
+        let mut first = signed_in(&store, "user-7").await;
+        first.rotate().await.unwrap();
+        let mut second = again(&store, &first).await.unwrap();
+        let mut handles = vec![again(&store, &first).await.unwrap()];
+        // The last steps of two rotations in a row do not reach Redis.
+        backend.set(Rule::new(Injection::LoseRequest).on_part("12345000"));
+        first.rotate().await.unwrap();
+        handles.push(again(&store, &first).await.unwrap());
+        first.rotate().await.unwrap();
+        backend.clear();
+        second.rotate().await.unwrap();
+        handles.push(again(&store, &first).await.unwrap());
+        handles.push(again(&store, &second).await.unwrap());
+
+        // The first answer is lost.
+        backend.set(Rule::new(Injection::LoseReply).on_name("EVALSHA").times(1));
+        assert!(handles[signs_out_by].delete().await.is_err());
+        handles[signs_out_by].delete().await.unwrap();
+        for session in &handles {
+            let loaded = again(&store, session).await;
+            assert!(loaded.is_none(), "by {signs_out_by}");
+        }
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        for session in &handles {
+            assert!(again(&store, session).await.is_none());
+        }
+        assert!(store.sessions_of("user-7").await.unwrap().is_empty());
+    }
+}
+
+/// A session is revoked by its handle, the answer is lost, and it was rotated meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_is_asked_twice_ends_the_successor() {
+    let backend = FaultyBackend::embedded();
+    let store = builder(&backend.client()).build().unwrap();
+    let mut session = signed_in(&store, "user-7").await;
+    let handle = session.handle();
+    session.rotate().await.unwrap();
+    signed_in(&store, "user-8").await.delete().await.unwrap();
+    backend.set(Rule::new(Injection::LoseReply).on_name("EVALSHA").times(1));
+    assert!(store.revoke("user-7", &handle).await.is_err());
+    assert!(store.revoke("user-7", &handle).await.unwrap());
+    assert!(again(&store, &session).await.is_none());
+}
+
+/// The last step of a rotation arrives only when the session's grace would be over, and a sign-out came before it.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_is_settled_late_does_not_outlive_a_sign_out() {
+    for is_created in [false, true] {
+        let backend = FaultyBackend::embedded();
+        let store = builder(&backend.client())
+            .rotation_grace(Duration::from_millis(1_234))
+            .build()
+            .unwrap();
+        let mut session = signed_in(&store, "user-7").await;
+        session.rotate().await.unwrap();
+        let mut other = again(&store, &session).await.unwrap();
+        let gate = Gate::closed();
+        let held = Rule::new(Injection::HoldRequest(gate.clone())).on_name("EVALSHA");
+        backend.set(held.skip(usize::from(is_created)).times(1));
+        let rotation = tokio::spawn(async move {
+            let outcome = session.rotate().await;
+            (outcome, session)
+        });
+        gate.reached(1).await;
+        other.delete().await.unwrap();
+        assert!(store.sessions_of("user-7").await.unwrap().is_empty());
+        // From here on the last step is lost, until long after the grace.
+        backend.set(Rule::new(Injection::LoseRequest).on_part("1234000"));
+        gate.open();
+        let (_, session) = rotation.await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(again(&store, &session).await.is_none(), "{is_created}");
+        assert!(store.sessions_of("user-7").await.unwrap().is_empty());
+        backend.clear();
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        assert!(again(&store, &session).await.is_none());
+        assert!(store.sessions_of("user-7").await.unwrap().is_empty());
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::state::LeaseState;
 use super::{Lease, LeaseConfig, LeaseRenewal};
-use crate::client::{Client, WeakClient};
+use crate::client::{Client, Request, WeakClient};
 use crate::value::Value;
 
 /// The leases of one client.
@@ -226,7 +226,13 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
                 // A node that hangs must not hold up what the others say for too long: a sixth of the
                 // time leaves the leases of the others enough for two further attempts.
                 Some(call) => {
-                    calls.push(call.deadline(sent + (lease.ttl() / 6).max(SHORTEST)));
+                    let call = call.deadline(sent + (lease.ttl() / 6).max(SHORTEST));
+                    // Such a node uses up the time in which a node that lacks the script would be sent
+                    // its text: after a failure the text goes at once.
+                    calls.push(match lease.has_failed() {
+                        true => Request::Command(call.by_source()),
+                        false => Request::Script(call),
+                    });
                     asked.push((id, lease, ttl));
                 }
                 None => {
@@ -262,6 +268,7 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
             }
             Some(Err(_)) | None => None,
         };
+        lease.note_failure(is_held.is_none());
         let next = match is_held {
             Some(true) => Some(next_renewal(&lease, sent)),
             Some(false) => None,

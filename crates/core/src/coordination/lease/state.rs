@@ -1,7 +1,7 @@
 //! [`LeaseState`]: until when a lease is held.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,6 +17,8 @@ pub(super) struct LeaseState {
     config: LeaseConfig,
     /// When the lease is lost at the latest, however often it is renewed.
     ends: Option<Instant>,
+    /// No answer came to the last attempt to renew it.
+    has_failed: AtomicBool,
     status: watch::Sender<Status>,
 }
 
@@ -44,12 +46,21 @@ impl LeaseState {
             status: watch::Sender::new(Status::Held(until)),
             renewal,
             ends,
+            has_failed: AtomicBool::new(false),
             config,
         }
     }
 
     pub(super) fn renewal(&self) -> &dyn LeaseRenewal {
         &*self.renewal
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_failure(&self, has_failed: bool) {
+        self.has_failed.store(has_failed, Ordering::Relaxed);
     }
 
     /// The call that renews the lease; `None` when its user's code panics.

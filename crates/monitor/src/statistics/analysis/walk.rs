@@ -60,6 +60,9 @@ impl Walk {
                 .await?;
         }
         let servers = self.client.servers();
+        if servers.is_empty() {
+            self.collect(Collector::incomplete);
+        }
         let ends = join_all(servers.iter().map(|server| self.server(server))).await;
         let Some(mut collector) = self.collector.lock().take() else {
             return Ok(KeyspaceReport::default());

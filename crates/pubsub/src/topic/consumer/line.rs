@@ -18,13 +18,13 @@ pub(super) struct Line {
 const MARGIN: Duration = Duration::from_secs(2);
 
 impl Line {
-    /// Waits for new entries, at most for `wait`.
+    /// Reads new entries; waits for the first of them at most for `wait`.
     pub(super) async fn read(
         &mut self,
         client: &Client,
         seat: &Seat,
         most: usize,
-        wait: Duration,
+        wait: Option<Duration>,
     ) -> Result<Vec<RawEntry>, Error> {
         let own = match self.own.take() {
             Some(own) => own,
@@ -35,13 +35,19 @@ impl Line {
             .arg(&*seat.group)
             .arg(&*seat.consumer)
             .arg("COUNT")
-            .arg(most)
-            .arg("BLOCK")
-            .arg(u64::try_from(wait.as_millis()).unwrap_or(1).max(1))
+            .arg(most);
+        let read = match wait {
+            Some(wait) => {
+                let wait = u64::try_from(wait.as_millis()).unwrap_or(1).max(1);
+                read.arg("BLOCK").arg(wait)
+            }
+            None => read,
+        };
+        let read = read
             .arg("STREAMS")
             .key(&seat.partition.stream)
             .arg(">")
-            .deadline(Instant::now() + wait + MARGIN);
+            .deadline(Instant::now() + wait.unwrap_or_default() + MARGIN);
         let reply = own.call(read).await;
         let is_good = match &reply {
             Ok(_) => true,

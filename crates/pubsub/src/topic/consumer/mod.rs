@@ -103,7 +103,7 @@ impl<T> ConsumerBuilder<T> {
     }
 
     /// A new group begins with what is published from now on. Otherwise it begins with what the stream
-    /// holds.
+    /// holds, as does a group that the server had lost.
     pub fn from_now(mut self) -> Self {
         self.settings.from_now = true;
         self

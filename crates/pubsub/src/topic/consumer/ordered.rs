@@ -207,6 +207,9 @@ where
         let count = 1 + shared.settings.prefetch;
         let mut next_trim = Instant::now() + TRIM;
         while !self.stops() {
+            if seat.making.lock().is_some() {
+                remake_group(shared, seat, "ordered").await;
+            }
             if Instant::now() >= next_trim && !trim(shared, seat).await {
                 next_trim = Instant::now() + TRIM;
             }

@@ -1,11 +1,12 @@
 //! The task that reads a partition: new entries, retries that are due, entries of dead consumers.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_core::Error;
-use redkit_core::coordination::Backoff;
-use tokio::sync::OwnedSemaphorePermit;
+use redkit_core::coordination::{Backoff, Token};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::line::{Line, is_group_missing};
@@ -13,12 +14,30 @@ use super::run::{HeldSeat, Job, Shared};
 use super::{Gap, GapReason};
 use crate::topic::builder::Retention;
 use crate::topic::entry::RawEntry;
-use crate::topic::scripts::{self, Tick};
+use crate::topic::scripts::{self, Made, Tick};
 
 /// How often a reader looks for what is due. A message that is delayed or retried is late by this at most.
 const TICK: Duration = Duration::from_millis(500);
-/// How often a log is trimmed.
+/// How often what has had its time, or is done, is removed.
 pub(super) const TRIM: Duration = Duration::from_secs(5);
+
+/// How long an entry that came while all handlers were busy waits for one of them.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+type InLine =
+    Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send + Sync>>;
+
+/// Entries, by a call that was sent then.
+struct Read {
+    entries: Vec<RawEntry>,
+    sent: Instant,
+}
+
+fn hold(seat: &HeldSeat, read: &Read) {
+    for entry in &read.entries {
+        seat.held.insert(entry.entry, entry.deliveries, read.sent);
+    }
+}
 
 pub(super) struct Reader<T, H> {
     shared: Arc<Shared<T, H>>,
@@ -30,6 +49,12 @@ pub(super) struct Reader<T, H> {
     next_look: Instant,
     next_trim: Instant,
     is_paused: bool,
+    /// Something was due at the last tick for which there was no room.
+    is_due: bool,
+    /// The last wait at the server ended with nothing.
+    is_idle: bool,
+    /// Its place in the line for permits.
+    in_line: Option<InLine>,
     /// A call got no reply: entries may be in its hands that this process does not know of.
     may_have_forgotten: bool,
     /// The last error was a refusal, and was told.
@@ -48,6 +73,9 @@ impl<T, H> Reader<T, H> {
             next_look: now,
             next_trim: now + TRIM,
             is_paused: false,
+            is_due: false,
+            is_idle: false,
+            in_line: None,
             may_have_forgotten: false,
             was_refused: false,
         }
@@ -63,6 +91,7 @@ impl<T, H> Reader<T, H> {
                 }
                 Err(error) if is_group_missing(&error) => self.remake_group().await,
                 Err(error) => {
+                    self.in_line = None;
                     self.may_have_forgotten |= !is_refusal(&error);
                     let pause = self.backoff.next_pause();
                     // A missing right, say: it does not go away by itself.
@@ -85,6 +114,9 @@ impl<T, H> Reader<T, H> {
         let Some(seat) = shared.seats.get(self.index) else {
             return Ok(());
         };
+        if seat.making.lock().is_some() {
+            remake_group(&shared, seat, "shared").await;
+        }
         if self.may_have_forgotten {
             let known = seat.held.ids();
             let sent = Instant::now();
@@ -96,10 +128,11 @@ impl<T, H> Reader<T, H> {
             self.may_have_forgotten = false;
         }
         if Instant::now() >= self.next_tick {
-            self.tick().await?;
+            self.tick(Vec::new()).await?;
         }
         self.trim().await;
         if self.is_paused {
+            self.in_line = None;
             self.pause(self.next_tick.saturating_duration_since(Instant::now()))
                 .await;
             return Ok(());
@@ -107,30 +140,88 @@ impl<T, H> Reader<T, H> {
         let Some(permits) = self.permits().await else {
             return Ok(());
         };
-        let wait = self.next_tick.saturating_duration_since(Instant::now());
+        // What is due comes before what is new, now that there is room for it.
+        if self.is_due || Instant::now() >= self.next_look {
+            return self.tick(permits).await;
+        }
+        if shared.seats.len() == 1 {
+            // No other reader needs the places.
+            let (most, wait) = (permits.len(), self.until_tick());
+            let read = self.read(seat, most, Some(wait)).await?;
+            hold(seat, &read);
+            self.hand_over(read.entries, permits).await;
+            return Ok(());
+        }
+        if !self.is_idle {
+            let read = self.read(seat, permits.len(), None).await?;
+            if !read.entries.is_empty() {
+                hold(seat, &read);
+                self.hand_over(read.entries, permits).await;
+                return Ok(());
+            }
+        }
+        // The places are the others' while this one waits at the server.
+        drop(permits);
+        let wait = self.until_tick();
+        let read = self.read(seat, 1, Some(wait)).await?;
+        self.is_idle = read.entries.is_empty();
+        hold(seat, &read);
+        self.place(seat, read.entries).await
+    }
+
+    fn until_tick(&self) -> Duration {
+        self.next_tick.saturating_duration_since(Instant::now())
+    }
+
+    async fn read(
+        &mut self,
+        seat: &HeldSeat,
+        most: usize,
+        wait: Option<Duration>,
+    ) -> Result<Read, Error> {
         let sent = Instant::now();
-        let read = self
-            .line
-            .read(&shared.client, &seat.seat, permits.len(), wait)
-            .await;
-        self.deliver(read?, permits, sent).await;
+        let client = &self.shared.client;
+        let entries = self.line.read(client, &seat.seat, most, wait).await?;
+        Ok(Read { entries, sent })
+    }
+
+    /// Finds a place for an entry that came while the reader had none. Should all handlers be busy meanwhile,
+    /// the entry goes back to the group: other workers may have nothing to do.
+    async fn place(&mut self, seat: &HeldSeat, entries: Vec<RawEntry>) -> Result<(), Error> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let permit = tokio::select! {
+            permit = Arc::clone(&self.shared.slots).acquire_owned() => permit,
+            () = sleep(PATIENCE) => {
+                let all = entries.iter();
+                let release = seat.seat.release_once(all.filter_map(|entry| {
+                    let token = seat.held.token(entry.entry)?;
+                    let is_held = seat.held.remove(entry.entry, &token);
+                    is_held.then_some((entry.entry, entry.deliveries))
+                }));
+                self.shared.client.eval::<u64>(release).await?;
+                return Ok(());
+            }
+            // Handed back with all that is held.
+            () = self.shared.draining.cancelled() => return Ok(()),
+        };
+        if let Ok(permit) = permit {
+            self.hand_over(entries, vec![permit]).await;
+        }
         Ok(())
     }
 
-    async fn tick(&mut self) -> Result<(), Error> {
+    /// Takes what is due, as far as there is room for it.
+    async fn tick(&mut self, mut permits: Vec<OwnedSemaphorePermit>) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
         let Some(seat) = shared.seats.get(self.index) else {
             return Ok(());
         };
-        let mut permits = Vec::new();
-        while permits.len() < shared.share() {
-            match Arc::clone(&shared.slots).try_acquire_owned() {
-                Ok(permit) => permits.push(permit),
-                Err(_) => break,
-            }
-        }
+        self.fill(&mut permits);
         let sent = Instant::now();
-        let looks = sent >= self.next_look;
+        // Without room, what a dead consumer had could not be taken.
+        let looks = sent >= self.next_look && !permits.is_empty();
         let tick = seat.seat.tick(&shared.client, permits.len(), looks).await?;
         if looks {
             self.next_look = sent + shared.settings.lease / 4;
@@ -144,45 +235,53 @@ impl<T, H> Reader<T, H> {
             } => {
                 self.is_paused = is_paused;
                 shared.set_paused(is_paused);
-                let wait = next_due.map_or(TICK, |due| due.min(TICK));
-                // What is due now and was not taken waits for room.
-                let wait = wait.max(Duration::from_millis(if taken.is_empty() { 20 } else { 1 }));
+                // What is due now and was not taken waits for room, not for the next tick.
+                self.is_due = next_due.is_some_and(|due| due.is_zero()) && !is_paused;
+                let wait = match next_due {
+                    Some(due) if !self.is_due => due.clamp(Duration::from_millis(1), TICK),
+                    _ => TICK,
+                };
                 self.next_tick = Instant::now() + wait;
-                self.deliver(taken, permits, sent).await;
+                let read = Read {
+                    entries: taken,
+                    sent,
+                };
+                hold(seat, &read);
+                self.hand_over(read.entries, permits).await;
             }
         }
         Ok(())
     }
 
-    /// A place for at least one entry; `None` when something else is to be done first.
-    async fn permits(&self) -> Option<Vec<OwnedSemaphorePermit>> {
+    /// A place for at least one entry; `None` when something else is to be done first. The reader keeps its
+    /// place in the line for them meanwhile.
+    async fn permits(&mut self) -> Option<Vec<OwnedSemaphorePermit>> {
+        let slots = &self.shared.slots;
+        let line = self
+            .in_line
+            .get_or_insert_with(|| Box::pin(Arc::clone(slots).acquire_owned()));
         let first = tokio::select! {
-            permit = Arc::clone(&self.shared.slots).acquire_owned() => permit.ok()?,
+            permit = line => permit,
             () = sleep_until(self.next_tick) => return None,
             () = self.shared.draining.cancelled() => return None,
         };
-        let mut permits = vec![first];
+        self.in_line = None;
+        let mut permits = vec![first.ok()?];
+        self.fill(&mut permits);
+        Some(permits)
+    }
+
+    /// Takes what is free, up to this partition's share.
+    fn fill(&self, permits: &mut Vec<OwnedSemaphorePermit>) {
         while permits.len() < self.shared.share() {
             match Arc::clone(&self.shared.slots).try_acquire_owned() {
                 Ok(permit) => permits.push(permit),
                 Err(_) => break,
             }
         }
-        Some(permits)
     }
 
-    async fn deliver(
-        &self,
-        entries: Vec<RawEntry>,
-        permits: Vec<OwnedSemaphorePermit>,
-        sent: Instant,
-    ) {
-        let Some(seat) = self.shared.seats.get(self.index) else {
-            return;
-        };
-        for entry in &entries {
-            seat.held.insert(entry.entry, entry.deliveries, sent);
-        }
+    async fn hand_over(&self, entries: Vec<RawEntry>, permits: Vec<OwnedSemaphorePermit>) {
         for (entry, permit) in entries.into_iter().zip(permits) {
             let job = Job {
                 seat: self.index,
@@ -226,40 +325,52 @@ impl<T, H> Reader<T, H> {
 /// The server has lost the group: one of its workers makes it anew, from the beginning of what the stream
 /// holds, and tells of a gap.
 pub(super) async fn remake_group<T, H>(shared: &Shared<T, H>, seat: &HeldSeat, mode: &str) {
-    let seat = &seat.seat;
-    let made = scripts::group(&shared.client, &seat.partition, &seat.group, "0", mode).await;
-    match made {
-        Ok((true, _)) => {
-            shared.metrics.gaps.increment(1);
-            tracing::warn!(
-                target: "redkit::pubsub", topic = &*shared.topic.name, group = &*seat.group,
-                partition = seat.partition.number,
-                "the server had lost the group; it was made anew from the beginning of the stream"
-            );
-            if let Some(on_gap) = &shared.settings.on_gap {
-                on_gap(Gap {
-                    partition: seat.partition.number,
-                    reason: GapReason::GroupLost,
-                });
+    // The same until the server answers: a call whose reply was lost may have made it.
+    let token = *seat.making.lock().get_or_insert_with(Token::random);
+    let of = &seat.seat;
+    match scripts::group(&shared.client, &of.partition, &of.group, "0", mode, token).await {
+        Ok((made, _)) => {
+            *seat.making.lock() = None;
+            if made != Made::No {
+                tell_of_gap(shared, seat);
             }
         }
-        Ok((false, _)) => {}
         Err(error) => {
             tracing::debug!(target: "redkit::pubsub", %error, "a group cannot be made");
         }
     }
 }
 
-/// Trims a log. Gives whether there is more to trim than one call does.
-pub(super) async fn trim<T, H>(shared: &Shared<T, H>, seat: &HeldSeat) -> bool {
-    let Retention::Log { keep, most } = shared.topic.retention else {
-        return false;
-    };
-    if keep.is_none() && most.is_none() {
-        return false;
+pub(super) fn tell_of_gap<T, H>(shared: &Shared<T, H>, seat: &HeldSeat) {
+    let partition = seat.seat.partition.number;
+    shared.metrics.gaps.increment(1);
+    tracing::warn!(
+        target: "redkit::pubsub", topic = &*shared.topic.name, group = &*seat.seat.group, partition,
+        "the server had lost the group; it was made anew from the beginning of the stream"
+    );
+    if let Some(on_gap) = &shared.settings.on_gap {
+        on_gap(Gap {
+            partition,
+            reason: GapReason::GroupLost,
+        });
     }
-    match scripts::trim(&shared.client, &seat.seat.partition.stream, keep, most).await {
-        Ok(trimmed) => trimmed >= 500,
+}
+
+/// Removes what has had its time, or is done. Gives whether there is more than one call does.
+pub(super) async fn trim<T, H>(shared: &Shared<T, H>, seat: &HeldSeat) -> bool {
+    let partition = &seat.seat.partition;
+    let trimmed = match shared.topic.retention {
+        Retention::Queue => scripts::sweep(&shared.client, partition).await,
+        Retention::Log {
+            keep: None,
+            most: None,
+        } => return false,
+        Retention::Log { keep, most } => {
+            scripts::trim(&shared.client, &partition.stream, keep, most).await
+        }
+    };
+    match trimmed {
+        Ok(has_more) => has_more,
         Err(error) => {
             tracing::debug!(target: "redkit::pubsub", %error, "a topic is trimmed later");
             false

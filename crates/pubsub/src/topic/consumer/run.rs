@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use redkit_core::coordination::Token;
+use redkit_core::coordination::{Release, Token};
 use redkit_core::{AdmissionPermit, Admitted, Client};
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -36,6 +36,8 @@ pub(super) struct Job {
 pub(super) struct HeldSeat {
     pub(super) seat: Seat,
     pub(super) held: Held,
+    /// The token of the call that makes the group anew, until it is answered.
+    pub(super) making: parking_lot::Mutex<Option<Token>>,
 }
 
 pub(super) struct Shared<T, H> {
@@ -171,6 +173,12 @@ impl<T: DeserializeOwned + Send + 'static, H: Handler<T>> Shared<T, H> {
     async fn handle(&self, seat: &HeldSeat, entry: &RawEntry) {
         let Some(lost) = seat.held.token(entry.entry) else {
             return;
+        };
+        let _unless_it_panics = Unfinished {
+            shared: self,
+            seat,
+            entry,
+            lost: &lost,
         };
         if !self.is_owned(seat, entry).await {
             return;
@@ -316,6 +324,31 @@ impl<T, H> Shared<T, H> {
     pub(super) fn count_lost(&self) {
         self.metrics.lost.increment(1);
         self.counts.add(&self.counts.lost);
+    }
+}
+
+/// An entry that a task has. Should the task panic (as when a handler that took too long does so while it is
+/// dropped), that was a failed attempt: the entry is not kept for a task that is not there any more.
+struct Unfinished<'a, T, H> {
+    shared: &'a Shared<T, H>,
+    seat: &'a HeldSeat,
+    entry: &'a RawEntry,
+    lost: &'a CancellationToken,
+}
+
+impl<T, H> Drop for Unfinished<'_, T, H> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() || !self.seat.held.remove(self.entry.entry, self.lost) {
+            return;
+        }
+        let (attempt, settings) = (self.entry.deliveries, &self.shared.settings);
+        let after = settings.pause_after(attempt);
+        let release = (self.entry.entry, attempt, attempt, after);
+        let release = Release::new([self.seat.seat.release([release])]);
+        let until = Instant::now() + settings.lease;
+        self.shared.client.release_later(release.until(until));
+        self.shared.metrics.retried.increment(1);
+        self.shared.counts.add(&self.shared.counts.retried);
     }
 }
 

@@ -33,6 +33,7 @@ impl<T, H> Shared<T, H> {
             }
             outcome => outcome,
         };
+        let is_repeatable = !matches!(outcome, Outcome::HandBack);
         let (request, metric, count) = match &outcome {
             Outcome::Ack => (
                 self.ack(seat, entry),
@@ -41,12 +42,11 @@ impl<T, H> Shared<T, H> {
             ),
             Outcome::Retry { after, .. } => {
                 let after = after.unwrap_or_else(|| self.settings.pause_after(attempt));
-                let release = seat.seat.release([(entry.entry, attempt, after)]);
+                let release = seat.seat.release([(entry.entry, attempt, attempt, after)]);
                 (release.into(), &self.metrics.retried, &self.counts.retried)
             }
             Outcome::HandBack => {
-                let count = attempt.saturating_sub(1);
-                let release = seat.seat.release([(entry.entry, count, Duration::ZERO)]);
+                let release = seat.seat.release_once([(entry.entry, attempt)]);
                 let (metric, counter) = (&self.metrics.handed_back, &self.counts.handed_back);
                 (release.into(), metric, counter)
             }
@@ -63,7 +63,7 @@ impl<T, H> Shared<T, H> {
                 (bury.into(), &self.metrics.dead, &self.counts.dead)
             }
         };
-        let Some(done) = self.tell(request, lost).await else {
+        let Some(done) = self.tell(request, is_repeatable, lost).await else {
             return;
         };
         seat.held.remove(entry.entry, lost);
@@ -89,7 +89,12 @@ impl<T, H> Shared<T, H> {
     }
 
     /// Gives whether the entry was this worker's; `None` when the worker ends before the server answers.
-    async fn tell(&self, request: Request, lost: &CancellationToken) -> Option<bool> {
+    async fn tell(
+        &self,
+        request: Request,
+        is_repeatable: bool,
+        lost: &CancellationToken,
+    ) -> Option<bool> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         loop {
             let told = async {
@@ -108,6 +113,11 @@ impl<T, H> Shared<T, H> {
             };
             if lost.is_cancelled() || super::line::is_group_missing(&error) {
                 return Some(false);
+            }
+            if error.is_maybe() && !is_repeatable {
+                // Should the server not have done it, a heartbeat that does not name the entry does.
+                tracing::debug!(target: "redkit::pubsub", %error, "an outcome may have been told");
+                return Some(true);
             }
             if !error.is_retryable() {
                 tracing::warn!(target: "redkit::pubsub", %error, "an outcome cannot be told");

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redkit_core::coordination::Release;
+use redkit_core::coordination::{Release, Token};
 use redkit_core::inspection::{Action, Inspect, InspectError, Snapshot};
 use redkit_core::{Client, Invocation};
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,13 +20,13 @@ use uuid::Uuid;
 use super::Settings;
 use super::held::Held;
 use super::ordered;
-use super::reader::Reader;
+use super::reader::{Reader, tell_of_gap};
 use super::run::{Counts, HeldSeat, Shared};
 use crate::error::Error;
 use crate::metrics::WorkerMetrics;
 use crate::topic::Topic;
 use crate::topic::delivery::Handler;
-use crate::topic::scripts::{self, Seat};
+use crate::topic::scripts::{self, Made, Seat};
 
 /// A process's consumer of a topic, from [`ConsumerBuilder::start`](super::ConsumerBuilder::start).
 ///
@@ -115,7 +116,7 @@ where
             for some in all.chunks(AT_ONCE) {
                 let entries = some
                     .iter()
-                    .map(|&(id, deliveries)| (id, deliveries.saturating_sub(1), Duration::ZERO));
+                    .map(|&(id, n)| (id, n, n.saturating_sub(1), Duration::ZERO));
                 requests.push(seat.seat.release(entries));
             }
         }
@@ -159,13 +160,18 @@ where
         true => ("ordered", ORDERED.into()),
         false => ("shared", member.clone()),
     };
-    let mut seats = Vec::new();
+    let (mut seats, mut lost) = (Vec::new(), Vec::new());
     for partition in &inner.partitions {
-        let (_, is_mode) = scripts::group(&client, partition, &group, begin, mode).await?;
+        let token = Token::random();
+        let (made, is_mode) =
+            scripts::group(&client, partition, &group, begin, mode, token).await?;
         if is_mode != mode {
             return Err(Error::GroupClash {
                 group: group.into(),
             });
+        }
+        if made == Made::Anew {
+            lost.push(seats.len());
         }
         seats.push(HeldSeat {
             seat: Seat {
@@ -176,6 +182,7 @@ where
                 lease: settings.lease,
             },
             held: Held::default(),
+            making: parking_lot::Mutex::default(),
         });
     }
     // So that a drop outside of a runtime can give back.
@@ -200,6 +207,9 @@ where
         seats,
         settings,
     });
+    for seat in lost.into_iter().filter_map(|index| shared.seats.get(index)) {
+        tell_of_gap(&shared, seat);
+    }
     let (readers, workers, keeper) = match shared.settings.is_ordered {
         true => (vec![spawn(&shared, ordered::balance)], Vec::new(), None),
         false => {
@@ -277,18 +287,22 @@ impl Worker {
             let _ = timeout(LONGEST_READ, all).await;
         }
         self.keeper = None;
-        let team = &self.team;
-        let requests = team.hand_back();
-        let left = async {
-            if let Err(error) = team.client().eval_all(requests.clone()).await {
-                tracing::debug!(target: "redkit::pubsub", %error, "messages are handed back later");
-                release_later(&**team, requests.clone());
-            }
-            team.leave().await;
-        };
-        if timeout(FAREWELL, left).await.is_err() {
-            release_later(&**team, requests);
+        leave(&*self.team).await;
+    }
+}
+
+/// Hands everything back, and leaves the group.
+async fn leave(team: &dyn Team) {
+    let requests = team.hand_back();
+    let left = async {
+        if let Err(error) = team.client().eval_all(requests.clone()).await {
+            tracing::debug!(target: "redkit::pubsub", %error, "messages are handed back later");
+            release_later(team, requests.clone());
         }
+        team.leave().await;
+    };
+    if timeout(FAREWELL, left).await.is_err() {
+        release_later(team, requests);
     }
 }
 
@@ -311,6 +325,22 @@ impl Drop for Worker {
         self.team.drain();
         self.team.abort();
         release_later(&*self.team, self.team.hand_back());
+        let readers = std::mem::take(&mut self.readers);
+        if let Ok(runtime) = Handle::try_current()
+            && !readers.is_empty()
+        {
+            // What is on its way to a reader would be nobody's, so they end by themselves, for a bounded time.
+            let team = Arc::clone(&self.team);
+            runtime.spawn(async move {
+                let all = async {
+                    for reader in readers {
+                        drop(reader.await);
+                    }
+                };
+                let _ = timeout(LONGEST_READ, all).await;
+                leave(&*team).await;
+            });
+        }
     }
 }
 

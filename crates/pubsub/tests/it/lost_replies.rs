@@ -1,0 +1,266 @@
+//! Consumers whose calls fail in one place, in virtual time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redkit_core::{ClientConfig, Command, Value};
+use redkit_pubsub::Error;
+use redkit_pubsub::topic::{Deduplication, Delivery, Gap, Outcome, Publication};
+use redkit_testkit::{FaultyBackend, Injection, Rule};
+use tokio::time::sleep;
+
+use crate::handling::{Seen, acknowledge, handle, topic, until};
+
+const WAITING: &[u8] = b"~waiting";
+
+/// What follows the name of `waiting`: in a release the first entry, in a heartbeat a time.
+fn after_waiting(command: &Command) -> Option<&[u8]> {
+    let mut args = command.iter().skip_while(|arg| *arg != WAITING);
+    args.next()?;
+    args.next()
+}
+
+fn is_release(command: &Command) -> bool {
+    after_waiting(command).is_some_and(|arg| arg.contains(&b'-'))
+}
+
+/// A heartbeat that names several entries: it has two keys, and a tick has five.
+fn is_heartbeat_for_several(command: &Command) -> bool {
+    let is_of_two = command.iter().nth(1).is_some_and(|arg| arg == b"2");
+    is_of_two
+        && after_waiting(command).is_some()
+        && !is_release(command)
+        && command.iter().count() > 9
+}
+
+/// The first attempt ends so; the second takes three seconds. Gives what was seen, and how much was lost.
+async fn repeated(outcome: fn() -> Outcome) -> Vec<(u32, u32)> {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    backend.add(
+        Rule::new(Injection::LoseReply)
+            .on(is_release)
+            .skip(1)
+            .times(8),
+    );
+    let (seen, count) = (Seen::default(), Arc::new(AtomicU32::new(0)));
+    let worker = {
+        let seen = seen.clone();
+        topic
+            .consumer("g")
+            .concurrency(4)
+            .start(move |delivery: Delivery<u32>| {
+                seen.add(&delivery);
+                let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
+                async move {
+                    if is_first {
+                        return outcome();
+                    }
+                    sleep(Duration::from_secs(3)).await;
+                    Outcome::Ack
+                }
+            })
+    };
+    let worker = worker.await.unwrap();
+    topic.publish(&1).await.unwrap();
+    until("it was handled", || worker.stats().acknowledged == 1).await;
+    sleep(Duration::from_secs(40)).await;
+    seen.all()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_whose_reply_is_lost_takes_nothing_from_the_next_attempt() {
+    let seen = repeated(|| Outcome::retry_after(Duration::ZERO, "no luck")).await;
+    assert_eq!(seen, [(1, 1), (1, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_was_handed_back_is_not_taken_from_its_next_handler() {
+    assert_eq!(repeated(|| Outcome::HandBack).await, [(1, 1), (1, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_for_one_message_gives_none_of_the_others_away() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    backend.add(Rule::new(Injection::NotSent).on(is_heartbeat_for_several));
+    let seen = Seen::default();
+    let consumer = topic.consumer("g").lease(Duration::from_secs(1));
+    let _worker = {
+        let seen = seen.clone();
+        let consumer = consumer.concurrency(2).prefetch(8);
+        consumer.start(move |delivery: Delivery<u32>| {
+            seen.add(&delivery);
+            async move {
+                match delivery.payload {
+                    0 => sleep(Duration::from_secs(30)).await,
+                    1 => sleep(Duration::from_secs(3)).await,
+                    _ => {}
+                }
+                Outcome::Ack
+            }
+        })
+    };
+    let _worker = _worker.await.unwrap();
+    for n in 0..10 {
+        topic.publish(&n).await.unwrap();
+    }
+    until("most were handled", || seen.len() >= 10).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(seen.all(), (0..10).map(|n| (n, 1)).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_until_done_is_not_repeated_by_the_client() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client_with(&ClientConfig::default());
+    let topic = topic(&client);
+    let seen = Seen::default();
+    let _worker = acknowledge(topic.consumer("g"), &seen).await;
+    // So that the server knows the script.
+    let other = Publication::new()
+        .id("other")
+        .deduplicate(Deduplication::UntilDone);
+    topic.publish_with(&0, other).await.unwrap();
+    let is_publication = |command: &Command| command.iter().any(|arg| arg == b"done");
+    backend.add(Rule::new(Injection::LoseReply).on(is_publication).times(1));
+    let publication = || {
+        Publication::new()
+            .id("a")
+            .deduplicate(Deduplication::UntilDone)
+    };
+    let error = topic.publish_with(&1, publication()).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Core(error) if error.is_maybe()),
+        "{error}"
+    );
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(seen.all(), [(0, 1), (1, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_to_a_dropped_worker_costs_no_attempt() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    let worker = acknowledge(topic.consumer("g"), &Seen::default()).await;
+    sleep(Duration::from_secs(2)).await;
+    let late = Injection::DelayReply(Duration::from_millis(300));
+    backend.add(Rule::new(late).on_name("XREADGROUP"));
+    sleep(Duration::from_secs(2)).await;
+    for n in 0..3 {
+        topic.publish(&n).await.unwrap();
+    }
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(worker.stats().acknowledged, 0);
+    drop(worker);
+    // What was delivered to it is on its way.
+    sleep(Duration::from_millis(1)).await;
+    backend.clear();
+    let seen = Seen::default();
+    let _worker = acknowledge(topic.consumer("g"), &seen).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(
+        seen.all()
+            .iter()
+            .filter(|&&(_, attempt)| attempt == 1)
+            .count(),
+        3
+    );
+    let stream = client.keyspace("topic", "t").unwrap().key("t.0");
+    let consumers = Command::new("XINFO").arg("CONSUMERS").key(stream).arg("g");
+    let rows: Vec<Value> = client.call(consumers).await.unwrap();
+    // Its own, and that of what waited for another.
+    assert!(rows.len() <= 2, "{rows:?}");
+}
+
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("a handler panicked while it was dropped");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_while_it_is_dropped_is_a_failed_attempt() {
+    let client = FaultyBackend::embedded().client();
+    let topic = topic(&client);
+    let seen = Seen::default();
+    let _worker = {
+        let seen = seen.clone();
+        topic
+            .consumer("g")
+            .timeout(Duration::from_millis(50))
+            .start(move |delivery: Delivery<u32>| {
+                seen.add(&delivery);
+                async move {
+                    if delivery.attempt == 1 {
+                        let _bomb = PanicsWhenDropped;
+                        let _: () = std::future::pending().await;
+                    }
+                    Outcome::Ack
+                }
+            })
+    };
+    let worker = _worker.await.unwrap();
+    topic.publish(&1).await.unwrap();
+    until("it was tried again", || worker.stats().acknowledged == 1).await;
+    assert_eq!(seen.all(), [(1, 1), (1, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_group_is_told_of_although_the_reply_of_its_making_is_lost() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    let gaps = Arc::new(Mutex::new(Vec::<Gap>::new()));
+    let consumer = {
+        let gaps = Arc::clone(&gaps);
+        topic.consumer("g").on_gap(move |gap| gaps.lock().push(gap))
+    };
+    let seen = Seen::default();
+    let _worker = handle(consumer, &seen, |_| Outcome::Ack).await;
+    let is_making = |command: &Command| command.iter().any(|arg| arg == b"shared");
+    backend.add(Rule::new(Injection::LoseReply).on(is_making).times(1));
+    let stream = client.keyspace("topic", "t").unwrap().key("t.0");
+    client
+        .call::<u64>(Command::new("DEL").key(stream))
+        .await
+        .unwrap();
+    topic.publish(&1).await.unwrap();
+    until("it goes on", || seen.len() == 1).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(gaps.lock().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_group_that_a_new_worker_finds_is_a_gap_and_begins_at_the_beginning() {
+    let client = FaultyBackend::embedded().client();
+    let topic = topic(&client);
+    let (seen, gaps) = (Seen::default(), Arc::new(Mutex::new(Vec::<Gap>::new())));
+    let consumer = || {
+        let gaps = Arc::clone(&gaps);
+        topic
+            .consumer("g")
+            .from_now()
+            .on_gap(move |gap| gaps.lock().push(gap))
+    };
+    let first = handle(consumer(), &seen, |_| Outcome::Ack).await;
+    first.shutdown(Duration::from_secs(1)).await;
+    let stream = client.keyspace("topic", "t").unwrap().key("t.0");
+    client
+        .call::<u64>(Command::new("DEL").key(stream))
+        .await
+        .unwrap();
+    topic.publish(&1).await.unwrap();
+    let _second = handle(consumer(), &seen, |_| Outcome::Ack).await;
+    until("it was handled", || seen.len() == 1).await;
+    assert_eq!(gaps.lock().len(), 1);
+}
