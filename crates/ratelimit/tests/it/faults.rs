@@ -56,8 +56,9 @@ async fn a_wait_outlives_faults_in_which_nothing_was_done() {
         backend.set(Rule::new(fault.clone()));
         sleep(Duration::from_secs(12)).await;
         let asked = backend.seen().len() - asked;
-        // Two waiters, once a second each, and renewals; a few more at the beginning.
-        assert!((20..45).contains(&asked), "{fault:?}: {asked} times");
+        // Two waiters, once a second each, and renewals; a few more at the beginning. Asking all the
+        // time would be ten times as much.
+        assert!((20..60).contains(&asked), "{fault:?}: {asked} times");
         backend.clear();
         held.release().await.unwrap();
         let start = Instant::now();
@@ -451,7 +452,8 @@ async fn the_tasks_end_with_their_owner_and_what_is_to_be_released_still_is() {
     drop((permit, places));
     sleep(Duration::from_secs(20)).await;
     assert_eq!(alive(), idle + 2, "the lease still runs");
-    sleep(Duration::from_secs(12)).await;
+    // A pause between two attempts is over then, too.
+    sleep(Duration::from_secs(30)).await;
     assert_eq!(alive(), idle);
     backend.clear();
     assert_eq!(left().await, [], "it ran out by itself");
