@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redkit_core::{Client, ClientConfig, Command};
 use redkit_ratelimit::{ConcurrencyLimiter, Error};
-use redkit_testkit::{Cluster, ClusterOptions, Fixture, Program, ServerOptions};
+use redkit_testkit::{BackendKind, Cluster, ClusterOptions, Fixture, Program, ServerOptions};
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::state::{dump, now};
@@ -139,6 +139,13 @@ redkit_testkit::suite! {
         let permit = places.try_acquire("k").await.unwrap().unwrap();
         let full = Command::new("CONFIG").arg("SET").arg("maxmemory").arg("1");
         client.call::<()>(full).await.unwrap();
+        if fixture.kind == BackendKind::Fred {
+            // A known limit (docs/drivers.md): that driver nests scripts in transactions, which such a
+            // server refuses. The loss is told.
+            timeout(Duration::from_secs(10), permit.lost()).await.expect("it is told");
+            client.shutdown().await;
+            return;
+        }
         sleep(3 * lease).await;
         assert!(!permit.is_lost());
         permit.release().await.unwrap();
@@ -168,6 +175,13 @@ redkit_testkit::suite! {
         until_so_many(1).await;
         let full = Command::new("CONFIG").arg("SET").arg("maxmemory").arg("1");
         client.call::<()>(full).await.unwrap();
+        if fixture.kind == BackendKind::Fred {
+            // The known limit again: no script runs.
+            assert!(places.try_acquire("other").await.is_err());
+            first.abort();
+            client.shutdown().await;
+            return;
+        }
         let second = wait();
         until_so_many(2).await;
         // Without a sign of life they would be taken out.
