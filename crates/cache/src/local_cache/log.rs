@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_announced_before_redis_was_asked_may_come_after() {
+    fn a_message_from_before_the_question_may_come_after_it() {
         let mut progress = begin_at(position(1, 5));
         assert_eq!(progress.hear(position(1, 4)), Continuity::Complete);
         assert_eq!(progress.hear(position(1, 5)), Continuity::Complete);

@@ -1,4 +1,4 @@
-//! What monitoring sees of caches, and can do with them.
+//! Inspection: the figures that monitoring sees of caches, and the actions on them.
 
 use std::convert::Infallible;
 use std::sync::Arc;

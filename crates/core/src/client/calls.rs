@@ -39,7 +39,7 @@ pub(super) struct Calls {
     hints: Hints,
     in_flight: InFlight,
     metrics: Metrics,
-    /// What spans say of the other end.
+    /// The attributes of the other end, for spans.
     peer: Peer,
     /// What was seen of the connection's state when a call was last refused.
     connection: Mutex<watch::Receiver<ConnectionState>>,

@@ -9,7 +9,7 @@ use crate::backend::{Backend, Topology};
 use crate::command::Command;
 use crate::error::CallError;
 
-/// What all spans of a client say of its other end.
+/// The attributes of a client's other end, the same in all its spans.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     /// `db.namespace`: the database's number.

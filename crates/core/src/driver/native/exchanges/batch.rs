@@ -1,4 +1,4 @@
-//! What the writer does: it takes a [`Batch`] of what waits, and gives back what the socket left of it.
+//! The writer's side: it takes a [`Batch`] of the bytes that wait, and gives back those that the socket left.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::driver::native::encode::Segments;
 const MOST_AT_ONCE: usize = 256 * 1024;
 const MOST_PIECES: usize = 16;
 
-/// What the socket is to be given.
+/// The bytes that the socket is given next.
 #[derive(Debug)]
 pub(in crate::driver::native) struct Batch {
     small: Vec<u8>,
@@ -62,7 +62,7 @@ impl Exchanges {
             self.handed += 1;
         }
         if pieces.is_empty() {
-            // What a full socket held up was taken back.
+            // The callers took back the bytes that a full socket held up.
             self.is_blocked = false;
             return None;
         }
@@ -104,7 +104,7 @@ impl Exchanges {
         }
         self.handed = self.given;
         self.put_back(batch.small);
-        // Who left meanwhile was not counted as dead, because the bytes might have gone.
+        // Calls whose callers left meanwhile were not counted as dead, because the bytes might have gone.
         for number in self.given..handed.max(self.given) {
             let index = self.index(number);
             let has_left = self

@@ -1,0 +1,78 @@
+//! Making a connection: the first one, and one that takes the place of a connection that gives no sign of life.
+
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
+
+use crate::driver::link::{Connector, Link, Timing};
+use crate::error::{Fault, FaultKind};
+
+/// Makes one connection. An attempt may take all of `connect_timeout`; when that passes without a
+/// word, a server may have been stopped, or bytes may have been lost on the way, and may answer a
+/// new attempt at once. So next to the first, patient attempt there is an impatient one. There are
+/// never more than the two.
+pub(super) async fn connect<C: Connector>(connector: &C, timing: Timing) -> Result<C::Link, Fault> {
+    tokio::select! {
+        outcome = timeout(timing.connect_timeout, connector.connect()) => {
+            outcome.unwrap_or_else(|_| Err(connect_timed_out(connector, timing)))
+        }
+        link = impatient(connector) => Ok(link),
+    }
+}
+
+/// From `begin` on, makes a connection on which the server serves, however many attempts it takes.
+pub(super) async fn replacement<C: Connector>(
+    connector: &C,
+    timing: Timing,
+    begin: Instant,
+) -> C::Link {
+    sleep_until(begin).await;
+    loop {
+        if let Ok(link) = connect(connector, timing).await {
+            if serves(&link, timing).await {
+                return link;
+            }
+            link.close();
+        }
+        sleep(IMPATIENCE).await;
+    }
+}
+
+/// Waits until the server serves on a new connection; `false` when it no longer answers there.
+async fn serves<L: Link>(link: &L, timing: Timing) -> bool {
+    let mut was_refused = false;
+    while let Ok(Ok(refusal)) = timeout(timing.probe_timeout, link.ping()).await {
+        match refusal {
+            None if !was_refused => return true,
+            // A server that was busy or loading answers on the other connection as well, if that is
+            // alive: it gets time to.
+            None => was_refused = false,
+            Some(_) => was_refused = true,
+        }
+        sleep(IMPATIENCE).await;
+    }
+    false
+}
+
+/// Tries to connect again and again, with little time for each attempt, and reports no failure.
+async fn impatient<C: Connector>(connector: &C) -> C::Link {
+    loop {
+        // Also the first: who gets an answer within this time has no need of a second attempt.
+        sleep(IMPATIENCE).await;
+        if let Ok(Ok(link)) = timeout(IMPATIENCE, connector.connect()).await {
+            return link;
+        }
+    }
+}
+
+/// Twice this, the longest time between two attempts, stays under the 100 ms in which a server
+/// that answers again should be in use again.
+pub(super) const IMPATIENCE: Duration = Duration::from_millis(40);
+
+fn connect_timed_out<C: Connector>(connector: &C, timing: Timing) -> Fault {
+    let message = format!(
+        "{} did not complete a connection within {:?} (`connect_timeout`); check that the server \
+         runs, and whether the port wants TLS (rediss://) or not (redis://)",
+        connector.target(),
+        timing.connect_timeout
+    );
+    Fault::new(FaultKind::Connect, message)
+}
