@@ -1,0 +1,1 @@
+//! Checks of histories against what was promised.

@@ -1,0 +1,1 @@
+//! Histories of operations: when each began and ended, and what came of it.
