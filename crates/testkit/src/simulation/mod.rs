@@ -43,6 +43,7 @@ mod schedule;
 mod server;
 mod shrink;
 mod trace;
+mod violation;
 mod world;
 
 #[cfg(test)]
@@ -51,9 +52,11 @@ mod tests;
 pub use campaign::{Campaign, Report};
 pub use fault::{Data, Direction, Fault, FaultKind};
 pub use options::{ProcessOptions, WorldOptions};
-pub use process::{Process, ProcessId, ServerId};
-pub use scenario::{Run, Scenario, ScenarioContext, Violation, simulate, simulate_and_tell};
+pub use history::ProcessId;
+pub use process::{Process, ServerId};
+pub use scenario::{Run, Scenario, ScenarioContext, simulate, simulate_and_tell};
 pub use schedule::{FaultMenu, PlannedFault, Schedule};
 pub use shrink::{Shrunk, shrink};
 pub use trace::Detail;
+pub use violation::Violation;
 pub use world::World;

@@ -104,7 +104,7 @@ impl Network {
                 .collect();
             self.trace.message(now, &arguments);
         }
-        let name = &self.processes[process.0].name;
+        let name = &self.processes[process.index()].name;
         self.trace
             .tell_message(now, name, || format!("sends {}", describe(&commands)));
         let path = self.paths.entry((process, server)).or_default();
@@ -161,7 +161,7 @@ impl Network {
         let process = connection.process;
         let shown = format!("{answer:?}");
         self.trace.message(self.now, &[b"reply", shown.as_bytes()]);
-        let name = &self.processes[process.0].name;
+        let name = &self.processes[process.index()].name;
         self.trace
             .tell_message(self.now, name, || format!("gets {shown}"));
         if let Some(waiting) = waiting {
@@ -184,7 +184,7 @@ impl Network {
     }
 
     pub(super) fn name(&self, process: ProcessId) -> Arc<str> {
-        Arc::clone(&self.processes[process.0].name)
+        Arc::clone(&self.processes[process.index()].name)
     }
 
     /// How long a message takes.
@@ -233,7 +233,7 @@ impl Network {
 }
 
 fn is_current(processes: &[Endpoint], process: ProcessId, incarnation: u32) -> bool {
-    let endpoint = processes.get(process.0);
+    let endpoint = processes.get(process.index());
     endpoint.is_some_and(|process| process.is_alive && process.incarnation == incarnation)
 }
 

@@ -10,11 +10,8 @@ use redkit_core::random;
 use redkit_core::{Client, ClientConfig};
 
 use super::backend::SimulatedBackend;
+use super::history::ProcessId;
 use super::network::SharedNetwork;
-
-/// A process of a [`World`](super::World), by the order in which it was added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProcessId(pub usize);
 
 /// A server of a [`World`](super::World), from 0 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

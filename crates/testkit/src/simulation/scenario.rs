@@ -1,7 +1,7 @@
 //! [`Scenario`]: what processes do in a world and what must hold of it. [`simulate`]: one run.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::time::Duration;
 
 use super::fault::FaultKind;
 use super::network::SharedNetwork;
@@ -10,6 +10,7 @@ use super::panics;
 use super::random::{Random, stream};
 use super::schedule::{FaultMenu, Schedule};
 use super::trace::Detail;
+use super::violation::Violation;
 use super::world::World;
 
 /// What processes do in a world, and what must hold of it whatever goes wrong.
@@ -58,7 +59,10 @@ use super::world::World;
 ///         let n: i64 = n.to::<Option<i64>>().unwrap().unwrap_or(0);
 ///         match (answered.load(Ordering::Relaxed)..=sent.load(Ordering::Relaxed)).contains(&n) {
 ///             true => Ok(()),
-///             false => Err(Violation::new(format!("the count is {n}"))),
+///             false => {
+///                 let text = format!("the count is {n}");
+///                 Err(Violation::new("no increment is lost", world.now()).fact(world.now(), text))
+///             }
 ///         }
 ///     }
 /// }
@@ -92,27 +96,6 @@ pub trait Scenario: Send + Sync {
     /// What must not happen, and did.
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation>;
 }
-
-/// What must not happen, and did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    text: String,
-}
-
-impl Violation {
-    /// In the words of the domain: who saw what, and what was promised.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into() }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Violation {}
 
 /// How a run is to be: usually what its seed says.
 #[derive(Debug, Clone)]
@@ -151,7 +134,7 @@ impl ScenarioContext {
         let schedule = plan.schedule.clone().unwrap_or_else(|| {
             let mut random = stream(plan.seed, "faults");
             let (processes, servers) = (scenario.processes(), scenario.servers());
-            scenario.faults().draw(&mut random, processes, servers)
+            scenario.faults().draw(&mut random, u32::try_from(processes).unwrap_or(0), servers)
         });
         Self {
             plan: plan.clone(),
@@ -168,9 +151,11 @@ impl ScenarioContext {
         self.plan.seed
     }
 
-    /// The world of this run, in which the faults of the seed are planned; to be called once.
+    /// The world of this run, in which the faults of the seed are planned; to be called once. It may have
+    /// more servers and processes than the scenario says: nothing happens to them.
     pub fn world(&mut self, options: WorldOptions) -> World {
-        let options = options.servers(self.servers);
+        let servers = options.servers.max(self.servers);
+        let options = options.servers(servers);
         let mut world = World::traced(self.plan.seed, options, self.plan.detail);
         world.plan(&self.schedule);
         self.world = Some(SharedNetwork::clone(world.network()));
@@ -227,26 +212,29 @@ pub fn simulate_and_tell(scenario: &dyn Scenario, seed: u64, detail: Detail) -> 
 pub(super) fn simulate_as(scenario: &dyn Scenario, plan: &RunPlan) -> Run {
     let mut context = ScenarioContext::new(scenario, plan);
     let (result, panics) = panics::watched(|| scenario.run(&mut context));
-    let violation = match (result, panics.first()) {
-        (_, Some(panic)) => Some(Violation::new(format!("a panic: {panic}"))),
-        (Some(Err(violation)), None) => Some(violation),
-        (Some(Ok(())), None) => None,
-        (None, None) => Some(Violation::new("the scenario panicked")),
-    };
     let mut run = Run {
         seed: plan.seed,
-        violation,
+        violation: None,
         hash: 0,
         faults: BTreeMap::new(),
         story: Vec::new(),
         schedule: context.schedule,
         operations: context.asked_operations,
     };
+    let mut now = Duration::ZERO;
     if let Some(network) = context.world {
         let network = network.lock();
+        now = network.now;
         run.hash = network.trace.hash();
         run.faults = network.trace.faults().clone();
         run.story = network.trace.story().to_vec();
     }
+    run.violation = match (result, panics.first()) {
+        (Some(result), None) => result.err(),
+        (_, panic) => {
+            let panic = panic.map_or("the scenario panicked", String::as_str);
+            Some(Violation::new("no task panics", now).fact(now, panic))
+        }
+    };
     run
 }

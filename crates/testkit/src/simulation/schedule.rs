@@ -95,7 +95,7 @@ impl FaultMenu {
     }
 
     /// Draws the faults of a run of so many processes and servers.
-    pub(super) fn draw(&self, random: &mut Random, processes: usize, servers: usize) -> Schedule {
+    pub(super) fn draw(&self, random: &mut Random, processes: u32, servers: usize) -> Schedule {
         if self.kinds.is_empty() || processes == 0 || servers == 0 {
             return Schedule::default();
         }
@@ -110,7 +110,7 @@ impl FaultMenu {
         Schedule { faults }
     }
 
-    fn draw_one(&self, random: &mut Random, processes: usize, servers: usize) -> Fault {
+    fn draw_one(&self, random: &mut Random, processes: u32, servers: usize) -> Fault {
         let kind = self.kinds[random.random_range(0..self.kinds.len())];
         let process = ProcessId(random.random_range(0..processes));
         let server = ServerId(random.random_range(0..servers));

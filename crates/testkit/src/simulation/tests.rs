@@ -535,7 +535,7 @@ impl Scenario for Fragile {
         let killed = kinds.iter().rposition(|kind| *kind == FaultKind::KillProcess);
         match (cut, killed) {
             (Some(cut), Some(killed)) if cut < killed && operations >= 7 => {
-                Err(Violation::new("killed after a cut"))
+                Err(Violation::new("killed after a cut", ms(0)))
             }
             _ => Ok(()),
         }

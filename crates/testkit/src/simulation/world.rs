@@ -13,7 +13,8 @@ use super::event::{Event, ToProcess, ToServer};
 use super::fault::Fault;
 use super::network::{ConnectionId, Endpoint, Network, SharedNetwork};
 use super::options::{ProcessOptions, WorldOptions};
-use super::process::{Process, ProcessId, ServerId};
+use super::history::ProcessId;
+use super::process::{Process, ServerId};
 use super::random::Random;
 use super::schedule::Schedule;
 use super::server::SimulatedServer;
@@ -102,7 +103,7 @@ impl World {
         F: Fn(Process) -> B + 'static,
         B: Future<Output = ()> + Send + 'static,
     {
-        let id = ProcessId(self.processes.len());
+        let id = ProcessId(u32::try_from(self.processes.len()).unwrap_or(u32::MAX));
         let now = self.now();
         self.network.lock().processes.push(Endpoint {
             name: options.name.as_str().into(),
@@ -165,7 +166,7 @@ impl World {
     /// Whether a process lives.
     pub fn is_alive(&self, process: ProcessId) -> bool {
         let network = self.network.lock();
-        let endpoint = network.processes.get(process.0);
+        let endpoint = network.processes.get(process.index());
         endpoint.is_some_and(|endpoint| endpoint.is_alive)
     }
 
@@ -214,15 +215,14 @@ impl World {
             self.servers[id.0].server.run(now);
             self.forward(id);
         } else if let Some((_, id)) = process {
-            self.processes[id.0].run(now);
+            self.processes[id.index()].run(now);
         }
         true
     }
 
     fn next_process(&self) -> Option<(Duration, ProcessId)> {
-        let all = self.processes.iter().enumerate();
-        all.filter_map(|(number, slot)| Some((slot.due()?, ProcessId(number))))
-            .min()
+        let all = (0..).map(ProcessId).zip(&self.processes);
+        all.filter_map(|(id, slot)| Some((slot.due()?, id))).min()
     }
 
     fn next_server(&self) -> Option<(Duration, ServerId)> {
@@ -248,13 +248,13 @@ impl World {
                 if !self.network.lock().is_current(id, incarnation) {
                     return;
                 }
-                let slot = &mut self.processes[id.0];
+                let slot = &mut self.processes[id.index()];
                 if now < slot.stopped_until {
                     slot.inbox.push(Event::ToProcess(id, incarnation, message));
                     return;
                 }
                 self.at_process(message);
-                self.processes[id.0].wake(now);
+                self.processes[id.index()].wake(now);
             }
             Event::PartitionEnds(process, server) => {
                 self.network.lock().release((process, server));

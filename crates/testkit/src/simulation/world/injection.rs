@@ -8,7 +8,8 @@ use redkit_core::Command;
 use super::World;
 use crate::simulation::event::Event;
 use crate::simulation::fault::{Data, Fault};
-use crate::simulation::process::{ProcessId, ServerId};
+use crate::simulation::history::ProcessId;
+use crate::simulation::process::ServerId;
 
 /// The server whose data of so long before a fault needs.
 pub(super) fn lag_of(fault: &Fault) -> Option<(ServerId, Duration)> {
@@ -64,14 +65,14 @@ impl World {
                 network.partition((process, server), direction, lasts);
             }
             Fault::PauseProcess { process, lasts } => {
-                self.processes[process.0].stop_until(now + lasts);
+                self.processes[process.index()].stop_until(now + lasts);
                 self.later(lasts, Event::ProcessGoesOn(process));
             }
             Fault::KillProcess {
                 process,
                 restart_after,
             } => self.kill(process, restart_after),
-            Fault::JumpClock { process, by } => self.processes[process.0].leap(by, now),
+            Fault::JumpClock { process, by } => self.processes[process.index()].leap(by, now),
             Fault::PauseServer { server, lasts } => {
                 let slot = &mut self.servers[server.0];
                 slot.stopped_until = slot.stopped_until.max(now + lasts);
@@ -102,15 +103,19 @@ impl World {
         network.events.take(planned);
         network.heal();
         drop(network);
+        let mut going_on = Vec::new();
         for number in 0..self.servers.len() {
             self.servers[number].server.engine().set_full(false);
             self.server_starts(ServerId(number));
             self.servers[number].stopped_until = Duration::ZERO;
             self.server_goes_on(ServerId(number));
         }
-        for number in 0..self.processes.len() {
-            self.processes[number].stopped_until = Duration::ZERO;
-            self.process_goes_on(ProcessId(number));
+        for (id, slot) in (0..).map(ProcessId).zip(&mut self.processes) {
+            slot.stopped_until = Duration::ZERO;
+            going_on.push(id);
+        }
+        for id in going_on {
+            self.process_goes_on(id);
         }
     }
 
@@ -138,7 +143,7 @@ impl World {
     pub(super) fn process_goes_on(&mut self, process: ProcessId) {
         const SOON: u64 = 1_000_000;
         let now = self.now();
-        let slot = &mut self.processes[process.0];
+        let slot = &mut self.processes[process.index()];
         if now < slot.stopped_until {
             return;
         }
@@ -152,13 +157,13 @@ impl World {
 
     pub(super) fn process_starts(&mut self, process: ProcessId) {
         let now = self.now();
-        let slot = &mut self.processes[process.0];
+        let slot = &mut self.processes[process.index()];
         if !slot.awaits_successor {
             return;
         }
         {
             let mut network = self.network.lock();
-            let endpoint = &mut network.processes[process.0];
+            let endpoint = &mut network.processes[process.index()];
             endpoint.is_alive = true;
             let name = std::sync::Arc::clone(&endpoint.name);
             network.trace.note(now, &name, "starts again");
@@ -171,11 +176,11 @@ impl World {
         {
             let mut network = self.network.lock();
             network.cut_off(process);
-            let endpoint = &mut network.processes[process.0];
+            let endpoint = &mut network.processes[process.index()];
             endpoint.is_alive = false;
             endpoint.incarnation += 1;
         }
-        let slot = &mut self.processes[process.0];
+        let slot = &mut self.processes[process.index()];
         slot.kill();
         slot.awaits_successor = restart_after.is_some();
         if let Some(after) = restart_after {

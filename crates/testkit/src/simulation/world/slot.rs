@@ -10,7 +10,8 @@ use crate::simulation::event::Event;
 use crate::simulation::host::Host;
 use crate::simulation::network::SharedNetwork;
 use crate::simulation::options::ProcessOptions;
-use crate::simulation::process::{Process, ProcessId};
+use crate::simulation::history::ProcessId;
+use crate::simulation::process::Process;
 use crate::simulation::random::stream;
 
 /// The `main` of a process.
@@ -58,7 +59,7 @@ impl Slot {
     ) {
         let (name, incarnation) = {
             let network = network.lock();
-            let endpoint = &network.processes[id.0];
+            let endpoint = &network.processes[id.index()];
             (std::sync::Arc::clone(&endpoint.name), endpoint.incarnation)
         };
         let random = stream(seed, &format!("process {} {incarnation}", id.0));

@@ -1,1 +1,0 @@
-//! Checks of histories against what was promised.
