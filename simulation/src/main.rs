@@ -64,7 +64,9 @@ fn many(chosen: &[Box<dyn Scenario>], arguments: &Arguments) -> bool {
     println!("seeds from {}", arguments.first_seed());
     for (number, scenario) in chosen.iter().enumerate() {
         let scenario = &**scenario;
-        let known = FAILED_ONCE.iter().filter(|(name, _)| *name == scenario.name());
+        let known = FAILED_ONCE
+            .iter()
+            .filter(|(name, _)| *name == scenario.name());
         for (_, seed) in known {
             let run = simulate(scenario, *seed);
             if run.violation.is_some() {

@@ -142,7 +142,12 @@ impl Host {
         self.step(now, first, None)
     }
 
-    fn step<R>(&mut self, now: Duration, first: impl Future<Output = R>, ahead: Option<Duration>) -> R {
+    fn step<R>(
+        &mut self,
+        now: Duration,
+        first: impl Future<Output = R>,
+        ahead: Option<Duration>,
+    ) -> R {
         let target = self.clock.local(now).saturating_sub(self.born);
         let by = target.saturating_sub(self.elapsed);
         let (pause, origin) = (&*self.pause, self.origin);

@@ -59,8 +59,8 @@ mod tests;
 
 pub use campaign::{Campaign, Report};
 pub use fault::{Data, Direction, Fault, FaultKind};
-pub use options::{ProcessOptions, WorldOptions};
 pub use history::ProcessId;
+pub use options::{ProcessOptions, WorldOptions};
 pub use process::{Process, ServerId};
 pub use scenario::{Run, Scenario, ScenarioContext, simulate, simulate_and_tell};
 pub use schedule::{FaultMenu, PlannedFault, Schedule};
