@@ -24,6 +24,7 @@
 //! - `native` (default): the networked driver.
 //! - `fred`: a second networked driver, on the `fred` crate, for one server; see [`fred`].
 //! - `tls`: encrypted connections by rustls.
+//! - `simulation`: for simulated runs, a thread's [randomness](random) can be replaced.
 //! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
 //!   `encryption`: encrypted values. See [`Codec`].
 
@@ -40,6 +41,7 @@ mod error;
 pub mod inspection;
 mod keys;
 mod push;
+pub mod random;
 mod script;
 mod tally;
 mod value;

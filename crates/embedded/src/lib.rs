@@ -100,6 +100,7 @@ mod command_stats;
 mod commands;
 mod engine;
 mod error;
+mod full_memory;
 mod glob;
 mod keyspace;
 #[cfg(feature = "listen")]
@@ -115,6 +116,6 @@ mod tracking;
 mod unsupported;
 mod value;
 
-pub use backend::Embedded;
+pub use backend::{Embedded, Snapshot};
 #[cfg(feature = "listen")]
 pub use listen::{ListenError, Listener};

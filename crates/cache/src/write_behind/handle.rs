@@ -246,6 +246,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
             // Another process may make room, of which nobody tells this one.
             let look = deadline.min(Instant::now() + LOOK_AGAIN);
             tokio::select! {
+                biased;
                 () = room => {}
                 () = sleep_until(look) => {}
             }

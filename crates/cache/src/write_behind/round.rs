@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use redkit_core::random::random;
 use tokio::time::Instant;
 
 use super::lease::PartitionLease;
@@ -237,5 +238,5 @@ fn ending(item: &Item, ending: Ending) -> (Bytes, u64, Ending) {
 }
 
 fn new_token() -> String {
-    format!("{:016x}", rand::random::<u64>())
+    format!("{:016x}", random::<u64>())
 }

@@ -121,6 +121,7 @@ where
     let (mut token, mut errors, mut outages) = (None, 0_u32, 0_u32);
     while !*stop.borrow() {
         let permit = tokio::select! {
+            biased;
             permit = context.permits.acquire() => permit,
             _ = stop.wait_for(|stop| *stop) => return,
         };
@@ -136,6 +137,7 @@ where
                 match next {
                     Next::In(pause) => {
                         tokio::select! {
+                            biased;
                             () = sleep(pause) => {}
                             () = partition.signals.due.notified() => {}
                             _ = stop.wait_for(|stop| *stop) => return,
@@ -154,6 +156,7 @@ where
             }
         };
         tokio::select! {
+            biased;
             () = sleep(pause) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_core::coordination::{Backoff, Lease, LeaseConfig, LeaseRenewal, Token, Wake};
+use redkit_core::random::random_range;
 use redkit_core::{Command, Error, Invocation, Key, Value};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
@@ -66,7 +67,7 @@ where
         }
         tokio::select! {
             biased;
-            () = sleep(BALANCE.mul_f64(rand::random_range(0.8..=1.2))) => {}
+            () = sleep(BALANCE.mul_f64(random_range(0.8..=1.2))) => {}
             () = shared.draining.cancelled() => {}
         }
     }
@@ -105,7 +106,7 @@ async fn take_up_to<T, H>(
     H: Handler<T>,
 {
     // Workers that start together do not all ask for the same ones first.
-    let first = rand::random_range(0..shared.seats.len().max(1));
+    let first = random_range(0..shared.seats.len().max(1));
     for index in (0..shared.seats.len()).map(|n| (n + first) % shared.seats.len()) {
         if owned.len() >= share || shared.draining.is_cancelled() {
             return;
