@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//! Histories of operations: when each began and ended, and what came of it.
-=======
 //! What the processes of a fleet did, and what they know of it: [`Operation`], [`History`] and the
 //! [`Recorder`] that writes one.
 
@@ -307,4 +304,3 @@ mod tests {
         assert_eq!(Outcome::<u32>::of(Err("refused"), maybe), Outcome::NotSent);
     }
 }
->>>>>>> sim2

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redkit_core::Command;
+use redkit_core::{Client, Command};
 use redkit_pubsub::topic::{Delivery, Outcome, Publication, Topic, Worker};
 use redkit_testkit::simulation::Process;
 use redkit_testkit::simulation::checkers::Handled;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Settings;
 use super::notes::{Notes, outcome};
@@ -22,10 +22,12 @@ const QUIET: Duration = Duration::from_secs(12);
 
 /// The body of a process that publishes, and consumes until all is done.
 pub(super) async fn consume(process: Process, settings: Settings, notes: Notes) {
-    let Some(topic) = topic(&process, settings) else {
+    // All on one connection: what delays a question delays the signs of life.
+    let client = process.client();
+    let Some(topic) = topic(&client, settings) else {
         return;
     };
-    let presence = Presence::new(process.clone(), settings, notes.clone());
+    let presence = Presence::new(process.clone(), client, settings, notes.clone());
     let watched = tokio::spawn(presence.watch());
     let publishing = tokio::spawn(publish(
         process.clone(),
@@ -50,7 +52,7 @@ pub(super) async fn consume(process: Process, settings: Settings, notes: Notes) 
 /// message is done.
 pub(super) async fn see_to_the_end(process: Process, settings: Settings, notes: Notes) {
     sleep(QUIET).await;
-    let Some(topic) = topic(&process, settings) else {
+    let Some(topic) = topic(&process.client(), settings) else {
         return;
     };
     let worker = start(&process, &topic, settings, &notes).await;
@@ -75,8 +77,8 @@ pub(super) async fn see_to_the_end(process: Process, settings: Settings, notes: 
     }
 }
 
-fn topic(process: &Process, settings: Settings) -> Option<Topic<u64>> {
-    let topic = Topic::builder(&process.client(), "orders");
+fn topic(client: &Client, settings: Settings) -> Option<Topic<u64>> {
+    let topic = Topic::builder(client, "orders");
     topic.partitions(settings.partitions).build().ok()
 }
 
@@ -171,18 +173,23 @@ async fn leave(process: &Process, worker: Worker) {
 /// long as its signs of life may be late, was away.
 struct Presence {
     process: Process,
+    client: Client,
     settings: Settings,
     notes: Notes,
     /// When the last question was asked that the server answered.
     seen: Duration,
+    /// The same by the process's own clock, by which it counts its lease.
+    seen_here: Instant,
     is_over: bool,
 }
 
 impl Presence {
-    fn new(process: Process, settings: Settings, notes: Notes) -> Self {
+    fn new(process: Process, client: Client, settings: Settings, notes: Notes) -> Self {
         Self {
             seen: process.now(),
+            seen_here: Instant::now(),
             process,
+            client,
             settings,
             notes,
             is_over: false,
@@ -190,20 +197,19 @@ impl Presence {
     }
 
     async fn watch(mut self) {
-        let client = self.process.client();
         let longest = self.settings.lease / 3;
         while !self.notes.is_done() {
             sleep(self.settings.lease / 12).await;
-            let asked = self.process.now();
+            let (asked, asked_here) = (self.process.now(), Instant::now());
             let exists = Command::new("EXISTS").key("presence").idempotent(true);
-            if client.call::<i64>(exists).await.is_err() {
+            if self.client.call::<i64>(exists).await.is_err() {
                 continue;
             }
             let now = self.process.now();
-            if now.saturating_sub(self.seen) > longest {
+            if now.saturating_sub(self.seen).max(self.seen_here.elapsed()) > longest {
                 self.notes.away(&self.process, self.seen, now);
             }
-            self.seen = asked;
+            (self.seen, self.seen_here) = (asked, asked_here);
         }
         self.is_over = true;
     }
