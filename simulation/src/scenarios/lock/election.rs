@@ -90,7 +90,8 @@ async fn lead(process: Process, term: Term, terms: Holds<u64>) {
     let fence = term.fence().get();
     process.note(|| format!("leads under fence {fence}"));
     let holding = [terms.begin(&process, fence)];
-    let remaining = || (!term.is_over()).then_some(Duration::from_millis(8));
+    // While it is polled, its process leads.
+    let remaining = || Some(Duration::from_millis(8));
     let time = Duration::from_millis(process.random_range(0..=1_200));
     hold(&process, &holding, time, remaining).await;
     if process.chance(0.5) {

@@ -139,7 +139,7 @@ async fn handle(process: &Process, notes: &Notes, delivery: &Delivery<u64>) -> O
     let is_slow = process.chance(0.1);
     let longest = if is_slow { 1_500 } else { 80 };
     sleep(Duration::from_millis(process.random_range(0..=longest))).await;
-    if message % POISON == 0 || process.chance(0.05) {
+    if message.is_multiple_of(POISON) || process.chance(0.05) {
         running.ended(Handled::Failed);
         process.note(|| format!("fails to handle message {message}"));
         return Outcome::retry("a failure of the scenario");
