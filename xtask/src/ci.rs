@@ -10,7 +10,7 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 pub(crate) use self::toolchain::{rust_version, toolchain};
-use crate::{Failure, test};
+use crate::{Failure, simulate, test};
 
 type Step = (&'static str, fn(&Shell) -> Result<(), Failure>);
 
@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
         "tests of the benchmarks and of the patterns' programs",
         tests_of_programs,
     ),
+    ("simulation, a minute of new seeds", simulate::a_minute),
     ("documentation", documentation),
     ("contents of the packages", package::check),
 ];

@@ -7,6 +7,7 @@ mod ci;
 mod doctor;
 mod matrix;
 mod provision;
+mod simulate;
 mod test;
 mod totals;
 
@@ -52,6 +53,13 @@ enum Task {
         /// Lists them.
         #[arg(long)]
         list: bool,
+    },
+    /// Simulates fleets in virtual time, with faults from seeds, and tells the story of what goes wrong.
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// `--pattern`, `--seeds`, `--from`, `--seed` with `--trace`, …; `--help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Runs everything that must hold before a change lands.
     Ci,
@@ -105,6 +113,7 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
             scenario,
             list,
         } => chaos::run(&sh, &subject, scenario.as_deref(), list),
+        Task::Simulate { arguments } => simulate::run(&sh, &arguments),
         Task::Ci => ci::run(&sh),
         Task::Doctor => doctor::run(&sh),
         Task::Bench { name, check, quick } => bench::run(&sh, &name, check, quick),

@@ -20,7 +20,7 @@ use rand::RngExt;
 use redkit_core::{CallError, Command, Fault, FaultKind};
 
 pub(super) use self::connection::{Connection, ConnectionId};
-pub(super) use self::driver::{Driver, DriverId, Lane, Subscription, SubscriptionId};
+pub(super) use self::driver::{Driver, DriverId, Lane, SubscriptionId};
 use self::faults::Path;
 use super::event::{Answer, Event, EventQueue, ToProcess, ToServer};
 use super::options::WorldOptions;
