@@ -70,6 +70,16 @@ pub fn id_millis() -> u64 {
     u64::try_from(millis).unwrap_or(u64::MAX)
 }
 
+/// The operating system's number of this process, for owners that people read. With a replaced source it is
+/// always the same.
+pub fn process_number() -> u32 {
+    #[cfg(feature = "simulation")]
+    if replaceable::is_replaced() {
+        return 0;
+    }
+    std::process::id()
+}
+
 #[cfg(feature = "simulation")]
 #[expect(clippy::panic, reason = "documented, and as `rand::random_range` does")]
 fn empty<T>(error: rand::distr::uniform::Error) -> T {
