@@ -3,6 +3,7 @@
 //! Each stands in a file of its own under `scenarios/`, by its pattern. `docs/simulation.md` says how to run them
 //! and how to write one.
 
+mod holds;
 mod scenarios;
 mod seeds;
 

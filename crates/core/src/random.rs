@@ -5,6 +5,7 @@
 //! from its seed. Without that feature nothing of it is compiled in.
 
 use std::io;
+use std::time::SystemTime;
 
 use rand::TryRng as _;
 use rand::distr::uniform::{SampleRange, SampleUniform};
@@ -57,6 +58,28 @@ pub fn fill_secret(bytes: &mut [u8]) -> io::Result<()> {
     SysRng.try_fill_bytes(bytes).map_err(io::Error::other)
 }
 
+/// Milliseconds since 1970 by this machine's clock, for ids that sort by the time at which they were made.
+/// With a replaced source it is always the same, so that ids follow from the seed.
+pub fn id_millis() -> u64 {
+    #[cfg(feature = "simulation")]
+    if replaceable::is_replaced() {
+        return 0;
+    }
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.map_or(0, |since| since.as_millis());
+    u64::try_from(millis).unwrap_or(u64::MAX)
+}
+
+/// The operating system's number of this process, for owners that people read. With a replaced source it is
+/// always the same.
+pub fn process_number() -> u32 {
+    #[cfg(feature = "simulation")]
+    if replaceable::is_replaced() {
+        return 0;
+    }
+    std::process::id()
+}
+
 #[cfg(feature = "simulation")]
 #[expect(clippy::panic, reason = "documented, and as `rand::random_range` does")]
 fn empty<T>(error: rand::distr::uniform::Error) -> T {
@@ -99,6 +122,10 @@ mod replaceable {
             Some(source) => draw(&mut **source),
             None => draw(&mut rand::rng()),
         })
+    }
+
+    pub(super) fn is_replaced() -> bool {
+        SOURCE.with_borrow(Option::is_some)
     }
 
     /// Gives whether there is another source than the thread's own.

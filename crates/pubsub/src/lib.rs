@@ -40,6 +40,7 @@ mod scripts;
 #[cfg(feature = "axum")]
 pub mod sse;
 pub mod topic;
+mod unique_id;
 
 pub use self::channel::{
     Channel, ChannelBuilder, Event, GapReason, Message, Position, Published, Replay, Subscription,

@@ -261,15 +261,16 @@ pub(crate) enum Retired {
     Over(Over),
 }
 
-/// Leaves a rotated session to its grace, if nothing was changed since `revision`.
+/// Leaves a rotated session to its grace, if it stands as it was copied: at this revision, and of this generation
+/// of its user's sessions.
 pub(crate) async fn retire(
     client: &Client,
     keys: &SessionKeys,
-    revision: u64,
+    copied: (u64, &str),
     grace: Duration,
     successor: &str,
 ) -> Result<Retired, Error> {
-    let call = retire_call(keys, Some(revision), grace, successor);
+    let call = retire_call(keys, Some(copied), grace, successor);
     let mut reply: Vec<Value> = client.eval(call).await?;
     Ok(match status(&mut reply)? {
         1 => Retired::Done,
@@ -278,19 +279,21 @@ pub(crate) async fn retire(
     })
 }
 
-/// The call of [`retire`]; without a revision it asks for none, for the release queue.
+/// The call of [`retire`]; without what was copied it asks for nothing, for the release queue.
 pub(crate) fn retire_call(
     keys: &SessionKeys,
-    revision: Option<u64>,
+    copied: Option<(u64, &str)>,
     grace: Duration,
     successor: &str,
 ) -> Invocation {
+    let (revision, generation) = copied.unzip();
     let revision = revision.map(|revision| revision.to_string());
     invoke(&RETIRE, keys)
         .arg(revision.unwrap_or_default())
         .arg(micros(grace))
         .arg(successor)
         .arg(keys.channel())
+        .arg(generation.unwrap_or_default())
         .idempotent(true)
 }
 

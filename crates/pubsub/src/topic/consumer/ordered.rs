@@ -66,6 +66,7 @@ where
             }
         }
         tokio::select! {
+            biased;
             () = sleep(BALANCE.mul_f64(random_range(0.8..=1.2))) => {}
             () = shared.draining.cancelled() => {}
         }
@@ -172,6 +173,7 @@ where
 {
     async fn run(self) {
         tokio::select! {
+            biased;
             () = self.lease.lost() => {
                 // Its handler is dropped. Whatever it sends from now on is refused.
                 self.shared.count_lost();
@@ -248,6 +250,7 @@ where
                 let wait = next_due.map_or(TICK, |due| due.min(TICK));
                 let wait = wait.max(Duration::from_millis(10));
                 tokio::select! {
+                    biased;
                     () = async {
                         match &mut waiter {
                             Some(waiter) => drop(waiter.wait(wait).await),
@@ -262,6 +265,7 @@ where
 
     async fn stopped(&self) {
         tokio::select! {
+            biased;
             () = self.yielding.cancelled() => {}
             () = self.shared.draining.cancelled() => {}
         }
@@ -319,6 +323,7 @@ where
             };
             drop(_slot);
             tokio::select! {
+                biased;
                 () = sleep(pause) => {}
                 () = self.stopped() => return Next::Stop,
             }
@@ -378,6 +383,7 @@ where
                 return Next::Stop;
             }
             tokio::select! {
+                biased;
                 () = sleep(backoff.next_pause()) => {}
                 () = self.shared.aborting.cancelled() => return Next::Stop,
             }

@@ -212,8 +212,9 @@ impl Delivery {
         }
         let pairs = of_keys.values().flat_map(|of_key| {
             of_key.iter().flat_map(move |(first, publishing)| {
-                let is_after =
-                    move |(_, other): &&(u64, &Publishing)| publishing.end <= other.start;
+                let is_after = move |(second, other): &&(u64, &Publishing)| {
+                    second != first && publishing.end <= other.start
+                };
                 let later = of_key.iter().filter(is_after);
                 later.map(move |(second, _)| (*first, *publishing, *second))
             })
