@@ -25,7 +25,7 @@ It connects as the programs do, asks the servers about themselves, writes two sm
 (`<namespace>:monitor:health:...`, which live for a minute), and changes nothing else.
 
 Checks: connection, transport, version, ping, latency, clock, clocks, set_get_delete, write, script, pubsub,
-rights, memory, maxmemory, eviction, durability, persistence, replication, replicas, clients, cluster, slots.
+rights, memory, maxmemory, eviction, durability, persistence, replication, replicas, clients, cluster, slots, quorum.
 
 Examples:
   REDIS_URL=redis://localhost redkit doctor
