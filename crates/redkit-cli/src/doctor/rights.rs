@@ -21,8 +21,8 @@ const COMMANDS: &[(Need, &[&str])] = &[
     (
         Need::Cache,
         &[
-            "DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "GETRANGE", "HGET", "HGETALL", "HINCRBY", "HKEYS", "HMGET", "HSET",
-            "PEXPIRE", "PTTL", "PUBLISH", "SET", "SETRANGE", "TIME", "TYPE", "UNLINK",
+            "DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "GETRANGE", "HDEL", "HGET", "HGETALL", "HINCRBY", "HKEYS", "HMGET", "HSET",
+            "HSETNX", "PEXPIRE", "PTTL", "PUBLISH", "SET", "SETRANGE", "TIME", "TYPE", "UNLINK",
         ],
     ),
     (

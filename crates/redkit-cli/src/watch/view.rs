@@ -171,10 +171,6 @@ fn draw_servers(frame: &mut Frame<'_>, area: Rect, sample: &Sample) {
             rate(figures.output_bytes_per_second),
         ])
     });
-    let failed = sample.failed.iter().map(|failed| {
-        let row = Row::new([failed.name.clone(), "does not answer".to_owned(), failed.error.clone()]);
-        row.style(Style::new().fg(Color::Red))
-    });
     let widths = [
         Constraint::Min(16),
         Constraint::Length(9),
@@ -188,8 +184,16 @@ fn draw_servers(frame: &mut Frame<'_>, area: Rect, sample: &Sample) {
         Constraint::Length(12),
         Constraint::Length(12),
     ];
-    let table = Table::new(nodes.chain(failed), widths).header(head);
-    frame.render_widget(table.block(Block::bordered().title("servers")), area);
+    let block = Block::bordered().title("servers");
+    let inside = block.inner(area);
+    frame.render_widget(block, area);
+    let shown = u16::try_from(sample.servers.len() + 1).unwrap_or(u16::MAX);
+    let [top, bottom] = Layout::vertical([Constraint::Max(shown), Constraint::Fill(1)]).areas(inside);
+    frame.render_widget(Table::new(nodes, widths).header(head), top);
+    let failed = sample.failed.iter();
+    let failed = failed.map(|failed| Line::from(format!("{} does not answer: {}", failed.name, failed.error)));
+    let failed = Paragraph::new(failed.collect::<Vec<_>>()).style(Style::new().fg(Color::Red));
+    frame.render_widget(failed, bottom);
 }
 
 fn draw_programs(frame: &mut Frame<'_>, area: Rect, sample: &Sample) {
