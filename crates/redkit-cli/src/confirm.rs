@@ -26,6 +26,9 @@ pub(crate) fn confirm(consent: Consent, what: &str) -> Result<(), Failure> {
     let read = io::stdin().lock().read_line(&mut answer);
     match read {
         Ok(_) if answer.trim().eq_ignore_ascii_case("yes") => Ok(()),
-        _ => Err(Failure::usage("it was not confirmed; nothing was done", "answer `yes`, or add --yes")),
+        _ => Err(Failure::usage(
+            "it was not confirmed; nothing was done",
+            "answer `yes`, or add --yes",
+        )),
     }
 }

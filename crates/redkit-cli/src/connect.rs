@@ -102,7 +102,12 @@ static SECRETS: OnceLock<BTreeSet<String>> = OnceLock::new();
 fn remember_secrets(common: &Common) {
     SECRETS.get_or_init(|| {
         let urls = ["REDIS_URL", "REDKIT_URL"].map(|name| std::env::var(name).ok());
-        let urls: Vec<String> = common.url.clone().into_iter().chain(urls.into_iter().flatten()).collect();
+        let urls: Vec<String> = common
+            .url
+            .clone()
+            .into_iter()
+            .chain(urls.into_iter().flatten())
+            .collect();
         let mut secrets: BTreeSet<String> = urls
             .iter()
             .flat_map(|url| passwords_of(url))
@@ -120,7 +125,9 @@ fn remember_secrets(common: &Common) {
 /// this holds when one of them should come to.
 pub(crate) fn without_secrets(text: &str) -> String {
     let secrets = SECRETS.get().into_iter().flatten();
-    secrets.fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    secrets.fold(text.to_owned(), |text, secret| {
+        text.replace(secret.as_str(), "***")
+    })
 }
 
 #[cfg(test)]
@@ -134,7 +141,10 @@ mod tests {
             ("redis://ann@host", &[]),
             ("redis://:p@host", &["p"]),
             ("redis://ann:p@ss@host", &["p@ss"]),
-            ("redis-cluster://ann:p@a,b?namespace=x&password=q", &["p", "q"]),
+            (
+                "redis-cluster://ann:p@a,b?namespace=x&password=q",
+                &["p", "q"],
+            ),
             ("unix:///run/redis?sentinel_password=s", &["s"]),
         ] {
             assert_eq!(passwords_of(url), passwords, "{url}");

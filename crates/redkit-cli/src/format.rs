@@ -73,7 +73,11 @@ fn is_bidirectional(character: char) -> bool {
 /// At most so many characters.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.chars().count() > most {
-        true => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+        true => text
+            .chars()
+            .take(most.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
         false => text.to_owned(),
     }
 }
@@ -95,7 +99,10 @@ mod tests {
         assert_eq!(duration(Duration::from_micros(12)), "12us");
         assert_eq!(duration(Duration::from_millis(1_250)), "1.2s");
         assert_eq!(duration(Duration::from_secs(90_061)), "1d 1h");
-        assert_eq!(ago(SystemTime::now() + Duration::from_secs(7_230)), "in 2h 0m");
+        assert_eq!(
+            ago(SystemTime::now() + Duration::from_secs(7_230)),
+            "in 2h 0m"
+        );
     }
 
     #[test]

@@ -163,12 +163,16 @@ impl Report {
             is_complete: report.is_complete,
             took_seconds: format::seconds(report.took),
             prefixes: report.prefixes.iter().take(top).map(row).collect(),
-            other: report.prefixes.iter().skip(top).fold(row(&report.other), |sum, prefix| PrefixRow {
-                keys: sum.keys + prefix.keys,
-                bytes: sum.bytes + prefix.bytes(),
-                without_ttl: sum.without_ttl + prefix.without_ttl,
-                ..sum
-            }),
+            other: report
+                .prefixes
+                .iter()
+                .skip(top)
+                .fold(row(&report.other), |sum, prefix| PrefixRow {
+                    keys: sum.keys + prefix.keys,
+                    bytes: sum.bytes + prefix.bytes(),
+                    without_ttl: sum.without_ttl + prefix.without_ttl,
+                    ..sum
+                }),
             biggest: report
                 .biggest
                 .iter()
@@ -187,7 +191,11 @@ impl Report {
                 .collect(),
             without_ttl: report.without_ttl,
             orphans: report.orphans,
-            orphan_examples: report.orphan_examples.iter().map(|key| format::text(key)).collect(),
+            orphan_examples: report
+                .orphan_examples
+                .iter()
+                .map(|key| format::text(key))
+                .collect(),
             failed: report
                 .failed
                 .iter()
@@ -200,11 +208,23 @@ impl Report {
     }
 
     fn print(&self) -> Result<(), Failure> {
-        let part = if self.is_complete { "all keys" } else { "a part of the keys" };
-        output::line(&format!("{} keys seen ({part}), {} of them sized", self.scanned, self.sampled))?;
+        let part = if self.is_complete {
+            "all keys"
+        } else {
+            "a part of the keys"
+        };
+        output::line(&format!(
+            "{} keys seen ({part}), {} of them sized",
+            self.scanned, self.sampled
+        ))?;
         let mut prefixes = Table::new(&["prefix", "keys", "size, about", "without ttl"]);
         let other = (self.other.keys > 0).then_some(&self.other);
-        for (prefix, row) in self.prefixes.iter().map(|row| (row.prefix.as_str(), row)).chain(other.map(|row| ("(all others)", row))) {
+        for (prefix, row) in self
+            .prefixes
+            .iter()
+            .map(|row| (row.prefix.as_str(), row))
+            .chain(other.map(|row| ("(all others)", row)))
+        {
             let prefix = if prefix.is_empty() { "(none)" } else { prefix };
             prefixes.row([
                 prefix.to_owned(),
@@ -218,7 +238,11 @@ impl Report {
         if !self.biggest.is_empty() {
             let mut biggest = Table::new(&["biggest key", "type", "size"]);
             for row in &self.biggest {
-                biggest.row([format::cut(&row.key, 80), row.kind.clone(), format::bytes(row.bytes)]);
+                biggest.row([
+                    format::cut(&row.key, 80),
+                    row.kind.clone(),
+                    format::bytes(row.bytes),
+                ]);
             }
             output::line("")?;
             biggest.print("")?;
@@ -244,7 +268,10 @@ impl Report {
             }
         }
         for failed in &self.failed {
-            eprintln!("warning: {} was not seen to the end: {}", failed.server, failed.error);
+            eprintln!(
+                "warning: {} was not seen to the end: {}",
+                failed.server, failed.error
+            );
         }
         Ok(())
     }

@@ -104,7 +104,15 @@ struct Row {
 }
 
 /// The words in keys, and what stands there.
-const ALGORITHMS: [&str; 7] = ["fixed", "counter", "log", "bucketed", "gcra", "leaky", "concurrency"];
+const ALGORITHMS: [&str; 7] = [
+    "fixed",
+    "counter",
+    "log",
+    "bucketed",
+    "gcra",
+    "leaky",
+    "concurrency",
+];
 
 pub(crate) async fn run(common: &Common, args: LimitsArgs) -> Result<ExitCode, Failure> {
     let client = connect::client(common).await?;
@@ -123,7 +131,9 @@ pub(crate) async fn run(common: &Common, args: LimitsArgs) -> Result<ExitCode, F
                 None => None,
             };
             match (common.json, &decision) {
-                (true, _) => output::json(&serde_json::json!({ "limits": rows, "decision": decision }))?,
+                (true, _) => {
+                    output::json(&serde_json::json!({ "limits": rows, "decision": decision }))?
+                }
                 (false, None) => print(&rows, "nothing is used up")?,
                 (false, Some(decision)) => {
                     print(&rows, "nothing is used up")?;
@@ -146,7 +156,7 @@ async fn list(client: &Client, name: Option<&str>, limit: usize) -> Result<Vec<R
                 Some(user) => (user.clone(), Some(key.user_key.clone())),
                 None => (key.user_key.clone(), None),
             };
-            found.insert((key.name.to_owned(), user, tag, *algorithm));
+            found.insert((key.name.to_owned(), user, tag, algorithm));
         }
         found.len() < limit
     })
@@ -155,7 +165,7 @@ async fn list(client: &Client, name: Option<&str>, limit: usize) -> Result<Vec<R
     let mut rows = Vec::new();
     for some in found.chunks(50) {
         let looked = some.iter().map(|(name, user, tag, algorithm)| {
-            look(client, name, user, tag.as_deref(), *algorithm)
+            look(client, name, user, tag.as_deref(), algorithm)
         });
         rows.extend(try_join_all(looked).await?.into_iter().flatten());
     }
@@ -165,9 +175,9 @@ async fn list(client: &Client, name: Option<&str>, limit: usize) -> Result<Vec<R
 
 async fn rows_of(client: &Client, of: &Owner) -> Result<Vec<Row>, Failure> {
     let tag = of.tag.as_deref().map(str::as_bytes);
-    let looked = ALGORITHMS.iter().map(|algorithm| {
-        look(client, &of.name, of.key.as_bytes(), tag, *algorithm)
-    });
+    let looked = ALGORITHMS
+        .iter()
+        .map(|algorithm| look(client, &of.name, of.key.as_bytes(), tag, algorithm));
     Ok(try_join_all(looked).await?.into_iter().flatten().collect())
 }
 
@@ -194,9 +204,9 @@ async fn look(
         tag: tag.map(format::text),
         algorithm,
         used: used(client, &key, algorithm).await?,
-        resets_in_seconds: u64::try_from(left).ok().map(|millis| {
-            format::seconds(Duration::from_millis(millis))
-        }),
+        resets_in_seconds: u64::try_from(left)
+            .ok()
+            .map(|millis| format::seconds(Duration::from_millis(millis))),
     }))
 }
 
@@ -211,7 +221,10 @@ async fn used(client: &Client, key: &Key, algorithm: &str) -> Result<Option<u64>
         "concurrency" => {
             let (seconds, micros): (u64, u64) = client.call(Command::new("TIME")).await?;
             let now = seconds * 1_000_000 + micros;
-            let live = Command::new("ZCOUNT").key(key).arg(format!("({now}")).arg("+inf");
+            let live = Command::new("ZCOUNT")
+                .key(key)
+                .arg(format!("({now}"))
+                .arg("+inf");
             client.call(live).await?
         }
         _ => None,
@@ -258,7 +271,10 @@ async fn peek(
     quota: Quota,
     burst: Option<u64>,
 ) -> Result<DecisionRow, Failure> {
-    let algorithms: Vec<_> = rows.iter().filter_map(|row| algorithm(row.algorithm)).collect();
+    let algorithms: Vec<_> = rows
+        .iter()
+        .filter_map(|row| algorithm(row.algorithm))
+        .collect();
     let algorithm = match algorithms.as_slice() {
         [one] => *one,
         // Nothing is used up: whichever it is, all is left.
@@ -302,18 +318,34 @@ fn algorithm(word: &str) -> Option<Algorithm> {
     })
 }
 
-async fn reset(common: &Common, client: &Client, of: &Owner, consent: Consent) -> Result<(), Failure> {
+async fn reset(
+    common: &Common,
+    client: &Client,
+    of: &Owner,
+    consent: Consent,
+) -> Result<(), Failure> {
     let rows = rows_of(client, of).await?;
-    let algorithms: Vec<_> = rows.iter().filter_map(|row| algorithm(row.algorithm)).collect();
+    let algorithms: Vec<_> = rows
+        .iter()
+        .filter_map(|row| algorithm(row.algorithm))
+        .collect();
     if algorithms.is_empty() {
         let cause = match rows.is_empty() {
             true => format!("nothing is used up of {} by this key", of.name),
-            false => "its places are held by programs, and are no units to be given back".to_owned(),
+            false => {
+                "its places are held by programs, and are no units to be given back".to_owned()
+            }
         };
-        return Err(Failure::new(cause, "see `redkit limits list` for the names and keys there are, and --namespace"));
+        return Err(Failure::new(
+            cause,
+            "see `redkit limits list` for the names and keys there are, and --namespace",
+        ));
     }
     let shown = format::printable(&of.key);
-    confirm(consent, &format!("Give {shown} all units of {} back", of.name))?;
+    confirm(
+        consent,
+        &format!("Give {shown} all units of {} back", of.name),
+    )?;
     for algorithm in &algorithms {
         // The quota does not matter for what is forgotten.
         let limiter = RateLimiter::builder(client, &of.name)
@@ -355,7 +387,10 @@ mod tests {
 
     #[test]
     fn a_quota_is_read() {
-        assert_eq!(quota("100/1m").unwrap(), Quota::per(100, Duration::from_secs(60)));
+        assert_eq!(
+            quota("100/1m").unwrap(),
+            Quota::per(100, Duration::from_secs(60))
+        );
         for wrong in ["", "100", "1m/100", "x/1s", "5/", "/1s"] {
             assert!(quota(wrong).is_err(), "{wrong}");
         }

@@ -163,7 +163,13 @@ async fn force_release(
         return Err(not_held(&locks, key, fence).await);
     };
     let shown = format::printable(&holder.to_string());
-    confirm(consent, &format!("Take the lock {name} {} away from {shown}", format::printable(key)))?;
+    confirm(
+        consent,
+        &format!(
+            "Take the lock {name} {} away from {shown}",
+            format::printable(key)
+        ),
+    )?;
     if !locks.force_release(key, Fence::new(fence)).await? {
         return Err(not_held(&locks, key, fence).await);
     }
@@ -254,7 +260,12 @@ async fn look(client: &Client, kind: Kind, name: &str, key: &[u8]) -> Result<Row
 impl Row {
     /// Whether it is held or waited for. It may have been given back since its key was seen.
     fn is_held(&self) -> bool {
-        let counts = [self.readers, self.waiting_writers, self.taken.map(u64::from), self.waiters.map(u64::from)];
+        let counts = [
+            self.readers,
+            self.waiting_writers,
+            self.taken.map(u64::from),
+            self.waiters.map(u64::from),
+        ];
         self.holder.is_some() || counts.into_iter().flatten().any(|count| count > 0)
     }
 }
@@ -276,7 +287,16 @@ impl HolderRow {
 }
 
 fn print(rows: &[Row], none: &str) -> Result<(), Failure> {
-    let mut table = Table::new(&["kind", "name", "key", "holder", "fence", "held for", "expires in", "also"]);
+    let mut table = Table::new(&[
+        "kind",
+        "name",
+        "key",
+        "holder",
+        "fence",
+        "held for",
+        "expires in",
+        "also",
+    ]);
     for row in rows {
         let seconds = |seconds: f64| {
             let time = std::time::Duration::try_from_secs_f64(seconds);
@@ -291,11 +311,17 @@ fn print(rows: &[Row], none: &str) -> Result<(), Failure> {
         let who = holder.map(|holder| {
             let label = holder.label.as_deref().map(|label| format!("{label} on "));
             let rests = if holder.is_resting { ", resting" } else { "" };
-            format!("{}{} (process {}{rests})", label.unwrap_or_default(), holder.host, holder.process)
+            format!(
+                "{}{} (process {}{rests})",
+                label.unwrap_or_default(),
+                holder.host,
+                holder.process
+            )
         });
         let also: Vec<_> = [
             row.readers.map(|count| format!("{count} readers")),
-            row.waiting_writers.map(|count| format!("{count} writers wait")),
+            row.waiting_writers
+                .map(|count| format!("{count} writers wait")),
             row.taken.map(|count| format!("{count} permits taken")),
             row.grants.map(|count| format!("by {count} grants")),
             row.waiters.map(|count| format!("{count} waiters")),
@@ -309,8 +335,12 @@ fn print(rows: &[Row], none: &str) -> Result<(), Failure> {
             row.name.clone(),
             row.key.clone(),
             who.unwrap_or_else(|| free.to_owned()),
-            holder.map(|holder| holder.fence.to_string()).unwrap_or_default(),
-            holder.map(|holder| seconds(holder.held_seconds)).unwrap_or_default(),
+            holder
+                .map(|holder| holder.fence.to_string())
+                .unwrap_or_default(),
+            holder
+                .map(|holder| seconds(holder.held_seconds))
+                .unwrap_or_default(),
             match holder.map(|holder| holder.expires_in_seconds) {
                 Some(Some(left)) => seconds(left),
                 Some(None) => "never".to_owned(),

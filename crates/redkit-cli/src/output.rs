@@ -9,15 +9,23 @@ use crate::failure::Failure;
 
 /// Prints a document as JSON.
 pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(document)
-        .map_err(|error| Failure::new(format!("cannot write JSON: {error}"), "report this as a bug"))?;
+    let text = serde_json::to_string_pretty(document).map_err(|error| {
+        Failure::new(
+            format!("cannot write JSON: {error}"),
+            "report this as a bug",
+        )
+    })?;
     line(&text)
 }
 
 /// Prints a document as one line of JSON.
 pub(crate) fn json_line(document: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(document)
-        .map_err(|error| Failure::new(format!("cannot write JSON: {error}"), "report this as a bug"))?;
+    let text = serde_json::to_string(document).map_err(|error| {
+        Failure::new(
+            format!("cannot write JSON: {error}"),
+            "report this as a bug",
+        )
+    })?;
     line(&text)
 }
 

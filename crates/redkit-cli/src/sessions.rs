@@ -125,7 +125,9 @@ pub(crate) async fn run(common: &Common, args: SessionsArgs) -> Result<ExitCode,
             let directory = SessionDirectory::new(&client, &name)?;
             let revoked = match (user, handle) {
                 (Some(user), _) => of_user(&directory, &user, consent).await?,
-                (None, handle) => by_handle(&directory, &handle.unwrap_or_default(), consent).await?,
+                (None, handle) => {
+                    by_handle(&directory, &handle.unwrap_or_default(), consent).await?
+                }
             };
             match common.json {
                 true => output::json(&serde_json::json!({ "revoked": revoked }))?,
@@ -137,7 +139,11 @@ pub(crate) async fn run(common: &Common, args: SessionsArgs) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-async fn of_user(directory: &SessionDirectory, user: &str, consent: Consent) -> Result<u64, Failure> {
+async fn of_user(
+    directory: &SessionDirectory,
+    user: &str,
+    consent: Consent,
+) -> Result<u64, Failure> {
     let sessions = directory.of_user(user).await?;
     let shown = format::printable(user);
     if sessions.is_empty() {
@@ -146,13 +152,22 @@ async fn of_user(directory: &SessionDirectory, user: &str, consent: Consent) -> 
             "see `redkit sessions stores` for the stores there are, and --namespace",
         ));
     }
-    confirm(consent, &format!("End {} sessions of {shown}", sessions.len()))?;
+    confirm(
+        consent,
+        &format!("End {} sessions of {shown}", sessions.len()),
+    )?;
     Ok(directory.revoke_all(user).await?)
 }
 
-async fn by_handle(directory: &SessionDirectory, handle: &str, consent: Consent) -> Result<u64, Failure> {
+async fn by_handle(
+    directory: &SessionDirectory,
+    handle: &str,
+    consent: Consent,
+) -> Result<u64, Failure> {
     let sessions = directory.list(usize::MAX).await?;
-    let session = sessions.iter().find(|session| session.handle.as_str() == handle);
+    let session = sessions
+        .iter()
+        .find(|session| session.handle.as_str() == handle);
     let Some(session) = session else {
         return Err(Failure::new(
             "no session of this store has that handle",
@@ -188,7 +203,15 @@ impl Row {
 }
 
 fn print(sessions: &[ListedSession]) -> Result<(), Failure> {
-    let mut table = Table::new(&["user", "device", "created", "last seen", "expires", "size", "handle"]);
+    let mut table = Table::new(&[
+        "user",
+        "device",
+        "created",
+        "last seen",
+        "expires",
+        "size",
+        "handle",
+    ]);
     for session in sessions {
         table.row([
             who(session),

@@ -145,7 +145,9 @@ pub(crate) async fn run(common: &Common, args: TopicsArgs) -> Result<ExitCode, F
     let client = connect::client(common).await?;
     match args.task {
         TopicsTask::List { name } => list(common, &client, name.as_deref()).await?,
-        TopicsTask::Dead { of, limit, payload } => dead(common, &client, &of, limit, payload).await?,
+        TopicsTask::Dead { of, limit, payload } => {
+            dead(common, &client, &of, limit, payload).await?
+        }
         TopicsTask::Redrive {
             of,
             letter,
@@ -166,7 +168,9 @@ async fn partitions(client: &Client, name: Option<&str>) -> Result<BTreeMap<Stri
     each_key(client, "topic", name, |key| {
         // The tag is the topic's name and the partition's number.
         let tag = String::from_utf8_lossy(&key.user_key);
-        if let Some(number) = tag.strip_prefix(key.name).and_then(|rest| rest.strip_prefix('.'))
+        if let Some(number) = tag
+            .strip_prefix(key.name)
+            .and_then(|rest| rest.strip_prefix('.'))
             && let Ok(number) = number.parse::<u32>()
         {
             let count: &mut u32 = found.entry(key.name.to_owned()).or_default();
@@ -187,7 +191,9 @@ async fn topic(client: &Client, name: &str) -> Result<Topic<Value>, Failure> {
             "see `redkit topics list` for the topics there are, and --namespace",
         ));
     };
-    Ok(Topic::builder(client, name).partitions(*partitions).build()?)
+    Ok(Topic::builder(client, name)
+        .partitions(*partitions)
+        .build()?)
 }
 
 /// The topic, if it has the group: a misspelt group would have nothing to do, and say that it was done.
@@ -204,7 +210,11 @@ async fn with_group(client: &Client, of: &Group) -> Result<Topic<Value>, Failure
         false => format!("there are {}", groups.join(", ")),
     };
     Err(Failure::new(
-        format!("the topic {} has no group {}", of.name, format::printable(&of.group)),
+        format!(
+            "the topic {} has no group {}",
+            of.name,
+            format::printable(&of.group)
+        ),
         known,
     ))
 }
@@ -212,7 +222,9 @@ async fn with_group(client: &Client, of: &Group) -> Result<Topic<Value>, Failure
 async fn list(common: &Common, client: &Client, name: Option<&str>) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for (name, partitions) in partitions(client, name).await? {
-        let topic: Topic<Value> = Topic::builder(client, name.as_str()).partitions(partitions).build()?;
+        let topic: Topic<Value> = Topic::builder(client, name.as_str())
+            .partitions(partitions)
+            .build()?;
         let mut groups = Vec::new();
         for group in topic.groups().await? {
             let stats = topic.stats(&group).await?;
@@ -228,7 +240,17 @@ async fn list(common: &Common, client: &Client, name: Option<&str>) -> Result<()
         return output::json(&serde_json::json!({ "topics": rows }));
     }
     let mut table = Table::new(&[
-        "topic", "group", "oldest pending", "lag", "pending", "retries", "dead", "workers", "length", "delayed", "state",
+        "topic",
+        "group",
+        "oldest pending",
+        "lag",
+        "pending",
+        "retries",
+        "dead",
+        "workers",
+        "length",
+        "delayed",
+        "state",
     ]);
     for row in &rows {
         if row.groups.is_empty() {
@@ -267,7 +289,10 @@ async fn dead(
     let topic = with_group(client, of).await?;
     let letters = topic.dead_letters(of.group.as_str())?;
     let (count, list) = (letters.count().await?, letters.list(limit).await?);
-    let rows: Vec<_> = list.into_iter().map(|letter| LetterRow::new(letter, payload)).collect();
+    let rows: Vec<_> = list
+        .into_iter()
+        .map(|letter| LetterRow::new(letter, payload))
+        .collect();
     if common.json {
         return output::json(&serde_json::json!({ "count": count, "letters": rows }));
     }
@@ -286,7 +311,9 @@ async fn dead(
         ];
         if payload {
             let headers = row.headers.unwrap_or_default();
-            let headers = headers.iter().map(|(name, value)| format!("{name}={value}"));
+            let headers = headers
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"));
             cells.push(format::printable(&headers.collect::<Vec<_>>().join(" ")));
             let message = match (row.payload, row.payload_error) {
                 (Some(message), _) => message.to_string(),
@@ -321,7 +348,10 @@ async fn redrive(
         None => {
             let count = letters.count().await?;
             if count > 0 {
-                confirm(consent, &format!("Publish {count} dead letters of {} again", of.group))?;
+                confirm(
+                    consent,
+                    &format!("Publish {count} dead letters of {} again", of.group),
+                )?;
             }
             letters.redrive_all().await?
         }
@@ -332,12 +362,20 @@ async fn redrive(
     }
 }
 
-async fn discard(common: &Common, client: &Client, of: &Group, consent: Consent) -> Result<(), Failure> {
+async fn discard(
+    common: &Common,
+    client: &Client,
+    of: &Group,
+    consent: Consent,
+) -> Result<(), Failure> {
     let topic = with_group(client, of).await?;
     let letters = topic.dead_letters(of.group.as_str())?;
     let count = letters.count().await?;
     if count > 0 {
-        confirm(consent, &format!("Delete {count} dead letters of {} for ever", of.group))?;
+        confirm(
+            consent,
+            &format!("Delete {count} dead letters of {} for ever", of.group),
+        )?;
         letters.clear().await?;
     }
     match common.json {
@@ -346,7 +384,12 @@ async fn discard(common: &Common, client: &Client, of: &Group, consent: Consent)
     }
 }
 
-async fn set_paused(common: &Common, client: &Client, of: &Group, paused: bool) -> Result<(), Failure> {
+async fn set_paused(
+    common: &Common,
+    client: &Client,
+    of: &Group,
+    paused: bool,
+) -> Result<(), Failure> {
     let topic = with_group(client, of).await?;
     match paused {
         true => topic.pause(&of.group).await?,
@@ -408,7 +451,10 @@ mod tests {
     #[test]
     fn a_letter_is_named_by_partition_and_entry() {
         let (partition, entry) = letter("3/1764428400000-2").unwrap();
-        assert_eq!((partition, entry.to_string().as_str()), (3, "1764428400000-2"));
+        assert_eq!(
+            (partition, entry.to_string().as_str()),
+            (3, "1764428400000-2")
+        );
         for wrong in ["", "3", "1764428400000-2", "x/1-0", "3/1"] {
             assert!(letter(wrong).is_err(), "{wrong}");
         }

@@ -155,7 +155,10 @@ impl SessionDirectory {
         mut wanted: impl FnMut(&ListedSession) -> bool,
     ) -> Result<Vec<ListedSession>, Error> {
         let pattern = Pattern::starting(format!("session:{}:{{", self.name));
-        let mut keys = self.client.scan(pattern.any().literal("}:session:").any()).keys();
+        let mut keys = self
+            .client
+            .scan(pattern.any().literal("}:session:").any())
+            .keys();
         let (mut seen, mut page, mut found) = (HashSet::new(), Vec::new(), Vec::new());
         while found.len() < most {
             let Some(key) = keys.next().await else {

@@ -58,7 +58,9 @@ impl Client {
     pub async fn check_quorum(&self, limit: Duration) -> Vec<(Box<str>, Result<(), Error>)> {
         let said = self.backend().check_quorum(limit).await.into_iter();
         said.map(|(sentinel, said)| {
-            let said = said.map(drop).map_err(|error| Error::call("SENTINEL", error));
+            let said = said
+                .map(drop)
+                .map_err(|error| Error::call("SENTINEL", error));
             (sentinel, said)
         })
         .collect()

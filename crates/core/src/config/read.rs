@@ -181,7 +181,8 @@ impl Settings {
         const CREDENTIALS: &[&str] = &["REDKIT_USERNAME", "REDKIT_PASSWORD"];
         let counts = |name: &OsString| {
             let is_in = |names: &[&str]| names.iter().any(|other| *name == **other);
-            !is_in(PLACE) && !(url.contains('@') && is_in(CREDENTIALS))
+            let is_theirs = is_in(CREDENTIALS) && url.contains('@');
+            !is_in(PLACE) && !is_theirs
         };
         let vars = vars.into_iter().filter(|(name, _)| counts(name));
         let mut settings = Self::from_vars(None, vars)?;

@@ -187,8 +187,16 @@ fn several(name: &str, info: &ServerInfo, put: &mut impl FnMut(&[(&str, &str)], 
             for replica in &info.replicas {
                 if let Some(lag) = replica.lag {
                     let (ip, port) = replica.address.rsplit_once(':').unwrap_or_default();
-                    let state = if replica.is_online { "online" } else { "offline" };
-                    let labels = [("slave_ip", ip), ("slave_port", port), ("slave_state", state)];
+                    let state = if replica.is_online {
+                        "online"
+                    } else {
+                        "offline"
+                    };
+                    let labels = [
+                        ("slave_ip", ip),
+                        ("slave_port", port),
+                        ("slave_state", state),
+                    ];
                     put(&labels, lag.as_secs_f64());
                 }
             }

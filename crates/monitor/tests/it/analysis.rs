@@ -129,5 +129,8 @@ async fn an_analysis_across_a_change_of_server_does_not_call_itself_complete() {
         .unwrap();
     server.restart().await.unwrap();
     let report = analysis.finish().await.unwrap();
-    assert!(!report.is_complete && report.failed.is_empty(), "{report:?}");
+    assert!(
+        !report.is_complete && report.failed.is_empty(),
+        "{report:?}"
+    );
 }

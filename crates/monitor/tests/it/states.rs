@@ -247,7 +247,10 @@ async fn sentinels_that_cannot_agree_on_a_failover_are_a_warning() {
     let sentinels = Sentinels::start(Program::Redis, 3, 1).await.unwrap();
     let client = connected(&sentinels.url()).await;
     let health = builder(Dependency::hard("orders", &client));
-    let quorum = async || crate::check(&health.deep().await, "orders", "quorum").clone();
+    let quorum = async || {
+        let deep = health.deep().await;
+        crate::check(&deep, "orders", "quorum").clone()
+    };
     let patience = Instant::now() + Duration::from_secs(20);
     while quorum().await.status != Status::Pass {
         assert!(Instant::now() < patience, "{:?}", quorum().await);

@@ -26,7 +26,9 @@ struct Offset {
 
 pub(super) async fn look(client: &Client, patience: Duration) -> Vec<Finding> {
     let servers = client.servers();
-    let read = servers.iter().map(|server| read(client, &server.name, patience));
+    let read = servers
+        .iter()
+        .map(|server| read(client, &server.name, patience));
     let read = join_all(read).await;
     let known: Vec<_> = servers
         .iter()
@@ -65,14 +67,22 @@ async fn read(client: &Client, server: &str, patience: Duration) -> Option<Offse
 
 fn of_server(offset: Offset) -> Finding {
     let by = distance(offset.ahead, offset.uncertain);
-    let direction = if offset.ahead < 0 { "behind" } else { "ahead of" };
+    let direction = if offset.ahead < 0 {
+        "behind"
+    } else {
+        "ahead of"
+    };
     let found = format!("{} {direction} this machine", format::duration(by));
     let remedy = "keep the clocks of all machines by NTP (chrony, systemd-timesyncd); see which of the two is wrong";
     let effect = "the patterns go by the server's clock: delayed messages, schedules and times in lists differ \
                   from this machine's by that";
     match by {
-        by if by >= FAR_OFF => Finding::error("clock", format!("its clock is {found}; {effect}"), remedy),
-        by if by >= OFF => Finding::warning("clock", format!("its clock is {found}; {effect}"), remedy),
+        by if by >= FAR_OFF => {
+            Finding::error("clock", format!("its clock is {found}; {effect}"), remedy)
+        }
+        by if by >= OFF => {
+            Finding::warning("clock", format!("its clock is {found}; {effect}"), remedy)
+        }
         _ => Finding::ok("clock", format!("{} apart", format::duration(by))),
     }
 }

@@ -53,7 +53,10 @@ pub(super) fn summary(client: &Client) -> String {
 
 fn is_local(endpoint: &Endpoint) -> bool {
     let is_loopback = |host: &str| {
-        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        host == "localhost"
+            || host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
     };
     match endpoint {
         Endpoint::Unix(_) | Endpoint::Embedded { .. } => true,

@@ -17,10 +17,13 @@ pub(super) struct Looked {
 impl Looked {
     /// The servers that answer nothing, of which nothing else can be said.
     pub(super) fn silent_servers(&self) -> BTreeSet<String> {
-        let failed = self.findings.iter().filter(|finding| {
-            finding.check == "ping" && finding.severity == Severity::Error
-        });
-        failed.filter_map(|finding| finding.server.clone()).collect()
+        let failed = self
+            .findings
+            .iter()
+            .filter(|finding| finding.check == "ping" && finding.severity == Severity::Error);
+        failed
+            .filter_map(|finding| finding.server.clone())
+            .collect()
     }
 }
 
@@ -107,22 +110,40 @@ fn severity(kind: CauseKind) -> Severity {
 
 fn remedy(cause: &Cause) -> String {
     let fixed = match cause.kind {
-        CauseKind::Unreachable => "start the server, or let this machine reach it; a cluster can fail over to a replica",
-        CauseKind::Silent => "look at the process and its load (`SLOWLOG`), and at the network between",
+        CauseKind::Unreachable => {
+            "start the server, or let this machine reach it; a cluster can fail over to a replica"
+        }
+        CauseKind::Silent => {
+            "look at the process and its load (`SLOWLOG`), and at the network between"
+        }
         CauseKind::Unauthorized => "check the user and password in REDIS_URL",
         CauseKind::MissingRight => {
-            return cause.detail.as_deref().unwrap_or("grant the right to the user").to_owned();
+            return cause
+                .detail
+                .as_deref()
+                .unwrap_or("grant the right to the user")
+                .to_owned();
         }
-        CauseKind::ReadOnly => "name the master, or use redis-sentinel:// or redis-cluster://, which find it",
+        CauseKind::ReadOnly => {
+            "name the master, or use redis-sentinel:// or redis-cluster://, which find it"
+        }
         CauseKind::OutOfMemory => "raise maxmemory, or delete what is not needed (`redkit keys`)",
         CauseKind::Loading => "wait until it has loaded its data",
-        CauseKind::ClusterDown => "bring the missing masters back, or promote their replicas (`CLUSTER FAILOVER TAKEOVER`)",
-        CauseKind::NotPersisting => "free the disk, or mend the rights of the folder: see the server's log",
+        CauseKind::ClusterDown => {
+            "bring the missing masters back, or promote their replicas (`CLUSTER FAILOVER TAKEOVER`)"
+        }
+        CauseKind::NotPersisting => {
+            "free the disk, or mend the rights of the folder: see the server's log"
+        }
         CauseKind::TooFewReplicas => "bring replicas back, or lower min-replicas-to-write",
         CauseKind::MasterDown => "bring its master back, or promote the replica",
         CauseKind::Busy => "wait for the script to end, or end it (`SCRIPT KILL`)",
-        CauseKind::OutOfBounds => "look at what grows (`redkit keys`, `redkit watch`), and raise the limit if it is right",
-        CauseKind::NotDelivered => "see whether something between passes on no pushes (a proxy), and the server's output buffer limits",
+        CauseKind::OutOfBounds => {
+            "look at what grows (`redkit keys`, `redkit watch`), and raise the limit if it is right"
+        }
+        CauseKind::NotDelivered => {
+            "see whether something between passes on no pushes (a proxy), and the server's output buffer limits"
+        }
         _ => "see what the server said, and its log",
     };
     fixed.to_owned()

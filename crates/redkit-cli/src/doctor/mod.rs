@@ -42,7 +42,12 @@ Exit status:
 #[command(after_long_help = HELP)]
 pub(crate) struct DoctorArgs {
     /// The patterns that the servers are for, with commas between. All of them by default
-    #[arg(long = "for", value_name = "PATTERNS", value_enum, value_delimiter = ',')]
+    #[arg(
+        long = "for",
+        value_name = "PATTERNS",
+        value_enum,
+        value_delimiter = ','
+    )]
     needs: Vec<Need>,
 }
 
@@ -173,7 +178,10 @@ fn print(report: &Report) -> Result<(), Failure> {
         .collect();
     troubles.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     for finding in &troubles {
-        let server = finding.server.as_deref().map(|server| format!(" at {server}"));
+        let server = finding
+            .server
+            .as_deref()
+            .map(|server| format!(" at {server}"));
         let word = finding.severity.word();
         output::line(&format!(
             "\n{word:<8} {}{}: {}",
@@ -182,7 +190,10 @@ fn print(report: &Report) -> Result<(), Failure> {
             finding.found
         ))?;
         if !finding.patterns.is_empty() {
-            output::line(&format!("         concerns: {}", finding.patterns.join(", ")))?;
+            output::line(&format!(
+                "         concerns: {}",
+                finding.patterns.join(", ")
+            ))?;
         }
         if let Some(remedy) = &finding.remedy {
             output::line(&format!("         remedy: {remedy}"))?;

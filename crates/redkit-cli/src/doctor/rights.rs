@@ -21,64 +21,236 @@ const COMMANDS: &[(Need, &[&str])] = &[
     (
         Need::Cache,
         &[
-            "DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "GETRANGE", "HDEL", "HGET", "HGETALL", "HINCRBY", "HKEYS", "HMGET", "HSET",
-            "HSETNX", "PEXPIRE", "PTTL", "PUBLISH", "SET", "SETRANGE", "TIME", "TYPE", "UNLINK",
+            "DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "GETRANGE", "HDEL", "HGET", "HGETALL",
+            "HINCRBY", "HKEYS", "HMGET", "HSET", "HSETNX", "PEXPIRE", "PTTL", "PUBLISH", "SET",
+            "SETRANGE", "TIME", "TYPE", "UNLINK",
         ],
     ),
     (
         Need::WriteBehind,
         &[
-            "DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HKEYS", "HLEN",
-            "HMGET", "HSET", "HSETNX", "PEXPIRE", "TIME", "UNLINK", "ZADD", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYLEX",
-            "ZRANGEBYSCORE", "ZREM", "ZREMRANGEBYSCORE", "ZSCORE",
+            "DEL",
+            "EVAL",
+            "EVALSHA",
+            "EXISTS",
+            "GET",
+            "HDEL",
+            "HEXISTS",
+            "HGET",
+            "HGETALL",
+            "HINCRBY",
+            "HKEYS",
+            "HLEN",
+            "HMGET",
+            "HSET",
+            "HSETNX",
+            "PEXPIRE",
+            "TIME",
+            "UNLINK",
+            "ZADD",
+            "ZCARD",
+            "ZCOUNT",
+            "ZRANGE",
+            "ZRANGEBYLEX",
+            "ZRANGEBYSCORE",
+            "ZREM",
+            "ZREMRANGEBYSCORE",
+            "ZSCORE",
         ],
     ),
     (
         Need::Collections,
         &[
-            "DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "HDEL", "HGET", "HINCRBY", "HSET", "INCRBY", "LMPOP", "LPUSH",
-            "LRANGE", "LTRIM", "MGET", "PEXPIRE", "SADD", "SET", "SINTERCARD", "SMEMBERS", "UNLINK", "ZADD", "ZCARD",
-            "ZMPOP", "ZRANGE", "ZSCORE",
+            "DEL",
+            "EVAL",
+            "EVALSHA",
+            "EXISTS",
+            "GET",
+            "HDEL",
+            "HGET",
+            "HINCRBY",
+            "HSET",
+            "INCRBY",
+            "LMPOP",
+            "LPUSH",
+            "LRANGE",
+            "LTRIM",
+            "MGET",
+            "PEXPIRE",
+            "SADD",
+            "SET",
+            "SINTERCARD",
+            "SMEMBERS",
+            "UNLINK",
+            "ZADD",
+            "ZCARD",
+            "ZMPOP",
+            "ZRANGE",
+            "ZSCORE",
         ],
     ),
     (
         Need::Lock,
         &[
-            "DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HINCRBY", "HMGET", "HSET", "PEXPIRE",
-            "PEXPIREAT", "PTTL", "PUBLISH", "SADD", "SET", "SETRANGE", "TIME", "WAIT", "ZADD", "ZCARD", "ZCOUNT", "ZRANGE",
-            "ZRANGEBYSCORE", "ZRANK", "ZREM", "ZREMRANGEBYSCORE", "ZSCORE",
+            "DEL",
+            "EVAL",
+            "EVALSHA",
+            "EXISTS",
+            "GET",
+            "HDEL",
+            "HEXISTS",
+            "HGET",
+            "HINCRBY",
+            "HMGET",
+            "HSET",
+            "PEXPIRE",
+            "PEXPIREAT",
+            "PTTL",
+            "PUBLISH",
+            "SADD",
+            "SET",
+            "SETRANGE",
+            "TIME",
+            "WAIT",
+            "ZADD",
+            "ZCARD",
+            "ZCOUNT",
+            "ZRANGE",
+            "ZRANGEBYSCORE",
+            "ZRANK",
+            "ZREM",
+            "ZREMRANGEBYSCORE",
+            "ZSCORE",
         ],
     ),
     (
         Need::Ratelimit,
         &[
-            "DEL", "EVAL", "EVALSHA", "GET", "HINCRBY", "HMGET", "HSET", "LINDEX", "LLEN", "LPUSH", "LREM", "LTRIM",
-            "PEXPIRE", "PTTL", "PUBLISH", "SET", "TIME", "UNLINK", "ZADD", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE",
-            "ZRANK", "ZREM", "ZREMRANGEBYSCORE", "ZSCORE",
+            "DEL",
+            "EVAL",
+            "EVALSHA",
+            "GET",
+            "HINCRBY",
+            "HMGET",
+            "HSET",
+            "LINDEX",
+            "LLEN",
+            "LPUSH",
+            "LREM",
+            "LTRIM",
+            "PEXPIRE",
+            "PTTL",
+            "PUBLISH",
+            "SET",
+            "TIME",
+            "UNLINK",
+            "ZADD",
+            "ZCARD",
+            "ZCOUNT",
+            "ZRANGE",
+            "ZRANGEBYSCORE",
+            "ZRANK",
+            "ZREM",
+            "ZREMRANGEBYSCORE",
+            "ZSCORE",
         ],
     ),
     (
         Need::Session,
         &[
-            "DEL", "EVAL", "EVALSHA", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HKEYS", "HMGET", "HSET",
-            "PEXPIREAT", "PEXPIRETIME", "PTTL", "PUBLISH", "SET", "TIME", "ZADD", "ZRANGEBYLEX", "ZRANGEBYSCORE", "ZREM",
+            "DEL",
+            "EVAL",
+            "EVALSHA",
+            "GET",
+            "HDEL",
+            "HEXISTS",
+            "HGET",
+            "HGETALL",
+            "HINCRBY",
+            "HKEYS",
+            "HMGET",
+            "HSET",
+            "PEXPIREAT",
+            "PEXPIRETIME",
+            "PTTL",
+            "PUBLISH",
+            "SET",
+            "TIME",
+            "ZADD",
+            "ZRANGEBYLEX",
+            "ZRANGEBYSCORE",
+            "ZREM",
             "ZSCORE",
         ],
     ),
     (
         Need::Channel,
         &[
-            "DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "HDEL", "HGET", "HGETALL", "HMGET", "HSET", "PEXPIRE", "PTTL",
-            "PUBLISH", "SET", "TIME", "UNLINK", "XADD", "XDEL", "XLEN", "XRANGE", "XREVRANGE", "XTRIM",
+            "DEL",
+            "EVAL",
+            "EVALSHA",
+            "EXISTS",
+            "GET",
+            "HDEL",
+            "HGET",
+            "HGETALL",
+            "HMGET",
+            "HSET",
+            "PEXPIRE",
+            "PTTL",
+            "PUBLISH",
+            "SET",
+            "TIME",
+            "UNLINK",
+            "XADD",
+            "XDEL",
+            "XLEN",
+            "XRANGE",
+            "XREVRANGE",
+            "XTRIM",
         ],
     ),
     (
         Need::Topic,
         &[
-            "DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "HDEL", "HEXISTS", "HGET", "HGETALL", "HINCRBY", "HMGET", "HSET",
-            "HSETNX", "PEXPIRE", "PTTL", "PUBLISH", "SET", "TIME", "UNLINK", "XACK", "XADD", "XCLAIM", "XDEL", "XGROUP",
-            "XINFO", "XLEN", "XPENDING", "XRANGE", "XREADGROUP", "XREVRANGE", "XTRIM", "ZADD", "ZCARD", "ZRANGE",
-            "ZRANGEBYSCORE", "ZREM", "ZREMRANGEBYSCORE", "ZSCORE",
+            "DEL",
+            "EVAL",
+            "EVALSHA",
+            "EXISTS",
+            "GET",
+            "HDEL",
+            "HEXISTS",
+            "HGET",
+            "HGETALL",
+            "HINCRBY",
+            "HMGET",
+            "HSET",
+            "HSETNX",
+            "PEXPIRE",
+            "PTTL",
+            "PUBLISH",
+            "SET",
+            "TIME",
+            "UNLINK",
+            "XACK",
+            "XADD",
+            "XCLAIM",
+            "XDEL",
+            "XGROUP",
+            "XINFO",
+            "XLEN",
+            "XPENDING",
+            "XRANGE",
+            "XREADGROUP",
+            "XREVRANGE",
+            "XTRIM",
+            "ZADD",
+            "ZCARD",
+            "ZRANGE",
+            "ZRANGEBYSCORE",
+            "ZREM",
+            "ZREMRANGEBYSCORE",
+            "ZSCORE",
         ],
     ),
 ];
@@ -104,13 +276,12 @@ fn arguments(command: &str) -> &'static [&'static str] {
         "XDEL" => &[KEY, "0-1"],
         "XPENDING" => &[KEY, "g"],
         "XRANGE" | "XREVRANGE" => &[KEY, "-", "+"],
-        "GETRANGE" | "LRANGE" | "LTRIM" | "ZRANGE" | "ZCOUNT" | "ZRANGEBYSCORE" | "ZREMRANGEBYSCORE" | "LREM" => {
-            &[KEY, "0", "1"]
-        }
+        "GETRANGE" | "LRANGE" | "LTRIM" | "ZRANGE" | "ZCOUNT" | "ZRANGEBYSCORE"
+        | "ZREMRANGEBYSCORE" | "LREM" => &[KEY, "0", "1"],
         "ZRANGEBYLEX" => &[KEY, "-", "+"],
         "SETRANGE" | "HINCRBY" | "HSET" | "HSETNX" | "ZADD" => &[KEY, "0", "1"],
-        "SET" | "INCRBY" | "PEXPIRE" | "PEXPIREAT" | "HGET" | "HDEL" | "HEXISTS" | "HMGET" | "LINDEX" | "LPUSH" | "SADD"
-        | "ZREM" | "ZSCORE" | "ZRANK" => &[KEY, "1"],
+        "SET" | "INCRBY" | "PEXPIRE" | "PEXPIREAT" | "HGET" | "HDEL" | "HEXISTS" | "HMGET"
+        | "LINDEX" | "LPUSH" | "SADD" | "ZREM" | "ZSCORE" | "ZRANK" => &[KEY, "1"],
         _ => &[KEY],
     }
 }
@@ -130,14 +301,23 @@ pub(super) async fn look(client: &Client, needs: &[Need], patience: Duration) ->
     let each = servers.iter().map(async |server| {
         let looked = timeout(patience * 2, of_server(client, server, needs, patience)).await;
         let finding = looked.unwrap_or_else(|_| {
-            Finding::warning("rights", "they could not be tried in time", "look at the server's load")
+            Finding::warning(
+                "rights",
+                "they could not be tried in time",
+                "look at the server's load",
+            )
         });
         finding.on(&server.name)
     });
     join_all(each).await
 }
 
-async fn of_server(client: &Client, server: &ServerNode, needs: &[Need], patience: Duration) -> Finding {
+async fn of_server(
+    client: &Client,
+    server: &ServerNode,
+    needs: &[Need],
+    patience: Duration,
+) -> Finding {
     match tried(client, server, needs, patience).await {
         Ok(missing) => missing.finding(),
         Err(error) => {
@@ -169,7 +349,9 @@ async fn tried(
     // It names a key so that a cluster's client knows the node.
     let first = Command::new("EXISTS").key(connection.key(format!("monitor:doctor:{{{tag}}}")));
     drop(connection.call::<Value>(first.deadline(deadline)).await);
-    connection.call::<Value>(Command::new("MULTI").deadline(deadline)).await?;
+    connection
+        .call::<Value>(Command::new("MULTI").deadline(deadline))
+        .await?;
     for (need, commands) in COMMANDS.iter().filter(|(need, _)| needs.contains(need)) {
         let batch: Vec<Command> = commands
             .iter()
@@ -180,7 +362,11 @@ async fn tried(
             missing.note(client, *need, command, reply);
         }
     }
-    drop(connection.call::<Value>(Command::new("DISCARD").deadline(deadline)).await);
+    drop(
+        connection
+            .call::<Value>(Command::new("DISCARD").deadline(deadline))
+            .await,
+    );
     connection.shutdown().await;
     Ok(missing)
 }
@@ -188,11 +374,13 @@ async fn tried(
 fn sample(client: &Client, need: Need, command: &str, tag: &str) -> Command {
     let stem = stem(need);
     let sampled = Command::new(command);
-    arguments(command).iter().fold(sampled, |sampled, argument| match *argument {
-        KEY => sampled.key(client.key(format!("{stem}:redkit-doctor:{{{tag}}}"))),
-        CHANNEL => sampled.arg(client.key(format!("{stem}:redkit-doctor:wake"))),
-        argument => sampled.arg(argument),
-    })
+    arguments(command)
+        .iter()
+        .fold(sampled, |sampled, argument| match *argument {
+            KEY => sampled.key(client.key(format!("{stem}:redkit-doctor:{{{tag}}}"))),
+            CHANNEL => sampled.arg(client.key(format!("{stem}:redkit-doctor:wake"))),
+            argument => sampled.arg(argument),
+        })
 }
 
 /// What the pattern's keys begin with, behind the namespace.
@@ -218,7 +406,13 @@ fn tag_on(server: &ServerNode) -> String {
 }
 
 impl Missing {
-    fn note(&mut self, client: &Client, need: Need, command: &str, reply: Result<Value, CallError>) {
+    fn note(
+        &mut self,
+        client: &Client,
+        need: Need,
+        command: &str,
+        reply: Result<Value, CallError>,
+    ) {
         let Err(CallError::Replied(error)) = reply else {
             return;
         };
@@ -226,7 +420,9 @@ impl Missing {
         let all = client.key(format!("{}:*", stem(need)));
         let all = String::from_utf8_lossy(all.as_bytes());
         let right = match error.code() {
-            "NOPERM" if message.contains("to run the") => format!("+{}", command.to_ascii_lowercase()),
+            "NOPERM" if message.contains("to run the") => {
+                format!("+{}", command.to_ascii_lowercase())
+            }
             "NOPERM" if message.contains("channel") => format!("&{all}"),
             // Which keys a program gives its collections is not known here.
             "NOPERM" if need == Need::Collections => return,
@@ -276,7 +472,11 @@ mod tests {
             } else if path.extension().is_some_and(|ending| ending == "lua") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let write_behind = path.to_string_lossy().contains("write_behind");
-                let of = if write_behind { "write-behind" } else { crate_name };
+                let of = if write_behind {
+                    "write-behind"
+                } else {
+                    crate_name
+                };
                 for call in ["redis.call('", "redis.pcall('"] {
                     for rest in text.split(call).skip(1) {
                         let command = rest.split('\'').next().unwrap().to_ascii_uppercase();
@@ -291,7 +491,14 @@ mod tests {
     fn every_command_of_the_scripts_is_tried() {
         let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let mut found = BTreeMap::new();
-        for name in ["cache", "collections", "lock", "ratelimit", "session", "pubsub"] {
+        for name in [
+            "cache",
+            "collections",
+            "lock",
+            "ratelimit",
+            "session",
+            "pubsub",
+        ] {
             in_scripts(&crates.join(name).join("src"), &mut found, name);
         }
         assert!(found.len() >= 6, "{found:?}");

@@ -34,7 +34,9 @@ struct Looked {
 
 pub(super) async fn look(client: &Client, needs: &[Need], patience: Duration) -> Vec<Finding> {
     let servers = client.servers();
-    let each = servers.iter().map(|server| of_server(client, server, needs, patience));
+    let each = servers
+        .iter()
+        .map(|server| of_server(client, server, needs, patience));
     join_all(each).await.into_iter().flatten().collect()
 }
 
@@ -47,7 +49,10 @@ async fn of_server(
     let deadline = Instant::now() + patience;
     let info = Command::new("INFO").deadline(deadline);
     let settings = ["save", "appendonly"];
-    let settings = Command::new("CONFIG").arg("GET").args(settings).deadline(deadline);
+    let settings = Command::new("CONFIG")
+        .arg("GET")
+        .args(settings)
+        .deadline(deadline);
     let (info, settings, latency) = tokio::join!(
         client.call_server::<String>(&server.name, info),
         client.call_server::<BTreeMap<String, String>>(&server.name, settings),
@@ -58,7 +63,9 @@ async fn of_server(
             let lines = text.lines().filter_map(|line| line.trim().split_once(':'));
             let looked = Looked {
                 info: ServerInfo::parse(&text),
-                fields: lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+                fields: lines
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
                 settings: settings.ok(),
             };
             looked.findings(needs, client.topology())
@@ -66,11 +73,15 @@ async fn of_server(
         Err(error) => vec![without_info(&error)],
     };
     findings.extend(latency);
-    findings.into_iter().map(|finding| finding.on(&server.name)).collect()
+    findings
+        .into_iter()
+        .map(|finding| finding.on(&server.name))
+        .collect()
 }
 
 fn without_info(error: &redkit_core::Error) -> Finding {
-    let is_right = matches!(error.call_error(), Some(CallError::Replied(reply)) if reply.code() == "NOPERM");
+    let is_right =
+        matches!(error.call_error(), Some(CallError::Replied(reply)) if reply.code() == "NOPERM");
     match is_right {
         true => Finding::warning(
             "info",
@@ -87,7 +98,10 @@ async fn latency(client: &Client, server: &ServerNode, deadline: Instant) -> Opt
     for _ in 0..PINGS {
         let ping = Command::new("PING").deadline(deadline);
         let start = Instant::now();
-        client.call_server::<redkit_core::Value>(&server.name, ping).await.ok()?;
+        client
+            .call_server::<redkit_core::Value>(&server.name, ping)
+            .await
+            .ok()?;
         times.push(start.elapsed());
     }
     times.sort_unstable();
@@ -125,13 +139,18 @@ impl Looked {
             None => ("Redis", &self.info.redis_version, REDIS),
         };
         let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
-        let (Some(Some(major)), Some(minor)) = (parts.next(), parts.next().map(Option::unwrap_or_default)) else {
+        let (Some(Some(major)), Some(minor)) =
+            (parts.next(), parts.next().map(Option::unwrap_or_default))
+        else {
             return Finding::info("version", "the server does not say its version");
         };
         match (major, minor) < least {
             true => Finding::error(
                 "version",
-                format!("{program} {version} is older than {}.{}, with which redkit is tested", least.0, least.1),
+                format!(
+                    "{program} {version} is older than {}.{}, with which redkit is tested",
+                    least.0, least.1
+                ),
                 format!("run {program} {}.{} or later", least.0, least.1),
             ),
             false => Finding::ok("version", format!("{program} {version}")),
@@ -144,7 +163,9 @@ impl Looked {
         let Some(share) = self.info.memory_share() else {
             return Finding::warning(
                 "maxmemory",
-                format!("there is no limit ({used} are used): when the machine has no more, the system kills the server"),
+                format!(
+                    "there is no limit ({used} are used): when the machine has no more, the system kills the server"
+                ),
                 "set maxmemory to what the machine can spare, a good part less than it has",
             );
         };
@@ -201,7 +222,12 @@ impl Looked {
             );
             return match is_limited {
                 true => Finding::error("eviction", found, remedy).of(durable),
-                false => Finding::warning("eviction", format!("{found}. There is no limit yet"), remedy).of(durable),
+                false => Finding::warning(
+                    "eviction",
+                    format!("{found}. There is no limit yet"),
+                    remedy,
+                )
+                .of(durable),
             };
         }
         if !promising.is_empty() {
@@ -211,7 +237,8 @@ impl Looked {
             );
             return match is_limited {
                 true => Finding::warning("eviction", found, remedy).of(promising),
-                false => Finding::info("eviction", format!("{found}. There is no limit yet")).of(promising),
+                false => Finding::info("eviction", format!("{found}. There is no limit yet"))
+                    .of(promising),
             };
         }
         Finding::ok("eviction", policy)
@@ -220,11 +247,18 @@ impl Looked {
     /// What a restart loses.
     fn durability(&self, needs: &[Need]) -> Finding {
         let has_log = self.number("aof_enabled") == Some(1);
-        let save = self.settings.as_ref().and_then(|settings| settings.get("save"));
+        let save = self
+            .settings
+            .as_ref()
+            .and_then(|settings| settings.get("save"));
         if has_log {
             return Finding::ok("durability", "an append-only file");
         }
-        let durable: Vec<_> = needs.iter().filter(|need| need.is_durable()).map(|need| need.word()).collect();
+        let durable: Vec<_> = needs
+            .iter()
+            .filter(|need| need.is_durable())
+            .map(|need| need.word())
+            .collect();
         match save.map(String::as_str) {
             Some("") if !durable.is_empty() => Finding::warning(
                 "durability",
@@ -253,7 +287,9 @@ impl Looked {
         }
         if count == 0 {
             let found = match topology {
-                Topology::Cluster => "this master has no replica: when it is lost, its slots are, and the data in them",
+                Topology::Cluster => {
+                    "this master has no replica: when it is lost, its slots are, and the data in them"
+                }
                 _ => "there is no replica: when this server is lost, its data are",
             };
             return Finding::info("replicas", found);
@@ -297,7 +333,9 @@ mod tests {
         let lines = text.lines().filter_map(|line| line.split_once(':'));
         Looked {
             info: ServerInfo::parse(text),
-            fields: lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            fields: lines
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             settings: save.map(|save| [("save".to_owned(), save.to_owned())].into()),
         }
     }
@@ -320,7 +358,10 @@ mod tests {
         ] {
             let text = format!("maxmemory:{limit}\nmaxmemory_policy:{policy}");
             let finding = looked(&text, None).eviction(needs);
-            assert_eq!(finding.severity, severity, "{policy} {limit} {needs:?}: {finding:?}");
+            assert_eq!(
+                finding.severity, severity,
+                "{policy} {limit} {needs:?}: {finding:?}"
+            );
         }
     }
 
@@ -329,8 +370,14 @@ mod tests {
         let severity = |text: &str| looked(text, None).version().severity;
         assert_eq!(severity("redis_version:6.2.14"), Severity::Error);
         assert_eq!(severity("redis_version:7.0.0"), Severity::Ok);
-        assert_eq!(severity("redis_version:7.2.4\nvalkey_version:7.2.9"), Severity::Error);
-        assert_eq!(severity("redis_version:7.2.4\nvalkey_version:8.1.1"), Severity::Ok);
+        assert_eq!(
+            severity("redis_version:7.2.4\nvalkey_version:7.2.9"),
+            Severity::Error
+        );
+        assert_eq!(
+            severity("redis_version:7.2.4\nvalkey_version:8.1.1"),
+            Severity::Ok
+        );
         assert_eq!(severity("uptime_in_seconds:1"), Severity::Info);
     }
 
@@ -340,8 +387,14 @@ mod tests {
         let severity = |text: &str, save, needs| looked(text, save).durability(needs).severity;
         assert_eq!(severity("aof_enabled:1", None, all), Severity::Ok);
         assert_eq!(severity("aof_enabled:0", Some(""), all), Severity::Warning);
-        assert_eq!(severity("aof_enabled:0", Some(""), &[Need::Cache]), Severity::Info);
-        assert_eq!(severity("aof_enabled:0", Some("3600 1"), all), Severity::Info);
+        assert_eq!(
+            severity("aof_enabled:0", Some(""), &[Need::Cache]),
+            Severity::Info
+        );
+        assert_eq!(
+            severity("aof_enabled:0", Some("3600 1"), all),
+            Severity::Info
+        );
         assert_eq!(severity("aof_enabled:0", None, all), Severity::Info);
     }
 
@@ -357,7 +410,9 @@ mod tests {
         assert_eq!(memory(95, "allkeys-lru", all), Severity::Warning);
         assert_eq!(memory(95, "allkeys-lru", &[Need::Cache]), Severity::Ok);
         let clients = |there: u64, refused: u64| {
-            let text = format!("connected_clients:{there}\nmaxclients:100\nrejected_connections:{refused}");
+            let text = format!(
+                "connected_clients:{there}\nmaxclients:100\nrejected_connections:{refused}"
+            );
             looked(&text, None).clients().severity
         };
         assert_eq!(clients(90, 0), Severity::Warning);

@@ -91,12 +91,20 @@ impl Instances {
             .iter()
             .map(|one| {
                 let before = self.before.iter().find(|(id, _)| *id == one.id);
-                one.instance(before.map(|(_, before)| calls(one).saturating_sub(*before)), passed)
+                one.instance(
+                    before.map(|(_, before)| calls(one).saturating_sub(*before)),
+                    passed,
+                )
             })
             .collect();
-        self.before = published.iter().map(|one| (one.id.clone(), calls(one))).collect();
+        self.before = published
+            .iter()
+            .map(|one| (one.id.clone(), calls(one)))
+            .collect();
         self.at = now;
-        instances.sort_by(|a, b| (&a.program, &a.host, a.process).cmp(&(&b.program, &b.host, b.process)));
+        instances.sort_by(|a, b| {
+            (&a.program, &a.host, a.process).cmp(&(&b.program, &b.host, b.process))
+        });
         instances
     }
 
@@ -112,17 +120,36 @@ impl Instances {
         });
         let texts: Vec<Option<Bytes>> = self.client.call(read).await.ok()?;
         let texts = texts.into_iter().flatten();
-        Some(texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect())
+        Some(
+            texts
+                .filter_map(|text| serde_json::from_slice(&text).ok())
+                .collect(),
+        )
     }
 }
 
 impl Published {
     fn instance(&self, new_calls: Option<u64>, passed: Duration) -> Instance {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let since = |millis: u64| now.saturating_sub(Duration::from_millis(millis)).as_secs_f64();
-        let rank = |status: &str| ["pass", "warn", "fail"].iter().position(|word| *word == status);
-        let statuses = self.dependencies.iter().map(|dependency| dependency.status.as_str());
-        let open = self.clients.iter().filter(|client| !client.breaker.is_empty() && client.breaker != "closed");
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let since = |millis: u64| {
+            now.saturating_sub(Duration::from_millis(millis))
+                .as_secs_f64()
+        };
+        let rank = |status: &str| {
+            ["pass", "warn", "fail"]
+                .iter()
+                .position(|word| *word == status)
+        };
+        let statuses = self
+            .dependencies
+            .iter()
+            .map(|dependency| dependency.status.as_str());
+        let open = self
+            .clients
+            .iter()
+            .filter(|client| !client.breaker.is_empty() && client.breaker != "closed");
         #[expect(clippy::cast_precision_loss, reason = "a rate needs no more digits")]
         let rate = |count: u64| count as f64 / passed.as_secs_f64().max(0.001);
         Instance {
@@ -134,8 +161,13 @@ impl Published {
             calls: self.clients.iter().map(|client| client.calls).sum(),
             errors: self.clients.iter().map(|client| client.errors).sum(),
             calls_per_second: new_calls.map(rate),
-            status: statuses.max_by_key(|status| rank(status)).map(printable).unwrap_or_default(),
-            breakers: open.map(|client| printable(&format!("{} {}", client.name, client.breaker))).collect(),
+            status: statuses
+                .max_by_key(|status| rank(status))
+                .map(printable)
+                .unwrap_or_default(),
+            breakers: open
+                .map(|client| printable(&format!("{} {}", client.name, client.breaker)))
+                .collect(),
             objects: self.objects.len(),
         }
     }
@@ -153,7 +185,10 @@ mod tests {
             "objects":[{"kind":"cache"},{}]}"#;
         let published: Published = serde_json::from_str(text).unwrap();
         let instance = published.instance(Some(4), Duration::from_secs(2));
-        assert_eq!((instance.calls, instance.errors, instance.objects), (6, 2, 2));
+        assert_eq!(
+            (instance.calls, instance.errors, instance.objects),
+            (6, 2, 2)
+        );
         assert_eq!(instance.status, "fail");
         assert_eq!(instance.breakers, ["default open"]);
         assert_eq!(instance.calls_per_second, Some(2.0));

@@ -13,8 +13,8 @@ use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
 use self::sample::Sampler;
-use self::terminal::{Pressed, Screen};
 pub use self::terminal::with_terminal;
+use self::terminal::{Pressed, Screen};
 use self::view::View;
 use crate::args::Common;
 use crate::connect;

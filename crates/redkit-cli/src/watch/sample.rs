@@ -104,7 +104,12 @@ impl Sampler {
         sample
     }
 
-    fn fill(&self, sample: &mut Sample, now: &ServerStatistics, latencies: &BTreeMap<String, Duration>) {
+    fn fill(
+        &self,
+        sample: &mut Sample,
+        now: &ServerStatistics,
+        latencies: &BTreeMap<String, Duration>,
+    ) {
         let before = self.before.as_ref();
         for (name, info) in &now.servers {
             let earlier = before.and_then(|before| {
@@ -115,7 +120,11 @@ impl Sampler {
             let figures = Figures::of(info, earlier, latencies.get(&**name).copied());
             sample.servers.push(Node {
                 name: name.to_string(),
-                version: info.valkey_version.as_ref().unwrap_or(&info.redis_version).clone(),
+                version: info
+                    .valkey_version
+                    .as_ref()
+                    .unwrap_or(&info.redis_version)
+                    .clone(),
                 role: match info.role {
                     Role::Master => "master",
                     Role::Replica => "replica",
@@ -142,14 +151,22 @@ async fn latencies(client: &Client, patience: Duration) -> BTreeMap<String, Dura
     let asked = client.servers().into_iter().map(async |server| {
         let start = Instant::now();
         let ping = Command::new("PING").deadline(deadline);
-        let reply = client.call_server::<redkit_core::Value>(&server.name, ping).await;
-        reply.ok().map(|_| (server.name.to_string(), start.elapsed()))
+        let reply = client
+            .call_server::<redkit_core::Value>(&server.name, ping)
+            .await;
+        reply
+            .ok()
+            .map(|_| (server.name.to_string(), start.elapsed()))
     });
     join_all(asked).await.into_iter().flatten().collect()
 }
 
 impl Figures {
-    fn of(info: &ServerInfo, earlier: Option<(&ServerInfo, Duration)>, latency: Option<Duration>) -> Self {
+    fn of(
+        info: &ServerInfo,
+        earlier: Option<(&ServerInfo, Duration)>,
+        latency: Option<Duration>,
+    ) -> Self {
         let rate = |counter: fn(&ServerInfo) -> u64| {
             let (before, time) = earlier?;
             per_second(counter(info).saturating_sub(counter(before)), time)
@@ -226,11 +243,20 @@ mod tests {
         let time = Duration::from_secs(2);
         let latency = Some(Duration::from_millis(3));
         let figures = Figures::of(&now, Some((&before, time)), latency);
-        assert_eq!((figures.ops_per_second, figures.hit_rate), (100.0, Some(0.9)));
+        assert_eq!(
+            (figures.ops_per_second, figures.hit_rate),
+            (100.0, Some(0.9))
+        );
         let none = Figures::of(&now, Some((&now, time)), None);
         let sum = Figures::sum([&figures, &none].into_iter());
-        assert_eq!((sum.ops_per_second, sum.latency_seconds), (100.0, Some(0.003)));
+        assert_eq!(
+            (sum.ops_per_second, sum.latency_seconds),
+            (100.0, Some(0.003))
+        );
         // Counters begin anew after a restart.
-        assert_eq!(Figures::of(&before, Some((&now, time)), None).ops_per_second, 0.0);
+        assert_eq!(
+            Figures::of(&before, Some((&now, time)), None).ops_per_second,
+            0.0
+        );
     }
 }

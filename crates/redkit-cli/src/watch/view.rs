@@ -75,7 +75,10 @@ impl View {
             return;
         };
         let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
-        let (nodes, programs) = (sample.servers.len() + sample.failed.len(), sample.programs.len());
+        let (nodes, programs) = (
+            sample.servers.len() + sample.failed.len(),
+            sample.programs.len(),
+        );
         let [head, numbers, charts, servers, instances, foot] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Length(3),
@@ -93,7 +96,10 @@ impl View {
         let paused = if self.is_paused { "PAUSED  " } else { "" };
         let interval = format::duration(self.interval);
         let keys = format!("{paused}every {interval}   q quit   p pause   + - interval");
-        frame.render_widget(Paragraph::new(keys).style(Style::new().add_modifier(Modifier::DIM)), foot);
+        frame.render_widget(
+            Paragraph::new(keys).style(Style::new().add_modifier(Modifier::DIM)),
+            foot,
+        );
     }
 
     fn head(&self, frame: &mut Frame<'_>, area: Rect, sample: &Sample) {
@@ -130,7 +136,11 @@ impl View {
 fn draw_numbers(frame: &mut Frame<'_>, area: Rect, total: &Figures) {
     let memory = match total.maxmemory_bytes {
         0 => format::bytes(total.used_memory_bytes),
-        most => format!("{} of {}", format::bytes(total.used_memory_bytes), format::bytes(most)),
+        most => format!(
+            "{} of {}",
+            format::bytes(total.used_memory_bytes),
+            format::bytes(most)
+        ),
     };
     let numbers = [
         ("ops/s", format!("{:.0}", total.ops_per_second)),
@@ -151,7 +161,8 @@ fn draw_numbers(frame: &mut Frame<'_>, area: Rect, total: &Figures) {
 fn draw_servers(frame: &mut Frame<'_>, area: Rect, sample: &Sample) {
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let head = Row::new([
-        "server", "version", "role", "ops/s", "memory", "clients", "latency", "hit rate", "keys", "in", "out",
+        "server", "version", "role", "ops/s", "memory", "clients", "latency", "hit rate", "keys",
+        "in", "out",
     ])
     .style(bold);
     let nodes = sample.servers.iter().map(|node| {
@@ -188,10 +199,12 @@ fn draw_servers(frame: &mut Frame<'_>, area: Rect, sample: &Sample) {
     let inside = block.inner(area);
     frame.render_widget(block, area);
     let shown = u16::try_from(sample.servers.len() + 1).unwrap_or(u16::MAX);
-    let [top, bottom] = Layout::vertical([Constraint::Max(shown), Constraint::Fill(1)]).areas(inside);
+    let [top, bottom] =
+        Layout::vertical([Constraint::Max(shown), Constraint::Fill(1)]).areas(inside);
     frame.render_widget(Table::new(nodes, widths).header(head), top);
     let failed = sample.failed.iter();
-    let failed = failed.map(|failed| Line::from(format!("{} does not answer: {}", failed.name, failed.error)));
+    let failed = failed
+        .map(|failed| Line::from(format!("{} does not answer: {}", failed.name, failed.error)));
     let failed = Paragraph::new(failed.collect::<Vec<_>>()).style(Style::new().fg(Color::Red));
     frame.render_widget(failed, bottom);
 }
@@ -201,7 +214,10 @@ fn draw_programs(frame: &mut Frame<'_>, area: Rect, sample: &Sample) {
         return;
     }
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let head = Row::new(["program", "host", "process", "status", "calls/s", "errors", "up", "breakers"]).style(bold);
+    let head = Row::new([
+        "program", "host", "process", "status", "calls/s", "errors", "up", "breakers",
+    ])
+    .style(bold);
     let seconds = |seconds: f64| {
         let time = Duration::try_from_secs_f64(seconds);
         format::duration(time.unwrap_or_default())
@@ -316,9 +332,26 @@ mod tests {
         view.take(sample());
         let screen = drawn(&view, 150, 40);
         for shown in [
-            "redis-cluster://a,b", "NOT ALL SERVERS ANSWER", "1234", "3.0 MiB of 1.0 GiB", "17", "250us", "87.5 %", "42",
-            "127.0.0.1:7000", "7.0.15", "master +2", "127.0.0.1:7001", "does not answer", "storefront", "web-3", "warn",
-            "99", "default open", "q quit", "at most 1234",
+            "redis-cluster://a,b",
+            "NOT ALL SERVERS ANSWER",
+            "1234",
+            "3.0 MiB of 1.0 GiB",
+            "17",
+            "250us",
+            "87.5 %",
+            "42",
+            "127.0.0.1:7000",
+            "7.0.15",
+            "master +2",
+            "127.0.0.1:7001",
+            "does not answer",
+            "storefront",
+            "web-3",
+            "warn",
+            "99",
+            "default open",
+            "q quit",
+            "at most 1234",
         ] {
             assert!(screen.contains(shown), "{shown}:\n{screen}");
         }
@@ -332,7 +365,10 @@ mod tests {
         for _ in 0..1_000 {
             view.take(sample());
         }
-        assert_eq!((view.operations.len(), view.latencies.len()), (HISTORY, HISTORY));
+        assert_eq!(
+            (view.operations.len(), view.latencies.len()),
+            (HISTORY, HISTORY)
+        );
         for (width, height) in [(1, 1), (20, 5), (80, 24), (400, 100)] {
             drawn(&view, width, height);
         }

@@ -19,24 +19,40 @@ async fn doctor(url: &str, args: &[&str]) -> (Done, Value) {
 }
 
 /// The finding of this check that is this bad; its text and remedy hold these words.
-fn found<'r>(report: &'r Value, check: &str, severity: &str, text: &str, remedy: &str) -> &'r Value {
+fn found<'r>(
+    report: &'r Value,
+    check: &str,
+    severity: &str,
+    text: &str,
+    remedy: &str,
+) -> &'r Value {
     let findings = report["findings"].as_array().unwrap();
-    let finding = findings.iter().find(|finding| finding["check"] == check && finding["severity"] == severity);
+    let finding = findings
+        .iter()
+        .find(|finding| finding["check"] == check && finding["severity"] == severity);
     let finding = finding.unwrap_or_else(|| panic!("no {severity} {check}: {report:#}"));
-    assert!(finding["found"].as_str().unwrap().contains(text), "{text}: {finding:#}");
+    assert!(
+        finding["found"].as_str().unwrap().contains(text),
+        "{text}: {finding:#}"
+    );
     let said = finding["remedy"].as_str().unwrap_or_default();
     assert!(said.contains(remedy), "{remedy}: {finding:#}");
     finding
 }
 
 async fn set(server: &Server, setting: &str, value: &str) {
-    let reply = server.raw(&["CONFIG", "SET", setting, value]).await.unwrap();
+    let reply = server
+        .raw(&["CONFIG", "SET", setting, value])
+        .await
+        .unwrap();
     assert!(matches!(reply, RawReply::Status(_)), "{setting}: {reply:?}");
 }
 
 /// A server with which nothing is wrong.
 async fn well() -> Server {
-    let options = ServerOptions::new().config("maxmemory 200mb").config("appendonly yes");
+    let options = ServerOptions::new()
+        .config("maxmemory 200mb")
+        .config("appendonly yes");
     Server::redis(options).await.unwrap()
 }
 
@@ -44,8 +60,23 @@ async fn well() -> Server {
 async fn a_server_that_is_well_has_no_warning() {
     let server = well().await;
     let (done, report) = doctor(&server.url(), &[]).await;
-    assert_eq!((done.code, &report["severity"]), (0, &"info".into()), "{report:#}");
-    for check in ["version", "ping", "write", "script", "pubsub", "rights", "eviction", "durability", "clock", "latency"] {
+    assert_eq!(
+        (done.code, &report["severity"]),
+        (0, &"info".into()),
+        "{report:#}"
+    );
+    for check in [
+        "version",
+        "ping",
+        "write",
+        "script",
+        "pubsub",
+        "rights",
+        "eviction",
+        "durability",
+        "clock",
+        "latency",
+    ] {
         found(&report, check, "ok", "", "");
     }
     let text = redkit(&server.url(), &["doctor"]).await;
@@ -57,7 +88,10 @@ async fn a_server_that_is_well_has_no_warning() {
     for key in keys {
         let RawReply::Bulk(key) = key else { continue };
         let key = String::from_utf8(key).unwrap();
-        assert!(key.starts_with(&format!("{NAMESPACE}:monitor:health:")), "{key}");
+        assert!(
+            key.starts_with(&format!("{NAMESPACE}:monitor:health:")),
+            "{key}"
+        );
     }
 }
 
@@ -68,15 +102,33 @@ async fn a_wrong_eviction_policy_is_an_error_for_what_must_not_go_and_right_for_
     let (done, report) = doctor(&server.url(), &[]).await;
     assert_eq!(done.code, 2);
     let finding = found(&report, "eviction", "error", "allkeys-lru", "noeviction");
-    assert!(finding["patterns"].as_array().unwrap().contains(&"topic".into()), "{finding}");
+    assert!(
+        finding["patterns"]
+            .as_array()
+            .unwrap()
+            .contains(&"topic".into()),
+        "{finding}"
+    );
     let (done, report) = doctor(&server.url(), &["--for", "lock,session"]).await;
     assert_eq!(done.code, 1, "{report:#}");
-    found(&report, "eviction", "warning", "locks, sessions", "noeviction");
+    found(
+        &report,
+        "eviction",
+        "warning",
+        "locks, sessions",
+        "noeviction",
+    );
     let (done, report) = doctor(&server.url(), &["--for", "cache"]).await;
     assert_eq!(done.code, 0, "{report:#}");
     set(&server, "maxmemory-policy", "noeviction").await;
     let (_, report) = doctor(&server.url(), &["--for", "cache"]).await;
-    found(&report, "eviction", "warning", "refuses every new entry", "allkeys-lru");
+    found(
+        &report,
+        "eviction",
+        "warning",
+        "refuses every new entry",
+        "allkeys-lru",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,9 +137,18 @@ async fn no_memory_limit_and_no_persistence_are_warnings() {
     let (done, report) = doctor(&server.url(), &[]).await;
     assert_eq!(done.code, 1, "{report:#}");
     found(&report, "maxmemory", "warning", "no limit", "set maxmemory");
-    found(&report, "durability", "warning", "a restart loses everything", "appendonly");
+    found(
+        &report,
+        "durability",
+        "warning",
+        "a restart loses everything",
+        "appendonly",
+    );
     let text = redkit(&server.url(), &["doctor"]).await;
-    assert!(text.out.contains("WARNING  maxmemory at ") && text.out.contains("remedy: set maxmemory"), "{text:?}");
+    assert!(
+        text.out.contains("WARNING  maxmemory at ") && text.out.contains("remedy: set maxmemory"),
+        "{text:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,16 +157,31 @@ async fn a_full_server_and_one_that_is_nearly_full_are_told_apart() {
     set(&server, "maxmemory", "1").await;
     let (done, report) = doctor(&server.url(), &[]).await;
     assert_eq!(done.code, 2, "{report:#}");
-    found(&report, "write", "error", "memory is full", "raise maxmemory");
+    found(
+        &report,
+        "write",
+        "error",
+        "memory is full",
+        "raise maxmemory",
+    );
     let RawReply::Bulk(info) = server.raw(&["INFO", "memory"]).await.unwrap() else {
         panic!("no text");
     };
     let info = String::from_utf8(info).unwrap();
-    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    let used = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"))
+        .unwrap();
     let limit = used.trim().parse::<u64>().unwrap() * 105 / 100 + 40_000;
     set(&server, "maxmemory", &limit.to_string()).await;
     let (_, report) = doctor(&server.url(), &[]).await;
-    found(&report, "maxmemory", "warning", "refuses writes", "redkit keys");
+    found(
+        &report,
+        "maxmemory",
+        "warning",
+        "refuses writes",
+        "redkit keys",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,12 +195,24 @@ async fn missing_rights_are_listed_as_they_are_granted() {
     let (done, report) = as_user(&["~shop:*", "&shop:*", "+@all", "-evalsha", "-xadd"]).await;
     assert_eq!(done.code, 2);
     let finding = found(&report, "rights", "error", "+evalsha +xadd", "ACL SETUSER");
-    assert!(finding["patterns"].as_array().unwrap().contains(&"session".into()), "{finding}");
+    assert!(
+        finding["patterns"]
+            .as_array()
+            .unwrap()
+            .contains(&"session".into()),
+        "{finding}"
+    );
     let (_, report) = as_user(&["~shop:cache:*", "&shop:*", "+@all"]).await;
     found(&report, "rights", "error", "~shop:lock:*", "~shop:topic:*");
     let (_, report) = as_user(&["~shop:*", "+@all"]).await;
     found(&report, "rights", "error", "&shop:lock:*", "&shop:topic:*");
-    found(&report, "pubsub", "error", "lacks a right", "&shop:monitor:health:*");
+    found(
+        &report,
+        "pubsub",
+        "error",
+        "lacks a right",
+        "&shop:monitor:health:*",
+    );
     let (_, report) = as_user(&["~shop:*", "&shop:*", "+@all", "-info"]).await;
     found(&report, "info", "warning", "may not ask INFO", "+info");
     let (_, report) = as_user(&["~shop:*", "&shop:*", "+@all", "-multi"]).await;
@@ -138,14 +226,20 @@ async fn missing_rights_are_listed_as_they_are_granted() {
 async fn a_replica_and_a_server_that_loads_are_named() {
     let (master, server) = (well().await, well().await);
     let port = master.addr().port().to_string();
-    server.raw(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
+    server
+        .raw(&["REPLICAOF", "127.0.0.1", &port])
+        .await
+        .unwrap();
     let (done, report) = doctor(&server.url(), &[]).await;
     assert_eq!(done.code, 2);
     found(&report, "write", "error", "replica", "redis-sentinel://");
 
     let options = ServerOptions::new().config("loading-process-events-interval-bytes 1024");
     let server = Server::redis(options).await.unwrap();
-    server.raw(&["DEBUG", "POPULATE", "2000", "key", "100"]).await.unwrap();
+    server
+        .raw(&["DEBUG", "POPULATE", "2000", "key", "100"])
+        .await
+        .unwrap();
     set(&server, "key-load-delay", "1000").await;
     let url = server.url();
     // The reply comes when the server has loaded, after two seconds.
@@ -160,7 +254,13 @@ async fn a_replica_and_a_server_that_loads_are_named() {
         }
         last
     });
-    found(&report, "ping", "error", "loading", "wait until it has loaded");
+    found(
+        &report,
+        "ping",
+        "error",
+        "loading",
+        "wait until it has loaded",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,11 +269,23 @@ async fn a_server_that_hangs_or_is_not_there_or_is_another_program_is_told_in_ti
     server.stop().unwrap();
     let (done, report) = doctor(&server.url(), &[]).await;
     assert_eq!(done.code, 2);
-    found(&report, "connection", "error", "connect_timeout", "host and port");
+    found(
+        &report,
+        "connection",
+        "error",
+        "connect_timeout",
+        "host and port",
+    );
     server.cont().unwrap();
 
     let (_, report) = doctor("redis://127.0.0.1:1", &[]).await;
-    found(&report, "connection", "error", "127.0.0.1:1", "host and port");
+    found(
+        &report,
+        "connection",
+        "error",
+        "127.0.0.1:1",
+        "host and port",
+    );
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -190,14 +302,29 @@ async fn a_server_that_hangs_or_is_not_there_or_is_another_program_is_told_in_ti
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_credentials_and_a_port_that_wants_tls_are_told() {
-    let options = ServerOptions::new().password("hunter22").config("maxmemory 200mb").config("appendonly yes");
+    let options = ServerOptions::new()
+        .password("hunter22")
+        .config("maxmemory 200mb")
+        .config("appendonly yes");
     let server = Server::redis(options).await.unwrap();
     let (done, report) = doctor(&format!("redis://:wrong-one@{}", server.addr()), &[]).await;
     assert_eq!(done.code, 2);
-    found(&report, "connection", "error", "WRONGPASS", "user and password");
+    found(
+        &report,
+        "connection",
+        "error",
+        "WRONGPASS",
+        "user and password",
+    );
     assert!(!done.out.contains("wrong-one"));
     let (_, report) = doctor(&format!("redis://{}", server.addr()), &[]).await;
-    found(&report, "connection", "error", "NOAUTH", "user and password");
+    found(
+        &report,
+        "connection",
+        "error",
+        "NOAUTH",
+        "user and password",
+    );
 
     let server = Server::redis(ServerOptions::new().tls()).await.unwrap();
     let (_, report) = doctor(&format!("redis://{}", server.addr()), &[]).await;
@@ -218,7 +345,12 @@ async fn a_shard_of_a_cluster_that_is_gone_is_named_and_a_node_is_no_server() {
     gone.kill9().await;
     let (done, report) = doctor(&cluster.url(), &[]).await;
     assert_eq!(done.code, 2);
-    let errors: Vec<_> = report["findings"].as_array().unwrap().iter().filter(|one| one["severity"] == "error").collect();
+    let errors: Vec<_> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["severity"] == "error")
+        .collect();
     let name = gone.addr().to_string();
     let names_it = |finding: &&Value| {
         finding["server"] == name.as_str() || finding["found"].as_str().unwrap().contains("slots")
@@ -227,7 +359,10 @@ async fn a_shard_of_a_cluster_that_is_gone_is_named_and_a_node_is_no_server() {
 }
 
 /// A proxy that changes what the server says.
-async fn rewriting(upstream: SocketAddr, rewrite: impl Fn(&mut [u8]) + Clone + Send + 'static) -> SocketAddr {
+async fn rewriting(
+    upstream: SocketAddr,
+    rewrite: impl Fn(&mut [u8]) + Clone + Send + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -274,10 +409,18 @@ async fn a_clock_that_is_off_and_an_old_version_are_named() {
         panic!("no text");
     };
     let info = String::from_utf8(info).unwrap();
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap().trim().to_owned();
+    let version = info
+        .lines()
+        .find_map(|line| line.strip_prefix("redis_version:"))
+        .unwrap()
+        .trim()
+        .to_owned();
     let old = rewriting(server.addr(), move |said| {
         let mut at = 0;
-        while let Some(found) = said[at..].windows(version.len()).position(|some| some == version.as_bytes()) {
+        while let Some(found) = said[at..]
+            .windows(version.len())
+            .position(|some| some == version.as_bytes())
+        {
             said[at + found] = b'6';
             at += found + version.len();
         }
@@ -285,5 +428,11 @@ async fn a_clock_that_is_off_and_an_old_version_are_named() {
     .await;
     let (done, report) = doctor(&format!("redis://{old}"), &[]).await;
     assert_eq!(done.code, 2);
-    found(&report, "version", "error", "older than 7.0", "7.0 or later");
+    found(
+        &report,
+        "version",
+        "error",
+        "older than 7.0",
+        "7.0 or later",
+    );
 }

@@ -53,7 +53,9 @@ impl Done {
         assert_eq!(self.code, code, "{self:?}");
         let line = |start: &str| {
             let found = self.err.lines().find(|line| line.starts_with(start));
-            found.unwrap_or_else(|| panic!("no {start} {self:?}")).to_owned()
+            found
+                .unwrap_or_else(|| panic!("no {start} {self:?}"))
+                .to_owned()
         };
         assert!(line("error: ").contains(cause), "{cause}: {self:?}");
         assert!(line("remedy: ").contains(remedy), "{remedy}: {self:?}");
@@ -88,7 +90,9 @@ async fn ended(mut command: Command) -> Done {
 /// Runs the program on a server.
 async fn redkit(url: &str, args: &[&str]) -> Done {
     let mut command = program(args);
-    command.env("REDIS_URL", url).env("REDKIT_NAMESPACE", NAMESPACE);
+    command
+        .env("REDIS_URL", url)
+        .env("REDKIT_NAMESPACE", NAMESPACE);
     ended(command).await
 }
 
@@ -101,7 +105,9 @@ struct Engine {
 async fn engine() -> Engine {
     let engine = Embedded::new();
     let listener = engine.listen(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let config = ClientConfig::from_url("embedded://").unwrap().namespace(NAMESPACE);
+    let config = ClientConfig::from_url("embedded://")
+        .unwrap()
+        .namespace(NAMESPACE);
     let client = Client::from_backend(Arc::new(engine), &config).unwrap();
     Engine { listener, client }
 }

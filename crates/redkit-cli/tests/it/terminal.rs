@@ -39,7 +39,12 @@ impl Pty {
         };
         tcsetwinsize(&inner, size).unwrap();
         let end = || Stdio::from(inner.try_clone().unwrap());
-        let child = command.env("TERM", "xterm-256color").stdin(end()).stdout(end()).stderr(end()).spawn();
+        let child = command
+            .env("TERM", "xterm-256color")
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn();
         let mut screen = File::from(outer);
         let keyboard = screen.try_clone().unwrap();
         let output = Arc::new(Mutex::new(Vec::new()));
@@ -67,7 +72,11 @@ impl Pty {
     pub(crate) fn until(&self, text: &str) {
         let patience = Instant::now() + Duration::from_secs(20);
         while !self.output().contains(text) {
-            assert!(Instant::now() < patience, "no {text:?} in {:?}", self.output());
+            assert!(
+                Instant::now() < patience,
+                "no {text:?} in {:?}",
+                self.output()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -10,7 +10,9 @@ use crate::{Engine, NAMESPACE, engine, program, redkit};
 
 fn watched(engine: &Engine) -> Pty {
     let mut command = program(&["watch", "--interval", "200ms"]);
-    command.env("REDIS_URL", engine.url()).env("REDKIT_NAMESPACE", NAMESPACE);
+    command
+        .env("REDIS_URL", engine.url())
+        .env("REDKIT_NAMESPACE", NAMESPACE);
     Pty::run(command.into_std())
 }
 
@@ -18,12 +20,22 @@ fn watched(engine: &Engine) -> Pty {
 async fn watch_draws_figures_answers_keys_and_leaves_the_terminal_as_it_was() {
     let engine = engine().await;
     let publish = engine.client.keyspace("monitor", "dashboard").unwrap();
-    let text = r#"{"id":"i1","program":"storefront","host":"web-3","process":71,"clients":[{"calls":5}]}"#;
+    let text =
+        r#"{"id":"i1","program":"storefront","host":"web-3","process":71,"clients":[{"calls":5}]}"#;
     for command in [
-        redkit_core::Command::new("ZADD").key(publish.role_key("fleet", "instances")).arg(1).arg("i1"),
-        redkit_core::Command::new("SET").key(publish.tagged_key("fleet", "at", "i1")).arg(text),
+        redkit_core::Command::new("ZADD")
+            .key(publish.role_key("fleet", "instances"))
+            .arg(1)
+            .arg("i1"),
+        redkit_core::Command::new("SET")
+            .key(publish.tagged_key("fleet", "at", "i1"))
+            .arg(text),
     ] {
-        engine.client.call::<redkit_core::Value>(command).await.unwrap();
+        engine
+            .client
+            .call::<redkit_core::Value>(command)
+            .await
+            .unwrap();
     }
     tokio::task::block_in_place(|| {
         let mut pty = watched(&engine);
@@ -66,7 +78,12 @@ async fn a_signal_or_control_c_ends_watch_and_the_terminal_is_restored() {
 #[test]
 fn after_a_panic_the_terminal_is_as_it_was_and_the_message_is_read() {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "watch::a_program_that_panics_while_it_draws", "--ignored", "--nocapture"]);
+    command.args([
+        "--exact",
+        "watch::a_program_that_panics_while_it_draws",
+        "--ignored",
+        "--nocapture",
+    ]);
     let mut pty = Pty::run(command);
     assert_ne!(pty.end(), Some(0));
     pty.until("the middle of drawing");
@@ -89,15 +106,27 @@ async fn watch_prints_a_line_of_json_at_each_interval() {
     let args = ["--json", "watch", "--interval", "100ms", "--count", "3"];
     let done = redkit(&server.url(), &args).await;
     assert_eq!(done.code, 0, "{done:?}");
-    let samples: Vec<serde_json::Value> =
-        done.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let samples: Vec<serde_json::Value> = done
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(samples.len(), 3);
     let last = &samples[2];
     assert_eq!(last["servers"][0]["name"], server.addr().to_string());
     assert_eq!(last["servers"][0]["role"], "master");
-    assert!(last["total"]["ops_per_second"].as_f64().unwrap() > 0.0, "{last}");
-    assert!(last["total"]["latency_seconds"].as_f64().unwrap() > 0.0, "{last}");
-    assert!(last["total"]["used_memory_bytes"].as_u64().unwrap() > 100_000, "{last}");
+    assert!(
+        last["total"]["ops_per_second"].as_f64().unwrap() > 0.0,
+        "{last}"
+    );
+    assert!(
+        last["total"]["latency_seconds"].as_f64().unwrap() > 0.0,
+        "{last}"
+    );
+    assert!(
+        last["total"]["used_memory_bytes"].as_u64().unwrap() > 100_000,
+        "{last}"
+    );
 
     let text = redkit(&server.url(), &["watch"]).await;
     text.failed(2, "no terminal", "--json");

@@ -2,10 +2,11 @@
 
 use redkit_core::{Codec, EncryptionKey, KeyRing};
 use redkit_session::{SessionDirectory, SignIn};
+use redkit_testkit::Fixture;
 
 use crate::{again, builder, signed_in, store};
 
-fn directory(fixture: &redkit_testkit::Fixture) -> SessionDirectory {
+fn directory(fixture: &Fixture) -> SessionDirectory {
     SessionDirectory::new(&fixture.client, "web").unwrap()
 }
 

@@ -100,7 +100,10 @@ impl Walk {
             let info = self.ask::<String>(server, || Command::new("INFO").arg("server"));
             let run_id = info.await.map(|text| ServerInfo::parse(&text).run_id);
             let slots = server.slots.clone();
-            (Arc::clone(&server.name), (slots, run_id.unwrap_or_default()))
+            (
+                Arc::clone(&server.name),
+                (slots, run_id.unwrap_or_default()),
+            )
         });
         join_all(asked).await.into_iter().collect()
     }
