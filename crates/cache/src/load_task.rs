@@ -277,7 +277,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         let store = &*self.store;
         if members.iter().any(|member| member.waiter.is_none()) {
             let watch = |member: &Member<V>| {
-                let (channel, key) = (store.names.wake.clone(), member.request.keys.entry.to_bytes());
+                let (channel, key) = (
+                    store.names.wake.clone(),
+                    member.request.keys.entry.to_bytes(),
+                );
                 store.client.waiter(channel, key, Wake::All)
             };
             let waiters = join_all(members.iter().map(watch)).await;

@@ -21,8 +21,8 @@ use redkit_embedded::Embedded;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-pub use self::injection::{Function, Gate, Injection, Rule};
 use self::injection::{Call, Outcome};
+pub use self::injection::{Function, Gate, Injection, Rule};
 use self::subscriptions::TakenOver;
 
 /// Stands between a client and another backend. It keeps what passes, and does to it what its rules
@@ -258,7 +258,12 @@ impl Shared {
 
 impl FaultyBackend {
     /// A call that is sent now.
-    fn noted<'c>(&self, commands: &'c [Command], server: Option<&'c str>, is_pipeline: bool) -> Call<'c> {
+    fn noted<'c>(
+        &self,
+        commands: &'c [Command],
+        server: Option<&'c str>,
+        is_pipeline: bool,
+    ) -> Call<'c> {
         let call = Call {
             commands,
             server,

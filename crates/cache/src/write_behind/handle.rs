@@ -235,7 +235,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
         let mut waiter = partition.wait_for_batches();
         while !partition.has_room(key, &self.queue.settings).await? {
             let left = deadline.saturating_duration_since(Instant::now());
-            waiter.wait_or_ask(left.min(LOOK_AGAIN), ASK.min(left)).await;
+            waiter
+                .wait_or_ask(left.min(LOOK_AGAIN), ASK.min(left))
+                .await;
             if Instant::now() >= deadline {
                 break;
             }

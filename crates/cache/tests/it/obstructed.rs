@@ -29,20 +29,19 @@ impl Obstacle {
                 let refuses = Injection::Refuse("NOPERM", "not these keys");
                 let names_a_tag =
                     |command: &Command| command.iter().any(|arg| arg.starts_with(b"cache-tag:"));
-                backend.add(rule(refuses).on(move |command| {
-                    command.name().ends_with("GET") && names_a_tag(command)
-                }));
-                let nothing = |command: &Command| {
-                    Ok(Value::Array(vec![Value::Nil; command.arg_count()]))
-                };
+                backend
+                    .add(rule(refuses).on(move |command| {
+                        command.name().ends_with("GET") && names_a_tag(command)
+                    }));
+                let nothing =
+                    |command: &Command| Ok(Value::Array(vec![Value::Nil; command.arg_count()]));
                 backend.add(rule(Injection::answer(nothing)).on_name("MGET"));
             }
             Obstacle::Hangs => backend.add(
                 rule(Injection::HangBefore).on(|command| !command.name().ends_with("SUBSCRIBE")),
             ),
-            Obstacle::HangsOnScripts => backend.add(
-                rule(Injection::HangBefore).on(|command| command.name().starts_with("EVAL")),
-            ),
+            Obstacle::HangsOnScripts => backend
+                .add(rule(Injection::HangBefore).on(|command| command.name().starts_with("EVAL"))),
         }
     }
 }

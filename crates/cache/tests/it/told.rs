@@ -68,7 +68,10 @@ async fn each_gap_in_the_servers_messages_is_heeded() {
     assert_eq!(backend.push(&Push::Gap(GapReason::Lost)), 1);
     pause().await;
     for _ in 0..100 {
-        assert!(!is_kept(&cache, "k").await, "the cache may not be told of everything");
+        assert!(
+            !is_kept(&cache, "k").await,
+            "the cache may not be told of everything"
+        );
         pause().await;
     }
     delete().await.unwrap();

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redkit_cache::write_behind::{Change, Sink, SinkError, Verdict, WriteBehind, WriteBehindBuilder};
 use redkit_cache::Error;
+use redkit_cache::write_behind::{
+    Change, Sink, SinkError, Verdict, WriteBehind, WriteBehindBuilder,
+};
 use redkit_core::Client;
 use redkit_embedded::Embedded;
 use redkit_testkit::{FaultyBackend, Fixture};
@@ -23,7 +25,10 @@ fn builder(client: &Client) -> WriteBehindBuilder<u64> {
 }
 
 /// Another process's handle.
-async fn another(fixture: &Fixture, builder: impl Fn(&Client) -> WriteBehindBuilder<u64>) -> WriteBehind<u64> {
+async fn another(
+    fixture: &Fixture,
+    builder: impl Fn(&Client) -> WriteBehindBuilder<u64>,
+) -> WriteBehind<u64> {
     let client = fixture.connect(fixture.config().unwrap()).await.unwrap();
     builder(&client).open().await.unwrap()
 }
@@ -135,7 +140,10 @@ async fn callers_that_wait_for_a_worker_of_another_process_are_told_and_hardly_a
             _ => stock.flush(LONG).await.unwrap(),
         }
         let waited = start.elapsed();
-        assert!((takes..takes + 5 * MS).contains(&waited), "{round}: {waited:?}");
+        assert!(
+            (takes..takes + 5 * MS).contains(&waited),
+            "{round}: {waited:?}"
+        );
         let asked = here.seen().len();
         assert!(asked <= 30, "{round}: {asked} commands in ten seconds");
         stock.flush(LONG).await.unwrap();
@@ -151,11 +159,20 @@ async fn a_caller_that_no_message_reaches_asks() {
     let client = backend.client();
     // Subscriptions to whatever channel say nothing.
     backend.take_over(|_| true);
-    let stock = builder(&client).max_age(Duration::ZERO).poll_interval(20 * MS).open().await.unwrap();
+    let stock = builder(&client)
+        .max_age(Duration::ZERO)
+        .poll_interval(20 * MS)
+        .open()
+        .await
+        .unwrap();
     let worker = stock.start(Slow(100 * MS));
     let start = Instant::now();
     stock.put("a", &1).await.unwrap();
     stock.flush(LONG).await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
     worker.shutdown(LONG).await.unwrap();
 }

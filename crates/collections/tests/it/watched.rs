@@ -68,7 +68,9 @@ impl Watched {
     pub(crate) fn repeatable(&self) -> [BTreeSet<String>; 2] {
         let seen = self.backend.seen_alone();
         let names = |may_be: bool| {
-            let meant = seen.iter().filter(|command| command.is_idempotent() == may_be);
+            let meant = seen
+                .iter()
+                .filter(|command| command.is_idempotent() == may_be);
             meant.map(|command| command.name().to_owned()).collect()
         };
         [names(true), names(false)]

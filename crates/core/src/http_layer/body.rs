@@ -236,8 +236,7 @@ mod tests {
     /// All frames, in words.
     async fn frames(mut body: LayerBody<Frames>) -> Vec<String> {
         let mut seen = Vec::new();
-        while let Some(frame) =
-            std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
         {
             seen.push(match frame.map(Frame::into_data) {
                 Ok(Ok(data)) => String::from_utf8(data.to_vec()).unwrap(),

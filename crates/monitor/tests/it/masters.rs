@@ -65,11 +65,12 @@ impl Masters {
     fn unknown() -> Self {
         let masters = Self::new();
         masters.backend.set_servers(Vec::new());
-        let refuse = |_: &Command| {
-            Err(Fault::new(FaultKind::Connect, "no master is known").not_sent())
-        };
+        let refuse =
+            |_: &Command| Err(Fault::new(FaultKind::Connect, "no master is known").not_sent());
         let is_command = |command: &Command| !command.name().ends_with("SUBSCRIBE");
-        masters.backend.set(Rule::new(Injection::answer(refuse)).on(is_command));
+        masters
+            .backend
+            .set(Rule::new(Injection::answer(refuse)).on(is_command));
         masters
     }
 

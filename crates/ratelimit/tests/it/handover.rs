@@ -280,7 +280,7 @@ redkit_testkit::suite! {
             assert!(served.load(Ordering::Relaxed) > 100, "{served:?}");
             callers.join_all().await;
             // For so long a visit that arrives late gets nothing.
-            sleep(WAITER_ALIVE).await;
+            sleep(2 * WAITER_ALIVE).await;
             assert_eq!(dump(&clients[0]).await, [], "seed {seed}: nothing stays behind");
         }
     }

@@ -208,7 +208,7 @@ redkit_testkit::suite! {
         sleep(Duration::from_millis(1)).await;
         assert!(places.try_acquire("k").await.unwrap().is_some(), "it is given back at once");
         // For so long a visit that arrives late gets nothing.
-        sleep(WAITER_ALIVE).await;
+        sleep(2 * WAITER_ALIVE).await;
         assert_eq!(dump(&fixture.client).await, []);
     }
 

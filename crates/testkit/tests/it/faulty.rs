@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use redkit_core::{Backend, CallError, Command, Interest, ServerError, ServerNode, Topology, Value};
+use redkit_core::{
+    Backend, CallError, Command, Interest, ServerError, ServerNode, Topology, Value,
+};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::Instant;
 
@@ -54,7 +56,11 @@ async fn another_command_comes_right_before() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();
     let faster = |_: &Command| Command::new("SET").key("k").arg("theirs");
-    backend.set(Rule::new(Injection::precede(faster)).on_name("GET").times(1));
+    backend.set(
+        Rule::new(Injection::precede(faster))
+            .on_name("GET")
+            .times(1),
+    );
     assert_eq!(client.call::<String>(get("k")).await.unwrap(), "theirs");
 }
 

@@ -233,9 +233,7 @@ where
     let handled = async {
         let response = service.call(request).await?;
         if !is_kept(response.status()) {
-            return Ok(Handled::NotToBeKept(
-                response.map(LayerBody::of_service),
-            ));
+            return Ok(Handled::NotToBeKept(response.map(LayerBody::of_service)));
         }
         let (head, body) = response.into_parts();
         // Until the execution is lost.
