@@ -97,7 +97,8 @@ mod tests {
             ("x-odd", b"\xff\xfe"),
         ]);
         remove_hop_by_hop(&mut all);
-        let left: Vec<_> = all.keys().map(HeaderName::as_str).collect();
+        let mut left: Vec<_> = all.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
         assert_eq!(left, ["content-length", "x-odd"]);
     }
 
