@@ -27,6 +27,7 @@
 //! - `simulation`: for simulated runs, a thread's [randomness](random) can be replaced.
 //! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
 //!   `encryption`: encrypted values. See [`Codec`].
+//! - `tower`: what the layers of the patterns for HTTP services share; see [`http_layer`].
 
 mod admission;
 mod backend;
@@ -38,6 +39,8 @@ mod config;
 pub mod coordination;
 mod driver;
 mod error;
+#[cfg(feature = "tower")]
+pub mod http_layer;
 pub mod inspection;
 mod keys;
 mod push;

@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod faulty;
 mod own_check;
 mod proxy;
 mod sentinels;
