@@ -10,7 +10,7 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 pub(crate) use self::toolchain::{rust_version, toolchain};
-use crate::{Failure, test};
+use crate::{Failure, browser, test};
 
 type Step = (&'static str, fn(&Shell) -> Result<(), Failure>);
 
@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
         "tests of the benchmarks and of the patterns' programs",
         tests_of_programs,
     ),
+    ("pages in a browser", pages),
     ("documentation", documentation),
     ("contents of the packages", package::check),
 ];
@@ -101,6 +102,13 @@ fn tests(sh: &Shell) -> Result<(), Failure> {
 /// After the tests on every backend, which provide the servers.
 fn tests_of_programs(sh: &Shell) -> Result<(), Failure> {
     Ok(cmd!(sh, "cargo test -p redkit-benches -p patterns").run()?)
+}
+
+fn pages(sh: &Shell) -> Result<(), Failure> {
+    match browser::run(sh, &[], false)? == ExitCode::SUCCESS {
+        true => Ok(()),
+        false => Err("a scenario failed".into()),
+    }
 }
 
 fn documentation(sh: &Shell) -> Result<(), Failure> {

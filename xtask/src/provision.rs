@@ -2,6 +2,7 @@
 //! `target/servers`, without installing, starting or changing anything on the system.
 
 mod apt;
+pub(crate) mod chromium;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

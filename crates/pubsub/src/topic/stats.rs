@@ -29,6 +29,8 @@ pub struct GroupStats {
     pub dead: u64,
     /// The age of the oldest message that is pending, since it was published.
     pub oldest_pending: Option<Duration>,
+    /// The age of the oldest message that was not delivered to the group yet.
+    pub oldest_undelivered: Option<Duration>,
     /// Workers that gave a sign of life within a lease (30 s), the most of any partition.
     pub live_workers: u64,
     /// Whether the group is paused.
@@ -52,7 +54,7 @@ impl<T> Topic<T> {
         };
         for reply in inner.client.eval_all(calls).await? {
             let numbers: Vec<i64> = read("EVALSHA", reply)?;
-            let Ok(numbers) = <[i64; 10]>::try_from(numbers) else {
+            let Ok(numbers) = <[i64; 11]>::try_from(numbers) else {
                 let wrong = Ok(Value::Nil);
                 read::<Vec<i64>>("EVALSHA", wrong)?;
                 continue;
@@ -64,7 +66,7 @@ impl<T> Topic<T> {
 }
 
 impl GroupStats {
-    fn add(&mut self, numbers: [i64; 10]) {
+    fn add(&mut self, numbers: [i64; 11]) {
         let [
             length,
             delayed,
@@ -76,6 +78,7 @@ impl GroupStats {
             age,
             held,
             live,
+            undelivered,
         ] = numbers.map(|number| u64::try_from(number).ok());
         let count = Option::unwrap_or_default;
         self.length += count(length);
@@ -87,6 +90,8 @@ impl GroupStats {
         self.pending += count(pending);
         self.in_flight += count(held);
         self.live_workers = self.live_workers.max(count(live));
+        let undelivered = undelivered.map(Duration::from_millis);
+        self.oldest_undelivered = self.oldest_undelivered.max(undelivered);
         if count(pending) > 0 {
             let age = age.map(Duration::from_millis);
             self.oldest_pending = self.oldest_pending.max(age);
