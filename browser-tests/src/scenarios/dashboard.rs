@@ -31,7 +31,7 @@ pub(crate) async fn run(update_images: bool) -> Result<(), Failure> {
     browser.device(1280, 900, false).await?;
     browser.go(&shop.url("/nothing")).await?;
     browser.cookie("viewer", "ann").await?;
-    browser.go(&shop.url("/admin/")).await?;
+    browser.go(&shop.url("/admin")).await?;
     browser.check_console(&["404"]).await?;
 
     step("the page shows both processes and the verdict");
@@ -179,7 +179,7 @@ pub(crate) async fn run(update_images: bool) -> Result<(), Failure> {
     step("a viewer without the right sees no button, and is refused when forcing it");
     browser.device(1280, 900, false).await?;
     browser.cookie("viewer", "rob").await?;
-    browser.go(&shop.url("/admin/")).await?;
+    browser.go(&shop.url("/admin")).await?;
     browser.wait_for("#topics", "mail/senders").await?;
     browser.wait_for("#session", "rob").await?;
     let buttons = browser
@@ -191,7 +191,7 @@ pub(crate) async fn run(update_images: bool) -> Result<(), Failure> {
     if buttons != json!(0) {
         return Err(format!("a reader is shown {buttons} buttons").into());
     }
-    let forced = "return fetch('api/act', { method: 'POST', headers: { 'content-type': 'application/json' }, \
+    let forced = "return fetch('admin/api/act', { method: 'POST', headers: { 'content-type': 'application/json' }, \
         body: JSON.stringify({ kind: 'topic', name: 'mail/senders', action: 'pause' }) }).then((r) => r.status)";
     let status = browser.run(forced, &[]).await?;
     if status != json!(403) {
@@ -231,7 +231,7 @@ async fn many_updates(browser: &Browser<'_>, shop: &Shop) -> Result<(), Failure>
             json!({ "source": hook }),
         )
         .await?;
-    browser.go(&shop.url("/admin/")).await?;
+    browser.go(&shop.url("/admin")).await?;
     browser.wait_for("#topics", "mail/senders").await?;
     let feed = "const [count] = arguments; const stream = window.streams.at(-1); \
         return new Promise((done) => { \

@@ -55,7 +55,6 @@ static ASSETS: [Asset; 18] = [
 /// The tags of all files, so that a browser that has them is told so.
 static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
     let mut hash = Sha256::new();
-    hash.update(INDEX.text);
     for asset in &ASSETS {
         hash.update(asset.text);
     }
@@ -68,8 +67,18 @@ static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::from_str(&format!("\"{digits}\"")).unwrap_or(HeaderValue::from_static("\"0\""))
 });
 
-pub(super) fn index(headers: &HeaderMap) -> Response<Body> {
-    answer(&INDEX, headers)
+/// The page, as it is found at a path that ends with `last`.
+pub(super) fn index(last: &str) -> Response<Body> {
+    let text = match last {
+        "" => INDEX.text.to_owned(),
+        last => INDEX
+            .text
+            .replace("\"assets/", &format!("\"{last}/assets/")),
+    };
+    let mut response = Response::new(Body::from(text));
+    let kind = HeaderValue::from_static(INDEX.kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 pub(super) fn asset(name: &str, headers: &HeaderMap) -> Option<Response<Body>> {

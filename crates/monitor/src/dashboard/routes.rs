@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{OriginalUri, Path, Request, State};
-use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{Method, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::routing::{get, post};
@@ -52,25 +52,20 @@ pub(super) fn router(inner: &Arc<Inner>) -> Router {
         .with_state(Arc::clone(inner))
 }
 
-/// The page. Its links are relative, so it must be asked for with a slash at the end.
-async fn index(OriginalUri(uri): OriginalUri, request: Request) -> Response<Body> {
-    if uri.path().ends_with('/') {
-        return assets::index(request.headers());
-    }
+/// The page. Its links are relative to where it was found: `/admin` or `/admin/`.
+async fn index(OriginalUri(uri): OriginalUri) -> Response<Body> {
     let last = uri.path().rsplit('/').next().unwrap_or_default();
-    let Ok(location) = HeaderValue::from_str(&format!("{last}/")) else {
-        return refusal(StatusCode::NOT_FOUND, "there is nothing here");
-    };
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
-    response.headers_mut().insert(header::LOCATION, location);
-    response
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~%".contains(&b);
+    match last.bytes().all(is_plain) {
+        true => assets::index(last),
+        false => refusal(StatusCode::NOT_FOUND, "there is nothing here"),
+    }
 }
 
-/// A nested router is asked for `/admin/` here.
+/// A router that is mounted as a service is asked for the empty path.
 async fn fallback(uri: OriginalUri, request: Request) -> Response<Body> {
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "" | "/") => index(uri, request).await,
+        (&Method::GET, "" | "/") => index(uri).await,
         _ => refusal(StatusCode::NOT_FOUND, "there is nothing here"),
     }
 }

@@ -1,7 +1,10 @@
 // What the page asks its server for.
 
+/** Where the routes are, wherever the page itself was found. */
+const ROUTES = new URL("../", import.meta.url);
+
 async function ask(path, options) {
-  const response = await fetch(`api/${path}`, { credentials: "same-origin", ...options });
+  const response = await fetch(new URL(`api/${path}`, ROUTES), { credentials: "same-origin", ...options });
   const answer = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
   if (!response.ok) throw new Error(answer.error ?? `the server answered ${response.status}`);
   return answer;
@@ -17,7 +20,7 @@ export function follow({ onHistory, onState, onConnected }) {
   let source = null;
   let pause = 1000;
   const connect = () => {
-    source = new EventSource("events");
+    source = new EventSource(new URL("events", ROUTES));
     source.addEventListener("history", (event) => onHistory(JSON.parse(event.data)));
     source.addEventListener("state", (event) => {
       pause = 1000;
