@@ -156,22 +156,18 @@ fn of_object(object: &Object, found: &mut Vec<Attention>) {
                 add("caches", Level::Bad, text);
             }
         }
-        "locks" | "semaphore" | "redlock" | "idempotent" => {
-            if own("lost") > 0 {
-                let what = if kind == "semaphore" {
-                    "permit"
-                } else {
-                    "lock"
-                };
-                let text = format!("{} lost by {name}", counted(own("lost"), what));
-                add("locks", Level::Warn, text);
-            }
+        "locks" | "semaphore" | "redlock" | "idempotent" if own("lost") > 0 => {
+            let what = if kind == "semaphore" {
+                "permit"
+            } else {
+                "lock"
+            };
+            let text = format!("{} lost by {name}", counted(own("lost"), what));
+            add("locks", Level::Warn, text);
         }
-        "limiter" => {
-            if object.facts.get("is_outage") == Some(&json!(true)) {
-                let text = format!("The limiter {name} decides without Redis");
-                add("limits", Level::Warn, text);
-            }
+        "limiter" if object.facts.get("is_outage") == Some(&json!(true)) => {
+            let text = format!("The limiter {name} decides without Redis");
+            add("limits", Level::Warn, text);
         }
         "alerts" => {
             for item in &object.items {
