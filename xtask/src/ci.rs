@@ -10,7 +10,7 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 pub(crate) use self::toolchain::{rust_version, toolchain};
-use crate::{Failure, simulate, test};
+use crate::{Failure, browser, simulate, test};
 
 type Step = (&'static str, fn(&Shell) -> Result<(), Failure>);
 
@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
         tests_of_programs,
     ),
     ("simulation, a minute of new seeds", simulate::a_minute),
+    ("pages in a browser", pages),
     ("documentation", documentation),
     ("contents of the packages", package::check),
 ];
@@ -102,6 +103,13 @@ fn tests(sh: &Shell) -> Result<(), Failure> {
 /// After the tests on every backend, which provide the servers.
 fn tests_of_programs(sh: &Shell) -> Result<(), Failure> {
     Ok(cmd!(sh, "cargo test -p redkit-benches -p patterns").run()?)
+}
+
+fn pages(sh: &Shell) -> Result<(), Failure> {
+    match browser::run(sh, &[], false)? == ExitCode::SUCCESS {
+        true => Ok(()),
+        false => Err("a scenario failed".into()),
+    }
 }
 
 fn documentation(sh: &Shell) -> Result<(), Failure> {

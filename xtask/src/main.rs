@@ -2,6 +2,7 @@
 
 mod backends;
 mod bench;
+mod browser;
 mod chaos;
 mod ci;
 mod doctor;
@@ -61,6 +62,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Drives headless Chromium through the pages, after providing it.
+    Browser {
+        /// Which scenarios: `dashboard`, …; all of them when none is named.
+        scenarios: Vec<String>,
+        /// Writes the screenshots of the documentation.
+        #[arg(long)]
+        update_images: bool,
+    },
     /// Runs everything that must hold before a change lands.
     Ci,
     /// Says what this machine has and what it lacks.
@@ -114,6 +123,10 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
             list,
         } => chaos::run(&sh, &subject, scenario.as_deref(), list),
         Task::Simulate { arguments } => simulate::run(&sh, &arguments),
+        Task::Browser {
+            scenarios,
+            update_images,
+        } => browser::run(&sh, &scenarios, update_images),
         Task::Ci => ci::run(&sh),
         Task::Doctor => doctor::run(&sh),
         Task::Bench { name, check, quick } => bench::run(&sh, &name, check, quick),

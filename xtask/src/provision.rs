@@ -2,6 +2,7 @@
 //! `target/servers`, without installing, starting or changing anything on the system.
 
 mod apt;
+pub(crate) mod chromium;
 mod newer;
 
 use std::fmt;

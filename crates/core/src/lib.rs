@@ -52,7 +52,7 @@ mod values;
 
 pub use admission::{Admission, AdmissionPermit, Admitted};
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, ServerNode, Topology};
-pub use client::{Client, ClientStats, Request, check_pipeline, check_shareable};
+pub use client::{Client, ClientStats, Latency, Request, check_pipeline, check_shareable};
 pub use codec::{Codec, CodecError, Compression, CompressionAlgorithm, Format, StoredForm};
 #[cfg(feature = "encryption")]
 pub use codec::{EncryptionKey, KeyRing};

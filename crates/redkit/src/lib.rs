@@ -30,7 +30,8 @@
 //! - `tls`: connections by `rediss://`.
 //! - `messagepack`, `postcard`, `zstd`, `lz4`, `encryption`: forms of values; see [`Codec`].
 //! - `http-cache`: a cache of HTTP responses, on `redkit-cache`.
-//! - `monitor`: health, statistics and alerts; `prometheus`: its exporter; `webhook`: alerts by HTTP.
+//! - `monitor`: health, statistics and alerts; `prometheus`: its exporter; `webhook`: alerts by HTTP; `dashboard`: a page
+//!   for people.
 //! - `tower`: the layers of `ratelimit`, `session` and `lock` (idempotent requests); `axum`: what the layers do for it.
 //! - `tower-sessions`: the store of `session` for that crate.
 //! - `serde`: limiters from configuration files.
@@ -51,7 +52,7 @@ pub use redkit_core::{EncryptionKey, KeyRing};
 // Clients and their configuration.
 pub use redkit_core::{
     Address, Client, ClientConfig, ClientStats, ConfigError, ConnectionState, CredentialProvider,
-    Credentials, Driver, Endpoint, ReconnectConfig, RetryConfig, TlsConfig, Topology,
+    Credentials, Driver, Endpoint, Latency, ReconnectConfig, RetryConfig, TlsConfig, Topology,
 };
 // Commands, replies and errors.
 pub use redkit_core::{

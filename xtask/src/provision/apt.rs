@@ -43,6 +43,57 @@ pub(super) enum Sources {
     NewerReleases,
 }
 
+/// Unpacks packages, with all that this system lacks for them, under `folder/root`.
+pub(super) fn unpack_all(sh: &Shell, folder: &Path, packages: &[&str]) -> Result<(), Failure> {
+    let apt = PrivateApt::prepare(sh, Sources::OwnRelease)?;
+    if let Err(error) = apt.update() {
+        eprintln!("apt-get update: {error}");
+    }
+    let configuration = &apt.configuration;
+    // What apt would fetch, by the system's own list of what is installed. Nothing is installed.
+    let uris = cmd!(
+        sh,
+        "apt-get -c {configuration} -qq --print-uris --no-install-recommends install {packages...}"
+    )
+    .quiet()
+    .read()?;
+    let needed: Vec<_> = uris.lines().filter_map(package_of_uri).collect();
+    if needed.is_empty() {
+        return Err(format!("apt has nothing to fetch for {packages:?}").into());
+    }
+    let name = folder.file_name().unwrap_or_default();
+    let debs = apt.folder.join("debs").join(name);
+    sh.remove_path(&debs)?;
+    sh.create_dir(&debs)?;
+    {
+        let _folder = sh.push_dir(&debs);
+        cmd!(
+            sh,
+            "timeout {BOUND} apt-get -c {configuration} -q download {needed...}"
+        )
+        .run()?;
+    }
+    // Beside its place, so that an unpacking that was broken off never passes for a whole one.
+    let fresh = folder.with_extension("new");
+    sh.remove_path(&fresh)?;
+    let root = fresh.join("root");
+    sh.create_dir(&root)?;
+    for deb in sh.read_dir(&debs)? {
+        cmd!(sh, "dpkg-deb -x {deb} {root}").quiet().run()?;
+    }
+    sh.remove_path(&debs)?;
+    sh.remove_path(folder)?;
+    std::fs::rename(&fresh, folder)?;
+    Ok(())
+}
+
+/// The package in a line of `--print-uris`: `'http://…' name_version_architecture.deb size hash`.
+fn package_of_uri(line: &str) -> Option<&str> {
+    let file = line.strip_prefix('\'')?.split_once("' ")?.1;
+    let (name, rest) = file.split_once('_')?;
+    rest.contains(".deb ").then_some(name)
+}
+
 /// apt with state, cache and sources under `target/apt`.
 pub(super) struct PrivateApt<'a> {
     pub(super) sh: &'a Shell,
@@ -394,6 +445,13 @@ mod tests {
              Suites: bookworm bookworm-backports bookworm-updates\nComponents: main\nSigned-By:\n \
              -----BEGIN\n .\n\n"
         );
+    }
+
+    #[test]
+    fn the_packages_to_fetch_are_read_from_their_addresses() {
+        let line = "'http://deb.debian.org/pool/main/c/chromium_1%3a2_amd64.deb' chromium_156.0-1~deb12u1_amd64.deb 78 SHA256:0";
+        assert_eq!(package_of_uri(line), Some("chromium"));
+        assert_eq!(package_of_uri("Reading package lists..."), None);
     }
 
     #[test]

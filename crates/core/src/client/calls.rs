@@ -14,6 +14,7 @@ use tracing::Instrument;
 use super::attempt::{Attempt, Batch, Single};
 use super::hints::Hints;
 use super::in_flight::{Admission, InFlight};
+use super::latency::Latency;
 use super::outcome::EarlierAttempts;
 use super::shareable::{check_pipeline, check_shareable};
 use super::span::{self, Peer};
@@ -210,6 +211,10 @@ impl Calls {
             in_flight: self.in_flight.count() as u64,
             ..self.metrics.read()
         }
+    }
+
+    pub(super) fn latency(&self) -> Latency {
+        self.metrics.latency()
     }
 
     pub(super) fn reset_stats(&self) {

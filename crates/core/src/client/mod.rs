@@ -7,6 +7,7 @@ mod eval_all;
 mod hints;
 mod in_flight;
 mod inspect;
+mod latency;
 mod outcome;
 mod servers;
 mod shareable;
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 use self::calls::Calls;
 pub(crate) use self::coordination::WeakClient;
 pub use self::eval_all::Request;
+pub use self::latency::Latency;
 use self::outcome::EarlierAttempts;
 pub use self::shareable::{check_pipeline, check_shareable};
 pub use self::stats::ClientStats;
@@ -374,6 +376,11 @@ impl Client {
     /// What this client and its clones have done since the start or the last reset.
     pub fn stats(&self) -> ClientStats {
         self.calls.stats()
+    }
+
+    /// How long the calls of this client and its clones took since the start.
+    pub fn latency(&self) -> Latency {
+        self.calls.latency()
     }
 
     /// Sets [`stats`](Self::stats) back to zero. Metrics are not affected.

@@ -5,6 +5,7 @@ mod consumer;
 mod dead;
 mod delivery;
 mod entry;
+mod inspect;
 mod keys;
 mod publication;
 #[cfg(feature = "schedule")]

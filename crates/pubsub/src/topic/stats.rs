@@ -30,6 +30,8 @@ pub struct GroupStats {
     pub dead: u64,
     /// The age of the oldest message that is pending, since it was published.
     pub oldest_pending: Option<Duration>,
+    /// The age of the oldest message that was not delivered to the group yet.
+    pub oldest_undelivered: Option<Duration>,
     /// Workers that gave a sign of life within a lease (30 s), the most of any partition.
     pub live_workers: u64,
     /// Whether the group is paused.
@@ -53,7 +55,7 @@ impl<T> Topic<T> {
         };
         for reply in inner.client.eval_all(calls).await? {
             let numbers: Vec<i64> = read("EVALSHA", reply)?;
-            let Ok(numbers) = <[i64; 10]>::try_from(numbers) else {
+            let Ok(numbers) = <[i64; 11]>::try_from(numbers) else {
                 let wrong = Ok(Value::Nil);
                 read::<Vec<i64>>("EVALSHA", wrong)?;
                 continue;
@@ -94,7 +96,7 @@ fn is_no_such_key(error: &redkit_core::Error) -> bool {
 }
 
 impl GroupStats {
-    fn add(&mut self, numbers: [i64; 10]) {
+    fn add(&mut self, numbers: [i64; 11]) {
         let [
             length,
             delayed,
@@ -106,6 +108,7 @@ impl GroupStats {
             age,
             held,
             live,
+            undelivered,
         ] = numbers.map(|number| u64::try_from(number).ok());
         let count = Option::unwrap_or_default;
         self.length += count(length);
@@ -117,6 +120,8 @@ impl GroupStats {
         self.pending += count(pending);
         self.in_flight += count(held);
         self.live_workers = self.live_workers.max(count(live));
+        let undelivered = undelivered.map(Duration::from_millis);
+        self.oldest_undelivered = self.oldest_undelivered.max(undelivered);
         if count(pending) > 0 {
             let age = age.map(Duration::from_millis);
             self.oldest_pending = self.oldest_pending.max(age);

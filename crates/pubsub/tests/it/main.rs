@@ -13,6 +13,7 @@ mod faults;
 mod handling;
 mod inbox_subscriptions;
 mod inboxes;
+mod inspection;
 mod listening;
 mod lost_replies;
 mod ordered;
