@@ -2,9 +2,11 @@
 
 mod backends;
 mod bench;
+mod book;
 mod chaos;
 mod ci;
 mod doctor;
+mod links;
 mod matrix;
 mod provision;
 mod test;
@@ -55,6 +57,10 @@ enum Task {
     },
     /// Runs everything that must hold before a change lands.
     Ci,
+    /// Checks the links of all documents: each leads to a file, and to a heading in it.
+    Links,
+    /// Builds docs/ as a book, with mdBook.
+    Book,
     /// Says what this machine has and what it lacks.
     Doctor,
     /// Runs a benchmark beside its peers and writes its part of docs/benchmarks.md.
@@ -106,6 +112,8 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
             list,
         } => chaos::run(&sh, &subject, scenario.as_deref(), list),
         Task::Ci => ci::run(&sh),
+        Task::Links => links::run(&sh),
+        Task::Book => book::run(&sh),
         Task::Doctor => doctor::run(&sh),
         Task::Bench { name, check, quick } => bench::run(&sh, &name, check, quick),
     }
