@@ -27,6 +27,9 @@
 //! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
 //!   `encryption`: encrypted values. See [`Codec`].
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod admission;
 mod backend;
 pub mod breaker;
