@@ -133,9 +133,9 @@ async fn ratelimit(meter: &Meter) {
 async fn lock(meter: &Meter) {
     let client = meter.client().await;
     let locks = LockManager::builder(&client, "orders").ttl(DAY).label("checkout").build().unwrap();
-    let acquire = |index: u32| async {
-        let guard = locks.try_acquire(index).await;
-        guard.unwrap()
+    let acquire = |index: u32| {
+        let locks = &locks;
+        async move { locks.try_acquire(index).await.unwrap() }
     };
     let what = "lock: taken, with the record of its fence";
     let guards = meter.measure(&client, what, 1, acquire).await;
