@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             continue;
         }
         let text = std::fs::read_to_string(page)?;
-        let blocks = blocks(&text).map_err(|error| format!("{name}: {error}"))?;
+        let is_guide = !name.starts_with("docs/") || name.starts_with("docs/guides/");
+        let blocks = blocks(&text, is_guide).map_err(|error| format!("{name}: {error}"))?;
         if !blocks.is_empty() {
             write_page(&mut tests, &name, &blocks)?;
         }
@@ -65,8 +66,9 @@ fn collect(folder: &Path, pages: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-/// The blocks of a document, in their order.
-fn blocks(text: &str) -> Result<Vec<Block>, String> {
+/// The blocks of a document, in their order. In guides and in a `README.md` every block is compiled; elsewhere parts of
+/// programs may be marked `rust,ignore`.
+fn blocks(text: &str, is_guide: bool) -> Result<Vec<Block>, String> {
     let mut found = Vec::new();
     let mut setup = String::new();
     let mut open: Option<Block> = None;
@@ -79,13 +81,21 @@ fn blocks(text: &str) -> Result<Vec<Block>, String> {
                 let is_run = match &*info {
                     "rust" => true,
                     "rust,no_run" => false,
+                    "rust,ignore" if !is_guide => continue,
                     other if other.starts_with("rust") => {
-                        return Err(format!("line {line}: `{other}` is neither `rust` nor `rust,no_run`"));
+                        return Err(format!(
+                            "line {line}: `{other}` is neither `rust` nor `rust,no_run`"
+                        ));
                     }
                     _ => continue,
                 };
                 let (code, setup) = (String::new(), setup.clone());
-                open = Some(Block { line, code, setup, is_run });
+                open = Some(Block {
+                    line,
+                    code,
+                    setup,
+                    is_run,
+                });
             }
             Event::Text(part) => {
                 if let Some(block) = &mut open {
@@ -118,7 +128,12 @@ fn write_page(tests: &mut String, name: &str, blocks: &[Block]) -> std::fmt::Res
 }
 
 fn write_block(tests: &mut String, name: &str, block: &Block) -> std::fmt::Result {
-    let Block { line, code, setup, is_run } = block;
+    let Block {
+        line,
+        code,
+        setup,
+        is_run,
+    } = block;
     writeln!(tests, "// {name}, line {line}")?;
     if code.contains("fn main()") {
         let test = if *is_run { "#[test]" } else { "" };

@@ -38,7 +38,14 @@ pub(super) fn check(sh: &Shell) -> Result<(), Failure> {
 fn faults(package: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     let text = |field: &str| package[field].as_str().unwrap_or_default();
-    for field in ["description", "documentation", "license", "readme", "repository", "rust_version"] {
+    for field in [
+        "description",
+        "documentation",
+        "license",
+        "readme",
+        "repository",
+        "rust_version",
+    ] {
         if text(field).is_empty() {
             faults.push(format!("`{field}` is missing"));
         }
@@ -46,7 +53,9 @@ fn faults(package: &Value) -> Vec<String> {
     for field in ["keywords", "categories"] {
         let count = package[field].as_array().map_or(0, Vec::len);
         if !(1..=MOST_KEYWORDS).contains(&count) {
-            faults.push(format!("it has {count} {field}, and 1 to {MOST_KEYWORDS} are taken"));
+            faults.push(format!(
+                "it has {count} {field}, and 1 to {MOST_KEYWORDS} are taken"
+            ));
         }
     }
     let docs = &package["metadata"]["docs"]["rs"];
