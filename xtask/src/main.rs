@@ -2,10 +2,12 @@
 
 mod backends;
 mod bench;
+mod book;
 mod browser;
 mod chaos;
 mod ci;
 mod doctor;
+mod links;
 mod matrix;
 mod provision;
 mod simulate;
@@ -72,6 +74,10 @@ enum Task {
     },
     /// Runs everything that must hold before a change lands.
     Ci,
+    /// Checks the links of all documents: each leads to a file, and to a heading in it.
+    Links,
+    /// Builds docs/ as a book, with mdBook.
+    Book,
     /// Says what this machine has and what it lacks.
     Doctor,
     /// Runs a benchmark beside its peers and writes its part of docs/benchmarks.md.
@@ -128,6 +134,8 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
             update_images,
         } => browser::run(&sh, &scenarios, update_images),
         Task::Ci => ci::run(&sh),
+        Task::Links => links::run(&sh),
+        Task::Book => book::run(&sh),
         Task::Doctor => doctor::run(&sh),
         Task::Bench { name, check, quick } => bench::run(&sh, &name, check, quick),
     }

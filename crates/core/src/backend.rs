@@ -24,6 +24,11 @@ use crate::value::Value;
 ///
 /// Retry, breaker, namespaces and codecs are [`Client`](crate::Client)'s business, and so is
 /// keeping commands that change a connection off a shared one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no backend",
+    label = "a client cannot stand on this",
+    note = "`redkit_embedded::Embedded` is one; `Client::connect` makes one for a server"
+)]
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// Sends one command and waits for its reply.

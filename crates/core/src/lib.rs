@@ -29,6 +29,9 @@
 //!   `encryption`: encrypted values. See [`Codec`].
 //! - `tower`: what the layers of the patterns for HTTP services share; see [`http_layer`].
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod admission;
 mod backend;
 pub mod breaker;

@@ -92,6 +92,9 @@
 //! - Keyspace: the keys of the database, how many of them expire, and an average time to live of 0
 //! - Commandstats: calls, time, refusals and failures of every command
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod args;
 mod backend;
 mod blocking;

@@ -31,6 +31,9 @@
 //!
 //! `docs/guarantees/pubsub.md` says exactly what holds, and names the test of each promise.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod channel;
 mod error;
 mod inbox;

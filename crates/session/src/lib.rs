@@ -41,6 +41,9 @@
 //!   of axum take.
 //! - `tower-sessions`: a store for the crate of that name, as `redkit_session::tower_sessions`.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod builder;
 mod directory;
 mod entry;
