@@ -3,13 +3,11 @@
 use maud::{Markup, html};
 
 use super::{count, layout, product_grid};
-use crate::cached::CacheStatus;
 use crate::model::{Category, ListedProduct};
 
 pub(crate) fn front(
     categories: &[Category],
     featured: &[ListedProduct],
-    cache: CacheStatus,
 ) -> Markup {
     let content = html! {
         h1 { "Good things for every day" }
@@ -34,5 +32,5 @@ pub(crate) fn front(
             }
         }
     };
-    layout::page("Welcome", content, Some(cache))
+    layout::page("Welcome", content)
 }

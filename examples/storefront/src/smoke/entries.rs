@@ -7,6 +7,9 @@ use serde_json::Value as Json;
 use super::{Failure, Report, ensure};
 use crate::model::Product;
 
+/// Keys of values that are encrypted: names and addresses.
+const PERSONAL: [&str; 2] = [":cache:profiles:", ":cache:orders:"];
+
 /// How many entries are shown in full; the rest is counted.
 const SHOWN: usize = 6;
 
@@ -51,21 +54,30 @@ async fn read(client: &Client, identity: &str) -> Result<(Vec<Entry>, usize), Fa
     let mut others = 0;
     for key in keys(client, identity).await? {
         let ttl = client.call(Command::new("PTTL").key(&key)).await?;
-        ensure(ttl > 0, || format!("{key} has no time to live"))?;
-        let key = key.to_string();
-        if !key.contains(":cache:") {
+        let text = key.to_string();
+        // A message stays until it is handled, however long that takes.
+        ensure(ttl > 0 || text.contains(":topic:"), || {
+            format!("{text} has no time to live")
+        })?;
+        let is_personal = PERSONAL.iter().any(|part| text.contains(part));
+        if is_personal {
+            let stored: Option<Vec<u8>> = client.call(Command::new("GET").key(&key)).await?;
+            let stored = String::from_utf8_lossy(&stored.unwrap_or_default()).into_owned();
+            ensure(!stored.contains("Mill Lane"), || format!("{text} can be read by anybody"))?;
+        }
+        if is_personal || !text.contains(":cache:") {
             others += 1;
             continue;
         }
-        let text: Option<String> = client.call(Command::new("GET").key(&key)).await?;
-        let text = text.ok_or_else(|| Failure::Unexpected(format!("{key} is gone")))?;
+        let entry: Option<String> = client.call(Command::new("GET").key(&key)).await?;
+        let entry = entry.ok_or_else(|| Failure::Unexpected(format!("{text} is gone")))?;
         // One line about the entry, and then the value as it is.
-        let (_, json) = text
+        let (_, json) = entry
             .split_once('\n')
-            .ok_or_else(|| Failure::Unexpected(format!("{key} has no first line")))?;
+            .ok_or_else(|| Failure::Unexpected(format!("{text} has no first line")))?;
         serde_json::from_str::<Json>(json)?;
         entries.push(Entry {
-            key,
+            key: text,
             ttl_millis: ttl,
             json: json.to_owned(),
         });

@@ -1,0 +1,28 @@
+//! Calls that are let through evenly: each is told how long it has to wait for its turn. `cargo run -p patterns --bin leaky_bucket`, with
+//! `REDIS_URL` set to use a server.
+
+use std::time::Duration;
+
+use redkit::ratelimit::{Policy, Quota, RateLimiter};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = std::env::var("REDIS_URL").unwrap_or_else(|_| "embedded://".to_owned());
+    let client = redkit::connect(&url)
+        .await?
+        .with_namespace("patterns:leaky_bucket")?;
+    let limiter = RateLimiter::builder(&client, "api")
+        .policy(Policy::leaky(Quota::per_second(10), Duration::from_millis(250)))
+        .build()?;
+    limiter.reset("ann").await?;
+
+    for call in 1..=4 {
+        let decision = limiter.check("ann").await?;
+        match decision.is_allowed() {
+            true => println!("call {call}: after {:?}", decision.delay()),
+            false => println!("call {call}: the queue is too long, denied"),
+        }
+    }
+    client.shutdown().await;
+    Ok(())
+}

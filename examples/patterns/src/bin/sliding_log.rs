@@ -1,0 +1,28 @@
+//! A window that slides exactly, from the time of each call: never more than the limit in any window. `cargo run -p patterns --bin sliding_log`, with
+//! `REDIS_URL` set to use a server.
+
+use redkit::ratelimit::{Policy, Quota, RateLimiter};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = std::env::var("REDIS_URL").unwrap_or_else(|_| "embedded://".to_owned());
+    let client = redkit::connect(&url)
+        .await?
+        .with_namespace("patterns:sliding_log")?;
+    let limiter = RateLimiter::builder(&client, "api")
+        .policy(Policy::sliding_log(Quota::per_minute(3)))
+        .build()?;
+    limiter.reset("ann").await?;
+
+    for call in 1..=4 {
+        let decision = limiter.check("ann").await?;
+        println!(
+            "call {call}: {}, {} left, again in {:?}",
+            if decision.is_allowed() { "allowed" } else { "denied" },
+            decision.remaining(),
+            decision.retry_after(),
+        );
+    }
+    client.shutdown().await;
+    Ok(())
+}
