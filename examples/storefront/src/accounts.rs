@@ -74,7 +74,14 @@ impl Accounts {
     ) -> Result<Account, AccountError> {
         let name = checked(name, password, profile)?;
         let hash = password::hash(password.to_owned()).await?;
-        let made = insert(&mut *self.pool.acquire().await?, &name, &hash, profile, false).await;
+        let made = insert(
+            &mut *self.pool.acquire().await?,
+            &name,
+            &hash,
+            profile,
+            false,
+        )
+        .await;
         match made {
             Ok(id) => Ok(Account {
                 id,
@@ -97,12 +104,11 @@ impl Accounts {
         name: &str,
         password: &str,
     ) -> Result<Option<Account>, AccountError> {
-        let found: Option<(i64, String, String, bool)> = sqlx::query_as(
-            "SELECT id, name, password, is_staff FROM account WHERE name = ?",
-        )
-        .bind(name.trim().to_lowercase())
-        .fetch_optional(&self.pool)
-        .await?;
+        let found: Option<(i64, String, String, bool)> =
+            sqlx::query_as("SELECT id, name, password, is_staff FROM account WHERE name = ?")
+                .bind(name.trim().to_lowercase())
+                .fetch_optional(&self.pool)
+                .await?;
         let hash = found.as_ref().map(|(_, _, hash, _)| hash.clone());
         // Without an account there is a hash to compare with all the same: how long the answer takes does not tell
         // whether there is one.
@@ -132,7 +138,10 @@ impl Accounts {
         let read = Read::from(self.profiles.get_or_load(account, load).await?);
         context::note(
             Pattern::Encryption,
-            format!("name and address {}, encrypted there", read.cache.in_words()),
+            format!(
+                "name and address {}, encrypted there",
+                read.cache.in_words()
+            ),
         );
         Ok(read)
     }
@@ -279,7 +288,10 @@ mod tests {
 
     #[test]
     fn names_are_plain_and_small_letters() {
-        assert_eq!(checked(" Ann-2_x ", "12345678", &profile()).unwrap(), "ann-2_x");
+        assert_eq!(
+            checked(" Ann-2_x ", "12345678", &profile()).unwrap(),
+            "ann-2_x"
+        );
         for wrong in ["", "a", "an n", "änn", "a:b", &"x".repeat(33)] {
             assert!(checked(wrong, "12345678", &profile()).is_err(), "{wrong}");
         }

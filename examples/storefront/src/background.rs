@@ -113,7 +113,11 @@ impl Background {
         if tokio::time::timeout(2 * GRACE, ended).await.is_err() {
             tracing::warn!("some of the shop's tasks are cut off");
         }
-        let alerts = self.alerts.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let alerts = self
+            .alerts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(alerts) = alerts {
             alerts.shutdown(GRACE).await;
         }
@@ -135,7 +139,9 @@ async fn pack(work: Work, mut stopped: watch::Receiver<bool>) {
 async fn do_jobs(work: Work, mut stopped: watch::Receiver<bool>) {
     let start = || async {
         if work.warms {
-            work.jobs.ask_for_warming("at-start", "at the start").await?;
+            work.jobs
+                .ask_for_warming("at-start", "at the start")
+                .await?;
         }
         work.jobs.start().await
     };
@@ -177,11 +183,7 @@ async fn has_stopped(stopped: &mut watch::Receiver<bool>, wait: Duration) -> boo
 }
 
 /// The alerts: told in the log, by one process of the fleet.
-fn alerts(
-    client: &Client,
-    health: &Health,
-    work: &Work,
-) -> Result<Alerts, redkit::monitor::Error> {
+fn alerts(client: &Client, health: &Health, work: &Work) -> Result<Alerts, redkit::monitor::Error> {
     let events = work.events.clone();
     let figures = move || {
         let events = events.clone();
@@ -190,7 +192,13 @@ fn alerts(
     Alerts::builder(client, "storefront", health)
         .rule(Rule::unhealthy().severity(Severity::Critical))
         .rule(Rule::latency_over(Duration::from_millis(100)))
-        .rule(Rule::hit_rate_under(0.8).minimum(1_000))
+        // Of the caches and of the servers, whose look-ups of locks and limits find nothing by design: so it is given
+        // time, and a window in which a shop that has just opened is not judged.
+        .rule(
+            Rule::hit_rate_under(0.8)
+                .minimum(10_000)
+                .for_at_least(Duration::from_secs(300)),
+        )
         .rule(Rule::memory_over(1 << 30))
         .rule(Rule::breaker_open())
         .rule(Rule::oldest_pending_over(Duration::from_secs(60)))

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use futures_util::stream;
 use redkit::Client;
 use redkit::cache::{Cache, Fetched, Loaded, Source};
-use futures_util::stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -187,7 +187,10 @@ impl CachedCatalogue {
             let catalogue = catalogue.clone();
             async move { load_listing(catalogue, &key).await }
         };
-        let keys = categories.iter().map(|id| listing_key(*id, PageNumber::FIRST));
+        let mut keys = Vec::with_capacity(categories.len());
+        for category in categories {
+            keys.push(listing_key(category, PageNumber::FIRST));
+        }
         let lists = self
             .listings
             .warm(stream::iter(keys))
@@ -203,10 +206,14 @@ impl CachedCatalogue {
                 }
             }
         };
+        let mut keys = Vec::with_capacity(products.len());
+        for product in products {
+            keys.push(product.to_string());
+        }
         let before = lists.done();
         let singles = self
             .products
-            .warm(stream::iter(products.iter().map(Id::to_string)))
+            .warm(stream::iter(keys))
             .on_progress(|so_far| progress(before + so_far.done(), total))
             .run(load_product)
             .await;
@@ -230,7 +237,10 @@ impl CachedCatalogue {
             }
         }
         if !sold.is_empty() {
-            context::note(Pattern::Cache, "pages that showed the old stock invalidated");
+            context::note(
+                Pattern::Cache,
+                "pages that showed the old stock invalidated",
+            );
         }
     }
 
@@ -397,7 +407,10 @@ async fn load_page(
 /// Loads what a [key](listing_key) names.
 async fn load_listing(catalogue: Catalogue, key: &str) -> Result<Loaded<Listing>, CatalogueError> {
     let named = key.split_once(':').and_then(|(category, page)| {
-        Some((category.parse::<Id>().ok()?, page.parse::<PageNumber>().ok()?))
+        Some((
+            category.parse::<Id>().ok()?,
+            page.parse::<PageNumber>().ok()?,
+        ))
     });
     match named {
         Some((category, page)) => load_page(&catalogue, category, page).await,

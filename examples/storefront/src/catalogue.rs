@@ -172,7 +172,10 @@ impl Catalogue {
         );
         for word in search.words() {
             // `instr` has no wildcards, and knows capitals of ASCII only as `lower` does.
-            query.push(" AND instr(lower(name), ").push_bind(word.clone()).push(") > 0");
+            query
+                .push(" AND instr(lower(name), ")
+                .push_bind(word.clone())
+                .push(") > 0");
         }
         query.push(" ORDER BY name, id LIMIT ").push_bind(SHOWN);
         let rows: Vec<SqliteRow> = query.build().fetch_all(&self.pool).await?;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redkit::core::Backend;
 use redkit::embedded::{Embedded, Listener};
 use redkit::{Client, ClientConfig, Command};
 
@@ -15,8 +16,9 @@ use crate::shop::ShopError;
 /// The variable that names the server.
 pub(crate) const SERVER: &str = "REDIS_URL";
 
-/// How long a call may take: a visitor who waits longer for the cache is better served by the database.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a call may take that a visitor cannot do without, such as one for an order. What a visitor can do without
+/// has budgets of its own: a look into a cache, a limit's decision, the count of a visit.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection, and what it leads to.
 pub(crate) struct Connection {
@@ -32,10 +34,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`ShopError`], which says what is in the way.
-    pub(crate) async fn open(
-        needed: bool,
-        look_in: Option<SocketAddr>,
-    ) -> Result<Self, ShopError> {
+    pub(crate) async fn open(needed: bool, look_in: Option<SocketAddr>) -> Result<Self, ShopError> {
         let url = url()?;
         let config = ClientConfig::from_url(url.as_deref().unwrap_or("embedded://"))
             .map_err(ShopError::Config)?
@@ -47,7 +46,7 @@ impl Connection {
             None => format!("embedded ({SERVER} is not set)"),
         };
         let mut listener = None;
-        let way = match look_in {
+        let way: Arc<dyn Backend> = match look_in {
             None => {
                 let client = redkit::connect_with(config.clone()).await;
                 Arc::clone(client.map_err(ShopError::Connect)?.backend())

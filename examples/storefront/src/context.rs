@@ -102,9 +102,7 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
         viewer: OnceLock::new(),
         basket: AtomicU32::new(0),
     });
-    let mut response = CONTEXT
-        .scope(Arc::clone(&context), next.run(request))
-        .await;
+    let mut response = CONTEXT.scope(Arc::clone(&context), next.run(request)).await;
     let trips = context.round_trips.load(Ordering::Relaxed);
     let millis = context.started.elapsed().as_secs_f64() * 1000.0;
     let timing = format!("redis;desc=\"{trips} round trips\", total;dur={millis:.1}");
@@ -123,10 +121,7 @@ pub(crate) fn round_trip() {
 /// Notes what a pattern did. Outside of a request it does nothing.
 pub(crate) fn note(pattern: Pattern, text: impl Into<Cow<'static, str>>) {
     let _ = CONTEXT.try_with(|context| {
-        let mut notes = context
-            .notes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut notes = context.notes.lock().unwrap_or_else(PoisonError::into_inner);
         let text = text.into();
         notes.push(Note { pattern, text });
     });

@@ -41,13 +41,19 @@ pub(crate) async fn run(shop: &Shop, doors: Vec<SocketAddr>, shoppers: u16) {
     for number in 1..=shoppers {
         let name = format!("shopper-{door}-{number}");
         if let Err(error) = make_account(shop, &name).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a shopper has no account");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a shopper has no account"
+            );
             continue;
         }
         match Shopper::new(number, name, doors.clone(), Arc::clone(&deeds)) {
             Ok(shopper) => walking.spawn(shopper.walk()),
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a shopper stays at home");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a shopper stays at home"
+                );
                 continue;
             }
         };

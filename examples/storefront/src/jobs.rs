@@ -81,12 +81,13 @@ impl Jobs {
         id: &str,
         reason: &str,
     ) -> Result<(), redkit::pubsub::Error> {
-        let reason = reason.to_owned();
+        let job = Job::Warm {
+            reason: reason.to_owned(),
+        };
         let once = Publication::new()
             .id(id)
             .deduplicate(Deduplication::For(START));
-        let asked = self.topic.publish_with(&Job::Warm { reason }, once);
-        asked.await.map(|_| ())
+        self.topic.publish_with(&job, once).await.map(|_| ())
     }
 
     /// Starts to do jobs, in this process among others, and takes part in the schedule.

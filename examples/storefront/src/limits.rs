@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use redkit::Client;
-use redkit::ratelimit::{Error, LimitSet, OnOutage, Policy, Quota, RateLimiter};
+use redkit::ratelimit::{DecidedBy, Error, LimitSet, OnOutage, Policy, Quota, RateLimiter};
 
 use crate::context::{self, Pattern};
 use crate::refusal::Refusal;
@@ -25,7 +25,15 @@ struct Allowance {
     quota: Quota,
     addresses: u64,
     on_outage: OnOutage,
+    /// How long a visitor waits for the decision.
+    patience: Duration,
 }
+
+/// Whoever signs in would rather wait than be turned away.
+const LONG: Duration = Duration::from_secs(2);
+
+/// Whoever looks around would rather not.
+const SHORT: Duration = Duration::from_millis(100);
 
 impl Endpoint {
     fn allowance(self) -> Allowance {
@@ -36,12 +44,14 @@ impl Endpoint {
                 quota: Quota::per(5, Duration::from_secs(300)),
                 addresses: 10,
                 on_outage: OnOutage::Closed,
+                patience: LONG,
             },
             Endpoint::Register => Allowance {
                 name: "register",
                 quota: Quota::per_hour(3),
                 addresses: 1,
                 on_outage: OnOutage::Closed,
+                patience: LONG,
             },
             // Open: a shop that sells to everybody is better than one that sells to nobody.
             Endpoint::Products => Allowance {
@@ -49,12 +59,14 @@ impl Endpoint {
                 quota: Quota::per_minute(100),
                 addresses: 10,
                 on_outage: OnOutage::Open,
+                patience: SHORT,
             },
             Endpoint::Orders => Allowance {
                 name: "orders",
                 quota: Quota::per_minute(50),
                 addresses: 10,
                 on_outage: OnOutage::Open,
+                patience: SHORT,
             },
         }
     }
@@ -127,7 +139,10 @@ impl Limits {
         let decision = match set.tag(pair.tag).check().await {
             Ok(decided) => decided.decision,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "no limit was asked");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "no limit was asked"
+                );
                 let detail = "The shop cannot count just now. Please try again.";
                 return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail));
             }
@@ -136,12 +151,21 @@ impl Limits {
         context::note(
             Pattern::Limit,
             match decision.is_allowed() {
-                true => format!("{}: {left} of {limit} left ({})", pair.tag, decision.policy()),
+                true => format!(
+                    "{}: {left} of {limit} left ({})",
+                    pair.tag,
+                    decision.policy()
+                ),
                 false => format!("{}: denied ({})", pair.tag, decision.policy()),
             },
         );
         if decision.is_allowed() {
             return Ok(());
+        }
+        if decision.decided_by() == DecidedBy::Closed {
+            let detail = "Nobody can sign in just now. Please try again in a moment.";
+            let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+            return Err(refusal.retry_after(Duration::from_secs(1)));
         }
         let wait = decision.retry_after();
         let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, endpoint.detail());
@@ -156,11 +180,13 @@ impl Pair {
             quota,
             addresses,
             on_outage,
+            patience,
         } = endpoint.allowance();
         let limiter = |whose: &str, quota| {
             RateLimiter::builder(client, &format!("{name}-{whose}"))
                 .policy(Policy::sliding_log(quota))
                 .on_outage(on_outage.clone())
+                .decision_timeout(patience)
                 .build()
         };
         let address = Quota::per(quota.limit() * addresses, quota.window());

@@ -133,6 +133,8 @@ async fn serve(args: &Args) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve_shop(args: &Args, shop: &Shop) -> Result<(), Box<dyn Error>> {
+    // Before anybody is told that the shop is open, and may ask it to end.
+    let signal = server::stop_signal()?;
     let listener = TcpListener::bind(&args.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
@@ -142,7 +144,6 @@ async fn serve_shop(args: &Args, shop: &Shop) -> Result<(), Box<dyn Error>> {
     println!("storefront: {}", where_to_sign_in(address));
     let fleet = Fleet::start(args, address, shop)?;
     let stop_streams = shop.stop();
-    let signal = server::stop_signal()?;
     let follows = args.until_stdin_ends;
     let stop = async move {
         tokio::select! {

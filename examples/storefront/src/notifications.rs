@@ -83,7 +83,7 @@ impl Notifications {
     ) -> Result<usize, Error> {
         let mut told = 0;
         for batch in accounts.chunks(500) {
-            let pushed = self.inbox.push_to_many(batch, note).await?;
+            let pushed = self.inbox.push_to_many(batch.iter().copied(), note).await?;
             told += pushed.iter().filter(|pushed| pushed.is_ok()).count();
         }
         context::note(Pattern::Inbox, format!("{told} inboxes filled in batches"));
@@ -113,7 +113,10 @@ impl Notifications {
             Ok(note) => seen.insert(note.id.clone()),
             Err(_) => true,
         });
-        context::note(Pattern::Inbox, format!("{} waiting, none taken out", items.len()));
+        context::note(
+            Pattern::Inbox,
+            format!("{} waiting, none taken out", items.len()),
+        );
         Ok(items)
     }
 

@@ -28,7 +28,7 @@ use crate::context::{self, Pattern};
 use crate::notifications::{Notification, Notifications};
 
 pub(crate) use basket::Basket;
-pub(crate) use book::{Book, BookError, Order, OrderLine, Receipt, Reference, Sold, State};
+pub(crate) use book::{Book, BookError, Order, Receipt, Reference, Sold, State};
 pub(crate) use events::{Event, Events, Happening};
 
 /// How long a visitor waits for an order that somebody else is working on.
@@ -252,9 +252,6 @@ pub(crate) enum OrdersError {
     /// The cache.
     #[error("the settings of the cache of orders are refused")]
     Cache(#[from] redkit::cache::Error),
-    /// Events and notifications.
-    #[error("the settings of messages are refused")]
-    Messages(#[from] redkit::pubsub::Error),
 }
 
 /// Why nothing came of an order.

@@ -40,13 +40,22 @@ impl Refusal {
     /// Says when the same request may be fulfilled.
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
         // Rounded up, or a client that comes at the second comes too early.
-        self.retry_after = Some(wait.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX));
+        self.retry_after = Some(
+            wait.as_millis()
+                .div_ceil(1000)
+                .max(1)
+                .try_into()
+                .unwrap_or(u64::MAX),
+        );
         self
     }
 
     /// Redis is needed, and cannot be asked.
     pub(crate) fn unavailable(error: &(dyn Error + 'static), detail: &'static str) -> Self {
-        tracing::error!(error, "a request needs Redis or the database, and got no answer");
+        tracing::error!(
+            error,
+            "a request needs Redis or the database, and got no answer"
+        );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(Duration::from_secs(1))
     }
 

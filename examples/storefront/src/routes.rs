@@ -105,17 +105,29 @@ pub(crate) fn router(parts: Parts) -> Result<Router, redkit::session::Error> {
         .layer(viewed())
         .layer(session.clone().on_outage(OnOutage::Anonymous).build()?);
     let own = Router::new()
-        .route("/sign-in", get(account::sign_in_page).post(account::sign_in))
-        .route("/register", get(account::register_page).post(account::register))
+        .route(
+            "/sign-in",
+            get(account::sign_in_page).post(account::sign_in),
+        )
+        .route(
+            "/register",
+            get(account::register_page).post(account::register),
+        )
         .route("/sign-out", post(account::sign_out))
         .route("/account", get(account::page).post(account::set_profile))
         .route("/account/devices/revoke", post(account::revoke))
-        .route("/account/devices/revoke-others", post(account::revoke_others))
+        .route(
+            "/account/devices/revoke-others",
+            post(account::revoke_others),
+        )
         .route("/basket", get(basket::page).post(basket::change))
         .route("/orders", get(orders::list).post(orders::place))
         .route("/orders/{reference}", get(orders::page))
         .route("/orders/{reference}/cancel", post(orders::cancel))
-        .route("/notifications", get(notifications::page).post(notifications::seen))
+        .route(
+            "/notifications",
+            get(notifications::page).post(notifications::seen),
+        )
         .route("/notifications/stream", get(notifications::stream))
         .route("/staff", get(staff::page))
         .route("/staff/broadcast", post(staff::broadcast))
@@ -189,7 +201,8 @@ impl From<redkit::session::Error> for Refusal {
             redkit::session::Error::Core(_) => Refusal::unavailable(&error, detail),
             _ => {
                 tracing::debug!(error = &error as &dyn Error, "a session takes no change");
-                let detail = "Your session has ended, or went on under another id. Please try again.";
+                let detail =
+                    "Your session has ended, or went on under another id. Please try again.";
                 Refusal::new(StatusCode::CONFLICT, detail)
             }
         }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use redkit::Client;
 use redkit::embedded::ListenError;
 use redkit::monitor::prometheus::{self, Exporter, PrometheusHandle};
 use redkit::monitor::{Dependency, Health};
@@ -20,7 +19,7 @@ use crate::accounts::Accounts;
 use crate::background::{Background, Work};
 use crate::cached::CachedCatalogue;
 use crate::catalogue::{Catalogue, OpenError};
-use crate::connection::{Connection, PATIENCE, SERVER};
+use crate::connection::{Connection, SERVER};
 use crate::jobs::Jobs;
 use crate::limits::Limits;
 use crate::notifications::Notifications;
@@ -31,6 +30,9 @@ use crate::secrets::{Secrets, SecretsError};
 
 /// How many changes one address may make, and how many of them at once.
 pub(crate) const CHANGES: Quota = Quota::per_minute(60).burst(20);
+
+/// How long a page waits for what it can do without.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How long an open page of a signed-out visitor gets notifications at most, whatever the network does.
 const REVOCATION_BOUND: Duration = Duration::from_secs(10);
@@ -54,8 +56,6 @@ pub(crate) struct Settings {
 
 /// A shop that is ready to serve. It is to be [closed](Shop::close).
 pub(crate) struct Shop {
-    /// The client in the shop's namespace.
-    pub(crate) client: Client,
     pub(crate) catalogue: Catalogue,
     pub(crate) connection: Connection,
     parts: Parts,
@@ -88,10 +88,11 @@ impl Shop {
         // The shop sells from its database without it, so nobody needs to be sent elsewhere.
         let health = Health::builder()
             .dependency(Dependency::soft("cache", &client))
-            .timeout(PATIENCE)
+            .timeout(LOOK)
             .build()?;
         let cached = Arc::new(CachedCatalogue::new(&client, catalogue.clone())?);
-        let popular = Popular::new(&client)?;
+        let hasty = client.with_budget(LOOK).map_err(ShopError::Connect)?;
+        let popular = Popular::new(&hasty)?;
         let pool = catalogue.pool().clone();
         let work = Work {
             orders: Orders::new(&client, secrets.personal.clone(), pool.clone())?,
@@ -110,7 +111,8 @@ impl Shop {
                 .on_outage(OnOutage::Open)
                 .build()?,
             accounts: Accounts::new(&client, secrets.personal, pool)?,
-            addresses: ClientAddress::new().trusting(settings.trusted.iter().map(String::as_str))?,
+            addresses: ClientAddress::new()
+                .trusting(settings.trusted.iter().map(String::as_str))?,
             limits: Limits::new(&client)?,
             sessions: SessionStore::builder(&client, "web", secrets.sessions)
                 .max_sessions(20, OnLimit::EndOldest)
@@ -126,7 +128,6 @@ impl Shop {
         Ok(Self {
             exporter: Exporter::new(recorder, &health)?,
             health,
-            client,
             catalogue,
             connection,
             parts,
@@ -203,7 +204,11 @@ fn recorder() -> Result<PrometheusHandle, redkit::monitor::Error> {
 impl fmt::Display for Shop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (backend, database) = (&self.connection, self.database.display());
-        let temporary = if self.folder.is_some() { " (temporary)" } else { "" };
+        let temporary = if self.folder.is_some() {
+            " (temporary)"
+        } else {
+            ""
+        };
         write!(f, "backend: {backend} | database: {database}{temporary}")
     }
 }

@@ -17,7 +17,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // All of it or nothing.
     let many = limiter.check_n("ann", 28).await?;
     let more = limiter.check_n("ann", 5).await?;
-    println!("28 of 30: {}, 5 more: {}", many.is_allowed(), more.is_allowed());
+    println!(
+        "28 of 30: {}, 5 more: {}",
+        many.is_allowed(),
+        more.is_allowed()
+    );
     // A call that turned out not to count is given back, once.
     if let Some(receipt) = many.receipt() {
         limiter.refund(receipt).await?;

@@ -34,7 +34,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} warmed, {} failed", warmed.loaded, warmed.failed);
 
     for _ in 0..2 {
-        let found = teapots.get_many_or_load([1, 2, 21, 22, 5000], from_database).await;
+        let found = teapots
+            .get_many_or_load([1, 2, 21, 22, 5000], from_database)
+            .await;
         for teapot in found {
             match teapot? {
                 Some(teapot) => println!("{} from {:?}", *teapot, teapot.source()),

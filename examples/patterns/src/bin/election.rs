@@ -13,7 +13,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_namespace("patterns:election")?;
     // Two candidates, as two processes have them.
     let candidate = |label: &str| {
-        let locks = LockManager::builder(&client, "schedulers").label(label).build()?;
+        let locks = LockManager::builder(&client, "schedulers")
+            .label(label)
+            .build()?;
         Election::new(&locks, "nightly")
     };
     let (one, other) = (candidate("web-1")?, candidate("web-2")?);

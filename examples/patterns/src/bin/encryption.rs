@@ -26,7 +26,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let raw: Vec<u8> = client
         .call(redkit::Command::new("GET").key(&client.key("card:ann")))
         .await?;
-    println!("plain text in Redis: {}", raw.windows(4).any(|four| four == b"4111"));
+    println!(
+        "plain text in Redis: {}",
+        raw.windows(4).any(|four| four == b"4111")
+    );
     client.shutdown().await;
     Ok(())
 }

@@ -16,7 +16,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     inbox.push_to_many(["ann", "bob"], "sale").await?;
 
     let batch = inbox.read("ann", 50).await?;
-    println!("ann reads {}, {} are there", batch.items.len(), inbox.unread("ann").await?);
+    println!(
+        "ann reads {}, {} are there",
+        batch.items.len(),
+        inbox.unread("ann").await?
+    );
     // Only now they are gone: a reader that dies before loses nothing.
     inbox.confirm("ann", &batch.token).await?;
     println!("ann has {}", inbox.unread("ann").await?);

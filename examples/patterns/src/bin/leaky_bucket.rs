@@ -12,7 +12,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?
         .with_namespace("patterns:leaky_bucket")?;
     let limiter = RateLimiter::builder(&client, "api")
-        .policy(Policy::leaky(Quota::per_second(10), Duration::from_millis(250)))
+        .policy(Policy::leaky(
+            Quota::per_second(10),
+            Duration::from_millis(250),
+        ))
         .build()?;
     limiter.reset("ann").await?;
 

@@ -13,14 +13,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let visits = pipeline.increment("visits", 1);
     let name = pipeline.get::<String>("name");
     let mut replies = pipeline.send().await?;
-    println!("visit {}, name {:?}", replies.take(visits)?, replies.take(name)?);
+    println!(
+        "visit {}, name {:?}",
+        replies.take(visits)?,
+        replies.take(name)?
+    );
 
     // The braces put both into one slot of a cluster.
     let mut transaction = Transaction::new(&client);
     let paid = transaction.set("order:{7}:state", "paid", SetOptions::new());
     let count = transaction.increment("order:{7}:payments", 1);
     let mut replies = transaction.send().await?;
-    println!("paid: {}, payments: {}", replies.take(paid)?, replies.take(count)?);
+    println!(
+        "paid: {}, payments: {}",
+        replies.take(paid)?,
+        replies.take(count)?
+    );
     client.shutdown().await;
     Ok(())
 }

@@ -1,9 +1,7 @@
 //! Several limits at once: a user, an address and a place, all or nothing in one round trip. `cargo run -p patterns --bin ratelimit`, with
 //! `REDIS_URL` set to use a server.
 
-use redkit::ratelimit::{
-    ConcurrencyLimiter, LimitSet, OnOutage, Policy, Quota, RateLimiter,
-};
+use redkit::ratelimit::{ConcurrencyLimiter, LimitSet, OnOutage, Policy, Quota, RateLimiter};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

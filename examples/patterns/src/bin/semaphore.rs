@@ -37,7 +37,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok::<_, Error>(())
     });
     try_join_all(callers).await?;
-    println!("10 exports, {} at the same time at most", MOST.load(Ordering::SeqCst));
+    println!(
+        "10 exports, {} at the same time at most",
+        MOST.load(Ordering::SeqCst)
+    );
     client.shutdown().await;
     Ok(())
 }

@@ -18,7 +18,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let decision = limiter.check("ann").await?;
         println!(
             "call {call}: {}, {} left, again in {:?}",
-            if decision.is_allowed() { "allowed" } else { "denied" },
+            if decision.is_allowed() {
+                "allowed"
+            } else {
+                "denied"
+            },
             decision.remaining(),
             decision.retry_after(),
         );

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use redkit::cache::Cache;
 use redkit::Client;
+use redkit::cache::Cache;
 
 /// How often the source was asked.
 static LOADS: AtomicU32 = AtomicU32::new(0);
@@ -19,7 +19,9 @@ async fn slow(id: u32) -> Result<u32, std::io::Error> {
 
 /// A cache as another process has it: nothing is shared with the first but Redis.
 fn cache(client: &Client) -> Result<Cache<u32>, redkit::cache::Error> {
-    Cache::builder(client, "prices").ttl(Duration::from_secs(30)).build()
+    Cache::builder(client, "prices")
+        .ttl(Duration::from_secs(30))
+        .build()
 }
 
 #[tokio::main]

@@ -25,7 +25,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A whole shelf has changed. No key is scanned for, and none is touched.
     teapots.invalidate_tag("shelf:2").await?;
     let (gone, stays) = (teapots.get(12).await?, teapots.get(13).await?);
-    println!("12 is gone: {}, 13 is there: {}", gone.is_none(), stays.is_some());
+    println!(
+        "12 is gone: {}, 13 is there: {}",
+        gone.is_none(),
+        stays.is_some()
+    );
 
     // All of it.
     teapots.clear().await?;

@@ -23,7 +23,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // First come, first served, among all processes.
     let start = Instant::now();
     let decision = limiter.acquire("ann", Duration::from_secs(5)).await?;
-    println!("waited {:?}: allowed {}", start.elapsed(), decision.is_allowed());
+    println!(
+        "waited {:?}: allowed {}",
+        start.elapsed(),
+        decision.is_allowed()
+    );
     client.shutdown().await;
     Ok(())
 }

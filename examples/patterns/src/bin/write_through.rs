@@ -20,14 +20,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     prices.write_through("teapot", write).await?;
     let load = || async { Ok::<_, std::io::Error>(1999) };
     let price = prices.get_or_load("teapot", load).await?;
-    println!("{} from the cache: {}", *price, price.source() == Source::Redis);
+    println!(
+        "{} from the cache: {}",
+        *price,
+        price.source() == Source::Redis
+    );
 
     // Of a write that fails nobody knows whether it was done: nothing is kept, and the next reader asks the source.
     let failing = || async { Err::<u64, _>(std::io::Error::other("the database is away")) };
     if let Err(error) = prices.write_through("teapot", failing).await {
         println!("not written: {error}");
     }
-    println!("kept after the failure: {}", prices.get("teapot").await?.is_some());
+    println!(
+        "kept after the failure: {}",
+        prices.get("teapot").await?.is_some()
+    );
     client.shutdown().await;
     Ok(())
 }

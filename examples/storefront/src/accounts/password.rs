@@ -3,8 +3,8 @@
 
 use std::sync::OnceLock;
 
-use argon2::password_hash::{self, PasswordHash, SaltString};
-use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use argon2::password_hash;
+use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
 
 /// A hash that no password has, for names without an account.
 static NOBODYS: OnceLock<String> = OnceLock::new();
@@ -34,7 +34,7 @@ pub(super) async fn verify(password: String, hash: Option<String>) -> Result<boo
             (None, Some(nobodys)) => nobodys.clone(),
             (None, None) => nobodys()?,
         };
-        let hash = PasswordHash::new(&hash)?;
+        let hash = PasswordHash::new(&hash).map_err(HashError::Stored)?;
         let verified = Argon2::default().verify_password(password.as_bytes(), &hash);
         Ok(verified.is_ok() && is_somebodys)
     });
@@ -42,9 +42,7 @@ pub(super) async fn verify(password: String, hash: Option<String>) -> Result<boo
 }
 
 fn hash_now(password: &[u8]) -> Result<String, HashError> {
-    let salt: [u8; 16] = rand::random();
-    let salt = SaltString::encode_b64(&salt)?;
-    Ok(Argon2::default().hash_password(password, &salt)?.to_string())
+    Ok(Argon2::default().hash_password(password)?.to_string())
 }
 
 /// No hash was made, or what is stored is none.
@@ -53,6 +51,9 @@ pub(crate) enum HashError {
     /// The library's reason.
     #[error("Argon2: {0}")]
     Hash(password_hash::Error),
+    /// What is stored is no hash.
+    #[error("Argon2: {0}")]
+    Stored(argon2::password_hash::phc::Error),
     /// The thread ended.
     #[error("the thread ended")]
     Thread(#[from] tokio::task::JoinError),
@@ -73,9 +74,17 @@ mod tests {
         let made = hash("teapot".to_owned()).await.unwrap();
         assert!(made.starts_with("$argon2id$"), "{made}");
         assert_ne!(made, hash("teapot".to_owned()).await.unwrap());
-        assert!(verify("teapot".to_owned(), Some(made.clone())).await.unwrap());
+        assert!(
+            verify("teapot".to_owned(), Some(made.clone()))
+                .await
+                .unwrap()
+        );
         assert!(!verify("teapots".to_owned(), Some(made)).await.unwrap());
         assert!(!verify("teapot".to_owned(), None).await.unwrap());
-        assert!(verify("teapot".to_owned(), Some("none".to_owned())).await.is_err());
+        assert!(
+            verify("teapot".to_owned(), Some("none".to_owned()))
+                .await
+                .is_err()
+        );
     }
 }

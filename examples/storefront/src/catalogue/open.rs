@@ -272,14 +272,14 @@ mod tests {
             .connect()
             .await
             .unwrap();
-        sqlx::raw_sql("PRAGMA user_version = 2")
+        sqlx::raw_sql("PRAGMA user_version = 1")
             .execute(&mut connection)
             .await
             .unwrap();
         connection.close().await.unwrap();
         let error = Catalogue::open(&path).await.unwrap_err();
         assert!(
-            matches!(error, OpenError::Version { found: 2, .. }),
+            matches!(error, OpenError::Version { found: 1, .. }),
             "{error:?}"
         );
     }

@@ -15,7 +15,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Something that a shopper searches for.
 const WORDS: [&str; 8] = [
-    "knife", "oak", "lamp", "tea", "linen", "garden", "brightwell", "set",
+    "knife",
+    "oak",
+    "lamp",
+    "tea",
+    "linen",
+    "garden",
+    "brightwell",
+    "set",
 ];
 
 pub(super) struct Shopper {
@@ -54,7 +61,10 @@ impl Shopper {
         loop {
             if let Err(error) = self.step().await {
                 Deeds::count(&self.deeds.failures);
-                tracing::debug!(error = &error as &dyn std::error::Error, "a shopper was not served");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a shopper was not served"
+                );
             }
             let pause = rand::rng().random_range(200..1200);
             tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -112,7 +122,8 @@ impl Shopper {
     /// Puts something into the basket, orders it, sometimes twice, and sometimes thinks better of it.
     async fn order(&mut self) -> Result<(), reqwest::Error> {
         let product = rand::rng().random_range(1..=60);
-        self.post("/basket", format!("product={product}&add=1")).await?;
+        self.post("/basket", format!("product={product}&add=1"))
+            .await?;
         let page = self.get("/basket").await?.text().await?;
         let Some(reference) = between(&page, "name=\"reference\" value=\"", "\"") else {
             return Ok(());
@@ -123,19 +134,25 @@ impl Shopper {
             // The same form once more: nobody knows whether the first one was taken, or a finger slipped.
             answer = self.post("/orders", form).await?;
         }
-        let to = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok());
+        let to = answer
+            .headers()
+            .get(LOCATION)
+            .and_then(|to| to.to_str().ok());
         if to.is_some_and(|to| to.ends_with(reference)) {
             Deeds::count(&self.deeds.orders);
             tracing::info!(order = reference, shopper = self.name, "ordered");
             if rand::rng().random_bool(0.15) {
-                let cancelled = self.post(&format!("/orders/{reference}/cancel"), String::new()).await?;
+                let cancelled = self
+                    .post(&format!("/orders/{reference}/cancel"), String::new())
+                    .await?;
                 if cancelled.status() == StatusCode::SEE_OTHER {
                     Deeds::count(&self.deeds.cancelled);
                 }
             }
         } else if answer.status() == StatusCode::CONFLICT {
             Deeds::count(&self.deeds.sold_out);
-            self.post("/basket", format!("product={product}&units=0")).await?;
+            self.post("/basket", format!("product={product}&units=0"))
+                .await?;
         }
         Ok(())
     }
@@ -190,7 +207,10 @@ impl Shopper {
             status if status.is_server_error() => Deeds::count(&self.deeds.failures),
             _ => {}
         }
-        let set = answer.headers().get(SET_COOKIE).and_then(|set| set.to_str().ok());
+        let set = answer
+            .headers()
+            .get(SET_COOKIE)
+            .and_then(|set| set.to_str().ok());
         if let Some(set) = set {
             let cookie = set.split(';').next().unwrap_or_default();
             self.cookie = Some(cookie.to_owned()).filter(|cookie| !cookie.ends_with('='));
@@ -201,5 +221,8 @@ impl Shopper {
 
 /// What stands between two marks of a page.
 fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {
-    text.split_once(before)?.1.split_once(after).map(|(found, _)| found)
+    text.split_once(before)?
+        .1
+        .split_once(after)
+        .map(|(found, _)| found)
 }

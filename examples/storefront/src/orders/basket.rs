@@ -49,7 +49,10 @@ impl Basket {
 
     /// Says what is ordered: a key that comes again with another content is a mistake.
     pub(crate) fn fingerprint(&self) -> String {
-        let lines: Vec<String> = self.lines().map(|(id, units)| format!("{id}x{units}")).collect();
+        let lines: Vec<String> = self
+            .lines()
+            .map(|(id, units)| format!("{id}x{units}"))
+            .collect();
         lines.join(",")
     }
 }

@@ -123,7 +123,7 @@ impl Book {
                 units,
             });
         }
-        let total_cents = lines.iter().map(OrderLine::cents).sum();
+        let total_cents: u64 = lines.iter().map(OrderLine::cents).sum();
         sqlx::query(
             "INSERT INTO purchase (reference, account_id, state, full_name, address, total_cents, fence)
              SELECT ?, id, 'placed', full_name, address, ?, ? FROM account WHERE id = ?",

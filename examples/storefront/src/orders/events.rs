@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use redkit::Client;
 use redkit::core::inspection::Snapshot;
-use redkit::pubsub::topic::{
-    Deduplication, Delivery, Outcome, Publication, Topic, Worker,
-};
+use redkit::pubsub::topic::{Deduplication, Delivery, Outcome, Publication, Topic, Worker};
 use serde::{Deserialize, Serialize};
 
 use super::{Orders, Reference};
@@ -161,7 +159,11 @@ impl Events {
     /// # Errors
     /// A text.
     pub(crate) async fn figures(&self) -> Result<Snapshot, String> {
-        let stats = self.topic.stats(GROUP).await.map_err(|error| error.to_string())?;
+        let stats = self
+            .topic
+            .stats(GROUP)
+            .await
+            .map_err(|error| error.to_string())?;
         let oldest = stats.oldest_pending.unwrap_or_default();
         Ok(Snapshot::default()
             .fact("oldest_pending", oldest)

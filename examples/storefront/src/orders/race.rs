@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use redkit::embedded::Embedded;
 use redkit::lock::LockManager;
@@ -48,7 +47,9 @@ impl Shop {
         let mut basket = Basket::default();
         basket.add(Id::try_from(product).unwrap(), units);
         let reference = Reference::random();
-        let placed = self.orders.place(account, &reference, &basket, &self.cached);
+        let placed = self
+            .orders
+            .place(account, &reference, &basket, &self.cached);
         placed.await.map(|executed| executed.value.reference)
     }
 
@@ -93,7 +94,10 @@ fn two_names(client: &Client) -> Locks {
 async fn an_order_is_cancelled_or_on_its_way_and_never_both() {
     let shop = Shop::open().await;
     let (cancelled, on_its_way) = shop.race().await;
-    assert!(cancelled != on_its_way, "cancelled {cancelled}, on its way {on_its_way}");
+    assert!(
+        cancelled != on_its_way,
+        "cancelled {cancelled}, on its way {on_its_way}"
+    );
     // It waited for the packing, and found the order gone.
     assert!(on_its_way);
 }
@@ -111,14 +115,23 @@ async fn an_order_that_was_cancelled_in_time_is_not_packed() {
     let shop = Shop::open().await;
     let before = shop.stock(17).await;
     let reference = shop.place(1, 17, 2).await.unwrap();
-    shop.orders.cancel(1, &reference, &shop.cached).await.unwrap();
+    shop.orders
+        .cancel(1, &reference, &shop.cached)
+        .await
+        .unwrap();
     let again = shop.orders.cancel(1, &reference, &shop.cached).await;
-    assert!(matches!(again, Err(OrderError::Book(BookError::Cancelled))), "{again:?}");
+    assert!(
+        matches!(again, Err(OrderError::Book(BookError::Cancelled))),
+        "{again:?}"
+    );
     let event = Event {
         reference,
         happening: Happening::Placed,
     };
-    shop.orders.handle(&event, &shop.notifications).await.unwrap();
+    shop.orders
+        .handle(&event, &shop.notifications)
+        .await
+        .unwrap();
     assert_eq!((shop.stock(17).await, shop.parcels().await), (before, 0));
 }
 
@@ -156,7 +169,9 @@ async fn a_form_that_is_sent_twice_is_one_order() {
     for _ in 0..8 {
         let (shop, reference, basket) = (Arc::clone(&shop), reference.clone(), basket.clone());
         windows.spawn(async move {
-            shop.orders.place(1, &reference, &basket, &shop.cached).await
+            shop.orders
+                .place(1, &reference, &basket, &shop.cached)
+                .await
         });
     }
     let mut first = 0;
@@ -168,12 +183,22 @@ async fn a_form_that_is_sent_twice_is_one_order() {
         }
     }
     assert_eq!((first, shop.stock(17).await), (1, before - 1));
-    let again = shop.orders.place(1, &reference, &basket, &shop.cached).await.unwrap();
+    let again = shop
+        .orders
+        .place(1, &reference, &basket, &shop.cached)
+        .await
+        .unwrap();
     assert!(again.is_replayed);
     basket.add(Id::try_from(18).unwrap(), 1);
-    let other = shop.orders.place(1, &reference, &basket, &shop.cached).await;
+    let other = shop
+        .orders
+        .place(1, &reference, &basket, &shop.cached)
+        .await;
     assert!(
-        matches!(other, Err(OrderError::NotPlaced(LockError::OtherFingerprint))),
+        matches!(
+            other,
+            Err(OrderError::NotPlaced(LockError::OtherFingerprint))
+        ),
         "{other:?}"
     );
 }
@@ -189,9 +214,15 @@ async fn half_an_order_takes_nothing() {
         .execute(shop.catalogue.pool())
         .await
         .unwrap();
-    let placed = shop.orders.place(1, &Reference::random(), &basket, &shop.cached).await;
+    let placed = shop
+        .orders
+        .place(1, &Reference::random(), &basket, &shop.cached)
+        .await;
     assert!(
-        matches!(placed, Err(OrderError::Book(BookError::OutOfStock { left: 98, .. }))),
+        matches!(
+            placed,
+            Err(OrderError::Book(BookError::OutOfStock { left: 98, .. }))
+        ),
         "{placed:?}"
     );
     assert_eq!(shop.stock(17).await, before);

@@ -18,9 +18,8 @@ pub(crate) fn basket(
             .find(|(id, _)| *id == product.id)
             .map_or(0, |(_, units)| units)
     };
-    let sum = |product: &ListedProduct| {
-        u64::from(product.price_cents.get()) * u64::from(units(product))
-    };
+    let sum =
+        |product: &ListedProduct| u64::from(product.price_cents.get()) * u64::from(units(product));
     let total = products.iter().map(sum).sum();
     let content = html! {
         h1 { "Your basket" }

@@ -5,10 +5,7 @@ use maud::{Markup, html};
 use super::{count, layout, product_grid};
 use crate::model::{Category, ListedProduct};
 
-pub(crate) fn front(
-    categories: &[Category],
-    featured: &[ListedProduct],
-) -> Markup {
+pub(crate) fn front(categories: &[Category], featured: &[ListedProduct]) -> Markup {
     let content = html! {
         h1 { "Good things for every day" }
         p.lead { "Tools, tableware, toys and more, from makers who mean it." }

@@ -66,14 +66,21 @@ pub(super) async fn sign_in(
     let user = user.get(..64).unwrap_or(&user);
     parts
         .limits
-        .check(Endpoint::SignIn, Some(user).filter(|user| !user.is_empty()), &address)
+        .check(
+            Endpoint::SignIn,
+            Some(user).filter(|user| !user.is_empty()),
+            &address,
+        )
         .await?;
     let found = parts
         .accounts
         .verify(&entered.name, &entered.password)
         .await?;
     let Some(account) = found else {
-        let page = pages::sign_in(&entered.next, Some("There is no such name with this password."));
+        let page = pages::sign_in(
+            &entered.next,
+            Some("There is no such name with this password."),
+        );
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, Extension(Rendered), page).into_response());
     };
     begin(&session, &account, &headers).await?;
@@ -141,7 +148,10 @@ pub(super) async fn set_profile(
         full_name: entered.full_name,
         address: entered.address,
     };
-    parts.accounts.set_profile(customer.account, profile).await?;
+    parts
+        .accounts
+        .set_profile(customer.account, profile)
+        .await?;
     Ok(Redirect::to("/account"))
 }
 
@@ -165,7 +175,9 @@ async fn begin(
     account: &Account,
     headers: &HeaderMap,
 ) -> Result<(), Refusal> {
-    let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
     let device = device(agent.unwrap_or_default());
     session
         .sign_in(SignIn::new(account.id.to_string()).device(&device))
@@ -238,7 +250,14 @@ mod tests {
         for own in ["/", "/basket", "/orders/abc?x=y"] {
             assert_eq!(own_page(own), own);
         }
-        for other in ["", "//evil.org", "https://evil.org", "/\\evil.org", "/a\nb", "basket"] {
+        for other in [
+            "",
+            "//evil.org",
+            "https://evil.org",
+            "/\\evil.org",
+            "/a\nb",
+            "basket",
+        ] {
             assert_eq!(own_page(other), "/", "{other:?}");
         }
     }
@@ -247,7 +266,8 @@ mod tests {
     fn a_device_has_a_name_that_a_person_knows() {
         let firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
         assert_eq!(device(firefox), "Firefox on Linux");
-        let phone = "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/130.0 Mobile Safari/537.36";
+        let phone =
+            "Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/130.0 Mobile Safari/537.36";
         assert_eq!(device(phone), "Chrome on Android");
         assert_eq!(device(""), "a program");
         assert_eq!(device("curl/8"), "curl");

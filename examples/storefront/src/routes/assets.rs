@@ -9,12 +9,24 @@ use crate::refusal::Refusal;
 
 /// The guides by their names.
 const GUIDES: [(&str, &str); 6] = [
-    ("cache", include_str!("../../../../docs/guarantees/cache.md")),
+    (
+        "cache",
+        include_str!("../../../../docs/guarantees/cache.md"),
+    ),
     ("core", include_str!("../../../../docs/security.md")),
     ("lock", include_str!("../../../../docs/guarantees/lock.md")),
-    ("pubsub", include_str!("../../../../docs/guarantees/pubsub.md")),
-    ("ratelimit", include_str!("../../../../docs/guarantees/ratelimit.md")),
-    ("session", include_str!("../../../../docs/guarantees/session.md")),
+    (
+        "pubsub",
+        include_str!("../../../../docs/guarantees/pubsub.md"),
+    ),
+    (
+        "ratelimit",
+        include_str!("../../../../docs/guarantees/ratelimit.md"),
+    ),
+    (
+        "session",
+        include_str!("../../../../docs/guarantees/session.md"),
+    ),
 ];
 
 /// What a page does in a browser with scripts. Everything but the news that come by themselves works without.

@@ -59,6 +59,9 @@ pub(super) async fn change(
         }
     }
     session.insert(BASKET, &basket).await?;
-    context::note(Pattern::Session, "the basket, one entry, is sent with the answer");
+    context::note(
+        Pattern::Session,
+        "the basket, one entry, is sent with the answer",
+    );
     Ok(Redirect::to("/basket").into_response())
 }

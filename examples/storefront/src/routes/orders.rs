@@ -48,7 +48,13 @@ pub(super) async fn place(
     if !placed.is_replayed {
         let happening = Happening::Placed;
         let reference = reference.clone();
-        parts.events.publish(&Event { reference, happening }).await;
+        parts
+            .events
+            .publish(&Event {
+                reference,
+                happening,
+            })
+            .await;
         session.remove(BASKET).await?;
     }
     Ok(Redirect::to(&format!("/orders/{reference}")).into_response())
@@ -93,7 +99,8 @@ pub(super) async fn cancel(
 }
 
 fn reference(text: &str) -> Result<Reference, Refusal> {
-    text.parse().map_err(|error| Refusal::bad_request(sentence(&error)))
+    text.parse()
+        .map_err(|error| Refusal::bad_request(sentence(&error)))
 }
 
 impl From<OrderError> for Refusal {
@@ -133,7 +140,8 @@ impl From<OrderError> for Refusal {
                 "Somebody is working on this order. Please try again.",
             ),
             _ => {
-                let detail = "Orders cannot be taken at the moment. Send it again: it will be one order.";
+                let detail =
+                    "Orders cannot be taken at the moment. Send it again: it will be one order.";
                 Refusal::unavailable(&error, detail)
             }
         }

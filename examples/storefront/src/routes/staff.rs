@@ -33,7 +33,9 @@ pub(super) async fn broadcast(
 ) -> Result<Response, Refusal> {
     let text = entered.text.trim();
     if text.is_empty() || text.chars().count() > 300 {
-        return Err(Refusal::bad_request("An announcement has 1 to 300 characters."));
+        return Err(Refusal::bad_request(
+            "An announcement has 1 to 300 characters.",
+        ));
     }
     let names = entered.to.split(',').map(|name| name.trim().to_lowercase());
     let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();

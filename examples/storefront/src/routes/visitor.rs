@@ -33,7 +33,7 @@ pub(super) struct Customer {
 
 /// A customer who works here; anybody else gets 403.
 #[derive(Debug, Clone)]
-pub(super) struct Staff(pub(super) Customer);
+pub(super) struct Staff;
 
 /// Middleware: finds the visitor's address.
 pub(super) async fn find_address(
@@ -107,7 +107,7 @@ impl<S: Sync> FromRequestParts<S> for Staff {
         let customer = Customer::from_request_parts(parts, state).await?;
         let is_staff = customer.session.get(STAFF).await;
         match is_staff.map_err(|error| Refusal::from(error).into_response())? {
-            Some(true) => Ok(Self(customer)),
+            Some(true) => Ok(Self),
             _ => {
                 let detail = "This is for those who work here.";
                 Err(Refusal::new(StatusCode::FORBIDDEN, detail).into_response())
@@ -118,7 +118,10 @@ impl<S: Sync> FromRequestParts<S> for Staff {
 
 /// The answer to somebody who is not signed in.
 fn stranger(parts: &Parts) -> Response {
-    let is_stream = parts.headers.get(ACCEPT).is_some_and(|accept| accept == "text/event-stream");
+    let is_stream = parts
+        .headers
+        .get(ACCEPT)
+        .is_some_and(|accept| accept == "text/event-stream");
     if Format::of(&parts.headers) == Format::Html && !is_stream {
         let back = match parts.method {
             Method::GET => parts.uri.path(),

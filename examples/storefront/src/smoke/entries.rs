@@ -10,24 +10,21 @@ use crate::model::Product;
 /// Keys of values that are encrypted: names and addresses.
 const PERSONAL: [&str; 2] = [":cache:profiles:", ":cache:orders:"];
 
-/// How many entries are shown in full; the rest is counted.
-const SHOWN: usize = 6;
-
 /// How many characters of an entry are shown.
 const WIDTH: usize = 110;
 
 pub(super) async fn show(client: &Client, identity: &str, report: &mut Report) {
     match read(client, identity).await {
         Ok((entries, others)) => {
-            let (number, shown) = (entries.len(), SHOWN.min(entries.len()));
+            let number = entries.len();
             report.step(
                 "entries",
                 Ok(format!(
-                    "{number} entries, each JSON with a time to live, and {others} other keys; \
-                     {shown} of the entries:"
+                    "{number} entries, each JSON with a time to live, and {others} other keys; one \
+                     of each cache:"
                 )),
             );
-            for entry in entries.iter().take(SHOWN) {
+            for entry in one_of_each(&entries) {
                 let json: String = entry.json.chars().take(WIDTH).collect();
                 let cut = if json.len() < entry.json.len() {
                     "…"
@@ -40,6 +37,19 @@ pub(super) async fn show(client: &Client, identity: &str, report: &mut Report) {
         }
         Err(failure) => report.step("entries", Err(failure)),
     }
+}
+
+/// The first entry of every cache.
+fn one_of_each(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let cache = |entry: &Entry| {
+        let (_, rest) = entry.key.split_once(":cache:")?;
+        Some(rest.split(':').next()?.to_owned())
+    };
+    let mut shown = None;
+    entries.iter().filter(move |entry| {
+        let own = cache(entry);
+        std::mem::replace(&mut shown, own.clone()) != own
+    })
 }
 
 struct Entry {
@@ -63,7 +73,9 @@ async fn read(client: &Client, identity: &str) -> Result<(Vec<Entry>, usize), Fa
         if is_personal {
             let stored: Option<Vec<u8>> = client.call(Command::new("GET").key(&key)).await?;
             let stored = String::from_utf8_lossy(&stored.unwrap_or_default()).into_owned();
-            ensure(!stored.contains("Mill Lane"), || format!("{text} can be read by anybody"))?;
+            ensure(!stored.contains("Mill Lane"), || {
+                format!("{text} can be read by anybody")
+            })?;
         }
         if is_personal || !text.contains(":cache:") {
             others += 1;

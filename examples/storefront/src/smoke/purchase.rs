@@ -34,21 +34,34 @@ pub(super) async fn visit(shop: &Shop, visitor: &Visitor, report: &mut Report) {
 
 /// A stranger fills the basket and signs in; the basket comes along.
 async fn sign_in(visitor: &Visitor) -> Result<(Visitor, String), Failure> {
-    let away = visitor.page("/account").await?.with_status(StatusCode::SEE_OTHER)?;
-    ensure(away.location.as_deref() == Some("/sign-in?next=/account"), || {
-        format!("a stranger is sent to {:?}", away.location)
-    })?;
-    let filled = visitor.form("/basket", &format!("product={PRODUCT}&add=2")).await?;
+    let away = visitor
+        .page("/account")
+        .await?
+        .with_status(StatusCode::SEE_OTHER)?;
+    ensure(
+        away.location.as_deref() == Some("/sign-in?next=/account"),
+        || format!("a stranger is sent to {:?}", away.location),
+    )?;
+    let filled = visitor
+        .form("/basket", &format!("product={PRODUCT}&add=2"))
+        .await?;
     let stranger = visitor.with_cookie_of(&filled.with_status(StatusCode::SEE_OTHER)?);
     let ann = credentials("ann", DEMO_PASSWORD);
-    let welcome = stranger.form("/sign-in", &ann).await?.with_status(StatusCode::SEE_OTHER)?;
+    let welcome = stranger
+        .form("/sign-in", &ann)
+        .await?
+        .with_status(StatusCode::SEE_OTHER)?;
     let ann = stranger.with_cookie_of(&welcome);
     let basket = ann.page("/basket").await?.with_status(StatusCode::OK)?;
     let basket = basket.containing("value=\"2\"")?.containing(">ann<")?;
     basket.containing("Order now")?;
     // The id of before is nobody's.
-    stranger.page("/account").await?.with_status(StatusCode::SEE_OTHER)?;
-    let seen = "a basket of 2 before the sign-in, the same after it; the stranger's id opens nothing";
+    stranger
+        .page("/account")
+        .await?
+        .with_status(StatusCode::SEE_OTHER)?;
+    let seen =
+        "a basket of 2 before the sign-in, the same after it; the stranger's id opens nothing";
     Ok((ann, seen.to_owned()))
 }
 
@@ -57,7 +70,9 @@ async fn order(shop: &Shop, ann: &Visitor) -> Result<String, Failure> {
     let id = product()?;
     let before = shop.catalogue.product(id).await?.stock;
     let page = ann.page("/basket").await?.with_status(StatusCode::OK)?;
-    let reference = page.between("name=\"reference\" value=\"", "\"")?.to_owned();
+    let reference = page
+        .between("name=\"reference\" value=\"", "\"")?
+        .to_owned();
     let mut windows = JoinSet::new();
     for _ in 0..WINDOWS {
         let (ann, form) = (ann.clone(), format!("reference={reference}"));
@@ -69,7 +84,11 @@ async fn order(shop: &Shop, ann: &Visitor) -> Result<String, Failure> {
         match answer.status {
             StatusCode::SEE_OTHER => placed += 1,
             StatusCode::CONFLICT => in_flight += 1,
-            other => return Err(Failure::Unexpected(format!("an order is answered with {other}"))),
+            other => {
+                return Err(Failure::Unexpected(format!(
+                    "an order is answered with {other}"
+                )));
+            }
         }
     }
     let after = shop.catalogue.product(id).await?.stock;
@@ -84,7 +103,8 @@ async fn order(shop: &Shop, ann: &Visitor) -> Result<String, Failure> {
     let page = ann.page(&path).await?.with_status(StatusCode::OK)?;
     page.containing("On its way")?;
     let late = ann.form(&format!("{path}/cancel"), "").await?;
-    late.with_status(StatusCode::CONFLICT)?.containing("The order is on its way.")?;
+    late.with_status(StatusCode::CONFLICT)?
+        .containing("The order is on its way.")?;
     Ok(format!(
         "{WINDOWS} windows at once: {placed} × 303, {in_flight} × 409, stock {before} → {after}; packed, told by the \
          stream, and too late to cancel"
@@ -95,22 +115,31 @@ async fn order(shop: &Shop, ann: &Visitor) -> Result<String, Failure> {
 async fn cancel(shop: &Shop, ann: &Visitor) -> Result<String, Failure> {
     let id = product()?;
     let before = shop.catalogue.product(id).await?.stock;
-    ann.form("/basket", &format!("product={PRODUCT}&add=1")).await?;
+    ann.form("/basket", &format!("product={PRODUCT}&add=1"))
+        .await?;
     let page = ann.page("/basket").await?;
-    let reference = page.between("name=\"reference\" value=\"", "\"")?.to_owned();
+    let reference = page
+        .between("name=\"reference\" value=\"", "\"")?
+        .to_owned();
     let path = format!("/orders/{reference}");
-    let placed = ann.form("/orders", &format!("reference={reference}")).await?;
+    let placed = ann
+        .form("/orders", &format!("reference={reference}"))
+        .await?;
     placed.with_status(StatusCode::SEE_OTHER)?;
     let cancelled = ann.form(&format!("{path}/cancel"), "").await?;
     cancelled.with_status(StatusCode::SEE_OTHER)?;
     let again = ann.form(&format!("{path}/cancel"), "").await?;
     again.with_status(StatusCode::CONFLICT)?;
     let after = shop.catalogue.product(id).await?.stock;
-    ensure(after == before, || format!("the stock went from {before} to {after}"))?;
+    ensure(after == before, || {
+        format!("the stock went from {before} to {after}")
+    })?;
     let told = format!("{reference}-cancelled");
     ann.stream_until("/notifications/stream", &told).await?;
     ann.page(&path).await?.containing("Cancelled")?;
-    Ok(format!("ordered and cancelled; the stock is {after} again; the second time 409"))
+    Ok(format!(
+        "ordered and cancelled; the stock is {after} again; the second time 409"
+    ))
 }
 
 /// More than there is takes nothing, and a page that is out of date says so.
@@ -121,45 +150,71 @@ async fn sold_out(shop: &Shop, ann: &Visitor) -> Result<String, Failure> {
         .map_err(crate::catalogue::CatalogueError::from)?;
     ann.form("/basket", &format!("product={id}&add=1")).await?;
     let page = ann.page("/basket").await?;
-    let reference = page.between("name=\"reference\" value=\"", "\"")?.to_owned();
+    let reference = page
+        .between("name=\"reference\" value=\"", "\"")?
+        .to_owned();
     let form = format!("reference={reference}");
-    let refused = ann.form("/orders", &form).await?.with_status(StatusCode::CONFLICT)?;
+    let refused = ann
+        .form("/orders", &form)
+        .await?
+        .with_status(StatusCode::CONFLICT)?;
     refused.containing("there are 0 left")?;
-    ann.form("/basket", &format!("product={id}&units=0")).await?;
+    ann.form("/basket", &format!("product={id}&units=0"))
+        .await?;
     let missing = ann.page(&format!("/orders/{reference}")).await?;
     missing.with_status(StatusCode::NOT_FOUND)?;
-    Ok(format!("product {id}, of which there is none, is not sold; the order does not exist"))
+    Ok(format!(
+        "product {id}, of which there is none, is not sold; the order does not exist"
+    ))
 }
 
 /// News for some and for all, of which nobody misses any.
 async fn announce(visitor: &Visitor, ann: &Visitor) -> Result<String, Failure> {
-    ann.page("/staff").await?.with_status(StatusCode::FORBIDDEN)?;
-    let welcome = visitor.form("/sign-in", &credentials("olga", DEMO_PASSWORD)).await?;
+    ann.page("/staff")
+        .await?
+        .with_status(StatusCode::FORBIDDEN)?;
+    let welcome = visitor
+        .form("/sign-in", &credentials("olga", DEMO_PASSWORD))
+        .await?;
     let olga = visitor.with_cookie_of(&welcome.with_status(StatusCode::SEE_OTHER)?);
     olga.page("/staff").await?.with_status(StatusCode::OK)?;
     // Ann is away, and finds it later.
-    let told = olga.form("/staff/broadcast", "text=For+Ann+alone&to=ann,nobody").await?;
-    told.with_status(StatusCode::OK)?.containing("One customer")?;
+    let told = olga
+        .form("/staff/broadcast", "text=For+Ann+alone&to=ann,nobody")
+        .await?;
+    told.with_status(StatusCode::OK)?
+        .containing("One customer")?;
     let (came, told) = tokio::join!(
         ann.stream_until("/notifications/stream", "Closing early"),
         async {
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-            olga.form("/staff/broadcast", "text=Closing+early&to=").await
+            olga.form("/staff/broadcast", "text=Closing+early&to=")
+                .await
         }
     );
     let (came, _) = (came?, told?.with_status(StatusCode::OK)?);
     let times = came.matches("For Ann alone").count();
     ensure(times == 1, || format!("it came {times} times: {came}"))?;
-    let page = ann.page("/notifications").await?.containing("For Ann alone")?;
+    let page = ann
+        .page("/notifications")
+        .await?
+        .containing("For Ann alone")?;
     let last = page.between("name=\"last\" value=\"", "\"")?.to_owned();
     ann.form("/notifications", &format!("last={last}")).await?;
-    ann.page("/notifications").await?.containing("Nothing new.")?;
-    Ok("one for Ann while she was away, one for all while she was connected; read, and gone".into())
+    ann.page("/notifications")
+        .await?
+        .containing("Nothing new.")?;
+    Ok(
+        "one for Ann while she was away, one for all while she was connected; read, and gone"
+            .into(),
+    )
 }
 
 /// Signing out the others ends them everywhere, and the streams that they have open.
 async fn devices(visitor: &Visitor, ann: &Visitor) -> Result<String, Failure> {
-    let welcome = visitor.form("/sign-in", &credentials("ann", DEMO_PASSWORD)).await?;
+    let welcome = visitor
+        .form("/sign-in", &credentials("ann", DEMO_PASSWORD))
+        .await?;
     let phone = visitor.with_cookie_of(&welcome.with_status(StatusCode::SEE_OTHER)?);
     let page = ann.page("/account").await?.with_status(StatusCode::OK)?;
     let others = page.body.matches("/account/devices/revoke\"").count();
@@ -185,16 +240,24 @@ async fn devices(visitor: &Visitor, ann: &Visitor) -> Result<String, Failure> {
 
 async fn guessing(visitor: &Visitor) -> Result<String, Failure> {
     for _ in 0..5 {
-        let wrong = visitor.form("/sign-in", &credentials("ben", "password")).await?;
+        let wrong = visitor
+            .form("/sign-in", &credentials("ben", "password"))
+            .await?;
         wrong.with_status(StatusCode::UNPROCESSABLE_ENTITY)?;
     }
-    let sixth = visitor.form("/sign-in", &credentials("ben", DEMO_PASSWORD)).await?;
+    let sixth = visitor
+        .form("/sign-in", &credentials("ben", DEMO_PASSWORD))
+        .await?;
     let sixth = sixth.with_status(StatusCode::TOO_MANY_REQUESTS)?;
     let wait = sixth.retry_after.clone().unwrap_or_default();
-    ensure(wait.parse::<u64>().is_ok_and(|wait| (1..=300).contains(&wait)), || {
-        format!("Retry-After is {wait:?}")
-    })?;
-    Ok(format!("5 wrong passwords for one name, then 429 with Retry-After: {wait}, also for the right one"))
+    ensure(
+        wait.parse::<u64>()
+            .is_ok_and(|wait| (1..=300).contains(&wait)),
+        || format!("Retry-After is {wait:?}"),
+    )?;
+    Ok(format!(
+        "5 wrong passwords for one name, then 429 with Retry-After: {wait}, also for the right one"
+    ))
 }
 
 async fn register(visitor: &Visitor) -> Result<String, Failure> {
@@ -203,11 +266,23 @@ async fn register(visitor: &Visitor) -> Result<String, Failure> {
     };
     let made = visitor.form("/register", &form("carla")).await?;
     let carla = visitor.with_cookie_of(&made.with_status(StatusCode::SEE_OTHER)?);
-    carla.page("/account").await?.with_status(StatusCode::OK)?.containing("N. N.")?;
+    carla
+        .page("/account")
+        .await?
+        .with_status(StatusCode::OK)?
+        .containing("N. N.")?;
     let taken = visitor.form("/register", &form("ANN")).await?;
-    taken.with_status(StatusCode::UNPROCESSABLE_ENTITY)?.containing("Somebody has this")?;
-    visitor.form("/register", &form("x")).await?.with_status(StatusCode::UNPROCESSABLE_ENTITY)?;
-    visitor.form("/register", &form("dora")).await?.with_status(StatusCode::TOO_MANY_REQUESTS)?;
+    taken
+        .with_status(StatusCode::UNPROCESSABLE_ENTITY)?
+        .containing("Somebody has this")?;
+    visitor
+        .form("/register", &form("x"))
+        .await?
+        .with_status(StatusCode::UNPROCESSABLE_ENTITY)?;
+    visitor
+        .form("/register", &form("dora"))
+        .await?
+        .with_status(StatusCode::TOO_MANY_REQUESTS)?;
     Ok("one account made, a name that is taken and one that is none refused; the fourth in an hour → 429".into())
 }
 

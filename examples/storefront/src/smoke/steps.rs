@@ -421,20 +421,34 @@ async fn popular(visitor: &Visitor) -> Result<String, Failure> {
 
 async fn search(visitor: &Visitor) -> Result<String, Failure> {
     let path = "/search?q=Chef%27s+KNIFE";
-    let first = visitor.json(path).await?.with_status(StatusCode::OK)?.with_cache(MISS)?;
+    let first = visitor
+        .json(path)
+        .await?
+        .with_status(StatusCode::OK)?
+        .with_cache(MISS)?;
     // The same words in another order are the same search.
-    let again = visitor.page("/search?q=knife++chef%27s").await?.with_cache(HIT)?;
+    let again = visitor
+        .page("/search?q=knife++chef%27s")
+        .await?
+        .with_cache(HIT)?;
     let found: Found = first.value()?;
-    let one = found.products.first().map(|product| (product.id, product.price_cents));
+    let one = found
+        .products
+        .first()
+        .map(|product| (product.id, product.price_cents));
     let (id, price) = one.ok_or_else(|| Failure::Unexpected("nothing is found".to_owned()))?;
     again.containing(&format!("/products/{id}"))?;
     let body = format!("{{\"price_cents\":{}}}", raised(price)?.get());
-    let change = visitor.post(&format!("/products/{id}/price"), JSON, body).await?;
+    let change = visitor
+        .post(&format!("/products/{id}/price"), JSON, body)
+        .await?;
     change.with_status(StatusCode::OK)?;
     // By the category's tag, whatever was searched for.
     let after: Found = visitor.json(path).await?.with_cache(MISS)?.value()?;
     let shown = after.products.first().map(|product| product.price_cents);
-    ensure(shown == Some(raised(price)?), || format!("the search shows {shown:?}"))?;
+    ensure(shown == Some(raised(price)?), || {
+        format!("the search shows {shown:?}")
+    })?;
     Ok(format!(
         "GET {path} → {} products; miss, then hit; a new price of one of them, then miss",
         found.total
@@ -443,15 +457,23 @@ async fn search(visitor: &Visitor) -> Result<String, Failure> {
 
 /// The cache is filled ahead, by one process of the fleet.
 async fn warming(shop: &Shop) -> Result<String, Failure> {
-    shop.jobs().ask_for_warming("smoke", "for the visit").await?;
+    shop.jobs()
+        .ask_for_warming("smoke", "for the visit")
+        .await?;
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let Some(progress) = shop.jobs().progress().await else { continue };
+        let Some(progress) = shop.jobs().progress().await else {
+            continue;
+        };
         if let Some(outcome) = progress.outcome {
-            ensure(progress.done == progress.total && progress.total > 20, || {
-                format!("{} of {} are done", progress.done, progress.total)
-            })?;
-            return Ok(format!("{} of {}: {outcome}", progress.done, progress.total));
+            ensure(
+                progress.done == progress.total && progress.total > 20,
+                || format!("{} of {} are done", progress.done, progress.total),
+            )?;
+            return Ok(format!(
+                "{} of {}: {outcome}",
+                progress.done, progress.total
+            ));
         }
     }
 }

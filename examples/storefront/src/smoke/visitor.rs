@@ -47,7 +47,8 @@ impl Visitor {
     /// Sends a form.
     pub(super) async fn form(&self, path: &str, form: &str) -> Result<Answer, Failure> {
         let form = form.to_owned();
-        self.post(path, "application/x-www-form-urlencoded", form).await
+        self.post(path, "application/x-www-form-urlencoded", form)
+            .await
     }
 
     /// Opens a stream of events, and gives what came when there is `text` in it.
@@ -123,8 +124,7 @@ impl Visitor {
             kind: header(CONTENT_TYPE).unwrap_or_default(),
             location: header(LOCATION),
             retry_after: header(RETRY_AFTER),
-            cookie: header(SET_COOKIE)
-                .and_then(|set| Some(set.split(';').next()?.to_owned())),
+            cookie: header(SET_COOKIE).and_then(|set| Some(set.split(';').next()?.to_owned())),
             body: response.text().await?,
         })
     }
@@ -190,7 +190,10 @@ impl Answer {
             .split_once(before)
             .and_then(|(_, rest)| rest.split_once(after));
         found.map(|(found, _)| found).ok_or_else(|| {
-            Failure::Unexpected(format!("{} has nothing between {before} and {after}", self.request))
+            Failure::Unexpected(format!(
+                "{} has nothing between {before} and {after}",
+                self.request
+            ))
         })
     }
 

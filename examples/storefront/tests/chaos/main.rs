@@ -5,7 +5,10 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
-#![allow(dead_code, reason = "the modules are those of the other tests, which use more of them")]
+#![allow(
+    dead_code,
+    reason = "the modules are those of the other tests, which use more of them"
+)]
 
 #[path = "../it/customer.rs"]
 mod customer;

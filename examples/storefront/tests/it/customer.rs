@@ -77,7 +77,9 @@ impl Customer {
 
     /// Orders what is in the basket; gives whether it was taken.
     pub(crate) async fn order(&mut self, reference: &str) -> bool {
-        let answer = self.post("/orders", &format!("reference={reference}")).await;
+        let answer = self
+            .post("/orders", &format!("reference={reference}"))
+            .await;
         match answer.status() {
             StatusCode::SEE_OTHER => {
                 let to = answer.headers()[LOCATION].to_str().unwrap();
@@ -94,7 +96,10 @@ impl Customer {
             .http
             .get(self.url(&format!("/notifications/stream?after={after}")))
             .header(ACCEPT, "text/event-stream");
-        let answer = with_cookie(request, self.cookie.as_ref()).send().await.unwrap();
+        let answer = with_cookie(request, self.cookie.as_ref())
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         News {
             answer,
@@ -111,7 +116,13 @@ impl Customer {
         let answer = request.send().await.unwrap();
         if let Some(set) = answer.headers().get(SET_COOKIE) {
             let set = set.to_str().unwrap();
-            for needed in ["__Host-shop=", "; Secure", "; HttpOnly", "; SameSite=Lax", "; Path=/"] {
+            for needed in [
+                "__Host-shop=",
+                "; Secure",
+                "; HttpOnly",
+                "; SameSite=Lax",
+                "; Path=/",
+            ] {
                 assert!(set.contains(needed), "{set}");
             }
             self.cookie = Some(set.split(';').next().unwrap().to_owned());

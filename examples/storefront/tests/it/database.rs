@@ -1,7 +1,7 @@
 //! The shop's database, looked at from outside.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
@@ -15,7 +15,7 @@ pub(crate) struct Database {
 }
 
 /// An order and what became of it.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub(crate) struct Purchase {
     pub(crate) reference: String,
     pub(crate) account_id: i64,
@@ -28,7 +28,12 @@ impl Database {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shop.db");
-        let args = ["--listen", "127.0.0.1:0", "--database", path.to_str().unwrap()];
+        let args = [
+            "--listen",
+            "127.0.0.1:0",
+            "--database",
+            path.to_str().unwrap(),
+        ];
         let mut shop = Storefront::start(&args, None).await;
         assert!(shop.stop().await.0.success());
         let options = SqliteConnectOptions::new()
@@ -39,10 +44,6 @@ impl Database {
             path,
             _folder: folder,
         }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// A shop on it, with further arguments.
@@ -71,14 +72,23 @@ impl Database {
     }
 
     pub(crate) async fn purchases(&self) -> Vec<Purchase> {
-        sqlx::query_as(
+        let rows: Vec<(String, i64, String, bool)> = sqlx::query_as(
             "SELECT reference, account_id, state,
                     reference IN (SELECT reference FROM parcel) AS has_parcel
              FROM purchase",
         )
         .fetch_all(&self.pool)
         .await
-        .unwrap()
+        .unwrap();
+        let purchases = rows.into_iter();
+        purchases
+            .map(|(reference, account_id, state, has_parcel)| Purchase {
+                reference,
+                account_id,
+                state,
+                has_parcel,
+            })
+            .collect()
     }
 
     /// Waits until everything that happened was told.
@@ -110,7 +120,11 @@ impl Database {
         let after = self.stock().await;
         for (product, before) in before {
             let sold = sold.get(product).copied().unwrap_or_default();
-            assert_eq!(after[product] + sold, *before, "product {product}: {sold} sold");
+            assert_eq!(
+                after[product] + sold,
+                *before,
+                "product {product}: {sold} sold"
+            );
         }
         for purchase in self.purchases().await {
             let is_shipped = purchase.state == "shipped";

@@ -48,7 +48,10 @@ pub(crate) async fn shoppers_and_faults(time: Duration) {
     let promised = marked(&said, "ordered order=\"");
     assert!(!promised.is_empty(), "nobody ordered anything: {said}");
     for reference in &promised {
-        assert!(known.contains_key(reference.as_str()), "{reference} was promised, and is lost");
+        assert!(
+            known.contains_key(reference.as_str()),
+            "{reference} was promised, and is lost"
+        );
     }
     let read = marked(&said, "read news=\"");
     let client = inboxes(&server, &database).await;
@@ -63,11 +66,19 @@ pub(crate) async fn shoppers_and_faults(time: Duration) {
             continue;
         }
         let waiting = inbox.page(purchase.account_id, None, 100).await.unwrap();
-        let waits = waiting.iter().any(|item| item.value.as_ref().unwrap()["id"] == id);
+        let waits = waiting
+            .iter()
+            .any(|item| item.value.as_ref().unwrap()["id"] == id);
         // An inbox keeps the last hundred.
-        assert!(waits || waiting.len() == 100, "the customer was never told of {id}");
+        assert!(
+            waits || waiting.len() == 100,
+            "the customer was never told of {id}"
+        );
     }
-    let cancelled = purchases.iter().filter(|one| one.state == "cancelled").count();
+    let cancelled = purchases
+        .iter()
+        .filter(|one| one.state == "cancelled")
+        .count();
     println!(
         "{} orders ({} promised, {cancelled} cancelled), {} news read, in {time:?} with both faults",
         purchases.len(),
@@ -94,5 +105,7 @@ async fn inboxes(server: &Server, database: &Database) -> Client {
         .unwrap();
     let config = ClientConfig::from_url(&server.url()).unwrap();
     let client = redkit::connect_with(config).await.unwrap();
-    client.with_namespace(&format!("storefront-{identity}")).unwrap()
+    client
+        .with_namespace(&format!("storefront-{identity}"))
+        .unwrap()
 }

@@ -45,7 +45,9 @@ impl FromStr for Reference {
         let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         match (12..=32).contains(&text.len()) && text.bytes().all(is_letter) {
             true => Ok(Self(text.to_owned())),
-            false => Err(Malformed("a reference of 12 to 32 small letters and digits")),
+            false => Err(Malformed(
+                "a reference of 12 to 32 small letters and digits",
+            )),
         }
     }
 }
@@ -59,7 +61,14 @@ mod tests {
         let one = Reference::random();
         assert_eq!(one.as_str().parse::<Reference>(), Ok(one.clone()));
         assert_ne!(one, Reference::random());
-        for wrong in ["", "short", "WITHCAPITALS12", "with space 123", "a:b:c:d:e:f:g", &"x".repeat(33)] {
+        for wrong in [
+            "",
+            "short",
+            "WITHCAPITALS12",
+            "with space 123",
+            "a:b:c:d:e:f:g",
+            &"x".repeat(33),
+        ] {
             assert!(wrong.parse::<Reference>().is_err(), "{wrong}");
         }
     }
