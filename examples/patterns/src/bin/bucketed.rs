@@ -1,7 +1,12 @@
-//! A window that slides in slices: never more than the limit, and small for large limits. `cargo run -p patterns --bin bucketed`, with
-//! `REDIS_URL` set to use a server.
+//! A window that slides in slices: never more than the limit, and small for large limits.
+//! `cargo run -p patterns --bin bucketed`, with `REDIS_URL` set to use a server.
+
+use std::time::Duration;
 
 use redkit::ratelimit::{Policy, Quota, RateLimiter};
+
+/// A machine that builds something else meanwhile is slow; usually a decision has 100 ms.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,6 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_namespace("patterns:bucketed")?;
     let limiter = RateLimiter::builder(&client, "api")
         .policy(Policy::bucketed(Quota::per_minute(30)))
+        .decision_timeout(PATIENCE)
         .build()?;
     limiter.reset("ann").await?;
 

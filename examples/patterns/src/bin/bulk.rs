@@ -1,5 +1,6 @@
-//! Many values at once: one look at the cache, one question to the source for what is not there, and warming ahead. `cargo run -p patterns --bin bulk`, with
-//! `REDIS_URL` set to use a server.
+//! Many values at once: one look at the cache, one question to the source for what is not there, and warming
+//! ahead.
+//! `cargo run -p patterns --bin bulk`, with `REDIS_URL` set to use a server.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A cache in front of something slow: loaded once, kept, and taken out when the source has changed. `cargo run -p patterns --bin cache`, with
-//! `REDIS_URL` set to use a server.
+//! A cache in front of something slow: loaded once, kept, and taken out when the source has changed.
+//! `cargo run -p patterns --bin cache`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 

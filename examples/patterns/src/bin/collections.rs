@@ -1,5 +1,5 @@
-//! Typed handles: a basket in a hash, best sellers in a sorted set, a stock in a counter. `cargo run -p patterns --bin collections`, with
-//! `REDIS_URL` set to use a server.
+//! Typed handles: a basket in a hash, best sellers in a sorted set, a stock in a counter.
+//! `cargo run -p patterns --bin collections`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 

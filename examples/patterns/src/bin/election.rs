@@ -1,5 +1,5 @@
-//! One leader among all processes: its work ends before its leadership does, and another one follows. `cargo run -p patterns --bin election`, with
-//! `REDIS_URL` set to use a server.
+//! One leader among all processes: its work ends before its leadership does, and another one follows.
+//! `cargo run -p patterns --bin election`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 

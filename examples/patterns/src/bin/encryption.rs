@@ -1,5 +1,6 @@
-//! Values that Redis cannot read, with a key that is rotated: what the old one wrote is renewed when it is read. `cargo run -p patterns --bin encryption`, with
-//! `REDIS_URL` set to use a server.
+//! Values that Redis cannot read, with a key that is rotated: what the old one wrote is renewed when it is
+//! read.
+//! `cargo run -p patterns --bin encryption`, with `REDIS_URL` set to use a server.
 
 use redkit::{Codec, EncryptionKey, KeyRing};
 

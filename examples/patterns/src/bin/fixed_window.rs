@@ -1,7 +1,12 @@
-//! So many calls in a window that begins with the first of them. The cheapest; two windows may meet. `cargo run -p patterns --bin fixed_window`, with
-//! `REDIS_URL` set to use a server.
+//! So many calls in a window that begins with the first of them. The cheapest; two windows may meet.
+//! `cargo run -p patterns --bin fixed_window`, with `REDIS_URL` set to use a server.
+
+use std::time::Duration;
 
 use redkit::ratelimit::{Policy, Quota, RateLimiter};
+
+/// A machine that builds something else meanwhile is slow; usually a decision has 100 ms.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,6 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_namespace("patterns:fixed_window")?;
     let limiter = RateLimiter::builder(&client, "api")
         .policy(Policy::fixed_window(Quota::per_minute(3)))
+        .decision_timeout(PATIENCE)
         .build()?;
     limiter.reset("ann").await?;
 

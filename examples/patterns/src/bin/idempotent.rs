@@ -1,5 +1,5 @@
-//! Work that is done once for a key, however often it is asked for. `cargo run -p patterns --bin idempotent`, with
-//! `REDIS_URL` set to use a server.
+//! Work that is done once for a key, however often it is asked for.
+//! `cargo run -p patterns --bin idempotent`, with `REDIS_URL` set to use a server.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

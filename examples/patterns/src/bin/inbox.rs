@@ -1,5 +1,6 @@
-//! An inbox: the last messages of each user, kept until they are confirmed as read, and handed on while the user is there. `cargo run -p patterns --bin inbox`, with
-//! `REDIS_URL` set to use a server.
+//! An inbox: the last messages of each user, kept until they are confirmed as read, and handed on while the
+//! user is there.
+//! `cargo run -p patterns --bin inbox`, with `REDIS_URL` set to use a server.
 
 use redkit::pubsub::{Inbox, InboxEvent};
 

@@ -1,5 +1,5 @@
-//! A count-down latch: wait until so many, in whichever processes, are done. `cargo run -p patterns --bin latch`, with
-//! `REDIS_URL` set to use a server.
+//! A count-down latch: wait until so many, in whichever processes, are done.
+//! `cargo run -p patterns --bin latch`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 

@@ -1,9 +1,12 @@
-//! Calls that are let through evenly: each is told how long it has to wait for its turn. `cargo run -p patterns --bin leaky_bucket`, with
-//! `REDIS_URL` set to use a server.
+//! Calls that are let through evenly: each is told how long it has to wait for its turn.
+//! `cargo run -p patterns --bin leaky_bucket`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 
 use redkit::ratelimit::{Policy, Quota, RateLimiter};
+
+/// A machine that builds something else meanwhile is slow; usually a decision has 100 ms.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,6 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Quota::per_second(10),
             Duration::from_millis(250),
         ))
+        .decision_timeout(PATIENCE)
         .build()?;
     limiter.reset("ann").await?;
 

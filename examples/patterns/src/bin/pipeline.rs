@@ -1,5 +1,5 @@
-//! Several commands in one round trip, and several that stand or fall together. `cargo run -p patterns --bin pipeline`, with
-//! `REDIS_URL` set to use a server.
+//! Several commands in one round trip, and several that stand or fall together.
+//! `cargo run -p patterns --bin pipeline`, with `REDIS_URL` set to use a server.
 
 use redkit::{Pipeline, SetOptions, Transaction};
 

@@ -1,5 +1,5 @@
-//! Live messages: a subscription that outlives reconnections, and tells where messages may be missing. `cargo run -p patterns --bin pubsub`, with
-//! `REDIS_URL` set to use a server.
+//! Live messages: a subscription that outlives reconnections, and tells where messages may be missing.
+//! `cargo run -p patterns --bin pubsub`, with `REDIS_URL` set to use a server.
 
 use redkit::pubsub::{Channel, Event, Replay};
 

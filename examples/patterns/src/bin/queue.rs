@@ -1,5 +1,5 @@
-//! A queue in lists whose items are never lost: they move to a list of work in progress, in one step. `cargo run -p patterns --bin queue`, with
-//! `REDIS_URL` set to use a server.
+//! A queue in lists whose items are never lost: they move to a list of work in progress, in one step.
+//! `cargo run -p patterns --bin queue`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 

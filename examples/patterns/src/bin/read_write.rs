@@ -1,5 +1,5 @@
-//! Many readers or one writer, and a writer that readers cannot keep out. `cargo run -p patterns --bin read_write`, with
-//! `REDIS_URL` set to use a server.
+//! Many readers or one writer, and a writer that readers cannot keep out.
+//! `cargo run -p patterns --bin read_write`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 

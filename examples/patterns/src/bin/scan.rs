@@ -1,5 +1,5 @@
-//! All keys of a pattern, over every server, page by page: grouped, and deleted without blocking. `cargo run -p patterns --bin scan`, with
-//! `REDIS_URL` set to use a server.
+//! All keys of a pattern, over every server, page by page: grouped, and deleted without blocking.
+//! `cargo run -p patterns --bin scan`, with `REDIS_URL` set to use a server.
 
 use redkit::{Pattern, SetItem};
 

@@ -1,5 +1,5 @@
-//! Messages at the times of a cron pattern, once each, however many processes take part. `cargo run -p patterns --bin schedule`, with
-//! `REDIS_URL` set to use a server.
+//! Messages at the times of a cron pattern, once each, however many processes take part.
+//! `cargo run -p patterns --bin schedule`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! So many at the same time, in all processes together: permits under leases, and a queue that is fair. `cargo run -p patterns --bin semaphore`, with
-//! `REDIS_URL` set to use a server.
+//! So many at the same time, in all processes together: permits under leases, and a queue that is fair.
+//! `cargo run -p patterns --bin semaphore`, with `REDIS_URL` set to use a server.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

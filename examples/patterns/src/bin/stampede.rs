@@ -1,5 +1,5 @@
-//! A stampede that is none: however many ask at once, in however many processes, the source is asked once. `cargo run -p patterns --bin stampede`, with
-//! `REDIS_URL` set to use a server.
+//! A stampede that is none: however many ask at once, in however many processes, the source is asked once.
+//! `cargo run -p patterns --bin stampede`, with `REDIS_URL` set to use a server.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

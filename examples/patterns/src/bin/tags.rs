@@ -1,5 +1,5 @@
-//! Values that belong together, taken out together, in the time that one takes. `cargo run -p patterns --bin tags`, with
-//! `REDIS_URL` set to use a server.
+//! Values that belong together, taken out together, in the time that one takes.
+//! `cargo run -p patterns --bin tags`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 

@@ -1,9 +1,12 @@
-//! A steady rate, with a burst after a pause (GCRA), and a caller that waits for its turn. `cargo run -p patterns --bin token_bucket`, with
-//! `REDIS_URL` set to use a server.
+//! A steady rate, with a burst after a pause (GCRA), and a caller that waits for its turn.
+//! `cargo run -p patterns --bin token_bucket`, with `REDIS_URL` set to use a server.
 
 use std::time::{Duration, Instant};
 
 use redkit::ratelimit::{Policy, Quota, RateLimiter};
+
+/// A machine that builds something else meanwhile is slow; usually a decision has 100 ms.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,6 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_namespace("patterns:token_bucket")?;
     let limiter = RateLimiter::builder(&client, "api")
         .policy(Policy::token_bucket(Quota::per_second(5).burst(2)))
+        .decision_timeout(PATIENCE)
         .build()?;
     limiter.reset("ann").await?;
 

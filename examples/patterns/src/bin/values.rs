@@ -1,5 +1,5 @@
-//! Typed values with a time to live, changed by what they are, and many at once. `cargo run -p patterns --bin values`, with
-//! `REDIS_URL` set to use a server.
+//! Typed values with a time to live, changed by what they are, and many at once.
+//! `cargo run -p patterns --bin values`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 

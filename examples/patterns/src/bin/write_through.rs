@@ -1,5 +1,5 @@
-//! A value that is written: the source first, and then the cache, in an order that no reader can upset. `cargo run -p patterns --bin write_through`, with
-//! `REDIS_URL` set to use a server.
+//! A value that is written: the source first, and then the cache, in an order that no reader can upset.
+//! `cargo run -p patterns --bin write_through`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 
