@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use clap::Parser;
 use redkit_simulation::{FAILED_ONCE, all};
-use redkit_testkit::simulation::{Campaign, Detail, Scenario, simulate, simulate_and_tell};
+use redkit_testkit::simulation::{
+    Campaign, Detail, IS_REPEATABLE, Scenario, simulate, simulate_and_tell,
+};
 
 use self::arguments::Arguments;
 
@@ -27,6 +29,9 @@ fn main() -> ExitCode {
     if arguments.list {
         report::list(&chosen);
         return ExitCode::SUCCESS;
+    }
+    if !IS_REPEATABLE {
+        eprintln!("built without `--cfg tokio_unstable`: a seed may not give the same run again");
     }
     let is_well = match arguments.seed {
         Some(seed) => one(&chosen, seed, arguments.detail()),
@@ -59,7 +64,9 @@ fn many(chosen: &[Box<dyn Scenario>], arguments: &Arguments) -> bool {
     println!("seeds from {}", arguments.first_seed());
     for (number, scenario) in chosen.iter().enumerate() {
         let scenario = &**scenario;
-        let known = FAILED_ONCE.iter().filter(|(name, _)| *name == scenario.name());
+        let known = FAILED_ONCE
+            .iter()
+            .filter(|(name, _)| *name == scenario.name());
         for (_, seed) in known {
             let run = simulate(scenario, *seed);
             if run.violation.is_some() {

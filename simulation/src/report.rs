@@ -25,7 +25,11 @@ pub(crate) fn run(scenario: &dyn Scenario, run: &Run) {
 /// A run that went wrong, as short as it gets.
 pub(crate) fn shrunk(scenario: &dyn Scenario, run: &Run) {
     if let Some(violation) = &run.violation {
-        println!("VIOLATION of {} with seed {}: {violation}", scenario.name(), run.seed);
+        println!(
+            "VIOLATION of {} with seed {}: {violation}",
+            scenario.name(),
+            run.seed
+        );
     }
     let shrunk = shrink(scenario, run);
     println!(

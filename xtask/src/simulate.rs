@@ -11,8 +11,23 @@ use crate::test::exit_code;
 /// that is promised did not hold.
 pub(crate) fn run(sh: &Shell, arguments: &[String]) -> Result<ExitCode, Failure> {
     let status = Command::new("cargo")
-        .args(["run", "--release", "-p", "redkit-simulation", "--bin", "simulate", "--"])
+        .args([
+            "run",
+            "--release",
+            "-p",
+            "redkit-simulation",
+            "--bin",
+            "simulate",
+            "--",
+        ])
         .args(arguments)
+        // What tokio chooses at random follows from the seed then. It concerns all crates, so they are
+        // built apart from the others.
+        .env("RUSTFLAGS", "--cfg tokio_unstable")
+        .env(
+            "CARGO_TARGET_DIR",
+            sh.current_dir().join("target/simulation"),
+        )
         .current_dir(sh.current_dir())
         .status()?;
     Ok(exit_code(status))

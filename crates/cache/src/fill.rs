@@ -191,9 +191,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
             return None;
         }
         let ttl = match settings.ttl_jitter {
-            jitter if jitter > 0.0 => ttl
-                .mul_f64(1.0 - jitter * random::<f64>())
-                .max(A_MOMENT),
+            jitter if jitter > 0.0 => ttl.mul_f64(1.0 - jitter * random::<f64>()).max(A_MOMENT),
             _ => ttl,
         };
         let grace = match is_none {

@@ -65,10 +65,7 @@ pub(crate) fn is_refused(name: &str) -> bool {
 
 /// The server's error.
 pub(crate) fn refusal() -> ServerError {
-    ServerError::new(
-        "OOM",
-        "command not allowed when used memory > 'maxmemory'.",
-    )
+    ServerError::new("OOM", "command not allowed when used memory > 'maxmemory'.")
 }
 
 #[cfg(test)]

@@ -3,19 +3,24 @@
 use std::process::Command;
 
 use redkit_simulation::all;
-use redkit_testkit::simulation::simulate;
+use redkit_testkit::simulation::{IS_REPEATABLE, Scenario, simulate};
 
 const SEEDS: std::ops::Range<u64> = 1..3;
 
 fn hashes() -> Vec<String> {
     let mut hashes = Vec::new();
-    for scenario in all() {
+    for scenario in all().iter().filter(|scenario| is_repeatable(&***scenario)) {
         for seed in SEEDS {
-            let run = simulate(&*scenario, seed);
+            let run = simulate(&**scenario, seed);
             hashes.push(format!("{} {seed} {:016x}", scenario.name(), run.hash));
         }
     }
     hashes
+}
+
+/// Elsewhere several tasks of a process wait for one `watch`, of which tokio wakes any one first.
+fn is_repeatable(scenario: &dyn Scenario) -> bool {
+    IS_REPEATABLE || scenario.pattern() == "core"
 }
 
 /// Not a test: the other process of the test beside it.

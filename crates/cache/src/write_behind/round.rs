@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use redkit_core::random::random;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use redkit_core::random::random;
 use tokio::time::Instant;
 
 use super::lease::PartitionLease;

@@ -108,7 +108,10 @@ impl Report {
         for (kind, count) in &run.faults {
             *self.faults.entry(*kind).or_default() += count;
         }
-        let is_first = self.violation.as_ref().is_none_or(|known| run.seed < known.seed);
+        let is_first = self
+            .violation
+            .as_ref()
+            .is_none_or(|known| run.seed < known.seed);
         if run.violation.is_some() && is_first {
             self.violation = Some(run);
         }
@@ -127,7 +130,11 @@ impl fmt::Display for Report {
             self.took.as_secs_f64(),
             self.seeds_per_second()
         )?;
-        let faults: Vec<_> = self.faults.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        let faults: Vec<_> = self
+            .faults
+            .iter()
+            .map(|(kind, n)| format!("{n} {kind}"))
+            .collect();
         match faults.is_empty() {
             true => Ok(()),
             false => write!(f, "\n    faults: {}", faults.join(", ")),

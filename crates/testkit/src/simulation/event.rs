@@ -64,7 +64,10 @@ pub(super) enum ToProcess {
     Connect(DriverId, Lane),
     Connected(DriverId, Lane),
     /// A connection of its own stands, or cannot be had.
-    Opened(oneshot::Sender<Result<ConnectionId, CallError>>, Result<ConnectionId, CallError>),
+    Opened(
+        oneshot::Sender<Result<ConnectionId, CallError>>,
+        Result<ConnectionId, CallError>,
+    ),
 }
 
 /// The events to come. Those of the same time happen in the order in which they were added.

@@ -54,7 +54,11 @@ impl Host {
     pub(super) fn new(clock: LocalClock, random: Random, now: Duration, notice: Duration) -> Self {
         let pause = Arc::new(Pause::default());
         let (parks, unparked) = (Arc::clone(&pause), Arc::clone(&pause));
-        let runtime = Builder::new_current_thread()
+        let mut builder = Builder::new_current_thread();
+        // Which branch of a `select!` is looked at first, and which receiver of a `watch` is woken first.
+        #[cfg(tokio_unstable)]
+        builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed_of(&random)));
+        let runtime = builder
             .enable_time()
             .start_paused(true)
             .on_thread_park(move || parks.parks())
@@ -138,7 +142,12 @@ impl Host {
         self.step(now, first, None)
     }
 
-    fn step<R>(&mut self, now: Duration, first: impl Future<Output = R>, ahead: Option<Duration>) -> R {
+    fn step<R>(
+        &mut self,
+        now: Duration,
+        first: impl Future<Output = R>,
+        ahead: Option<Duration>,
+    ) -> R {
         let target = self.clock.local(now).saturating_sub(self.born);
         let by = target.saturating_sub(self.elapsed);
         let (pause, origin) = (&*self.pause, self.origin);
@@ -164,4 +173,10 @@ impl Host {
         let next = self.elapsed + TICK - Duration::from_nanos(into.into());
         self.clock.world(self.born + next)
     }
+}
+
+#[cfg(tokio_unstable)]
+fn seed_of(random: &Random) -> [u8; 32] {
+    use rand::RngExt;
+    random.clone().random()
 }

@@ -16,6 +16,10 @@
 //! `HashMap`, and its `select!`s are `biased` where that decides anything, because tokio chooses at
 //! random otherwise. Randomness is [`Process::random_range`] or `redkit_core::random`.
 //!
+//! tokio itself chooses at random in two places: which branch of a `select!` that is not `biased` it looks at first,
+//! and which receiver of a `watch` it wakes first. These choices follow from the seed only when everything is built
+//! with `--cfg tokio_unstable`, as `cargo xtask simulate` does ([`IS_REPEATABLE`]).
+//!
 //! # What is simulated, and what is not
 //! - A process's clock drifts and leaps, its timers with it. It is paused and killed at any await.
 //! - Messages of a connection keep their order, and connections break, hang and hold back what
@@ -46,13 +50,17 @@ mod trace;
 mod violation;
 mod world;
 
+/// Whether a seed gives the same run each time, also where tokio chooses at random. Without it the checks are
+/// as good, and a run may not be seen again.
+pub const IS_REPEATABLE: bool = cfg!(tokio_unstable);
+
 #[cfg(test)]
 mod tests;
 
 pub use campaign::{Campaign, Report};
 pub use fault::{Data, Direction, Fault, FaultKind};
-pub use options::{ProcessOptions, WorldOptions};
 pub use history::ProcessId;
+pub use options::{ProcessOptions, WorldOptions};
 pub use process::{Process, ServerId};
 pub use scenario::{Run, Scenario, ScenarioContext, simulate, simulate_and_tell};
 pub use schedule::{FaultMenu, PlannedFault, Schedule};

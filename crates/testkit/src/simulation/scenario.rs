@@ -134,7 +134,9 @@ impl ScenarioContext {
         let schedule = plan.schedule.clone().unwrap_or_else(|| {
             let mut random = stream(plan.seed, "faults");
             let (processes, servers) = (scenario.processes(), scenario.servers());
-            scenario.faults().draw(&mut random, u32::try_from(processes).unwrap_or(0), servers)
+            scenario
+                .faults()
+                .draw(&mut random, u32::try_from(processes).unwrap_or(0), servers)
         });
         Self {
             plan: plan.clone(),

@@ -292,13 +292,7 @@ impl SimulatedServer {
     }
 }
 
-fn start(
-    id: ServerId,
-    seed: u64,
-    starts: u64,
-    wall: Duration,
-    now: Duration,
-) -> (Host, Embedded) {
+fn start(id: ServerId, seed: u64, starts: u64, wall: Duration, now: Duration) -> (Host, Embedded) {
     let random = stream(seed, &format!("server {} {starts}", id.0));
     // It looks no further ahead than to the next tick: a request is carried out when it arrives.
     let host = Host::new(LocalClock::new(0), random, now, Duration::ZERO);

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redkit_core::{
-    CallError, ClientConfig, Command, Error, GapReason, Interest, Push, Value,
-};
+use redkit_core::{CallError, ClientConfig, Command, Error, GapReason, Interest, Push, Value};
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -258,7 +256,11 @@ fn a_killed_process_sends_nothing_more_and_its_successor_starts_anew() {
             let client = self.0.clone();
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                 runtime.spawn(async move {
-                    drop(client.call::<()>(Command::new("SET").key("bye").arg(1)).await);
+                    drop(
+                        client
+                            .call::<()>(Command::new("SET").key("bye").arg(1))
+                            .await,
+                    );
                 });
             }
         }
@@ -366,10 +368,11 @@ fn a_server_that_is_down_refuses_connections_and_comes_back_as_it_was_told() {
                 let set = Command::new("SET").key("k").arg("v");
                 client.call::<()>(set).await.unwrap();
                 sleep(ms(200)).await;
-                let result = client.call::<Value>(Command::new("SET").key("x").arg(1)).await;
-                let is_sent = |error: &Error| {
-                    !matches!(error.call_error(), Some(CallError::NotSent(_)))
-                };
+                let result = client
+                    .call::<Value>(Command::new("SET").key("x").arg(1))
+                    .await;
+                let is_sent =
+                    |error: &Error| !matches!(error.call_error(), Some(CallError::NotSent(_)));
                 told.note(format!("{:?}", result.as_ref().map_err(is_sent)));
             }
         });
@@ -529,10 +532,16 @@ impl Scenario for Fragile {
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let _world = context.world(WorldOptions::new());
         let operations = context.operations(100);
-        let kinds = context.schedule().faults.iter().map(|planned| planned.fault.kind());
+        let kinds = context
+            .schedule()
+            .faults
+            .iter()
+            .map(|planned| planned.fault.kind());
         let kinds: Vec<_> = kinds.collect();
         let cut = kinds.iter().position(|kind| *kind == FaultKind::Cut);
-        let killed = kinds.iter().rposition(|kind| *kind == FaultKind::KillProcess);
+        let killed = kinds
+            .iter()
+            .rposition(|kind| *kind == FaultKind::KillProcess);
         match (cut, killed) {
             (Some(cut), Some(killed)) if cut < killed && operations >= 7 => {
                 Err(Violation::new("killed after a cut", ms(0)))
@@ -547,7 +556,12 @@ fn a_violation_is_shrunk_to_what_it_needs() {
     let report = Campaign::new(0..1_000).threads(2).run(&Fragile);
     let run = report.violation.expect("some schedule has both");
     let shrunk = shrink(&Fragile, &run);
-    let kinds = shrunk.run.schedule.faults.iter().map(|planned| planned.fault.kind());
+    let kinds = shrunk
+        .run
+        .schedule
+        .faults
+        .iter()
+        .map(|planned| planned.fault.kind());
     let kinds: Vec<_> = kinds.collect();
     assert_eq!(kinds, [FaultKind::Cut, FaultKind::KillProcess]);
     assert_eq!(shrunk.operations, 7);

@@ -63,7 +63,12 @@ impl Trace {
     }
 
     /// A line of the story about a message.
-    pub(super) fn tell_message(&mut self, now: Duration, actor: &str, line: impl FnOnce() -> String) {
+    pub(super) fn tell_message(
+        &mut self,
+        now: Duration,
+        actor: &str,
+        line: impl FnOnce() -> String,
+    ) {
         if self.detail >= Detail::Messages {
             let line = line();
             self.push(now, actor, &line);
@@ -90,6 +95,7 @@ impl Trace {
 
     fn push(&mut self, now: Duration, actor: &str, line: &str) {
         let seconds = now.as_secs_f64();
-        self.story.push(format!("{seconds:9.4} s  {actor:<12} {line}"));
+        self.story
+            .push(format!("{seconds:9.4} s  {actor:<12} {line}"));
     }
 }

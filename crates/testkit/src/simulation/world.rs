@@ -11,9 +11,9 @@ use redkit_core::{CallError, Command, Value};
 use self::slot::Slot;
 use super::event::{Event, ToProcess, ToServer};
 use super::fault::Fault;
+use super::history::ProcessId;
 use super::network::{ConnectionId, Endpoint, Network, SharedNetwork};
 use super::options::{ProcessOptions, WorldOptions};
-use super::history::ProcessId;
 use super::process::{Process, ServerId};
 use super::random::Random;
 use super::schedule::Schedule;
@@ -194,7 +194,11 @@ impl World {
         let event_at = self.network.lock().events.next_at();
         let process = self.next_process();
         let server = self.next_server();
-        let next = [event_at, process.map(|next| next.0), server.map(|next| next.0)];
+        let next = [
+            event_at,
+            process.map(|next| next.0),
+            server.map(|next| next.0),
+        ];
         let next = next.into_iter().flatten().min();
         let Some(at) = next.filter(|at| *at <= end) else {
             let mut network = self.network.lock();
@@ -296,7 +300,9 @@ impl World {
             }
             ToServer::Subscribe(subscription, interest) => {
                 let result = server.subscribe(now, connection, subscription, interest);
-                self.network.lock().confirm(connection, subscription, result);
+                self.network
+                    .lock()
+                    .confirm(connection, subscription, result);
             }
             ToServer::Unsubscribe(subscription) => server.unsubscribe(subscription),
             ToServer::Closed => server.close(now, connection),

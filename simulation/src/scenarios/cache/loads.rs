@@ -120,7 +120,6 @@ impl UnderWay {
             from: process.now(),
         }
     }
-
 }
 
 impl Drop for UnderWay {

@@ -31,7 +31,9 @@ impl Settings {
             stale_for,
             soft_timeout: (stale_for.is_some() && random.random_bool(0.5))
                 .then(|| millis(random, 0..10)),
-            refresh_ahead: random.random_bool(0.3).then(|| random.random_range(0.5..0.9)),
+            refresh_ahead: random
+                .random_bool(0.3)
+                .then(|| random.random_range(0.5..0.9)),
             lease: millis(random, 200..1_500),
             bound: has_l1.then(|| millis(random, 60..600)),
             is_tracked: random.random_bool(0.3),

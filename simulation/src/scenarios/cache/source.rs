@@ -62,7 +62,10 @@ impl Source {
 
 /// Up to so many milliseconds.
 pub(super) async fn some_time(process: &Process, millis: u64) {
-    sleep(Duration::from_micros(process.random_range(0..=millis * 1000))).await;
+    sleep(Duration::from_micros(
+        process.random_range(0..=millis * 1000),
+    ))
+    .await;
 }
 
 /// Whether a key may have no value.

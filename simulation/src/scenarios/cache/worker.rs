@@ -192,7 +192,9 @@ impl Worker {
             }
             7..10 => self.write_through(always_there(key)).await?,
             10 => {
-                let raised: Vec<_> = (0..SHARED).map(|key| (key, self.source.raise(key))).collect();
+                let raised: Vec<_> = (0..SHARED)
+                    .map(|key| (key, self.source.raise(key)))
+                    .collect();
                 self.told(&raised, "clear");
                 self.cache.clear().await?;
                 self.changed("cleared", &raised);
@@ -221,7 +223,10 @@ impl Worker {
 
     async fn write_own(&self, invalidates: bool) -> Result<(), Error> {
         let (key, number) = (self.own, self.source.raise(self.own));
-        self.told(&[(key, number)], if invalidates { "invalidate" } else { "set" });
+        self.told(
+            &[(key, number)],
+            if invalidates { "invalidate" } else { "set" },
+        );
         let result = match invalidates {
             true => self.cache.invalidate(name(key)).await.map(drop),
             false => {
@@ -274,6 +279,8 @@ fn first(numbers: &[u64]) -> u64 {
 }
 
 fn shown(raised: &[(usize, u64)]) -> String {
-    let all = raised.iter().map(|(key, number)| format!("{} = {number}", name(*key)));
+    let all = raised
+        .iter()
+        .map(|(key, number)| format!("{} = {number}", name(*key)));
     all.collect::<Vec<_>>().join(", ")
 }

@@ -6,7 +6,8 @@ use redkit_core::{Client, Command, Error};
 use redkit_testkit::simulation::checkers::linearizability::{self, Counter, CounterCall};
 use redkit_testkit::simulation::history::{Outcome, Recorder};
 use redkit_testkit::simulation::{
-    FaultKind, FaultMenu, Process, ProcessId, Scenario, ScenarioContext, ServerId, Violation, WorldOptions,
+    FaultKind, FaultMenu, Process, ProcessId, Scenario, ScenarioContext, ServerId, Violation,
+    WorldOptions,
 };
 use tokio::time::sleep;
 

@@ -7,8 +7,5 @@ use redkit_testkit::simulation::Scenario;
 
 /// The scenarios of core.
 pub(super) fn all() -> Vec<Box<dyn Scenario>> {
-    vec![
-        Box::new(increments::Increments),
-        Box::new(leases::Leases),
-    ]
+    vec![Box::new(increments::Increments), Box::new(leases::Leases)]
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_cache::write_behind::{Change, Sink, SinkError, Verdict};
-use redkit_testkit::simulation::checkers::WriteBehind;
 use redkit_testkit::simulation::Process;
+use redkit_testkit::simulation::checkers::WriteBehind;
 use tokio::time::sleep;
 
 /// A row of the database: the number that was written last, and the version that came with it.

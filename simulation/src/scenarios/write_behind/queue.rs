@@ -66,7 +66,9 @@ impl Scenario for Queue {
         let mut world = context.world(WorldOptions::new());
         for name in PROCESSES {
             let shared = shared.clone();
-            world.process(name, move |process| work(process, shared.clone(), operations));
+            world.process(name, move |process| {
+                work(process, shared.clone(), operations)
+            });
         }
         let is_done = world.run_until_done(Duration::from_secs(300));
         shared.read.lock().check()?;

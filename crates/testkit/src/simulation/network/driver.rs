@@ -142,7 +142,11 @@ impl Network {
         found.subscriptions.insert(id, subscription);
         match found.pushes.connection {
             Some(connection) => {
-                self.to_server(connection, ToServer::Subscribe(id, interest), Duration::ZERO);
+                self.to_server(
+                    connection,
+                    ToServer::Subscribe(id, interest),
+                    Duration::ZERO,
+                );
             }
             None => self.want(driver, Lane::Pushes),
         }
@@ -284,7 +288,11 @@ impl Network {
                     .map(|(id, subscription)| (*id, subscription.interest.clone()))
                     .collect();
                 for (id, interest) in all {
-                    self.to_server(connection, ToServer::Subscribe(id, interest), Duration::ZERO);
+                    self.to_server(
+                        connection,
+                        ToServer::Subscribe(id, interest),
+                        Duration::ZERO,
+                    );
                 }
             }
         }
@@ -421,7 +429,9 @@ impl Network {
     fn pause(&mut self, failures: u32) -> Duration {
         let (first, longest) = PAUSES;
         let whole = first.saturating_mul(1 << failures.saturating_sub(1).min(10));
-        whole.min(longest).mul_f64(self.random.random_range(0.5..=1.0))
+        whole
+            .min(longest)
+            .mul_f64(self.random.random_range(0.5..=1.0))
     }
 
     fn subscription(

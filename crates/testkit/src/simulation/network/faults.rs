@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::connection::ConnectionId;
 use super::Network;
+use super::connection::ConnectionId;
 use crate::simulation::event::{Event, ToProcess, ToServer};
 use crate::simulation::fault::Direction;
 use crate::simulation::{ProcessId, ServerId};
@@ -212,10 +212,7 @@ impl Network {
         self.random.random_range(arrived.min(sent)..=sent)
     }
 
-    fn open_between(
-        &self,
-        is_meant: impl Fn(ProcessId, ServerId) -> bool,
-    ) -> Vec<ConnectionId> {
+    fn open_between(&self, is_meant: impl Fn(ProcessId, ServerId) -> bool) -> Vec<ConnectionId> {
         let open = self.connections.iter().filter(|(_, connection)| {
             !connection.is_broken
                 && !connection.is_closed

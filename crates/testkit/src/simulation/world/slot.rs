@@ -7,10 +7,10 @@ use tokio::task::JoinHandle;
 
 use crate::simulation::clock::LocalClock;
 use crate::simulation::event::Event;
+use crate::simulation::history::ProcessId;
 use crate::simulation::host::Host;
 use crate::simulation::network::SharedNetwork;
 use crate::simulation::options::ProcessOptions;
-use crate::simulation::history::ProcessId;
 use crate::simulation::process::Process;
 use crate::simulation::random::stream;
 
