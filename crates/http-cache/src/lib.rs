@@ -103,7 +103,6 @@
 //! [`ResponseCacheLayer::invalidate`], all by [`clear`](redkit_cache::Cache::clear).
 
 mod answer;
-mod body;
 mod builder;
 mod conditional;
 mod context;
@@ -119,7 +118,6 @@ mod list;
 mod load;
 mod lookup;
 mod metrics;
-mod octets;
 mod revalidations;
 mod rules;
 mod service;
@@ -130,10 +128,10 @@ mod tags;
 mod validators;
 mod vary;
 
-pub use body::CacheBody;
 pub use builder::ResponseCacheBuilder;
 pub use error::Error;
 pub use layer::ResponseCacheLayer;
+pub use redkit_core::http_layer::LayerBody;
 pub use service::ResponseCacheService;
 pub use stored::CachedResponse;
 pub use tags::CacheTags;
