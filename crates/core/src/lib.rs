@@ -66,7 +66,7 @@ pub use driver::fred;
 pub use driver::native::fuzzing;
 pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError, TypeName};
 pub use inspection::Inspect;
-pub use keys::{Key, Keyspace, escape_glob, slot};
+pub use keys::{Key, Keyspace, PatternKey, escape_glob, slot};
 pub use push::{GapReason, Interest, Push, PushCloser, PushSink, PushStream, push_channel};
 pub use script::{Invocation, Script};
 pub use tally::Tally;
