@@ -42,6 +42,7 @@
 //! - `tower-sessions`: a store for the crate of that name, as `redkit_session::tower_sessions`.
 
 mod builder;
+mod directory;
 mod entry;
 mod error;
 mod id;
@@ -64,6 +65,7 @@ pub mod tower_sessions;
 mod watch;
 
 pub use builder::{Lifetime, OnLimit, SessionStoreBuilder};
+pub use directory::{ListedSession, SessionDirectory};
 pub use error::Error;
 pub use id::SessionId;
 pub use secrets::SessionSecrets;

@@ -31,6 +31,7 @@ script!(LIST, "list.lua");
 script!(REVOKE_ALL, "revoke_all.lua");
 script!(SETTLE, "settle.lua");
 script!(WATCH, "watch.lua");
+script!(LOOK, "look.lua");
 script!(REENCODE, "reencode.lua");
 
 /// Reads a session and touches it.
@@ -340,6 +341,48 @@ pub(crate) async fn watch(
         }
         other => Ok(Err(over(other)?)),
     }
+}
+
+/// A session as an administrator sees it: the fields are those of [`Record`].
+#[derive(Debug)]
+pub(crate) struct Sight {
+    pub(crate) expires: u64,
+    pub(crate) created: u64,
+    pub(crate) absolute: u64,
+    pub(crate) seen: u64,
+    pub(crate) bytes: u64,
+    pub(crate) user_hash: String,
+    pub(crate) user: Bytes,
+    pub(crate) device: String,
+    pub(crate) lineage: String,
+    pub(crate) successor: String,
+}
+
+/// The call that tells of a session; [`read_sight`] reads the reply.
+pub(crate) fn look(keys: &SessionKeys) -> Invocation {
+    // What is over is ended once.
+    invoke(&LOOK, keys).idempotent(true)
+}
+
+/// Reads the reply to [`look`]; `None` when the session is over.
+pub(crate) fn read_sight(reply: Value) -> Result<Option<Sight>, Error> {
+    let mut reply: Vec<Value> = reply.to().map_err(unreadable)?;
+    if status(&mut reply)? != 1 {
+        return Ok(None);
+    }
+    let mut fields = Fields::new(reply);
+    Ok(Some(Sight {
+        expires: fields.take()?,
+        created: fields.take()?,
+        absolute: fields.take()?,
+        seen: fields.take()?,
+        bytes: fields.take()?,
+        user_hash: fields.take()?,
+        user: fields.take()?,
+        device: fields.take()?,
+        lineage: fields.take()?,
+        successor: fields.take()?,
+    }))
 }
 
 /// Replaces the bytes of the user and of entries (name, old, new) that nobody has changed meanwhile.
