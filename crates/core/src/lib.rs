@@ -26,6 +26,7 @@
 //! - `tls`: encrypted connections by rustls.
 //! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
 //!   `encryption`: encrypted values. See [`Codec`].
+//! - `tower`: what the layers of the patterns for HTTP services share; see [`http_layer`].
 
 // docs.rs says which feature an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -40,6 +41,8 @@ mod config;
 pub mod coordination;
 mod driver;
 mod error;
+#[cfg(feature = "tower")]
+pub mod http_layer;
 pub mod inspection;
 mod keys;
 mod push;

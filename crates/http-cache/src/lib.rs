@@ -106,7 +106,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod answer;
-mod body;
 mod builder;
 mod conditional;
 mod context;
@@ -122,7 +121,6 @@ mod list;
 mod load;
 mod lookup;
 mod metrics;
-mod octets;
 mod revalidations;
 mod rules;
 mod service;
@@ -133,10 +131,10 @@ mod tags;
 mod validators;
 mod vary;
 
-pub use body::CacheBody;
 pub use builder::ResponseCacheBuilder;
 pub use error::Error;
 pub use layer::ResponseCacheLayer;
+pub use redkit_core::http_layer::LayerBody;
 pub use service::ResponseCacheService;
 pub use stored::CachedResponse;
 pub use tags::CacheTags;

@@ -23,7 +23,7 @@ mod suite;
 
 pub use cluster::{Cluster, ClusterOptions, Migration};
 pub use error::Error;
-pub use faulty::{FaultyBackend, Gate, Injection, Rule};
+pub use faulty::{FaultyBackend, Function, Gate, Injection, Rule};
 pub use proxy::{Close, Direction, Proxy};
 pub use sentinels::{SentinelOptions, Sentinels};
 pub use server::{Program, RawReply, Server, ServerOptions, Tls};

@@ -1,5 +1,6 @@
 //! [`Client`]: the handle that patterns and programs take.
 
+mod attempt;
 mod calls;
 mod coordination;
 mod eval_all;

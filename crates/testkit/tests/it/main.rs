@@ -7,6 +7,7 @@
 )]
 
 mod cluster;
+mod faulty;
 mod proxy;
 mod sentinels;
 mod server;

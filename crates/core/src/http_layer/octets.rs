@@ -8,17 +8,19 @@ use bytes::Bytes;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// In formats that people read (JSON): a text where it is UTF-8, otherwise `{"base64": "…"}`. In
-/// others, bytes.
+/// Bytes of a stored answer. In formats that people read (JSON) they are a text where they are UTF-8,
+/// otherwise `{"base64": "…"}`; in others, bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Octets(Bytes);
+pub struct Octets(Bytes);
 
 impl Octets {
-    pub(crate) fn new(bytes: Bytes) -> Self {
+    /// These.
+    pub fn new(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
-    pub(crate) fn bytes(&self) -> &Bytes {
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
         &self.0
     }
 }
