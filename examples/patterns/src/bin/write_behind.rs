@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use redkit::cache::write_behind::{Change, Sink, SinkError, Verdict, WriteBehind};
 
-/// Stands for a database: the version of a row, and the stock unless it was deleted.
+/// The version of a row, and the stock unless it was deleted.
+type Row = (u64, Option<u64>);
+
+/// Stands for a database.
 #[derive(Clone, Default)]
-struct Database(Arc<Mutex<HashMap<String, (u64, Option<u64>)>>>);
+struct Database(Arc<Mutex<HashMap<String, Row>>>);
 
 impl Sink<u64> for Database {
     async fn write(&self, batch: Vec<Change<u64>>) -> Result<Vec<Verdict>, SinkError> {
