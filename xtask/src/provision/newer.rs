@@ -91,8 +91,11 @@ fn newer_lines(text: &str, codename: &str) -> String {
 fn newer_stanzas(text: &str, codename: &str) -> String {
     let mut newer = String::new();
     for stanza in text.split("\n\n") {
-        let suites = stanza.lines().find_map(|line| line.strip_prefix("Suites: "));
-        let Some(suites) = suites.filter(|all| all.split(' ').any(|suite| suite == codename)) else {
+        let suites = stanza
+            .lines()
+            .find_map(|line| line.strip_prefix("Suites: "));
+        let Some(suites) = suites.filter(|all| all.split(' ').any(|suite| suite == codename))
+        else {
             continue;
         };
         newer += &stanza.replacen(suites, &RELEASES.join(" "), 1);
