@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: everything that must hold before a change lands.
 
+mod metadata;
 mod package;
 mod toolchain;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 pub(crate) use self::toolchain::{rust_version, toolchain};
-use crate::{Failure, browser, test};
+use crate::{Failure, browser, links, simulate, test};
 
 type Step = (&'static str, fn(&Shell) -> Result<(), Failure>);
 
@@ -18,6 +19,8 @@ type Step = (&'static str, fn(&Shell) -> Result<(), Failure>);
 /// storefront's visits of itself on the embedded engine and on servers.
 const STEPS: &[Step] = &[
     ("format", format),
+    ("links of the documents", links::check),
+    ("what the registry is told of each crate", metadata::check),
     ("toolchain and minimum Rust version", toolchain::check),
     ("clippy, everything", clippy),
     ("clippy, each published crate alone", clippy_alone),
@@ -26,6 +29,7 @@ const STEPS: &[Step] = &[
         "tests of the benchmarks and of the patterns' programs",
         tests_of_programs,
     ),
+    ("simulation, a minute of new seeds", simulate::a_minute),
     ("pages in a browser", pages),
     ("documentation", documentation),
     ("contents of the packages", package::check),

@@ -11,6 +11,11 @@ use parking_lot::Mutex;
 use crate::error::Error;
 
 /// Something that can be looked at, and acted on: a cache, a limiter, a lock manager, a breaker.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be inspected",
+    label = "it has no snapshot",
+    note = "implement `Inspect`: a kind, a name and a bounded snapshot"
+)]
 #[async_trait]
 pub trait Inspect: Send + Sync {
     /// The sort of the object: `cache`, `limiter`, `locks`, …

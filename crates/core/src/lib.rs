@@ -24,9 +24,13 @@
 //! - `native` (default): the networked driver.
 //! - `fred`: a second networked driver, on the `fred` crate, for one server; see [`fred`].
 //! - `tls`: encrypted connections by rustls.
+//! - `simulation`: for simulated runs, a thread's [randomness](random) can be replaced.
 //! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
 //!   `encryption`: encrypted values. See [`Codec`].
 //! - `tower`: what the layers of the patterns for HTTP services share; see [`http_layer`].
+
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admission;
 mod backend;
@@ -43,6 +47,7 @@ pub mod http_layer;
 pub mod inspection;
 mod keys;
 mod push;
+pub mod random;
 mod script;
 mod tally;
 mod value;
@@ -66,7 +71,7 @@ pub use driver::fred;
 pub use driver::native::fuzzing;
 pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError, TypeName};
 pub use inspection::Inspect;
-pub use keys::{Key, Keyspace, escape_glob, slot};
+pub use keys::{Key, Keyspace, PatternKey, escape_glob, slot};
 pub use push::{GapReason, Interest, Push, PushCloser, PushSink, PushStream, push_channel};
 pub use script::{Invocation, Script};
 pub use tally::Tally;

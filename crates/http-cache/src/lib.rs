@@ -102,6 +102,9 @@
 //! By [`CacheTags`] and [`invalidate_tag`](redkit_cache::Cache::invalidate_tag), by target with
 //! [`ResponseCacheLayer::invalidate`], all by [`clear`](redkit_cache::Cache::clear).
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod answer;
 mod builder;
 mod conditional;

@@ -37,6 +37,9 @@
 //! - `prometheus`: the exporter.
 //! - `webhook`: alerts by HTTP.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod alerts;
 #[cfg(feature = "dashboard")]
 pub mod dashboard;

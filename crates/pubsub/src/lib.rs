@@ -31,6 +31,9 @@
 //!
 //! `docs/guarantees/pubsub.md` says exactly what holds, and names the test of each promise.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod channel;
 mod error;
 mod inbox;
@@ -40,6 +43,7 @@ mod scripts;
 #[cfg(feature = "axum")]
 pub mod sse;
 pub mod topic;
+mod unique_id;
 
 pub use self::channel::{
     Channel, ChannelBuilder, Event, GapReason, Message, Position, Published, Replay, Subscription,

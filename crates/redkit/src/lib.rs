@@ -35,6 +35,12 @@
 //! - `tower`: the layers of `ratelimit`, `session` and `lock` (idempotent requests); `axum`: what the layers do for it.
 //! - `tower-sessions`: the store of `session` for that crate.
 //! - `serde`: limiters from configuration files.
+//! - `schedule`: schedules of topics by cron patterns.
+//! - `fred`: a second networked driver, for one server or sentinels.
+//! - `full`: everything but `embedded`, `listen` and `fred`.
+
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clients;
 #[cfg(feature = "embedded")]

@@ -234,16 +234,8 @@ impl Inner {
         user_hash: &str,
         lineage: &str,
     ) -> Result<bool, Error> {
-        let mut keys = keys;
-        let mut has_ended = false;
-        loop {
-            let ended = scripts::end(&self.client, &keys, user_hash, lineage).await?;
-            has_ended |= matches!(ended, Ended::Done { .. });
-            match ended.kin().first() {
-                Some(next) => keys = self.names.of_hash(keys.tag(), next),
-                None => return Ok(has_ended),
-            }
-        }
+        let of_hash = |tag, hash: &str| self.names.of_hash(tag, hash);
+        end(&self.client, of_hash, keys, user_hash, lineage).await
     }
 
     /// Ends a session that its user has too many, and what it has become by a rotation. What it was before is
@@ -269,6 +261,26 @@ impl Inner {
     }
 }
 
+/// See [`Inner::end`].
+pub(crate) async fn end(
+    client: &Client,
+    of_hash: impl Fn(BucketTag, &str) -> SessionKeys,
+    keys: SessionKeys,
+    user_hash: &str,
+    lineage: &str,
+) -> Result<bool, Error> {
+    let mut keys = keys;
+    let mut has_ended = false;
+    loop {
+        let ended = scripts::end(client, &keys, user_hash, lineage).await?;
+        has_ended |= matches!(ended, Ended::Done { .. });
+        match ended.kin().first() {
+            Some(next) => keys = of_hash(keys.tag(), next),
+            None => return Ok(has_ended),
+        }
+    }
+}
+
 impl fmt::Debug for SessionStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionStore")
@@ -280,7 +292,7 @@ impl fmt::Debug for SessionStore {
 
 /// Names a session to its user and to administrators. It opens nothing: no id can be made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SessionHandle(Box<str>);
+pub struct SessionHandle(pub(crate) Box<str>);
 
 impl SessionHandle {
     /// From the text of a handle, as a form sends it back. Nothing is looked up; a text that is no handle

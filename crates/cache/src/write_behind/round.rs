@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use redkit_core::random::random;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -235,5 +236,5 @@ fn ending(item: &Item, ending: Ending) -> (Bytes, u64, Ending) {
 }
 
 fn new_token() -> String {
-    format!("{:016x}", rand::random::<u64>())
+    format!("{:016x}", random::<u64>())
 }

@@ -140,6 +140,7 @@ where
     let (mut token, mut errors, mut outages) = (None, 0_u32, 0_u32);
     while !*stop.borrow() {
         let permit = tokio::select! {
+            biased;
             permit = context.permits.acquire() => permit,
             _ = stop.wait_for(|stop| *stop) => return,
         };
@@ -157,6 +158,7 @@ where
                         let (interval, ask) = queue.settings.poll_intervals();
                         let pause = pause.unwrap_or(interval).min(interval);
                         tokio::select! {
+                            biased;
                             _ = news.wait_or_ask(pause, ask) => {}
                             _ = stop.wait_for(|stop| *stop) => return,
                         }
@@ -174,6 +176,7 @@ where
             }
         };
         tokio::select! {
+            biased;
             () = sleep(pause) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }

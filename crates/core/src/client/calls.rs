@@ -25,6 +25,7 @@ use crate::command::Command;
 use crate::config::{ClientConfig, ConfigError, RetryConfig};
 use crate::coordination::Coordination;
 use crate::error::{CallError, Error, Fault, FaultKind};
+use crate::random::random;
 use crate::value::Value;
 
 /// A backend and how its calls are treated.
@@ -439,6 +440,7 @@ impl Calls {
                     .with_max_delay(self.retry.max_delay)
                     .with_max_times(retries)
                     .with_jitter()
+                    .with_jitter_seed(random())
                     .build()
             })
             .next()

@@ -34,7 +34,7 @@ use crate::codec::Codec;
 use crate::command::{Command, ToArg};
 use crate::config::{ClientConfig, ConfigError};
 use crate::error::{CallError, Error, Fault, FaultKind};
-use crate::keys::{Key, Keyspace, check_namespace, namespace_prefix};
+use crate::keys::{Key, Keyspace, PatternKey, check_namespace, namespace_prefix};
 use crate::push::{Interest, PushStream};
 use crate::script::Invocation;
 use crate::value::{FromValue, Value};
@@ -196,6 +196,19 @@ impl Client {
     /// A full key without the namespace; `None` when it lies outside of it.
     pub fn strip<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
         key.strip_prefix(self.prefix.as_bytes())
+    }
+
+    /// Takes a full key apart that a pattern has written in this namespace; `None` for any other.
+    ///
+    /// ```
+    /// # fn example(client: &redkit_core::Client) {
+    /// if let Some(key) = client.parse_key(b"lock:orders:{7}:fence") {
+    ///     assert_eq!((key.pattern, key.name, key.role), ("lock", "orders", Some("fence")));
+    /// }
+    /// # }
+    /// ```
+    pub fn parse_key<'k>(&self, key: &'k [u8]) -> Option<PatternKey<'k>> {
+        PatternKey::parse(self.strip(key)?)
     }
 
     /// The keys of one use of a pattern: `namespace:pattern:name:{…}`.

@@ -8,6 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 /// What can stand as an argument of a [`Command`](crate::Command).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a command",
+    label = "not text, bytes or a number",
+    note = "for a value of your own take `Client::set` or a collection, which encode it; or format it"
+)]
 pub trait ToArg {
     /// Appends the argument's bytes to `buffer`.
     fn write_to(&self, buffer: &mut Vec<u8>);

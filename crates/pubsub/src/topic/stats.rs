@@ -1,8 +1,9 @@
 //! [`GroupStats`]: how a group stands, on the server.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use redkit_core::Value;
+use redkit_core::{CallError, Command, Value};
 
 use super::{Topic, check_group, scripts};
 use crate::channel::read;
@@ -63,6 +64,35 @@ impl<T> Topic<T> {
         }
         Ok(stats)
     }
+}
+
+impl<T> Topic<T> {
+    /// The groups that the topic has on the server, in the order of their names.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when Redis could not be asked.
+    pub async fn groups(&self) -> Result<Vec<String>, Error> {
+        let mut groups = BTreeSet::new();
+        for partition in &self.inner.partitions {
+            let ask = Command::new("XINFO").arg("GROUPS").key(&partition.stream);
+            let rows: Vec<Value> = match self.inner.client.call(ask).await {
+                // A partition to which nothing was published.
+                Err(error) if is_no_such_key(&error) => continue,
+                rows => rows?,
+            };
+            for row in rows {
+                let mut fields: BTreeMap<String, Value> = read("XINFO", Ok(row))?;
+                let name = fields.remove("name").unwrap_or_default();
+                groups.insert(read::<String>("XINFO", Ok(name))?);
+            }
+        }
+        Ok(groups.into_iter().collect())
+    }
+}
+
+fn is_no_such_key(error: &redkit_core::Error) -> bool {
+    let reply = error.call_error().and_then(CallError::server_error);
+    reply.is_some_and(|reply| reply.message().contains("no such key"))
 }
 
 impl GroupStats {

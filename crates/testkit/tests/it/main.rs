@@ -8,6 +8,7 @@
 
 mod cluster;
 mod faulty;
+mod own_check;
 mod proxy;
 mod sentinels;
 mod server;

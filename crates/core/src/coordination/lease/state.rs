@@ -159,6 +159,7 @@ impl LeaseState {
                 Status::Ended(_) => std::future::pending().await,
                 Status::Held(until) => {
                     tokio::select! {
+                        biased;
                         () = sleep_until(until) => if self.is_lost() { return },
                         _ = status.changed() => {}
                     }

@@ -15,7 +15,6 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use uuid::Uuid;
 
 use super::Settings;
 use super::held::Held;
@@ -28,6 +27,7 @@ use crate::topic::Topic;
 use crate::topic::delivery::Handler;
 use crate::topic::inspect;
 use crate::topic::scripts::{self, Made, Seat};
+use crate::unique_id::unique_id;
 
 /// A process's consumer of a topic, from [`ConsumerBuilder::start`](super::ConsumerBuilder::start).
 ///
@@ -156,7 +156,7 @@ where
         true => "$",
         false => "0",
     };
-    let member: Box<str> = Uuid::now_v7().to_string().into();
+    let member: Box<str> = unique_id().to_string().into();
     let (mode, consumer) = match settings.is_ordered {
         true => ("ordered", ORDERED.into()),
         false => ("shared", member.clone()),
