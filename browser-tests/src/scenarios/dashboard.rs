@@ -214,7 +214,7 @@ pub(crate) async fn run(update_images: bool) -> Result<(), Failure> {
     browser.wait_gone("#processes", "worker").await?;
     browser.close().await?;
     if update_images {
-        update(&["dashboard-1280-light.png", "dashboard-390-dark.png"])?;
+        update(&["dashboard-1280-dark.png", "dashboard-390-light.png"])?;
     }
     Ok(())
 }
