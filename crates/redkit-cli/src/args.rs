@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{doctor, keys, limits, locks, sessions, topics, watch};
+use crate::{dashboard, doctor, keys, limits, locks, sessions, topics, watch};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,6 +63,7 @@ pub(crate) struct Common {
 pub(crate) enum Task {
     Doctor(doctor::DoctorArgs),
     Watch(watch::WatchArgs),
+    Dashboard(dashboard::DashboardArgs),
     Keys(keys::KeysArgs),
     Locks(locks::LocksArgs),
     Limits(limits::LimitsArgs),

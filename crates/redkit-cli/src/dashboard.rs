@@ -50,7 +50,10 @@ pub(crate) struct DashboardArgs {
 pub(crate) async fn run(common: &Common, args: &DashboardArgs) -> Result<ExitCode, Failure> {
     if !args.listen.ip().is_loopback() {
         return Err(Failure::usage(
-            format!("other machines reach {}, and the page has no password", args.listen),
+            format!(
+                "other machines reach {}, and the page has no password",
+                args.listen
+            ),
             "listen on 127.0.0.1 and reach it through ssh (`ssh -L`), or put the dashboard into a program of your own \
              that knows its users (redkit-monitor, `dashboard`)",
         ));
@@ -71,16 +74,26 @@ pub(crate) async fn run(common: &Common, args: &DashboardArgs) -> Result<ExitCod
     let dashboard = builder.start()?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         let cause = format!("cannot listen on {}: {error}", args.listen);
-        Failure::new(cause, "choose another port with --listen, such as 127.0.0.1:0 for a free one")
+        Failure::new(
+            cause,
+            "choose another port with --listen, such as 127.0.0.1:0 for a free one",
+        )
     })?;
-    let failed = |error: io::Error| Failure::new(format!("the page can no longer be served: {error}"), "start it again");
+    let failed = |error: io::Error| {
+        Failure::new(
+            format!("the page can no longer be served: {error}"),
+            "start it again",
+        )
+    };
     let address = listener.local_addr().map_err(failed)?;
     let url = format!("http://{address}/");
     match common.json {
         true => output::json_line(&serde_json::json!({ "url": url }))?,
         false => output::line(&format!("{url}  (Control-C ends it)"))?,
     }
-    let routes = Router::new().merge(dashboard.routes()).layer(from_fn(of_this_machine));
+    let routes = Router::new()
+        .merge(dashboard.routes())
+        .layer(from_fn(of_this_machine));
     let served = axum::serve(listener, routes);
     // Event streams do not end by themselves: the end is not waited for.
     tokio::select! {
@@ -102,7 +115,10 @@ fn rights(args: &DashboardArgs) -> Rights {
 
 fn read_key(file: &std::path::Path) -> Result<SecretString, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| {
-        let cause = format!("the command key cannot be read from {}: {error}", file.display());
+        let cause = format!(
+            "the command key cannot be read from {}: {error}",
+            file.display()
+        );
         Failure::usage(cause, "name a file that this user can read")
     })?;
     Ok(SecretString::from(text.trim().to_owned()))
@@ -110,10 +126,17 @@ fn read_key(file: &std::path::Path) -> Result<SecretString, Failure> {
 
 /// A page of another site can have a name of its own resolve to this machine: then the browser names that in `Host`.
 async fn of_this_machine(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     match host.is_some_and(is_this_machine) {
         true => next.run(request).await,
-        false => (StatusCode::MISDIRECTED_REQUEST, "this page is for http://localhost only\n").into_response(),
+        false => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "this page is for http://localhost only\n",
+        )
+            .into_response(),
     }
 }
 
@@ -123,7 +146,10 @@ fn is_this_machine(host: &str) -> bool {
         _ => host,
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Waits for Control-C or the signal to end.
@@ -149,10 +175,23 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_served() {
-        for host in ["localhost", "localhost:6680", "127.0.0.1:6680", "[::1]:6680", "LOCALHOST:1"] {
+        for host in [
+            "localhost",
+            "localhost:6680",
+            "127.0.0.1:6680",
+            "[::1]:6680",
+            "LOCALHOST:1",
+        ] {
             assert!(is_this_machine(host), "{host}");
         }
-        for host in ["evil.example", "evil.example:6680", "127.0.0.1.evil.example", "10.0.0.1", "localhost.evil:1", ""] {
+        for host in [
+            "evil.example",
+            "evil.example:6680",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "localhost.evil:1",
+            "",
+        ] {
             assert!(!is_this_machine(host), "{host}");
         }
     }

@@ -1,5 +1,5 @@
 //! The program `redkit`: what redkit's patterns need of a Redis or Valkey (`doctor`), what they do there (`watch`,
-//! `keys`, `locks`, `limits`, `sessions`, `topics`), and acting on it. `redkit --help` describes every command; this
+//! `dashboard`, `keys`, `locks`, `limits`, `sessions`, `topics`), and acting on it. `redkit --help` describes every command; this
 //! library is the program's inside and promises nothing to other programs.
 //!
 //! ```no_run
@@ -10,9 +10,12 @@
 //!
 //! `docs/cli.md` has the fields of every `--json`, and the exit codes.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod args;
 mod confirm;
 mod connect;
+mod dashboard;
 mod doctor;
 mod failure;
 mod format;
@@ -71,6 +74,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Doctor(args) => doctor::run(&common, &args).await,
+        Task::Dashboard(args) => dashboard::run(&common, &args).await,
         Task::Watch(args) => watch::run(&common, &args).await,
         Task::Keys(args) => keys::run(&common, &args).await,
         Task::Locks(args) => locks::run(&common, args).await,

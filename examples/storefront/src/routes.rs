@@ -1,6 +1,7 @@
 //! The shop's addresses: what is asked for, checked, done and answered.
 
 mod account;
+mod admin;
 mod assets;
 mod basket;
 mod catalogue;
@@ -25,6 +26,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use maud::Markup;
 use redkit::monitor::Health;
+use redkit::monitor::dashboard::Dashboard;
 use redkit::ratelimit::RateLimiter;
 use redkit::ratelimit::tower::{ClientAddress, RateLimitLayer};
 use redkit::session::SessionStore;
@@ -42,6 +44,8 @@ use crate::notifications::Notifications;
 use crate::orders::{Events, Orders};
 use crate::popular::Popular;
 use crate::refusal::{self, Refusal};
+
+pub(crate) use self::admin::StaffOnly;
 
 /// RFC 9211: how a cache dealt with the request.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -66,6 +70,7 @@ pub(crate) struct Parts {
     pub(crate) jobs: Jobs,
     pub(crate) health: Health,
     pub(crate) background: Arc<Background>,
+    pub(crate) dashboard: Dashboard,
 }
 
 impl FromRef<Parts> for Arc<CachedCatalogue> {
@@ -89,6 +94,8 @@ pub(crate) fn router(parts: Parts) -> Result<Router, redkit::session::Error> {
     // one limit.
     let limit = RateLimitLayer::new(&parts.changes, parts.addresses.clone());
     let session = SessionLayer::builder(&parts.sessions).cookie_name("shop");
+    // The dashboard answers for itself, in its own form and with its own headers.
+    let admin = parts.dashboard.routes().layer(session.clone().build()?);
     let viewed = || middleware::from_fn(visitor::view);
     // What may be looked at without a session is looked at without one while sessions cannot be loaded.
     let open = Router::new()
@@ -147,6 +154,7 @@ pub(crate) fn router(parts: Parts) -> Result<Router, redkit::session::Error> {
         .layer(middleware::from_fn(common_headers))
         .layer(middleware::from_fn(context::layer))
         .with_state(parts)
+        .nest("/admin", admin)
         // Whether the process lives, whatever state the cache and the database are in.
         .route("/healthz", get(async || Json(Alive { status: "alive" }))))
 }

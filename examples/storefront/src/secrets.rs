@@ -2,11 +2,19 @@
 //! database, so that all processes of one shop have the same ones and Redis has none of them. A shop in earnest gets
 //! them from where it keeps secrets.
 
+use std::fmt::Write as _;
+
 use redkit::session::SessionSecrets;
 use redkit::{Codec, ConfigError, EncryptionKey, KeyRing};
+use secrecy::SecretString;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 
-const NAMES: [&str; 3] = ["session-buckets", "session-pepper", "personal-data"];
+const NAMES: [&str; 4] = [
+    "session-buckets",
+    "session-pepper",
+    "personal-data",
+    "dashboard-commands",
+];
 
 /// Makes the secrets of a new database.
 ///
@@ -29,6 +37,8 @@ pub(crate) struct Secrets {
     pub(crate) sessions: SessionSecrets,
     /// JSON, encrypted.
     pub(crate) personal: Codec,
+    /// Signs what one process's dashboard asks of another.
+    pub(crate) commands: SecretString,
 }
 
 impl Secrets {
@@ -46,15 +56,26 @@ impl Secrets {
             let value: [u8; 32] = value.try_into().map_err(|_| SecretsError::Length(name))?;
             values.push(value);
         }
-        let [buckets, pepper, personal] = values[..] else {
+        let [buckets, pepper, personal, commands] = values[..] else {
             return Err(SecretsError::Length("secret"));
         };
         let keys = KeyRing::new(1, EncryptionKey::from_bytes(personal));
         Ok(Self {
             sessions: SessionSecrets::new(buckets.to_vec(), 1, pepper.to_vec())?,
             personal: Codec::json().encrypt(keys),
+            commands: as_text(&commands),
         })
     }
+}
+
+/// The secret in hexadecimal digits.
+fn as_text(secret: &[u8; 32]) -> SecretString {
+    let mut text = String::with_capacity(64);
+    for byte in secret {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into()
 }
 
 /// Why there are no secrets.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use redkit::embedded::ListenError;
+use redkit::monitor::dashboard::Dashboard;
 use redkit::monitor::prometheus::{self, Exporter, PrometheusHandle};
 use redkit::monitor::{Dependency, Health};
 use redkit::ratelimit::tower::ClientAddress;
@@ -25,7 +26,7 @@ use crate::limits::Limits;
 use crate::notifications::Notifications;
 use crate::orders::{Events, Orders, OrdersError};
 use crate::popular::Popular;
-use crate::routes::{self, Parts};
+use crate::routes::{self, Parts, StaffOnly};
 use crate::secrets::{Secrets, SecretsError};
 
 /// How many changes one address may make, and how many of them at once.
@@ -102,7 +103,14 @@ impl Shop {
             warms: settings.warms,
         };
         let background = Arc::new(Background::start(&client, &health, &work)?);
+        let dashboard = Dashboard::builder(&client)
+            .program("storefront")
+            .health(&health)
+            .access(StaffOnly)
+            .command_key(secrets.commands)
+            .start()?;
         let parts = Parts {
+            dashboard,
             catalogue: cached,
             popular,
             // When Redis is down, a shop that takes every change is better than one that takes none.
@@ -173,6 +181,7 @@ impl Shop {
     /// Ends what goes on, and closes the connections.
     pub(crate) async fn close(self) {
         self.background.shutdown().await;
+        self.parts.dashboard.shutdown().await;
         self.connection.client.shutdown().await;
         self.catalogue.close().await;
     }

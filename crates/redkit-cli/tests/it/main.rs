@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod dashboard;
 mod doctor;
 mod keys;
 mod limits;

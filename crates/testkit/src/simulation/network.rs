@@ -118,7 +118,7 @@ impl Network {
             commands,
             is_dedicated,
         };
-        self.to_server(id, request, late);
+        self.send_to_server(id, request, late);
         answer
     }
 
@@ -142,7 +142,7 @@ impl Network {
             number,
             answer,
         };
-        self.to_process(id, reply, late);
+        self.send_to_process(id, reply, late);
     }
 
     /// A reply has come. Gives the call its answer.
@@ -194,7 +194,7 @@ impl Network {
         start + end.saturating_sub(start).mul_f64(part)
     }
 
-    fn to_server(&mut self, id: ConnectionId, message: ToServer, late: Duration) {
+    fn send_to_server(&mut self, id: ConnectionId, message: ToServer, late: Duration) {
         let delay = self.one_way() + late;
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
@@ -209,7 +209,7 @@ impl Network {
         self.events.add(at, Event::ToServer(server, id, message));
     }
 
-    fn to_process(&mut self, id: ConnectionId, message: ToProcess, late: Duration) {
+    fn send_to_process(&mut self, id: ConnectionId, message: ToProcess, late: Duration) {
         let delay = self.one_way() + late;
         let Some(connection) = self.connections.get_mut(&id) else {
             return;

@@ -42,7 +42,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::panic, reason = "it is what is tested")]
     fn panics_are_kept_and_do_not_end_the_thread() {
         let (result, panics) = watched(|| -> u32 { panic!("no value for {}", "k1") });
         assert_eq!(result, None);

@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     // It opens at its own key only.
     let raw: Vec<u8> = client
-        .call(redkit::Command::new("GET").key(&client.key("card:ann")))
+        .call(redkit::Command::new("GET").key(client.key("card:ann")))
         .await?;
     println!(
         "plain text in Redis: {}",

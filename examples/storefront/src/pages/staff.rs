@@ -26,7 +26,7 @@ pub(crate) fn staff(ready: &Report, progress: Option<&Progress>, firing: &[Alert
                 } @else {
                     ul { @for alert in firing { li { (alert) } } }
                 }
-                p { a href="/admin/" { "Dashboard of the fleet" } }
+                p { a href="/admin" { "Dashboard of the fleet" } }
                 p { a href="/health/deep" { "Deep check" } " · " a href="/metrics" { "Metrics" } }
             }
             section aria-labelledby="warming" {

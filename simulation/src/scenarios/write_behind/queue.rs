@@ -76,8 +76,7 @@ impl Scenario for Queue {
             return Err(Violation::new("every call ends", world.now()));
         }
         drain(&mut world, &shared)?;
-        let seen = shared.database.seen.lock().check();
-        seen
+        shared.database.seen.lock().check()
     }
 }
 

@@ -105,10 +105,9 @@ impl Network {
             return;
         };
         driver.state.send_replace(ConnectionState::Closed);
-        for connection in [driver.commands.connection, driver.pushes.connection] {
-            if let Some(connection) = connection {
-                self.close(connection);
-            }
+        let connections = [driver.commands.connection, driver.pushes.connection];
+        for connection in connections.into_iter().flatten() {
+            self.close(connection);
         }
     }
 
@@ -142,7 +141,7 @@ impl Network {
         found.subscriptions.insert(id, subscription);
         match found.pushes.connection {
             Some(connection) => {
-                self.to_server(
+                self.send_to_server(
                     connection,
                     ToServer::Subscribe(id, interest),
                     Duration::ZERO,
@@ -161,7 +160,7 @@ impl Network {
         if found.subscriptions.remove(&id).is_some()
             && let Some(connection) = found.pushes.connection
         {
-            self.to_server(connection, ToServer::Unsubscribe(id), Duration::ZERO);
+            self.send_to_server(connection, ToServer::Unsubscribe(id), Duration::ZERO);
         }
     }
 
@@ -172,7 +171,7 @@ impl Network {
         id: SubscriptionId,
         result: Result<(), CallError>,
     ) {
-        self.to_process(
+        self.send_to_process(
             connection,
             ToProcess::Subscribed(connection, id, result),
             Duration::ZERO,
@@ -186,7 +185,7 @@ impl Network {
         id: SubscriptionId,
         push: Push,
     ) {
-        self.to_process(
+        self.send_to_process(
             connection,
             ToProcess::Push(connection, id, push),
             Duration::ZERO,
@@ -288,7 +287,7 @@ impl Network {
                     .map(|(id, subscription)| (*id, subscription.interest.clone()))
                     .collect();
                 for (id, interest) in all {
-                    self.to_server(
+                    self.send_to_server(
                         connection,
                         ToServer::Subscribe(id, interest),
                         Duration::ZERO,
@@ -382,7 +381,7 @@ impl Network {
     pub(in crate::simulation) fn close(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.is_closed = true;
-            self.to_server(id, ToServer::Closed, Duration::ZERO);
+            self.send_to_server(id, ToServer::Closed, Duration::ZERO);
         }
     }
 

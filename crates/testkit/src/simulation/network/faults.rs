@@ -114,13 +114,13 @@ impl Network {
         let path = self.paths.entry(ends).or_default();
         if !path.holds_requests(now) {
             for (connection, message) in std::mem::take(&mut path.held_requests) {
-                self.to_server(connection, message, Duration::ZERO);
+                self.send_to_server(connection, message, Duration::ZERO);
             }
         }
         let path = self.paths.entry(ends).or_default();
         if !path.holds_replies(now) {
             for (connection, message) in std::mem::take(&mut path.held_replies) {
-                self.to_process(connection, message, Duration::ZERO);
+                self.send_to_process(connection, message, Duration::ZERO);
             }
         }
     }
@@ -148,7 +148,7 @@ impl Network {
         }
         for id in self.open_between(|process, server| (process, server) == ends) {
             self.notice_later(id, Duration::ZERO);
-            self.to_server(id, ToServer::Closed, Duration::ZERO);
+            self.send_to_server(id, ToServer::Closed, Duration::ZERO);
         }
     }
 
