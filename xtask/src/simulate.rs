@@ -13,7 +13,8 @@ pub(crate) fn run(sh: &Shell, arguments: &[String]) -> Result<ExitCode, Failure>
     let status = Command::new("cargo")
         .args([
             "run",
-            "--release",
+            "--profile",
+            "simulation",
             "-p",
             "redkit-simulation",
             "--bin",
