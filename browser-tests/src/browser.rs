@@ -112,7 +112,7 @@ impl<'d> Browser<'d> {
         let id = id.ok_or("the driver gave no element")?;
         self.run(
             "arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })",
-            &[found.clone()],
+            std::slice::from_ref(&found),
         )
         .await?;
         self.post(&format!("element/{id}/click"), &json!({}))

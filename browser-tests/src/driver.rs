@@ -31,7 +31,7 @@ impl Driver {
         let port = lines.by_ref().find_map(|line| {
             let line = line.ok()?;
             let port = line
-                .split_once("on port ")?
+                .split_once("successfully on port ")?
                 .1
                 .trim_end_matches('.')
                 .to_owned();

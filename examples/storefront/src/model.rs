@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn sums_are_grouped_by_thousands() {
         let shown =
-            [5, 123_456, 123_456_789, 1_234_567_890_12].map(|cents| Total(cents).to_string());
+            [5, 123_456, 123_456_789, 123_456_789_012].map(|cents| Total(cents).to_string());
         assert_eq!(
             shown,
             ["€0.05", "€1,234.56", "€1,234,567.89", "€1,234,567,890.12"]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::header::COOKIE;
 use axum::http::request::Parts;
+use axum::response::Html;
+use axum::routing::get;
 use redkit_cache::Cache;
 use redkit_core::{Client, ClientConfig};
 use redkit_lock::LockManager;
@@ -96,7 +98,11 @@ impl Shop {
             .start()?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
-        let app: Router = Router::new().nest("/admin", dashboard.routes());
+        // A page of the same host, for cookies to be set on. Without the icon the browser asks for one.
+        let blank = Html("<!doctype html><title>blank</title><link rel=icon href='data:,'>");
+        let app: Router = Router::new()
+            .route("/blank", get(async move || blank))
+            .nest("/admin", dashboard.routes());
         let mut server = JoinSet::new();
         server.spawn(async move {
             let _ = axum::serve(listener, app).await;
