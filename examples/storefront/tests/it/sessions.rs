@@ -43,6 +43,21 @@ redkit_testkit::suite! {
         news.ended().await;
     }
 
+    async fn the_dashboard_is_for_staff(fixture: Fixture) {
+        let database = Database::new().await;
+        let mut shop = database.open(&fixture.url(), &[]).await;
+        let mut stranger = Customer::new(shop.address());
+        let mut ann = Customer::signed_in(shop.address(), "ann").await;
+        for nobody in [&mut stranger, &mut ann] {
+            assert_eq!(nobody.get("/admin").await.status(), 403);
+            assert_eq!(nobody.get("/admin/api/me").await.status(), 403);
+        }
+        let mut olga = Customer::signed_in(shop.address(), "olga").await;
+        assert!(olga.text("/admin").await.contains("<html"));
+        assert!(olga.text("/admin/api/me").await.contains("\"name\":\"olga\""));
+        assert!(shop.stop().await.0.success());
+    }
+
     async fn signing_out_the_others_ends_their_pages_and_streams(fixture: Fixture) {
         let database = Database::new().await;
         let mut shop = database.open(&fixture.url(), &[]).await;
