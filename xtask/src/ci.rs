@@ -39,6 +39,8 @@ const STEPS: &[Step] = &[
 pub(crate) fn run(sh: &Shell) -> Result<ExitCode, Failure> {
     // A fresh clone builds once: incremental data would only cost time and space.
     let _incremental = sh.push_env("CARGO_INCREMENTAL", "0");
+    // Panics name their line without it, and some sixty test programs link the sooner.
+    let _debug = sh.push_env("CARGO_PROFILE_DEV_DEBUG", "0");
     let mut results = Vec::new();
     for (name, step) in STEPS {
         println!("\n==== {name}");
