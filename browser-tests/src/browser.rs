@@ -207,7 +207,7 @@ impl<'d> Browser<'d> {
         }
     }
 
-    /// What is seen in the window, as PNG.
+    /// The visible part of the page, as PNG.
     pub(crate) async fn screenshot(&self, path: &Path) -> Result<(), Failure> {
         let shot = self
             .driver

@@ -14,7 +14,7 @@ struct Block {
     /// Where it begins.
     line: usize,
     code: String,
-    /// What stands before it without being shown.
+    /// The lines in front of the block that the page does not show.
     setup: String,
     is_run: bool,
 }

@@ -66,7 +66,7 @@ pub(crate) struct LoadRequest {
 pub(crate) struct Member<V> {
     request: LoadRequest,
     leader: Leader<LoadOutcome<V>>,
-    /// What is being read is young enough for the followers up to this.
+    /// The last follower for whom the value that the loader reads now is young enough.
     cutoff: Cutoff,
     /// By which the process keeps what was looked up or written, unless it was changed meanwhile.
     ticket: Option<Ticket>,

@@ -66,7 +66,7 @@ impl Worker {
     }
 }
 
-/// What the process does: a line at a time, until its input ends.
+/// The process follows its input, a line at a time, until it ends.
 pub(crate) async fn run(url: &str) -> Result<(), Failure> {
     let client = client(url).await?;
     let locks = LockManager::builder(&client, "orders").build()?;

@@ -1,4 +1,4 @@
-//! What the guides say of sizes: how many round trips operations take, on one server, and (printed, not asserted: it is
+//! The sizes that the guides state: how many round trips operations take, on one server, and (printed, not asserted: it is
 //! the server's business) how many bytes their keys have. `cargo test -p redkit-book sizes -- --nocapture` prints the
 //! table of `docs/benchmarks.md`.
 

@@ -117,7 +117,7 @@ redkit_testkit::suite! {
 
     /// Another process may have written it since: this one looks no more.
     #[paused]
-    async fn what_a_worker_saw_last_ends_with_the_last_worker(fixture: Fixture) {
+    async fn the_figures_of_a_queue_end_with_its_last_worker(fixture: Fixture) {
         let orders: WriteBehind<u64> = WriteBehind::builder(&fixture.client, "orders")
             .partitions(2)
             .max_age(Duration::ZERO)

@@ -9,7 +9,7 @@ use redkit_core::{ClientConfig, Command, Value};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::Instant;
 
-/// What the engine does with commands.
+/// How the engine treats commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Obstacle {
     /// Reads of entries find nothing, as if they were written right after them, and reads of tags are

@@ -89,7 +89,7 @@ redkit_testkit::suite! {
 
         database.mood(Mood::Fine);
         asleep().await;
-        // What is put back is as young as a new write: it is due by the flush.
+        // A change that the worker puts back is as young as a new write: it is due by the flush.
         assert_eq!(there.redrive_all().await?.redriven, 1);
         there.flush(Duration::from_secs(5)).await?;
         assert_eq!(database.row("k"), Some(1));
