@@ -33,6 +33,7 @@
 //! - `monitor`: health, statistics and alerts; `prometheus`: its exporter; `webhook`: alerts by HTTP.
 //! - `tower`: the layers of `ratelimit`, `session` and `lock` (idempotent requests); `axum`: what the layers do for it.
 //! - `tower-sessions`: the store of `session` for that crate.
+//! - `schedule`: messages by cron patterns; `ws`: events for browsers by WebSocket, beside Server-Sent Events of `axum`.
 //! - `serde`: limiters from configuration files.
 
 mod clients;

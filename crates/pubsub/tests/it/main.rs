@@ -7,13 +7,16 @@
 )]
 
 mod bad_input;
+mod batches;
 mod channels;
 mod consumers;
+mod fault_topologies;
 mod faults;
 mod handling;
 mod inbox_subscriptions;
 mod inboxes;
 mod listening;
+mod logs;
 mod lost_replies;
 mod ordered;
 mod replay;
@@ -22,3 +25,4 @@ mod sse;
 mod topic_processes;
 mod topics;
 mod universal;
+mod web_sockets;

@@ -16,7 +16,7 @@ use super::line::is_group_missing;
 use super::reader::{TRIM, remake_group, trim};
 use super::run::{HeldSeat, Shared};
 use super::settle::cut;
-use crate::topic::delivery::{Handler, Outcome};
+use crate::topic::delivery::{BatchHandler, Outcome};
 use crate::topic::entry::RawEntry;
 use crate::topic::scripts::{self, Burial, Tick};
 
@@ -47,7 +47,7 @@ struct Owned {
 pub(super) async fn balance<T, H>(shared: Arc<Shared<T, H>>)
 where
     T: DeserializeOwned + Send + 'static,
-    H: Handler<T>,
+    H: BatchHandler<T>,
 {
     let mut owned: BTreeMap<usize, Owned> = BTreeMap::new();
     while !shared.draining.is_cancelled() {
@@ -101,7 +101,7 @@ async fn take_up_to<T, H>(
     owned: &mut BTreeMap<usize, Owned>,
 ) where
     T: DeserializeOwned + Send + 'static,
-    H: Handler<T>,
+    H: BatchHandler<T>,
 {
     // Workers that start together do not all ask for the same ones first.
     let first = rand::random_range(0..shared.seats.len().max(1));
@@ -167,7 +167,7 @@ enum Next {
 impl<T, H> Owner<T, H>
 where
     T: DeserializeOwned + Send + 'static,
-    H: Handler<T>,
+    H: BatchHandler<T>,
 {
     async fn run(self) {
         tokio::select! {
@@ -238,7 +238,12 @@ where
             is_first = false;
             shared.set_paused(is_paused);
             let is_empty = entries.is_empty();
+            let next_look = Instant::now() + TICK;
             for entry in entries {
+                // The group may be paused meanwhile. What was taken and is not acknowledged is given again.
+                if Instant::now() >= next_look {
+                    break;
+                }
                 if self.stops() || self.handle(seat, entry).await == Next::Stop {
                     return;
                 }
@@ -289,7 +294,10 @@ where
                     tokio::select! {
                         biased;
                         () = shared.aborting.cancelled() => return Next::Stop,
-                        outcome = shared.run(delivery) => outcome,
+                        outcomes = shared.run(vec![delivery]) => match outcomes.into_iter().next() {
+                            Some(outcome) => outcome,
+                            None => Outcome::retry("the handler gave no outcome"),
+                        },
                     }
                 }
             };

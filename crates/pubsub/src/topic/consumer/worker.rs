@@ -25,7 +25,7 @@ use super::run::{Counts, HeldSeat, Shared};
 use crate::error::Error;
 use crate::metrics::WorkerMetrics;
 use crate::topic::Topic;
-use crate::topic::delivery::Handler;
+use crate::topic::delivery::BatchHandler;
 use crate::topic::scripts::{self, Made, Seat};
 
 /// A process's consumer of a topic, from [`ConsumerBuilder::start`](super::ConsumerBuilder::start).
@@ -147,7 +147,7 @@ pub(super) async fn start<T, H>(
 ) -> Result<Worker, Error>
 where
     T: DeserializeOwned + Send + 'static,
-    H: Handler<T>,
+    H: BatchHandler<T>,
 {
     let inner = Arc::clone(&topic.inner);
     let client = inner.client.clone();
@@ -187,7 +187,7 @@ where
     }
     // So that a drop outside of a runtime can give back.
     client.prepare_releases();
-    let at_once = settings.concurrency + settings.prefetch;
+    let at_once = settings.at_once();
     let (jobs, queue) = mpsc::channel(at_once);
     let shared = Arc::new(Shared {
         metrics: WorkerMetrics::new(&inner.name, &group),
