@@ -1,6 +1,7 @@
 //! `cargo xtask bench pubsub`: channels beside the raw `redis` crate; topics beside a pipeline that is written by
 //! hand, and beside `apalis-redis`.
 #![allow(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a benchmark that cannot go on has nothing to report"
 )]

@@ -150,10 +150,7 @@ fn text(outgoing: Outgoing) -> String {
     };
     let name = outgoing.name;
     match outgoing.id {
-        Some(id) => format!(
-            r#"{{"event":"{name}","id":{},"data":{data}}}"#,
-            quoted(&id)
-        ),
+        Some(id) => format!(r#"{{"event":"{name}","id":{},"data":{data}}}"#, quoted(&id)),
         None => format!(r#"{{"event":"{name}","data":{data}}}"#),
     }
 }

@@ -85,12 +85,7 @@ pub(crate) async fn measure(
     // So few messages that the peer ends: it takes 10 every 100 ms unless it is told otherwise.
     for (peer, poll, buffer, messages) in [
         ("`apalis-redis` as it comes", 100, 10, 200),
-        (
-            "`apalis-redis`, 1,000 every 5 ms",
-            5,
-            1_000,
-            messages / 10,
-        ),
+        ("`apalis-redis`, 1,000 every 5 ms", 5, 1_000, messages / 10),
     ] {
         let ours = Redkit::start(client, queue).await;
         let apalis = Apalis::start(server, Duration::from_millis(poll), buffer).await;
@@ -107,12 +102,7 @@ struct Run {
 }
 
 /// Both in turns, each first in every other round.
-async fn beside(
-    ours: &impl Pipeline,
-    peer: &impl Pipeline,
-    messages: usize,
-    rounds: usize,
-) -> Run {
+async fn beside(ours: &impl Pipeline, peer: &impl Pipeline, messages: usize, rounds: usize) -> Run {
     ours.run(messages / 10).await;
     peer.run(messages / 10).await;
     let (mut of_ours, mut of_peer, mut ratios) = (Vec::new(), Vec::new(), Vec::new());

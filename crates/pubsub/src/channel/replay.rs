@@ -191,7 +191,10 @@ impl Cursors {
 
     /// How often that is done.
     pub(super) fn keeping_period(&self) -> Duration {
-        let ttls = self.by_channel.values().map(|cursor| cursor.keys.replay.last_ttl());
+        let ttls = self
+            .by_channel
+            .values()
+            .map(|cursor| cursor.keys.replay.last_ttl());
         ttls.fold(DAY, Duration::min) / 4
     }
 

@@ -86,11 +86,7 @@ static STATS: Script = Script::of_parts(&[
     ENTRY,
     include_str!("../scripts/topic_stats.lua"),
 ]);
-static READ: Script = Script::of_parts(&[
-    ENTRY,
-    FINISH,
-    include_str!("../scripts/topic_read.lua"),
-]);
+static READ: Script = Script::of_parts(&[ENTRY, FINISH, include_str!("../scripts/topic_read.lua")]);
 static LEAVE: Script = Script::new(include_str!("../scripts/topic_leave.lua"));
 
 /// The consumer that owns the entries which wait for a retry. No consumer's own name: those are UUIDs.

@@ -66,7 +66,12 @@ async fn subscribed(channel: &Channel<u32>) -> Subscription<u32> {
 }
 
 /// Publishes numbers while `trouble` goes on, and a while longer, and checks what a subscriber hears of them.
-async fn run(publisher: &Client, subscriber: &Client, way: Way, trouble: impl Future<Output = ()>) -> Heard {
+async fn run(
+    publisher: &Client,
+    subscriber: &Client,
+    way: Way,
+    trouble: impl Future<Output = ()>,
+) -> Heard {
     let mut subscription = subscribed(&channel(subscriber, way)).await;
     let numbers = channel(publisher, way);
     let (is_over, last) = (AtomicBool::new(false), AtomicU32::new(u32::MAX));
@@ -83,7 +88,10 @@ async fn run(publisher: &Client, subscriber: &Client, way: Way, trouble: impl Fu
             let began = Instant::now();
             while let Err(error) = numbers.publish("k", &n).await {
                 assert!(error.is_retryable(), "{error}");
-                assert!(began.elapsed() < Duration::from_secs(40), "it never comes back: {error}");
+                assert!(
+                    began.elapsed() < Duration::from_secs(40),
+                    "it never comes back: {error}"
+                );
                 sleep(Duration::from_millis(5)).await;
             }
             if after == 100 {
@@ -184,7 +192,10 @@ async fn a_master_that_dies_loses_nothing_without_a_gap() {
         let subscriber = connect(&sentinels.url(), Driver::default()).await;
         let heard = run(&publisher, &subscriber, way, async {
             let killed = sentinels.kill_master().await.unwrap();
-            sentinels.wait_for_other_master(killed.addr()).await.unwrap();
+            sentinels
+                .wait_for_other_master(killed.addr())
+                .await
+                .unwrap();
             sleep(Duration::from_millis(500)).await;
             killed.restart().await.unwrap();
         })
@@ -207,7 +218,10 @@ async fn slots_that_move(ways: &[Way]) {
                 let from = cluster.node_of_slot(slot).await.unwrap();
                 let masters = cluster.masters().await.unwrap();
                 let to = masters.into_iter().find(|node| node.addr() != from.addr());
-                cluster.migrate_slots(slot..=slot, from, to.unwrap()).await.unwrap();
+                cluster
+                    .migrate_slots(slot..=slot, from, to.unwrap())
+                    .await
+                    .unwrap();
                 sleep(Duration::from_millis(400)).await;
             }
         })

@@ -13,7 +13,10 @@ use crate::handling::{Seen, acknowledge, builder};
 
 fn log(fixture: &Fixture, most: Option<u64>) -> Topic<u32> {
     let retention = Retention::Log { keep: None, most };
-    builder(&fixture.client).retention(retention).build().unwrap()
+    builder(&fixture.client)
+        .retention(retention)
+        .build()
+        .unwrap()
 }
 
 async fn event(reader: &mut LogReader<u32>) -> LogEvent<u32> {

@@ -316,7 +316,11 @@ async fn an_outcome_that_the_server_refuses_is_an_attempt_with_the_longest_pause
     let worker = handle(consumer, &seen, |_| Outcome::dead("poison")).await;
     topic.publish(&1).await.unwrap();
     sleep(Duration::from_secs(30)).await;
-    assert_eq!(seen.all(), [(1, 1)], "it is not handled again after each lease");
+    assert_eq!(
+        seen.all(),
+        [(1, 1)],
+        "it is not handled again after each lease"
+    );
     assert_eq!((worker.stats().retried, worker.stats().lost), (1, 0));
     sleep(Duration::from_secs(65)).await;
     assert_eq!(seen.all(), [(1, 1), (1, 2)], "its attempts are counted");

@@ -42,7 +42,10 @@ impl Program {
             keep: None,
             most: None,
         };
-        let log: Topic<u32> = Topic::builder(client, "n").retention(retention).build().unwrap();
+        let log: Topic<u32> = Topic::builder(client, "n")
+            .retention(retention)
+            .build()
+            .unwrap();
         let ends = CancellationToken::new();
         let (c, i, l) = (channel.clone(), inbox.clone(), log.clone());
         let until = {
@@ -65,10 +68,13 @@ impl Program {
             )
             .route(
                 "/log/{position}",
-                get(async move |position: axum::extract::Path<String>, upgrade: WebSocketUpgrade| {
-                    let from = ReadFrom::from(position.parse().ok());
-                    ws::of_topic(upgrade, l.read(from).await.unwrap(), of_log())
-                }),
+                get(
+                    async move |position: axum::extract::Path<String>,
+                                upgrade: WebSocketUpgrade| {
+                        let from = ReadFrom::from(position.parse().ok());
+                        ws::of_topic(upgrade, l.read(from).await.unwrap(), of_log())
+                    },
+                ),
             );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

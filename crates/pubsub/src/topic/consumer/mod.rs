@@ -190,7 +190,11 @@ impl<T> ConsumerBuilder<T> {
         }
         if settings.batch.1 > settings.lease {
             let fix = "give far less: messages wait in the process meanwhile";
-            return Err(Error::invalid("batch", "it waits for longer than a lease", fix));
+            return Err(Error::invalid(
+                "batch",
+                "it waits for longer than a lease",
+                fix,
+            ));
         }
         if settings.concurrency == 0 || settings.at_once() > MOST_AT_ONCE {
             let problem = format!(

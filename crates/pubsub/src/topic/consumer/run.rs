@@ -79,9 +79,7 @@ impl Counts {
 impl<T, H> Shared<T, H> {
     /// How many entries one partition's reader asks for at most, so that it does not keep the others'.
     pub(super) fn share(&self) -> usize {
-        self.settings
-            .at_once()
-            .div_ceil(self.seats.len().max(1))
+        self.settings.at_once().div_ceil(self.seats.len().max(1))
     }
 
     pub(super) fn set_paused(&self, is_paused: bool) {

@@ -145,12 +145,7 @@ impl<T, H> Shared<T, H> {
         }
     }
 
-    async fn tell(
-        &self,
-        request: Request,
-        is_repeatable: bool,
-        lost: &CancellationToken,
-    ) -> Told {
+    async fn tell(&self, request: Request, is_repeatable: bool, lost: &CancellationToken) -> Told {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         // The client sends it once, so that this task knows what a repetition finds.
         let request = once(request);
