@@ -1,7 +1,7 @@
 //! The backends that the suites know, by the names that they have there.
 
 use crate::Failure;
-use crate::provision::{REDIS, Server, VALKEY};
+use crate::provision::{REDIS, REDIS_8, Server, VALKEY, VALKEY_9};
 
 /// A backend of the test kit's `BackendKind`.
 #[derive(Debug)]
@@ -40,6 +40,20 @@ pub(crate) const BACKENDS: &[Backend] = &[
         topology: "standalone",
         driver: "native",
         left_out: None,
+    },
+    Backend {
+        name: "redis8",
+        server: Some(&REDIS_8),
+        topology: "standalone",
+        driver: "native",
+        left_out: Some("`redis` runs the same on an older version; the matrix has both"),
+    },
+    Backend {
+        name: "valkey9",
+        server: Some(&VALKEY_9),
+        topology: "standalone",
+        driver: "native",
+        left_out: Some("`valkey` runs the same on an older version; the matrix has both"),
     },
     Backend {
         name: "tls",
@@ -142,6 +156,6 @@ mod tests {
     fn each_server_is_provided_once() {
         let all: Vec<_> = BACKENDS.iter().collect();
         let names: Vec<_> = servers(&all).iter().map(|server| server.name).collect();
-        assert_eq!(names, ["redis", "valkey"]);
+        assert_eq!(names, ["redis", "valkey", "redis8", "valkey9"]);
     }
 }

@@ -9,7 +9,7 @@ use crate::backends::BACKENDS;
 use crate::test::{exit_code, provide};
 
 /// Where scenarios live: each is a test of the program `chaos` of a package.
-const SUBJECTS: &[(&str, &str)] = &[("core", "redkit-core")];
+const SUBJECTS: &[(&str, &str)] = &[("core", "redkit-core"), ("storefront", "storefront")];
 
 /// Runs one scenario of a subject, or all of them one after the other, or lists them.
 pub(crate) fn run(

@@ -1,5 +1,6 @@
 //! `cargo xtask ci`: everything that must hold before a change lands.
 
+mod metadata;
 mod package;
 mod toolchain;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 pub(crate) use self::toolchain::{rust_version, toolchain};
-use crate::{Failure, test};
+use crate::{Failure, browser, links, simulate, test};
 
 type Step = (&'static str, fn(&Shell) -> Result<(), Failure>);
 
@@ -18,6 +19,8 @@ type Step = (&'static str, fn(&Shell) -> Result<(), Failure>);
 /// storefront's visits of itself on the embedded engine and on servers.
 const STEPS: &[Step] = &[
     ("format", format),
+    ("links of the documents", links::check),
+    ("what the registry is told of each crate", metadata::check),
     ("toolchain and minimum Rust version", toolchain::check),
     ("clippy, everything", clippy),
     ("clippy, each published crate alone", clippy_alone),
@@ -26,6 +29,8 @@ const STEPS: &[Step] = &[
         "tests of the benchmarks and of the patterns' programs",
         tests_of_programs,
     ),
+    ("simulation, a minute of new seeds", simulate::a_minute),
+    ("pages in a browser", pages),
     ("documentation", documentation),
     ("contents of the packages", package::check),
 ];
@@ -34,6 +39,8 @@ const STEPS: &[Step] = &[
 pub(crate) fn run(sh: &Shell) -> Result<ExitCode, Failure> {
     // A fresh clone builds once: incremental data would only cost time and space.
     let _incremental = sh.push_env("CARGO_INCREMENTAL", "0");
+    // Panics name their line without it, and some sixty test programs link the sooner.
+    let _debug = sh.push_env("CARGO_PROFILE_DEV_DEBUG", "0");
     let mut results = Vec::new();
     for (name, step) in STEPS {
         println!("\n==== {name}");
@@ -101,6 +108,13 @@ fn tests(sh: &Shell) -> Result<(), Failure> {
 /// After the tests on every backend, which provide the servers.
 fn tests_of_programs(sh: &Shell) -> Result<(), Failure> {
     Ok(cmd!(sh, "cargo test -p redkit-benches -p patterns").run()?)
+}
+
+fn pages(sh: &Shell) -> Result<(), Failure> {
+    match browser::run(sh, &[], false)? == ExitCode::SUCCESS {
+        true => Ok(()),
+        false => Err("a scenario failed".into()),
+    }
 }
 
 fn documentation(sh: &Shell) -> Result<(), Failure> {

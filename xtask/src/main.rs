@@ -2,11 +2,15 @@
 
 mod backends;
 mod bench;
+mod book;
+mod browser;
 mod chaos;
 mod ci;
 mod doctor;
+mod links;
 mod matrix;
 mod provision;
+mod simulate;
 mod test;
 mod totals;
 
@@ -53,8 +57,27 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
+    /// Simulates fleets in virtual time, with faults from seeds, and tells the story of what goes wrong.
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// `--pattern`, `--seeds`, `--from`, `--seed` with `--trace`, …; `--help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Drives headless Chromium through the pages, after providing it.
+    Browser {
+        /// Which scenarios: `dashboard`, …; all of them when none is named.
+        scenarios: Vec<String>,
+        /// Writes the screenshots of the documentation.
+        #[arg(long)]
+        update_images: bool,
+    },
     /// Runs everything that must hold before a change lands.
     Ci,
+    /// Checks the links of all documents: each leads to a file, and to a heading in it.
+    Links,
+    /// Builds docs/ as a book, with mdBook.
+    Book,
     /// Says what this machine has and what it lacks.
     Doctor,
     /// Runs a benchmark beside its peers and writes its part of docs/benchmarks.md.
@@ -105,7 +128,14 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
             scenario,
             list,
         } => chaos::run(&sh, &subject, scenario.as_deref(), list),
+        Task::Simulate { arguments } => simulate::run(&sh, &arguments),
+        Task::Browser {
+            scenarios,
+            update_images,
+        } => browser::run(&sh, &scenarios, update_images),
         Task::Ci => ci::run(&sh),
+        Task::Links => links::run(&sh),
+        Task::Book => book::run(&sh),
         Task::Doctor => doctor::run(&sh),
         Task::Bench { name, check, quick } => bench::run(&sh, &name, check, quick),
     }

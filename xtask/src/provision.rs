@@ -2,6 +2,8 @@
 //! `target/servers`, without installing, starting or changing anything on the system.
 
 mod apt;
+pub(crate) mod chromium;
+mod newer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,8 +24,20 @@ pub(crate) struct Server {
     pub(crate) variable: &'static str,
     /// What its `--version` begins with: a Valkey may lie there as `redis-server` too.
     banner: &'static str,
-    /// The oldest version that redkit supports.
+    /// The oldest version that will do: for the plain servers the oldest that redkit supports.
     pub(crate) minimum: Version,
+    /// From where it is unpacked.
+    origin: Origin,
+}
+
+/// From where a server is unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The machine's own release, or its backports.
+    OwnRelease,
+    /// A newer release of the distribution, with that release's C library beside it. What lies in `PATH`
+    /// is of an unknown series, and does not stand for it.
+    NewerRelease,
 }
 
 /// Redis, as the distributions have it.
@@ -33,6 +47,7 @@ pub(crate) const REDIS: Server = Server {
     variable: "REDKIT_REDIS_SERVER",
     banner: "Redis server v=",
     minimum: Version(7, 0, 0),
+    origin: Origin::OwnRelease,
 };
 
 /// Valkey: in Debian 12 from the backports suite.
@@ -42,6 +57,27 @@ pub(crate) const VALKEY: Server = Server {
     variable: "REDKIT_VALKEY_SERVER",
     banner: "Valkey server v=",
     minimum: Version(8, 0, 0),
+    origin: Origin::OwnRelease,
+};
+
+/// Redis of the newest series.
+pub(crate) const REDIS_8: Server = Server {
+    name: "redis8",
+    executable: "redis-server",
+    variable: "REDKIT_REDIS8_SERVER",
+    banner: "Redis server v=",
+    minimum: Version(8, 4, 0),
+    origin: Origin::NewerRelease,
+};
+
+/// Valkey of the newest series.
+pub(crate) const VALKEY_9: Server = Server {
+    name: "valkey9",
+    executable: "valkey-server",
+    variable: "REDKIT_VALKEY9_SERVER",
+    banner: "Valkey server v=",
+    minimum: Version(9, 0, 0),
+    origin: Origin::NewerRelease,
 };
 
 /// A server's version.
@@ -80,7 +116,10 @@ impl Server {
             };
         }
         let unpacked = self.folder(sh).join("run");
-        let in_path = std::env::var_os("PATH").unwrap_or_default();
+        let in_path = match self.origin {
+            Origin::OwnRelease => std::env::var_os("PATH").unwrap_or_default(),
+            Origin::NewerRelease => std::ffi::OsString::new(),
+        };
         let in_path = std::env::split_paths(&in_path).map(|folder| folder.join(self.executable));
         Ok(std::iter::once(unpacked)
             .chain(in_path)
@@ -103,7 +142,11 @@ impl Server {
             "No {} {} or later here: unpacking it under target/servers/{}.",
             self.executable, self.minimum, self.name
         );
-        apt::unpack(sh, self).map_err(|cause| self.how_to_install(&cause))?;
+        let unpacked = match self.origin {
+            Origin::OwnRelease => apt::unpack(sh, self),
+            Origin::NewerRelease => newer::unpack(sh, self),
+        };
+        unpacked.map_err(|cause| self.how_to_install(&cause))?;
         self.find(sh)?
             .ok_or_else(|| self.how_to_install("what was unpacked does not run").into())
     }
@@ -117,6 +160,13 @@ impl Server {
             minimum,
             ..
         } = self;
+        if self.origin == Origin::NewerRelease {
+            return format!(
+                "{executable} {minimum} or later could not be provided: {cause}\n\
+                 On Debian it is unpacked from a newer release. Elsewhere set {variable} to an executable \
+                 of that version."
+            );
+        }
         let backports = match *self == VALKEY {
             true => " (Debian 12: from bookworm-backports)",
             false => "",

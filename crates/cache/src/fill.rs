@@ -1,11 +1,12 @@
 //! Writing loaded values into the cache: for how long, with which tags, and under the lease only.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use redkit_core::random::random;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -45,7 +46,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
             .flatten()
             .map(|(ttl, grace)| millis(*ttl).saturating_add(millis(*grace)))
             .max();
-        let tags: HashSet<_> = leased
+        let tags: BTreeSet<_> = leased
             .iter()
             .flat_map(|(_, loaded)| loaded.keep.tags.iter().cloned())
             .collect();
@@ -190,9 +191,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Store<V> {
             return None;
         }
         let ttl = match settings.ttl_jitter {
-            jitter if jitter > 0.0 => ttl
-                .mul_f64(1.0 - jitter * rand::random::<f64>())
-                .max(A_MOMENT),
+            jitter if jitter > 0.0 => ttl.mul_f64(1.0 - jitter * random::<f64>()).max(A_MOMENT),
             _ => ttl,
         };
         let grace = match is_none {

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use redkit_core::ToArg;
+use redkit_core::random::random;
 
 /// A random number, written in hexadecimal. 64 bits: two of one key or tag are the same once in
 /// some billion billion.
@@ -17,7 +18,7 @@ impl Id {
     }
 
     pub(crate) fn random() -> Self {
-        Self(rand::random())
+        Self(random())
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {

@@ -62,6 +62,9 @@
 //! Leases after Nishtala et al., *Scaling Memcache at Facebook* (2013); early refreshing after
 //! Vattani et al., *Optimal Probabilistic Cache Stampede Prevention* (2015).
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod builder;
 mod bulk;
 mod cache;

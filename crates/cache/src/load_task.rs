@@ -43,23 +43,14 @@ pub(crate) enum LoadOutcome<V> {
     Failed(Error),
 }
 
-/// One key of a task.
-pub(crate) struct Member<V> {
+/// A key that a caller needs to be loaded, with the caller's knowledge and wishes.
+#[derive(Clone)]
+pub(crate) struct LoadRequest {
     /// Which of the loader's keys it is.
     pub(crate) index: usize,
     /// As the user wrote it.
     pub(crate) key: Box<[u8]>,
     pub(crate) keys: EntryKeys,
-    pub(crate) leader: Leader<LoadOutcome<V>>,
-    pub(crate) request: LoadRequest,
-    /// The load of another process that it has waited for.
-    awaited: Option<LeaseToken>,
-    waiter: Option<Waiter>,
-}
-
-/// The knowledge and the wishes of the caller that started a load.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LoadRequest {
     pub(crate) have: Have,
     /// The entry that the caller has seen and does not take.
     pub(crate) rejected: Rejected,
@@ -71,6 +62,19 @@ pub(crate) struct LoadRequest {
     pub(crate) takes_none: bool,
 }
 
+/// One key of a task, which the task leads.
+pub(crate) struct Member<V> {
+    request: LoadRequest,
+    leader: Leader<LoadOutcome<V>>,
+    /// The last follower for whom the value that the loader reads now is young enough.
+    cutoff: Cutoff,
+    /// By which the process keeps what was looked up or written, unless it was changed meanwhile.
+    ticket: Option<Ticket>,
+    /// The load of another process that it has waited for.
+    awaited: Option<LeaseToken>,
+    waiter: Option<Waiter>,
+}
+
 pub(crate) struct LoadTask<V> {
     store: Arc<Store<V>>,
     loader: Loader<V>,
@@ -80,12 +84,12 @@ pub(crate) struct LoadTask<V> {
 struct Leased<V> {
     member: Member<V>,
     lease: Lease<V>,
-    ticket: Option<Ticket>,
 }
 
 /// Where the members go after a look-up.
 struct Sorted<V> {
-    leased: Vec<(Member<V>, Option<Ticket>)>,
+    /// Members that have their leases.
+    leased: Vec<Member<V>>,
     /// Members of which nothing can be read.
     unreachable: Vec<Member<V>>,
     /// To be looked up again.
@@ -120,11 +124,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         };
         // The token of a look-up that was not answered, and may still arrive.
         let mut unanswered = None;
+        let mut is_last_look = false;
         loop {
             // 1. Look up, and ask for the leases.
-            let begun: Vec<_> = pending.iter().map(|member| self.begin(member)).collect();
+            for member in &mut pending {
+                member.begin_look_up(&self.store);
+            }
             let look_ups = pending.iter().map(|member| LookUp {
-                keys: &member.keys,
+                keys: &member.request.keys,
                 rejected: member.request.rejected,
                 have: member.request.have,
                 awaited: member.awaited,
@@ -148,12 +155,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             let lost_reply =
                 |reply: &Result<_, _>| matches!(reply, Err(error) if may_be_asked_again(error));
             let is_unanswered = can_ask_again && replies.iter().any(lost_reply);
-            for ((member, (ticket, cutoff)), reply) in pending.into_iter().zip(begun).zip(replies) {
+            for (member, reply) in pending.into_iter().zip(replies) {
                 match reply {
-                    Ok(reply) => {
-                        self.sort(member, reply, &snapshot, ticket, cutoff, &mut sorted)
-                            .await;
-                    }
+                    Ok(reply) => self.sort(member, reply, &snapshot, &mut sorted).await,
                     Err(error) if can_ask_again && may_be_asked_again(&error) => {
                         sorted.look_again(member);
                     }
@@ -175,12 +179,13 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             if pending.is_empty() {
                 return;
             }
-            // While this process loaded, the others may have filled what is waited for.
-            if has_loaded {
-                continue;
-            }
             // Or wait for the processes that hold the other leases.
             let now = Instant::now();
+            // While this process loaded, the others may have filled what is waited for: look once more.
+            if has_loaded && !is_last_look {
+                is_last_look = now >= deadline;
+                continue;
+            }
             if now >= deadline {
                 return self.load_unleased(pending, Source::Loaded).await;
             }
@@ -209,37 +214,28 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         Ok(LeaseToken::random(Some(generation)))
     }
 
-    /// Begins a look-up: its result is young enough for the followers up to this cutoff.
-    fn begin(&self, member: &Member<V>) -> (Option<Ticket>, Cutoff) {
-        let local = self.store.local.as_ref();
-        let ticket = local.map(|local| local.ticket(&member.key));
-        (ticket, member.leader.draw_cutoff())
-    }
-
     /// Sorts a member by the reply to its look-up.
     async fn sort(
         &self,
         mut member: Member<V>,
         reply: LookUpReply,
         snapshot: &Snapshot,
-        ticket: Option<Ticket>,
-        cutoff: Cutoff,
         sorted: &mut Sorted<V>,
     ) {
         let store = &*self.store;
         match reply {
-            LookUpReply::Leased => sorted.leased.push((member, ticket)),
-            LookUpReply::Resting(left) => member.complete(LoadOutcome::Resting(left), Cutoff::NONE),
+            LookUpReply::Leased => sorted.leased.push(member),
+            LookUpReply::Resting(left) => member.end(LoadOutcome::Resting(left)),
             LookUpReply::Taken(left, _) if member.request.have == Have::Fresh => {
-                member.complete(LoadOutcome::Resting(left), Cutoff::NONE);
+                member.end(LoadOutcome::Resting(left));
             }
             LookUpReply::Taken(left, owner) => {
                 member.awaited = owner;
                 sorted.shortest = sorted.shortest.min(left);
                 sorted.pending.push(member);
             }
-            LookUpReply::Failed(raw) => match store.shared_error(&member.keys, raw) {
-                Some(error) => member.complete(LoadOutcome::Failed(error), Cutoff::NONE),
+            LookUpReply::Failed(raw) => match store.shared_error(&member.request.keys, raw) {
+                Some(error) => member.end(LoadOutcome::Failed(error)),
                 // It cannot be read here: as if it had not been shared.
                 None => {
                     member.awaited = None;
@@ -247,18 +243,17 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                 }
             },
             LookUpReply::Fresh(raw, left) => {
-                let lookup = store.judge(&member.keys, raw, left, snapshot).await;
+                let keys = &member.request.keys;
+                let lookup = store.judge(keys, raw, left, snapshot).await;
                 match lookup {
                     Ok(Lookup::Fresh(hit)) if hit.value.is_some() || member.request.takes_none => {
-                        if let (Some(local), Some(ticket)) = (&store.local, ticket) {
-                            local.put(&member.key, ticket, &hit);
-                        }
+                        member.keep_in_process(store, &hit);
                         store.metrics.hits.add_one();
                         let source = match member.waiter.is_some() {
                             true => Source::Shared,
                             false => Source::Redis,
                         };
-                        member.complete(LoadOutcome::Value(hit.value, source), cutoff);
+                        member.give(hit.value, source);
                     }
                     Ok(Lookup::Fresh(Hit { id, .. }) | Lookup::Invalidated(id)) => {
                         member.request.rejected = member.request.rejected.and(Some(id));
@@ -282,7 +277,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         let store = &*self.store;
         if members.iter().any(|member| member.waiter.is_none()) {
             let watch = |member: &Member<V>| {
-                let (channel, key) = (store.names.wake.clone(), member.keys.entry.to_bytes());
+                let (channel, key) = (
+                    store.names.wake.clone(),
+                    member.request.keys.entry.to_bytes(),
+                );
                 store.client.waiter(channel, key, Wake::All)
             };
             let waiters = join_all(members.iter().map(watch)).await;
@@ -301,54 +299,44 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         let (woken, index, _) = select_all(waits).await;
         if let Some(raw) = shared_error_of(woken)
             && let Some(member) = members.get(index)
-            && let Some(error) = store.shared_error(&member.keys, raw)
+            && let Some(error) = store.shared_error(&member.request.keys, raw)
         {
-            let member = members.swap_remove(index);
-            member.complete(LoadOutcome::Failed(error), Cutoff::NONE);
+            members.swap_remove(index).end(LoadOutcome::Failed(error));
         }
         members
     }
 
     /// Holds the leases that a look-up sent at `sent` took.
-    fn hold(
-        &self,
-        taken: Vec<(Member<V>, Option<Ticket>)>,
-        token: LeaseToken,
-        sent: Instant,
-    ) -> Vec<Leased<V>> {
-        taken
-            .into_iter()
-            .map(|(member, ticket)| {
-                let have = member.request.have;
-                let lease = Lease::hold(&self.store, &member.keys, have, token, sent);
-                member.leader.holds(token);
-                Leased {
-                    member,
-                    lease,
-                    ticket,
-                }
-            })
-            .collect()
+    fn hold(&self, members: Vec<Member<V>>, token: LeaseToken, sent: Instant) -> Vec<Leased<V>> {
+        let hold = |member: Member<V>| {
+            let LoadRequest { keys, have, .. } = &member.request;
+            let lease = Lease::hold(&self.store, keys, *have, token, sent);
+            member.leader.holds(token);
+            Leased { member, lease }
+        };
+        members.into_iter().map(hold).collect()
     }
 
-    async fn load(&self, leased: Vec<Leased<V>>, snapshot: &Snapshot) {
+    /// Loads members that have leases, and writes their values under these.
+    async fn load(&self, mut leased: Vec<Leased<V>>, snapshot: &Snapshot) {
         if leased.is_empty() {
             return;
         }
         let store = &*self.store;
-        leased.iter().for_each(|_| store.metrics.misses.add_one());
-        let members: Vec<_> = leased.iter().map(|leased| &leased.member).collect();
-        let cutoffs: Vec<_> = members.iter().map(|m| m.leader.draw_cutoff()).collect();
         let begun = Instant::now();
-        let loaded = match self.run_loader(members.into_iter()).await {
+        for Leased { member, .. } in &mut leased {
+            store.metrics.misses.add_one();
+            member.begin_reading();
+        }
+        let loaded = self.run_loader(leased.iter().map(|leased| &leased.member));
+        let loaded = match loaded.await {
             Ok(loaded) => loaded,
             Err(error) => {
-                let ends = leased.into_iter().map(|leased| {
+                let ends = leased.into_iter().map(|Leased { member, lease }| {
                     let error = error.clone();
                     async move {
-                        leased.lease.fail(&error).await;
-                        let outcome = LoadOutcome::Failed(error);
-                        leased.member.complete(outcome, Cutoff::NONE);
+                        lease.fail(&error).await;
+                        member.end(LoadOutcome::Failed(error));
                     }
                 });
                 join_all(ends).await;
@@ -357,36 +345,32 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         };
         let cost = begun.elapsed();
         let (mut members, mut fills) = (Vec::new(), Vec::new());
-        for ((leased, loaded), cutoff) in leased.into_iter().zip(loaded).zip(cutoffs) {
-            fills.push((leased.lease, loaded));
+        for (Leased { member, lease }, loaded) in leased.into_iter().zip(loaded) {
+            fills.push((lease, loaded));
             // If it is written, nothing has happened to the entry until then.
-            let cutoff_if_written = leased.member.leader.draw_cutoff();
-            members.push((leased.member, leased.ticket, cutoff, cutoff_if_written));
+            let cutoff_if_written = member.leader.draw_cutoff();
+            members.push((member, cutoff_if_written));
         }
         let outcomes = store.fill(fills, snapshot, cost, Broadcast::No).await;
-        for ((member, ticket, cutoff, cutoff_if_written), outcome) in
-            members.into_iter().zip(outcomes)
-        {
-            let loaded = |value| LoadOutcome::Value(value, Source::Loaded);
+        for ((mut member, cutoff_if_written), outcome) in members.into_iter().zip(outcomes) {
             match outcome {
-                Err(error) => member.complete(LoadOutcome::Failed(error), Cutoff::NONE),
+                Err(error) => member.end(LoadOutcome::Failed(error)),
                 Ok(FillOutcome::Written(hit)) => {
-                    if let (Some(local), Some(ticket)) = (&store.local, ticket) {
-                        local.put(&member.key, ticket, &hit);
-                    }
-                    member.complete(loaded(hit.value), cutoff_if_written);
+                    member.keep_in_process(store, &hit);
+                    member.cutoff = cutoff_if_written;
+                    member.give(hit.value, Source::Loaded);
                 }
-                Ok(FillOutcome::NotKept(value)) => member.complete(loaded(value), cutoff),
+                Ok(FillOutcome::NotKept(value)) => member.give(value, Source::Loaded),
                 Ok(FillOutcome::Newer(value)) => {
                     let newer = member.leader.draw_cutoff();
-                    match store.look(&member.keys).await {
+                    match store.look(&member.request.keys).await {
                         Ok(Lookup::Fresh(hit))
                             if hit.value.is_some() || member.request.takes_none =>
                         {
-                            let outcome = LoadOutcome::Value(hit.value, Source::Shared);
-                            member.complete(outcome, newer);
+                            member.cutoff = newer;
+                            member.give(hit.value, Source::Shared);
                         }
-                        _ => member.complete(loaded(value), cutoff),
+                        _ => member.give(value, Source::Loaded),
                     }
                 }
             }
@@ -407,7 +391,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         let Ok(Ok(_permit)) = permit else {
             for member in members {
                 store.metrics.overloads.add_one();
-                member.complete(LoadOutcome::Failed(Error::Overloaded), Cutoff::NONE);
+                member.end(LoadOutcome::Failed(Error::Overloaded));
             }
             return;
         };
@@ -415,21 +399,20 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
     }
 
     /// Loads values that cannot be kept.
-    async fn load_unleased(&self, members: Vec<Member<V>>, source: Source) {
-        let cutoffs: Vec<_> = members.iter().map(|m| m.leader.draw_cutoff()).collect();
+    async fn load_unleased(&self, mut members: Vec<Member<V>>, source: Source) {
+        members.iter_mut().for_each(Member::begin_reading);
         match self.run_loader(members.iter()).await {
             Ok(loaded) => {
-                for ((member, loaded), cutoff) in members.into_iter().zip(loaded).zip(cutoffs) {
+                for (member, loaded) in members.into_iter().zip(loaded) {
                     if source == Source::Bypassed {
                         self.store.metrics.dropped_writes.add_one();
                     }
-                    let value = loaded.value.map(Arc::new);
-                    member.complete(LoadOutcome::Value(value, source), cutoff);
+                    member.give(loaded.value.map(Arc::new), source);
                 }
             }
             Err(error) => {
                 for member in members {
-                    member.complete(LoadOutcome::Failed(error.clone()), Cutoff::NONE);
+                    member.end(LoadOutcome::Failed(error.clone()));
                 }
             }
         }
@@ -441,7 +424,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         members: impl Iterator<Item = &'m Member<V>>,
     ) -> Result<Vec<Loaded<Option<V>>>, Error> {
         let store = &*self.store;
-        let indices: Vec<_> = members.map(|member| member.index).collect();
+        let indices: Vec<_> = members.map(|member| member.request.index).collect();
         let limit = store.settings.load_timeout;
         let load = AssertUnwindSafe((self.loader)(&indices)).catch_unwind();
         let outcome = match timeout(limit, load).await {
@@ -461,26 +444,46 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
 }
 
 impl<V> Member<V> {
-    pub(crate) fn new(
-        index: usize,
-        key: Box<[u8]>,
-        keys: EntryKeys,
-        leader: Leader<LoadOutcome<V>>,
-        request: LoadRequest,
-    ) -> Self {
+    pub(crate) fn new(request: LoadRequest, leader: Leader<LoadOutcome<V>>) -> Self {
         Self {
-            index,
-            key,
-            keys,
-            leader,
             request,
+            leader,
+            cutoff: Cutoff::NONE,
+            ticket: None,
             awaited: None,
             waiter: None,
         }
     }
 
-    fn complete(self, outcome: LoadOutcome<V>, cutoff: Cutoff) {
-        self.leader.complete(outcome, cutoff);
+    /// Followers that join from now on may know of a change that is not in what is read now.
+    fn begin_reading(&mut self) {
+        self.cutoff = self.leader.draw_cutoff();
+    }
+
+    /// Ends with a value, for the followers for which it is young enough.
+    fn give(self, value: Option<Arc<V>>, source: Source) {
+        let outcome = LoadOutcome::Value(value, source);
+        self.leader.complete(outcome, self.cutoff);
+    }
+
+    /// Ends without a value, which is young enough for all.
+    fn end(self, outcome: LoadOutcome<V>) {
+        self.leader.complete(outcome, Cutoff::NONE);
+    }
+}
+
+impl<V: Send + Sync + 'static> Member<V> {
+    /// Begins to read the cache's entry, which the process may keep.
+    fn begin_look_up(&mut self, store: &Store<V>) {
+        let local = store.local.as_ref();
+        self.ticket = local.map(|local| local.ticket(&self.request.key));
+        self.begin_reading();
+    }
+
+    fn keep_in_process(&mut self, store: &Store<V>, hit: &Hit<V>) {
+        if let (Some(local), Some(ticket)) = (&store.local, self.ticket.take()) {
+            local.put(&self.request.key, ticket, hit);
+        }
     }
 }
 

@@ -29,17 +29,13 @@ const MAX_JOINS: u32 = 4;
 /// The value of one key, or that the source has none.
 pub(crate) type Outcome<V> = Result<Option<Fetched<V>>, Error>;
 
-/// A key whose value one caller needs to be loaded.
+/// A caller that needs the value of a key to be loaded.
 pub(crate) struct Missing<V> {
-    /// Which of the loader's keys it is.
-    pub(crate) index: usize,
-    /// As the user wrote it.
-    pub(crate) key: Box<[u8]>,
-    pub(crate) keys: EntryKeys,
     pub(crate) request: LoadRequest,
-    pub(crate) stale: Option<Arc<V>>,
+    /// Given where nothing better is to be had.
+    stale: Option<Arc<V>>,
     /// How often it has joined in vain.
-    pub(crate) joins: u32,
+    joins: u32,
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
@@ -55,43 +51,43 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         takes_none: bool,
     ) -> Result<Hit<V>, Missing<V>> {
         let store = &self.inner.store;
-        let mut request = LoadRequest {
-            have: Have::Nothing,
-            rejected: Rejected::None,
-            generation: reading.as_ref().ok().and_then(|reading| reading.generation),
-            is_unreachable: false,
-            takes_none,
-        };
-        let mut stale = None;
+        let generation = reading.as_ref().ok().and_then(|reading| reading.generation);
+        let mut rejected = Rejected::None;
+        let (mut stale, mut is_unreachable) = (None, false);
         match reading.map(|reading| reading.lookup) {
             Ok(Lookup::Fresh(hit)) if takes_none || hit.value.is_some() => return Ok(hit),
-            Ok(Lookup::Stale(Hit { id, value, .. })) if value.is_some() => {
-                request.have = Have::Stale;
-                request.rejected = Rejected::Entry(id);
+            Ok(Lookup::Stale(Hit { id, value, .. })) => {
+                rejected = Rejected::Entry(id);
                 stale = value;
             }
-            Ok(
-                Lookup::Fresh(Hit { id, .. })
-                | Lookup::Stale(Hit { id, .. })
-                | Lookup::Invalidated(id),
-            ) => {
-                request.rejected = Rejected::Entry(id);
+            Ok(Lookup::Fresh(Hit { id, .. }) | Lookup::Invalidated(id)) => {
+                rejected = Rejected::Entry(id);
             }
             Ok(Lookup::Undecodable(id, error)) => {
                 store.metrics.decode_failures.add_one();
                 tracing::warn!(target: "redkit::cache", cache = %store.name, %error, "loading anew");
-                request.rejected = id.map_or(Rejected::None, Rejected::Entry);
+                rejected = id.map_or(Rejected::None, Rejected::Entry);
             }
             Ok(Lookup::Missing) => {}
             Err(error) => {
                 tracing::debug!(target: "redkit::cache", cache = %store.name, %error, "read failed");
-                request.is_unreachable = true;
+                is_unreachable = true;
             }
         }
-        Err(Missing {
+        let request = LoadRequest {
             index,
             key: with_bytes(key, |key| key.into()),
             keys: keys.clone(),
+            have: match stale {
+                Some(_) => Have::Stale,
+                None => Have::Nothing,
+            },
+            rejected,
+            generation,
+            is_unreachable,
+            takes_none,
+        };
+        Err(Missing {
             request,
             stale,
             joins: 0,
@@ -121,20 +117,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             for (join, missing) in joined.drain(..) {
                 let (follower, leads) = match join {
                     Join::Leader(leader, follower) => {
-                        let Missing {
-                            index,
-                            key,
-                            keys,
-                            request,
-                            ..
-                        } = &missing;
-                        led.push(Member::new(
-                            *index,
-                            key.clone(),
-                            keys.clone(),
-                            leader,
-                            *request,
-                        ));
+                        led.push(Member::new(missing.request.clone(), leader));
                         (follower, true)
                     }
                     Join::Follower(follower) => {
@@ -163,7 +146,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 ended.push(more);
             }
             for (missing, completion, leads) in ended {
-                let index = missing.index;
+                let index = missing.request.index;
                 match self.settle(missing, completion, leads) {
                     Ok(outcome) => outcomes.push((index, outcome)),
                     Err(again) => joined.push(*again),
@@ -218,8 +201,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
 
     fn join(&self, missing: &Missing<V>) -> Join<LoadOutcome<V>> {
         match missing.joins < MAX_JOINS {
-            true => self.inner.loads.join(&missing.keys.entry),
-            false => self.inner.loads.start(&missing.keys.entry),
+            true => self.inner.loads.join(&missing.request.keys.entry),
+            false => self.inner.loads.start(&missing.request.keys.entry),
         }
     }
 
@@ -245,6 +228,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             return;
         };
         let request = LoadRequest {
+            index: 0,
+            key: with_bytes(key, |key| key.into()),
+            keys,
             have: Have::Fresh,
             rejected: Rejected::Entry(id),
             generation: None,
@@ -252,8 +238,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             // A source that has lost the value is an answer, too.
             takes_none: true,
         };
-        let key = with_bytes(key, |key| key.into());
-        let member = Member::new(0, key, keys, leader, request);
+        let member = Member::new(request, leader);
         store.metrics.refreshes.add_one();
         let task = LoadTask::new(Arc::clone(store), loader);
         self.inner.tasks.spawn(async move {

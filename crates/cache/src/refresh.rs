@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_core::Key;
+use redkit_core::random::random;
 use tokio::time::sleep;
 
 use crate::entry::Life;
@@ -17,7 +18,7 @@ pub(crate) fn is_due(refresh: Refresh, life: &Life) -> bool {
     match refresh {
         Refresh::Never => false,
         Refresh::Ahead(threshold) => life.left <= life.ttl.mul_f64(1.0 - threshold),
-        Refresh::Early(beta) => is_early(beta, life, rand::random()),
+        Refresh::Early(beta) => is_early(beta, life, random()),
     }
 }
 

@@ -40,6 +40,9 @@
 //!
 //! Each handle's page says what its operations cost and what it does in a cluster.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod blocking;
 mod counter;
 mod encoding;

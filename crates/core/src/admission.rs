@@ -26,6 +26,11 @@ use crate::error::Error;
 ///     Ok(())
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot admit work",
+    label = "not a limit",
+    note = "`RateLimiter` and `ConcurrencyLimiter` of `redkit-ratelimit` are ones; give them in an `Arc`"
+)]
 #[async_trait]
 pub trait Admission: Send + Sync {
     /// Asks to begin one piece of work for `key`, and waits for `max_wait` at most. When the future is

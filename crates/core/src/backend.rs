@@ -5,6 +5,7 @@ use tokio::sync::watch;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::breaker::Breakers;
 use crate::command::Command;
@@ -23,6 +24,11 @@ use crate::value::Value;
 ///
 /// Retry, breaker, namespaces and codecs are [`Client`](crate::Client)'s business, and so is
 /// keeping commands that change a connection off a shared one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no backend",
+    label = "a client cannot stand on this",
+    note = "`redkit_embedded::Embedded` is one; `Client::connect` makes one for a server"
+)]
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     /// Sends one command and waits for its reply.
@@ -94,6 +100,14 @@ pub trait Backend: Send + Sync + 'static {
     async fn call_on(&self, server: &str, command: &Command) -> Result<Value, CallError> {
         let _ = server;
         self.call(command).await
+    }
+
+    /// What each of the sentinels says of whether a failover could be agreed on now (`SENTINEL CKQUORUM`); an error
+    /// with the code `NOQUORUM` when too few of them see each other. None where no sentinels are asked. Each
+    /// is asked on a connection of its own, for no longer than `limit`.
+    async fn check_quorum(&self, limit: Duration) -> Vec<(Box<str>, Result<Value, CallError>)> {
+        let _ = limit;
+        Vec::new()
     }
 
     /// Closes connections and ends tasks. Calls in flight are given until their deadlines; later

@@ -1,15 +1,17 @@
 //! [`Command`]: one request to a server, with what the layers below need to know to carry it out
 //! safely: its keys, whether it may be repeated, and until when an answer is worth anything.
 
-use std::borrow::Cow;
+mod reads;
+mod to_arg;
+
 use std::fmt;
-use std::io::Write as _;
-use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::time::Instant;
+
+use self::reads::only_reads;
+pub use self::to_arg::ToArg;
 
 /// One command: a name, its arguments, and how it may be treated.
 ///
@@ -284,222 +286,15 @@ impl fmt::Debug for Command {
     }
 }
 
-/// What can stand as an argument of a [`Command`].
-pub trait ToArg {
-    /// Appends the argument's bytes to `buffer`.
-    fn write_to(&self, buffer: &mut Vec<u8>);
-
-    /// The same bytes to be shared instead of copied, when that pays.
-    fn shared(&self) -> Option<Bytes> {
-        None
-    }
-
-    /// The argument's bytes, owned: for what outlives the call that was given the argument.
-    fn to_bytes(&self) -> Bytes {
-        self.shared().unwrap_or_else(|| {
-            let mut buffer = Vec::new();
-            self.write_to(&mut buffer);
-            buffer.into()
-        })
-    }
-}
-
 /// Bytes of a key, about.
 const USUAL_KEY: usize = 32;
 
-/// From this length on sharing a buffer is cheaper than copying it.
-const WORTH_SHARING: usize = 16 * 1024;
-
-impl ToArg for Bytes {
-    fn write_to(&self, buffer: &mut Vec<u8>) {
-        buffer.extend_from_slice(self);
-    }
-
-    fn shared(&self) -> Option<Bytes> {
-        (self.len() >= WORTH_SHARING).then(|| self.clone())
-    }
-}
-
-macro_rules! bytes_to_arg {
-    ($($type:ty),*) => {$(
-        impl ToArg for $type {
-            fn write_to(&self, buffer: &mut Vec<u8>) {
-                buffer.extend_from_slice(self.as_ref());
-            }
-
-            fn shared(&self) -> Option<Bytes> {
-                let bytes: &[u8] = self.as_ref();
-                (bytes.len() >= WORTH_SHARING).then(|| Bytes::copy_from_slice(bytes))
-            }
-        }
-    )*};
-}
-bytes_to_arg!(str, String, [u8], Vec<u8>);
-
-macro_rules! integer_to_arg {
-    ($($type:ty),*) => {$(
-        impl ToArg for $type {
-            fn write_to(&self, buffer: &mut Vec<u8>) {
-                buffer.extend_from_slice(itoa::Buffer::new().format(*self).as_bytes());
-            }
-        }
-    )*};
-}
-integer_to_arg!(
-    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize
-);
-
-macro_rules! display_to_arg {
-    ($($type:ty),*) => {$(
-        impl ToArg for $type {
-            fn write_to(&self, buffer: &mut Vec<u8>) {
-                // Writing to a Vec does not fail.
-                let _ = write!(buffer, "{self}");
-            }
-        }
-    )*};
-}
-display_to_arg!(
-    char,
-    std::net::IpAddr,
-    std::net::Ipv4Addr,
-    std::net::Ipv6Addr
-);
-
-macro_rules! pointer_to_arg {
-    ($($pointer:ident),*) => {$(
-        impl<T: ToArg + ?Sized> ToArg for $pointer<T> {
-            fn write_to(&self, buffer: &mut Vec<u8>) {
-                (**self).write_to(buffer);
-            }
-
-            fn shared(&self) -> Option<Bytes> {
-                (**self).shared()
-            }
-        }
-    )*};
-}
-pointer_to_arg!(Box, Rc, Arc);
-
-impl<T: ToArg + ToOwned + ?Sized> ToArg for Cow<'_, T> {
-    fn write_to(&self, buffer: &mut Vec<u8>) {
-        (**self).write_to(buffer);
-    }
-}
-
-/// Written in the shortest form that reads back as the same number; infinities as `inf` and
-/// `-inf`, as the server expects them.
-impl ToArg for f64 {
-    fn write_to(&self, buffer: &mut Vec<u8>) {
-        buffer.extend_from_slice(self.to_string().as_bytes());
-    }
-}
-
-impl<const N: usize> ToArg for [u8; N] {
-    fn write_to(&self, buffer: &mut Vec<u8>) {
-        buffer.extend_from_slice(self);
-    }
-}
-
-impl<T: ToArg + ?Sized> ToArg for &T {
-    fn write_to(&self, buffer: &mut Vec<u8>) {
-        (**self).write_to(buffer);
-    }
-
-    fn shared(&self) -> Option<Bytes> {
-        (**self).shared()
-    }
-}
-
-/// Names of commands that change nothing, upper case: sending one of them twice is always safe.
-/// Scripts are not among them, not even `EVAL_RO`'s siblings: the author of a script knows.
-fn only_reads(name: &str) -> bool {
-    matches!(
-        name,
-        "GET"
-            | "MGET"
-            | "STRLEN"
-            | "GETRANGE"
-            | "GETBIT"
-            | "BITCOUNT"
-            | "BITPOS"
-            | "EXISTS"
-            | "TTL"
-            | "PTTL"
-            | "EXPIRETIME"
-            | "PEXPIRETIME"
-            | "TYPE"
-            | "RANDOMKEY"
-            | "DBSIZE"
-            | "KEYS"
-            | "SCAN"
-            | "HGET"
-            | "HMGET"
-            | "HGETALL"
-            | "HKEYS"
-            | "HVALS"
-            | "HLEN"
-            | "HEXISTS"
-            | "HSTRLEN"
-            | "HRANDFIELD"
-            | "HSCAN"
-            | "HTTL"
-            | "HPTTL"
-            | "LRANGE"
-            | "LINDEX"
-            | "LLEN"
-            | "LPOS"
-            | "SMEMBERS"
-            | "SISMEMBER"
-            | "SMISMEMBER"
-            | "SCARD"
-            | "SRANDMEMBER"
-            | "SINTER"
-            | "SINTERCARD"
-            | "SUNION"
-            | "SDIFF"
-            | "SSCAN"
-            | "ZSCORE"
-            | "ZMSCORE"
-            | "ZCARD"
-            | "ZCOUNT"
-            | "ZLEXCOUNT"
-            | "ZRANGE"
-            | "ZRANGEBYSCORE"
-            | "ZRANGEBYLEX"
-            | "ZREVRANGE"
-            | "ZREVRANGEBYSCORE"
-            | "ZREVRANGEBYLEX"
-            | "ZRANK"
-            | "ZREVRANK"
-            | "ZRANDMEMBER"
-            | "ZSCAN"
-            | "ZDIFF"
-            | "ZINTER"
-            | "ZINTERCARD"
-            | "ZUNION"
-            | "XRANGE"
-            | "XREVRANGE"
-            | "XLEN"
-            | "XPENDING"
-            | "XINFO"
-            | "PING"
-            | "ECHO"
-            | "TIME"
-            | "INFO"
-            | "MEMORY"
-            | "OBJECT"
-            | "LASTSAVE"
-            | "ROLE"
-            | "PUBSUB"
-            | "EVAL_RO"
-            | "EVALSHA_RO"
-            | "FCALL_RO"
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+    use std::sync::Arc;
+
+    use super::to_arg::WORTH_SHARING;
     use super::*;
 
     #[test]

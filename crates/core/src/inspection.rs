@@ -11,6 +11,11 @@ use parking_lot::Mutex;
 use crate::error::Error;
 
 /// Something that can be looked at, and acted on: a cache, a limiter, a lock manager, a breaker.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be inspected",
+    label = "it has no snapshot",
+    note = "implement `Inspect`: a kind, a name and a bounded snapshot"
+)]
 #[async_trait]
 pub trait Inspect: Send + Sync {
     /// The sort of the object: `cache`, `limiter`, `locks`, …
@@ -21,6 +26,32 @@ pub trait Inspect: Send + Sync {
 
     /// How it stands now. Costs no round trip, and is bounded: at most [`Snapshot::MOST_ITEMS`] items.
     fn snapshot(&self) -> Snapshot;
+
+    /// How it stands at the server, for all processes together: what a [`snapshot`](Self::snapshot) cannot know
+    /// without asking. A few round trips at most, and bounded. By default nothing.
+    ///
+    /// # Errors
+    /// [`InspectError`] when the server could not be asked.
+    async fn measure(&self) -> Result<Snapshot, InspectError> {
+        Ok(Snapshot::default())
+    }
+
+    /// The lists of what it keeps at the server, to be paged through. By default none.
+    fn lists(&self) -> &'static [List] {
+        &[]
+    }
+
+    /// A page of one of its [lists](Self::lists).
+    ///
+    /// # Errors
+    /// [`InspectError`] for a list that it does not have, a filter or cursor that makes no sense, or a failure.
+    async fn list(&self, list: &str, query: &Query) -> Result<Page, InspectError> {
+        let _ = query;
+        Err(InspectError::UnknownList {
+            kind: self.kind(),
+            list: list.into(),
+        })
+    }
 
     /// The actions that it offers. By default none.
     fn actions(&self) -> &'static [Action] {
@@ -51,6 +82,82 @@ pub struct Action {
     pub description: &'static str,
     /// Whether something is lost by it that cannot be had back.
     pub is_destructive: bool,
+}
+
+/// A list of what an inspected object keeps at the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct List {
+    /// The name by which it is asked for.
+    pub name: &'static str,
+    /// A description of the filter that it needs; empty when it needs none.
+    pub filter: &'static str,
+    /// What it lists, in a sentence.
+    pub description: &'static str,
+}
+
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// What the list is narrowed to, such as a user; empty for everything.
+    pub filter: String,
+    /// The [`next`](Page::next) of the page before; empty for the first page.
+    pub cursor: String,
+    /// About how many items are wanted: at most [`Query::MOST`].
+    pub count: usize,
+}
+
+impl Query {
+    /// The most items of a page. What a server gives beyond in one step is given as well.
+    pub const MOST: usize = 200;
+
+    /// The number of items that are wanted, within the bounds.
+    pub fn wanted(&self) -> usize {
+        self.count.clamp(1, Self::MOST)
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Page {
+    /// The items.
+    pub items: Vec<Item>,
+    /// The cursor of the next page, when there may be one.
+    pub next: Option<String>,
+}
+
+/// An item of a list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Item {
+    /// Facts by name.
+    pub facts: Vec<(&'static str, Fact)>,
+    /// Facts that may be secrets or personal data, such as a message's payload and headers: for readers who may see
+    /// them.
+    pub payload: Vec<(&'static str, Fact)>,
+    /// The actions that make sense for the item: their names, and the arguments that name it.
+    pub actions: Vec<(&'static str, String)>,
+}
+
+impl Item {
+    /// Adds a fact.
+    #[must_use]
+    pub fn fact(mut self, name: &'static str, fact: impl Into<Fact>) -> Self {
+        self.facts.push((name, fact.into()));
+        self
+    }
+
+    /// Adds a fact that not every reader may see.
+    #[must_use]
+    pub fn payload(mut self, name: &'static str, fact: impl Into<Fact>) -> Self {
+        self.payload.push((name, fact.into()));
+        self
+    }
+
+    /// Adds an action and its argument.
+    #[must_use]
+    pub fn action(mut self, name: &'static str, argument: impl Into<String>) -> Self {
+        self.actions.push((name, argument.into()));
+        self
+    }
 }
 
 /// How an inspected object stands: numbers and words by name, and some of the things that it holds.
@@ -157,6 +264,14 @@ pub enum InspectError {
         kind: &'static str,
         /// The name that was given.
         action: Box<str>,
+    },
+    /// There is no such list. Remedy: one of [`Inspect::lists`].
+    #[error("a {kind} has no list `{list}`")]
+    UnknownList {
+        /// The sort of the object.
+        kind: &'static str,
+        /// The name that was given.
+        list: Box<str>,
     },
     /// The argument makes no sense. The text says what is expected.
     #[error("{0}")]

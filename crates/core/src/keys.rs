@@ -6,6 +6,8 @@
 //! of Redis Cluster: all keys of one user key share a slot. Whatever bytes the user key holds,
 //! they stay inside the braces.
 
+mod pattern_key;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -13,6 +15,8 @@ use crc::{CRC_16_XMODEM, Crc};
 
 use crate::command::ToArg;
 use crate::config::ConfigError;
+
+pub use self::pattern_key::PatternKey;
 
 /// A full key, as the server stores it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

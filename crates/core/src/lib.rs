@@ -24,8 +24,13 @@
 //! - `native` (default): the networked driver.
 //! - `fred`: a second networked driver, on the `fred` crate, for one server; see [`fred`].
 //! - `tls`: encrypted connections by rustls.
+//! - `simulation`: for simulated runs, a thread's [randomness](random) can be replaced.
 //! - `messagepack`, `postcard`: values in these formats; `zstd`, `lz4`: compressed values;
 //!   `encryption`: encrypted values. See [`Codec`].
+//! - `tower`: what the layers of the patterns for HTTP services share; see [`http_layer`].
+
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod admission;
 mod backend;
@@ -37,9 +42,12 @@ mod config;
 pub mod coordination;
 mod driver;
 mod error;
+#[cfg(feature = "tower")]
+pub mod http_layer;
 pub mod inspection;
 mod keys;
 mod push;
+pub mod random;
 mod script;
 mod tally;
 mod value;
@@ -47,7 +55,7 @@ mod values;
 
 pub use admission::{Admission, AdmissionPermit, Admitted};
 pub use backend::{Backend, Capabilities, ConnectionState, ServerKind, ServerNode, Topology};
-pub use client::{Client, ClientStats, Request, check_pipeline, check_shareable};
+pub use client::{Client, ClientStats, Latency, Request, check_pipeline, check_shareable};
 pub use codec::{Codec, CodecError, Compression, CompressionAlgorithm, Format, StoredForm};
 #[cfg(feature = "encryption")]
 pub use codec::{EncryptionKey, KeyRing};
@@ -63,7 +71,7 @@ pub use driver::fred;
 pub use driver::native::fuzzing;
 pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError, TypeName};
 pub use inspection::Inspect;
-pub use keys::{Key, Keyspace, escape_glob, slot};
+pub use keys::{Key, Keyspace, PatternKey, escape_glob, slot};
 pub use push::{GapReason, Interest, Push, PushCloser, PushSink, PushStream, push_channel};
 pub use script::{Invocation, Script};
 pub use tally::Tally;

@@ -117,6 +117,12 @@ impl ValueError {
 }
 
 /// Conversion from a reply.
+#[diagnostic::on_unimplemented(
+    message = "a reply cannot become a `{Self}`",
+    label = "not a type that replies convert to",
+    note = "replies convert to integers, `f64`, `bool`, `String`, `Bytes`, `()`, and options, vectors, pairs and maps of them",
+    note = "for a value of your own take `Client::get` and `Client::set`, or ask for a `Value` and convert it"
+)]
 pub trait FromValue: Sized {
     /// Converts `value`.
     ///

@@ -1,6 +1,7 @@
 //! [`Embedded`], the engine as a [`Backend`].
 
 mod active_expiry;
+mod control;
 mod dedicated;
 
 use std::collections::HashMap;
@@ -19,7 +20,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::control::Snapshot;
 pub(crate) use self::dedicated::Dedicated;
+use crate::clock::Clock;
 use crate::engine::{Engine, Outcome};
 #[cfg(feature = "listen")]
 use crate::pubsub::Subscriber;
@@ -45,9 +48,13 @@ pub(crate) struct Shared {
 impl Embedded {
     /// An engine without data.
     pub fn new() -> Self {
+        Self::with_clock(Clock::new())
+    }
+
+    fn with_clock(clock: Clock) -> Self {
         Self {
             shared: Arc::new(Shared {
-                engine: Mutex::new(Engine::new()),
+                engine: Mutex::new(Engine::new(clock)),
                 state: watch::Sender::new(ConnectionState::Connected(1)),
                 dedicated: Mutex::default(),
             }),

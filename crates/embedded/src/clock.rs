@@ -9,22 +9,37 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     origin: Instant,
-    wall: Duration,
+    /// Microseconds since the Unix epoch at the origin.
+    wall: i64,
 }
 
 impl Clock {
+    /// A clock that shows the time of the system now.
     pub(crate) fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self::starting_at(now.unwrap_or_default())
+    }
+
+    /// A clock that shows this time since the Unix epoch now.
+    pub(crate) fn starting_at(now: Duration) -> Self {
         Self {
             origin: Instant::now(),
-            wall: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default(),
+            wall: micros(now),
         }
     }
 
     /// Microseconds since the Unix epoch.
     pub(crate) fn micros(&self) -> i64 {
         let elapsed = Instant::now().saturating_duration_since(self.origin);
-        i64::try_from(self.wall.saturating_add(elapsed).as_micros()).unwrap_or(i64::MAX)
+        self.wall.saturating_add(micros(elapsed))
     }
+
+    /// Sets the clock forward or back by so many microseconds.
+    pub(crate) fn adjust(&mut self, by_micros: i64) {
+        self.wall = self.wall.saturating_add(by_micros);
+    }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }

@@ -9,8 +9,11 @@ use redkit_core::{ServerError, Value};
 use smallvec::SmallVec;
 
 use crate::blocking::{Attempt, Ticket};
+use crate::clock::Clock;
 use crate::commands::{self, Listed, Run, SessionCommand};
 use crate::error::{self, Reply};
+use crate::full_memory;
+use crate::keyspace::Contents;
 use crate::script::Scripts;
 use crate::session::{Session, Transaction};
 use crate::state::{Protocol, State};
@@ -34,8 +37,8 @@ pub(crate) enum Outcome {
 }
 
 impl Engine {
-    pub(crate) fn new() -> Self {
-        let state = Arc::new(Mutex::new(State::new()));
+    pub(crate) fn new(clock: Clock) -> Self {
+        let state = Arc::new(Mutex::new(State::new(clock)));
         Self {
             scripts: Scripts::new(Arc::clone(&state)),
             state,
@@ -46,6 +49,16 @@ impl Engine {
     pub(crate) fn new_session(&mut self) -> Session {
         self.sessions += 1;
         Session::new(self.sessions)
+    }
+
+    /// Replaces the data, as when another server takes over: it knows no script, and what was watched or
+    /// tracked has changed.
+    pub(crate) fn replace(&mut self, contents: Contents) {
+        self.scripts.forget();
+        let mut state = self.state.lock();
+        state.tick();
+        state.db.replace(contents);
+        state.settle();
     }
 
     /// Runs `action` on the keys and subscriptions.
@@ -246,6 +259,10 @@ fn check<'a, 'b>(
         .map_or((&b""[..], &[][..]), |(name, args)| (*name, args));
     let command = commands::lookup(name).ok_or_else(|| error::unknown_command(name, args))?;
     match command.spec.check(args) {
+        Ok(()) if state.is_full && full_memory::is_refused(command.spec.name) => {
+            state.command_stats.rejected(command.number);
+            Err(full_memory::refusal())
+        }
         Ok(()) => Ok((command, args)),
         Err(misuse) => {
             state.command_stats.rejected(command.number);

@@ -1,14 +1,16 @@
 //! The keys: lookup by type, expiry, scan order.
 
+mod contents;
 mod objects;
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use rand::RngExt;
 use redkit_core::ServerError;
+use redkit_core::random::random_range;
 
+pub(crate) use self::contents::Contents;
 pub(crate) use self::objects::ENTRY_BYTES;
 use self::objects::Lookups;
 use crate::error;
@@ -33,7 +35,7 @@ pub(crate) struct Keyspace {
     now: i64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     data: Data,
     expires: Option<i64>,
@@ -228,7 +230,7 @@ impl Keyspace {
         if len == 0 {
             return None;
         }
-        let index = rand::rng().random_range(0..len);
+        let index = random_range(0..len);
         self.entries.get_index(index).map(|(key, _)| key)
     }
 

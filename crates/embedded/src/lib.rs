@@ -92,6 +92,9 @@
 //! - Keyspace: the keys of the database, how many of them expire, and an average time to live of 0
 //! - Commandstats: calls, time, refusals and failures of every command
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod args;
 mod backend;
 mod blocking;
@@ -100,6 +103,7 @@ mod command_stats;
 mod commands;
 mod engine;
 mod error;
+mod full_memory;
 mod glob;
 mod keyspace;
 #[cfg(feature = "listen")]
@@ -115,6 +119,6 @@ mod tracking;
 mod unsupported;
 mod value;
 
-pub use backend::Embedded;
+pub use backend::{Embedded, Snapshot};
 #[cfg(feature = "listen")]
 pub use listen::{ListenError, Listener};

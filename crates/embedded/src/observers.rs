@@ -1,7 +1,7 @@
 //! Observers of keys: `WATCH`, callers that wait for a key, and near caches that are told which keys to
 //! forget.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use indexmap::IndexSet;
@@ -67,8 +67,8 @@ impl Observers {
         }
     }
 
-    /// The keys that are watched or awaited.
-    pub(crate) fn observed(&self) -> Vec<Bytes> {
+    /// The keys that are watched or awaited, in an order that does not differ from run to run.
+    pub(crate) fn observed(&self) -> BTreeSet<Bytes> {
         let keys = self.watched.keys().chain(self.awaited.keys());
         keys.cloned().collect()
     }

@@ -1,6 +1,6 @@
 //! Channels, patterns and sharded channels, and their subscribers.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use redkit_core::{Interest, Push, PushSink, PushStream, push_channel};
@@ -27,7 +27,8 @@ pub(crate) struct Subscriber {
     sink: PushSink,
 }
 
-type Listeners = HashMap<Bytes, Vec<Listener>>;
+/// In the order of their names: what is delivered first must not differ from run to run.
+type Listeners = BTreeMap<Bytes, Vec<Listener>>;
 
 #[derive(Debug)]
 struct Listener {

@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) in_script: bool,
     /// The name of a command, as a script wrote it, that must not even ask to wait.
     pub(crate) waiting_refused: Option<Box<str>>,
+    /// Whether commands that may need more memory are refused.
+    pub(crate) is_full: bool,
     clock: Clock,
     micros: i64,
     started: i64,
@@ -54,8 +56,7 @@ pub(crate) enum Protocol {
 }
 
 impl State {
-    pub(crate) fn new() -> Self {
-        let clock = Clock::new();
+    pub(crate) fn new(clock: Clock) -> Self {
         let micros = clock.micros();
         Self {
             db: Keyspace::default(),
@@ -69,6 +70,7 @@ impl State {
             protocol: Protocol::Resp3,
             in_script: false,
             waiting_refused: None,
+            is_full: false,
             clock,
             micros,
             started: micros,
@@ -80,6 +82,12 @@ impl State {
     pub(crate) fn tick(&mut self) {
         self.micros = self.clock.micros();
         self.db.set_now(self.micros / 1_000);
+    }
+
+    /// Sets the clock forward or back.
+    pub(crate) fn adjust_clock(&mut self, by_micros: i64) {
+        self.clock.adjust(by_micros);
+        self.tick();
     }
 
     /// Ends a command: callers that wait for a key it changed are served, and near caches that may hold

@@ -7,8 +7,8 @@ use http::header::{
 };
 use http::{HeaderValue, Response, StatusCode, response};
 use http_body::Body;
+use redkit_core::http_layer::LayerBody;
 
-use crate::body::CacheBody;
 use crate::conditional::is_unchanged;
 use crate::context::Context;
 use crate::status::CacheStatus;
@@ -20,7 +20,7 @@ pub(crate) fn from_page<B: Body<Data = Bytes>>(
     context: &Context,
     page: &Page,
     cache_status: CacheStatus,
-) -> Option<Response<CacheBody<B>>> {
+) -> Option<Response<LayerBody<B>>> {
     let (request, now) = (&context.request, std::time::SystemTime::now());
     let mut headers = page.header_map()?;
     let status = StatusCode::from_u16(page.status).ok()?;
@@ -52,7 +52,7 @@ pub(crate) fn from_page<B: Body<Data = Bytes>>(
             false => (status, body.clone()),
         }
     };
-    let mut response = Response::new(CacheBody::stored(body));
+    let mut response = Response::new(LayerBody::of_layer(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     context.add_cache_status(cache_status, response.headers_mut());
@@ -64,7 +64,7 @@ pub(crate) fn from_page<B: Body<Data = Bytes>>(
 pub(crate) fn confirmed<B: Body<Data = Bytes>>(
     page: &Page,
     mut newer: response::Parts,
-) -> Response<CacheBody<B>> {
+) -> Response<LayerBody<B>> {
     let is_about_it = page.validators().are_confirmed_by(&newer.headers);
     let body = match page.header_map().filter(|_| is_about_it) {
         Some(mut headers) => {
@@ -79,12 +79,12 @@ pub(crate) fn confirmed<B: Body<Data = Bytes>>(
             Bytes::new()
         }
     };
-    Response::from_parts(newer, CacheBody::stored(body))
+    Response::from_parts(newer, LayerBody::of_layer(body))
 }
 
 /// It may only come from the cache, and is not there (RFC 9111, section 5.2.1.7).
-pub(crate) fn not_cached<B: Body<Data = Bytes>>(context: &Context) -> Response<CacheBody<B>> {
-    let mut response = Response::new(CacheBody::stored(Bytes::new()));
+pub(crate) fn not_cached<B: Body<Data = Bytes>>(context: &Context) -> Response<LayerBody<B>> {
+    let mut response = Response::new(LayerBody::of_layer(Bytes::new()));
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
     let no_store = HeaderValue::from_static("no-store");
     response.headers_mut().insert(CACHE_CONTROL, no_store);
@@ -93,8 +93,8 @@ pub(crate) fn not_cached<B: Body<Data = Bytes>>(context: &Context) -> Response<C
 }
 
 /// The handler's answer was lost with the task that it ran in: the runtime ends.
-pub(crate) fn lost<B: Body<Data = Bytes>>() -> Response<CacheBody<B>> {
-    let mut response = Response::new(CacheBody::stored(Bytes::new()));
+pub(crate) fn lost<B: Body<Data = Bytes>>() -> Response<LayerBody<B>> {
+    let mut response = Response::new(LayerBody::of_layer(Bytes::new()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
 }

@@ -12,9 +12,9 @@ use futures_util::future::BoxFuture;
 use http::{Response, StatusCode};
 use http_body::Body;
 use parking_lot::Mutex;
+use redkit_core::http_layer::LayerBody;
 
 use crate::answer;
-use crate::body::CacheBody;
 use crate::fill::Fill;
 use crate::storable::Reason;
 use crate::stored::Page;
@@ -45,7 +45,7 @@ pub(crate) enum State<B: Body, E> {
     /// It was asked, and takes too long for the cache to wait; with the page that it was asked about.
     Pending(Answering<B, E>, Option<Page>),
     /// It was asked, and its answer is not to be kept.
-    Answered(Box<Response<CacheBody<B>>>, Reason),
+    Answered(Box<Response<LayerBody<B>>>, Reason),
     /// Its answer was read to be kept, and is not what the load gave.
     Ready(Box<Fill>),
     Failed(E),
@@ -115,7 +115,7 @@ impl<B: Body<Data = Bytes>, E> Exchange<B, E> {
                     Some(page) if response.status() == StatusCode::NOT_MODIFIED => {
                         answer::confirmed(&page, response.into_parts().0)
                     }
-                    _ => response.map(CacheBody::of_handler),
+                    _ => response.map(LayerBody::of_service),
                 };
                 Ok(Finished::Response(response, known))
             }
@@ -126,7 +126,7 @@ impl<B: Body<Data = Bytes>, E> Exchange<B, E> {
 
 pub(crate) enum Finished<B: Body> {
     /// With the reason why it is not kept, if that is known.
-    Response(Response<CacheBody<B>>, Option<Reason>),
+    Response(Response<LayerBody<B>>, Option<Reason>),
     /// It was read already, to be kept.
     Ready(Box<Fill>),
 }

@@ -4,6 +4,7 @@ use http::header::{AUTHORIZATION, COOKIE, HOST};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Uri};
+use redkit_core::random::random;
 
 /// The requests that a stored response serves. They do not share: what one of them gets does not decide whether
 /// others are served from the cache.
@@ -47,7 +48,7 @@ impl Audience {
 
 /// Another for every list of fields.
 pub(crate) fn random_id() -> String {
-    format!("{:x}", rand::random::<u64>())
+    format!("{:x}", random::<u64>())
 }
 
 /// The key of a variant. The id is the list's that names the fields, so that variants go with it.

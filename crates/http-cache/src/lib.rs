@@ -102,8 +102,10 @@
 //! By [`CacheTags`] and [`invalidate_tag`](redkit_cache::Cache::invalidate_tag), by target with
 //! [`ResponseCacheLayer::invalidate`], all by [`clear`](redkit_cache::Cache::clear).
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod answer;
-mod body;
 mod builder;
 mod conditional;
 mod context;
@@ -119,7 +121,6 @@ mod list;
 mod load;
 mod lookup;
 mod metrics;
-mod octets;
 mod revalidations;
 mod rules;
 mod service;
@@ -130,10 +131,10 @@ mod tags;
 mod validators;
 mod vary;
 
-pub use body::CacheBody;
 pub use builder::ResponseCacheBuilder;
 pub use error::Error;
 pub use layer::ResponseCacheLayer;
+pub use redkit_core::http_layer::LayerBody;
 pub use service::ResponseCacheService;
 pub use stored::CachedResponse;
 pub use tags::CacheTags;

@@ -10,16 +10,15 @@ use http::header::{CONTENT_LENGTH, ETAG};
 use http::{Response, StatusCode, response};
 use http_body::Body;
 use redkit_cache::Loaded;
+use redkit_core::http_layer::{LayerBody, Octets, read_whole};
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer;
-use crate::body::{self, CacheBody};
 use crate::conditional::add_etag;
 use crate::context::Context;
 use crate::exchange::{AskedFor, Exchange, State};
 use crate::fill::{Fill, Terms};
 use crate::key::{random_id, variant_key};
-use crate::octets::Octets;
 use crate::storable::Reason;
 use crate::stored::{CachedResponse, Kind, Page};
 use crate::tags;
@@ -276,16 +275,19 @@ where
     let now = SystemTime::now();
     let mut terms = match Terms::of(context, &head, now) {
         Ok(terms) => terms,
-        Err(reason) => return Err((answered(head, CacheBody::of_handler(body), reason), reason)),
+        Err(reason) => return Err((answered(head, LayerBody::of_service(body), reason), reason)),
     };
-    let reading = body::read(body, context.rules.max_body, deadline);
+    let reading = read_whole(body, context.rules.max_body, Some(deadline));
     let body = match AssertUnwindSafe(reading).catch_unwind().await {
         Ok(Ok(body)) => body,
-        Ok(Err((reason, body))) => return Err((answered(head, body, reason), reason)),
+        Ok(Err((why, body))) => {
+            let reason = Reason::from(why);
+            return Err((answered(head, body, reason), reason));
+        }
         Err(panic) => return Err((State::Panicked(panic), Reason::BodyFailed)),
     };
     if !fits(&head, body.len()) {
-        let state = answered(head, CacheBody::stored(body), Reason::BodyFailed);
+        let state = answered(head, LayerBody::of_layer(body), Reason::BodyFailed);
         return Err((state, Reason::BodyFailed));
     }
     let makes_etag = context.rules.makes_etags && head.status == StatusCode::OK;
@@ -306,6 +308,6 @@ fn fits(head: &response::Parts, length: usize) -> bool {
     stated.all(|stated| stated.as_bytes() == length.to_string().as_bytes())
 }
 
-fn answered<B: Body, E>(head: response::Parts, body: CacheBody<B>, reason: Reason) -> State<B, E> {
+fn answered<B: Body, E>(head: response::Parts, body: LayerBody<B>, reason: Reason) -> State<B, E> {
     State::Answered(Box::new(Response::from_parts(head, body)), reason)
 }

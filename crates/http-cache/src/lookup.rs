@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::Response;
 use http_body::Body;
 use redkit_cache::{Loaded, Source};
+use redkit_core::http_layer::LayerBody;
 
 use crate::answer;
-use crate::body::CacheBody;
 use crate::context::Context;
 use crate::exchange::{Exchange, Finished};
 use crate::fill::Terms;
@@ -57,7 +57,7 @@ enum Lookup {
 pub(crate) async fn respond<B, E>(
     context: Context,
     exchange: Exchange<B, E>,
-) -> Result<Response<CacheBody<B>>, E>
+) -> Result<Response<LayerBody<B>>, E>
 where
     B: Body<Data = Bytes, Error: Send> + Send + 'static,
     E: Send + 'static,
@@ -255,7 +255,7 @@ pub(crate) async fn pass<B, E>(
     exchange: &Exchange<B, E>,
     forward: Forward,
     why: Reason,
-) -> Result<Response<CacheBody<B>>, E>
+) -> Result<Response<LayerBody<B>>, E>
 where
     B: Body<Data = Bytes>,
 {
@@ -282,8 +282,8 @@ where
 async fn forget_hit_for_miss<B: Body>(
     context: &Context,
     key: &[u8],
-    response: Response<CacheBody<B>>,
-) -> Response<CacheBody<B>> {
+    response: Response<LayerBody<B>>,
+) -> Response<LayerBody<B>> {
     let (head, body) = response.into_parts();
     if Terms::of(context, &head, SystemTime::now()).is_ok()
         && let Ok(Lookup::Fresh(cached)) = peek(context, key).await

@@ -1,7 +1,5 @@
 //! [`ResponseCacheService`]: asks the cache, then the service.
 
-use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
@@ -10,10 +8,10 @@ use http::header::{IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, UPGRADE};
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::Body;
+use redkit_core::http_layer::{LayerBody, Layered, ResponseFuture};
 use tokio::sync::oneshot;
 use tower_service::Service;
 
-use crate::body::CacheBody;
 use crate::context::Context;
 use crate::directives::Directives;
 use crate::exchange::{AskedFor, Exchange};
@@ -25,14 +23,12 @@ use crate::status::{CacheStatus, Forward};
 use crate::storable::Reason;
 
 /// A service behind a [`ResponseCacheLayer`](crate::ResponseCacheLayer).
-pub struct ResponseCacheService<S> {
-    inner: S,
-    rules: Arc<Rules>,
-}
+#[derive(Clone, Debug)]
+pub struct ResponseCacheService<S>(Layered<S, Rules>);
 
 impl<S> ResponseCacheService<S> {
-    pub(crate) fn new(inner: S, rules: Arc<Rules>) -> Self {
-        Self { inner, rules }
+    pub(crate) fn new(service: S, rules: Arc<Rules>) -> Self {
+        Self(Layered::new(service, rules))
     }
 }
 
@@ -44,22 +40,16 @@ where
     ReqBody: Body + Send + 'static,
     ResBody: Body<Data = Bytes, Error: Send> + Send + 'static,
 {
-    type Response = Response<CacheBody<ResBody>>;
+    type Response = Response<LayerBody<ResBody>>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    type Future = ResponseFuture<ResBody, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), S::Error>> {
-        // Whether the service is needed depends on the request, so its readiness is ours. A request
-        // that is answered from the cache gives it back.
-        self.inner.poll_ready(cx)
+        self.0.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        // The service that was polled ready goes with the request, and a clone, which is not ready,
-        // takes its place: see `tower::Service`, "be careful when cloning inner services".
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        let rules = Arc::clone(&self.rules);
+        let (ready, rules) = self.0.take_ready();
         match plan(&rules, &request) {
             Plan::Cache(context) => {
                 let exchange = Exchange::new(move |asked_for| ask(ready, request, asked_for));
@@ -142,7 +132,7 @@ async fn pass<S, ReqBody, ResBody>(
     request: Request<ReqBody>,
     forward: Forward,
     why: Reason,
-) -> Result<Response<CacheBody<ResBody>>, S::Error>
+) -> Result<Response<LayerBody<ResBody>>, S::Error>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     ResBody: Body<Data = Bytes>,
@@ -165,7 +155,7 @@ where
     if rules.adds_cache_status {
         CacheStatus::passed(forward, why).add(rules.cache.name(), response.headers_mut());
     }
-    Ok(response.map(CacheBody::of_handler))
+    Ok(response.map(LayerBody::of_service))
 }
 
 fn head<B>(request: &Request<B>) -> Parts {
@@ -176,22 +166,4 @@ fn head<B>(request: &Request<B>) -> Parts {
     head.headers = request.headers().clone();
     head.extensions = request.extensions().clone();
     head
-}
-
-/// A clone is not ready until it is polled, whatever the original is.
-impl<S: Clone> Clone for ResponseCacheService<S> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            rules: Arc::clone(&self.rules),
-        }
-    }
-}
-
-impl<S: fmt::Debug> fmt::Debug for ResponseCacheService<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseCacheService")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
-    }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::{CONTENT_TYPE, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
+use redkit_core::http_layer::NotWhole;
 
 use crate::directives::Directives;
 use crate::freshness::{Lifetime, is_explicit};
@@ -69,6 +70,17 @@ pub(crate) enum Reason {
     Failed,
     #[error("hit-for-miss")]
     HitForMiss,
+}
+
+impl From<NotWhole> for Reason {
+    fn from(why: NotWhole) -> Self {
+        match why {
+            NotWhole::TooLong => Self::TooLong,
+            NotWhole::TooSlow => Self::TooSlow,
+            NotWhole::Trailers => Self::Trailers,
+            NotWhole::Failed => Self::BodyFailed,
+        }
+    }
 }
 
 /// For how long the response may be kept; or why not at all.

@@ -3,16 +3,12 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use redkit_core::http_layer::{Octets, StoredHeaders, remove_hop_by_hop};
 use serde::{Deserialize, Serialize};
 
 use crate::freshness::Lifetime;
-use crate::list;
-use crate::octets::Octets;
 use crate::validators::Validators;
 use crate::vary::Selected;
 
@@ -47,7 +43,7 @@ pub(crate) enum Kind {
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Page {
     pub(crate) status: u16,
-    headers: Vec<(String, Octets)>,
+    headers: StoredHeaders,
     pub(crate) body: Octets,
     /// The fields that a request must have to get it.
     pub(crate) selected: Vec<Selected>,
@@ -82,10 +78,7 @@ impl CachedResponse {
     pub fn size(&self) -> usize {
         match &self.0 {
             Kind::Page(page) => {
-                let headers = page.headers.iter();
-                let headers: usize = headers
-                    .map(|(name, value)| name.len() + value.bytes().len() + ENTRY)
-                    .sum();
+                let headers: usize = page.headers.sizes().map(|size| size + ENTRY).sum();
                 let tags: usize = page.tags.iter().map(|tag| tag.len() + ENTRY).sum();
                 headers + tags + page.body.bytes().len() + ENTRY
             }
@@ -128,13 +121,9 @@ impl Page {
         {
             headers.insert(DATE, date);
         }
-        let headers = headers.iter().map(|(name, value)| {
-            let value = bytes::Bytes::copy_from_slice(value.as_bytes());
-            (name.as_str().to_owned(), Octets::new(value))
-        });
         Self {
             status: status.as_u16(),
-            headers: headers.collect(),
+            headers: StoredHeaders::new(&headers),
             body,
             selected: Vec::new(),
             stored_at_ms: ms(now.duration_since(UNIX_EPOCH).unwrap_or_default()),
@@ -165,23 +154,13 @@ impl Page {
     }
 
     pub(crate) fn has_validators(&self) -> bool {
-        let is = |name: HeaderName| {
-            self.headers
-                .iter()
-                .any(|(stored, _)| *stored == name.as_str())
-        };
-        is(LAST_MODIFIED) || (is(ETAG) && !self.has_made_etag)
+        self.headers.contains(&LAST_MODIFIED)
+            || (self.headers.contains(&ETAG) && !self.has_made_etag)
     }
 
     /// `None` when what was stored is no header: nobody but us writes there, and still.
     pub(crate) fn header_map(&self) -> Option<HeaderMap> {
-        let mut headers = HeaderMap::try_with_capacity(self.headers.len() + 3).ok()?;
-        for (name, value) in &self.headers {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            let value = HeaderValue::from_maybe_shared(value.bytes().clone()).ok()?;
-            headers.try_append(name, value).ok()?;
-        }
-        Some(headers)
+        self.headers.header_map()
     }
 
     pub(crate) fn age(&self, now: SystemTime) -> Duration {
@@ -218,34 +197,10 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Fields of one connection (RFC 9110, section 7.6.1) are not stored.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|line| list::split(line.as_bytes()).elements)
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .collect();
-    let known = [
-        CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        HeaderName::from_static("proxy-authentication-info"),
-    ];
-    for name in known.iter().chain(&named) {
-        headers.remove(name);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use http::HeaderName;
 
     use super::*;
 
@@ -292,14 +247,6 @@ mod tests {
         assert_eq!(headers["x-odd"].as_bytes(), b"\xff\xfe");
         assert_eq!(headers.get_all("link").iter().count(), 2);
         assert_eq!(page.body.bytes(), &b"\xff"[..]);
-    }
-
-    #[test]
-    fn more_lines_than_a_map_holds_are_no_headers() {
-        let mut page = page(&[]);
-        let line = page.headers[0].clone();
-        page.headers = vec![line; 40_000];
-        assert!(page.header_map().is_none());
     }
 
     #[test]

@@ -6,9 +6,9 @@ use http::header::{
     PROXY_AUTHORIZATION, VARY,
 };
 use http::{HeaderMap, HeaderName};
+use redkit_core::http_layer::Octets;
 
 use crate::list;
-use crate::octets::Octets;
 use crate::storable::Reason;
 
 /// A field that selects, and what the request has there; `None` when it does not have the field.

@@ -8,7 +8,8 @@ use crate::confirmation::{Confirmation, ConfirmedBy};
 use crate::error::Error;
 use crate::holder::owner_text;
 use crate::keys::keyspace;
-use crate::manager::LockManager;
+use crate::manager::{LockManager, Purpose};
+use crate::metrics::Metrics;
 use crate::read_write::ReadWriteLocks;
 
 /// How locks are held.
@@ -151,16 +152,9 @@ impl LockManagerBuilder {
         if let Some(confirmation) = &self.settings.confirmation {
             confirmation.check(self.settings.ttl, self.client.topology())?;
         }
-        let (keyspace, channel) = keyspace(&self.client, "lock", &self.name)?;
         let owner = owner_text(self.label.as_deref())?;
-        Ok(LockManager::new(
-            self.client,
-            &self.name,
-            keyspace,
-            channel,
-            self.settings,
-            owner,
-        ))
+        let metrics = Metrics::new(&self.name);
+        Ok(LockManager::new(self.purpose("lock", metrics)?, owner))
     }
 
     /// Builds locks that many readers have at the same time, or one writer, with the same settings. Nothing is
@@ -180,16 +174,22 @@ impl LockManagerBuilder {
             )
             .into());
         }
-        let (keyspace, channel) = keyspace(&self.client, "rwlock", &self.name)?;
         let owner = owner_text(self.label.as_deref())?;
-        Ok(ReadWriteLocks::new(
-            self.client,
-            &self.name,
+        // A name has no colon, so this is no other manager's.
+        let metrics = Metrics::new(&format!("rw:{}", self.name));
+        Ok(ReadWriteLocks::new(self.purpose("rwlock", metrics)?, owner))
+    }
+
+    fn purpose(self, pattern: &'static str, metrics: Metrics) -> Result<Purpose, Error> {
+        let (keyspace, channel) = keyspace(&self.client, pattern, &self.name)?;
+        Ok(Purpose {
+            client: self.client,
+            name: self.name.into(),
             keyspace,
             channel,
-            self.settings,
-            owner,
-        ))
+            settings: self.settings,
+            metrics,
+        })
     }
 }
 

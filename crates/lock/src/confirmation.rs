@@ -172,17 +172,12 @@ impl<'a> Wire<'a> {
 
     /// Runs the script of an acquisition.
     pub(crate) async fn eval(&self, call: Invocation) -> Result<Value, CoreError> {
-        let Inner {
-            client,
-            settings,
-            connections,
-            ..
-        } = self.inner;
-        if settings.confirmation.is_none() {
-            return client.eval(call).await;
+        let inner = self.inner;
+        if inner.settings.confirmation.is_none() {
+            return inner.client.eval(call).await;
         }
         self.put_back();
-        let (reply, connection) = connections.eval(client, call).await?;
+        let (reply, connection) = inner.connections.eval(&inner.client, call).await?;
         *self.used.lock() = Some(connection);
         Ok(reply)
     }

@@ -1,6 +1,7 @@
 //! [`Guard`]: the handle to locks that are held.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -22,33 +23,25 @@ use crate::manager::Inner;
 /// after that is not protected, except where storage compares the [fence](Self::fence).
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct Guard {
-    handle: Arc<Handle>,
-}
-
-/// A handle to locks that are held, which can be cloned: re-entrancy, made explicit. From
-/// [`Guard::share`]. The locks are given back when the last clone is dropped.
-#[derive(Clone, Debug)]
-pub struct SharedGuard {
-    handle: Arc<Handle>,
-}
-
-#[derive(Debug)]
-struct Handle {
     // Before the locks: what is being given back is not held any more.
     _registered: Registered,
     held: Arc<Held>,
+}
+
+/// A [`Guard`] that can be cloned: re-entrancy, made explicit. From [`Guard::share`]. The locks are given back
+/// when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct SharedGuard {
+    guard: Arc<Guard>,
 }
 
 impl Guard {
     pub(crate) fn new(inner: &Arc<Inner>, mut held: Held) -> Self {
         held.put_to_use();
         let held = Arc::new(held);
-        let registered = Registry::add(inner, &held);
         Self {
-            handle: Arc::new(Handle {
-                _registered: registered,
-                held,
-            }),
+            _registered: Registry::add(inner, &held),
+            held,
         }
     }
 
@@ -56,33 +49,39 @@ impl Guard {
     /// storage that rejects older ones ([`FencedRegister`](crate::FencedRegister)). With several keys it is that
     /// of the first in order; see [`fence_of`](Self::fence_of).
     pub fn fence(&self) -> Fence {
-        self.handle.fence()
+        let first = self.held.fences().next();
+        first.map_or(Fence::new(0), |(_, fence)| fence)
     }
 
     /// The fence of one of several keys; `None` for a key that is not held.
     pub fn fence_of(&self, key: impl ToArg) -> Option<Fence> {
-        self.handle.fence_of(&key)
+        let mut bytes = Vec::new();
+        key.write_to(&mut bytes);
+        let mut fences = self.held.fences();
+        fences
+            .find(|(user, _)| *user == bytes)
+            .map(|(_, fence)| fence)
     }
 
     /// For how long the lock is certainly held from now on, if it is not renewed.
     pub fn remaining(&self) -> Duration {
-        self.handle.held.remaining()
+        self.held.remaining()
     }
 
     /// Whether the lock is lost.
     pub fn is_lost(&self) -> bool {
-        self.handle.held.is_lost()
+        self.held.is_lost()
     }
 
     /// A future that resolves when the lock is lost. It can outlive the guard, and never resolves once the lock
     /// was given back in time.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.handle.held.lost()
+        self.held.lost()
     }
 
     /// What is held, for those who look at it and do not hold it.
     pub(crate) fn watch(&self) -> Weak<Held> {
-        Arc::downgrade(&self.handle.held)
+        Arc::downgrade(&self.held)
     }
 
     /// Renews the lock now, and waits for it: before a step that takes long, or that is not to be begun in
@@ -91,7 +90,7 @@ impl Guard {
     /// # Errors
     /// [`Error::Lost`]; [`Error::Core`] when the server could not be asked, by which nothing is lost yet.
     pub async fn extend(&self) -> Result<(), Error> {
-        self.handle.held.extend().await
+        self.held.extend().await
     }
 
     /// Does work that is dropped when the lock is lost, and gives the lock back after it. Work that blocks its
@@ -129,80 +128,42 @@ impl Guard {
     /// [`Error::Core`] when the server could not be told: that is repeated in the background, until the lock
     /// has run out by itself.
     pub async fn release(self) -> Result<bool, Error> {
-        self.handle.held.release().await
+        self.held.release().await
     }
 
     /// Makes a handle of it that can be cloned.
     pub fn share(self) -> SharedGuard {
         SharedGuard {
-            handle: self.handle,
+            guard: Arc::new(self),
         }
     }
 }
 
 impl SharedGuard {
-    /// As [`Guard::fence`].
-    pub fn fence(&self) -> Fence {
-        self.handle.fence()
-    }
-
-    /// As [`Guard::fence_of`].
-    pub fn fence_of(&self, key: impl ToArg) -> Option<Fence> {
-        self.handle.fence_of(&key)
-    }
-
-    /// As [`Guard::remaining`].
-    pub fn remaining(&self) -> Duration {
-        self.handle.held.remaining()
-    }
-
-    /// As [`Guard::is_lost`].
-    pub fn is_lost(&self) -> bool {
-        self.handle.held.is_lost()
-    }
-
-    /// As [`Guard::lost`].
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.handle.held.lost()
-    }
-
-    /// As [`Guard::extend`].
-    pub async fn extend(&self) -> Result<(), Error> {
-        self.handle.held.extend().await
-    }
-
     /// Gives this handle up, and the locks with it if it is the last. Gives whether they were given back and
     /// were still held.
     ///
     /// # Errors
     /// As [`Guard::release`].
     pub async fn release(self) -> Result<bool, Error> {
-        match Arc::into_inner(self.handle) {
-            Some(last) => last.held.release().await,
+        match Arc::into_inner(self.guard) {
+            Some(last) => last.release().await,
             None => Ok(false),
         }
     }
 }
 
-impl Handle {
-    fn fence(&self) -> Fence {
-        let first = self.held.fences().next();
-        first.map_or(Fence::new(0), |(_, fence)| fence)
-    }
+impl Deref for SharedGuard {
+    type Target = Guard;
 
-    fn fence_of(&self, key: &dyn ToArg) -> Option<Fence> {
-        let mut bytes = Vec::new();
-        key.write_to(&mut bytes);
-        let mut fences = self.held.fences();
-        fences
-            .find(|(user, _)| *user == bytes)
-            .map(|(_, fence)| fence)
+    fn deref(&self) -> &Guard {
+        &self.guard
     }
 }
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.handle.held.fmt(f)
+        self.held.fmt(f)
     }
 }
 

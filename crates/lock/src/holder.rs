@@ -101,7 +101,7 @@ pub(crate) fn owner_text(label: Option<&str>) -> Result<Box<str>, Error> {
         "" => "unknown",
         host => host,
     };
-    Ok(format!("{} {host} {label}", std::process::id()).into())
+    Ok(format!("{} {host} {label}", redkit_core::random::process_number()).into())
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
         let held = format!("w{token} 1764000000000001 1764000000000000 {owner}");
         let holder = Holder::read(held.as_bytes(), None).unwrap();
         assert_eq!(holder.label.as_deref(), Some("nightly import"));
-        assert_eq!(holder.process, std::process::id());
+        assert_eq!(holder.process, redkit_core::random::process_number());
         assert_eq!(holder.fence.get(), 1_764_000_000_000_001);
         assert_eq!(
             holder.since,

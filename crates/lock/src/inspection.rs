@@ -1,10 +1,12 @@
-//! Locks held here, for whoever looks at the program: see [`Inspect`].
+//! Locks held here and in other processes, for programs that look at this one: see [`Inspect`].
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
-use redkit_core::Inspect;
-use redkit_core::inspection::{Action, Fact, InspectError, Snapshot};
+use bytes::Bytes;
+use redkit_core::inspection::{Action, Fact, InspectError, Item, List, Page, Query, Snapshot};
+use redkit_core::{Command, Inspect, Pattern, Request};
 
 use crate::error::Error;
 use crate::fence::Fence;
@@ -18,6 +20,15 @@ const ACTIONS: &[Action] = &[Action {
                   Until the holder's next renewal both may work.",
     is_destructive: true,
 }];
+
+const LISTS: &[List] = &[List {
+    name: "locks",
+    filter: "",
+    description: "The locks that are taken, in all processes. The server goes through its keys for it.",
+}];
+
+/// How many pages of keys one page of the list goes through at most: among many other keys it may be short.
+const MOST_SCANS: usize = 20;
 
 #[async_trait]
 impl Inspect for Inner {
@@ -57,6 +68,45 @@ impl Inspect for Inner {
         snapshot
     }
 
+    fn lists(&self) -> &'static [List] {
+        LISTS
+    }
+
+    async fn list(&self, list: &str, query: &Query) -> Result<Page, InspectError> {
+        if list != "locks" {
+            return Err(InspectError::UnknownList {
+                kind: self.kind(),
+                list: list.into(),
+            });
+        }
+        let mut cursor = match query.cursor.as_str() {
+            "" => 0,
+            text => text.parse().map_err(|_| {
+                InspectError::Argument("the cursor is that of the page before".into())
+            })?,
+        };
+        let wanted = query.wanted();
+        let mut page = Page::default();
+        // A server gives as many keys as it looks at; it looks at more where there are few locks among them.
+        let mut look_at = u32::try_from(wanted).unwrap_or(u32::MAX);
+        for _ in 0..MOST_SCANS {
+            let prefix = format!("lock:{}:{{", self.name);
+            let locks = Pattern::starting(prefix).any().literal("}");
+            let scan = self.client.scan(locks).page(look_at);
+            let (keys, next) = scan.page_from(cursor).await?;
+            if keys.is_empty() {
+                look_at = (look_at * 4).min(5_000);
+            }
+            page.items.extend(self.items(keys).await?);
+            page.next = next.map(|next| next.to_string());
+            match next {
+                Some(next) if page.items.len() < wanted => cursor = next,
+                _ => break,
+            }
+        }
+        Ok(page)
+    }
+
     fn actions(&self) -> &'static [Action] {
         ACTIONS
     }
@@ -86,6 +136,54 @@ impl Inspect for Inner {
             Err(Error::Core(error)) => Err(error.into()),
             Err(other) => Err(InspectError::Failed(other.to_string().into())),
         }
+    }
+}
+
+impl Inner {
+    /// The locks at these keys, as far as they are still taken.
+    async fn items(&self, keys: Vec<Bytes>) -> Result<Vec<Item>, redkit_core::Error> {
+        let locks = keys.into_iter().filter_map(|key| {
+            let key = self.client.key(key);
+            match self.keyspace.parse(key.as_bytes())? {
+                (user, None) => Some(self.keys(user.into())),
+                _ => None,
+            }
+        });
+        let locks: Vec<_> = locks.collect();
+        let requests = locks.iter().flat_map(|keys| {
+            let waiting = Command::new("ZCARD").key(&keys.queue).idempotent(true);
+            [
+                Request::from(scripts::inspect_call(&keys.lock)),
+                waiting.into(),
+            ]
+        });
+        let mut replies = self.client.eval_all(requests).await?.into_iter();
+        let mut items = Vec::with_capacity(locks.len());
+        for keys in &locks {
+            let (Some(Ok(held)), Some(waiting)) = (replies.next(), replies.next()) else {
+                continue;
+            };
+            let Some(holder) = scripts::read_inspected(held)? else {
+                continue;
+            };
+            let waiting = waiting.ok().and_then(|count| count.to::<u64>().ok());
+            let key = keys.user.escape_ascii().to_string();
+            let held_for = SystemTime::now().duration_since(holder.since);
+            let mut item = Item::default()
+                .fact("key", key.as_str())
+                .fact("holder", holder.label.as_deref().unwrap_or_default())
+                .fact("host", &*holder.host)
+                .fact("process", u64::from(holder.process))
+                .fact("fence", holder.fence.get())
+                .fact("held_for", held_for.unwrap_or_default())
+                .fact("is_resting", holder.is_resting)
+                .fact("waiting", waiting.unwrap_or_default());
+            if let Some(left) = holder.expires_in {
+                item = item.fact("remaining", left);
+            }
+            items.push(item.action("force_release", format!("{} {key}", holder.fence)));
+        }
+        Ok(items)
     }
 }
 

@@ -39,6 +39,9 @@
 //!
 //! `docs/guarantees/lock.md` lists every promise with the test that fails when it is broken.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod acquire;
 mod builder;
 mod confirmation;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,14 +46,19 @@ pub struct LockManager {
     pub(crate) owner: Arc<str>,
 }
 
-/// What the clones of a manager and their guards share.
-pub(crate) struct Inner {
+/// The locks of one purpose, of whatever kind: where they are, and how they are held.
+pub(crate) struct Purpose {
     pub(crate) client: Client,
     pub(crate) name: Box<str>,
     pub(crate) keyspace: Keyspace,
     pub(crate) channel: Bytes,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
+}
+
+/// What the clones of a manager and their guards share.
+pub(crate) struct Inner {
+    purpose: Purpose,
     pub(crate) registry: Registry,
     pub(crate) lines: Lines,
     pub(crate) connections: Connections,
@@ -64,21 +70,9 @@ impl LockManager {
         LockManagerBuilder::new(client, name)
     }
 
-    pub(crate) fn new(
-        client: Client,
-        name: &str,
-        keyspace: Keyspace,
-        channel: Bytes,
-        settings: Settings,
-        owner: Box<str>,
-    ) -> Self {
+    pub(crate) fn new(purpose: Purpose, owner: Box<str>) -> Self {
         let inner = Inner {
-            client,
-            name: name.into(),
-            keyspace,
-            channel,
-            settings,
-            metrics: Metrics::new(name),
+            purpose,
             registry: Registry::default(),
             lines: Lines::default(),
             connections: Connections::default(),
@@ -236,6 +230,14 @@ impl LockManager {
     /// What this manager and its clones have done in this process.
     pub fn stats(&self) -> LockStats {
         self.inner.metrics.read(self.inner.registry.count())
+    }
+}
+
+impl Deref for Inner {
+    type Target = Purpose;
+
+    fn deref(&self) -> &Purpose {
+        &self.purpose
     }
 }
 

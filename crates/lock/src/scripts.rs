@@ -139,8 +139,18 @@ pub(crate) async fn force_release(
 
 /// Looks at a lock. Gives nothing for one that is free.
 pub(crate) async fn inspect(client: &Client, lock: &Key) -> Result<Option<Holder>, Error> {
-    let call = INSPECT.invoke([lock]).idempotent(true);
-    let (left, held): (i64, Option<Bytes>) = client.eval(call).await?;
+    let (left, held): (i64, Option<Bytes>) = client.eval(inspect_call(lock)).await?;
+    Ok(held.and_then(|held| Holder::read(&held, expiry(left))))
+}
+
+/// The call of [`inspect`], to be sent with others.
+pub(crate) fn inspect_call(lock: &Key) -> Invocation {
+    INSPECT.invoke([lock]).idempotent(true)
+}
+
+/// Reads the reply to [`inspect_call`].
+pub(crate) fn read_inspected(reply: Value) -> Result<Option<Holder>, CoreError> {
+    let (left, held): (i64, Option<Bytes>) = to(reply)?;
     Ok(held.and_then(|held| Holder::read(&held, expiry(left))))
 }
 

@@ -23,6 +23,7 @@
 //!   and what takes the memory.
 //! - [`alerts`]: rules with a duration and hysteresis, told once in a fleet.
 //! - `prometheus` (feature): the exporter.
+//! - `dashboard` (feature): a page for people, of all instances that share the Redis, with rights and an audit.
 //! - [`Scheduler`]: jobs that run again and again, are owned, and stop cleanly.
 //!
 //! What it asks of servers goes past the circuit breaker, so that it says how they are. It asks little, and
@@ -32,10 +33,16 @@
 //!
 //! # Features
 //! - `axum`: routes.
+//! - `dashboard`: the page.
 //! - `prometheus`: the exporter.
 //! - `webhook`: alerts by HTTP.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod alerts;
+#[cfg(feature = "dashboard")]
+pub mod dashboard;
 mod error;
 mod health;
 #[cfg(feature = "prometheus")]
@@ -53,5 +60,5 @@ pub use scheduler::{Job, JobStatus, Scheduler};
 pub use statistics::{
     Analysis, AnalysisConfig, BigKey, ClientConnection, CommandInfo, DatabaseInfo, HitRate, HotKey,
     KeyspaceReport, LogEntry, LogKind, PatternStats, PrefixStats, Progress, ReplicaInfo, Role,
-    ServerInfo, ServerStatistics, SlotStats, Statistics, TTL_BOUNDS,
+    ServerInfo, ServerLatency, ServerStatistics, SlotStats, Statistics, TTL_BOUNDS,
 };

@@ -31,6 +31,9 @@
 //!
 //! `docs/guarantees/pubsub.md` says exactly what holds, and names the test of each promise.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod channel;
 mod error;
 mod inbox;
@@ -44,6 +47,7 @@ pub mod sse;
 pub mod topic;
 #[cfg(feature = "ws")]
 pub mod ws;
+mod unique_id;
 
 pub use self::channel::{
     Channel, ChannelBuilder, Event, GapReason, Message, Position, Published, Replay, Subscription,

@@ -52,6 +52,9 @@
 //! - `tower`: the layer. `axum`: what axum's handlers get from it.
 //! - `serde`: limiters from configuration files.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod acquire;
 mod admission;
 mod builder;

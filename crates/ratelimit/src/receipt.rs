@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use redkit_core::Client;
+use redkit_core::random::random;
 use smallvec::SmallVec;
 
 use crate::deny_cache::DenyCache;
@@ -23,7 +24,7 @@ pub struct Receipt {
 impl Receipt {
     pub(crate) fn new(client: &Client, charges: impl IntoIterator<Item = Charge>) -> Self {
         Self {
-            id: rand::random(),
+            id: random(),
             charges: charges
                 .into_iter()
                 .map(|charge| (client.clone(), charge))

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use redkit_core::coordination::{WAITER_ALIVE, WaitQueue, lua};
+use redkit_core::random::random;
 use redkit_core::{Client, Error, Invocation, Key, Script};
 use smallvec::SmallVec;
 
@@ -307,8 +308,7 @@ pub(crate) fn release(leases: &Key, id: Id, waiters: &WaitQueue) -> Invocation {
 /// `acquire.lua`. There are never more units than 32 bits hold.
 pub(crate) fn waiter_id(cost: u64) -> Id {
     const REST: u32 = 96;
-    let random: Id = rand::random();
-    (Id::from(cost) << REST) | (random & ((1 << REST) - 1))
+    (Id::from(cost) << REST) | (random::<Id>() & ((1 << REST) - 1))
 }
 
 /// An id as scripts and keys hold it.

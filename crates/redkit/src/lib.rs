@@ -30,11 +30,18 @@
 //! - `tls`: connections by `rediss://`.
 //! - `messagepack`, `postcard`, `zstd`, `lz4`, `encryption`: forms of values; see [`Codec`].
 //! - `http-cache`: a cache of HTTP responses, on `redkit-cache`.
-//! - `monitor`: health, statistics and alerts; `prometheus`: its exporter; `webhook`: alerts by HTTP.
+//! - `monitor`: health, statistics and alerts; `prometheus`: its exporter; `webhook`: alerts by HTTP; `dashboard`: a page
+//!   for people.
 //! - `tower`: the layers of `ratelimit`, `session` and `lock` (idempotent requests); `axum`: what the layers do for it.
 //! - `tower-sessions`: the store of `session` for that crate.
 //! - `schedule`: messages by cron patterns; `ws`: events for browsers by WebSocket, beside Server-Sent Events of `axum`.
 //! - `serde`: limiters from configuration files.
+//! - `schedule`: schedules of topics by cron patterns.
+//! - `fred`: a second networked driver, for one server or sentinels.
+//! - `full`: everything but `embedded`, `listen` and `fred`.
+
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clients;
 #[cfg(feature = "embedded")]
@@ -52,7 +59,7 @@ pub use redkit_core::{EncryptionKey, KeyRing};
 // Clients and their configuration.
 pub use redkit_core::{
     Address, Client, ClientConfig, ClientStats, ConfigError, ConnectionState, CredentialProvider,
-    Credentials, Driver, Endpoint, ReconnectConfig, RetryConfig, TlsConfig, Topology,
+    Credentials, Driver, Endpoint, Latency, ReconnectConfig, RetryConfig, TlsConfig, Topology,
 };
 // Commands, replies and errors.
 pub use redkit_core::{

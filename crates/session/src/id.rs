@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rand::TryRng;
-use rand::rngs::SysRng;
+use redkit_core::random::fill_secret;
 use secrecy::{ExposeSecret, ExposeSecretMut, SecretBox, SecretString};
 
 use crate::error::Error;
@@ -61,9 +60,7 @@ impl SessionId {
     pub(crate) fn generate(version: u8, tag: Option<BucketTag>) -> Result<Self, Error> {
         let mut id = SecretBox::new(Box::new([0; LEN]));
         let bytes = id.expose_secret_mut();
-        SysRng
-            .try_fill_bytes(bytes)
-            .map_err(|_| Error::NoRandomness)?;
+        fill_secret(bytes).map_err(|_| Error::NoRandomness)?;
         let random = BucketTag::from_bytes([bytes[1], bytes[2]]);
         let [high, low] = tag.unwrap_or(random).0.to_be_bytes();
         [bytes[0], bytes[1], bytes[2]] = [version, high, low];
@@ -109,9 +106,7 @@ impl fmt::Debug for SessionId {
 /// A random name that nothing else has: 128 bits.
 pub(crate) fn random_name() -> Result<String, Error> {
     let mut name = [0; 16];
-    SysRng
-        .try_fill_bytes(&mut name)
-        .map_err(|_| Error::NoRandomness)?;
+    fill_secret(&mut name).map_err(|_| Error::NoRandomness)?;
     Ok(text(&name))
 }
 

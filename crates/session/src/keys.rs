@@ -27,7 +27,35 @@ pub(crate) struct SessionKeys {
     channel: Bytes,
 }
 
+/// Where a store announces that sessions have ended.
+pub(crate) fn channel_of(keyspace: &Keyspace) -> Bytes {
+    keyspace.key("ended").to_bytes()
+}
+
 impl SessionKeys {
+    /// The keys of the session that a bucket knows under this hash.
+    pub(crate) fn of_hash(
+        keyspace: &Keyspace,
+        channel: &Bytes,
+        tag: BucketTag,
+        hash: &str,
+    ) -> Self {
+        let bucket = tag.to_string();
+        let of_bucket = |role| keyspace.role_key(bucket.as_str(), role);
+        Self {
+            tag,
+            hash: hash.into(),
+            channel: channel.clone(),
+            keys: [
+                keyspace.tagged_key(bucket.as_str(), "session", hash),
+                of_bucket("generations"),
+                of_bucket("index"),
+                of_bucket("rows"),
+                of_bucket("deadlines"),
+            ],
+        }
+    }
+
     /// The hash of the id, under which the bucket knows the session.
     pub(crate) fn hash(&self) -> &str {
         &self.hash
@@ -57,11 +85,10 @@ impl SessionKeys {
 
 impl Names {
     pub(crate) fn new(keyspace: Keyspace, secrets: SessionSecrets) -> Self {
-        let channel = keyspace.key("ended").to_bytes();
         Self {
+            channel: channel_of(&keyspace),
             keyspace,
             secrets,
-            channel,
         }
     }
 
@@ -84,20 +111,7 @@ impl Names {
 
     /// The keys of the session that a bucket knows under this hash.
     pub(crate) fn of_hash(&self, tag: BucketTag, hash: &str) -> SessionKeys {
-        let bucket = tag.to_string();
-        let of_bucket = |role| self.keyspace.role_key(bucket.as_str(), role);
-        SessionKeys {
-            tag,
-            hash: hash.into(),
-            channel: self.channel.clone(),
-            keys: [
-                self.keyspace.tagged_key(bucket.as_str(), "session", hash),
-                of_bucket("generations"),
-                of_bucket("index"),
-                of_bucket("rows"),
-                of_bucket("deadlines"),
-            ],
-        }
+        SessionKeys::of_hash(&self.keyspace, &self.channel, tag, hash)
     }
 
     /// A user's bucket, and the hash under which the bucket knows the user.

@@ -41,7 +41,11 @@
 //!   of axum take.
 //! - `tower-sessions`: a store for the crate of that name, as `redkit_session::tower_sessions`.
 
+// docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod builder;
+mod directory;
 mod entry;
 mod error;
 mod id;
@@ -64,6 +68,7 @@ pub mod tower_sessions;
 mod watch;
 
 pub use builder::{Lifetime, OnLimit, SessionStoreBuilder};
+pub use directory::{ListedSession, SessionDirectory};
 pub use error::Error;
 pub use id::SessionId;
 pub use secrets::SessionSecrets;

@@ -1,6 +1,6 @@
 //! Sessions as the server tells of them: replies of scripts, read.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,7 +31,7 @@ pub(crate) struct Record {
     pub(crate) generation: Box<str>,
     /// After a rotation the hash of the successor's id: see `x` in `scripts/bucket.lua`.
     pub(crate) successor: Box<str>,
-    pub(crate) entries: HashMap<Box<str>, Entry>,
+    pub(crate) entries: BTreeMap<Box<str>, Entry>,
 }
 
 /// Why a session cannot be read or changed.
@@ -98,7 +98,7 @@ impl Record {
             successor: fields.take::<String>()?.into(),
             indexes: fields.take::<String>()?.into(),
             generation: fields.take::<String>()?.into(),
-            entries: HashMap::new(),
+            entries: BTreeMap::new(),
         };
         while !fields.0.as_slice().is_empty() {
             let name: String = fields.take()?;

@@ -211,14 +211,14 @@ impl Session {
                     return Err(error);
                 }
             }
-            if let Some(revision) = self.revision() {
-                let is_same_user = self.record().is_some_and(|old| {
-                    !old.user_hash.is_empty() && *old.user_hash == *successor.user_hash
-                });
+            if let Some(copied) = self.record() {
+                let is_same_user =
+                    !copied.user_hash.is_empty() && *copied.user_hash == *successor.user_hash;
+                let copied = (copied.revision, &*copied.generation);
                 let mark = successor_mark(keys.hash(), is_same_user);
                 let inner = self.store.inner();
                 let grace = inner.settings.grace;
-                match scripts::retire(&inner.client, &old, revision, grace, &mark).await {
+                match scripts::retire(&inner.client, &old, copied, grace, &mark).await {
                     Ok(Retired::Done) => inner.metrics.rotated.add_one(),
                     Ok(Retired::Changed(newer)) => {
                         // Another request changed the old one: those changes are not to be lost.

@@ -31,6 +31,7 @@ script!(LIST, "list.lua");
 script!(REVOKE_ALL, "revoke_all.lua");
 script!(SETTLE, "settle.lua");
 script!(WATCH, "watch.lua");
+script!(LOOK, "look.lua");
 script!(REENCODE, "reencode.lua");
 
 /// Reads a session and touches it.
@@ -261,15 +262,16 @@ pub(crate) enum Retired {
     Over(Over),
 }
 
-/// Leaves a rotated session to its grace, if nothing was changed since `revision`.
+/// Leaves a rotated session to its grace, if it stands as it was copied: at this revision, and of this generation
+/// of its user's sessions.
 pub(crate) async fn retire(
     client: &Client,
     keys: &SessionKeys,
-    revision: u64,
+    copied: (u64, &str),
     grace: Duration,
     successor: &str,
 ) -> Result<Retired, Error> {
-    let call = retire_call(keys, Some(revision), grace, successor);
+    let call = retire_call(keys, Some(copied), grace, successor);
     let mut reply: Vec<Value> = client.eval(call).await?;
     Ok(match status(&mut reply)? {
         1 => Retired::Done,
@@ -278,19 +280,21 @@ pub(crate) async fn retire(
     })
 }
 
-/// The call of [`retire`]; without a revision it asks for none, for the release queue.
+/// The call of [`retire`]; without what was copied it asks for nothing, for the release queue.
 pub(crate) fn retire_call(
     keys: &SessionKeys,
-    revision: Option<u64>,
+    copied: Option<(u64, &str)>,
     grace: Duration,
     successor: &str,
 ) -> Invocation {
+    let (revision, generation) = copied.unzip();
     let revision = revision.map(|revision| revision.to_string());
     invoke(&RETIRE, keys)
         .arg(revision.unwrap_or_default())
         .arg(micros(grace))
         .arg(successor)
         .arg(keys.channel())
+        .arg(generation.unwrap_or_default())
         .idempotent(true)
 }
 
@@ -340,6 +344,48 @@ pub(crate) async fn watch(
         }
         other => Ok(Err(over(other)?)),
     }
+}
+
+/// A session as an administrator sees it: the fields are those of [`Record`].
+#[derive(Debug)]
+pub(crate) struct Sight {
+    pub(crate) expires: u64,
+    pub(crate) created: u64,
+    pub(crate) absolute: u64,
+    pub(crate) seen: u64,
+    pub(crate) bytes: u64,
+    pub(crate) user_hash: String,
+    pub(crate) user: Bytes,
+    pub(crate) device: String,
+    pub(crate) lineage: String,
+    pub(crate) successor: String,
+}
+
+/// The call that tells of a session; [`read_sight`] reads the reply.
+pub(crate) fn look(keys: &SessionKeys) -> Invocation {
+    // What is over is ended once.
+    invoke(&LOOK, keys).idempotent(true)
+}
+
+/// Reads the reply to [`look`]; `None` when the session is over.
+pub(crate) fn read_sight(reply: Value) -> Result<Option<Sight>, Error> {
+    let mut reply: Vec<Value> = reply.to().map_err(unreadable)?;
+    if status(&mut reply)? != 1 {
+        return Ok(None);
+    }
+    let mut fields = Fields::new(reply);
+    Ok(Some(Sight {
+        expires: fields.take()?,
+        created: fields.take()?,
+        absolute: fields.take()?,
+        seen: fields.take()?,
+        bytes: fields.take()?,
+        user_hash: fields.take()?,
+        user: fields.take()?,
+        device: fields.take()?,
+        lineage: fields.take()?,
+        successor: fields.take()?,
+    }))
 }
 
 /// Replaces the bytes of the user and of entries (name, old, new) that nobody has changed meanwhile.

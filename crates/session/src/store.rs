@@ -160,22 +160,7 @@ impl SessionStore {
     /// # Errors
     /// [`Error::Core`], and [`Error::EmptyUser`].
     pub async fn sessions_of(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
-        let (tag, user_hash) = self.user(user)?;
-        let keys = self.inner.names.of_hash(tag, "");
-        let rows = scripts::list(&self.inner.client, &keys, &user_hash).await?;
-        let mut sessions: Vec<SessionInfo> = rows
-            .into_iter()
-            .map(|row| SessionInfo {
-                handle: SessionHandle(row.hash.into()),
-                created_at: system_time(row.created),
-                last_seen: system_time(row.seen),
-                expires_at: system_time(row.expires),
-                ends_at: system_time(row.absolute),
-                device: row.device,
-            })
-            .collect();
-        sessions.sort_by_key(|session| std::cmp::Reverse(session.created_at));
-        Ok(sessions)
+        self.inner.sessions_of(user).await
     }
 
     /// Ends one session of a user, under its new id too where it was rotated within
@@ -185,9 +170,7 @@ impl SessionStore {
     /// # Errors
     /// [`Error::Core`], and [`Error::EmptyUser`].
     pub async fn revoke(&self, user: &str, session: &SessionHandle) -> Result<bool, Error> {
-        let (tag, user_hash) = self.user(user)?;
-        let keys = self.inner.names.of_hash(tag, &session.0);
-        self.inner.end(keys, &user_hash, "").await
+        self.inner.revoke(user, session).await
     }
 
     /// Ends all sessions of a user in one step, however many there are: no load that begins after it
@@ -209,6 +192,31 @@ impl SessionStore {
 }
 
 impl Inner {
+    pub(crate) async fn sessions_of(&self, user: &str) -> Result<Vec<SessionInfo>, Error> {
+        let (tag, user_hash) = self.user(user)?;
+        let keys = self.names.of_hash(tag, "");
+        let rows = scripts::list(&self.client, &keys, &user_hash).await?;
+        let mut sessions: Vec<SessionInfo> = rows
+            .into_iter()
+            .map(|row| SessionInfo {
+                handle: SessionHandle(row.hash.into()),
+                created_at: system_time(row.created),
+                last_seen: system_time(row.seen),
+                expires_at: system_time(row.expires),
+                ends_at: system_time(row.absolute),
+                device: row.device,
+            })
+            .collect();
+        sessions.sort_by_key(|session| std::cmp::Reverse(session.created_at));
+        Ok(sessions)
+    }
+
+    pub(crate) async fn revoke(&self, user: &str, session: &SessionHandle) -> Result<bool, Error> {
+        let (tag, user_hash) = self.user(user)?;
+        let keys = self.names.of_hash(tag, &session.0);
+        self.end(keys, &user_hash, "").await
+    }
+
     pub(crate) async fn revoke_all(&self, user: &str) -> Result<(), Error> {
         let (tag, user_hash) = self.user(user)?;
         let keys = self.names.of_hash(tag, "");
@@ -226,16 +234,8 @@ impl Inner {
         user_hash: &str,
         lineage: &str,
     ) -> Result<bool, Error> {
-        let mut keys = keys;
-        let mut has_ended = false;
-        loop {
-            let ended = scripts::end(&self.client, &keys, user_hash, lineage).await?;
-            has_ended |= matches!(ended, Ended::Done { .. });
-            match ended.kin().first() {
-                Some(next) => keys = self.names.of_hash(keys.tag(), next),
-                None => return Ok(has_ended),
-            }
-        }
+        let of_hash = |tag, hash: &str| self.names.of_hash(tag, hash);
+        end(&self.client, of_hash, keys, user_hash, lineage).await
     }
 
     /// Ends a session that its user has too many, and what it has become by a rotation. What it was before is
@@ -261,6 +261,26 @@ impl Inner {
     }
 }
 
+/// See [`Inner::end`].
+pub(crate) async fn end(
+    client: &Client,
+    of_hash: impl Fn(BucketTag, &str) -> SessionKeys,
+    keys: SessionKeys,
+    user_hash: &str,
+    lineage: &str,
+) -> Result<bool, Error> {
+    let mut keys = keys;
+    let mut has_ended = false;
+    loop {
+        let ended = scripts::end(client, &keys, user_hash, lineage).await?;
+        has_ended |= matches!(ended, Ended::Done { .. });
+        match ended.kin().first() {
+            Some(next) => keys = of_hash(keys.tag(), next),
+            None => return Ok(has_ended),
+        }
+    }
+}
+
 impl fmt::Debug for SessionStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionStore")
@@ -272,7 +292,7 @@ impl fmt::Debug for SessionStore {
 
 /// Names a session to its user and to administrators. It opens nothing: no id can be made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SessionHandle(Box<str>);
+pub struct SessionHandle(pub(crate) Box<str>);
 
 impl SessionHandle {
     /// From the text of a handle, as a form sends it back. Nothing is looked up; a text that is no handle

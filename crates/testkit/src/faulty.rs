@@ -4,6 +4,7 @@ mod injection;
 mod subscriptions;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +21,8 @@ use redkit_embedded::Embedded;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-pub use self::injection::{Gate, Injection, Rule};
+use self::injection::{Call, Outcome};
+pub use self::injection::{Function, Gate, Injection, Rule};
 use self::subscriptions::TakenOver;
 
 /// Stands between a client and another backend. It keeps what passes, and does to it what its rules
@@ -47,16 +49,29 @@ use self::subscriptions::TakenOver;
 pub struct FaultyBackend {
     inner: Arc<dyn Backend>,
     shared: Arc<Shared>,
+    /// It is a dedicated connection on which nothing was called yet.
+    is_fresh: AtomicBool,
 }
 
 /// What the backend and its dedicated connections share.
 struct Shared {
     rules: Mutex<Vec<Rule>>,
     random: Mutex<Option<Random>>,
-    seen: Mutex<Vec<Command>>,
+    seen: Mutex<Vec<Seen>>,
     topology: Mutex<Option<Topology>>,
+    servers: Mutex<Option<Vec<ServerNode>>>,
+    observer: Mutex<Option<Observer>>,
     taken_over: TakenOver,
 }
+
+/// A command that was sent.
+struct Seen {
+    command: Command,
+    /// It was no part of a pipeline.
+    is_alone: bool,
+}
+
+type Observer = Arc<dyn Fn(&Command, &Result<Value, CallError>) + Send + Sync>;
 
 /// Faults from a seed.
 struct Random {
@@ -70,11 +85,14 @@ impl FaultyBackend {
     pub fn new(inner: Arc<dyn Backend>) -> Arc<Self> {
         Arc::new(Self {
             inner,
+            is_fresh: AtomicBool::new(false),
             shared: Arc::new(Shared {
                 rules: Mutex::default(),
                 random: Mutex::default(),
                 seen: Mutex::default(),
                 topology: Mutex::default(),
+                servers: Mutex::default(),
+                observer: Mutex::default(),
                 taken_over: TakenOver::default(),
             }),
         })
@@ -132,7 +150,15 @@ impl FaultyBackend {
     /// The commands that were sent, those of pipelines and dedicated connections among them, whatever
     /// became of them.
     pub fn seen(&self) -> Vec<Command> {
-        self.shared.seen.lock().clone()
+        let seen = self.shared.seen.lock();
+        seen.iter().map(|seen| seen.command.clone()).collect()
+    }
+
+    /// Those of them that were sent alone, and not in a pipeline.
+    pub fn seen_alone(&self) -> Vec<Command> {
+        let seen = self.shared.seen.lock();
+        let alone = seen.iter().filter(|seen| seen.is_alone);
+        alone.map(|seen| seen.command.clone()).collect()
     }
 
     /// Forgets the commands that were sent.
@@ -143,7 +169,8 @@ impl FaultyBackend {
     /// How many commands with this name, or with an argument that ends so, were sent.
     pub fn count(&self, end: &str) -> usize {
         let seen = self.shared.seen.lock();
-        let is_meant = |command: &&Command| {
+        let is_meant = |seen: &&Seen| {
+            let command = &seen.command;
             command.name() == end || command.iter().any(|arg| arg.ends_with(end.as_bytes()))
         };
         seen.iter().filter(is_meant).count()
@@ -152,6 +179,19 @@ impl FaultyBackend {
     /// What [`Backend::topology`] says from now on.
     pub fn set_topology(&self, topology: Topology) {
         *self.shared.topology.lock() = Some(topology);
+    }
+
+    /// What [`Backend::servers`] says from now on. Calls for one of them go to the backend that there is.
+    pub fn set_servers(&self, servers: Vec<ServerNode>) {
+        *self.shared.servers.lock() = Some(servers);
+    }
+
+    /// From now on this is told of the outcome of every command that is sent alone.
+    pub fn observe(
+        &self,
+        observer: impl Fn(&Command, &Result<Value, CallError>) + Send + Sync + 'static,
+    ) {
+        *self.shared.observer.lock() = Some(Arc::new(observer));
     }
 
     /// From now on subscriptions to what `is_meant` get what [`push`](Self::push) is given, and nothing
@@ -173,13 +213,10 @@ impl FaultyBackend {
 
 impl Shared {
     /// What is to become of a call.
-    fn decide(&self, commands: &[Command]) -> Injection {
-        self.seen.lock().extend(commands.iter().cloned());
-        let decided = self
-            .rules
-            .lock()
-            .iter_mut()
-            .find_map(|rule| rule.decide(commands));
+    fn decide(&self, call: Call<'_>) -> Injection {
+        let mut rules = self.rules.lock();
+        let decided = rules.iter_mut().find_map(|rule| rule.decide(call));
+        drop(rules);
         if let Some(injection) = decided {
             return injection;
         }
@@ -199,24 +236,76 @@ impl Shared {
         }
     }
 
-    /// What becomes of each command of a pipeline, where a rule is for some of them alone.
-    fn decide_each(&self, commands: &[Command]) -> Option<Vec<Injection>> {
-        let mut rules = self.rules.lock();
-        let decided = rules.iter_mut().find_map(|rule| rule.decide_each(commands));
-        if decided.is_some() {
-            self.seen.lock().extend(commands.iter().cloned());
+    /// What becomes of each command of a pipeline, where rules are for some of them alone.
+    fn decide_each(&self, call: Call<'_>) -> Option<Vec<Injection>> {
+        let mut decided = vec![None; call.commands.len()];
+        for rule in self.rules.lock().iter_mut() {
+            rule.decide_each(call, &mut decided);
         }
-        decided
+        let is_decided = decided.iter().any(Option::is_some);
+        let or_pass = |decided: Option<Injection>| decided.unwrap_or(Injection::Pass);
+        is_decided.then(|| decided.into_iter().map(or_pass).collect())
     }
 
-    async fn apply<T>(
+    fn note(&self, call: Call<'_>) {
+        let seen = call.commands.iter().map(|command| Seen {
+            command: command.clone(),
+            is_alone: !call.is_pipeline,
+        });
+        self.seen.lock().extend(seen);
+    }
+}
+
+impl FaultyBackend {
+    /// A call that is sent now.
+    fn noted<'c>(
+        &self,
+        commands: &'c [Command],
+        server: Option<&'c str>,
+        is_pipeline: bool,
+    ) -> Call<'c> {
+        let call = Call {
+            commands,
+            server,
+            is_pipeline,
+            is_first: self.is_fresh.swap(false, Ordering::Relaxed),
+        };
+        self.shared.note(call);
+        call
+    }
+
+    async fn apply<T: Outcome>(
         &self,
         commands: &[Command],
+        injection: Injection,
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
-        let injection = self.decide(commands);
         let deadline = commands.iter().filter_map(Command::deadline_at).max();
-        in_time(deadline, injection.apply(call)).await
+        in_time(deadline, injection.apply(&*self.inner, commands, call)).await
+    }
+
+    /// A command that is sent alone, for one of the servers if need be.
+    async fn apply_alone<T: Outcome>(
+        &self,
+        command: &Command,
+        server: Option<&str>,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        let commands = std::slice::from_ref(command);
+        let injection = self.shared.decide(self.noted(commands, server, false));
+        self.apply(commands, injection, call).await
+    }
+
+    fn observed(
+        &self,
+        command: &Command,
+        outcome: Result<Value, CallError>,
+    ) -> Result<Value, CallError> {
+        let observer = self.shared.observer.lock().clone();
+        if let Some(observer) = observer {
+            observer(command, &outcome);
+        }
+        outcome
     }
 }
 
@@ -238,34 +327,43 @@ async fn in_time<T>(
 #[async_trait]
 impl Backend for FaultyBackend {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        let commands = std::slice::from_ref(command);
-        self.shared.apply(commands, self.inner.call(command)).await
+        let call = self.inner.call(command);
+        let outcome = self.apply_alone(command, None, call).await;
+        self.observed(command, outcome)
     }
 
     async fn pipeline(
         &self,
         commands: &[Command],
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        if let Some(injections) = self.shared.decide_each(commands) {
+        let noted = self.noted(commands, None, true);
+        if let Some(injections) = self.shared.decide_each(noted) {
             let each = commands.iter().zip(injections).map(|(command, injection)| {
-                let call = injection.apply(self.inner.call(command));
-                in_time(command.deadline_at(), call)
+                let call = self.inner.call(command);
+                self.apply(std::slice::from_ref(command), injection, call)
             });
             return Ok(join_all(each).await);
         }
-        self.shared
-            .apply(commands, self.inner.pipeline(commands))
-            .await
+        let injection = self.shared.decide(noted);
+        let call = self.inner.pipeline(commands);
+        self.apply(commands, injection, call).await
     }
 
     fn servers(&self) -> Vec<ServerNode> {
-        self.inner.servers()
+        let told = self.shared.servers.lock().clone();
+        told.unwrap_or_else(|| self.inner.servers())
     }
 
     async fn call_on(&self, server: &str, command: &Command) -> Result<Value, CallError> {
-        let commands = std::slice::from_ref(command);
-        let call = self.inner.call_on(server, command);
-        self.shared.apply(commands, call).await
+        let are_told = self.shared.servers.lock().is_some();
+        let call = async {
+            match are_told {
+                true => self.inner.call(command).await,
+                false => self.inner.call_on(server, command).await,
+            }
+        };
+        let outcome = self.apply_alone(command, Some(server), call).await;
+        self.observed(command, outcome)
     }
 
     async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
@@ -276,18 +374,17 @@ impl Backend for FaultyBackend {
                 None => self.inner.subscribe(interest).await,
             }
         };
-        self.shared.apply(&[command], made).await
+        self.apply_alone(&command, None, made).await
     }
 
     async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
         let command = Command::new("CONNECT").deadline(Instant::now() + CONNECT_TIMEOUT);
-        let inner = self
-            .shared
-            .apply(&[command], self.inner.dedicated())
-            .await?;
+        let made = self.inner.dedicated();
+        let inner = self.apply_alone(&command, None, made).await?;
         Ok(Arc::new(Self {
             inner,
             shared: Arc::clone(&self.shared),
+            is_fresh: AtomicBool::new(true),
         }))
     }
 

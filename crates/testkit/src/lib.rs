@@ -6,6 +6,7 @@
 //! - [`Sentinels`]: a master, its replicas and the sentinels that watch over them;
 //! - [`Proxy`]: a TCP proxy that delays, swallows, holds back, cuts, severs and refuses;
 //! - [`FaultyBackend`]: a backend that fails, delays and loses calls as a test tells it to;
+//! - [`simulation`]: whole fleets in one thread and in virtual time, with faults from a seed;
 //! - [`suite!`]: one test body that runs on every backend, each as a test of its own.
 //!
 //! `docs/testing.md` says how to use them. This crate is never published.
@@ -19,11 +20,12 @@ mod port;
 mod proxy;
 mod sentinels;
 mod server;
+pub mod simulation;
 mod suite;
 
 pub use cluster::{Cluster, ClusterOptions, Migration};
 pub use error::Error;
-pub use faulty::{FaultyBackend, Gate, Injection, Rule};
+pub use faulty::{FaultyBackend, Function, Gate, Injection, Rule};
 pub use proxy::{Close, Direction, Proxy};
 pub use sentinels::{SentinelOptions, Sentinels};
 pub use server::{Program, RawReply, Server, ServerOptions, Tls};

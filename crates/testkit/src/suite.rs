@@ -22,6 +22,10 @@ pub enum BackendKind {
     Redis,
     /// A Valkey, through the `native` driver.
     Valkey,
+    /// A Redis of the newest series (8.4 or later), through the `native` driver.
+    Redis8,
+    /// A Valkey of the newest series (9.0 or later), through the `native` driver.
+    Valkey9,
     /// A Redis with TLS and a password, through the `native` driver.
     Tls,
     /// A cluster of three Redis masters, through the `native` driver.
@@ -42,6 +46,8 @@ impl BackendKind {
         Self::Embedded,
         Self::Redis,
         Self::Valkey,
+        Self::Redis8,
+        Self::Valkey9,
         Self::Tls,
         Self::Cluster,
         Self::ValkeyCluster,
@@ -56,6 +62,8 @@ impl BackendKind {
             BackendKind::Embedded => "embedded",
             BackendKind::Redis => "redis",
             BackendKind::Valkey => "valkey",
+            BackendKind::Redis8 => "redis8",
+            BackendKind::Valkey9 => "valkey9",
             BackendKind::Tls => "tls",
             BackendKind::Cluster => "cluster",
             BackendKind::ValkeyCluster => "valkey_cluster",
@@ -230,14 +238,15 @@ macro_rules! suite {
     (@all $name:ident $runtime:ident) => {
         $crate::suite! {
             @tests $name $runtime
-            embedded = Embedded, redis = Redis, valkey = Valkey, tls = Tls, cluster = Cluster,
-            valkey_cluster = ValkeyCluster, sentinel = Sentinel, fred = Fred,
+            embedded = Embedded, redis = Redis, valkey = Valkey, redis8 = Redis8, valkey9 = Valkey9,
+            tls = Tls, cluster = Cluster, valkey_cluster = ValkeyCluster, sentinel = Sentinel, fred = Fred,
             fred_sentinel = FredSentinel
         }
     };
     (@networked $name:ident $runtime:ident) => {
         $crate::suite! {
-            @tests $name $runtime redis = Redis, valkey = Valkey, tls = Tls, fred = Fred
+            @tests $name $runtime
+            redis = Redis, valkey = Valkey, redis8 = Redis8, valkey9 = Valkey9, tls = Tls, fred = Fred
         }
     };
     (@paused $name:ident) => {

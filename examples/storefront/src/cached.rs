@@ -1,17 +1,36 @@
 //! The catalogue behind the cache: what is kept under which key, for how long, and what a change
-//! of a price invalidates.
+//! of a price or of the stock invalidates.
 
 use std::time::Duration;
 
+use futures_util::stream;
 use redkit::Client;
 use redkit::cache::{Cache, Fetched, Loaded, Source};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::catalogue::{Catalogue, CatalogueError};
-use crate::model::{Category, Cents, Front, Id, ListedProduct, Listing, PageNumber, Product};
+use crate::context::{self, Pattern};
+use crate::model::{
+    Category, Cents, Found, Front, Id, ListedProduct, Listing, PageNumber, Product, Search,
+};
+use crate::orders::Sold;
 
 /// How long an entry lives when nothing invalidates it. It bounds how long a page can be wrong
 /// after something changed the database past this program.
 const TTL: Duration = Duration::from_secs(3600);
+
+/// What was searched for is shown for a shorter time, since a product that is new shows up only then.
+const SEARCH_TTL: Duration = Duration::from_secs(15 * 60);
+
+/// Once so much of an entry's time is over, the first visitor that reads it has it loaded anew, in the background.
+const REFRESH_AHEAD: f64 = 0.8;
+
+/// Entries live shorter by up to a tenth, so that what was warmed together does not end together.
+const JITTER: f64 = 0.1;
+
+/// So few units of a product are worth a word in lists.
+pub(crate) const FEW: u32 = 4;
 
 /// The one key of the cache of fronts.
 const FRONT: &str = "front";
@@ -22,6 +41,7 @@ pub(crate) struct CachedCatalogue {
     products: Cache<Product>,
     listings: Cache<Listing>,
     fronts: Cache<Front>,
+    searches: Cache<Found>,
 }
 
 impl CachedCatalogue {
@@ -31,9 +51,10 @@ impl CachedCatalogue {
     /// When a cache cannot be made.
     pub(crate) fn new(client: &Client, catalogue: Catalogue) -> Result<Self, redkit::cache::Error> {
         Ok(Self {
-            products: Cache::builder(client, "products").ttl(TTL).build()?,
-            listings: Cache::builder(client, "listings").ttl(TTL).build()?,
-            fronts: Cache::builder(client, "fronts").ttl(TTL).build()?,
+            products: cache(client, "products", TTL)?,
+            listings: cache(client, "listings", TTL)?,
+            fronts: cache(client, "fronts", TTL)?,
+            searches: cache(client, "searches", SEARCH_TTL)?,
             catalogue,
         })
     }
@@ -46,7 +67,7 @@ impl CachedCatalogue {
         let catalogue = self.catalogue.clone();
         let load = move || async move { catalogue.product(id).await };
         let product = self.products.get_or_load(&id.to_string(), load).await?;
-        Ok(Read::from(product))
+        Ok(Read::from(product).noted("product"))
     }
 
     /// One page of a category.
@@ -59,15 +80,12 @@ impl CachedCatalogue {
         page: PageNumber,
     ) -> Result<Read<Fetched<Listing>>, ReadError> {
         let catalogue = self.catalogue.clone();
-        let load = move || async move {
-            let listing = catalogue.listing(category, page).await?;
-            Ok::<_, CatalogueError>(Loaded::new(listing).tags([category_tag(category)]))
-        };
+        let load = move || async move { load_page(&catalogue, category, page).await };
         let listing = self
             .listings
             .get_or_load(&listing_key(category, page), load)
             .await?;
-        Ok(Read::from(listing))
+        Ok(Read::from(listing).noted("list"))
     }
 
     /// The shop's front, with its featured products read at once.
@@ -77,7 +95,7 @@ impl CachedCatalogue {
     pub(crate) async fn front(&self) -> Result<Read<FrontPage>, ReadError> {
         let catalogue = self.catalogue.clone();
         let load = move || async move { catalogue.front().await };
-        let front = Read::from(self.fronts.get_or_load(FRONT, load).await?);
+        let front = Read::from(self.fronts.get_or_load(FRONT, load).await?).noted("categories");
         let featured = self.products(&front.value.featured).await?;
         Ok(Read {
             // The page is no better than the worst of its parts.
@@ -118,10 +136,129 @@ impl CachedCatalogue {
                 products.push(ListedProduct::from(&*product));
             }
         }
-        Ok(Read {
+        let read = Read {
             value: products,
             cache,
+        };
+        Ok(read.noted("products, several at once,"))
+    }
+
+    /// What a search finds. It is tagged with the categories of what it shows, so that it goes with them.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the database failed.
+    pub(crate) async fn search(&self, search: &Search) -> Result<Read<Fetched<Found>>, ReadError> {
+        let (catalogue, wanted) = (self.catalogue.clone(), search.clone());
+        let load = move || async move {
+            let found = catalogue.search(&wanted).await?;
+            let ids: Vec<Id> = found.products.iter().map(|product| product.id).collect();
+            let mut tags: Vec<String> = Vec::new();
+            for product in catalogue.products(&ids).await? {
+                tags.push(category_tag(product.category.id));
+            }
+            tags.sort_unstable();
+            tags.dedup();
+            Ok::<_, CatalogueError>(Loaded::new(found).tags(tags))
+        };
+        let found = self.searches.get_or_load(search.key(), load).await?;
+        Ok(Read::from(found).noted("search"))
+    }
+
+    /// Fills the cache ahead: the front, the first page of every category, and these products. What is there is left
+    /// alone. `progress` is told how many of how many are done.
+    ///
+    /// # Errors
+    /// [`ReadError`] when not even the front can be read. Whatever else fails is counted.
+    pub(crate) async fn warm(
+        &self,
+        popular: &[Id],
+        progress: impl Fn(u64, u64) + Send + Sync,
+    ) -> Result<Warmed, ReadError> {
+        let front = self.front().await?.value;
+        let featured = front.featured.iter().map(|product| product.id);
+        let mut products: Vec<Id> = popular.iter().copied().chain(featured).collect();
+        products.sort_unstable();
+        products.dedup();
+        let categories: Vec<Id> = front.categories.iter().map(|one| one.id).collect();
+        let total = (products.len() + categories.len()) as u64;
+
+        let catalogue = self.catalogue.clone();
+        let load_list = |key: String| {
+            let catalogue = catalogue.clone();
+            async move { load_listing(catalogue, &key).await }
+        };
+        let mut keys = Vec::with_capacity(categories.len());
+        for category in categories {
+            keys.push(listing_key(category, PageNumber::FIRST));
+        }
+        let lists = self
+            .listings
+            .warm(stream::iter(keys))
+            .on_progress(|so_far| progress(so_far.done(), total))
+            .run(load_list)
+            .await;
+        let load_product = |key: String| {
+            let catalogue = catalogue.clone();
+            async move {
+                match key.parse() {
+                    Ok(id) => catalogue.product(id).await,
+                    Err(_) => Err(CatalogueError::Key(key)),
+                }
+            }
+        };
+        let mut keys = Vec::with_capacity(products.len());
+        for product in products {
+            keys.push(product.to_string());
+        }
+        let before = lists.done();
+        let singles = self
+            .products
+            .warm(stream::iter(keys))
+            .on_progress(|so_far| progress(before + so_far.done(), total))
+            .run(load_product)
+            .await;
+        Ok(Warmed {
+            loaded: lists.loaded + singles.loaded,
+            present: lists.present + singles.present,
+            failed: lists.failed + singles.failed,
+            took: lists.took + singles.took,
         })
+    }
+
+    /// Removes what shows the stock as it was before an order was placed or cancelled. It is no matter of right and
+    /// wrong: the database sells what is there. So where it fails pages are out of date for an hour at most.
+    pub(crate) async fn sold(&self, sold: &[Sold]) {
+        for one in sold {
+            if let Err(error) = self.restock(one).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "pages show the stock as it was"
+                );
+            }
+        }
+        if !sold.is_empty() {
+            context::note(
+                Pattern::Cache,
+                "pages that showed the old stock invalidated",
+            );
+        }
+    }
+
+    async fn restock(&self, sold: &Sold) -> Result<(), redkit::cache::Error> {
+        self.products.invalidate(&sold.product.to_string()).await?;
+        // Lists say how few there are only when there are few.
+        let is_few = |stock| stock <= FEW;
+        if is_few(sold.stock_before) || is_few(sold.stock_after) {
+            self.invalidate_category(sold.category).await?;
+        }
+        Ok(())
+    }
+
+    /// Every page and every search that shows something of a category, in the same time for any number of them.
+    async fn invalidate_category(&self, category: Id) -> Result<(), redkit::cache::Error> {
+        let tag = category_tag(category);
+        self.listings.invalidate_tag(&tag).await?;
+        self.searches.invalidate_tag(&tag).await
     }
 
     /// Changes a price: the database first, and then every entry that shows the old one goes. The
@@ -133,10 +270,7 @@ impl CachedCatalogue {
     pub(crate) async fn set_price(&self, id: Id, price: Cents) -> Result<(), ChangeError> {
         let category = self.catalogue.set_price(id, price).await?;
         self.products.invalidate(&id.to_string()).await?;
-        // Every page of the category at once, however many there are.
-        self.listings
-            .invalidate_tag(&category_tag(category))
-            .await?;
+        self.invalidate_category(category).await?;
         Ok(())
     }
 }
@@ -146,6 +280,23 @@ impl CachedCatalogue {
 pub(crate) struct Read<V> {
     pub(crate) value: V,
     pub(crate) cache: CacheStatus,
+}
+
+/// What a warming came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Warmed {
+    pub(crate) loaded: u64,
+    pub(crate) present: u64,
+    pub(crate) failed: u64,
+    pub(crate) took: Duration,
+}
+
+impl<V> Read<V> {
+    /// Tells the page what the cache had to do with `what`.
+    fn noted(self, what: &str) -> Self {
+        context::note(Pattern::Cache, format!("{what} {}", self.cache.in_words()));
+        self
+    }
 }
 
 impl<V> From<Fetched<V>> for Read<Fetched<V>> {
@@ -230,6 +381,41 @@ pub(crate) enum ChangeError {
     /// The catalogue is changed; the cache may show what was before until its entries end.
     #[error("the change is made, but cached copies could not be invalidated")]
     Invalidate(#[from] redkit::cache::Error),
+}
+
+/// A cache of the catalogue's.
+fn cache<V>(client: &Client, name: &str, ttl: Duration) -> Result<Cache<V>, redkit::cache::Error>
+where
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    Cache::builder(client, name)
+        .ttl(ttl)
+        .ttl_jitter(JITTER)
+        .refresh_ahead(REFRESH_AHEAD)
+        .build()
+}
+
+async fn load_page(
+    catalogue: &Catalogue,
+    category: Id,
+    page: PageNumber,
+) -> Result<Loaded<Listing>, CatalogueError> {
+    let listing = catalogue.listing(category, page).await?;
+    Ok(Loaded::new(listing).tags([category_tag(category)]))
+}
+
+/// Loads what a [key](listing_key) names.
+async fn load_listing(catalogue: Catalogue, key: &str) -> Result<Loaded<Listing>, CatalogueError> {
+    let named = key.split_once(':').and_then(|(category, page)| {
+        Some((
+            category.parse::<Id>().ok()?,
+            page.parse::<PageNumber>().ok()?,
+        ))
+    });
+    match named {
+        Some((category, page)) => load_page(&catalogue, category, page).await,
+        None => Err(CatalogueError::Key(key.to_owned())),
+    }
 }
 
 /// What every page of a category is tagged with.

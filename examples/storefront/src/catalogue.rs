@@ -9,14 +9,17 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{FromRow, QueryBuilder, Row, Sqlite, Transaction};
 
 use crate::model::{
-    Category, CategoryName, Cents, Front, Id, ListedProduct, Listing, OutOfRange, PageNumber,
-    Product,
+    Category, CategoryName, Cents, Found, Front, Id, ListedProduct, Listing, OutOfRange,
+    PageNumber, Product, Search,
 };
 
 pub(crate) use open::OpenError;
 
 /// How many products one page of a category shows.
 pub(crate) const PAGE_SIZE: u32 = 24;
+
+/// How many products a search shows.
+const SHOWN: u32 = 48;
 
 /// How many products the front page features.
 const FEATURED: u32 = 12;
@@ -34,6 +37,11 @@ impl Catalogue {
     /// not share entries, even on one server: what is true of one need not be true of the other.
     pub(crate) fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// The connections, for the other tables of the same database.
+    pub(crate) fn pool(&self) -> &SqlitePool {
+        &self.pool
     }
 
     /// How many reads have reached the database: what a cache is there to avoid.
@@ -153,6 +161,32 @@ impl Catalogue {
         })
     }
 
+    /// The products whose names hold all words of a search.
+    ///
+    /// # Errors
+    /// The database's failure.
+    pub(crate) async fn search(&self, search: &Search) -> Result<Found, CatalogueError> {
+        self.count_read();
+        let mut query = QueryBuilder::new(
+            "SELECT id, name, price_cents, stock, count(*) OVER () AS total FROM product WHERE TRUE",
+        );
+        for word in search.words() {
+            // `instr` has no wildcards, and knows capitals of ASCII only as `lower` does.
+            query
+                .push(" AND instr(lower(name), ")
+                .push_bind(word.clone())
+                .push(") > 0");
+        }
+        query.push(" ORDER BY name, id LIMIT ").push_bind(SHOWN);
+        let rows: Vec<SqliteRow> = query.build().fetch_all(&self.pool).await?;
+        let total = rows.first().map(|row| row.try_get("total")).transpose()?;
+        let products = rows.iter().map(ListedProduct::from_row);
+        Ok(Found {
+            products: products.collect::<Result<_, _>>()?,
+            total: total.unwrap_or_default(),
+        })
+    }
+
     /// Changes the price of a product, and gives its category, whose lists showed the old one.
     ///
     /// # Errors
@@ -218,6 +252,9 @@ pub(crate) enum CatalogueError {
         /// How many pages there are.
         pages: u32,
     },
+    /// A key of the cache names nothing of the catalogue.
+    #[error("nothing in the catalogue has the key {0}")]
+    Key(String),
     /// The database holds something that this program never writes.
     #[error("the database holds a value that the shop does not deal in")]
     Stored(#[from] OutOfRange),
@@ -372,6 +409,25 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!((&found[0], found[1].id), (&one, id(12)));
         assert!(catalogue.products(&[]).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_search_finds_names_with_all_words() {
+        let (_folder, catalogue) = seeded().await;
+        let found = catalogue.search(&Search::of("KNIFE chef's")).await.unwrap();
+        assert!(!found.products.is_empty());
+        assert_eq!(found.products.len(), found.total as usize);
+        for product in &found.products {
+            assert!(product.name.contains("Chef's Knife"), "{product:?}");
+        }
+        // What would be wildcards are letters like all others.
+        for none in ["%", "_", "knife spoon"] {
+            let found = catalogue.search(&Search::of(none)).await.unwrap();
+            assert_eq!((found.products.len(), found.total), (0, 0), "{none}");
+        }
+        let all = catalogue.search(&Search::of("e")).await.unwrap();
+        assert_eq!(all.products.len(), SHOWN as usize);
+        assert!(all.total > SHOWN);
     }
 
     #[tokio::test]

@@ -123,11 +123,26 @@ impl TryFrom<i64> for Cents {
 /// As people read it: `€1,234.50`.
 impl fmt::Display for Cents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Total(self.0.into()).fmt(f)
+    }
+}
+
+/// A sum of prices in whole cents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Total(pub(crate) u64);
+
+impl fmt::Display for Total {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (euros, cents) = (self.0 / 100, self.0 % 100);
-        match (euros / 1000, euros % 1000) {
-            (0, units) => write!(f, "€{units}.{cents:02}"),
-            (thousands, units) => write!(f, "€{thousands},{units:03}.{cents:02}"),
+        let digits = euros.to_string();
+        f.write_str("€")?;
+        for (index, digit) in digits.chars().enumerate() {
+            if index > 0 && (digits.len() - index) % 3 == 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{digit}")?;
         }
+        write!(f, ".{cents:02}")
     }
 }
 
@@ -226,10 +241,49 @@ pub(crate) struct PopularProduct {
     pub(crate) visits: u64,
 }
 
+/// What a search has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Found {
+    /// The first of them, by name.
+    pub(crate) products: Vec<ListedProduct>,
+    /// How many there are.
+    pub(crate) total: u32,
+}
+
+/// What a visitor searches for: a few words in small letters, in the order of the alphabet, so that the same search has
+/// one key in the cache however it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Search(Vec<String>);
+
+impl Search {
+    /// The words of a text: five of them at most, of 40 characters each.
+    pub(crate) fn of(text: &str) -> Self {
+        let words = text.split_whitespace().map(str::to_lowercase);
+        let words = words.map(|word| word.chars().take(40).collect::<String>());
+        let mut words: Vec<String> = words.take(5).collect();
+        words.sort_unstable();
+        words.dedup();
+        Self(words)
+    }
+
+    pub(crate) fn words(&self) -> &[String] {
+        &self.0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The key in the cache.
+    pub(crate) fn key(&self) -> String {
+        self.0.join(" ")
+    }
+}
+
 /// A text is not what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not {0}")]
-pub(crate) struct Malformed(&'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// A number is outside the range that the shop deals in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -301,6 +355,25 @@ mod tests {
         for bad in bad.into_iter().chain(["99999999999999999999", "€5", "NaN"]) {
             assert!(bad.parse::<Cents>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_same_search_has_one_key() {
+        let key = |text| Search::of(text).key();
+        assert_eq!(key("  Oak  BOARD "), "board oak");
+        assert_eq!(key("board oak oak"), "board oak");
+        assert!(Search::of(" ").is_empty());
+        assert_eq!(Search::of("a b c d e f").words().len(), 5);
+    }
+
+    #[test]
+    fn sums_are_grouped_by_thousands() {
+        let shown =
+            [5, 123_456, 123_456_789, 123_456_789_012].map(|cents| Total(cents).to_string());
+        assert_eq!(
+            shown,
+            ["€0.05", "€1,234.56", "€1,234,567.89", "€1,234,567,890.12"]
+        );
     }
 
     #[test]

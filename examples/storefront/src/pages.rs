@@ -1,22 +1,42 @@
 //! The shop's pages as HTML. The `html!` macro escapes every text that is put into it, so a
 //! product's name is shown as it is written and is never markup.
 
+mod account;
+mod basket;
 mod category;
 mod front;
+mod guide;
 mod layout;
+mod notifications;
+mod orders;
+mod panel;
 mod popular;
 mod product;
 mod refusal;
+mod search;
+mod sign_in;
+mod staff;
 mod style;
 
+pub(crate) use account::account;
+pub(crate) use basket::basket;
 pub(crate) use category::category;
 pub(crate) use front::front;
+pub(crate) use guide::guide;
+pub(crate) use notifications::notifications;
+pub(crate) use orders::{order, orders};
 pub(crate) use popular::popular;
 pub(crate) use product::product;
 pub(crate) use refusal::refusal;
+pub(crate) use search::search;
+pub(crate) use sign_in::{register, sign_in};
+pub(crate) use staff::{staff, told};
+
+use std::time::SystemTime;
 
 use maud::{Markup, html};
 
+use crate::cached::FEW;
 use crate::model::{Id, ListedProduct};
 
 /// A grid of products with their prices; what to say when there are none is the caller's.
@@ -56,9 +76,25 @@ fn stock(stock: u32) -> Markup {
     html! {
         @match stock {
             0 => span.out { "Sold out" },
-            1..=4 => span.few { "Only " (stock) " left" },
+            1..=FEW => span.few { "Only " (stock) " left" },
             _ => span.many { "In stock" },
         }
+    }
+}
+
+/// How long ago, in the words of people.
+fn ago(time: SystemTime) -> String {
+    let seconds = SystemTime::now()
+        .duration_since(time)
+        .map_or(0, |past| past.as_secs());
+    match seconds {
+        0..=59 => "just now".to_owned(),
+        60..=119 => "a minute ago".to_owned(),
+        120..=3599 => format!("{} minutes ago", seconds / 60),
+        3600..=7199 => "an hour ago".to_owned(),
+        7200..=86_399 => format!("{} hours ago", seconds / 3600),
+        86_400..=172_799 => "yesterday".to_owned(),
+        _ => format!("{} days ago", seconds / 86_400),
     }
 }
 
@@ -70,8 +106,7 @@ fn count(products: u32) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cached::CacheStatus;
-    use crate::model::{Category, CategoryName, Listing, PageNumber, Product};
+    use crate::model::{Category, CategoryName, Found, Listing, PageNumber, Product};
 
     const HOSTILE: &str = "<script>alert('x')</script> \"&\" {{7*7}}";
 
@@ -111,13 +146,20 @@ mod tests {
         let categories = vec![listing(1, 1).category];
         let products = vec![ListedProduct::from(&hostile_product())];
         for page in [
-            product(&hostile_product(), CacheStatus::Hit),
-            category(&listing(1, 3), CacheStatus::Miss),
-            front(&categories, &products, CacheStatus::Hit),
+            product(&hostile_product()),
+            category(&listing(1, 3)),
+            front(&categories, &products),
             refusal(400, "Bad request", HOSTILE),
+            search(
+                HOSTILE,
+                &Found {
+                    products: products.clone(),
+                    total: 1,
+                },
+            ),
         ] {
             let page = page.into_string();
-            assert!(!page.contains("<script"), "{page}");
+            assert!(!page.contains("<script>"), "{page}");
             assert!(page.contains("&lt;script&gt;alert("), "{page}");
             assert!(!page.contains("\"&\""), "{page}");
         }
@@ -126,7 +168,7 @@ mod tests {
     #[test]
     fn paging_links_stay_inside_the_list() {
         let links = |page, pages| {
-            let page = category(&listing(page, pages), CacheStatus::Hit).into_string();
+            let page = category(&listing(page, pages)).into_string();
             let mut links = Vec::new();
             for rest in page.split("/categories/2?page=").skip(1) {
                 links.push(rest.split('"').next().unwrap_or_default().to_owned());

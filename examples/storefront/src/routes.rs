@@ -1,42 +1,57 @@
-//! The shop's addresses: what is asked for, checked, read through the cache and answered.
+//! The shop's addresses: what is asked for, checked, done and answered.
 
+mod account;
+mod admin;
+mod assets;
+mod basket;
+mod catalogue;
 mod input;
+mod notifications;
+mod orders;
+mod staff;
+mod visitor;
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, FromRef, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRef, Request};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use maud::Markup;
+use redkit::monitor::Health;
+use redkit::monitor::dashboard::Dashboard;
 use redkit::ratelimit::RateLimiter;
 use redkit::ratelimit::tower::{ClientAddress, RateLimitLayer};
+use redkit::session::SessionStore;
+use redkit::session::tower::{OnOutage, SessionLayer};
 use serde::Serialize;
 
-use crate::cached::{CacheStatus, CachedCatalogue, ChangeError, Read, ReadError};
-use crate::catalogue::CatalogueError;
+use crate::accounts::Accounts;
+use crate::background::Background;
+use crate::cached::{CacheStatus, CachedCatalogue};
+use crate::context;
 use crate::format::Format;
-use crate::model::{Category, Cents, Id, ListedProduct, PopularProduct};
-use crate::pages;
+use crate::jobs::Jobs;
+use crate::limits::Limits;
+use crate::notifications::Notifications;
+use crate::orders::{Events, Orders};
 use crate::popular::Popular;
 use crate::refusal::{self, Refusal};
 
-use input::Paging;
+pub(crate) use self::admin::StaffOnly;
 
 /// RFC 9211: how a cache dealt with the request.
 pub(crate) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// The longest body that a price may come in.
-const BODY_LIMIT: usize = 1024;
+/// The longest body that a form may come in.
+const BODY_LIMIT: usize = 8 * 1024;
 
 /// What the routes are made of.
 #[derive(Clone)]
@@ -45,6 +60,17 @@ pub(crate) struct Parts {
     pub(crate) popular: Popular,
     /// How many changes an address may make.
     pub(crate) changes: RateLimiter,
+    pub(crate) accounts: Accounts,
+    pub(crate) addresses: ClientAddress,
+    pub(crate) limits: Limits,
+    pub(crate) sessions: SessionStore,
+    pub(crate) orders: Orders,
+    pub(crate) events: Events,
+    pub(crate) notifications: Notifications,
+    pub(crate) jobs: Jobs,
+    pub(crate) health: Health,
+    pub(crate) background: Arc<Background>,
+    pub(crate) dashboard: Dashboard,
 }
 
 impl FromRef<Parts> for Arc<CachedCatalogue> {
@@ -60,150 +86,77 @@ impl FromRef<Parts> for Popular {
 }
 
 /// The shop's routes.
-pub(crate) fn router(parts: Parts) -> Router {
-    // The address is the connection's own. Behind a proxy, that one would have to be named here as
-    // trusted, or all visitors would share one limit.
-    let limit = RateLimitLayer::new(&parts.changes, ClientAddress::new());
-    Router::new()
-        .route("/", get(front))
-        .route("/products/{id}", get(product))
-        .route("/products/{id}/price", post(set_price).layer(limit))
-        .route("/categories/{id}", get(category))
-        .route("/popular", get(popular))
+///
+/// # Errors
+/// When the settings of a layer are refused.
+pub(crate) fn router(parts: Parts) -> Result<Router, redkit::session::Error> {
+    // Addresses are the connections' own, unless proxies are named: behind one that is not, all visitors would share
+    // one limit.
+    let limit = RateLimitLayer::new(&parts.changes, parts.addresses.clone());
+    let session = SessionLayer::builder(&parts.sessions).cookie_name("shop");
+    // The dashboard answers for itself, in its own form and with its own headers.
+    let admin = parts.dashboard.routes().layer(session.clone().build()?);
+    let viewed = || middleware::from_fn(visitor::view);
+    // What may be looked at without a session is looked at without one while sessions cannot be loaded.
+    let open = Router::new()
+        .route("/", get(catalogue::front))
+        .route("/products/{id}", get(catalogue::product))
+        .route(
+            "/products/{id}/price",
+            post(catalogue::set_price).layer(limit),
+        )
+        .route("/categories/{id}", get(catalogue::category))
+        .route("/search", get(catalogue::search))
+        .route("/popular", get(catalogue::popular))
+        .route("/guides/{name}", get(assets::guide))
+        .layer(viewed())
+        .layer(session.clone().on_outage(OnOutage::Anonymous).build()?);
+    let own = Router::new()
+        .route(
+            "/sign-in",
+            get(account::sign_in_page).post(account::sign_in),
+        )
+        .route(
+            "/register",
+            get(account::register_page).post(account::register),
+        )
+        .route("/sign-out", post(account::sign_out))
+        .route("/account", get(account::page).post(account::set_profile))
+        .route("/account/devices/revoke", post(account::revoke))
+        .route(
+            "/account/devices/revoke-others",
+            post(account::revoke_others),
+        )
+        .route("/basket", get(basket::page).post(basket::change))
+        .route("/orders", get(orders::list).post(orders::place))
+        .route("/orders/{reference}", get(orders::page))
+        .route("/orders/{reference}/cancel", post(orders::cancel))
+        .route(
+            "/notifications",
+            get(notifications::page).post(notifications::seen),
+        )
+        .route("/notifications/stream", get(notifications::stream))
+        .route("/staff", get(staff::page))
+        .route("/staff/broadcast", post(staff::broadcast))
+        .route("/staff/warm", post(staff::warm))
+        .layer(viewed())
+        .layer(session.build()?);
+    Ok(open
+        .merge(own)
+        .route("/assets/shop.js", get(assets::script))
         .fallback(async || Refusal::not_found("There is no page at this address."))
+        .layer(middleware::from_fn_with_state(
+            parts.addresses.clone(),
+            visitor::find_address,
+        ))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(refusal::render))
         .layer(middleware::from_fn(common_headers))
+        .layer(middleware::from_fn(context::layer))
         .with_state(parts)
+        .nest("/admin", admin)
         // Whether the process lives, whatever state the cache and the database are in.
-        .route("/healthz", get(async || Json(Alive { status: "alive" })))
-}
-
-type Shop = State<Arc<CachedCatalogue>>;
-
-async fn front(State(shop): Shop, headers: HeaderMap) -> Result<Response, Refusal> {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        categories: &'a [Category],
-        featured: &'a [ListedProduct],
-    }
-    let front = shop.front().await?;
-    let (categories, featured) = (&front.value.categories, &front.value.featured);
-    Ok(answer(
-        &headers,
-        front.cache,
-        || pages::front(categories, featured, front.cache),
-        &Body {
-            categories,
-            featured,
-        },
-    ))
-}
-
-async fn product(
-    State(shop): Shop,
-    State(popular): State<Popular>,
-    id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let id = input::id("product", id)?;
-    let Read { value, cache } = shop.product(id).await?;
-    // Only of what is there: no visitor is to fill the counts with invented ids.
-    popular.count(id).await;
-    Ok(answer(
-        &headers,
-        cache,
-        || pages::product(&value, cache),
-        &*value,
-    ))
-}
-
-async fn category(
-    State(shop): Shop,
-    id: Result<Path<String>, PathRejection>,
-    paging: Result<Query<Paging>, QueryRejection>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let id = input::id("category", id)?;
-    let Read { value, cache } = shop.listing(id, input::page(paging)?).await?;
-    Ok(answer(
-        &headers,
-        cache,
-        || pages::category(&value, cache),
-        &*value,
-    ))
-}
-
-async fn popular(
-    State(shop): Shop,
-    State(popular): State<Popular>,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        products: &'a [PopularProduct],
-    }
-    let top = popular.top().await.map_err(|error| {
-        tracing::error!(error = &error as &dyn Error, "the visits cannot be read");
-        let detail = "What was looked at most cannot be told at the moment. Please try again.";
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-    })?;
-    let ids: Vec<Id> = top.iter().map(|(id, _)| *id).collect();
-    let Read { value, cache } = shop.products(&ids).await?;
-    let visits: HashMap<Id, u64> = top
-        .into_iter()
-        .map(|(id, visits)| (id, whole(visits)))
-        .collect();
-    let products: Vec<PopularProduct> = value
-        .into_iter()
-        .map(|product| PopularProduct {
-            visits: visits.get(&product.id).copied().unwrap_or_default(),
-            product,
-        })
-        .collect();
-    Ok(answer(
-        &headers,
-        cache,
-        || pages::popular(&products, cache),
-        &Body {
-            products: &products,
-        },
-    ))
-}
-
-/// A count that the server keeps as a floating-point number: each visit added one to it.
-fn whole(count: f64) -> u64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the cast saturates, and a count is neither negative nor beyond 64 bits"
-    )]
-    let count = count as u64;
-    count
-}
-
-/// Changes a price. Anybody may, if not too often: the shop has no accounts. What is kept out is another site's page
-/// that posts here through a visitor's browser.
-async fn set_price(
-    State(shop): Shop,
-    id: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Response, Refusal> {
-    #[derive(Serialize)]
-    struct Changed {
-        id: Id,
-        price_cents: Cents,
-    }
-    let request = input::whole(request, BODY_LIMIT).await?;
-    let id = input::id("product", id)?;
-    input::same_site(request.headers())?;
-    let accepts = Format::of(request.headers());
-    let (price_cents, sent) = input::price(request).await?;
-    shop.set_price(id, price_cents).await?;
-    Ok(match (accepts, sent) {
-        (Format::Html, Format::Html) => Redirect::to(&format!("/products/{id}")).into_response(),
-        _ => Json(Changed { id, price_cents }).into_response(),
-    })
+        .route("/healthz", get(async || Json(Alive { status: "alive" }))))
 }
 
 #[derive(Serialize)]
@@ -227,70 +180,39 @@ fn answer(
     response
 }
 
-/// Headers that every answer has.
+/// Headers that every answer has, unless it has its own.
 async fn common_headers(request: Request, next: Next) -> Response {
-    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; \
-                          base-uri 'none'; frame-ancestors 'none'";
+    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; \
+                          connect-src 'self'; form-action 'self'; base-uri 'none'; \
+                          frame-ancestors 'none'";
     let mut response = next.run(request).await;
+    response
+        .headers_mut()
+        .append(VARY, HeaderValue::from_static("accept"));
     for (name, value) in [
-        (VARY, "accept"),
         // A browser asks each time, or it would show the old price after a change.
         (CACHE_CONTROL, "no-cache"),
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "same-origin"),
     ] {
-        response
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().entry(name).or_insert(value);
     }
     response
 }
 
-impl From<ReadError> for Refusal {
-    fn from(error: ReadError) -> Self {
-        if let Some(refusal) = error.catalogue().and_then(absent) {
-            return refusal;
-        }
-        tracing::error!(error = &error as &dyn Error, "a read failed");
-        let detail = "The catalogue cannot be read at the moment. Please try again.";
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-    }
-}
-
-impl From<ChangeError> for Refusal {
-    fn from(error: ChangeError) -> Self {
-        if let ChangeError::Catalogue(catalogue) = &error
-            && let Some(refusal) = absent(catalogue)
-        {
-            return refusal;
-        }
-        tracing::error!(error = &error as &dyn Error, "a change failed");
-        let detail = match error {
-            ChangeError::Catalogue(_) => "The price could not be changed. Please try again.",
-            ChangeError::Invalidate(_) => {
-                "The price is changed, but pages may show the old one for up to an hour, because \
-                 the cache cannot be reached. Send the price again to try once more."
+impl From<redkit::session::Error> for Refusal {
+    fn from(error: redkit::session::Error) -> Self {
+        let detail = "Your session cannot be reached just now. Please try again in a moment.";
+        match &error {
+            redkit::session::Error::Core(_) => Refusal::unavailable(&error, detail),
+            _ => {
+                tracing::debug!(error = &error as &dyn Error, "a session takes no change");
+                let detail =
+                    "Your session has ended, or went on under another id. Please try again.";
+                Refusal::new(StatusCode::CONFLICT, detail)
             }
-        };
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        }
     }
-}
-
-/// The refusal for what does not exist; `None` when the error is of another kind.
-fn absent(error: &CatalogueError) -> Option<Refusal> {
-    match error {
-        CatalogueError::NoSuchProduct(_)
-        | CatalogueError::NoSuchCategory(_)
-        | CatalogueError::NoSuchPage { .. } => Some(Refusal::not_found(sentence(error))),
-        CatalogueError::Stored(_) | CatalogueError::Database(_) => None,
-    }
-}
-
-/// An error's text as a sentence of its own.
-fn sentence(error: &CatalogueError) -> String {
-    let text = error.to_string();
-    let mut rest = text.chars();
-    let first = rest.next().map(|first| first.to_ascii_uppercase());
-    first.into_iter().chain(rest).chain(['.']).collect()
 }

@@ -1,161 +1,201 @@
-//! The shop put together: its database, its connection, the caches between them, its limits.
+//! The shop put together: its database, its connection, what stands between them, and what goes on besides.
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use redkit::embedded::{Embedded, ListenError, Listener};
+use redkit::embedded::ListenError;
+use redkit::monitor::dashboard::Dashboard;
 use redkit::monitor::prometheus::{self, Exporter, PrometheusHandle};
 use redkit::monitor::{Dependency, Health};
+use redkit::ratelimit::tower::ClientAddress;
 use redkit::ratelimit::{OnOutage, Policy, Quota, RateLimiter};
-use redkit::{Client, ClientConfig, Command};
+use redkit::session::{OnLimit, SessionStore};
 use tempfile::TempDir;
 
+use crate::accounts::Accounts;
+use crate::background::{Background, Work};
 use crate::cached::CachedCatalogue;
 use crate::catalogue::{Catalogue, OpenError};
+use crate::connection::{Connection, SERVER};
+use crate::jobs::Jobs;
+use crate::limits::Limits;
+use crate::notifications::Notifications;
+use crate::orders::{Events, Orders, OrdersError};
 use crate::popular::Popular;
-use crate::routes::{self, Parts};
-
-/// The variable that names the server.
-const SERVER: &str = "REDIS_URL";
-
-/// How long the cache may take: a visitor who waits longer for it is better served by the database.
-const PATIENCE: Duration = Duration::from_millis(250);
+use crate::routes::{self, Parts, StaffOnly};
+use crate::secrets::{Secrets, SecretsError};
 
 /// How many changes one address may make, and how many of them at once.
 pub(crate) const CHANGES: Quota = Quota::per_minute(60).burst(20);
 
+/// How long a page waits for what it can do without.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long an open page of a signed-out visitor gets notifications at most, whatever the network does.
+const REVOCATION_BOUND: Duration = Duration::from_secs(10);
+
+/// How a shop is set up.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The database's file; without it, a temporary one.
+    pub(crate) database: Option<PathBuf>,
+    /// Whether Redis has to be there at the start.
+    pub(crate) needs_redis: bool,
+    /// Where an engine in this process is served to other programs.
+    pub(crate) look_in: Option<SocketAddr>,
+    /// Proxies that say which address a visitor has.
+    pub(crate) trusted: Vec<String>,
+    /// How long an order can be cancelled.
+    pub(crate) ship_after: Duration,
+    /// Whether the cache is warmed at the start.
+    pub(crate) warms: bool,
+}
+
 /// A shop that is ready to serve. It is to be [closed](Shop::close).
 pub(crate) struct Shop {
-    pub(crate) client: Client,
     pub(crate) catalogue: Catalogue,
+    pub(crate) connection: Connection,
     parts: Parts,
     health: Health,
     exporter: Exporter,
-    backend: String,
-    database: String,
-    /// Holds the port on which the engine is served.
-    _listener: Option<Listener>,
+    background: Arc<Background>,
+    database: PathBuf,
     /// Holds the temporary database; removed with the shop.
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 impl Shop {
-    /// Opens the catalogue at `database`, or a temporary one, and connects to the server that
-    /// `REDIS_URL` names, or to an engine in this process. A server that cannot be reached yet is
-    /// no obstacle unless it is `needed`: the shop sells from its database until then. An engine in
-    /// this process is served to other programs at `look_in`.
+    /// Opens the database, connects, and starts what goes on besides requests. A server that cannot be reached yet is
+    /// no obstacle unless it is needed: the shop sells from its database until then.
     ///
     /// # Errors
     /// [`ShopError`], which says what is in the way.
-    pub(crate) async fn open(
-        database: Option<&Path>,
-        needed: bool,
-        look_in: Option<SocketAddr>,
-    ) -> Result<Self, ShopError> {
-        let url = match std::env::var(SERVER) {
-            Ok(url) if !url.is_empty() => Some(url),
-            Ok(_) | Err(std::env::VarError::NotPresent) => None,
-            Err(std::env::VarError::NotUnicode(_)) => return Err(ShopError::NotUnicode),
-        };
-        let config = ClientConfig::from_url(url.as_deref().unwrap_or("embedded://"))
-            .map_err(ShopError::Config)?
-            .command_timeout(PATIENCE)
-            .lazy(!needed);
-        let mut backend = match url {
-            // The endpoint is host and port alone: what a URL has besides may be secret.
-            Some(_) => format!("{} (from {SERVER})", config.endpoint()),
-            None => format!("embedded ({SERVER} is not set)"),
-        };
+    pub(crate) async fn open(settings: &Settings) -> Result<Self, ShopError> {
         // Before the client, whose metrics have their handles from its beginning.
         let recorder = recorder()?;
-        let mut listener = None;
-        let client = match look_in {
-            None => redkit::connect_with(config).await,
-            Some(_) if url.is_some() => return Err(ShopError::NothingToLookInto),
-            Some(addr) => {
-                let engine = Embedded::new();
-                let listening = engine.listen(addr).await?;
-                backend.push_str(&format!(", for redis-cli at {}", listening.addr()));
-                listener = Some(listening);
-                Client::from_backend(Arc::new(engine), &config)
-            }
-        }
-        .map_err(ShopError::Connect)?;
-        let (folder, path) = match database {
-            Some(path) => (None, path.to_owned()),
-            None => {
-                let folder = TempDir::with_prefix("storefront-").map_err(ShopError::Temporary)?;
-                let path = folder.path().join("catalogue.db");
-                (Some(folder), path)
-            }
-        };
-        let catalogue = Catalogue::open(&path).await?;
-        let database = match folder {
-            Some(_) => format!("{} (temporary)", path.display()),
-            None => path.display().to_string(),
-        };
+        let connection = Connection::open(settings.needs_redis, settings.look_in).await?;
+        let (folder, database) = place(settings.database.as_deref())?;
+        let catalogue = Catalogue::open(&database).await?;
         // Keys that belong to this catalogue only: ids of another mean other products.
-        let own = client
+        let client = connection
+            .client
             .with_namespace(&format!("storefront-{}", catalogue.identity()))
             .map_err(ShopError::Connect)?;
+        let secrets = Secrets::read(catalogue.pool()).await?;
+        // The shop sells from its database without it, so nobody needs to be sent elsewhere.
+        let health = Health::builder()
+            .dependency(Dependency::soft("cache", &client))
+            .timeout(LOOK)
+            .build()?;
+        let cached = Arc::new(CachedCatalogue::new(&client, catalogue.clone())?);
+        let hasty = client.with_budget(LOOK).map_err(ShopError::Connect)?;
+        let popular = Popular::new(&hasty)?;
+        let pool = catalogue.pool().clone();
+        let work = Work {
+            orders: Orders::new(&client, secrets.personal.clone(), pool.clone())?,
+            events: Events::new(&client, settings.ship_after)?,
+            notifications: Notifications::new(&client)?,
+            jobs: Jobs::new(&client, Arc::clone(&cached), popular.clone())?,
+            warms: settings.warms,
+        };
+        let background = Arc::new(Background::start(&client, &health, &work)?);
+        let dashboard = Dashboard::builder(&client)
+            .program("storefront")
+            .health(&health)
+            .access(StaffOnly)
+            .command_key(secrets.commands)
+            .start()?;
         let parts = Parts {
-            catalogue: Arc::new(CachedCatalogue::new(&own, catalogue.clone())?),
-            popular: Popular::new(&own)?,
+            dashboard,
+            catalogue: cached,
+            popular,
             // When Redis is down, a shop that takes every change is better than one that takes none.
-            changes: RateLimiter::builder(&own, "changes")
+            changes: RateLimiter::builder(&client, "changes")
                 .policy(Policy::gcra(CHANGES))
                 .on_outage(OnOutage::Open)
                 .build()?,
+            accounts: Accounts::new(&client, secrets.personal, pool)?,
+            addresses: ClientAddress::new()
+                .trusting(settings.trusted.iter().map(String::as_str))?,
+            limits: Limits::new(&client)?,
+            sessions: SessionStore::builder(&client, "web", secrets.sessions)
+                .max_sessions(20, OnLimit::EndOldest)
+                .revocation_bound(REVOCATION_BOUND)
+                .build()?,
+            orders: work.orders,
+            events: work.events,
+            notifications: work.notifications,
+            jobs: work.jobs,
+            health: health.clone(),
+            background: Arc::clone(&background),
         };
-        // The shop sells from its database without it, so nobody needs to be sent elsewhere.
-        let cache = Dependency::soft("cache", &own);
-        let health = Health::builder()
-            .dependency(cache)
-            .timeout(PATIENCE)
-            .build()?;
         Ok(Self {
             exporter: Exporter::new(recorder, &health)?,
             health,
-            client,
             catalogue,
+            connection,
             parts,
-            backend,
+            background,
             database,
-            _listener: listener,
-            _folder: folder,
+            folder,
         })
     }
 
     /// The shop's routes. Health and metrics are among them for trying out: a shop in earnest has them on a port
     /// of their own, which its visitors cannot reach.
-    pub(crate) fn router(&self) -> Router {
+    ///
+    /// # Errors
+    /// When the settings of a layer are refused.
+    pub(crate) fn router(&self) -> Result<Router, ShopError> {
         let health = self.health.routes().merge(self.health.deep_route());
-        routes::router(self.parts.clone())
+        Ok(routes::router(self.parts.clone())?
             .nest("/health", health)
-            .merge(self.exporter.routes())
+            .merge(self.exporter.routes()))
     }
 
-    /// What answers at the other end, asked once at the start: the shop serves whatever it is.
-    pub(crate) async fn server_found(&self) -> String {
-        match self.client.call::<String>(Command::new("PING")).await {
-            Ok(_) => {
-                let found = self.client.capabilities();
-                let (major, minor, patch) = found.version;
-                let (server, topology) = (found.server, self.client.topology());
-                format!("found {server:?} {major}.{minor}.{patch} ({topology:?})")
-            }
-            Err(error) => format!("no server found, the database alone serves: {error}"),
-        }
+    /// The database's file.
+    pub(crate) fn database(&self) -> &Path {
+        &self.database
     }
 
-    /// Closes the connections.
+    /// Ends what would keep a server from ending: streams to browsers.
+    pub(crate) fn stop(&self) -> impl FnOnce() + Send + 'static + use<> {
+        let background = Arc::clone(&self.background);
+        move || background.stop()
+    }
+
+    /// The customers' accounts.
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.parts.accounts
+    }
+
+    /// The jobs of the fleet.
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.parts.jobs
+    }
+
+    /// Ends what goes on, and closes the connections.
     pub(crate) async fn close(self) {
-        self.client.shutdown().await;
+        self.background.shutdown().await;
+        self.parts.dashboard.shutdown().await;
+        self.connection.client.shutdown().await;
         self.catalogue.close().await;
+    }
+}
+
+/// Where the database is: at a path of the visitor's, or in a folder that goes with the shop.
+fn place(database: Option<&Path>) -> Result<(Option<TempDir>, PathBuf), ShopError> {
+    match database {
+        Some(path) => Ok((None, path.to_owned())),
+        None => {
+            let folder = TempDir::with_prefix("storefront-").map_err(ShopError::Temporary)?;
+            let path = folder.path().join("catalogue.db");
+            Ok((Some(folder), path))
+        }
     }
 }
 
@@ -172,7 +212,13 @@ fn recorder() -> Result<PrometheusHandle, redkit::monitor::Error> {
 /// Which backend and which database; never a credential.
 impl fmt::Display for Shop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "backend: {} | database: {}", self.backend, self.database)
+        let (backend, database) = (&self.connection, self.database.display());
+        let temporary = if self.folder.is_some() {
+            " (temporary)"
+        } else {
+            ""
+        };
+        write!(f, "backend: {backend} | database: {database}{temporary}")
     }
 }
 
@@ -211,6 +257,18 @@ pub(crate) enum ShopError {
     /// The limits.
     #[error("the limits are refused")]
     Limits(#[from] redkit::ratelimit::Error),
+    /// The secrets.
+    #[error("the shop's secrets cannot be used")]
+    Secrets(#[from] SecretsError),
+    /// Orders, and what is told of them.
+    #[error(transparent)]
+    Orders(#[from] OrdersError),
+    /// Messages.
+    #[error("the settings of messages are refused")]
+    Messages(#[from] redkit::pubsub::Error),
+    /// Sessions.
+    #[error("the settings of sessions are refused")]
+    Sessions(#[from] redkit::session::Error),
     /// Health and metrics.
     #[error("the monitoring's settings are refused")]
     Monitoring(#[from] redkit::monitor::Error),

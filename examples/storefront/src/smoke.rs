@@ -2,6 +2,7 @@
 //! what reached the database. Every step says what it saw.
 
 mod entries;
+mod purchase;
 mod steps;
 mod visitor;
 
@@ -14,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::server;
-use crate::shop::Shop;
+use crate::shop::{Settings, Shop};
 
 use visitor::Visitor;
 
@@ -27,14 +28,25 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// When the shop does not open, or does not end in order.
 pub(crate) async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let start = Instant::now();
-    let shop = Shop::open(None, true, None).await?;
+    let shop = Shop::open(&Settings {
+        database: None,
+        needs_redis: true,
+        look_in: None,
+        trusted: Vec::new(),
+        ship_after: Duration::from_secs(1),
+        // The visit wants to see misses, and warms for itself.
+        warms: false,
+    })
+    .await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     println!("storefront: http://{address} | {shop}\n");
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = server::serve(listener, shop.router(), async {
+    let stop_streams = shop.stop();
+    let serving = server::serve(listener, shop.router()?, async move {
         // Dropping the sender stops the shop too.
         let _ = stopped.await;
+        stop_streams();
     });
     let visiting = async {
         let mut report = Report::default();
@@ -99,6 +111,8 @@ enum Failure {
     Catalogue(#[from] crate::catalogue::CatalogueError),
     #[error("the cache's server failed")]
     Cache(#[from] redkit::Error),
+    #[error("a job was not taken")]
+    Job(#[from] redkit::pubsub::Error),
     #[error("this is no JSON of the shop's")]
     Json(#[from] serde_json::Error),
 }

@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use xshell::{Shell, cmd};
 
 use super::Server;
+use super::newer::newer_sources;
 use crate::Failure;
 
 /// What a package's libraries need from the machine itself: they belong to its C runtime.
 const OF_THE_SYSTEM: &[&str] = &["libc6", "libgcc-s1", "libstdc++6"];
 
 /// How long a step that uses the network may take, for `timeout`.
-const BOUND: &str = "300";
+pub(super) const BOUND: &str = "300";
 
 /// Unpacks the server under `target/servers`.
 pub(super) fn unpack(sh: &Shell, server: &Server) -> Result<(), Failure> {
-    let apt = PrivateApt::prepare(sh)?;
+    let apt = PrivateApt::prepare(sh, Sources::OwnRelease)?;
     // An index that fails shows in what is missing afterwards; a third one's fault is no reason.
     if let Err(error) = apt.update() {
         eprintln!("apt-get update: {error}");
@@ -33,18 +34,78 @@ pub(super) fn unpack(sh: &Shell, server: &Server) -> Result<(), Failure> {
     Err(last)
 }
 
+/// What a private apt knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sources {
+    /// The machine's release and its backports; what is installed counts as there.
+    OwnRelease,
+    /// Newer releases only; nothing counts as installed, so that a package comes with all that it needs.
+    NewerReleases,
+}
+
+/// Unpacks packages, with all that this system lacks for them, under `folder/root`.
+pub(super) fn unpack_all(sh: &Shell, folder: &Path, packages: &[&str]) -> Result<(), Failure> {
+    let apt = PrivateApt::prepare(sh, Sources::OwnRelease)?;
+    if let Err(error) = apt.update() {
+        eprintln!("apt-get update: {error}");
+    }
+    let configuration = &apt.configuration;
+    // What apt would fetch, by the system's own list of what is installed. Nothing is installed.
+    let uris = cmd!(
+        sh,
+        "apt-get -c {configuration} -qq --print-uris --no-install-recommends install {packages...}"
+    )
+    .quiet()
+    .read()?;
+    let needed: Vec<_> = uris.lines().filter_map(package_of_uri).collect();
+    if needed.is_empty() {
+        return Err(format!("apt has nothing to fetch for {packages:?}").into());
+    }
+    let name = folder.file_name().unwrap_or_default();
+    let debs = apt.folder.join("debs").join(name);
+    sh.remove_path(&debs)?;
+    sh.create_dir(&debs)?;
+    {
+        let _folder = sh.push_dir(&debs);
+        cmd!(
+            sh,
+            "timeout {BOUND} apt-get -c {configuration} -q download {needed...}"
+        )
+        .run()?;
+    }
+    // Beside its place, so that an unpacking that was broken off never passes for a whole one.
+    let fresh = folder.with_extension("new");
+    sh.remove_path(&fresh)?;
+    let root = fresh.join("root");
+    sh.create_dir(&root)?;
+    for deb in sh.read_dir(&debs)? {
+        cmd!(sh, "dpkg-deb -x {deb} {root}").quiet().run()?;
+    }
+    sh.remove_path(&debs)?;
+    sh.remove_path(folder)?;
+    std::fs::rename(&fresh, folder)?;
+    Ok(())
+}
+
+/// The package in a line of `--print-uris`: `'http://…' name_version_architecture.deb size hash`.
+fn package_of_uri(line: &str) -> Option<&str> {
+    let file = line.strip_prefix('\'')?.split_once("' ")?.1;
+    let (name, rest) = file.split_once('_')?;
+    rest.contains(".deb ").then_some(name)
+}
+
 /// apt with state, cache and sources under `target/apt`.
-struct PrivateApt<'a> {
-    sh: &'a Shell,
-    folder: PathBuf,
-    configuration: PathBuf,
+pub(super) struct PrivateApt<'a> {
+    pub(super) sh: &'a Shell,
+    pub(super) folder: PathBuf,
+    pub(super) configuration: PathBuf,
     backports: String,
     /// Keeps two commands from working here at once.
     _lock: std::fs::File,
 }
 
 impl<'a> PrivateApt<'a> {
-    fn prepare(sh: &'a Shell) -> Result<Self, Failure> {
+    pub(super) fn prepare(sh: &'a Shell, sources: Sources) -> Result<Self, Failure> {
         for program in ["apt-get", "apt-cache", "dpkg-deb", "timeout"] {
             if cmd!(sh, "{program} --version")
                 .quiet()
@@ -55,7 +116,11 @@ impl<'a> PrivateApt<'a> {
                 return Err(format!("this system has no {program}").into());
             }
         }
-        let folder = sh.current_dir().join("target/apt");
+        let folder = match sources {
+            Sources::OwnRelease => "target/apt",
+            Sources::NewerReleases => "target/apt/newer",
+        };
+        let folder = sh.current_dir().join(folder);
         for inner in ["sources", "lists/partial", "cache/archives/partial"] {
             sh.create_dir(folder.join(inner))?;
         }
@@ -68,17 +133,27 @@ impl<'a> PrivateApt<'a> {
             .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
             .ok_or("/etc/os-release has no VERSION_CODENAME")?
             .trim_matches('"');
-        let sources = own_sources(Path::new("/etc/apt"), codename)?;
-        if sources.is_empty() {
+        let mut found = own_sources(Path::new("/etc/apt"), codename)?;
+        if found.is_empty() {
             return Err(format!("/etc/apt names no source of {codename}").into());
+        }
+        let mut configuration_text = self::configuration(&folder);
+        if sources == Sources::NewerReleases {
+            if !release.lines().any(|line| line == "ID=debian") {
+                return Err("newer releases are known for Debian only".into());
+            }
+            found = newer_sources(&found, codename);
+            let status = folder.join("status");
+            sh.write_file(&status, "")?;
+            configuration_text += &format!("Dir::State::status \"{}\";\n", status.display());
         }
         // Emptied first: a source that the machine no longer has must not stay.
         sh.remove_path(folder.join("sources"))?;
-        for (name, content) in sources {
+        for (name, content) in found {
             sh.write_file(folder.join("sources").join(name), content)?;
         }
         let configuration = folder.join("apt.conf");
-        sh.write_file(&configuration, self::configuration(&folder))?;
+        sh.write_file(&configuration, configuration_text)?;
         Ok(Self {
             sh,
             folder,
@@ -88,7 +163,7 @@ impl<'a> PrivateApt<'a> {
         })
     }
 
-    fn update(&self) -> Result<(), Failure> {
+    pub(super) fn update(&self) -> Result<(), Failure> {
         let Self {
             sh, configuration, ..
         } = self;
@@ -112,26 +187,9 @@ impl<'a> PrivateApt<'a> {
             )
             .run()?;
         }
-        // Beside its place, so that a server that is running from there, or an unpacking that was
-        // broken off, never meets half a folder.
-        let fresh = server.folder(sh).with_extension("new");
-        sh.remove_path(&fresh)?;
-        let root = fresh.join("root");
-        sh.create_dir(&root)?;
-        for deb in sh.read_dir(&debs)? {
-            cmd!(sh, "dpkg-deb -x {deb} {root}").quiet().run()?;
-        }
+        let unpacked = put_in_place(sh, server, &debs, &wrapper(server.executable));
         sh.remove_path(&debs)?;
-        let run = fresh.join("run");
-        sh.write_file(&run, wrapper(server.executable))?;
-        cmd!(sh, "chmod +x {run}").quiet().run()?;
-        let version = server.version_of(&run)?;
-        if version < server.minimum {
-            return Err(format!("the newest {} here is {version}", server.executable).into());
-        }
-        sh.remove_path(server.folder(sh))?;
-        std::fs::rename(&fresh, server.folder(sh))?;
-        Ok(())
+        unpacked
     }
 
     /// The package with its tools, in which the executable may lie, and their libraries.
@@ -161,6 +219,36 @@ impl<'a> PrivateApt<'a> {
         }
         Ok(packages)
     }
+}
+
+/// Unpacks the packages in `debs` as the server's folder, started by the script `run`.
+pub(super) fn put_in_place(
+    sh: &Shell,
+    server: &Server,
+    debs: &Path,
+    run_script: &str,
+) -> Result<(), Failure> {
+    // Beside its place, so that a server that is running from there, or an unpacking that was
+    // broken off, never meets half a folder.
+    let fresh = server.folder(sh).with_extension("new");
+    sh.remove_path(&fresh)?;
+    let root = fresh.join("root");
+    sh.create_dir(&root)?;
+    for deb in sh.read_dir(debs)? {
+        if deb.extension().is_some_and(|extension| extension == "deb") {
+            cmd!(sh, "dpkg-deb -x {deb} {root}").quiet().run()?;
+        }
+    }
+    let run = fresh.join("run");
+    sh.write_file(&run, run_script)?;
+    cmd!(sh, "chmod +x {run}").quiet().run()?;
+    let version = server.version_of(&run)?;
+    if version < server.minimum {
+        return Err(format!("the newest {} here is {version}", server.executable).into());
+    }
+    sh.remove_path(server.folder(sh))?;
+    std::fs::rename(&fresh, server.folder(sh))?;
+    Ok(())
 }
 
 fn release_option(suite: &str) -> Vec<String> {
@@ -357,6 +445,13 @@ mod tests {
              Suites: bookworm bookworm-backports bookworm-updates\nComponents: main\nSigned-By:\n \
              -----BEGIN\n .\n\n"
         );
+    }
+
+    #[test]
+    fn the_packages_to_fetch_are_read_from_their_addresses() {
+        let line = "'http://deb.debian.org/pool/main/c/chromium_1%3a2_amd64.deb' chromium_156.0-1~deb12u1_amd64.deb 78 SHA256:0";
+        assert_eq!(package_of_uri(line), Some("chromium"));
+        assert_eq!(package_of_uri("Reading package lists..."), None);
     }
 
     #[test]

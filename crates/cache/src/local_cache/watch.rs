@@ -39,6 +39,8 @@ pub(super) struct Watch<V> {
 struct Subscriptions {
     changes: PushStream,
     keys: Option<PushStream>,
+    /// Which of the two is looked at first.
+    keys_are_next: bool,
 }
 
 /// A message or a gap of one of the subscriptions.
@@ -91,6 +93,7 @@ impl<V: Send + Sync + 'static> Watch<V> {
         Ok(Subscriptions {
             changes: self.client.subscribe(interest).await?,
             keys,
+            keys_are_next: false,
         })
     }
 
@@ -106,6 +109,14 @@ impl<V: Send + Sync + 'static> Watch<V> {
         self.shared.clear();
         loop {
             let (question, answer) = tokio::select! {
+                // The events last: no number of them keeps Redis from being asked.
+                biased;
+                () = sleep_until(next_check), if asking.is_none() => {
+                    let answer = Box::pin(timeout(pause, self.ask()));
+                    asking = Some(Asking { at: Instant::now(), progress: state.progress, answer });
+                    continue;
+                }
+                answered = Asking::answered(&mut asking) => answered,
                 event = subscriptions.next() => {
                     let Some(event) = event else { return };
                     if self.take(event, &mut state) {
@@ -115,12 +126,6 @@ impl<V: Send + Sync + 'static> Watch<V> {
                     }
                     continue;
                 }
-                () = sleep_until(next_check), if asking.is_none() => {
-                    let answer = Box::pin(timeout(pause, self.ask()));
-                    asking = Some(Asking { at: Instant::now(), progress: state.progress, answer });
-                    continue;
-                }
-                answered = Asking::answered(&mut asking) => answered,
             };
             asking = None;
             next_check = question.at + pause;
@@ -234,9 +239,19 @@ impl Subscriptions {
         let Some(keys) = &mut self.keys else {
             return self.changes.next().await.map(Event::Change);
         };
-        tokio::select! {
-            push = self.changes.next() => push.map(Event::Change),
-            push = keys.next() => push.map(Event::Keys),
+        // In turn, so that neither waits for ever behind the other.
+        self.keys_are_next = !self.keys_are_next;
+        match self.keys_are_next {
+            true => tokio::select! {
+                biased;
+                push = keys.next() => push.map(Event::Keys),
+                push = self.changes.next() => push.map(Event::Change),
+            },
+            false => tokio::select! {
+                biased;
+                push = self.changes.next() => push.map(Event::Change),
+                push = keys.next() => push.map(Event::Keys),
+            },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Looking up with a lease, and the counts by which a load is judged.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use redkit_core::{CallError, Error as CoreError, Value};
 
@@ -76,9 +76,9 @@ impl<V> Store<V> {
         tags: &[Box<str>],
         before: &Snapshot,
         lifetime_ms: u64,
-    ) -> Result<HashMap<Box<str>, Id>, CoreError> {
+    ) -> Result<BTreeMap<Box<str>, Id>, CoreError> {
         if tags.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(BTreeMap::new());
         }
         let meta_ms = self.settings.meta_ms(lifetime_ms);
         let opens = tags
@@ -86,7 +86,7 @@ impl<V> Store<V> {
             .map(|tag| scripts::open_tag(&self.names.of_tag(tag), meta_ms))
             .collect();
         let mut replies = self.run_all(opens).await?.into_iter();
-        let mut opened = HashMap::with_capacity(tags.len());
+        let mut opened = BTreeMap::new();
         for tag in tags {
             let generation: String = next("EVALSHA", &mut replies)?;
             // Another text is not of our making: no entry can be judged by it.

@@ -2,6 +2,7 @@
 //! elsewhere.
 
 mod change;
+mod find;
 mod look_up;
 mod read;
 mod trip;

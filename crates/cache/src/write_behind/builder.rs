@@ -123,8 +123,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehindBuilder
         self
     }
 
-    /// How often a worker looks at each partition, when it does not know of anything due earlier.
-    /// Default: a quarter of `max_age`, between 10 ms and 1 s.
+    /// How often a worker looks at each partition at least, though it is woken by whatever process writes or
+    /// flushes. Default: 1 s. While it cannot be woken (its subscription is lost, or not allowed) it looks
+    /// once in a quarter of `max_age`, or 10 ms, if that is more often.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.settings.poll_interval = Some(interval);
         self

@@ -7,8 +7,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::queue::{Partition, Queue};
 use crate::error::Error;
 
-/// How long a wait lasts at most before the server is asked again.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How often the server is asked while nobody can say that a batch has ended.
+pub(super) const ASK: Duration = Duration::from_millis(50);
+
+/// How long a wait lasts at most before the server is asked all the same.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The longest wait that is possible: `Duration::MAX` from now is no time.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -25,15 +28,19 @@ pub(super) async fn flush(queue: &Queue, limit: Duration) -> Result<(), Error> {
     let work = async {
         let marks = insist(|| queue.on_all(Partition::flush)).await?;
         for (partition, mark) in queue.partitions.iter().zip(marks) {
-            let mut pause = Duration::from_millis(2);
+            let mut waiter = None;
             loop {
-                partition.signals.due.notify_one();
                 remaining = insist(|| partition.older(mark)).await?;
                 if remaining == 0 {
                     break;
                 }
-                sleep(pause).await;
-                pause = (pause * 2).min(LOOK_AGAIN);
+                match &mut waiter {
+                    // Batches that ended before this were not told: look again.
+                    None => waiter = Some(partition.wait_for_batches()),
+                    Some(waiter) => {
+                        waiter.wait_or_ask(LOOK_AGAIN, ASK).await;
+                    }
+                }
             }
         }
         Ok(())
@@ -48,14 +55,14 @@ pub(super) async fn flush(queue: &Queue, limit: Duration) -> Result<(), Error> {
 }
 
 /// Asks until there is an answer, or an error that will not go away: workers go on after an outage,
-/// and so does who waits for them.
+/// and so does the caller that waits for them.
 async fn insist<F, T>(ask: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
     loop {
         match ask().await {
-            Err(error) if error.is_retryable() => sleep(LOOK_AGAIN).await,
+            Err(error) if error.is_retryable() => sleep(ASK).await,
             result => return result,
         }
     }

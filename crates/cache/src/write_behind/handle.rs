@@ -9,11 +9,11 @@ use bytes::Bytes;
 use redkit_core::{Client, ToArg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::builder::WriteBehindBuilder;
 use super::current::Current;
-use super::flush::{LOOK_AGAIN, flush};
+use super::flush::{ASK, LOOK_AGAIN, flush};
 use super::metrics::WriteBehindStats;
 use super::queue::{Partition, Put, Queue};
 use super::sink::Sink;
@@ -205,16 +205,11 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
         loop {
             match partition.put(key, change, id, &queue.settings).await? {
                 Put::Accepted {
-                    version,
-                    pending,
-                    coalesced,
+                    version, coalesced, ..
                 } => {
                     queue.metrics.accepted.add_one();
                     if coalesced {
                         queue.metrics.coalesced.add_one();
-                    }
-                    if pending >= u64::from(queue.settings.max_batch) {
-                        partition.signals.due.notify_one();
                     }
                     return Ok(version);
                 }
@@ -236,23 +231,18 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> WriteBehind<V> {
         key: &[u8],
         deadline: Instant,
     ) -> Result<(), Error> {
-        loop {
-            // Before the question, so that room which is made in between is not missed.
-            let room = partition.signals.room.notified();
-            if partition.has_room(key, &self.queue.settings).await? {
-                return Ok(());
-            }
-            partition.signals.due.notify_one();
-            // Another process may make room, of which nobody tells this one.
-            let look = deadline.min(Instant::now() + LOOK_AGAIN);
-            tokio::select! {
-                () = room => {}
-                () = sleep_until(look) => {}
-            }
+        // Before the question, so that room which is made in between is not missed.
+        let mut waiter = partition.wait_for_batches();
+        while !partition.has_room(key, &self.queue.settings).await? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            waiter
+                .wait_or_ask(left.min(LOOK_AGAIN), ASK.min(left))
+                .await;
             if Instant::now() >= deadline {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) struct Metrics {
     pub(super) given_up: Tally,
     pub(super) leases_lost: Tally,
     pub(super) sink_duration: Histogram,
+    workers: AtomicU64,
     /// As workers of this process last saw the partitions.
     pending: Vec<AtomicU64>,
     oldest: Vec<AtomicU64>,
@@ -82,11 +83,27 @@ impl Metrics {
             sink_duration: metrics::histogram!(
                 "redkit_write_behind_sink_duration_seconds", "queue" => queue.clone()
             ),
+            workers: AtomicU64::new(0),
             pending: zeros(),
             oldest: zeros(),
             dead: zeros(),
             pending_gauge: metrics::gauge!("redkit_write_behind_pending", "queue" => queue.clone()),
             oldest_gauge: metrics::gauge!("redkit_write_behind_oldest_seconds", "queue" => queue),
+        }
+    }
+
+    /// One more worker of this process looks at the queue.
+    pub(super) fn worker_begins(&self) {
+        self.workers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It does so no more. What the last one saw does not stay: others may have written it since.
+    pub(super) fn worker_ends(&self) {
+        if self.workers.fetch_sub(1, Ordering::Relaxed) > 1 {
+            return;
+        }
+        for partition in 0..u16::try_from(self.pending.len()).unwrap_or(u16::MAX) {
+            self.seen(partition, 0, Duration::ZERO, 0);
         }
     }
 

@@ -96,7 +96,8 @@
 //! # What it costs
 //! A write is one round trip, a read one more than the cache's. A batch is two, one for each key that the
 //! cache is told of, and one for each third of the lease that the sink takes longer. An idle worker
-//! asks each partition once per `poll_interval`. Scripts take O(log n) for each change in n pending
+//! asks each partition once per `poll_interval`; what is new is told by the server, through one subscription of
+//! the client. Scripts take O(log n) for each change in n pending
 //! ones.
 //!
 //! # Clusters

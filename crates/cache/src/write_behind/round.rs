@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use redkit_core::random::random;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -29,8 +30,8 @@ pub(super) struct Flusher<V, S> {
 pub(super) enum Next {
     /// At once.
     Now,
-    /// After so long, or when something may be due.
-    In(Duration),
+    /// When something may be due: after so long, if that is known.
+    In(Option<Duration>),
     /// The database cannot be reached.
     Unavailable,
 }
@@ -60,10 +61,9 @@ where
         self.queue
             .metrics
             .seen(partition.index, taken.pending, taken.oldest, taken.dead);
-        let look_again = settings.poll_interval();
         match taken.take {
-            Take::Leased(left) => Ok(Next::In(left.min(look_again))),
-            Take::Nothing(wait) => Ok(Next::In(wait.map_or(look_again, |w| w.min(look_again)))),
+            Take::Leased(left) => Ok(Next::In(Some(left))),
+            Take::Nothing(wait) => Ok(Next::In(wait)),
             Take::Batch(items) => {
                 let client = &self.queue.client;
                 let lease = PartitionLease::hold(client, partition, token, settings.lease, sent);
@@ -117,7 +117,7 @@ where
                     // Another may be writing these changes, or will be: it has the say.
                     self.queue.metrics.leases_lost.add_one();
                     tracing::warn!(target: "redkit::write_behind", queue = %self.queue.name, partition = partition.index, "the lease was lost");
-                    return Ok(Next::In(self.queue.settings.poll_interval()));
+                    return Ok(Next::In(None));
                 }
             }
         }
@@ -223,7 +223,6 @@ where
                 Err(_) => tokio::time::sleep(self.pause(failures)).await,
             }
         }
-        partition.signals.room.notify_waiters();
         Ok(())
     }
 
@@ -237,5 +236,5 @@ fn ending(item: &Item, ending: Ending) -> (Bytes, u64, Ending) {
 }
 
 fn new_token() -> String {
-    format!("{:016x}", rand::random::<u64>())
+    format!("{:016x}", random::<u64>())
 }

@@ -75,7 +75,8 @@ impl Settings {
         between("backoff", most, base, DAY)?;
         between("lease", self.lease, Duration::from_millis(100), HOUR)?;
         between("sink_timeout", self.sink_timeout, MILLISECOND, DAY)?;
-        between("poll_interval", self.poll_interval(), MILLISECOND, HOUR)
+        let (interval, _) = self.poll_intervals();
+        between("poll_interval", interval, MILLISECOND, HOUR)
     }
 
     /// The pauses after failures.
@@ -84,11 +85,13 @@ impl Settings {
         Backoff::new(first, most)
     }
 
-    /// How long a worker waits at most before it looks again.
-    pub(super) fn poll_interval(&self) -> Duration {
-        self.poll_interval.unwrap_or_else(|| {
-            (self.max_age / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
-        })
+    /// How long a worker waits at most before it looks again: while it is told of what is new, and while it
+    /// is not.
+    pub(super) fn poll_intervals(&self) -> (Duration, Duration) {
+        let second = Duration::from_secs(1);
+        let interval = self.poll_interval.unwrap_or(second);
+        let ask = (self.max_age / 4).clamp(Duration::from_millis(10), second);
+        (interval, ask.min(interval))
     }
 }
 

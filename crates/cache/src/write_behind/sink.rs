@@ -7,6 +7,11 @@ use bytes::Bytes;
 use super::sink_error::SinkError;
 
 /// Writes changes to your database. Implement it with an `async fn`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not write changes of `{V}`",
+    label = "not a sink for these changes",
+    note = "implement `Sink<{V}>` with `async fn write(&self, batch: Vec<Change<{V}>>) -> Result<Vec<Verdict>, SinkError>`"
+)]
 pub trait Sink<V>: Send + Sync + 'static {
     /// Writes a batch and gives a verdict for each change, in the order of the batch. No key is
     /// twice in it, and no other batch with one of its keys is being written.

@@ -41,6 +41,7 @@ where
     let sink = Arc::clone(sink);
     task.spawn(async move { sink.write(batch).await });
     let result = tokio::select! {
+        biased;
         result = task.join_next() => result,
         () = tokio::time::sleep(limit) => {
             return Outcome::Failed(SinkError::new(format_args!("no answer within {limit:?} (`sink_timeout`)")));

@@ -40,6 +40,7 @@ impl Worker {
         let permits = usize::try_from(queue.settings.concurrency).unwrap_or(usize::MAX);
         let context = Arc::new(WorkerContext {
             permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
+            _presence: Presence::new(&queue),
             flusher: Flusher {
                 queue: Arc::clone(&queue),
                 cache,
@@ -84,6 +85,23 @@ impl fmt::Debug for Worker {
 struct WorkerContext<V, S> {
     flusher: Flusher<V, S>,
     permits: Semaphore,
+    _presence: Presence,
+}
+
+/// A worker of this process: when the last one ends, nobody here knows how the queue stands.
+struct Presence(Arc<Queue>);
+
+impl Presence {
+    fn new(queue: &Arc<Queue>) -> Self {
+        queue.metrics.worker_begins();
+        Self(Arc::clone(queue))
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.metrics.worker_ends();
+    }
 }
 
 /// Runs the task of a partition, and runs it again should it ever panic: a partition without one would be
@@ -118,9 +136,11 @@ where
     let Some(partition) = queue.partitions.get(index) else {
         return;
     };
+    let mut news = partition.wait_for_work();
     let (mut token, mut errors, mut outages) = (None, 0_u32, 0_u32);
     while !*stop.borrow() {
         let permit = tokio::select! {
+            biased;
             permit = context.permits.acquire() => permit,
             _ = stop.wait_for(|stop| *stop) => return,
         };
@@ -135,9 +155,11 @@ where
                 errors = 0;
                 match next {
                     Next::In(pause) => {
+                        let (interval, ask) = queue.settings.poll_intervals();
+                        let pause = pause.unwrap_or(interval).min(interval);
                         tokio::select! {
-                            () = sleep(pause) => {}
-                            () = partition.signals.due.notified() => {}
+                            biased;
+                            _ = news.wait_or_ask(pause, ask) => {}
                             _ = stop.wait_for(|stop| *stop) => return,
                         }
                     }
@@ -154,6 +176,7 @@ where
             }
         };
         tokio::select! {
+            biased;
             () = sleep(pause) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }

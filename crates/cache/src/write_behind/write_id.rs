@@ -1,6 +1,7 @@
 //! [`WriteId`]: what makes a write accepted once, however often it is sent.
 
 use redkit_core::ToArg;
+use redkit_core::random::random;
 
 /// The identity of a write. Repeat a write whose outcome is unknown with the same id: when it was
 /// accepted the first time, that is all that happens, also when the key was written by others since.
@@ -13,7 +14,7 @@ pub struct WriteId([u8; 16]);
 impl WriteId {
     /// A new one.
     pub fn random() -> Self {
-        Self(rand::random())
+        Self(random())
     }
 
     /// From bytes of yours that are the same for the same write, such as a request's UUID.

@@ -114,4 +114,35 @@ redkit_testkit::suite! {
         assert!(matches!(seen.act("explode", "").await, Err(InspectError::UnknownAction { .. })));
         worker.shutdown(Duration::from_secs(10)).await.unwrap();
     }
+
+    /// Another process may have written it since: this one looks no more.
+    #[paused]
+    async fn the_figures_of_a_queue_end_with_its_last_worker(fixture: Fixture) {
+        let orders: WriteBehind<u64> = WriteBehind::builder(&fixture.client, "orders")
+            .partitions(2)
+            .max_age(Duration::ZERO)
+            .open()
+            .await
+            .unwrap();
+        let [seen] = &objects(&fixture.client, "write_behind")[..] else { panic!("there is one") };
+        let database = Database::new();
+        database.mood(Mood::Rejects("bad"));
+        let workers = [orders.start(database.clone()), orders.start(database.clone())];
+        orders.put("bad", &1).await.unwrap();
+        orders.flush(Duration::from_secs(10)).await.unwrap();
+        database.mood(Mood::Down);
+        orders.put("later", &1).await.unwrap();
+        sleep(Duration::from_secs(5)).await;
+        let figures = || ["pending", "oldest", "dead_letters"].map(|name| match seen.snapshot().get(name) {
+            Some(Fact::Count(0)) => false,
+            Some(Fact::Number(seconds)) => *seconds > 0.0,
+            figure => figure.is_some(),
+        });
+        assert_eq!(figures(), [true; 3]);
+        for (worker, is_known) in workers.into_iter().zip([true, false]) {
+            worker.shutdown(Duration::from_millis(10)).await.unwrap_err();
+            sleep(Duration::from_secs(5)).await;
+            assert_eq!(figures(), [is_known; 3]);
+        }
+    }
 }

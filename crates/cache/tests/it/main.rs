@@ -36,6 +36,7 @@ mod write_behind_failures;
 mod write_behind_leases;
 mod write_behind_link;
 mod write_behind_outages;
+mod write_behind_wake_ups;
 mod written_through;
 
 /// For look-ups in tests that are not about it: the machine may be busy.

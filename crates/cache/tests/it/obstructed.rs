@@ -4,21 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use parking_lot::Mutex;
 use redkit_cache::{Cache, CacheBuilder, Error, Loaded, Source};
-use redkit_core::{
-    Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, Fault,
-    FaultKind, Interest, PushStream, ServerError, Topology, Value,
-};
-use redkit_embedded::Embedded;
-use tokio::sync::watch;
+use redkit_core::{ClientConfig, Command, Value};
+use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::Instant;
 
-/// What the engine does with a command that names a key with a given part.
+/// How the engine treats commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Obstacle {
-    Nothing,
     /// Reads of entries find nothing, as if they were written right after them, and reads of tags are
     /// refused. Scripts see everything.
     RefusesTags,
@@ -28,98 +21,35 @@ enum Obstacle {
     HangsOnScripts,
 }
 
-struct Obstructed {
-    engine: Embedded,
-    obstacle: Mutex<Obstacle>,
-}
-
-impl Obstructed {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            engine: Embedded::new(),
-            obstacle: Mutex::new(Obstacle::Nothing),
-        })
-    }
-
-    fn set(&self, obstacle: Obstacle) {
-        *self.obstacle.lock() = obstacle;
-    }
-
-    async fn meets(&self, command: &Command) -> Option<CallError> {
-        let obstacle = *self.obstacle.lock();
-        let hangs = match obstacle {
-            Obstacle::Hangs => true,
-            Obstacle::HangsOnScripts => command.name().starts_with("EVAL"),
-            Obstacle::Nothing | Obstacle::RefusesTags => false,
-        };
-        if hangs {
-            let deadline = command.deadline_at().expect("every command has one");
-            tokio::time::sleep_until(deadline).await;
-            return Some(Fault::new(FaultKind::Timeout, "no reply").maybe());
+impl Obstacle {
+    fn put_before(self, backend: &FaultyBackend) {
+        let rule = |injection| Rule::new(injection).alone();
+        match self {
+            Obstacle::RefusesTags => {
+                let refuses = Injection::Refuse("NOPERM", "not these keys");
+                let names_a_tag =
+                    |command: &Command| command.iter().any(|arg| arg.starts_with(b"cache-tag:"));
+                backend
+                    .add(rule(refuses).on(move |command| {
+                        command.name().ends_with("GET") && names_a_tag(command)
+                    }));
+                let nothing =
+                    |command: &Command| Ok(Value::Array(vec![Value::Nil; command.arg_count()]));
+                backend.add(rule(Injection::answer(nothing)).on_name("MGET"));
+            }
+            Obstacle::Hangs => backend.add(
+                rule(Injection::HangBefore).on(|command| !command.name().ends_with("SUBSCRIBE")),
+            ),
+            Obstacle::HangsOnScripts => backend
+                .add(rule(Injection::HangBefore).on(|command| command.name().starts_with("EVAL"))),
         }
-        let is_refused = obstacle == Obstacle::RefusesTags
-            && command.name().ends_with("GET")
-            && command.iter().any(|arg| arg.starts_with(b"cache-tag:"));
-        is_refused.then(|| CallError::Replied(ServerError::new("NOPERM", "not these keys")))
     }
 }
 
-#[async_trait]
-impl Backend for Obstructed {
-    async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        if let Some(error) = self.meets(command).await {
-            return Err(error);
-        }
-        let is_early = *self.obstacle.lock() == Obstacle::RefusesTags && command.name() == "MGET";
-        if is_early {
-            return Ok(Value::Array(vec![Value::Nil; command.arg_count()]));
-        }
-        self.engine.call(command).await
-    }
-
-    async fn pipeline(
-        &self,
-        commands: &[Command],
-    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        let mut replies = Vec::new();
-        for command in commands {
-            replies.push(self.call(command).await);
-        }
-        Ok(replies)
-    }
-
-    async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
-        self.engine.subscribe(interest).await
-    }
-
-    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        self.engine.dedicated().await
-    }
-
-    fn topology(&self) -> Topology {
-        self.engine.topology()
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.engine.capabilities()
-    }
-
-    fn state(&self) -> watch::Receiver<ConnectionState> {
-        self.engine.state()
-    }
-
-    async fn shutdown(&self) {
-        self.engine.shutdown().await;
-    }
-}
-
-fn obstructed() -> (Arc<Obstructed>, CacheBuilder<u64>) {
-    let backend = Obstructed::new();
-    let client = Client::from_backend(
-        Arc::clone(&backend) as Arc<dyn Backend>,
-        &ClientConfig::default().command_timeout(Duration::from_secs(1)),
-    )
-    .unwrap();
+fn obstructed() -> (Arc<FaultyBackend>, CacheBuilder<u64>) {
+    let backend = FaultyBackend::embedded();
+    let config = ClientConfig::default().command_timeout(Duration::from_secs(1));
+    let client = backend.client_with(&config);
     let builder = Cache::builder(&client, "numbers").ttl(Duration::from_secs(60));
     (backend, builder)
 }
@@ -149,7 +79,7 @@ async fn an_entry_whose_tags_cannot_be_read_is_loaded_past_the_cache_by_every_wa
         let tagged = Loaded::new(1).tags(["shoes"]);
         assert!(cache.set_with(key, tagged).await.unwrap());
     }
-    backend.set(Obstacle::RefusesTags);
+    Obstacle::RefusesTags.put_before(&backend);
     let start = Instant::now();
     assert_eq!(one(&cache, 1).await.unwrap(), (2, Source::Bypassed));
     assert_eq!(many(&cache, 2).await.unwrap(), (2, Source::Bypassed));
@@ -158,7 +88,7 @@ async fn an_entry_whose_tags_cannot_be_read_is_loaded_past_the_cache_by_every_wa
         "nothing is waited for"
     );
     // What stands there is not worse for it.
-    backend.set(Obstacle::Nothing);
+    backend.clear();
     for key in [1_u64, 2] {
         assert_eq!(cache.get(key).await.unwrap().as_deref(), Some(&1));
     }
@@ -179,7 +109,7 @@ async fn a_look_up_waits_for_redis_no_longer_than_its_budget() {
                 builder = builder.redis_timeout(Duration::from_millis(budget));
             }
             let cache = builder.build().unwrap();
-            backend.set(obstacle);
+            obstacle.put_before(&backend);
             let start = Instant::now();
             match asks {
                 0 => assert_eq!(one(&cache, 1).await.unwrap(), (2, Source::Bypassed)),
@@ -209,7 +139,7 @@ async fn a_stale_value_is_given_when_redis_does_not_answer_in_time() {
     cache.set(1_u64, &1).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     // The read is answered, and what would take the lease is not.
-    backend.set(Obstacle::HangsOnScripts);
+    Obstacle::HangsOnScripts.put_before(&backend);
     let fails = || async { Err::<u64, _>(std::io::Error::other("the source is down as well")) };
     let start = Instant::now();
     let got = cache.get_or_load(1_u64, fails).await.unwrap();

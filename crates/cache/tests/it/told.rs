@@ -3,84 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use parking_lot::Mutex;
 use redkit_cache::{Cache, L1, Loaded};
-use redkit_core::{
-    Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, GapReason,
-    Interest, Push, PushSink, PushStream, Topology, Value, push_channel,
-};
-use redkit_embedded::Embedded;
-use tokio::sync::watch;
+use redkit_core::{ClientConfig, Command, GapReason, Interest, Push, Topology};
+use redkit_testkit::FaultyBackend;
 use tokio::time::{sleep, timeout};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-struct Told {
-    engine: Embedded,
-    topology: Topology,
-    keys: Mutex<Option<PushSink>>,
-    /// The commands that were sent alone.
-    alone: Mutex<Vec<String>>,
-}
-
-impl Told {
-    fn new(topology: Topology) -> Arc<Self> {
-        Arc::new(Self {
-            engine: Embedded::new(),
-            topology,
-            keys: Mutex::default(),
-            alone: Mutex::default(),
-        })
-    }
-
-    fn tell(&self, push: Push) {
-        assert!(self.keys.lock().as_ref().unwrap().send(push));
-    }
-}
-
-#[async_trait]
-impl Backend for Told {
-    async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        self.alone.lock().push(command.name().to_owned());
-        self.engine.call(command).await
-    }
-
-    async fn pipeline(
-        &self,
-        commands: &[Command],
-    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        self.engine.pipeline(commands).await
-    }
-
-    async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
-        let Interest::Invalidations { .. } = interest else {
-            return self.engine.subscribe(interest).await;
-        };
-        let (sink, stream) = push_channel(100);
-        *self.keys.lock() = Some(sink);
-        Ok(stream)
-    }
-
-    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        self.engine.dedicated().await
-    }
-
-    fn topology(&self) -> Topology {
-        self.topology
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.engine.capabilities()
-    }
-
-    fn state(&self) -> watch::Receiver<ConnectionState> {
-        self.engine.state()
-    }
-
-    async fn shutdown(&self) {
-        self.engine.shutdown().await;
-    }
+/// An engine of which no client is told what has changed, unless the test does it.
+fn told_by_the_test() -> Arc<FaultyBackend> {
+    let backend = FaultyBackend::embedded();
+    backend.take_over(|interest| matches!(interest, Interest::Invalidations { .. }));
+    backend
 }
 
 async fn is_kept(cache: &Cache<u64>, key: &str) -> bool {
@@ -100,9 +34,8 @@ async fn warm(cache: &Cache<u64>, key: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn each_gap_in_the_servers_messages_is_heeded() {
-    let told = Told::new(Topology::Embedded);
-    let backend: Arc<dyn Backend> = Arc::clone(&told) as Arc<dyn Backend>;
-    let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+    let backend = told_by_the_test();
+    let client = backend.client_with(&ClientConfig::default());
     // Nothing that is asked of Redis in the meantime has a part in it.
     let l1 = L1::entries(100).ttl(100 * MINUTE).bound(60 * MINUTE);
     let cache: Cache<u64> = Cache::builder(&client, "numbers")
@@ -124,22 +57,25 @@ async fn each_gap_in_the_servers_messages_is_heeded() {
         warm(&cache, "k").await;
         delete().await.unwrap();
         pause().await;
-        assert!(is_kept(&cache, "k").await, "nobody has told it");
-        told.tell(push.clone());
+        assert!(is_kept(&cache, "k").await, "it was not told");
+        assert_eq!(backend.push(&push), 1);
         pause().await;
         assert!(cache.get("k").await.unwrap().is_none(), "{push:?}");
     }
 
     cache.set("k", &1).await.unwrap();
     warm(&cache, "k").await;
-    told.tell(Push::Gap(GapReason::Lost));
+    assert_eq!(backend.push(&Push::Gap(GapReason::Lost)), 1);
     pause().await;
     for _ in 0..100 {
-        assert!(!is_kept(&cache, "k").await, "who knows what is not told");
+        assert!(
+            !is_kept(&cache, "k").await,
+            "the cache may not be told of everything"
+        );
         pause().await;
     }
     delete().await.unwrap();
-    told.tell(Push::Gap(GapReason::Reconnected));
+    assert_eq!(backend.push(&Push::Gap(GapReason::Reconnected)), 1);
     cache.set("other", &2).await.unwrap();
     warm(&cache, "other").await;
     let now = cache.get("k").await.unwrap();
@@ -149,9 +85,9 @@ async fn each_gap_in_the_servers_messages_is_heeded() {
 #[tokio::test(start_paused = true)]
 async fn reads_of_several_keys_go_to_masters_alone() {
     // On a cluster whose replicas may be read, those answer what is sent alone and only reads.
-    let told = Told::new(Topology::Cluster);
-    let backend: Arc<dyn Backend> = Arc::clone(&told) as Arc<dyn Backend>;
-    let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+    let backend = told_by_the_test();
+    backend.set_topology(Topology::Cluster);
+    let client = backend.client_with(&ClientConfig::default());
     let cache: Cache<u64> = Cache::builder(&client, "numbers")
         .redis_timeout(crate::PATIENT)
         .ttl(MINUTE)
@@ -171,12 +107,12 @@ async fn reads_of_several_keys_go_to_masters_alone() {
     let load = || async { Ok::<_, std::io::Error>(2) };
     plain.get_or_load("other", load).await.unwrap();
     sleep(MINUTE / 2).await;
-    let alone = told.alone.lock();
-    let scripts = alone.iter().filter(|name| name.starts_with("EVAL"));
-    assert!(scripts.count() > 3, "it was asked now and then");
-    let others: Vec<_> = alone
+    // Subscriptions are noted among the commands.
+    let mut alone = backend.seen_alone();
+    alone.retain(|command| !["SUBSCRIBE", "TRACKING"].contains(&command.name()));
+    let (scripts, others): (Vec<_>, Vec<_>) = alone
         .iter()
-        .filter(|name| !name.starts_with("EVAL"))
-        .collect();
+        .partition(|command| command.name().starts_with("EVAL"));
+    assert!(scripts.len() > 3, "it was asked now and then");
     assert!(others.is_empty(), "{others:?}");
 }

@@ -1,10 +1,13 @@
 //! Callers that wait for another process's load, and what wakes them.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_cache::{Cache, Source};
 use redkit_core::{Client, GapReason, Interest, Push};
+use redkit_embedded::Embedded;
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::{Instant, sleep};
 
@@ -88,4 +91,49 @@ async fn the_lease_of_a_load_is_renewed_while_it_runs() {
     });
     let after = told_after(&elsewhere, &here).await;
     assert!(after < Duration::from_millis(2), "{after:?}");
+}
+
+/// Processes died one after the other while they loaded, so that in each turn one more lease is free.
+#[tokio::test(start_paused = true)]
+async fn a_bulk_load_waits_no_longer_for_others_because_it_loads_meanwhile() {
+    let (keys, lease, step) = (0..12_u32, LOAD * 2, Duration::from_millis(500));
+    let engine = Arc::new(Embedded::new());
+    let builder = |client: &Client| {
+        Cache::<u32>::builder(client, "numbers")
+            .ttl(MINUTE)
+            .load_timeout(MINUTE)
+            .lease(lease)
+    };
+    let first = Instant::now() + lease;
+    let mut dead = Vec::new();
+    for key in keys.clone() {
+        let backend = FaultyBackend::new(engine.clone());
+        let cache = builder(&backend.client()).build().unwrap();
+        dead.push(tokio::spawn(async move {
+            let never = async || {
+                sleep(10 * MINUTE).await;
+                Ok::<_, Infallible>(0)
+            };
+            drop(cache.get_or_load(key, never).await);
+        }));
+        sleep(step).await;
+        backend.set(Rule::new(Injection::LoseRequest));
+    }
+    // Until the second of these leases has run out.
+    let wait = first + step * 3 / 2 - Instant::now();
+    let ours = builder(&FaultyBackend::new(engine).client())
+        .wait_timeout(wait)
+        .build()
+        .unwrap();
+    let loader = move |keys: Vec<u32>| async move {
+        sleep(step).await;
+        let loaded = keys.into_iter().map(|key| (key, key));
+        Ok::<HashMap<_, _>, Infallible>(loaded.collect())
+    };
+    let start = Instant::now();
+    for (key, got) in keys.clone().zip(ours.get_many_or_load(keys, loader).await) {
+        assert_eq!(got.unwrap().as_deref(), Some(&key));
+    }
+    let waited = start.elapsed();
+    assert!(waited < wait + 3 * step, "{waited:?} for {wait:?}");
 }

@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::Instrument;
 
+use super::attempt::{Attempt, Batch, Single};
 use super::hints::Hints;
 use super::in_flight::{Admission, InFlight};
+use super::latency::Latency;
 use super::outcome::EarlierAttempts;
 use super::shareable::{check_pipeline, check_shareable};
 use super::span::{self, Peer};
@@ -23,6 +25,7 @@ use crate::command::Command;
 use crate::config::{ClientConfig, ConfigError, RetryConfig};
 use crate::coordination::Coordination;
 use crate::error::{CallError, Error, Fault, FaultKind};
+use crate::random::random;
 use crate::value::Value;
 
 /// A backend and how its calls are treated.
@@ -208,6 +211,10 @@ impl Calls {
             in_flight: self.in_flight.count() as u64,
             ..self.metrics.read()
         }
+    }
+
+    pub(super) fn latency(&self) -> Latency {
+        self.metrics.latency()
     }
 
     pub(super) fn reset_stats(&self) {
@@ -433,6 +440,7 @@ impl Calls {
                     .with_max_delay(self.retry.max_delay)
                     .with_max_times(retries)
                     .with_jitter()
+                    .with_jitter_seed(random())
                     .build()
             })
             .next()
@@ -473,88 +481,6 @@ async fn let_others_run(error: &CallError) {
         .is_some_and(|fault| fault.kind() == FaultKind::BreakerOpen)
     {
         tokio::task::consume_budget().await;
-    }
-}
-
-/// One way to ask a backend, as often as need be.
-trait Attempt: Sync {
-    type Reply: Send;
-
-    fn send(&self) -> impl Future<Output = Result<Self::Reply, CallError>> + Send;
-    /// What the end says about the server.
-    fn judge(&self, result: &Result<Self::Reply, CallError>, breaker: &Breaker) -> Outcome;
-    fn name(&self) -> &str;
-    fn commands(&self) -> &[Command];
-    fn is_idempotent(&self) -> bool;
-    fn runs_script(&self) -> bool;
-}
-
-struct Single<'a> {
-    backend: &'a dyn Backend,
-    command: &'a Command,
-}
-
-impl Attempt for Single<'_> {
-    type Reply = Value;
-
-    fn send(&self) -> impl Future<Output = Result<Value, CallError>> + Send {
-        self.backend.call(self.command)
-    }
-
-    fn judge(&self, result: &Result<Value, CallError>, breaker: &Breaker) -> Outcome {
-        breaker.judge(self.command, result)
-    }
-
-    fn name(&self) -> &str {
-        self.command.name()
-    }
-
-    fn commands(&self) -> &[Command] {
-        std::slice::from_ref(self.command)
-    }
-
-    fn is_idempotent(&self) -> bool {
-        self.command.is_idempotent()
-    }
-
-    fn runs_script(&self) -> bool {
-        self.command.runs_script()
-    }
-}
-
-struct Batch<'a> {
-    backend: &'a dyn Backend,
-    commands: &'a [Command],
-}
-
-impl Attempt for Batch<'_> {
-    type Reply = Vec<Result<Value, CallError>>;
-
-    fn send(&self) -> impl Future<Output = Result<Self::Reply, CallError>> + Send {
-        self.backend.pipeline(self.commands)
-    }
-
-    fn judge(&self, result: &Result<Self::Reply, CallError>, breaker: &Breaker) -> Outcome {
-        match result {
-            Ok(replies) => breaker.judge_all(self.commands, replies),
-            Err(error) => breaker.classify(error),
-        }
-    }
-
-    fn name(&self) -> &str {
-        "pipeline"
-    }
-
-    fn commands(&self) -> &[Command] {
-        self.commands
-    }
-
-    fn is_idempotent(&self) -> bool {
-        self.commands.iter().all(Command::is_idempotent)
-    }
-
-    fn runs_script(&self) -> bool {
-        self.commands.iter().any(Command::runs_script)
     }
 }
 

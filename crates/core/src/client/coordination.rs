@@ -66,10 +66,16 @@ impl Client {
             .await
     }
 
-    /// The same, which does not wait for the subscription.
-    pub(crate) fn waiter_at_once(&self, channel: Bytes, name: Bytes, wake: Wake) -> Waiter {
+    /// The same, which does not wait for the subscription. While that does not stand, the waiter asks; as
+    /// soon as it does, the waiter is woken to look.
+    pub fn waiter_at_once(
+        &self,
+        channel: impl Into<Bytes>,
+        name: impl Into<Bytes>,
+        wake: Wake,
+    ) -> Waiter {
         self.wake_ups()
-            .waiter_at_once(self.clone(), channel, name, wake)
+            .waiter_at_once(self.clone(), channel.into(), name.into(), wake)
     }
 
     /// Gives something back in the background: for the `Drop` of guards. Releases go out in batches;

@@ -1,11 +1,13 @@
 //! [`Client`]: the handle that patterns and programs take.
 
+mod attempt;
 mod calls;
 mod coordination;
 mod eval_all;
 mod hints;
 mod in_flight;
 mod inspect;
+mod latency;
 mod outcome;
 mod servers;
 mod shareable;
@@ -22,6 +24,7 @@ use tokio::time::timeout;
 use self::calls::Calls;
 pub(crate) use self::coordination::WeakClient;
 pub use self::eval_all::Request;
+pub use self::latency::Latency;
 use self::outcome::EarlierAttempts;
 pub use self::shareable::{check_pipeline, check_shareable};
 pub use self::stats::ClientStats;
@@ -31,7 +34,7 @@ use crate::codec::Codec;
 use crate::command::{Command, ToArg};
 use crate::config::{ClientConfig, ConfigError};
 use crate::error::{CallError, Error, Fault, FaultKind};
-use crate::keys::{Key, Keyspace, check_namespace, namespace_prefix};
+use crate::keys::{Key, Keyspace, PatternKey, check_namespace, namespace_prefix};
 use crate::push::{Interest, PushStream};
 use crate::script::Invocation;
 use crate::value::{FromValue, Value};
@@ -193,6 +196,19 @@ impl Client {
     /// A full key without the namespace; `None` when it lies outside of it.
     pub fn strip<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
         key.strip_prefix(self.prefix.as_bytes())
+    }
+
+    /// Takes a full key apart that a pattern has written in this namespace; `None` for any other.
+    ///
+    /// ```
+    /// # fn example(client: &redkit_core::Client) {
+    /// if let Some(key) = client.parse_key(b"lock:orders:{7}:fence") {
+    ///     assert_eq!((key.pattern, key.name, key.role), ("lock", "orders", Some("fence")));
+    /// }
+    /// # }
+    /// ```
+    pub fn parse_key<'k>(&self, key: &'k [u8]) -> Option<PatternKey<'k>> {
+        PatternKey::parse(self.strip(key)?)
     }
 
     /// The keys of one use of a pattern: `namespace:pattern:name:{…}`.
@@ -360,6 +376,11 @@ impl Client {
     /// What this client and its clones have done since the start or the last reset.
     pub fn stats(&self) -> ClientStats {
         self.calls.stats()
+    }
+
+    /// How long the calls of this client and its clones took since the start.
+    pub fn latency(&self) -> Latency {
+        self.calls.latency()
     }
 
     /// Sets [`stats`](Self::stats) back to zero. Metrics are not affected.

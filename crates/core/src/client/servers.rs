@@ -1,5 +1,7 @@
 //! Asking each server by itself, for programs that look after servers.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Client;
@@ -48,5 +50,19 @@ impl Client {
             }),
             Err(error) => Err(Error::call(command.name(), error)),
         }
+    }
+
+    /// What each of the sentinels says of whether enough of them see each other to agree on a failover
+    /// (`SENTINEL CKQUORUM`): an error with the code `NOQUORUM` when they do not. None where no sentinels are
+    /// asked for the server. Each sentinel is asked on a connection of its own, for no longer than `limit`.
+    pub async fn check_quorum(&self, limit: Duration) -> Vec<(Box<str>, Result<(), Error>)> {
+        let said = self.backend().check_quorum(limit).await.into_iter();
+        said.map(|(sentinel, said)| {
+            let said = said
+                .map(drop)
+                .map_err(|error| Error::call("SENTINEL", error));
+            (sentinel, said)
+        })
+        .collect()
     }
 }

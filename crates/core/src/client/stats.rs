@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use metrics::Histogram;
 
+use super::latency::{Latency, Recorder};
 use crate::error::CallError;
 use crate::tally::Tally;
 
@@ -40,6 +41,7 @@ pub(super) struct Metrics {
     unknown: Tally,
     retries: Tally,
     duration: Histogram,
+    latency: Recorder,
 }
 
 impl Metrics {
@@ -61,6 +63,7 @@ impl Metrics {
             duration: metrics::histogram!(
                 "redkit_client_call_duration_seconds", "client" => client.clone()
             ),
+            latency: Recorder::new(),
         }
     }
 
@@ -73,6 +76,7 @@ impl Metrics {
             Err(CallError::Maybe(_)) => self.unknown.add_one(),
         }
         self.duration.record(took);
+        self.latency.record(took);
     }
 
     pub(super) fn retried(&self) {
@@ -88,6 +92,10 @@ impl Metrics {
             retries: self.retries.get(),
             in_flight: 0,
         }
+    }
+
+    pub(super) fn latency(&self) -> Latency {
+        self.latency.read()
     }
 
     pub(super) fn reset(&self) {

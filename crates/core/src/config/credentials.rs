@@ -36,6 +36,11 @@ pub struct Credentials {
 ///     .credential_provider(FromFile("/run/secrets/redis".into()));
 /// # Ok::<(), redkit_core::ConfigError>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` gives no credentials",
+    label = "not a provider of credentials",
+    note = "implement `CredentialProvider`; a fixed user and password are set by `ClientConfig::username` and `password`"
+)]
 #[async_trait]
 pub trait CredentialProvider: Send + Sync + 'static {
     /// The credentials to use now. It is asked for every attempt to connect, and there are several

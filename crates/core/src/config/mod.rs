@@ -78,6 +78,16 @@ impl ClientConfig {
         &self.endpoint
     }
 
+    /// Whether the connection is to be encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether it has a password, or asks for one for each connection.
+    pub fn has_credentials(&self) -> bool {
+        self.password.is_some() || self.provider.is_some()
+    }
+
     /// The name that metrics and logs use for this client.
     pub fn label(&self) -> &str {
         self.client_name.as_deref().unwrap_or("default")

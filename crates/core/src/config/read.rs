@@ -57,6 +57,17 @@ impl ClientConfig {
         Settings::from_vars(None, std::env::vars_os())?.into_config(None)
     }
 
+    /// From a URL, and from the environment what the URL does not say: as [`from_env`](Self::from_env), without the
+    /// variables that say where to connect to. So neither `REDIS_URL` nor the credentials in it count: they are
+    /// another server's. `REDKIT_USERNAME` and `REDKIT_PASSWORD` do, unless the URL has credentials.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the field, as for the other forms.
+    pub fn from_env_at(url: &str) -> Result<Self, ConfigError> {
+        let vars = std::env::vars_os();
+        Settings::from_vars_at(url, vars)?.into_config(None)
+    }
+
     /// From the environment, for one client of several: the variables of [`from_env`](Self::from_env)
     /// with the client's name in capitals between, such as `REDKIT_SESSIONS_URL` and
     /// `REDKIT_SESSIONS_COMMAND_TIMEOUT` for `sessions` (what is neither letter nor digit becomes
@@ -149,6 +160,33 @@ impl Settings {
                 return Err(ConfigError::new(field, problem, fix));
             }
         }
+        Ok(settings)
+    }
+
+    /// From a URL, and from environment variables except those that say where to connect to.
+    pub(super) fn from_vars_at(
+        url: &str,
+        vars: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        const PLACE: &[&str] = &[
+            "REDIS_URL",
+            "REDKIT_URL",
+            "REDKIT_HOST",
+            "REDKIT_PORT",
+            "REDKIT_UNIX_SOCKET",
+            "REDKIT_CLUSTER",
+            "REDKIT_SENTINELS",
+            "REDKIT_MASTER",
+        ];
+        const CREDENTIALS: &[&str] = &["REDKIT_USERNAME", "REDKIT_PASSWORD"];
+        let counts = |name: &OsString| {
+            let is_in = |names: &[&str]| names.iter().any(|other| *name == **other);
+            let is_theirs = is_in(CREDENTIALS) && url.contains('@');
+            !is_in(PLACE) && !is_theirs
+        };
+        let vars = vars.into_iter().filter(|(name, _)| counts(name));
+        let mut settings = Self::from_vars(None, vars)?;
+        settings.set("url", url)?;
         Ok(settings)
     }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
+use crate::random::random_range;
+
 /// Pauses between attempts: each twice as long as the one before, up to a bound. Of each pause a
 /// random part between a half and the whole is taken, so that callers who failed together do not come
 /// back together.
@@ -68,7 +70,7 @@ fn pauses(min: Duration, max: Duration) -> ExponentialBackoff {
 }
 
 fn part_of(whole: Duration) -> Duration {
-    whole.mul_f64(rand::random_range(0.5..=1.0))
+    whole.mul_f64(random_range(0.5..=1.0))
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ pub const CLOCK: &str = include_str!("lua/clock.lua");
 /// [`Client::waiter`](crate::Client::waiter).
 pub const WAKE_UP: &str = include_str!("lua/wake_up.lua");
 
-/// `queue_look`, `queue_join`, `queue_leave` and `queue_wake`: a queue of waiters, first come, first
-/// served. Needs [`CLOCK`] and [`WAKE_UP`] before it. See [`QueuedCaller`](super::QueuedCaller).
+/// `queue_look`, `queue_join`, `queue_leave`, `queue_wake` and `queue_close`: a queue of waiters, first come,
+/// first served. Needs [`CLOCK`] and [`WAKE_UP`] before it. See [`QueuedCaller`](super::QueuedCaller).
 pub const WAIT_QUEUE: &str = include_str!("lua/wait_queue.lua");
 
 pub(super) const LEAVE_QUEUE: &str = include_str!("lua/leave_queue.lua");

@@ -180,6 +180,7 @@ async fn run(mut queue: mpsc::UnboundedReceiver<Queued>) {
     let mut is_open = true;
     while is_open || !under_way.is_empty() || !paused.is_empty() {
         tokio::select! {
+            biased;
             count = queue.recv_many(&mut new, BATCH), if is_open && under_way.len() < AT_ONCE => {
                 is_open = count > 0;
                 if count > 0 {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::command::ToArg;
+use crate::random::random;
 
 /// A name that nothing else has: 128 random bits. It names the owner of a lease, a waiter in a queue
 /// or a receipt, and is sent as 32 hexadecimal digits.
@@ -12,7 +13,7 @@ pub struct Token(u128);
 impl Token {
     /// A new one.
     pub fn random() -> Self {
-        Self(rand::random())
+        Self(random())
     }
 
     /// From the digits that were sent; `None` when it is something else.

@@ -36,12 +36,14 @@ pub struct WaitQueue {
 }
 
 impl WaitQueue {
-    /// The call by which a waiter gives its place up. It wakes the next.
+    /// The call by which a waiter gives its place up. It wakes the next. A visit of this waiter that arrives
+    /// within [`WAITER_ALIVE`] after it, because it was held up on the way, gets nothing.
     pub fn leave(&self, id: &Bytes) -> Invocation {
         LEAVE
             .invoke([&self.queue, &self.heartbeats])
             .arg(id)
             .arg(&self.channel)
+            .arg(u64::try_from(WAITER_ALIVE.as_micros()).unwrap_or(u64::MAX))
             .idempotent(true)
     }
 }

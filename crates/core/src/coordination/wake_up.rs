@@ -151,7 +151,7 @@ impl Waiter {
     }
 
     /// Waits to be woken, at most for `limit`, and while the subscription does not stand at most for `ask`.
-    pub(crate) async fn wait_or_ask(&mut self, limit: Duration, ask: Duration) -> WakeUp {
+    pub async fn wait_or_ask(&mut self, limit: Duration, ask: Duration) -> WakeUp {
         self.slot.sleeps();
         let limit = match self.stands() {
             true => limit,

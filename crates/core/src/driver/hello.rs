@@ -20,6 +20,9 @@ pub(super) fn unknown(server_says: &str, target: &str) -> Option<Fault> {
         })
 }
 
+/// Asks whether the server has the commands behind [`Capabilities`]: the names are in [`Hello::learn`]'s order.
+pub(super) const COMMAND_INFO: [&str; 4] = ["INFO", "SSUBSCRIBE", "HPEXPIRE", "XADD"];
+
 /// What a server is to its fellows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -80,6 +83,21 @@ impl Hello {
         })
     }
 
+    /// Takes what the server can do from its own list of commands, the reply to [`COMMAND_INFO`]. A server
+    /// that keeps the list to itself is judged by its version.
+    pub(super) fn learn(&mut self, commands: Option<&Value>) {
+        let Some(Value::Array(commands)) = commands else {
+            return;
+        };
+        let [sharded, field_expiry, streams] = commands.as_slice() else {
+            return;
+        };
+        let is_known = |command: &Value| !matches!(command, Value::Nil);
+        self.capabilities.sharded_pubsub = is_known(sharded);
+        self.capabilities.field_expiry = is_known(field_expiry);
+        self.capabilities.streams = is_known(streams);
+    }
+
     /// Refuses the server at `target` when it is of another kind than the configuration is for.
     pub(super) fn check(&self, expected: Expected, target: &str) -> Result<(), Fault> {
         let is = match (expected, self.mode.as_str()) {
@@ -129,6 +147,21 @@ mod tests {
             "{refused}"
         );
         hello.check(Expected::Any, "here").unwrap();
+    }
+
+    #[test]
+    fn the_list_of_commands_outweighs_the_version() {
+        let said = || hello(&[("server", "redis"), ("version", "7.4.0")]);
+        let known = || Value::Array(vec![Value::bulk("name")]);
+        let mut hello = Hello::parse(said()).unwrap();
+        hello.learn(Some(&Value::Array(vec![Value::Nil, Value::Nil, known()])));
+        assert!(!hello.capabilities.sharded_pubsub && !hello.capabilities.field_expiry);
+        assert!(hello.capabilities.streams);
+        for silent in [None, Some(Value::Nil), Some(Value::Array(vec![]))] {
+            let mut hello = Hello::parse(said()).unwrap();
+            hello.learn(silent.as_ref());
+            assert!(hello.capabilities.sharded_pubsub && hello.capabilities.field_expiry);
+        }
     }
 
     #[test]

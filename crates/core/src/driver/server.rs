@@ -241,6 +241,10 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
         self.supervisor.answer_past_breaker(&link, sent).await
     }
 
+    async fn check_quorum(&self, limit: Duration) -> Vec<(Box<str>, Result<Value, CallError>)> {
+        self.route.check_quorum(limit).await
+    }
+
     async fn shutdown(&self) {
         self.subscriptions.shutdown();
         self.supervisor.shutdown();

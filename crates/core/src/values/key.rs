@@ -22,6 +22,11 @@ use crate::keys::Key;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot name a key",
+    label = "not text, bytes, an integer or a `Key`",
+    note = "write `format!(\"…\")`, or implement `ToKey` with `client.key(…)`"
+)]
 pub trait ToKey {
     /// The full name.
     fn to_key(&self, client: &Client) -> Key;

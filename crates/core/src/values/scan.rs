@@ -122,6 +122,22 @@ impl Scan {
         ScanStream(keys.fuse().boxed())
     }
 
+    /// One page by itself, for a reader who pages on later: the keys, without the namespace, and the cursor of the next
+    /// page, if there is one. The first page has the cursor 0. A page may be empty, and a reader who pages on
+    /// after the layout of a cluster has changed is not told.
+    ///
+    /// # Errors
+    /// [`Error::Call`] when the page could not be had.
+    pub async fn page_from(&self, cursor: u64) -> Result<(Vec<Bytes>, Option<u64>), Error> {
+        let command = self.command(cursor);
+        let (next, keys) = self.client.call::<(u64, Vec<Bytes>)>(command).await?;
+        let own = keys.iter().filter_map(|key| {
+            let own = self.client.strip(key)?;
+            Some(key.slice_ref(own))
+        });
+        Ok((own.collect(), Some(next).filter(|&next| next != 0)))
+    }
+
     /// How many keys match; those that are seen twice are counted twice.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use super::key::ToKey;
 use crate::client::Client;
 use crate::error::Error;
 use crate::keys::Key;
+use crate::random::random_range;
 
 /// Changing a value by what it is.
 impl Client {
@@ -150,7 +151,7 @@ impl Update<'_> {
 /// to 16 ms after the fifth and later.
 async fn pause(attempt: u32) {
     let most = 1000 << (attempt - 1).min(4);
-    let micros = rand::random_range(0..=most);
+    let micros = random_range(0..=most);
     tokio::time::sleep(Duration::from_micros(micros)).await;
 }
 

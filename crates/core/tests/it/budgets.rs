@@ -1,64 +1,24 @@
 //! A budget ends a call earlier than the command timeout would, and says nothing about the server.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use redkit_core::breaker::BreakerState;
-use redkit_core::{
-    Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, Fault,
-    FaultKind, Interest, PushStream, Script, Topology, Value,
-};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use redkit_core::{Client, ClientConfig, Command, Script, Value};
+use redkit_testkit::{FaultyBackend, Injection, Rule};
+use tokio::time::Instant;
 
-/// Answers nothing, until every command's deadline.
-struct Silent;
-
-#[async_trait]
-impl Backend for Silent {
-    async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        sleep_until(command.deadline_at().unwrap()).await;
-        Err(Fault::new(FaultKind::Timeout, "no reply").maybe())
-    }
-
-    async fn pipeline(
-        &self,
-        commands: &[Command],
-    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        let last = commands.iter().filter_map(Command::deadline_at).max();
-        sleep_until(last.unwrap()).await;
-        Err(Fault::new(FaultKind::Timeout, "no reply").maybe())
-    }
-
-    async fn subscribe(&self, _: Interest) -> Result<PushStream, CallError> {
-        Err(Fault::new(FaultKind::Unsupported, "no").not_sent())
-    }
-
-    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        Err(Fault::new(FaultKind::Unsupported, "no").not_sent())
-    }
-
-    fn topology(&self) -> Topology {
-        Topology::Standalone
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::UNKNOWN
-    }
-
-    fn state(&self) -> watch::Receiver<ConnectionState> {
-        watch::Sender::new(ConnectionState::Connected(1)).subscribe()
-    }
-
-    async fn shutdown(&self) {}
+/// A client of a server that answers nothing.
+fn unanswered() -> Client {
+    let backend = FaultyBackend::embedded();
+    backend.add(Rule::new(Injection::HangBefore));
+    backend.client_with(&ClientConfig::default())
 }
 
 static ONE: Script = Script::new("return 1");
 
 #[tokio::test(start_paused = true)]
 async fn a_budget_ends_calls_pipelines_and_scripts_and_does_not_count_against_the_server() {
-    let client = Client::from_backend(Arc::new(Silent), &ClientConfig::default()).unwrap();
+    let client = unanswered();
     let hasty = client.with_budget(Duration::from_millis(60)).unwrap();
     for _ in 0..30 {
         let start = Instant::now();
@@ -87,7 +47,7 @@ async fn a_budget_ends_calls_pipelines_and_scripts_and_does_not_count_against_th
 
 #[tokio::test(start_paused = true)]
 async fn the_earliest_of_deadline_timeout_and_budget_ends_a_call() {
-    let client = Client::from_backend(Arc::new(Silent), &ClientConfig::default()).unwrap();
+    let client = unanswered();
     let took = async |budget: u64, own: Option<u64>| {
         let client = client.with_budget(Duration::from_millis(budget)).unwrap();
         let start = Instant::now();

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use redkit_core::breaker::BreakerState;
-use redkit_core::inspection::{Fact, Inspect, InspectError, Snapshot};
+use redkit_core::inspection::{Fact, Inspect, InspectError, Query, Snapshot};
 use redkit_core::{Admission, AdmissionPermit, Admitted, Command, Error};
 use redkit_testkit::FaultyBackend;
 
@@ -47,10 +47,26 @@ async fn objects_are_seen_while_they_live_and_not_kept() {
     assert_eq!((of_shelf.items.len(), of_shelf.omitted), (100, 50));
     let error = seen[2].act("paint", "red").await.unwrap_err();
     assert_eq!(error.to_string(), "a shelf has no action `paint`");
+    // What an object does not offer is nothing, or an error that says so.
+    assert_eq!(seen[2].measure().await.unwrap(), Snapshot::default());
+    let error = seen[2].list("tools", &Query::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "a shelf has no list `tools`");
     drop(seen);
     assert_eq!(Arc::strong_count(&shelf), 1);
     drop(shelf);
     assert_eq!(client.inspect().len(), 2);
+}
+
+#[tokio::test]
+async fn a_client_counts_how_long_its_calls_take() {
+    let client = FaultyBackend::embedded().client();
+    assert_eq!(client.latency().count(), 0);
+    for _ in 0..3 {
+        client.call::<String>(Command::new("PING")).await.unwrap();
+    }
+    let latency = client.with_namespace("other").unwrap().latency();
+    assert_eq!(latency.count(), 3);
+    assert!(latency.quantile(0.99).unwrap() < std::time::Duration::from_secs(5));
 }
 
 #[tokio::test]

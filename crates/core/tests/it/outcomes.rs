@@ -1,18 +1,12 @@
 //! The outcome of a call that took several attempts is the worst of them: once one of them may have
 //! been carried out, the call never ends as `NotSent`.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use parking_lot::Mutex;
 use redkit_core::{
-    Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, Driver,
-    Error, Fault, FaultKind, Interest, PushStream, Script, ServerError, Topology, Value,
+    CallError, Client, ClientConfig, Command, Driver, Error, Fault, FaultKind, Script, Value,
 };
-use redkit_testkit::{Close, Proxy, Server, ServerOptions};
-use tokio::sync::watch;
+use redkit_testkit::{Close, FaultyBackend, Injection, Proxy, Rule, Server, ServerOptions};
 
 static SET: Script = Script::new("return redis.call('SET', KEYS[1], ARGV[1])");
 
@@ -85,75 +79,25 @@ async fn a_write_that_was_carried_out_never_ends_as_not_sent(driver: Driver) {
     }
 }
 
-/// Answers with what it was given, in turn.
-struct Replies(Mutex<VecDeque<Result<Value, CallError>>>);
-
-impl Replies {
-    fn next(&self) -> Result<Value, CallError> {
-        self.0.lock().pop_front().unwrap()
+/// A client whose calls meet these, in turn.
+fn client(injections: impl IntoIterator<Item = Injection>) -> Client {
+    let backend = FaultyBackend::embedded();
+    for injection in injections {
+        backend.add(Rule::new(injection).times(1));
     }
+    backend.client_with(&ClientConfig::default())
 }
 
-#[async_trait]
-impl Backend for Replies {
-    async fn call(&self, _: &Command) -> Result<Value, CallError> {
-        self.next()
-    }
-
-    async fn pipeline(&self, _: &[Command]) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        match self.next()? {
-            Value::Nil => Ok(vec![self.next(), self.next()]),
-            other => Ok(vec![Ok(other)]),
-        }
-    }
-
-    async fn subscribe(&self, _: Interest) -> Result<PushStream, CallError> {
-        Err(Fault::new(FaultKind::Unsupported, "no").not_sent())
-    }
-
-    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        Err(Fault::new(FaultKind::Unsupported, "no").not_sent())
-    }
-
-    fn topology(&self) -> Topology {
-        Topology::Standalone
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::UNKNOWN
-    }
-
-    fn state(&self) -> watch::Receiver<ConnectionState> {
-        watch::Sender::new(ConnectionState::Connected(1)).subscribe()
-    }
-
-    async fn shutdown(&self) {}
-}
-
-fn client(replies: impl IntoIterator<Item = Result<Value, CallError>>) -> Client {
-    let replies = Replies(Mutex::new(replies.into_iter().collect()));
-    Client::from_backend(Arc::new(replies), &ClientConfig::default()).unwrap()
-}
-
-fn lost() -> CallError {
-    Fault::new(FaultKind::Disconnected, "the connection broke").maybe()
-}
+const FORGOTTEN: Injection = Injection::Refuse("NOSCRIPT", "No matching script");
 
 fn unsent() -> CallError {
     Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent()
 }
 
-fn refused(line: &str) -> CallError {
-    CallError::Replied(ServerError::parse(line))
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_script_that_was_lost_forgotten_and_not_sent_again_may_have_run() {
-    let client = client([
-        Err(lost()),
-        Err(refused("NOSCRIPT No matching script")),
-        Err(unsent()),
-    ]);
+    let unsent = Injection::answer(|_| Err(unsent()));
+    let client = client([Injection::LoseRequest, FORGOTTEN, unsent]);
     let error = write(&client, Write::Script, "k").await.unwrap_err();
     assert!(error.is_maybe(), "{error}");
     assert_eq!(client.stats().unknown, 1);
@@ -161,9 +105,13 @@ async fn a_script_that_was_lost_forgotten_and_not_sent_again_may_have_run() {
 
 #[tokio::test(start_paused = true)]
 async fn a_part_of_a_repeated_pipeline_that_was_not_sent_may_have_been_carried_out() {
-    let client = client([Err(lost()), Ok(Value::Nil), Ok(Value::Ok), Err(unsent())]);
-    let set = Command::new("SET").key("k").arg("v").idempotent(true);
-    let replies = client.pipeline(vec![set.clone(), set]).await.unwrap();
+    let unsent = Injection::answer(|command| match command.get(0) {
+        Some(b"k") => Ok(Value::Ok),
+        _ => Err(unsent()),
+    });
+    let client = client([Injection::LoseRequest, unsent]);
+    let set = |key| Command::new("SET").key(key).arg("v").idempotent(true);
+    let replies = client.pipeline(vec![set("k"), set("l")]).await.unwrap();
     assert!(matches!(replies[0], Ok(Value::Ok)));
     assert!(
         matches!(replies[1], Err(CallError::Maybe(_))),
@@ -173,7 +121,8 @@ async fn a_part_of_a_repeated_pipeline_that_was_not_sent_may_have_been_carried_o
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_refuses_the_repetition_does_not_undo_the_first_attempt() {
-    let client = client([Err(lost()), Err(refused("READONLY It is a replica now"))]);
+    let is_replica = Injection::Refuse("READONLY", "It is a replica now");
+    let client = client([Injection::LoseRequest, is_replica]);
     let error = write(&client, Write::Command, "k").await.unwrap_err();
     assert!(
         error.is_maybe() && error.to_string().contains("READONLY"),
@@ -183,6 +132,6 @@ async fn a_server_that_refuses_the_repetition_does_not_undo_the_first_attempt() 
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_to_the_repetition_is_the_outcome() {
-    let client = client([Err(lost()), Ok(Value::Ok)]);
+    let client = client([Injection::LoseRequest]);
     write(&client, Write::Command, "k").await.unwrap();
 }

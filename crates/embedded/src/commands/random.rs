@@ -1,9 +1,11 @@
 //! Random picks from indexed collections, as `SRANDMEMBER`, `HRANDFIELD` and `ZRANDMEMBER` make
 //! them.
 
-use rand::RngExt;
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::index;
 use redkit_core::ServerError;
+use redkit_core::random::{random, random_range};
 
 use crate::args::integer;
 use crate::error;
@@ -43,7 +45,10 @@ impl Picks {
     pub(super) fn new(count: i64, len: usize) -> Self {
         match usize::try_from(count) {
             Ok(count) if count >= len => Picks::All(0..len),
-            Ok(count) => Picks::Distinct(index::sample(&mut rand::rng(), len, count).into_iter()),
+            Ok(count) => {
+                let mut source = Xoshiro256PlusPlus::seed_from_u64(random());
+                Picks::Distinct(index::sample(&mut source, len, count).into_iter())
+            }
             Err(_) => Picks::Repeated {
                 left: if len == 0 { 0 } else { count.unsigned_abs() },
                 len,
@@ -61,7 +66,7 @@ impl Iterator for Picks {
             Picks::Distinct(indexes) => indexes.next(),
             Picks::Repeated { left, len } => {
                 *left = left.checked_sub(1)?;
-                Some(rand::rng().random_range(0..*len))
+                Some(random_range(0..*len))
             }
         }
     }

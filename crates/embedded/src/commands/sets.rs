@@ -1,8 +1,8 @@
 //! Commands on one set. [`super::set_algebra`] has the commands on several.
 
 use bytes::Bytes;
-use rand::RngExt;
 use redkit_core::Value;
+use redkit_core::random::random_range;
 
 use super::random::{Picks, random_count};
 use super::{Spec, int, read, write};
@@ -102,9 +102,8 @@ fn spop(state: &mut State, args: &[&[u8]]) -> Reply {
         return Ok(count.map_or(Value::Nil, |_| Value::Set(Vec::new())));
     };
     let wanted = count.unwrap_or(1).min(set.len());
-    let mut random = rand::rng();
     let popped: Vec<Bytes> = (0..wanted)
-        .filter_map(|_| set.swap_remove_index(random.random_range(0..set.len())))
+        .filter_map(|_| set.swap_remove_index(random_range(0..set.len())))
         .collect();
     if !popped.is_empty() {
         state.db.shrunk(key);

@@ -70,6 +70,8 @@ enum Writes {
 struct Run {
     protocol: Protocol,
     read_only: bool,
+    /// Whether it has called a command that writes: then memory stops it no more.
+    has_written: bool,
     deadline: Instant,
 }
 
@@ -153,10 +155,14 @@ impl Scripts {
         }
     }
 
-    /// A new Lua state comes with the next script.
     fn flush(&mut self) -> Reply {
-        self.host = None;
+        self.forget();
         Ok(Value::Ok)
+    }
+
+    /// Forgets all scripts. A new Lua state comes with the next one.
+    pub(crate) fn forget(&mut self) {
+        self.host = None;
     }
 
     fn host(&mut self) -> Result<&mut Host, ServerError> {
@@ -175,6 +181,7 @@ impl Host {
         let run = Arc::new(Mutex::new(Run {
             protocol: Protocol::Resp2,
             read_only: false,
+            has_written: false,
             deadline: Instant::now(),
         }));
         let sandbox = sandbox::start(state, &run)?;
@@ -237,6 +244,7 @@ impl Host {
         *self.run.lock() = Run {
             protocol: Protocol::Resp2,
             read_only: read_only || script.writes == Writes::Forbidden,
+            has_written: false,
             deadline: Instant::now() + TIME_LIMIT,
         };
         self.call(sha, script, keys, argv)

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::{Run, convert, hex_sha1, raise, without_limit};
 use crate::commands::{self, Access, Misuse, Run as Runs};
 use crate::error;
+use crate::full_memory;
 use crate::number::format_g17;
 use crate::state::{Protocol, State};
 
@@ -179,8 +180,8 @@ fn call(state: &Mutex<State>, run: &Mutex<Run>, args: &MultiValue) -> Result<Val
         .map(|&end| buffer.get(std::mem::replace(&mut start, end)..end))
         .map(Option::unwrap_or_default)
         .collect();
-    let run = run.lock();
-    execute(state, &run, &argv)
+    let mut run = run.lock();
+    execute(state, &mut run, &argv)
 }
 
 /// Integers up to 17 digits are written as such by `%.17g`, larger ones with an exponent.
@@ -194,7 +195,7 @@ fn write_number(number: i64, buffer: &mut Vec<u8>) {
     buffer.extend_from_slice(text.as_bytes());
 }
 
-fn execute(state: &Mutex<State>, run: &Run, argv: &[&[u8]]) -> Result<Value, ServerError> {
+fn execute(state: &Mutex<State>, run: &mut Run, argv: &[&[u8]]) -> Result<Value, ServerError> {
     let (name, args) = argv
         .split_first()
         .map_or((&b""[..], &[][..]), |(name, args)| (*name, args));
@@ -224,6 +225,11 @@ fn execute(state: &Mutex<State>, run: &Run, argv: &[&[u8]]) -> Result<Value, Ser
         return refused("ERR Write commands are not allowed from read-only scripts.");
     }
     let mut state = state.lock();
+    // Once a script has written, the server cannot stop it in the middle.
+    if state.is_full && !run.has_written && full_memory::is_refused(spec.name) {
+        return Err(full_memory::refusal());
+    }
+    run.has_written |= spec.access == Access::Write;
     let outer = std::mem::replace(&mut state.protocol, run.protocol);
     state.in_script = true;
     if let Runs::Blocking { .. } = spec.run {

@@ -51,6 +51,7 @@ impl Term {
         let mut role = self.role.clone();
         let leads = Role::Leader(self.fence);
         tokio::select! {
+            biased;
             () = lost => {}
             // An error says that the election is gone, and with it the term.
             _ = role.wait_for(|role| *role != leads) => {}

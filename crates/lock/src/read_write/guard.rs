@@ -9,10 +9,10 @@ use redkit_core::coordination::{Lease, LeaseConfig, LeaseRenewal, Release};
 use redkit_core::{Invocation, Tally, Value};
 use tokio::time::Instant;
 
-use super::Inner;
 use super::scripts::{self, Caller, Keys};
 use crate::error::Error;
 use crate::fence::Fence;
+use crate::manager::Purpose;
 
 /// A read/write lock that is held for reading, with a lease of its own. Dropping it gives the lock back in the
 /// background.
@@ -30,7 +30,7 @@ pub struct WriteGuard {
 
 /// A lock that is held. What is not given back when it is dropped is given back in the background.
 pub(super) struct Held {
-    inner: Arc<Inner>,
+    inner: Arc<Purpose>,
     keys: Keys,
     caller: Caller,
     lease: Lease,
@@ -135,7 +135,7 @@ impl WriteGuard {
 impl Held {
     /// A lock that was taken by a call that was sent at `sent`.
     pub(super) fn new(
-        inner: &Arc<Inner>,
+        inner: &Arc<Purpose>,
         keys: Keys,
         caller: Caller,
         is_reader: bool,

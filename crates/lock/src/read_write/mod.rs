@@ -7,20 +7,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use redkit_core::coordination::{Backoff, Release, Token, WAITER_ALIVE, Wake};
-use redkit_core::{Client, Keyspace, ToArg, Value};
+use redkit_core::{ToArg, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::guard::Held;
 pub use self::guard::{ReadGuard, WriteGuard};
 pub use self::scripts::ReadWriteState;
 use self::scripts::{Attempt, Caller, Keys};
-use crate::builder::Settings;
 use crate::error::Error;
 use crate::fence::Fence;
 use crate::keys::user_key;
-use crate::metrics::Metrics;
+use crate::manager::Purpose;
 use crate::time::deadline_after;
 
 /// Locks that many readers have at the same time, or one writer, from
@@ -54,19 +52,10 @@ use crate::time::deadline_after;
 /// ```
 #[derive(Clone)]
 pub struct ReadWriteLocks {
-    inner: Arc<Inner>,
+    /// What the clones and their guards share.
+    inner: Arc<Purpose>,
     /// Process, host and label.
     owner: Arc<str>,
-}
-
-/// What the clones and their guards share.
-pub(super) struct Inner {
-    client: Client,
-    name: Box<str>,
-    keyspace: Keyspace,
-    channel: Bytes,
-    settings: Settings,
-    metrics: Metrics,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,25 +68,9 @@ enum Mode {
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 impl ReadWriteLocks {
-    pub(crate) fn new(
-        client: Client,
-        name: &str,
-        keyspace: Keyspace,
-        channel: Bytes,
-        settings: Settings,
-        owner: Box<str>,
-    ) -> Self {
-        let inner = Inner {
-            client,
-            keyspace,
-            channel,
-            settings,
-            // A name has no colon, so this is no other manager's.
-            metrics: Metrics::new(&format!("rw:{name}")),
-            name: name.into(),
-        };
+    pub(crate) fn new(purpose: Purpose, owner: Box<str>) -> Self {
         Self {
-            inner: Arc::new(inner),
+            inner: Arc::new(purpose),
             owner: owner.into(),
         }
     }
@@ -168,7 +141,7 @@ impl ReadWriteLocks {
 
 /// One call of a user.
 struct Call<'a> {
-    inner: &'a Arc<Inner>,
+    inner: &'a Arc<Purpose>,
     keys: Keys,
     caller: Caller,
     mode: Mode,

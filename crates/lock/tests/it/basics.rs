@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use redkit_core::inspection::Fact;
+use redkit_core::inspection::{Fact, Query};
 use redkit_core::{Client, Command, ErrorKind};
 use redkit_lock::{Error, Fence, LockManager};
 use redkit_testkit::{Fixture, Server, ServerOptions};
@@ -163,6 +163,41 @@ redkit_testkit::suite! {
         let done = shown.act("force_release", &format!("{fence} k")).await.unwrap();
         assert!(done.contains("taken away"), "{done}");
         assert!(locks.inspect("k").await.unwrap().is_none());
+    }
+
+    async fn the_locks_of_all_processes_are_listed_page_by_page(fixture: Fixture) {
+        let (locks, other) = (manager(&fixture.client), another(&fixture).await.with_label("import").unwrap());
+        let mut guards = vec![locks.try_acquire("here").await.unwrap()];
+        for n in 0..40 {
+            guards.push(other.try_acquire(format!("there-{n}")).await.unwrap());
+        }
+        fixture.client.set("something else", &1).await.unwrap();
+        let objects = fixture.client.inspect();
+        let shown = objects.iter().find(|object| object.kind() == "locks").unwrap();
+        let (mut listed, mut pages, mut cursor) = (std::collections::BTreeMap::new(), 0, String::new());
+        loop {
+            let page = shown.list("locks", &Query { cursor, count: 10, ..Query::default() }).await.unwrap();
+            pages += 1;
+            for item in page.items {
+                let fact = |name: &str| item.facts.iter().find(|(other, _)| *other == name).map(|(_, fact)| fact.clone());
+                let Some(Fact::Text(key)) = fact("key") else { panic!("{item:?}") };
+                let label = if key == "here" { "" } else { "import" };
+                assert_eq!(fact("holder"), Some(Fact::Text(label.to_owned())));
+                assert_eq!(fact("process"), Some(Fact::Count(u64::from(std::process::id()))));
+                listed.insert(key, item.actions[0].clone());
+            }
+            match page.next {
+                Some(next) => cursor = next,
+                None => break,
+            }
+        }
+        assert!(pages > 1 && pages < 100, "{pages}");
+        assert_eq!(listed.len(), 41);
+        let (action, argument) = &listed["there-7"];
+        assert!(shown.act(action, argument).await.unwrap().contains("taken away"));
+        assert!(other.inspect("there-7").await.unwrap().is_none());
+        assert!(shown.list("locks", &Query { cursor: "x".to_owned(), ..Query::default() }).await.is_err());
+        assert!(shown.list("keys", &Query::default()).await.is_err());
     }
 
     async fn inspection_releases_any_key_that_it_shows(fixture: Fixture) {

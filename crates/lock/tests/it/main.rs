@@ -19,6 +19,7 @@ mod processes;
 mod readers_and_writers;
 mod redlock;
 mod replicas;
+mod semaphore_faults;
 mod semaphores;
 mod several;
 mod waiting;

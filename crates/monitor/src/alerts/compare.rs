@@ -21,6 +21,7 @@ impl Shared {
             &self.health,
             &self.figures,
             self.needs_servers,
+            self.needs_measures,
             self.timeout,
         )
         .await;

@@ -80,6 +80,7 @@ struct Shared {
     figures: Vec<Figures>,
     timeout: Duration,
     needs_servers: bool,
+    needs_measures: bool,
     fleet: Arc<Fleet>,
     engine: Mutex<Engine>,
     /// The episodes that this instance is in.
@@ -164,9 +165,9 @@ impl AlertsBuilder {
         self
     }
 
-    /// Adds figures that the program reads itself at every look, for the rules about patterns: those of a topic, whose
-    /// pending messages stand in Redis and not in this process. They have the time of a look; an error is an
-    /// alert of its own (`check_failed`), and resolves nothing.
+    /// Adds figures that the program reads itself at every look, for the rules about patterns. Objects of redkit need none:
+    /// what topics keep at the server is [measured](Inspect::measure) at every look for the rules that are about it. They
+    /// have the time of a look; an error is an alert of its own (`check_failed`), and resolves nothing.
     ///
     /// ```
     /// # async fn oldest_email() -> Result<std::time::Duration, std::io::Error> { Ok(Default::default()) }
@@ -312,6 +313,7 @@ impl AlertsBuilder {
             figures: self.figures,
             timeout: self.every.min(Duration::from_secs(2)),
             needs_servers: self.rules.iter().any(|rule| rule.condition.needs_servers()),
+            needs_measures: self.rules.iter().any(|rule| rule.condition.needs_measures()),
             outlets: Mutex::new(outlets.collect()),
             fired: self.rules.iter().map(fired).collect(),
             firing: self.rules.iter().map(|rule| {

@@ -45,11 +45,12 @@ impl Observation {
         health: &Health,
         figures: &[Figures],
         needs_servers: bool,
+        needs_measures: bool,
         timeout: Duration,
     ) -> Self {
         let looks = health
             .all()
-            .map(|dependency| look(dependency, figures, needs_servers, timeout));
+            .map(|dependency| look(dependency, figures, needs_servers, needs_measures, timeout));
         let (report, dependencies) = tokio::join!(health.ready(), join_all(looks));
         Self {
             dependencies,
@@ -62,6 +63,7 @@ async fn look(
     dependency: &Dependency,
     figures: &[Figures],
     needs_servers: bool,
+    needs_measures: bool,
     timeout: Duration,
 ) -> Observed {
     let statistics = Statistics::new(&dependency.client).timeout(timeout);
@@ -89,12 +91,24 @@ async fn look(
         };
         (figures.kind, figures.name.clone(), read)
     }));
-    let (servers, read) = tokio::join!(servers, read);
+    let measured = async {
+        match needs_measures {
+            true => measure(dependency, timeout).await,
+            false => Vec::new(),
+        }
+    };
+    let (servers, read, measured) = tokio::join!(servers, read, measured);
     let (mut patterns, panicked) = statistics.read_patterns();
     let mut unread: Vec<_> = panicked
         .into_iter()
         .map(|object| (object, "its snapshot panicked".to_owned()))
         .collect();
+    for (kind, name, measured) in measured {
+        match measured {
+            Ok(snapshot) => add(&mut patterns, kind, &name, snapshot),
+            Err(cause) => unread.push((format!("{kind}/{name}"), cause)),
+        }
+    }
     for (kind, name, read) in read {
         match read {
             Ok(snapshot) => patterns.push(PatternStats {
@@ -111,6 +125,56 @@ async fn look(
         patterns: merged(patterns),
         unread,
         breakers: dependency.client.breaker().nodes(),
+    }
+}
+
+/// An object's kind and name, and what it keeps at the server, or why that could not be read.
+type Measured = (&'static str, String, Result<Snapshot, String>);
+
+/// What the objects of a dependency keep at the server.
+async fn measure(dependency: &Dependency, timeout: Duration) -> Vec<Measured> {
+    let objects = dependency.client.inspect();
+    let measures = objects.iter().map(async |object| {
+        // A panic of one object is a failure of its figures, and of no others.
+        let read = AssertUnwindSafe(async {
+            let measured = within(timeout, object.measure()).await;
+            (object.kind(), object.name(), measured)
+        });
+        let (kind, name, measured) = match read.catch_unwind().await {
+            Ok(read) => read,
+            Err(_) => {
+                return (
+                    "object",
+                    "unnamed".to_owned(),
+                    Err("measuring it panicked".to_owned()),
+                );
+            }
+        };
+        let measured = match measured {
+            Ok(measured) => measured.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no end within {timeout:?}")),
+        };
+        (kind, name, measured)
+    });
+    let all = join_all(measures).await.into_iter();
+    let none = |measured: &Result<Snapshot, String>| {
+        measured
+            .as_ref()
+            .is_ok_and(|snapshot| snapshot.facts.is_empty())
+    };
+    all.filter(|(_, _, measured)| !none(measured)).collect()
+}
+
+/// Adds what was measured to what the object itself knows.
+fn add(patterns: &mut [PatternStats], kind: &str, name: &str, measured: Snapshot) {
+    let mut patterns = patterns.iter_mut();
+    let Some(pattern) = patterns.find(|other| other.kind == kind && other.name == name) else {
+        return;
+    };
+    for (fact, value) in measured.facts {
+        if pattern.snapshot.get(fact).is_none() {
+            pattern.snapshot.facts.push((fact, value));
+        }
     }
 }
 

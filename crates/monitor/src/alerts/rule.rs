@@ -104,6 +104,16 @@ impl Condition {
         matches!(self, Condition::HitRateUnder(_))
     }
 
+    /// Whether it is about what objects keep at the server, and know only by asking.
+    pub(super) fn needs_measures(self) -> bool {
+        matches!(
+            self,
+            Condition::OldestPendingOver(_)
+                | Condition::DeadLettersOver(_)
+                | Condition::NoConsumers
+        )
+    }
+
     pub(super) fn needs_servers(self) -> bool {
         matches!(
             self,

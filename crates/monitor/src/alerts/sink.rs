@@ -9,6 +9,11 @@ use super::alert::{Alert, AlertState};
 use super::rule::Severity;
 
 /// Where alerts go.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be told of alerts",
+    label = "not a sink for alerts",
+    note = "`LogSink`, `ChannelSink` and `Webhook` (feature `webhook`) are ones"
+)]
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
     /// A short name, the same in every instance: letters, digits, `-`, `_`, `.`.

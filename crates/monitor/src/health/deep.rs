@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use redkit_core::{Command, Interest, Push, ServerNode, Topology};
+use redkit_core::{CallError, Command, Interest, Push, ServerNode, Topology};
 use tokio::time::{Instant, timeout_at};
 
 use super::cause::{Cause, CauseKind};
@@ -30,8 +30,10 @@ impl Looked {
                 .iter()
                 .map(|server| self.deep_server(server, deadline)),
         );
-        let (of_servers, pubsub) = tokio::join!(of_servers, self.pubsub(deadline));
+        let (of_servers, pubsub, quorum) =
+            tokio::join!(of_servers, self.pubsub(deadline), self.quorum(deadline));
         let mut checks = vec![self.breaker(), pubsub];
+        checks.extend(quorum);
         checks.extend(of_servers.into_iter().flatten());
         checks
     }
@@ -131,6 +133,35 @@ impl Looked {
         }
     }
 
+    /// Whether the sentinels could agree on a failover: as long as one of them says so, they can.
+    async fn quorum(&self, deadline: Instant) -> Option<Check> {
+        let client = &self.dependency.client;
+        if client.topology() != Topology::Sentinel {
+            return None;
+        }
+        let check = self.check("quorum");
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let said = client.check_quorum(limit).await;
+        let agree = said.iter().filter(|(_, said)| said.is_ok()).count();
+        let share = format!("{agree} of {} sentinels", said.len());
+        if agree > 0 {
+            return Some(check.observed(Observed::Text(share.into())));
+        }
+        let no_quorum = said.iter().find_map(|(_, said)| said.as_ref().err());
+        let cause = match no_quorum {
+            Some(error) if is_no_quorum(error) => Cause {
+                error: Some(error.to_string().into()),
+                ..Cause::detailed(
+                    CauseKind::OutOfBounds,
+                    "too few sentinels see each other: a master that is lost is not replaced",
+                )
+            },
+            Some(error) => Cause::of(error, &self.needs),
+            None => Cause::detailed(CauseKind::CheckFailed, "no sentinel was asked"),
+        };
+        Some(check.warned(cause))
+    }
+
     /// Memory, persistence and replication.
     async fn info(&self, server: &ServerNode, deadline: Instant) -> Vec<Check> {
         let reply = self
@@ -223,6 +254,11 @@ impl Looked {
             Err(cause) => unless_a_right(check, cause),
         })
     }
+}
+
+fn is_no_quorum(error: &redkit_core::Error) -> bool {
+    let reply = error.call_error().and_then(CallError::server_error);
+    reply.is_some_and(|reply| reply.code() == "NOQUORUM")
 }
 
 /// A program that runs no scripts, or sends no messages, needs no right to: a warning that names it.

@@ -61,7 +61,7 @@ metrics! {
     "redis_cpu_sys_seconds_total" counter [] "Processor seconds in the system." Some(|info| info.cpu_sys_seconds);
     "redis_cpu_user_seconds_total" counter [] "Processor seconds of the server's own." Some(|info| info.cpu_user_seconds);
     "redis_connected_slaves" gauge [] "Replicas." Some(|info| number(info.replicas.len() as u64));
-    "redis_connected_slave_lag_seconds" gauge ["slave"] "Seconds since the replica has acknowledged." None;
+    "redis_connected_slave_lag_seconds" gauge ["slave_ip" "slave_port" "slave_state"] "Seconds since the replica has acknowledged." None;
     "redis_master_link_up" gauge [] "Of a replica: whether it has its master (0 or 1); 1 for a master." Some(|info| flag(info.role != Role::Replica || info.is_master_link_up));
     "redis_master_repl_offset" gauge [] "How far the replication stream is." Some(|info| number(info.replication_offset));
     "redis_loading_dump_file" gauge [] "Whether the server loads its data (0 or 1)." Some(|info| flag(info.is_loading));
@@ -186,7 +186,18 @@ fn several(name: &str, info: &ServerInfo, put: &mut impl FnMut(&[(&str, &str)], 
         "redis_connected_slave_lag_seconds" => {
             for replica in &info.replicas {
                 if let Some(lag) = replica.lag {
-                    put(&[("slave", &replica.address)], lag.as_secs_f64());
+                    let (ip, port) = replica.address.rsplit_once(':').unwrap_or_default();
+                    let state = if replica.is_online {
+                        "online"
+                    } else {
+                        "offline"
+                    };
+                    let labels = [
+                        ("slave_ip", ip),
+                        ("slave_port", port),
+                        ("slave_state", state),
+                    ];
+                    put(&labels, lag.as_secs_f64());
                 }
             }
         }

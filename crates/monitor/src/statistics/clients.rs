@@ -39,7 +39,8 @@ pub struct ClientConnection {
 }
 
 impl Statistics {
-    /// The connections of every server, at most `most` of each.
+    /// The connections of every server, at most `most` of each. Each server sends its whole list (`CLIENT LIST`),
+    /// about 400 bytes a connection; a server that does not answer is left out.
     ///
     /// # Errors
     /// [`Error::NoServer`] when no server answered.

@@ -4,6 +4,7 @@ mod analysis;
 mod clients;
 mod hit_rate;
 mod info;
+mod latency;
 mod logs;
 mod slots;
 
@@ -22,6 +23,7 @@ pub use self::analysis::{
 pub use self::clients::ClientConnection;
 pub use self::hit_rate::HitRate;
 pub use self::info::{CommandInfo, DatabaseInfo, ReplicaInfo, Role, ServerInfo};
+pub use self::latency::ServerLatency;
 pub use self::logs::{HotKey, LogEntry, LogKind};
 pub use self::slots::SlotStats;
 use crate::error::Error;

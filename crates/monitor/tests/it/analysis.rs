@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redkit_core::Command;
+use redkit_core::{Client, ClientConfig, Command};
 use redkit_monitor::{AnalysisConfig, Statistics};
-use redkit_testkit::{FaultyBackend, Fixture};
+use redkit_testkit::{FaultyBackend, Fixture, Server, ServerOptions};
 use tokio::time::Instant;
 
 async fn set(client: &redkit_core::Client, key: &str, bytes: usize, ttl: Option<u64>) {
@@ -28,6 +28,8 @@ redkit_testkit::suite! {
             set(client, &format!("session:web:{{{number}}}"), 10, None).await;
         }
         set(client, "cart:7:items", 50_000, None).await;
+        set(client, "idempotent:pay:{k}", 10, None).await;
+        set(client, "semaphore:exports:{eu}:permits", 10, None).await;
         let namespace = fixture.namespace();
         let config = AnalysisConfig::default().keys_per_second(1_000_000).prefix_depth(4);
         let analysis = Statistics::new(client).analyze(config).unwrap();
@@ -46,10 +48,10 @@ redkit_testkit::suite! {
         assert!(sessions.keys >= 20 && sessions.without_ttl >= 20);
         assert!(carts.bytes() >= 50_000);
         assert!(report.biggest[0].bytes >= 50_000);
-        assert!(report.orphans >= 20, "sessions, and no cart");
-        let orphan = format!("{namespace}:session:");
-        let is_session = |key: &bytes::Bytes| key.starts_with(orphan.as_bytes());
-        assert!(report.orphan_examples.iter().all(is_session), "{:?}", report.orphan_examples);
+        assert!(report.orphans >= 21, "sessions and an execution, no cart and no size of a semaphore");
+        let orphans = [format!("{namespace}:session:"), format!("{namespace}:idempotent:")];
+        let is_orphan = |key: &bytes::Bytes| orphans.iter().any(|orphan| key.starts_with(orphan.as_bytes()));
+        assert!(report.orphan_examples.iter().all(is_orphan), "{:?}", report.orphan_examples);
         assert!(report.ttl[4] >= 300 || report.ttl[3] >= 300, "{:?}", report.ttl);
     }
 }
@@ -107,4 +109,28 @@ async fn a_cancelled_analysis_gives_what_it_has_seen() {
     assert!(start.elapsed() < Duration::from_millis(100));
     let zero = AnalysisConfig::default().keys_per_second(0);
     assert!(Statistics::new(&client).analyze(zero).is_err());
+}
+
+#[tokio::test]
+async fn an_analysis_across_a_change_of_server_does_not_call_itself_complete() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    server
+        .raw(&["DEBUG", "POPULATE", "2000", "key", "10"])
+        .await
+        .unwrap();
+    let config = ClientConfig::from_url(&server.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let config = AnalysisConfig::default().keys_per_second(1_000);
+    let analysis = Statistics::new(&client).analyze(config).unwrap();
+    let mut progress = analysis.watch();
+    progress
+        .wait_for(|progress| progress.scanned > 0)
+        .await
+        .unwrap();
+    server.restart().await.unwrap();
+    let report = analysis.finish().await.unwrap();
+    assert!(
+        !report.is_complete && report.failed.is_empty(),
+        "{report:?}"
+    );
 }

@@ -8,6 +8,8 @@
 
 mod alerts;
 mod analysis;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod deliveries;
 #[cfg(feature = "prometheus")]
 mod documents;

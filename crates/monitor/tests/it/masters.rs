@@ -1,21 +1,18 @@
 //! Alerts about a cluster of which one master does not answer, in virtual time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use redkit_core::{
-    Backend, CallError, Capabilities, Client, ClientConfig, Command, ConnectionState, Fault,
-    FaultKind, Interest, PushStream, ServerNode, Topology, Value,
+    CallError, Client, ClientConfig, Command, Fault, FaultKind, ServerNode, Topology, Value,
 };
-use redkit_embedded::Embedded;
 use redkit_monitor::alerts::{
-    Alert, AlertState, Alerts, AlertsBuilder, ChannelSink, Context, Rule,
+    Alert, AlertState, Alerts, AlertsBuilder, ChannelSink, Context, Rule as AlertRule,
 };
 use redkit_monitor::{AnalysisConfig, Dependency, Health, Statistics};
-use tokio::sync::{mpsc, watch};
+use redkit_testkit::{FaultyBackend, Injection, Rule};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -33,42 +30,60 @@ struct Figures {
 
 /// Three masters, of which a test says what `INFO` says.
 struct Masters {
-    inner: Embedded,
-    figures: Mutex<[Figures; 3]>,
-    are_unknown: AtomicBool,
+    backend: Arc<FaultyBackend>,
+    figures: Arc<Mutex<[Figures; 3]>>,
 }
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 impl Masters {
-    fn new() -> Arc<Self> {
+    fn new() -> Self {
         let figures = || Figures {
             hits: 1_000_000_000,
             misses: 1_000,
             ..Figures::default()
         };
-        Arc::new(Self {
-            inner: Embedded::new(),
-            figures: Mutex::new([figures(), figures(), figures()]),
-            are_unknown: AtomicBool::new(false),
-        })
+        let masters = Self {
+            backend: FaultyBackend::embedded(),
+            figures: Arc::new(Mutex::new([figures(), figures(), figures()])),
+        };
+        masters.backend.set_topology(Topology::Cluster);
+        let slots = [0..=5_000, 5_001..=10_000, 10_001..=16_383];
+        let nodes = NAMES.iter().zip(slots);
+        let nodes = nodes.map(|(name, slots)| ServerNode::new(name, vec![slots]));
+        masters.backend.set_servers(nodes.collect());
+        for (index, name) in NAMES.into_iter().enumerate() {
+            let figures = Arc::clone(&masters.figures);
+            let info = Injection::answer(move |_| figures.lock()[index].info());
+            let rule = Rule::new(info).on_name("INFO").on_server(name);
+            masters.backend.add(rule);
+        }
+        masters
     }
 
-    fn set(&self, change: impl Fn(&mut Figures)) {
-        self.figures.lock().iter_mut().for_each(change);
+    /// Of which the client knows none.
+    fn unknown() -> Self {
+        let masters = Self::new();
+        masters.backend.set_servers(Vec::new());
+        let refuse =
+            |_: &Command| Err(Fault::new(FaultKind::Connect, "no master is known").not_sent());
+        let is_command = |command: &Command| !command.name().ends_with("SUBSCRIBE");
+        masters
+            .backend
+            .set(Rule::new(Injection::answer(refuse)).on(is_command));
+        masters
     }
 
     fn b(&self, change: impl FnOnce(&mut Figures)) {
         change(&mut self.figures.lock()[1]);
     }
 
-    fn client(self: &Arc<Self>) -> Client {
-        let backend = Arc::clone(self) as Arc<dyn Backend>;
-        Client::from_backend(backend, &ClientConfig::default()).unwrap()
+    fn client(&self) -> Client {
+        self.backend.client_with(&ClientConfig::default())
     }
 
     /// Alerts about these masters, which are received.
-    fn watched(self: &Arc<Self>, rule: Rule) -> (Alerts, mpsc::Receiver<Alert>) {
+    fn watched(&self, rule: AlertRule) -> (Alerts, mpsc::Receiver<Alert>) {
         let client = self.client();
         let health = Health::builder().dependency(Dependency::soft("orders", &client));
         let (sender, told) = mpsc::channel(100);
@@ -82,72 +97,16 @@ impl Masters {
     }
 }
 
-#[async_trait]
-impl Backend for Masters {
-    async fn call(&self, command: &Command) -> Result<Value, CallError> {
-        if self.are_unknown.load(Ordering::Relaxed) {
-            return Err(Fault::new(FaultKind::Connect, "no master is known").not_sent());
-        }
-        self.inner.call(command).await
-    }
-
-    async fn pipeline(
-        &self,
-        commands: &[Command],
-    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        self.inner.pipeline(commands).await
-    }
-
-    async fn subscribe(&self, interest: Interest) -> Result<PushStream, CallError> {
-        self.inner.subscribe(interest).await
-    }
-
-    async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        self.inner.dedicated().await
-    }
-
-    fn topology(&self) -> Topology {
-        Topology::Cluster
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
-    }
-
-    fn state(&self) -> watch::Receiver<ConnectionState> {
-        self.inner.state()
-    }
-
-    fn servers(&self) -> Vec<ServerNode> {
-        if self.are_unknown.load(Ordering::Relaxed) {
-            return Vec::new();
-        }
-        let slots = [0..=5_000, 5_001..=10_000, 10_001..=16_383];
-        NAMES
-            .iter()
-            .zip(slots)
-            .map(|(name, slots)| ServerNode::new(name, vec![slots]))
-            .collect()
-    }
-
-    async fn call_on(&self, server: &str, command: &Command) -> Result<Value, CallError> {
-        let index = NAMES.iter().position(|name| *name == server).unwrap();
-        let figures = self.figures.lock()[index].clone();
-        if command.name() != "INFO" {
-            return self.inner.call(command).await;
-        }
-        if figures.is_silent {
+impl Figures {
+    fn info(&self) -> Result<Value, CallError> {
+        if self.is_silent {
             return Err(Fault::new(FaultKind::Timeout, "late").maybe());
         }
         let text = format!(
             "run_id:{}\r\nkeyspace_hits:{}\r\nkeyspace_misses:{}\r\nevicted_keys:{}\r\nused_memory:{}\r\n",
-            figures.run_id, figures.hits, figures.misses, figures.evicted, figures.memory
+            self.run_id, self.hits, self.misses, self.evicted, self.memory
         );
         Ok(Value::Bulk(text.into()))
-    }
-
-    async fn shutdown(&self) {
-        self.inner.shutdown().await;
     }
 }
 
@@ -161,7 +120,7 @@ async fn next(told: &mut mpsc::Receiver<Alert>) -> Alert {
 #[tokio::test(start_paused = true)]
 async fn a_master_that_is_full_and_does_not_answer_is_neither_over_nor_told_again() {
     let masters = Masters::new();
-    let (alerts, mut told) = masters.watched(Rule::memory_over(1_000));
+    let (alerts, mut told) = masters.watched(AlertRule::memory_over(1_000));
     masters.b(|b| b.memory = 2_000);
     assert_eq!(next(&mut told).await.subject, "orders/b");
     for _ in 0..3 {
@@ -186,7 +145,7 @@ async fn a_master_that_is_full_and_does_not_answer_is_neither_over_nor_told_agai
 #[tokio::test(start_paused = true)]
 async fn a_condition_that_is_looked_for_in_vain_for_a_moment_goes_on() {
     let masters = Masters::new();
-    let (_alerts, mut told) = masters.watched(Rule::memory_over(1_000).for_at_least(MINUTE));
+    let (_alerts, mut told) = masters.watched(AlertRule::memory_over(1_000).for_at_least(MINUTE));
     masters.b(|b| b.memory = 2_000);
     sleep(MINUTE * 2 / 3).await;
     masters.b(|b| b.is_silent = true);
@@ -200,16 +159,16 @@ async fn a_condition_that_is_looked_for_in_vain_for_a_moment_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn the_hit_rate_is_that_of_the_window_though_masters_miss_a_look_or_are_replaced() {
     let masters = Masters::new();
-    let rule = Rule::hit_rate_under(0.8).window(MINUTE * 5);
+    let rule = AlertRule::hit_rate_under(0.8).window(MINUTE * 5);
     let (alerts, mut told) = masters.watched(rule);
     // Nine of ten look-ups find nothing, for as long as the test lasts.
-    let running = Arc::clone(&masters);
+    let running = Arc::clone(&masters.figures);
     let traffic = tokio::spawn(async move {
         loop {
-            running.set(|master| {
+            for master in running.lock().iter_mut() {
                 master.hits += 100;
                 master.misses += 900;
-            });
+            }
             sleep(Duration::from_secs(1)).await;
         }
     });
@@ -244,7 +203,7 @@ async fn the_hit_rate_is_that_of_the_window_though_masters_miss_a_look_or_are_re
 #[tokio::test(start_paused = true)]
 async fn a_server_that_takes_a_place_has_evicted_nothing_in_the_window() {
     let masters = Masters::new();
-    let (_alerts, mut told) = masters.watched(Rule::evictions());
+    let (_alerts, mut told) = masters.watched(AlertRule::evictions());
     sleep(MINUTE).await;
     masters.b(|b| {
         b.run_id = 7;
@@ -258,8 +217,7 @@ async fn a_server_that_takes_a_place_has_evicted_nothing_in_the_window() {
 
 #[tokio::test(start_paused = true)]
 async fn the_analysis_of_a_cluster_that_is_not_known_is_an_error() {
-    let masters = Masters::new();
-    masters.are_unknown.store(true, Ordering::Relaxed);
+    let masters = Masters::unknown();
     let analysis = Statistics::new(&masters.client()).analyze(AnalysisConfig::default());
     let error = analysis.unwrap().finish().await.unwrap_err();
     assert!(error.to_string().contains("no master is known"), "{error}");
@@ -268,8 +226,7 @@ async fn the_analysis_of_a_cluster_that_is_not_known_is_an_error() {
 #[cfg(feature = "prometheus")]
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_is_not_known_is_shown_as_down() {
-    let masters = Masters::new();
-    masters.are_unknown.store(true, Ordering::Relaxed);
+    let masters = Masters::unknown();
     let health = Health::builder().dependency(Dependency::hard("orders", &masters.client()));
     let handle = redkit_monitor::prometheus::recorder().unwrap().handle();
     let exporter =

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use redkit_core::{Client, ClientConfig, Command};
 use redkit_monitor::{CauseKind, Check, Dependency, Health, Report, Status};
-use redkit_testkit::{Cluster, Program, RawReply, Server, ServerOptions};
+use redkit_testkit::{Cluster, Program, RawReply, Sentinels, Server, ServerOptions};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// The machine may be busy.
@@ -240,4 +240,36 @@ async fn a_failed_shard_of_a_cluster_is_named() {
             .any(|check| check.server.as_deref() == Some(&name)),
         "{failed:?}"
     );
+}
+
+#[tokio::test]
+async fn sentinels_that_cannot_agree_on_a_failover_are_a_warning() {
+    let sentinels = Sentinels::start(Program::Redis, 3, 1).await.unwrap();
+    let client = connected(&sentinels.url()).await;
+    let health = builder(Dependency::hard("orders", &client));
+    let quorum = async || {
+        let deep = health.deep().await;
+        crate::check(&deep, "orders", "quorum").clone()
+    };
+    let patience = Instant::now() + Duration::from_secs(20);
+    while quorum().await.status != Status::Pass {
+        assert!(Instant::now() < patience, "{:?}", quorum().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for gone in &sentinels.sentinels()[1..] {
+        gone.kill9().await;
+    }
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        let check = quorum().await;
+        if let Some(cause) = &check.cause {
+            assert_eq!(check.status, Status::Warn, "{check:?}");
+            assert!(cause.to_string().contains("too few sentinels"), "{cause}");
+            break;
+        }
+        assert!(Instant::now() < patience, "{check:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // The master serves all the same.
+    assert_eq!(health.ready().await.status, Status::Pass);
 }

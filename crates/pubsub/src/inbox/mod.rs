@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redkit_core::random::random;
 use redkit_core::{Client, Command, Key, Keyspace, ToArg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -113,7 +114,7 @@ pub struct ReadToken(Box<str>);
 
 impl ReadToken {
     fn random() -> Self {
-        Self(format!("{:032x}", rand::random::<u128>()).into())
+        Self(format!("{:032x}", random::<u128>()).into())
     }
 
     /// From its text form.

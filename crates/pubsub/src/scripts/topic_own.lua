@@ -5,7 +5,11 @@
 -- Reply    1 when the caller owns it, otherwise 0
 -- Example  EVALSHA … 1 ns:topic:mail:{mail.0}:owner:senders 9f2c… 30000 1 → 1
 local owner = redis.call('GET', KEYS[1])
-if owner == ARGV[1] or (not owner and ARGV[3] == '1') then
+if owner == ARGV[1] then
+  -- It needs no memory: a server that is full does not cost the owner its partition.
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return 1
+elseif not owner and ARGV[3] == '1' then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   return 1
 end

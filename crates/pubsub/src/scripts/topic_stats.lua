@@ -6,9 +6,12 @@
 -- KEYS[5]  its dead letters
 -- ARGV[1]  the group    ARGV[2]  the name of `waiting`    ARGV[3]  the lease (ms)
 -- Reply    {length, delayed, dead, retries, 1 when paused, lag or -1, pending, age of the oldest pending entry (ms),
---          entries in the hands of consumers, live consumers}
--- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders ~waiting 30000 → {12, 0, 1, 2, 0, 5, 4, 1200, 2, 3}
-local lag, pending, age, held, live = -1, 0, 0, 0, 0
+--          entries in the hands of consumers, live consumers, age of the oldest entry that was not delivered (ms) or -1}
+-- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders ~waiting 30000 → {12, 0, 1, 2, 0, 5, 4, 1200, 2, 3, 800}
+local lag, pending, age, held, live, undelivered = -1, 0, 0, 0, 0, -1
+local function age_of(id)
+  return math.max(0, math.floor(now / 1000) - tonumber(string.match(id, '^%d+')))
+end
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if not groups.err then
   for _, flat in ipairs(groups) do
@@ -18,7 +21,11 @@ if not groups.err then
       local summary = redis.call('XPENDING', KEYS[1], ARGV[1])
       pending = summary[1]
       if summary[2] then
-        age = math.max(0, math.floor(now / 1000) - tonumber(string.match(summary[2], '^%d+')))
+        age = age_of(summary[2])
+      end
+      local first = redis.call('XRANGE', KEYS[1], '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1]
+      if first then
+        undelivered = age_of(first[1])
       end
       for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
         local consumer = fields_of(row)
@@ -35,4 +42,5 @@ end
 return {
   redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('XLEN', KEYS[5]),
   redis.call('ZCARD', KEYS[4]), redis.call('HEXISTS', KEYS[3], 'paused:' .. ARGV[1]), lag, pending, age, held, live,
+  undelivered,
 }

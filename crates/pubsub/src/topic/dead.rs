@@ -77,10 +77,18 @@ impl<T> DeadLetters<T> {
     /// # Errors
     /// [`Error::Core`] when Redis could not be asked.
     pub async fn redrive(&self, letter: &DeadLetter<T>) -> Result<bool, Error> {
+        self.redrive_entry(letter.partition, letter.entry).await
+    }
+
+    /// The same by [`DeadLetter::partition`] and [`DeadLetter::entry`], for a caller that has not read the letter.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when Redis could not be asked.
+    pub async fn redrive_entry(&self, partition: u32, entry: ItemId) -> Result<bool, Error> {
         for (number, stream, dead) in self.keys() {
-            if number == letter.partition {
+            if number == partition {
                 let client = &self.topic.inner.client;
-                let only = Some(letter.entry);
+                let only = Some(entry);
                 let done = scripts::redrive(client, &stream, &dead, &self.group, 1, only);
                 return Ok(done.await? > 0);
             }

@@ -109,6 +109,11 @@ impl<E: fmt::Display> From<Result<(), E>> for Outcome {
 
 /// Handles the messages of a topic. Async closures that give an [`Outcome`], or a `Result<(), E>`, are
 /// handlers.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle messages of `{T}`",
+    label = "not a handler of these messages",
+    note = "a handler is `|delivery: Delivery<{T}>| async move {{ … }}` that gives an `Outcome` or a `Result<(), E>`, and whose future is `Send`"
+)]
 pub trait Handler<T>: Send + Sync + 'static {
     /// Handles one message. A panic is a failed attempt. The future is dropped when it takes longer than the
     /// consumer's timeout, when the message is lost to another consumer, and when the worker ends; code that

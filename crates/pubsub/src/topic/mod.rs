@@ -5,6 +5,7 @@ mod consumer;
 mod dead;
 mod delivery;
 mod entry;
+mod inspect;
 mod keys;
 mod log;
 mod position;
@@ -25,7 +26,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use redkit_core::{Client, Command, Key, Request, slot};
 use serde::Serialize;
-use uuid::Uuid;
 
 pub use self::builder::{Retention, TopicBuilder};
 pub use self::consumer::{ConsumerBuilder, Gap, GapReason, Worker, WorkerStats};
@@ -43,6 +43,7 @@ use crate::channel::{check_size, read};
 use crate::error::Error;
 use crate::inbox::ItemId;
 use crate::metrics::TopicMetrics;
+use crate::unique_id::unique_id;
 
 /// Durable messages of one type: they are kept until every group of consumers has handled them, each group
 /// by one of its consumers.
@@ -280,7 +281,7 @@ impl Inner {
                 ));
             }
             Some(id) => id,
-            None => Uuid::now_v7().to_string(),
+            None => unique_id().to_string(),
         };
         let Some(to) = self.partition_of(&publication.key, &id) else {
             return Err(Error::invalid(

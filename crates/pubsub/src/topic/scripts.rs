@@ -497,7 +497,7 @@ pub(crate) fn ordered_bury(
     seat.bury_args(call, entry, letter).arg(token)
 }
 
-/// Replies with ten numbers: see the script.
+/// Replies with eleven numbers: see the script.
 pub(crate) fn stats(partition: &Partition, group: &str, lease: Duration) -> Invocation {
     let keys = partition.group(group);
     STATS

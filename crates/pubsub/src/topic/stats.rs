@@ -1,8 +1,9 @@
 //! [`GroupStats`]: how a group stands, on the server.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use redkit_core::Value;
+use redkit_core::{CallError, Command, Value};
 
 use super::{Topic, check_group, scripts};
 use crate::channel::read;
@@ -29,6 +30,8 @@ pub struct GroupStats {
     pub dead: u64,
     /// The age of the oldest message that is pending, since it was published.
     pub oldest_pending: Option<Duration>,
+    /// The age of the oldest message that was not delivered to the group yet.
+    pub oldest_undelivered: Option<Duration>,
     /// Workers that gave a sign of life within a lease (30 s), the most of any partition.
     pub live_workers: u64,
     /// Whether the group is paused.
@@ -52,7 +55,7 @@ impl<T> Topic<T> {
         };
         for reply in inner.client.eval_all(calls).await? {
             let numbers: Vec<i64> = read("EVALSHA", reply)?;
-            let Ok(numbers) = <[i64; 10]>::try_from(numbers) else {
+            let Ok(numbers) = <[i64; 11]>::try_from(numbers) else {
                 let wrong = Ok(Value::Nil);
                 read::<Vec<i64>>("EVALSHA", wrong)?;
                 continue;
@@ -63,8 +66,37 @@ impl<T> Topic<T> {
     }
 }
 
+impl<T> Topic<T> {
+    /// The groups that the topic has on the server, in the order of their names.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when Redis could not be asked.
+    pub async fn groups(&self) -> Result<Vec<String>, Error> {
+        let mut groups = BTreeSet::new();
+        for partition in &self.inner.partitions {
+            let ask = Command::new("XINFO").arg("GROUPS").key(&partition.stream);
+            let rows: Vec<Value> = match self.inner.client.call(ask).await {
+                // A partition to which nothing was published.
+                Err(error) if is_no_such_key(&error) => continue,
+                rows => rows?,
+            };
+            for row in rows {
+                let mut fields: BTreeMap<String, Value> = read("XINFO", Ok(row))?;
+                let name = fields.remove("name").unwrap_or_default();
+                groups.insert(read::<String>("XINFO", Ok(name))?);
+            }
+        }
+        Ok(groups.into_iter().collect())
+    }
+}
+
+fn is_no_such_key(error: &redkit_core::Error) -> bool {
+    let reply = error.call_error().and_then(CallError::server_error);
+    reply.is_some_and(|reply| reply.message().contains("no such key"))
+}
+
 impl GroupStats {
-    fn add(&mut self, numbers: [i64; 10]) {
+    fn add(&mut self, numbers: [i64; 11]) {
         let [
             length,
             delayed,
@@ -76,6 +108,7 @@ impl GroupStats {
             age,
             held,
             live,
+            undelivered,
         ] = numbers.map(|number| u64::try_from(number).ok());
         let count = Option::unwrap_or_default;
         self.length += count(length);
@@ -87,6 +120,8 @@ impl GroupStats {
         self.pending += count(pending);
         self.in_flight += count(held);
         self.live_workers = self.live_workers.max(count(live));
+        let undelivered = undelivered.map(Duration::from_millis);
+        self.oldest_undelivered = self.oldest_undelivered.max(undelivered);
         if count(pending) > 0 {
             let age = age.map(Duration::from_millis);
             self.oldest_pending = self.oldest_pending.max(age);

@@ -109,6 +109,8 @@ redkit_testkit::suite! {
         // One of them again, with all its attempts; then the others.
         assert!(letters.redrive(&list[0]).await.unwrap());
         assert!(!letters.redrive(&list[0]).await.unwrap());
+        assert!(!letters.redrive_entry(list[0].partition, list[0].entry).await.unwrap());
+        assert_eq!(topic.groups().await.unwrap(), ["g"]);
         until("it was tried again", || seen.all().iter().filter(|&&(n, _)| n == 1).count() == 6).await;
         until_stats(&topic, "g", |stats| stats.dead == 2 && stats.length == 0).await;
         assert_eq!(letters.redrive_all().await.unwrap(), 2);

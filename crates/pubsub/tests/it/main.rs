@@ -15,6 +15,7 @@ mod faults;
 mod handling;
 mod inbox_subscriptions;
 mod inboxes;
+mod inspection;
 mod listening;
 mod logs;
 mod lost_replies;

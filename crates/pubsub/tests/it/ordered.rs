@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redkit_core::Command;
+use redkit_core::{Client, ClientConfig, Command};
+use redkit_embedded::Embedded;
 use redkit_pubsub::topic::{ConsumerBuilder, Delivery, Outcome, Publication, Topic, Worker};
 use redkit_pubsub::{Error, topic};
 use redkit_testkit::Fixture;
@@ -215,4 +216,36 @@ redkit_testkit::suite! {
         let clash = topic.consumer("o").start(|_: Delivery<u32>| async { Outcome::Ack }).await;
         assert!(matches!(clash, Err(Error::GroupClash { .. })));
     }
+}
+
+/// The memory of the server is full for some leases, while a message is being handled.
+#[tokio::test(start_paused = true)]
+async fn a_full_server_does_not_cost_an_owner_its_partition() {
+    let engine = Arc::new(Embedded::new());
+    let backend = Arc::clone(&engine);
+    let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+    let topic = Topic::<u32>::builder(&client, "t").build().unwrap();
+    topic.publish(&1).await.unwrap();
+    let attempts: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let seen = Arc::clone(&attempts);
+    let consumer = topic.consumer("g").ordered();
+    let worker = consumer
+        .lease(Duration::from_millis(600))
+        .start(move |delivery: Delivery<u32>| {
+            seen.lock().push(delivery.attempt);
+            async {
+                sleep(Duration::from_secs(4)).await;
+                Outcome::Ack
+            }
+        })
+        .await
+        .unwrap();
+    sleep(Duration::from_secs(1)).await;
+    engine.set_full(true);
+    sleep(Duration::from_secs(2)).await;
+    engine.set_full(false);
+    sleep(Duration::from_secs(4)).await;
+    assert_eq!(*attempts.lock(), [1]);
+    let stats = worker.stats();
+    assert_eq!((stats.acknowledged, stats.lost), (1, 0));
 }

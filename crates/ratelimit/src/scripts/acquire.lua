@@ -33,7 +33,7 @@ end
 local before, has_place = queue_look(queue, heartbeats, channel, id, alive)
 local more = 0
 if before > 0 then
-  more = units_of(redis.call('ZRANGE', queue, 0, 0)[1]) + before - 1
+  more = units_of(redis.call('ZRANGE', queue, 0, 0)[1] or '') + before - 1
 end
 local all, wait, said, hint = look_at(count, LIMITS, more)
 

@@ -15,6 +15,11 @@ use http::request::Parts;
 ///     |request: &Parts| Some(request.uri.path().as_bytes().to_vec())
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say whose limit a request counts against",
+    label = "not a key extractor",
+    note = "`ClientAddress`, `ByHeader`, `ByExtension` and `ForAll` are ones, and so is `|request: &Parts| -> Option<Vec<u8>> {{ … }}`"
+)]
 pub trait KeyExtractor: Send + Sync + 'static {
     /// The key; `None` when the request has none, for which the layer has
     /// [a rule](crate::tower::OnMissingKey). An empty key is none.

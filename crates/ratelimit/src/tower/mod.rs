@@ -62,7 +62,6 @@
 
 mod address;
 mod answer;
-mod body;
 mod forwarded;
 mod headers;
 mod key;
@@ -73,9 +72,9 @@ mod service;
 mod extract;
 
 pub use address::ClientAddress;
-pub use body::LimitBody;
 #[cfg(feature = "axum")]
 pub use extract::NotLimited;
 pub use key::{ByExtension, ByHeader, ForAll, KeyExtractor};
 pub use layer::{OnMissingKey, RateLimitLayer};
+pub use redkit_core::http_layer::LayerBody;
 pub use service::RateLimitService;

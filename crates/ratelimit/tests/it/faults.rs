@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redkit_core::{Client, ClientConfig};
+use redkit_core::{Backend, Client, ClientConfig};
 use redkit_embedded::Embedded;
 use redkit_ratelimit::{
     ConcurrencyLimiter, DecidedBy, Error, LimitSet, OnOutage, Policy, Quota, RateLimiter,
@@ -127,6 +127,29 @@ async fn a_lost_reply_ends_a_wait() {
     assert_eq!(visits, 2, "one visit, and the place given back");
     let check = limiter.check("k").await.unwrap();
     assert!(!check.is_allowed(), "it had been let through");
+}
+
+/// Its connection hung, and what was sent on it arrives when the place was given back on another.
+#[tokio::test(start_paused = true)]
+async fn a_visit_that_arrives_after_its_place_was_given_back_takes_none() {
+    let engine = Arc::new(Embedded::new());
+    let backend = FaultyBackend::new(engine.clone());
+    let places = places(&backend.client(), OnOutage::Error);
+    // The server knows the scripts.
+    let held = places.acquire("k", MINUTE).await.unwrap().unwrap();
+    held.release().await.unwrap();
+    backend.forget();
+    backend.set(Rule::new(Injection::LoseRequest).times(1));
+    let error = places.acquire("k", MINUTE).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Core(error) if error.is_maybe()),
+        "{error}"
+    );
+    let visit = backend.seen().remove(0);
+    sleep(Duration::from_secs(1)).await;
+    engine.call(&visit).await.unwrap();
+    let free = places.try_acquire("k").await.unwrap();
+    assert!(free.is_some(), "no lease was taken for nobody");
 }
 
 /// A server that hangs costs a decision its own timeout, and not the client's, whatever asks.

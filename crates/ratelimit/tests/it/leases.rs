@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redkit_core::coordination::WAITER_ALIVE;
 use redkit_core::{Client, ClientConfig, Command};
 use redkit_ratelimit::{ConcurrencyLimiter, Error};
 use redkit_testkit::{BackendKind, Cluster, ClusterOptions, Fixture, Program, ServerOptions};
@@ -205,6 +206,9 @@ redkit_testkit::suite! {
         drop(held);
         advance(Duration::from_millis(1)).await;
         sleep(Duration::from_millis(1)).await;
+        assert!(places.try_acquire("k").await.unwrap().is_some(), "it is given back at once");
+        // For so long a visit that arrives late gets nothing.
+        sleep(2 * WAITER_ALIVE).await;
         assert_eq!(dump(&fixture.client).await, []);
     }
 

@@ -7,7 +7,6 @@
 
 mod clients;
 mod hung_server;
-mod readme;
 
 use redkit::{Command, Error, Interest, Topology};
 

@@ -1,11 +1,13 @@
 //! What the layer itself answers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Response, StatusCode};
 use redkit_core::ErrorKind;
+use redkit_core::http_layer::Problem;
 
-use super::body::SessionBody;
 use crate::error::Error;
 
 /// Why a request does not reach the service.
@@ -15,21 +17,16 @@ pub(super) enum Rejected {
     WithoutToken,
 }
 
-pub(super) fn rejected<B>(reason: Rejected) -> Response<SessionBody<B>> {
+pub(super) fn rejected(reason: Rejected) -> Response<Bytes> {
     let detail = match reason {
         Rejected::CrossSite => "the request was made by a page of another origin",
         Rejected::WithoutToken => "the request has no valid X-CSRF-Token",
     };
-    problem(StatusCode::FORBIDDEN, detail).map(SessionBody::of_layer)
+    for_one_client(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
 /// The answer where the session failed.
-pub(super) fn failed<B>(error: &Error) -> Response<SessionBody<B>> {
-    of_error(error).map(SessionBody::of_layer)
-}
-
-/// The answer to a request that came to this.
-pub(crate) fn of_error(error: &Error) -> Response<Bytes> {
+pub(super) fn failed(error: &Error) -> Response<Bytes> {
     let (status, detail) = match error {
         Error::Gone => (
             StatusCode::CONFLICT,
@@ -56,28 +53,17 @@ pub(crate) fn of_error(error: &Error) -> Response<Bytes> {
             "the session cannot be used",
         ),
     };
-    let mut response = problem(status, detail);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        let second = HeaderValue::from_static("1");
-        response.headers_mut().insert(RETRY_AFTER, second);
-    }
-    response
+    let problem = Problem::new(status, detail);
+    for_one_client(match status {
+        StatusCode::SERVICE_UNAVAILABLE => problem.retry_after(Duration::from_secs(1)),
+        _ => problem,
+    })
 }
 
-/// RFC 9457. No text in it needs to be escaped.
-fn problem(status: StatusCode, detail: &str) -> Response<Bytes> {
-    let text = format!(
-        "{{\"type\":\"about:blank\",\"title\":\"{}\",\"status\":{},\"detail\":\"{detail}\"}}",
-        status.canonical_reason().unwrap_or_default(),
-        status.as_u16(),
-    );
-    let mut response = Response::new(Bytes::from(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+/// No cache keeps it for others.
+fn for_one_client(problem: Problem) -> Response<Bytes> {
+    let mut response = problem.into_response();
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
     response
 }

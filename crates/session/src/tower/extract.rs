@@ -37,6 +37,6 @@ impl<S: Sync> FromRequestParts<S> for CurrentSession {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         tracing::debug!(error = %self, "a handler's session failed");
-        answer::of_error(&self).map(Body::from)
+        answer::failed(&self).map(Body::from)
     }
 }

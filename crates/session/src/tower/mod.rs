@@ -70,7 +70,6 @@
 //! All of them are `application/problem+json` (RFC 9457).
 
 mod answer;
-mod body;
 mod builder;
 mod cookie;
 mod cross_site;
@@ -83,11 +82,11 @@ mod transport;
 #[cfg(feature = "axum")]
 mod extract;
 
-pub use body::SessionBody;
 pub use builder::{OnOutage, SessionLayerBuilder};
 pub use cookie::SameSite;
 pub use current::CurrentSession;
 #[cfg(feature = "axum")]
 pub use extract::NoSessionLayer;
 pub use layer::SessionLayer;
+pub use redkit_core::http_layer::LayerBody;
 pub use service::SessionService;

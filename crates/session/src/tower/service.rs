@@ -1,7 +1,5 @@
 //! [`SessionService`]: checks a request, hands it its session, and sends what it changed.
 
-use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -9,11 +7,11 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use redkit_core::http_layer::{LayerBody, Layered, ResponseFuture};
 use secrecy::ExposeSecret;
 use tower_service::Service;
 
 use super::answer::{self, Rejected};
-use super::body::SessionBody;
 use super::cross_site::has_unsafe_method;
 use super::current::{CurrentSession, Finished, ForClient};
 use super::layer::Rules;
@@ -21,14 +19,12 @@ use super::transport::Presented;
 use crate::id::SessionId;
 
 /// A service behind a [`SessionLayer`](crate::tower::SessionLayer).
-pub struct SessionService<S> {
-    inner: S,
-    rules: Arc<Rules>,
-}
+#[derive(Clone, Debug)]
+pub struct SessionService<S>(Layered<S, Rules>);
 
 impl<S> SessionService<S> {
-    pub(super) fn new(inner: S, rules: Arc<Rules>) -> Self {
-        Self { inner, rules }
+    pub(super) fn new(service: S, rules: Arc<Rules>) -> Self {
+        Self(Layered::new(service, rules))
     }
 }
 
@@ -39,20 +35,17 @@ where
     ReqBody: Send + 'static,
     ResBody: http_body::Body<Data = Bytes> + Send + 'static,
 {
-    type Response = Response<SessionBody<ResBody>>;
+    type Response = Response<LayerBody<ResBody>>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    type Future = ResponseFuture<ResBody, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        self.0.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        // The service that was polled ready goes with the request, and a clone, which is not ready,
-        // takes its place: see `tower::Service`, "be careful when cloning inner services".
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        Box::pin(serve(ready, Arc::clone(&self.rules), request))
+        let (service, rules) = self.0.take_ready();
+        Box::pin(serve(service, rules, request))
     }
 }
 
@@ -60,15 +53,16 @@ async fn serve<S, ReqBody, ResBody>(
     mut service: S,
     rules: Arc<Rules>,
     request: Request<ReqBody>,
-) -> Result<Response<SessionBody<ResBody>>, S::Error>
+) -> Result<Response<LayerBody<ResBody>>, S::Error>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: http_body::Body,
 {
     let (mut parts, body) = request.into_parts();
     let presented = rules.transport.read(&parts.headers);
     if let Err(reason) = rules.check(&parts, &presented) {
         tracing::debug!(?reason, "a request is rejected");
-        return Ok(answer::rejected(reason));
+        return Ok(answer::rejected(reason).map(LayerBody::of_layer));
     }
     let session = CurrentSession::new(&rules.store, presented, rules.on_outage);
     parts.extensions.insert(session.clone());
@@ -77,9 +71,9 @@ where
     let mut response = match &finished.failure {
         Some(error) => {
             tracing::debug!(%error, "the session of a request failed");
-            answer::failed(error)
+            answer::failed(error).map(LayerBody::of_layer)
         }
-        None => response.map(SessionBody::of_service),
+        None => response.map(LayerBody::of_service),
     };
     rules.mark(response.headers_mut(), finished);
     Ok(response)
@@ -129,23 +123,5 @@ impl Rules {
         }
         // What a cache kept it would give to others.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-}
-
-/// A clone is not ready until it is polled, whatever the original is.
-impl<S: Clone> Clone for SessionService<S> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            rules: Arc::clone(&self.rules),
-        }
-    }
-}
-
-impl<S: fmt::Debug> fmt::Debug for SessionService<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionService")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@
 
 mod basics;
 mod commits;
+mod directory;
 mod encryption;
 mod hostile;
 mod indexes;

@@ -377,3 +377,29 @@ async fn a_rotation_that_is_settled_late_does_not_outlive_a_sign_out() {
         assert!(store.sessions_of("user-7").await.unwrap().is_empty());
     }
 }
+
+/// A request revokes the others while the rotation of another request is before its last step.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_does_not_lose_a_session_that_a_revocation_spares() {
+    let backend = FaultyBackend::embedded();
+    let store = builder(&backend.client()).build().unwrap();
+    let mut session = signed_in(&store, "user-7").await;
+    session.rotate().await.unwrap();
+    let elsewhere = signed_in(&store, "user-7").await;
+    let spared = again(&store, &session).await.unwrap();
+    let gate = Gate::closed();
+    let held = Rule::new(Injection::HoldRequest(gate.clone())).on_name("EVALSHA");
+    backend.set(held.skip(1).times(1));
+    let rotation = tokio::spawn(async move {
+        let outcome = session.rotate().await;
+        (outcome, session)
+    });
+    gate.reached(1).await;
+    spared.revoke_others().await.unwrap();
+    gate.open();
+    let (outcome, session) = rotation.await.unwrap();
+    outcome.unwrap();
+    assert!(again(&store, &session).await.is_some());
+    assert!(again(&store, &elsewhere).await.is_none());
+    assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
+}

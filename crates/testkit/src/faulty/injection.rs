@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redkit_core::{CallError, Command, Fault, FaultKind, ServerError};
+use redkit_core::{Backend, CallError, Command, Fault, FaultKind, PushStream, ServerError, Value};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -32,17 +32,38 @@ pub enum Injection {
     HoldRequest(Gate),
     /// The server refuses it with this code and text.
     Refuse(&'static str, &'static str),
+    /// It is not carried out, and this is the outcome of each of its commands: see [`Injection::answer`].
+    Answer(Function<Result<Value, CallError>>),
+    /// Another command is carried out right before it, as if another client had sent it: see
+    /// [`Injection::precede`].
+    Precede(Function<Command>),
     /// A mistake in the driver.
     Panic,
+}
+
+/// A function of a command, such as the outcome in the server's place.
+pub struct Function<T>(Arc<dyn Fn(&Command) -> T + Send + Sync>);
+
+/// A call, as rules see it.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'c> {
+    pub(super) commands: &'c [Command],
+    /// The server that it is meant for.
+    pub(super) server: Option<&'c str>,
+    pub(super) is_pipeline: bool,
+    /// It is the first on a dedicated connection.
+    pub(super) is_first: bool,
 }
 
 /// Which calls meet an [`Injection`].
 pub struct Rule {
     is_meant: Box<dyn Fn(&Command) -> bool + Send + Sync>,
+    server: Option<&'static str>,
     injection: Injection,
     skip: usize,
     times: usize,
     is_alone: bool,
+    is_on_first_call: bool,
 }
 
 /// Holds calls until it is opened.
@@ -54,10 +75,12 @@ impl Rule {
     pub fn new(injection: Injection) -> Self {
         Self {
             is_meant: Box::new(|_| true),
+            server: None,
             injection,
             skip: 0,
             times: usize::MAX,
             is_alone: false,
+            is_on_first_call: false,
         }
     }
 
@@ -90,6 +113,20 @@ impl Rule {
         })
     }
 
+    /// To calls that are meant for this one of [the servers](redkit_core::Backend::servers) only.
+    #[must_use]
+    pub fn on_server(mut self, server: &'static str) -> Self {
+        self.server = Some(server);
+        self
+    }
+
+    /// To the first call on each dedicated connection only. On a cluster that call makes the connection.
+    #[must_use]
+    pub fn on_first_call(mut self) -> Self {
+        self.is_on_first_call = true;
+        self
+    }
+
     /// Not to the first so many of them.
     #[must_use]
     pub fn skip(mut self, calls: usize) -> Self {
@@ -111,21 +148,34 @@ impl Rule {
         self
     }
 
-    /// What becomes of each command of a pipeline, if the rule is meant for some of them alone.
-    pub(super) fn decide_each(&mut self, commands: &[Command]) -> Option<Vec<Injection>> {
-        if !self.is_alone || commands.len() < 2 {
-            return None;
+    /// What becomes of a call that the rule is meant for, as a whole.
+    pub(super) fn decide(&mut self, call: Call<'_>) -> Option<Injection> {
+        match self.is_alone && call.is_pipeline {
+            true => None,
+            false => self.next(call),
         }
-        let injection = self.decide(commands)?;
-        let of = |command| match (self.is_meant)(command) {
-            true => injection.clone(),
-            false => Injection::Pass,
-        };
-        Some(commands.iter().map(of).collect())
     }
 
-    pub(super) fn decide(&mut self, commands: &[Command]) -> Option<Injection> {
-        if self.times == 0 || !commands.iter().any(&self.is_meant) {
+    /// Puts what becomes of them to the commands of a pipeline that the rule is meant for alone, unless a
+    /// rule before it has done so.
+    pub(super) fn decide_each(&mut self, call: Call<'_>, decided: &mut [Option<Injection>]) {
+        if !self.is_alone {
+            return;
+        }
+        let Some(injection) = self.next(call) else {
+            return;
+        };
+        for (command, decided) in call.commands.iter().zip(decided) {
+            if decided.is_none() && (self.is_meant)(command) {
+                *decided = Some(injection.clone());
+            }
+        }
+    }
+
+    fn next(&mut self, call: Call<'_>) -> Option<Injection> {
+        let is_there = self.server.is_none() || self.server == call.server;
+        let is_then = call.is_first || !self.is_on_first_call;
+        if self.times == 0 || !is_there || !is_then || !call.commands.iter().any(&self.is_meant) {
             return None;
         }
         if self.skip > 0 {
@@ -138,9 +188,24 @@ impl Rule {
 }
 
 impl Injection {
+    /// The outcome that this function gives, for each command.
+    pub fn answer(
+        answer: impl Fn(&Command) -> Result<Value, CallError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::Answer(Function(Arc::new(answer)))
+    }
+
+    /// The command that this function makes comes right before.
+    pub fn precede(command: impl Fn(&Command) -> Command + Send + Sync + 'static) -> Self {
+        Self::Precede(Function(Arc::new(command)))
+    }
+
+    /// Carries a call of these commands out, or not. `inner` is the backend that it goes to.
     #[expect(clippy::panic, reason = "a test asks for it")]
-    pub(super) async fn apply<T>(
+    pub(super) async fn apply<T: Outcome>(
         self,
+        inner: &dyn Backend,
+        commands: &[Command],
         call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, CallError> {
         match self {
@@ -170,9 +235,50 @@ impl Injection {
                 call.await
             }
             Injection::Refuse(code, text) => Err(CallError::Replied(ServerError::new(code, text))),
+            Injection::Answer(answer) => T::of(commands.iter().map(&*answer.0).collect()),
+            Injection::Precede(other) => {
+                if let Some(command) = commands.first() {
+                    inner.call(&other.0(command)).await?;
+                }
+                call.await
+            }
             Injection::Panic => panic!("a driver that panics"),
         }
     }
+}
+
+/// The outcome of a call, from those of its commands.
+pub(super) trait Outcome: Sized {
+    fn of(answers: Vec<Result<Value, CallError>>) -> Result<Self, CallError>;
+}
+
+impl Outcome for Value {
+    fn of(mut answers: Vec<Result<Value, CallError>>) -> Result<Self, CallError> {
+        answers.remove(0)
+    }
+}
+
+impl Outcome for Vec<Result<Value, CallError>> {
+    fn of(answers: Vec<Result<Value, CallError>>) -> Result<Self, CallError> {
+        Ok(answers)
+    }
+}
+
+impl Outcome for PushStream {
+    fn of(_: Vec<Result<Value, CallError>>) -> Result<Self, CallError> {
+        Err(no_connection())
+    }
+}
+
+impl Outcome for Arc<dyn Backend> {
+    fn of(_: Vec<Result<Value, CallError>>) -> Result<Self, CallError> {
+        Err(no_connection())
+    }
+}
+
+/// An answer is none to the making of a connection.
+fn no_connection() -> CallError {
+    Fault::new(FaultKind::Unsupported, "only commands are answered").not_sent()
 }
 
 impl Gate {
@@ -217,6 +323,18 @@ impl fmt::Debug for Rule {
         f.debug_struct("Rule")
             .field("injection", &self.injection)
             .finish_non_exhaustive()
+    }
+}
+
+impl<T> Clone for Function<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> fmt::Debug for Function<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Function")
     }
 }
 

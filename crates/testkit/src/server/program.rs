@@ -9,18 +9,22 @@ use crate::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Program {
-    /// Redis.
+    /// Redis, 7.0 or later.
     Redis,
-    /// Valkey.
+    /// Valkey, 8.0 or later.
     Valkey,
+    /// Redis of the newest series, 8.4 or later.
+    Redis8,
+    /// Valkey of the newest series, 9.0 or later.
+    Valkey9,
 }
 
 impl Program {
     /// The executable's name.
     pub fn executable(self) -> &'static str {
         match self {
-            Program::Redis => "redis-server",
-            Program::Valkey => "valkey-server",
+            Program::Redis | Program::Redis8 => "redis-server",
+            Program::Valkey | Program::Valkey9 => "valkey-server",
         }
     }
 
@@ -29,11 +33,14 @@ impl Program {
         match self {
             Program::Redis => "REDKIT_REDIS_SERVER",
             Program::Valkey => "REDKIT_VALKEY_SERVER",
+            Program::Redis8 => "REDKIT_REDIS8_SERVER",
+            Program::Valkey9 => "REDKIT_VALKEY9_SERVER",
         }
     }
 
-    /// Looks for the executable: what [`Program::variable`] names, what `cargo xtask test` has
-    /// unpacked under `target/servers`, what is in `PATH`, in this order.
+    /// Looks for the executable: what [`Program::variable`] names, what `cargo xtask` has unpacked
+    /// under `target/servers`, and for a program without a stated series what is in `PATH`, in this
+    /// order.
     ///
     /// # Errors
     /// [`Error::NotFound`] when it is in none of them. A variable that names no file is not
@@ -43,21 +50,24 @@ impl Program {
             .join("../../target/servers")
             .join(self.folder())
             .join("run");
-        self.find_in(
-            std::env::var_os(self.variable()),
-            &unpacked,
-            std::env::var_os("PATH").unwrap_or_default(),
-        )
-        .ok_or(Error::NotFound {
-            program: self.executable(),
-            variable: self.variable(),
-        })
+        // What lies in `PATH` is of an unknown series.
+        let path = match self {
+            Program::Redis | Program::Valkey => std::env::var_os("PATH").unwrap_or_default(),
+            Program::Redis8 | Program::Valkey9 => OsString::new(),
+        };
+        self.find_in(std::env::var_os(self.variable()), &unpacked, path)
+            .ok_or(Error::NotFound {
+                program: self.executable(),
+                variable: self.variable(),
+            })
     }
 
     fn folder(self) -> &'static str {
         match self {
             Program::Redis => "redis",
             Program::Valkey => "valkey",
+            Program::Redis8 => "redis8",
+            Program::Valkey9 => "valkey9",
         }
     }
 

@@ -28,6 +28,8 @@ impl Home {
     pub(super) async fn of(kind: BackendKind) -> Result<Self, Error> {
         static REDIS: OnceCell<Server> = OnceCell::const_new();
         static VALKEY: OnceCell<Server> = OnceCell::const_new();
+        static REDIS_8: OnceCell<Server> = OnceCell::const_new();
+        static VALKEY_9: OnceCell<Server> = OnceCell::const_new();
         static TLS: OnceCell<Server> = OnceCell::const_new();
         static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
         static VALKEY_CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
@@ -37,6 +39,8 @@ impl Home {
             BackendKind::Embedded => Home::Embedded(Embedded::new()),
             BackendKind::Redis => Home::Server(server(&REDIS, kind).await?),
             BackendKind::Valkey => Home::Server(server(&VALKEY, kind).await?),
+            BackendKind::Redis8 => Home::Server(server(&REDIS_8, kind).await?),
+            BackendKind::Valkey9 => Home::Server(server(&VALKEY_9, kind).await?),
             BackendKind::Tls => Home::Server(server(&TLS, kind).await?),
             BackendKind::Cluster => Home::Cluster(cluster(&CLUSTER, Program::Redis).await?),
             BackendKind::ValkeyCluster => {
@@ -70,6 +74,8 @@ pub(super) async fn start(kind: BackendKind, options: ServerOptions) -> Result<S
         BackendKind::Embedded => Err(is_not_one("it has no server; mark the test #[networked]")),
         BackendKind::Redis | BackendKind::Fred => Server::start(Program::Redis, options).await,
         BackendKind::Valkey => Server::start(Program::Valkey, options).await,
+        BackendKind::Redis8 => Server::start(Program::Redis8, options).await,
+        BackendKind::Valkey9 => Server::start(Program::Valkey9, options).await,
         BackendKind::Tls => {
             let options = match options.has_password() {
                 true => options,

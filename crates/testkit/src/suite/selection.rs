@@ -46,6 +46,8 @@ impl Selection {
         let twin = match kind {
             BackendKind::ValkeyCluster => Some("`cluster` runs the same on Redis"),
             BackendKind::FredSentinel => Some("`fred` and `sentinel` run the same"),
+            BackendKind::Redis8 => Some("`redis` runs the same on an older version"),
+            BackendKind::Valkey9 => Some("`valkey` runs the same on an older version"),
             _ => None,
         };
         if let Some(twin) = twin {
@@ -74,6 +76,8 @@ impl BackendKind {
             | BackendKind::Fred
             | BackendKind::FredSentinel => Some(Program::Redis),
             BackendKind::Valkey | BackendKind::ValkeyCluster => Some(Program::Valkey),
+            BackendKind::Redis8 => Some(Program::Redis8),
+            BackendKind::Valkey9 => Some(Program::Valkey9),
         }
     }
 }

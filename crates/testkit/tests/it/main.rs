@@ -7,6 +7,8 @@
 )]
 
 mod cluster;
+mod faulty;
+mod own_check;
 mod proxy;
 mod sentinels;
 mod server;

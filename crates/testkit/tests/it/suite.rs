@@ -26,7 +26,7 @@ redkit_testkit::suite! {
 
         let kind = match fixture.kind {
             BackendKind::Embedded => ServerKind::Embedded,
-            BackendKind::Valkey | BackendKind::ValkeyCluster => ServerKind::Valkey,
+            BackendKind::Valkey | BackendKind::Valkey9 | BackendKind::ValkeyCluster => ServerKind::Valkey,
             _ => ServerKind::Redis,
         };
         assert_eq!(fixture.client.capabilities().server, kind);

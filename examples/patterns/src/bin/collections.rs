@@ -1,18 +1,9 @@
-//! Typed handles: a basket, a leader board, a queue, a stock. `cargo run -p patterns --bin
-//! collections`, with `REDIS_URL` set to use a server.
+//! Typed handles: a basket in a hash, best sellers in a sorted set, a stock in a counter.
+//! `cargo run -p patterns --bin collections`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 
-use redkit::collections::{
-    Bounded, Counter, End, Hash, Lifetime, List, Occurrences, Order, Set, SortedSet,
-};
-use serde::{Deserialize, Serialize};
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Line {
-    sku: String,
-    quantity: u32,
-}
+use redkit::collections::{Bounded, Counter, Hash, Lifetime, Order, Set, SortedSet};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,14 +11,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let client = redkit::connect(&url)
         .await?
         .with_namespace("patterns:collections")?;
-
     // A basket that ends half an hour after it was last touched: the time is set with the write.
     let idle = Lifetime::on_write(Duration::from_secs(1800))?;
     let basket: Hash<u32> = Hash::new(&client, "basket:7").with_ttl(idle);
     basket.set_many([("teapot", &1), ("cup", &4)]).await?;
     basket.incr("cup", 2).await?;
-    let items = basket.get_all().await?;
-    println!("basket: {items:?}, {:?}", basket.time_left().await?);
+    println!("basket: {:?}", basket.get_all().await?);
 
     // What two customers have both looked at. The braces put both sets into one slot of a cluster.
     let seen = |customer| Set::<String>::new(&client, format!("{{seen}}:{customer}"));
@@ -51,33 +40,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Bounded::Refused(left) => println!("sold out, {left} left"),
         }
     }
-
-    // A queue whose items are never lost: they move to a list of work in progress, in one step.
-    let orders: List<Line> = List::new(&client, "{orders}:waiting");
-    let mine: List<Line> = List::new(&client, "{orders}:in-progress:worker-1");
-    let mut consumer = orders.consumer().await?;
-    let worker = tokio::spawn(async move {
-        let wait = Duration::from_secs(5);
-        while let Some(order) = consumer.move_to(&mine, End::Front, End::Back, wait).await? {
-            println!("packing {} × {}", order.quantity, order.sku);
-            mine.remove(&order, Occurrences::First(1)).await?;
-            if order.sku == "the last" {
-                break;
-            }
-        }
-        Ok::<(), redkit::collections::Error>(())
-    });
-    for (sku, quantity) in [("teapot", 1), ("cup", 6), ("the last", 1)] {
-        let sku = sku.to_owned();
-        orders.push_back(&Line { sku, quantity }).await?;
-    }
-    worker.await??;
-
-    basket.clear().await?;
-    ann.clear().await?;
-    bob.clear().await?;
-    sales.clear().await?;
-    stock.clear().await?;
     client.shutdown().await;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Readiness that does not empty a fleet, and the servers' figures. `cargo run -p patterns --bin health`, with
-//! `REDIS_URL` set to use a server.
+//! Readiness that does not empty a fleet, and the servers' figures.
+//! `cargo run -p patterns --bin health`, with `REDIS_URL` set to use a server.
 
 use redkit::monitor::{Dependency, Health, Statistics};
 

@@ -1,5 +1,5 @@
-//! A lock with a fence, work that ends with its lock, and a leader. `cargo run -p patterns --bin lock`, with
-//! `REDIS_URL` set to use a server.
+//! A lock with a fence, work that ends with its lock, and a leader.
+//! `cargo run -p patterns --bin lock`, with `REDIS_URL` set to use a server.
 
 use std::time::Duration;
 

@@ -9,13 +9,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
 use super::Catalogue;
-use crate::seed;
+use crate::{accounts, secrets, seed};
 
 /// Marks the file as ours ("RKSF"), so that nobody else's database is ever written to.
 const APPLICATION_ID: i32 = 0x524b_5346;
 
 /// The version of the tables below.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
 const CONNECTIONS: u32 = 4;
 
@@ -40,9 +40,47 @@ const SCHEMA: &str = "
         stock INTEGER NOT NULL CHECK (stock BETWEEN 0 AND 4294967295)
     ) STRICT;
     CREATE INDEX product_in_category ON product (category_id, name, id);
+    CREATE TABLE account (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        password TEXT NOT NULL,
+        full_name TEXT NOT NULL,
+        address TEXT NOT NULL,
+        is_staff INTEGER NOT NULL CHECK (is_staff IN (0, 1))
+    ) STRICT;
+    CREATE TABLE purchase (
+        reference TEXT PRIMARY KEY,
+        account_id INTEGER NOT NULL REFERENCES account (id),
+        state TEXT NOT NULL CHECK (state IN ('placed', 'shipped', 'cancelled')),
+        full_name TEXT NOT NULL,
+        address TEXT NOT NULL,
+        total_cents INTEGER NOT NULL,
+        fence INTEGER NOT NULL,
+        placed_at INTEGER NOT NULL DEFAULT (unixepoch())
+    ) STRICT;
+    CREATE INDEX purchase_of_account ON purchase (account_id, placed_at);
+    CREATE TABLE purchase_line (
+        reference TEXT NOT NULL REFERENCES purchase (reference),
+        product_id INTEGER NOT NULL REFERENCES product (id),
+        name TEXT NOT NULL,
+        price_cents INTEGER NOT NULL,
+        units INTEGER NOT NULL CHECK (units > 0),
+        PRIMARY KEY (reference, product_id)
+    ) STRICT;
+    CREATE TABLE parcel (reference TEXT PRIMARY KEY) STRICT;
+    CREATE TABLE outbox (
+        reference TEXT NOT NULL,
+        happening TEXT NOT NULL CHECK (happening IN ('placed', 'cancelled')),
+        written_at INTEGER NOT NULL DEFAULT (unixepoch()),
+        PRIMARY KEY (reference, happening)
+    ) STRICT;
+    CREATE TABLE secret (
+        name TEXT PRIMARY KEY,
+        value BLOB NOT NULL
+    ) STRICT;
     INSERT INTO catalogue (only_row, identity) VALUES (1, lower(hex(randomblob(4))));
     PRAGMA application_id = 1380668230;
-    PRAGMA user_version = 1;";
+    PRAGMA user_version = 2;";
 
 impl Catalogue {
     /// Opens the database at `path`. A file that does not exist or is empty becomes a catalogue
@@ -137,6 +175,8 @@ async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<Arc<s
                 .await
                 .map_err(fail)?;
             seed::insert(&mut change).await.map_err(fail)?;
+            secrets::insert(&mut change).await.map_err(fail)?;
+            accounts::insert_demo(&mut change).await.map_err(fail)?;
         }
         (APPLICATION_ID, SCHEMA_VERSION, _) => {}
         (APPLICATION_ID, found, _) => {
@@ -232,14 +272,14 @@ mod tests {
             .connect()
             .await
             .unwrap();
-        sqlx::raw_sql("PRAGMA user_version = 2")
+        sqlx::raw_sql("PRAGMA user_version = 1")
             .execute(&mut connection)
             .await
             .unwrap();
         connection.close().await.unwrap();
         let error = Catalogue::open(&path).await.unwrap_err();
         assert!(
-            matches!(error, OpenError::Version { found: 2, .. }),
+            matches!(error, OpenError::Version { found: 1, .. }),
             "{error:?}"
         );
     }

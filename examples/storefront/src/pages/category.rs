@@ -3,10 +3,9 @@
 use maud::{Markup, html};
 
 use super::{count, layout, product_grid};
-use crate::cached::CacheStatus;
 use crate::model::{Listing, PageNumber};
 
-pub(crate) fn category(listing: &Listing, cache: CacheStatus) -> Markup {
+pub(crate) fn category(listing: &Listing) -> Markup {
     let category = &listing.category;
     let content = html! {
         nav.trail aria-label="Breadcrumb" { a href="/" { "Shop" } }
@@ -22,7 +21,7 @@ pub(crate) fn category(listing: &Listing, cache: CacheStatus) -> Markup {
         }
         @if listing.pages > 1 { (paging(listing)) }
     };
-    layout::page(&category.name, content, Some(cache))
+    layout::page(&category.name, content)
 }
 
 fn paging(listing: &Listing) -> Markup {

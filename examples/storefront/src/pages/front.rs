@@ -3,14 +3,9 @@
 use maud::{Markup, html};
 
 use super::{count, layout, product_grid};
-use crate::cached::CacheStatus;
 use crate::model::{Category, ListedProduct};
 
-pub(crate) fn front(
-    categories: &[Category],
-    featured: &[ListedProduct],
-    cache: CacheStatus,
-) -> Markup {
+pub(crate) fn front(categories: &[Category], featured: &[ListedProduct]) -> Markup {
     let content = html! {
         h1 { "Good things for every day" }
         p.lead { "Tools, tableware, toys and more, from makers who mean it." }
@@ -34,5 +29,5 @@ pub(crate) fn front(
             }
         }
     };
-    layout::page("Welcome", content, Some(cache))
+    layout::page("Welcome", content)
 }

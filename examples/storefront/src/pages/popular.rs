@@ -3,10 +3,9 @@
 use maud::{Markup, html};
 
 use super::{layout, picture};
-use crate::cached::CacheStatus;
 use crate::model::PopularProduct;
 
-pub(crate) fn popular(products: &[PopularProduct], cache: CacheStatus) -> Markup {
+pub(crate) fn popular(products: &[PopularProduct]) -> Markup {
     let content = html! {
         nav.trail aria-label="Breadcrumb" { a href="/" { "Shop" } }
         h1 { "Most looked at" }
@@ -25,5 +24,5 @@ pub(crate) fn popular(products: &[PopularProduct], cache: CacheStatus) -> Markup
             }
         }
     };
-    layout::page("Most looked at", content, Some(cache))
+    layout::page("Most looked at", content)
 }

@@ -3,10 +3,9 @@
 use maud::{Markup, html};
 
 use super::{layout, picture, stock};
-use crate::cached::CacheStatus;
 use crate::model::Product;
 
-pub(crate) fn product(product: &Product, cache: CacheStatus) -> Markup {
+pub(crate) fn product(product: &Product) -> Markup {
     let content = html! {
         nav.trail aria-label="Breadcrumb" {
             a href="/" { "Shop" } " / "
@@ -19,12 +18,22 @@ pub(crate) fn product(product: &Product, cache: CacheStatus) -> Markup {
                 p.price { (product.price_cents) }
                 p.stock { (stock(product.stock)) }
                 p { (product.description) }
+                @if product.stock > 0 {
+                    form.buy method="post" action="/basket" {
+                        input type="hidden" name="product" value=(product.id);
+                        label {
+                            "Units"
+                            input type="number" name="add" value="1" min="1" max=(product.stock.min(99)) required;
+                        }
+                        button type="submit" { "Add to the basket" }
+                    }
+                }
                 p.soft { "Product no. " (product.id) }
                 details {
                     summary { "Change the price" }
                     p.soft {
-                        "The new price is written to the database, and the cached copies of this "
-                        "product are invalidated."
+                        "The new price is written to the database, and what the cache has of this product, of the "
+                        "lists of its category and of searches that found it is invalidated, in all processes."
                     }
                     form method="post" action={ "/products/" (product.id) "/price" } {
                         label {
@@ -38,5 +47,5 @@ pub(crate) fn product(product: &Product, cache: CacheStatus) -> Markup {
             }
         }
     };
-    layout::page(&product.name, content, Some(cache))
+    layout::page(&product.name, content)
 }

@@ -11,5 +11,5 @@ pub(crate) fn refusal(status: u16, title: &str, detail: &str) -> Markup {
         p { a href="/" { "Back to the shop" } }
         p.soft { "Status " (status) }
     };
-    layout::page(title, content, None)
+    layout::page(title, content)
 }

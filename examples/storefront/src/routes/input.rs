@@ -4,9 +4,10 @@ use axum::Form;
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, Path, Query, Request};
-use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::format::Format;
 use crate::model::{Cents, Id, PageNumber};
@@ -99,21 +100,18 @@ pub(super) async fn price(request: Request) -> Result<(Cents, Format), Refusal> 
     }
 }
 
-/// Refuses what a browser sends on behalf of another site's page. Programs send neither header.
-pub(super) fn same_site(headers: &HeaderMap) -> Result<(), Refusal> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let same = match (text("sec-fetch-site"), text(ORIGIN.as_str())) {
-        (Some(site), _) => matches!(site, "same-origin" | "none"),
-        (None, Some(origin)) => origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| Some(authority) == text(HOST.as_str())),
-        (None, None) => true,
-    };
-    if same {
-        return Ok(());
+/// The fields of a form.
+pub(super) struct Fields<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Fields<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let Form(fields) = Form::from_request(request, state)
+            .await
+            .map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+        Ok(Self(fields))
     }
-    let detail = "Prices are changed from the shop's own pages, not from another site's.";
-    Err(Refusal::new(StatusCode::FORBIDDEN, detail))
 }
 
 /// The start of a text from outside, for a message: an address may be 64 KiB long.
@@ -128,38 +126,6 @@ fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect()
-    }
-
-    #[test]
-    fn another_sites_page_cannot_post_here() {
-        for same in [
-            headers(&[]),
-            headers(&[("sec-fetch-site", "same-origin")]),
-            headers(&[
-                ("origin", "http://127.0.0.1:3000"),
-                ("host", "127.0.0.1:3000"),
-            ]),
-        ] {
-            assert_eq!(same_site(&same), Ok(()), "{same:?}");
-        }
-        for other in [
-            headers(&[("sec-fetch-site", "cross-site")]),
-            headers(&[("sec-fetch-site", "same-site")]),
-            headers(&[
-                ("origin", "http://127.0.0.1:4000"),
-                ("host", "127.0.0.1:3000"),
-            ]),
-            headers(&[("origin", "null"), ("host", "127.0.0.1:3000")]),
-        ] {
-            assert!(same_site(&other).is_err(), "{other:?}");
-        }
-    }
 
     #[test]
     fn long_input_is_shown_in_part() {

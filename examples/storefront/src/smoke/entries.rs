@@ -7,8 +7,8 @@ use serde_json::Value as Json;
 use super::{Failure, Report, ensure};
 use crate::model::Product;
 
-/// How many entries are shown in full; the rest is counted.
-const SHOWN: usize = 6;
+/// Keys of values that are encrypted: names and addresses.
+const PERSONAL: [&str; 2] = [":cache:profiles:", ":cache:orders:"];
 
 /// How many characters of an entry are shown.
 const WIDTH: usize = 110;
@@ -16,15 +16,15 @@ const WIDTH: usize = 110;
 pub(super) async fn show(client: &Client, identity: &str, report: &mut Report) {
     match read(client, identity).await {
         Ok((entries, others)) => {
-            let (number, shown) = (entries.len(), SHOWN.min(entries.len()));
+            let number = entries.len();
             report.step(
                 "entries",
                 Ok(format!(
-                    "{number} entries, each JSON with a time to live, and {others} other keys; \
-                     {shown} of the entries:"
+                    "{number} entries, each JSON with a time to live, and {others} other keys; one \
+                     of each cache:"
                 )),
             );
-            for entry in entries.iter().take(SHOWN) {
+            for entry in one_of_each(&entries) {
                 let json: String = entry.json.chars().take(WIDTH).collect();
                 let cut = if json.len() < entry.json.len() {
                     "…"
@@ -39,6 +39,19 @@ pub(super) async fn show(client: &Client, identity: &str, report: &mut Report) {
     }
 }
 
+/// The first entry of every cache.
+fn one_of_each(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let cache = |entry: &Entry| {
+        let (_, rest) = entry.key.split_once(":cache:")?;
+        Some(rest.split(':').next()?.to_owned())
+    };
+    let mut shown = None;
+    entries.iter().filter(move |entry| {
+        let own = cache(entry);
+        std::mem::replace(&mut shown, own.clone()) != own
+    })
+}
+
 struct Entry {
     key: String,
     ttl_millis: i64,
@@ -51,21 +64,32 @@ async fn read(client: &Client, identity: &str) -> Result<(Vec<Entry>, usize), Fa
     let mut others = 0;
     for key in keys(client, identity).await? {
         let ttl = client.call(Command::new("PTTL").key(&key)).await?;
-        ensure(ttl > 0, || format!("{key} has no time to live"))?;
-        let key = key.to_string();
-        if !key.contains(":cache:") {
+        let text = key.to_string();
+        // A message stays until it is handled, however long that takes.
+        ensure(ttl > 0 || text.contains(":topic:"), || {
+            format!("{text} has no time to live")
+        })?;
+        let is_personal = PERSONAL.iter().any(|part| text.contains(part));
+        if is_personal {
+            let stored: Option<Vec<u8>> = client.call(Command::new("GET").key(&key)).await?;
+            let stored = String::from_utf8_lossy(&stored.unwrap_or_default()).into_owned();
+            ensure(!stored.contains("Mill Lane"), || {
+                format!("{text} can be read by anybody")
+            })?;
+        }
+        if is_personal || !text.contains(":cache:") {
             others += 1;
             continue;
         }
-        let text: Option<String> = client.call(Command::new("GET").key(&key)).await?;
-        let text = text.ok_or_else(|| Failure::Unexpected(format!("{key} is gone")))?;
+        let entry: Option<String> = client.call(Command::new("GET").key(&key)).await?;
+        let entry = entry.ok_or_else(|| Failure::Unexpected(format!("{text} is gone")))?;
         // One line about the entry, and then the value as it is.
-        let (_, json) = text
+        let (_, json) = entry
             .split_once('\n')
-            .ok_or_else(|| Failure::Unexpected(format!("{key} has no first line")))?;
+            .ok_or_else(|| Failure::Unexpected(format!("{text} has no first line")))?;
         serde_json::from_str::<Json>(json)?;
         entries.push(Entry {
-            key,
+            key: text,
             ttl_millis: ttl,
             json: json.to_owned(),
         });

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use super::visitor::Visitor;
-use super::{Failure, Report, ensure, entries};
-use crate::model::{Cents, Id, Listing, PopularProduct, Product};
+use super::{Failure, Report, ensure, entries, purchase};
+use crate::model::{Cents, Found, Id, Listing, PopularProduct, Product};
 use crate::shop::Shop;
 
 const HIT: &str = "redkit; hit";
@@ -39,8 +39,11 @@ pub(super) async fn visit(shop: &Shop, visitor: Visitor, report: &mut Report) {
     report.step("not found", not_found(&visitor).await);
     report.step("bad request", bad_request(&visitor).await);
     report.step("popular", popular(&visitor).await);
+    report.step("search", search(&visitor).await);
     report.step("limit", limit(&visitor).await);
-    entries::show(&shop.client, shop.catalogue.identity(), report).await;
+    purchase::visit(shop, &visitor, report).await;
+    report.step("warming", warming(shop).await);
+    entries::show(&shop.connection.client, shop.catalogue.identity(), report).await;
 }
 
 /// After the stop nothing listens any more.
@@ -414,6 +417,65 @@ async fn popular(visitor: &Visitor) -> Result<String, Failure> {
         "GET /popular → {} products, first no. {crowd} with {visits} visits: each was counted once",
         after.len()
     ))
+}
+
+async fn search(visitor: &Visitor) -> Result<String, Failure> {
+    let path = "/search?q=Chef%27s+KNIFE";
+    let first = visitor
+        .json(path)
+        .await?
+        .with_status(StatusCode::OK)?
+        .with_cache(MISS)?;
+    // The same words in another order are the same search.
+    let again = visitor
+        .page("/search?q=knife++chef%27s")
+        .await?
+        .with_cache(HIT)?;
+    let found: Found = first.value()?;
+    let one = found
+        .products
+        .first()
+        .map(|product| (product.id, product.price_cents));
+    let (id, price) = one.ok_or_else(|| Failure::Unexpected("nothing is found".to_owned()))?;
+    again.containing(&format!("/products/{id}"))?;
+    let body = format!("{{\"price_cents\":{}}}", raised(price)?.get());
+    let change = visitor
+        .post(&format!("/products/{id}/price"), JSON, body)
+        .await?;
+    change.with_status(StatusCode::OK)?;
+    // By the category's tag, whatever was searched for.
+    let after: Found = visitor.json(path).await?.with_cache(MISS)?.value()?;
+    let shown = after.products.first().map(|product| product.price_cents);
+    ensure(shown == Some(raised(price)?), || {
+        format!("the search shows {shown:?}")
+    })?;
+    Ok(format!(
+        "GET {path} → {} products; miss, then hit; a new price of one of them, then miss",
+        found.total
+    ))
+}
+
+/// The cache is filled ahead, by one process of the fleet.
+async fn warming(shop: &Shop) -> Result<String, Failure> {
+    shop.jobs()
+        .ask_for_warming("smoke", "for the visit")
+        .await?;
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let Some(progress) = shop.jobs().progress().await else {
+            continue;
+        };
+        if let Some(outcome) = progress.outcome {
+            ensure(
+                progress.done == progress.total && progress.total > 20,
+                || format!("{} of {} are done", progress.done, progress.total),
+            )?;
+            return Ok(format!(
+                "{} of {}: {outcome}",
+                progress.done, progress.total
+            ));
+        }
+    }
 }
 
 async fn limit(visitor: &Visitor) -> Result<String, Failure> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, COOKIE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -18,6 +18,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub(super) struct Visitor {
     http: Client,
     address: SocketAddr,
+    cookie: Option<String>,
 }
 
 impl Visitor {
@@ -28,7 +29,44 @@ impl Visitor {
             .timeout(LIMIT)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { http, address })
+        Ok(Self {
+            http,
+            address,
+            cookie: None,
+        })
+    }
+
+    /// The same visitor with the cookie that an answer has set.
+    pub(super) fn with_cookie_of(&self, answer: &Answer) -> Self {
+        Self {
+            cookie: answer.cookie.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Sends a form.
+    pub(super) async fn form(&self, path: &str, form: &str) -> Result<Answer, Failure> {
+        let form = form.to_owned();
+        self.post(path, "application/x-www-form-urlencoded", form)
+            .await
+    }
+
+    /// Opens a stream of events, and gives what came when there is `text` in it.
+    pub(super) async fn stream_until(&self, path: &str, text: &str) -> Result<String, Failure> {
+        let url = format!("http://{}{path}", self.address);
+        let mut request = self.http.get(url).header(ACCEPT, "text/event-stream");
+        if let Some(cookie) = &self.cookie {
+            request = request.header(COOKIE, cookie);
+        }
+        let mut answer = request.send().await?.error_for_status()?;
+        let mut came = String::new();
+        while let Some(chunk) = answer.chunk().await? {
+            came.push_str(&String::from_utf8_lossy(&chunk));
+            if came.contains(text) {
+                return Ok(came);
+            }
+        }
+        Err(Failure::Unexpected(format!("{path} ended with {came:?}")))
     }
 
     /// Reads a page as a person would.
@@ -70,7 +108,11 @@ impl Visitor {
     ) -> Result<Answer, Failure> {
         let url = format!("http://{}{path}", self.address);
         let request = format!("{method} {path}");
-        let response = with(self.http.request(method, url)).send().await?;
+        let mut sent = self.http.request(method, url);
+        if let Some(cookie) = &self.cookie {
+            sent = sent.header(COOKIE, cookie);
+        }
+        let response = with(sent).send().await?;
         let header = |name| {
             let value = response.headers().get(name)?;
             Some(value.to_str().ok()?.to_owned())
@@ -82,6 +124,7 @@ impl Visitor {
             kind: header(CONTENT_TYPE).unwrap_or_default(),
             location: header(LOCATION),
             retry_after: header(RETRY_AFTER),
+            cookie: header(SET_COOKIE).and_then(|set| Some(set.split(';').next()?.to_owned())),
             body: response.text().await?,
         })
     }
@@ -98,6 +141,8 @@ pub(super) struct Answer {
     pub(super) location: Option<String>,
     /// The `Retry-After` header.
     pub(super) retry_after: Option<String>,
+    /// Name and value of the cookie that it sets.
+    cookie: Option<String>,
     pub(super) body: String,
 }
 
@@ -136,6 +181,20 @@ impl Answer {
             format!("{} does not show {text:?}", self.request)
         })?;
         Ok(self)
+    }
+
+    /// What stands between two marks of the body.
+    pub(super) fn between(&self, before: &str, after: &str) -> Result<&str, Failure> {
+        let found = self
+            .body
+            .split_once(before)
+            .and_then(|(_, rest)| rest.split_once(after));
+        found.map(|(found, _)| found).ok_or_else(|| {
+            Failure::Unexpected(format!(
+                "{} has nothing between {before} and {after}",
+                self.request
+            ))
+        })
     }
 
     /// The body as JSON.

@@ -6,8 +6,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod customer;
+mod database;
+mod outage;
 mod process;
+mod purchases;
 mod servers;
+mod sessions;
 
 use std::time::{Duration, Instant};
 

@@ -38,7 +38,13 @@ impl Storefront {
 
     /// Starts the shop, and waits until it says its address.
     pub(crate) async fn start(args: &[&str], url: Option<&str>) -> Self {
+        Self::start_logging(args, url, "warn").await
+    }
+
+    /// The same, with this filter of its log.
+    pub(crate) async fn start_logging(args: &[&str], url: Option<&str>, filter: &str) -> Self {
         let mut command = Self::command(args);
+        command.env("RUST_LOG", filter);
         if let Some(url) = url {
             command.env("REDIS_URL", url);
         }
@@ -62,6 +68,20 @@ impl Storefront {
             address,
             http,
         }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Kills it, as a machine that fails does, and gives what it said in its log.
+    pub(crate) async fn kill(mut self) -> String {
+        self.child.kill().await.unwrap();
+        let mut said = String::new();
+        self.stderr.rewind().unwrap();
+        self.stderr.read_to_string(&mut said).unwrap();
+        said
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
@@ -97,11 +117,12 @@ impl Storefront {
         let process = self.child.id().unwrap().to_string();
         let asked = Command::new("kill").args(["-TERM", &process]).status();
         assert!(timeout(LIMIT, asked).await.unwrap().unwrap().success());
-        let status = timeout(LIMIT, self.child.wait()).await.unwrap().unwrap();
+        // Read first: a shop that says much must not wait for a reader.
         timeout(LIMIT, self.stdout.read_to_string(&mut self.said))
             .await
             .unwrap()
             .unwrap();
+        let status = timeout(LIMIT, self.child.wait()).await.unwrap().unwrap();
         self.stderr.rewind().unwrap();
         self.stderr.read_to_string(&mut self.said).unwrap();
         (status, std::mem::take(&mut self.said))

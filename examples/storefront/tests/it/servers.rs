@@ -50,3 +50,9 @@ redkit_testkit::suite! {
         assert!(shop.stop().await.0.success());
     }
 }
+
+/// On a server of its own. For longer: `cargo xtask chaos storefront`.
+#[tokio::test(flavor = "multi_thread")]
+async fn shoppers_lose_nothing_when_the_server_restarts_and_a_process_is_killed() {
+    crate::outage::shoppers_and_faults(Duration::from_secs(6)).await;
+}

@@ -8,15 +8,21 @@
 --       4 partitions  of the queue, as the caller believes
 --       5 limit       of pending keys
 --       6 window      how long ids are remembered, in microseconds
+--       7 items       in a batch, at most
+--       8 channel     of wake-ups, and 9 the name under which workers wait
 -- Reply {1, version, pending, coalesced}   accepted; coalesced is 1 when the key was pending already
 --       {2, version, pending, 0}           this id was accepted before for this key
 --       {0, pending}                       the queue is full, and the key not in it
 --       {-1, partitions}                   the queue has another number of partitions
 --
+-- Workers are woken by the first change that is ready and by the one that fills a batch: until then they
+-- sleep.
+--
 -- A version is the server's time in microseconds, or one more than the last: it grows also when a
 -- failover loses writes or the clock is set back.
 --
 -- Example: EVALSHA … 8 write-behind:orders:{orders.0}:state … 42 v{"n":1} <16 bytes> 16 10000 60000000
+--            100 write-behind:orders:wake 0:due
 --          →  {1, "1760000000000000", 1, 0}
 local stored = redis.call('HGET', KEYS[1], 'p')
 if not stored then
@@ -45,11 +51,18 @@ redis.call('HSET', KEYS[2], ARGV[1], version .. ' ' .. ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', string.format('%.0f', now - ARGV[6]))
 redis.call('ZADD', KEYS[7], version, write)
 
+local is_added = 0
 if not is_pending then
     redis.call('ZADD', KEYS[3], version, ARGV[1])
-    redis.call('ZADD', KEYS[4], version, ARGV[1])
+    is_added = redis.call('ZADD', KEYS[4], version, ARGV[1])
 elseif redis.call('HEXISTS', KEYS[5], ARGV[1]) == 1 then
-    redis.call('ZADD', KEYS[4], 'NX', version, ARGV[1])
+    is_added = redis.call('ZADD', KEYS[4], 'NX', version, ARGV[1])
+end
+if is_added == 1 then
+    local ready = redis.call('ZCARD', KEYS[4])
+    if ready == 1 or ready == tonumber(ARGV[7]) then
+        wake_up(ARGV[8], ARGV[9])
+    end
 end
 -- Failures were the older change's. A time that it has to wait stays: that is the key's.
 redis.call('HDEL', KEYS[6], ARGV[1])

@@ -1,8 +1,9 @@
--- Says how the changes of a batch have ended, and gives the lease back. Valid as long as nobody has
+-- Says how the changes of a batch have ended, gives the lease back, and wakes the callers that wait for room or
+-- for the end of a flush. Valid as long as nobody has
 -- taken the partition over, even when the lease has run out by then.
 --
 -- KEYS  1 state   2 changes   3 age   4 ready   5 flight   6 tries   7 later   8 dead   9 letters
--- ARGV  1 token
+-- ARGV  1 token   2 channel of wake-ups   3 the name under which these callers wait
 --       then for each change
 --       + 1 key   2 version   3 verdict   4 delay in microseconds   5 text of the error
 --       verdicts: `w` written, `o` the change failed, `s` a batch failed that it was in with others,
@@ -11,7 +12,8 @@
 --
 -- A change is only taken off when it is still the newest of its key: otherwise the newer one waits.
 --
--- Example: EVALSHA … 9 write-behind:orders:{orders.0}:state … 9f3c 42 1760000000000000 w 0 ""  →  1
+-- Example: EVALSHA … 9 write-behind:orders:{orders.0}:state … 9f3c write-behind:orders:wake 0:done
+--            42 1760000000000000 w 0 ""  →  1
 local state = redis.call('HMGET', KEYS[1], 'owner', 'reported')
 if state[1] ~= ARGV[1] then
     return state[2] == ARGV[1] and 1 or 0
@@ -34,7 +36,7 @@ local function forget(key)
     redis.call('HDEL', KEYS[6], key)
 end
 
-for n = 2, #ARGV - 4, 5 do
+for n = 4, #ARGV - 4, 5 do
     local key, version, verdict, delay, text = ARGV[n], ARGV[n + 1], ARGV[n + 2], tonumber(ARGV[n + 3]), ARGV[n + 4]
     local record = redis.call('HGET', KEYS[2], key)
     if record and redis.call('HGET', KEYS[5], key) == version then
@@ -77,4 +79,7 @@ for _, key in ipairs(flight) do
 end
 redis.call('HDEL', KEYS[1], 'owner', 'until', 'ttl')
 redis.call('HSET', KEYS[1], 'reported', ARGV[1])
+if redis.call('HDEL', KEYS[1], 'w') == 1 then
+    wake_up(ARGV[2], ARGV[3])
+end
 return 1

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use redkit_core::coordination::lua;
 use redkit_core::{Invocation, Key, Script, Value};
 
 use super::super::settings::{Settings, micros};
@@ -12,7 +13,10 @@ use crate::error::Error;
 
 static TAKE: Script = Script::new(include_str!("../../scripts/write_behind/take.lua"));
 static RENEW: Script = Script::new(include_str!("../../scripts/write_behind/renew.lua"));
-static REPORT: Script = Script::new(include_str!("../../scripts/write_behind/report.lua"));
+static REPORT: Script = Script::of_parts(&[
+    lua::WAKE_UP,
+    include_str!("../../scripts/write_behind/report.lua"),
+]);
 
 /// The reply to a worker that asks for a batch, and how the partition stands.
 #[derive(Debug)]
@@ -159,6 +163,8 @@ impl Partition {
                 &keys.letters,
             ])
             .arg(token)
+            .arg(&self.wake_ups.channel)
+            .arg(&self.wake_ups.done)
             .idempotent(true);
         let call = endings.iter().fold(call, |call, (key, version, ending)| {
             let (verdict, pause, text) = match ending {

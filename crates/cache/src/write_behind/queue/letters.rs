@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use redkit_core::coordination::lua;
 use redkit_core::{Script, Value};
 
 use super::partition::Partition;
@@ -10,7 +11,10 @@ use super::reply::{Reply, wrong};
 use crate::error::Error;
 
 static LETTERS: Script = Script::new(include_str!("../../scripts/write_behind/letters.lua"));
-static REDRIVE: Script = Script::new(include_str!("../../scripts/write_behind/redrive.lua"));
+static REDRIVE: Script = Script::of_parts(&[
+    lua::WAKE_UP,
+    include_str!("../../scripts/write_behind/redrive.lua"),
+]);
 static DISCARD: Script = Script::new(include_str!("../../scripts/write_behind/discard.lua"));
 
 /// A dead letter as it is stored.
@@ -67,6 +71,8 @@ impl Partition {
                 &own.dead,
                 &own.letters,
             ])
+            .arg(&self.wake_ups.channel)
+            .arg(&self.wake_ups.due)
             .idempotent(true);
         let call = keys.iter().fold(call, |call, key| call.arg(key));
         let mut reply = Reply::new(self.client.eval::<Vec<Value>>(call).await?);

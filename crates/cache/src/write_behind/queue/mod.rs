@@ -13,7 +13,6 @@ mod writes;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use redkit_core::{Client, Keyspace};
-use tokio::sync::Notify;
 
 pub(super) use self::batches::{Ending, Item, LeaseKey, Take};
 pub(super) use self::letters::Letter;
@@ -81,13 +80,4 @@ impl Queue {
         let answers = stream::iter(self.partitions.iter().map(ask)).buffered(AT_ONCE);
         answers.try_collect().await
     }
-}
-
-/// Signals between the tasks of this process that work on a partition.
-#[derive(Debug, Default)]
-pub(super) struct Signals {
-    /// Something may be due: for workers.
-    pub(super) due: Notify,
-    /// There may be room: for writers that wait.
-    pub(super) room: Notify,
 }

@@ -1,8 +1,9 @@
-//! [`Partition`]: a part of the queue that shares a slot and a lease, and the names of its keys.
+//! [`Partition`]: a part of the queue that shares a slot and a lease, the names of its keys, and waiting for
+//! what other processes do with it.
 
+use bytes::Bytes;
+use redkit_core::coordination::{Waiter, Wake};
 use redkit_core::{Client, Key, Keyspace};
-
-use super::Signals;
 
 pub(in super::super) struct Partition {
     pub(super) client: Client,
@@ -10,7 +11,16 @@ pub(in super::super) struct Partition {
     pub(in super::super) index: u16,
     /// How many partitions the queue has.
     pub(super) of: u16,
-    pub(in super::super) signals: Signals,
+    pub(super) wake_ups: WakeUps,
+}
+
+/// Where scripts wake, and under which names.
+pub(super) struct WakeUps {
+    pub(super) channel: Bytes,
+    /// Workers: something may be due.
+    pub(super) due: Bytes,
+    /// Callers that wait for room, or for the end of a flush: a batch has ended.
+    pub(super) done: Bytes,
 }
 
 /// `docs/keyspace.md` says what they hold.
@@ -48,7 +58,26 @@ impl Partition {
             },
             index,
             of,
-            signals: Signals::default(),
+            wake_ups: WakeUps {
+                channel: client.key(format!("write-behind:{name}:wake")).to_bytes(),
+                due: format!("{index}:due").into(),
+                done: format!("{index}:done").into(),
+            },
         }
+    }
+
+    /// Waits for what may be due.
+    pub(in super::super) fn wait_for_work(&self) -> Waiter {
+        self.waiter(&self.wake_ups.due)
+    }
+
+    /// Waits for the ends of batches. [`older`](Self::older) and [`has_room`](Self::has_room) ask to be woken.
+    pub(in super::super) fn wait_for_batches(&self) -> Waiter {
+        self.waiter(&self.wake_ups.done)
+    }
+
+    fn waiter(&self, name: &Bytes) -> Waiter {
+        let channel = self.wake_ups.channel.clone();
+        self.client.waiter_at_once(channel, name.clone(), Wake::All)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use redkit_core::coordination::lua;
 use redkit_core::{Script, Value};
 
 use super::super::settings::{Settings, micros};
@@ -12,10 +13,16 @@ use super::reply::{Reply, wrong};
 use crate::error::Error;
 
 static OPEN: Script = Script::new(include_str!("../../scripts/write_behind/open.lua"));
-static PUT: Script = Script::new(include_str!("../../scripts/write_behind/put.lua"));
+static PUT: Script = Script::of_parts(&[
+    lua::WAKE_UP,
+    include_str!("../../scripts/write_behind/put.lua"),
+]);
 static ROOM: Script = Script::new(include_str!("../../scripts/write_behind/room.lua"));
 static LOOK: Script = Script::new(include_str!("../../scripts/write_behind/look.lua"));
-static FLUSH: Script = Script::new(include_str!("../../scripts/write_behind/flush.lua"));
+static FLUSH: Script = Script::of_parts(&[
+    lua::WAKE_UP,
+    include_str!("../../scripts/write_behind/flush.lua"),
+]);
 static OLDER: Script = Script::new(include_str!("../../scripts/write_behind/older.lua"));
 static STATS: Script = Script::new(include_str!("../../scripts/write_behind/stats.lua"));
 
@@ -82,6 +89,9 @@ impl Partition {
             .arg(self.of)
             .arg(settings.max_pending)
             .arg(micros(settings.write_id_window))
+            .arg(settings.max_batch)
+            .arg(&self.wake_ups.channel)
+            .arg(&self.wake_ups.due)
             .idempotent(true);
         let mut reply = Reply::new(self.client.eval::<Vec<Value>>(call).await?);
         match reply.next::<i64>()? {
@@ -100,14 +110,15 @@ impl Partition {
         }
     }
 
-    /// Whether [`Partition::put`] would find room for this key now.
+    /// Whether [`Partition::put`] would find room for this key now. If not, callers that
+    /// [wait](Partition::wait_for_batches) are woken when a batch has ended.
     pub(in super::super) async fn has_room(
         &self,
         key: &[u8],
         settings: &Settings,
     ) -> Result<bool, Error> {
         let call = ROOM
-            .invoke([&self.keys.changes])
+            .invoke([&self.keys.state, &self.keys.changes])
             .arg(key)
             .arg(settings.max_pending)
             .idempotent(true);
@@ -130,12 +141,21 @@ impl Partition {
 
     /// Makes everything pending due; gives the version to wait for with [`Partition::older`].
     pub(in super::super) async fn flush(&self) -> Result<u64, Error> {
-        let call = FLUSH.invoke([&self.keys.state]).idempotent(true);
+        let call = FLUSH
+            .invoke([&self.keys.state])
+            .arg(&self.wake_ups.channel)
+            .arg(&self.wake_ups.due)
+            .idempotent(true);
         Ok(self.client.eval(call).await?)
     }
 
+    /// How many changes are pending that are no newer than this version. If there are any, callers that
+    /// [wait](Partition::wait_for_batches) are woken when a batch has ended.
     pub(in super::super) async fn older(&self, version: u64) -> Result<u64, Error> {
-        let call = OLDER.invoke([&self.keys.age]).arg(version).idempotent(true);
+        let call = OLDER
+            .invoke([&self.keys.state, &self.keys.age])
+            .arg(version)
+            .idempotent(true);
         Ok(self.client.eval(call).await?)
     }
 

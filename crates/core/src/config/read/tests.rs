@@ -52,6 +52,33 @@ fn a_field_beside_the_url_wins_over_the_same_field_in_its_query() {
 }
 
 #[test]
+fn a_given_url_takes_no_place_or_credentials_from_another_servers_url() {
+    let at = |url: &str, vars: &[(&str, &str)]| {
+        let vars = vars.iter().map(|(n, v)| (n.into(), v.into()));
+        let settings = Settings::from_vars_at(url, vars.collect::<Vec<_>>()).unwrap();
+        settings.into_config(None).unwrap()
+    };
+    let config = at(
+        "redis://other:7000",
+        &[
+            ("REDIS_URL", "redis://ann:secret@production"),
+            ("REDKIT_HOST", "production"),
+            ("REDKIT_NAMESPACE", "shop"),
+        ],
+    );
+    assert_eq!(config.endpoint.to_string(), "other:7000");
+    assert_eq!(config.namespace.as_deref(), Some("shop"));
+    assert!(!config.has_credentials() && config.username.is_none());
+
+    // Those that stand by themselves are for whatever server is named.
+    let vars = [("REDKIT_USERNAME", "ann"), ("REDKIT_PASSWORD", "secret")];
+    assert!(at("redis://other", &vars).has_credentials());
+    let own = at("redis://bob:own@other", &vars);
+    assert_eq!(own.username.as_deref(), Some("bob"));
+    assert_eq!(own.password.unwrap().expose_secret(), "own");
+}
+
+#[test]
 fn a_misspelt_variable_is_refused_and_variables_of_others_are_not() {
     let read = |name: &str| Settings::from_vars(None, [(name.into(), "shop".into())]).map(|_| ());
     let error = read("REDKIT_NAMESPCE").unwrap_err().to_string();

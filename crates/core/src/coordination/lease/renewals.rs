@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::state::LeaseState;
 use super::{Lease, LeaseConfig, LeaseRenewal};
 use crate::client::{Client, Request, WeakClient};
+use crate::random::random_range;
 use crate::value::Value;
 
 /// The leases of one client.
@@ -154,6 +155,7 @@ impl Schedule {
             match first {
                 Some(first) => {
                     tokio::select! {
+                        biased;
                         () = sleep_until(first) => return,
                         () = self.is_earlier.notified() => {}
                     }
@@ -168,6 +170,7 @@ async fn renew_for_ever(client: WeakClient, schedule: Arc<Schedule>) {
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
+            biased;
             () = schedule.wait_until_due() => {
                 let Some(client) = client.upgrade() else { return };
                 for batch in batches(schedule.take_due(Instant::now())) {
@@ -293,7 +296,7 @@ fn report_panic() {
 /// A third of the time after it was sent, a little less at random, so that the processes of a fleet
 /// that started together do not go on together.
 fn next_renewal(lease: &LeaseState, sent: Instant) -> Instant {
-    let third = (lease.ttl() / 3).mul_f64(rand::random_range(0.85..=1.0));
+    let third = (lease.ttl() / 3).mul_f64(random_range(0.85..=1.0));
     (sent + third).min(lease.until())
 }
 

@@ -1,7 +1,10 @@
 //! [`LeaseState`]: until when a lease is held.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,6 +23,17 @@ pub(super) struct LeaseState {
     /// No answer came to the last attempt to renew it.
     has_failed: AtomicBool,
     status: watch::Sender<Status>,
+}
+
+/// Waits for a moment, by the clock itself: when a process that was stopped goes on, its tasks may be polled before
+/// the timer has told any of them.
+async fn passed(moment: Instant) {
+    let mut timer = pin!(sleep_until(moment));
+    poll_fn(|context| match Instant::now() >= moment {
+        true => Poll::Ready(()),
+        false => timer.as_mut().poll(context),
+    })
+    .await;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +173,8 @@ impl LeaseState {
                 Status::Ended(_) => std::future::pending().await,
                 Status::Held(until) => {
                     tokio::select! {
-                        () = sleep_until(until) => if self.is_lost() { return },
+                        biased;
+                        () = passed(until) => if self.is_lost() { return },
                         _ = status.changed() => {}
                     }
                 }

@@ -2,7 +2,8 @@
 --
 -- Needs `now` (clock.lua) and `wake_up` (wake_up.lua) before it. Two sorted sets in one slot: `queue`
 -- has the waiters' ids by arrival, `heartbeats` the same ids by the time (µs) until which each is
--- believed to be alive. A waiter's id is also the name under which it is woken.
+-- believed to be alive. A waiter's id is also the name under which it is woken. With a `-` before it an id
+-- stands among the heartbeats for a waiter that gave up, whose last visit may yet arrive.
 
 -- Wakes the first waiter, unless that is `id` (the caller).
 local function queue_wake(queue, channel, id)
@@ -13,7 +14,8 @@ local function queue_wake(queue, channel, id)
 end
 
 -- Takes silent waiters away. Gives how many stand before `id` (all, if it has no place), and whether
--- it has a place. `alive` is for how long (µs) a visit is a sign of life.
+-- it has a place. `alive` is for how long (µs) a visit is a sign of life. A waiter that gave up stands behind
+-- all, and gets no place.
 local function queue_look(queue, heartbeats, channel, id, alive)
   -- The server's clock went back: a sign of life from the future came now.
   local ahead = redis.call('ZRANGEBYSCORE', heartbeats, string.format('(%.0f', now + alive), '+inf', 'LIMIT', 0, 100)
@@ -26,6 +28,9 @@ local function queue_look(queue, heartbeats, channel, id, alive)
     redis.call('ZREM', heartbeats, unpack(silent))
     queue_wake(queue, channel, id)
   end
+  if redis.call('ZSCORE', heartbeats, '-' .. id) then
+    return redis.call('ZCARD', queue) + 1, false
+  end
   local place = redis.call('ZRANK', queue, id)
   return place or redis.call('ZCARD', queue), place ~= false
 end
@@ -34,6 +39,9 @@ end
 local function queue_join(queue, heartbeats, id, alive)
   -- Out of memory, the server refuses a script whose first write may grow; a waiter keeps its place.
   redis.call('PEXPIRE', heartbeats, math.ceil(alive / 1000) + 1)
+  if redis.call('ZSCORE', heartbeats, '-' .. id) then
+    return
+  end
   if not redis.call('ZSCORE', queue, id) then
     local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')
     redis.call('ZADD', queue, math.max(now, (tonumber(last[2]) or 0) + 1), id)
@@ -48,4 +56,10 @@ end
 local function queue_leave(queue, heartbeats, id)
   redis.call('ZREM', queue, id)
   redis.call('ZREM', heartbeats, id)
+end
+
+-- Gives nothing to a visit of this waiter that arrives within so many µs.
+local function queue_close(heartbeats, id, time)
+  redis.call('ZADD', heartbeats, now + time, '-' .. id)
+  redis.call('PEXPIRE', heartbeats, math.ceil(time / 1000) + 1)
 end

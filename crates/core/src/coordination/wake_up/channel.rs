@@ -1,6 +1,6 @@
 //! [`Channel`]: one subscription and the waiters that it wakes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ pub(super) struct Channel {
 
 #[derive(Default)]
 struct Waiting {
-    slots: HashMap<Bytes, Vec<Arc<Slot>>>,
+    /// By name, so that all are woken in an order that does not change from run to run.
+    slots: BTreeMap<Bytes, Vec<Arc<Slot>>>,
     /// When the last waiter left.
     idle_since: Option<Instant>,
 }
@@ -229,7 +230,8 @@ pub(super) async fn listen(client: WeakClient, channel: Arc<Channel>) {
                 let mut idle_at = channel.idle_at();
                 loop {
                     let push = tokio::select! {
-                        push = pushes.next() => push,
+                        // First, so that no number of messages keeps what nobody needs.
+                        biased;
                         () = sleep_until(idle_at) => {
                             idle_at = channel.idle_at();
                             if idle_at <= Instant::now() && is_given_up(&client, &channel) {
@@ -237,6 +239,7 @@ pub(super) async fn listen(client: WeakClient, channel: Arc<Channel>) {
                             }
                             continue;
                         }
+                        push = pushes.next() => push,
                     };
                     match push {
                         Some(Push::Message { payload, .. }) => channel.message(&payload),

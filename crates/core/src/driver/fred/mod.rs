@@ -59,6 +59,7 @@ mod subscriptions;
 mod typed;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -167,6 +168,10 @@ impl Backend for FredBackend {
 
     async fn call_on(&self, server: &str, command: &Command) -> Result<Value, CallError> {
         self.server.call_on(server, command).await
+    }
+
+    async fn check_quorum(&self, limit: Duration) -> Vec<(Box<str>, Result<Value, CallError>)> {
+        self.server.check_quorum(limit).await
     }
 
     async fn shutdown(&self) {

@@ -88,6 +88,9 @@ impl Introduction {
         if self.read_only {
             all.push(Command::new("READONLY"));
         }
+        if self.names_library {
+            all.push(Command::new("COMMAND").args(hello::COMMAND_INFO));
+        }
         all
     }
 }
@@ -118,7 +121,13 @@ pub(super) async fn introduce(
     if selects && let Some(Err(error)) = replies.next() {
         return Err(refused(error, target, is_encrypted));
     }
-    Ok(Hello::parse(hello))
+    let mut hello = Hello::parse(hello);
+    if let Some(hello) = &mut hello
+        && introduction.names_library
+    {
+        hello.learn(replies.next_back().and_then(Result::ok).as_ref());
+    }
+    Ok(hello)
 }
 
 /// Who refused what, and which field to look at.

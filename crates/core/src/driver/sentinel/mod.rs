@@ -82,6 +82,14 @@ impl<C: ServerConnector> Route<C> {
         Ok(link)
     }
 
+    /// What each sentinel says of whether a failover could be agreed on now; nothing where there are none.
+    pub(super) async fn check_quorum(&self, limit: Duration) -> Vec<monitor::Said> {
+        match self {
+            Route::Fixed(_) => Vec::new(),
+            Route::Named { monitor, .. } => monitor.check_quorum(limit).await,
+        }
+    }
+
     /// Asks no sentinel any more.
     pub(super) fn shutdown(&self) {
         if let Route::Named { monitor, .. } = self {

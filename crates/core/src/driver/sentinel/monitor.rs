@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -19,6 +21,7 @@ use crate::driver::subscriptions::{Change, Name, NameKind, PushConnector, PushLi
 use crate::driver::supervisor::is_worth_a_line;
 use crate::error::{CallError, Fault, FaultKind};
 use crate::push::push_channel;
+use crate::value::Value;
 
 /// How long one sentinel may take, at the least. A busy machine encrypts slowly.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -60,8 +63,15 @@ const SWITCHED: &[u8] = b"+switch-master";
 pub(in crate::driver) struct SentinelMonitor {
     shared: Arc<Shared>,
     start: Box<Start>,
+    ask_all: Box<AskAll>,
     tasks: OnceLock<Tasks>,
 }
+
+/// Asks every sentinel the same, each on a connection of its own, within a time.
+type AskAll = dyn Fn(Command, Duration) -> BoxFuture<'static, Vec<Said>> + Send + Sync;
+
+/// A sentinel, and what it said.
+pub(super) type Said = (Box<str>, Result<Value, CallError>);
 
 /// Begins to watch over the sentinels.
 type Start = dyn Fn(&Arc<Shared>) -> Tasks + Send + Sync;
@@ -98,6 +108,7 @@ impl SentinelMonitor {
             shutdown: CancellationToken::new(),
         };
         let sentinels: Vec<_> = sentinels.into_iter().map(Arc::new).collect();
+        let asked = sentinels.clone();
         let start = move |shared: &Arc<Shared>| {
             let watched = sentinels.iter().enumerate().map(|(number, sentinel)| {
                 let (sentinel, shared) = (Arc::clone(sentinel), Arc::clone(shared));
@@ -111,15 +122,35 @@ impl SentinelMonitor {
             });
             watched.collect()
         };
+        let ask_all = move |command: Command, limit: Duration| {
+            let (asked, command) = (asked.clone(), Arc::new(command));
+            let asked = asked.into_iter().map(move |sentinel| {
+                let command = Arc::clone(&command);
+                async move {
+                    let said = timeout(limit, ask_once(&*sentinel, &command)).await;
+                    let late = || Fault::new(FaultKind::Timeout, "the sentinel did not answer");
+                    let said = said.unwrap_or_else(|_| Err(late().maybe()));
+                    (sentinel.target().into_boxed_str(), said)
+                }
+            });
+            join_all(asked).boxed()
+        };
         Self {
             shared: Arc::new(shared),
             start: Box::new(start),
+            ask_all: Box::new(ask_all),
             tasks: OnceLock::new(),
         }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// What each sentinel says of whether a failover could be agreed on now.
+    pub(super) async fn check_quorum(&self, limit: Duration) -> Vec<Said> {
+        let ask = Command::new("SENTINEL").arg("CKQUORUM").arg(self.name());
+        (self.ask_all)(ask, limit).await
     }
 
     /// The master, by all that the sentinels have said. Waits until one has said something, and a
@@ -301,6 +332,15 @@ async fn attend<P: PushConnector>(
             () = sleep(POLL) => pause = PAUSE.0,
         }
     }
+}
+
+/// Asks on a connection of its own.
+async fn ask_once<P: PushConnector>(sentinel: &P, command: &Command) -> Result<Value, CallError> {
+    let registry = Arc::new(Registry::default());
+    let link = sentinel.connect(&registry).await.map_err(Fault::not_sent)?;
+    let said = link.ask(command).await;
+    link.close();
+    said
 }
 
 async fn ask<L: PushLink>(link: &L, target: &str, name: &str) -> Result<MasterReport, Fault> {

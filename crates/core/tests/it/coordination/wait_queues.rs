@@ -149,6 +149,18 @@ redkit_testkit::suite! {
         assert_eq!(*order.lock(), [0, 1, 2, 3, 4, 5]);
         assert_eq!(places.waiting().await, 0, "nothing is left");
     }
+
+    /// Its connection hung, and what it had sent arrives when the place was given up on another.
+    async fn a_visit_that_arrives_after_its_waiter_gave_up_gets_nothing(fixture: Fixture) {
+        let places = Places::new(&fixture.client, 1);
+        let late = Caller { places: places.clone(), id: Token::random().to_bytes() };
+        for _ in 0..2 {
+            let _: i64 = fixture.client.eval(places.queue.leave(&late.id)).await.unwrap();
+            assert!(matches!(late.visit(LONG).await.unwrap(), QueueStatus::Waiting { .. }));
+            assert_eq!(places.waiting().await, 0, "it has no place");
+        }
+        assert!(places.take(Duration::ZERO).await.is_some(), "nor has it taken anything");
+    }
 }
 
 async fn fixture_waiting(fixture: &Fixture) -> i64 {

@@ -3,74 +3,54 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
+use redkit_core::http_layer::Problem;
 
-use super::body::IdempotencyBody;
 use crate::error::Error;
 
 /// The key, the scope or the body cannot be used.
-pub(super) fn refused<B>(status: StatusCode, detail: &'static str) -> Response<IdempotencyBody<B>> {
-    problem(status, detail, None)
+pub(super) fn refused(status: StatusCode, detail: &'static str) -> Response<Bytes> {
+    Problem::new(status, detail).into_response()
 }
 
 /// The execution was not begun, or its result cannot be given.
-pub(super) fn not_executed<B>(error: &Error) -> Response<IdempotencyBody<B>> {
-    match error {
-        Error::InFlight { retry_after } => problem(
+pub(super) fn not_executed(error: &Error) -> Response<Bytes> {
+    let (status, detail, retry_after) = match error {
+        Error::InFlight { retry_after } => (
             StatusCode::CONFLICT,
             "a request with this key is under way; try again later",
             Some(*retry_after),
         ),
-        Error::OtherFingerprint => problem(
+        Error::OtherFingerprint => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "the key was used for another request; use a new key",
             None,
         ),
-        Error::NotKept => problem(
+        Error::NotKept => (
             StatusCode::CONFLICT,
             "the request was carried out already, and its answer could not be kept",
             None,
         ),
-        Error::Lost => problem(
+        Error::Lost => (
             StatusCode::SERVICE_UNAVAILABLE,
             "the request took too long: it may have been carried out in part, to its end, or not at all",
             Some(Duration::from_secs(1)),
         ),
-        error if error.is_retryable() => problem(
+        error if error.is_retryable() => (
             StatusCode::SERVICE_UNAVAILABLE,
             "it cannot be found out just now whether the request was carried out already",
             Some(Duration::from_secs(1)),
         ),
-        _ => problem(
+        _ => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "it cannot be found out whether the request was carried out already",
             None,
         ),
-    }
-}
-
-/// RFC 9457. No detail needs to be escaped.
-fn problem<B>(
-    status: StatusCode,
-    detail: &'static str,
-    retry_after: Option<Duration>,
-) -> Response<IdempotencyBody<B>> {
-    let text = format!(
-        "{{\"type\":\"about:blank\",\"title\":\"{}\",\"status\":{},\"detail\":\"{detail}\"}}",
-        status.canonical_reason().unwrap_or_default(),
-        status.as_u16(),
-    );
-    let mut response = Response::new(IdempotencyBody::of_layer(Bytes::from(text)));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    if let Some(time) = retry_after {
-        // Whole seconds, rounded up, never 0.
-        let seconds = u64::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, seconds.max(1).into());
-    }
-    response
+    };
+    let problem = Problem::new(status, detail);
+    let problem = match retry_after {
+        Some(time) => problem.retry_after(time),
+        None => problem,
+    };
+    problem.into_response()
 }

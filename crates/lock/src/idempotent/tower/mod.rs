@@ -45,12 +45,11 @@
 //! at the latest with [`run_at_most`](crate::IdempotentExecutionBuilder::run_at_most).
 
 mod answer;
-mod body;
 mod key;
 mod layer;
 mod service;
 mod stored;
 
-pub use body::IdempotencyBody;
 pub use layer::{IdempotencyLayer, OnOutage};
+pub use redkit_core::http_layer::LayerBody;
 pub use service::IdempotencyService;

@@ -1,8 +1,6 @@
 //! [`IdempotencyService`]: asks whether a request was carried out, then the service.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,12 +10,12 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Uri};
 use http_body::Body;
+use redkit_core::http_layer::{LayerBody, Layered, NotWhole, ResponseFuture, read_whole};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::Instant;
 use tower_service::Service;
 
 use super::answer;
-use super::body::{self, IdempotencyBody, Read};
 use super::key::{self, Key};
 use super::layer::{OnOutage, Rules};
 use super::stored::StoredResponse;
@@ -26,19 +24,17 @@ use crate::idempotent::execution::{Begun, Execution};
 use crate::idempotent::{Fingerprint, LONGEST};
 
 /// A service behind an [`IdempotencyLayer`](crate::tower::IdempotencyLayer).
-pub struct IdempotencyService<S> {
-    inner: S,
-    rules: Arc<Rules>,
-}
+#[derive(Clone, Debug)]
+pub struct IdempotencyService<S>(Layered<S, Rules>);
 
-type Answer<B> = Response<IdempotencyBody<B>>;
+type Answer<B> = Response<LayerBody<B>>;
 
 /// How long the body of a request may take to arrive.
 const READ_BODY: Duration = Duration::from_secs(60);
 
 impl<S> IdempotencyService<S> {
-    pub(super) fn new(inner: S, rules: Arc<Rules>) -> Self {
-        Self { inner, rules }
+    pub(super) fn new(service: S, rules: Arc<Rules>) -> Self {
+        Self(Layered::new(service, rules))
     }
 }
 
@@ -52,20 +48,15 @@ where
 {
     type Response = Answer<ResBody>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    type Future = ResponseFuture<ResBody, S::Error>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        // Whether the service is needed depends on the request, so its readiness is ours. A request that
-        // is answered without it gives it back.
-        self.inner.poll_ready(cx)
+        self.0.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        // The service that was polled ready goes with the request, and a clone, which is not ready,
-        // takes its place: see `tower::Service`, "be careful when cloning inner services".
-        let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone);
-        Box::pin(respond(ready, Arc::clone(&self.rules), request))
+        let (service, rules) = self.0.take_ready();
+        Box::pin(respond(service, rules, request))
     }
 }
 
@@ -111,26 +102,18 @@ where
     let (head, body) = request.into_parts();
     let (scope, key) = match plan(&rules, &head) {
         Plan::Once { scope, key } => (scope, key),
-        Plan::Refuse(status, detail) => return Ok(answer::refused(status, detail)),
+        Plan::Refuse(status, detail) => return Ok(refused(status, detail)),
         Plan::Pass => {
             let response = service.call(Request::from_parts(head, body)).await?;
-            return Ok(response.map(IdempotencyBody::of_service));
+            return Ok(response.map(LayerBody::of_service));
         }
     };
-    let read = timeout(READ_BODY, body::read(body, rules.max_body_bytes)).await;
-    let body = match read {
-        Ok(Read::Whole(body)) => body,
-        Ok(Read::NotWhole(_)) => {
-            let detail = "the body is too large for a request with a key, or has trailers";
-            return Ok(answer::refused(StatusCode::PAYLOAD_TOO_LARGE, detail));
-        }
-        Ok(Read::Failed(_)) => {
-            let detail = "the body of the request could not be read";
-            return Ok(answer::refused(StatusCode::BAD_REQUEST, detail));
-        }
-        Err(_) => {
-            let detail = "the body of the request took too long to arrive";
-            return Ok(answer::refused(StatusCode::REQUEST_TIMEOUT, detail));
+    let deadline = Instant::now() + READ_BODY;
+    let body = match read_whole(body, rules.max_body_bytes, Some(deadline)).await {
+        Ok(body) => body,
+        Err((why, _)) => {
+            let (status, detail) = unreadable(why);
+            return Ok(refused(status, detail));
         }
     };
     let fingerprint = fingerprint(&head, &body);
@@ -141,21 +124,47 @@ where
         .await;
     match begun {
         Ok(Begun::Execution(execution)) => in_a_task(service, rules, request, execution).await,
-        Ok(Begun::Ended(stored)) => Ok(stored.replay().unwrap_or_else(|| {
+        Ok(Begun::Ended(stored)) => Ok(stored.replay().map(|answer| answer.map(LayerBody::of_layer)).unwrap_or_else(|| {
             tracing::error!(target: "redkit::lock", execution = rules.execution.name(), "what is stored is no answer");
-            answer::not_executed(&Error::NotKept)
+            not_executed(&Error::NotKept)
         })),
         Err(Error::Core(error)) if error.is_retryable() && rules.on_outage == OnOutage::Pass => {
             tracing::warn!(target: "redkit::lock", execution = rules.execution.name(), %error, "a request goes without protection");
             let response = service.call(request).await?;
-            Ok(response.map(IdempotencyBody::of_service))
+            Ok(response.map(LayerBody::of_service))
         }
         Err(error) => {
             if let Error::Core(error) = &error {
                 tracing::warn!(target: "redkit::lock", execution = rules.execution.name(), %error, "a request is turned away");
             }
-            Ok(answer::not_executed(&error))
+            Ok(not_executed(&error))
         }
+    }
+}
+
+fn refused<B: Body>(status: StatusCode, detail: &'static str) -> Answer<B> {
+    answer::refused(status, detail).map(LayerBody::of_layer)
+}
+
+fn not_executed<B: Body>(error: &Error) -> Answer<B> {
+    answer::not_executed(error).map(LayerBody::of_layer)
+}
+
+/// The answer to a request whose body was not read.
+fn unreadable(why: NotWhole) -> (StatusCode, &'static str) {
+    match why {
+        NotWhole::TooLong | NotWhole::Trailers => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is too large for a request with a key, or has trailers",
+        ),
+        NotWhole::TooSlow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "the body of the request took too long to arrive",
+        ),
+        NotWhole::Failed => (
+            StatusCode::BAD_REQUEST,
+            "the body of the request could not be read",
+        ),
     }
 }
 
@@ -205,7 +214,7 @@ where
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => resume_unwind(panic),
         // The layer was dropped.
-        Err(_) => Ok(answer::not_executed(&Error::Lost)),
+        Err(_) => Ok(not_executed(&Error::Lost)),
     }
 }
 
@@ -224,21 +233,20 @@ where
     let handled = async {
         let response = service.call(request).await?;
         if !is_kept(response.status()) {
-            return Ok(Handled::NotToBeKept(
-                response.map(IdempotencyBody::of_service),
-            ));
+            return Ok(Handled::NotToBeKept(response.map(LayerBody::of_service)));
         }
         let (head, body) = response.into_parts();
-        Ok(match body::read(body, limit).await {
-            Read::Whole(body) => Handled::Whole(head, body),
-            Read::NotWhole(body) => Handled::TooLarge(Response::from_parts(head, body)),
-            Read::Failed(_) => Handled::Broken,
+        // Until the execution is lost.
+        Ok(match read_whole(body, limit, None).await {
+            Ok(body) => Handled::Whole(head, body),
+            Err((NotWhole::Failed, _)) => Handled::Broken,
+            Err((_, body)) => Handled::TooLarge(Response::from_parts(head, body)),
         })
     };
     let handled = tokio::select! {
         biased;
         // First: a process that was stopped for long does no further step when it goes on.
-        () = execution.lost() => return Ok(answer::not_executed(&Error::Lost)),
+        () = execution.lost() => return Ok(not_executed(&Error::Lost)),
         handled = handled => handled,
     };
     let handled = match handled {
@@ -253,12 +261,12 @@ where
         Handled::Whole(head, body) => {
             let stored = StoredResponse::new(&head, &body, keeps_cookies);
             match execution.finish(&stored).await {
-                Err(Error::Lost) => answer::not_executed(&Error::Lost),
-                _ => Response::from_parts(head, IdempotencyBody::of_layer(body)),
+                Err(Error::Lost) => not_executed(&Error::Lost),
+                _ => Response::from_parts(head, LayerBody::of_layer(body)),
             }
         }
         Handled::TooLarge(response) => match execution.finish_without_result().await {
-            Err(Error::Lost) => answer::not_executed(&Error::Lost),
+            Err(Error::Lost) => not_executed(&Error::Lost),
             _ => response,
         },
         Handled::NotToBeKept(response) => {
@@ -267,11 +275,11 @@ where
         }
         // The service has done what was asked, and says so: it is not to do it again.
         Handled::Broken => match execution.finish_without_result().await {
-            Err(Error::Lost) => answer::not_executed(&Error::Lost),
+            Err(Error::Lost) => not_executed(&Error::Lost),
             _ => {
                 let detail =
                     "the request was carried out, and its answer could not be read to its end";
-                answer::refused(StatusCode::BAD_GATEWAY, detail)
+                refused(StatusCode::BAD_GATEWAY, detail)
             }
         },
     })
@@ -284,22 +292,4 @@ enum Handled<B: Body> {
     NotToBeKept(Answer<B>),
     /// Its body broke.
     Broken,
-}
-
-/// A clone is not ready until it is polled, whatever the original is.
-impl<S: Clone> Clone for IdempotencyService<S> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            rules: Arc::clone(&self.rules),
-        }
-    }
-}
-
-impl<S: fmt::Debug> fmt::Debug for IdempotencyService<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdempotencyService")
-            .field("inner", &self.inner)
-            .finish_non_exhaustive()
-    }
 }

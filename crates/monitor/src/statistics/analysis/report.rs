@@ -29,11 +29,12 @@ const EXAMPLES: usize = 20;
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct KeyspaceReport {
-    /// Keys seen.
+    /// Keys seen. `SCAN` may give a key twice while the table grows or shrinks.
     pub scanned: u64,
     /// Keys whose size and time to live were looked at.
     pub sampled: u64,
-    /// Whether every key that stayed all the time was seen.
+    /// Whether every key that stayed all the time was seen. Not after a failover or when slots have moved
+    /// meanwhile: a cursor means nothing to another server.
     pub is_complete: bool,
     /// By prefix, the largest first.
     pub prefixes: Vec<PrefixStats>,
@@ -127,17 +128,40 @@ pub(super) struct Looked {
     pub(super) ttl: Option<Duration>,
 }
 
+/// Keys that should have a time to live.
+pub(super) struct Expiring {
+    /// What they begin with.
+    pub(super) prefix: Vec<u8>,
+    /// The end of those among them that stay.
+    pub(super) except: Option<&'static [u8; 9]>,
+}
+
+impl Expiring {
+    /// All keys with a prefix.
+    pub(super) fn all(prefix: Vec<u8>) -> Self {
+        Self {
+            prefix,
+            except: None,
+        }
+    }
+
+    fn matches(&self, key: &[u8]) -> bool {
+        let stays = self.except.is_some_and(|end| key.ends_with(end));
+        key.starts_with(&self.prefix) && !stays
+    }
+}
+
 /// Collects what is seen.
 pub(super) struct Collector {
     config: AnalysisConfig,
-    expiring: Vec<Vec<u8>>,
+    expiring: Vec<Expiring>,
     prefixes: BTreeMap<String, PrefixStats>,
     biggest: BinaryHeap<Reverse<BigKey>>,
     report: KeyspaceReport,
 }
 
 impl Collector {
-    pub(super) fn new(config: AnalysisConfig, expiring: Vec<Vec<u8>>) -> Self {
+    pub(super) fn new(config: AnalysisConfig, expiring: Vec<Expiring>) -> Self {
         Self {
             config,
             expiring,
@@ -204,7 +228,7 @@ impl Collector {
 
     fn without_ttl(&mut self, key: &Bytes) {
         self.report.without_ttl += 1;
-        if !self.expiring.iter().any(|prefix| key.starts_with(prefix)) {
+        if !self.expiring.iter().any(|expiring| expiring.matches(key)) {
             return;
         }
         self.report.orphans += 1;
@@ -281,7 +305,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_whatever_the_keys_are() {
         let config = AnalysisConfig::default().max_prefixes(10).biggest(5);
-        let mut collector = Collector::new(config, vec![b"word9".to_vec()]);
+        let mut collector = Collector::new(config, vec![Expiring::all(b"word9".to_vec())]);
         for number in 0..100_u64 {
             let key = Bytes::from(format!("word{number}:k"));
             collector.scanned(&key);

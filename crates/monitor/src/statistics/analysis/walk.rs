@@ -1,5 +1,7 @@
 //! The walk over the keys.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +14,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::report::{Collector, KeyspaceReport, Looked};
+use super::report::{Collector, Expiring, KeyspaceReport, Looked};
 use super::{AnalysisConfig, PATIENCE, Progress};
 use crate::error::Error;
+use crate::statistics::ServerInfo;
+
+type SlotRange = RangeInclusive<u16>;
 
 /// Keys that the server is asked for at once.
 const PAGE: u32 = 200;
@@ -40,7 +45,10 @@ impl Walk {
         progress: watch::Sender<Progress>,
         cancel: CancellationToken,
     ) -> Self {
-        let expiring = config.expiring.clone().unwrap_or_else(|| ours(&client));
+        let expiring = match &config.expiring {
+            Some(prefixes) => prefixes.iter().cloned().map(Expiring::all).collect(),
+            None => ours(&client),
+        };
         let collector = Mutex::new(Some(Collector::new(config.clone(), expiring)));
         Self {
             client,
@@ -63,7 +71,12 @@ impl Walk {
         if servers.is_empty() {
             self.collect(Collector::incomplete);
         }
+        let before = self.layout(&servers).await;
         let ends = join_all(servers.iter().map(|server| self.server(server))).await;
+        // A cursor means nothing to another server, and keys of a slot that moves are seen by both or by none.
+        if before != self.layout(&self.client.servers()).await {
+            self.collect(Collector::incomplete);
+        }
         let Some(mut collector) = self.collector.lock().take() else {
             return Ok(KeyspaceReport::default());
         };
@@ -79,6 +92,20 @@ impl Walk {
             collector.failed(server, error);
         }
         Ok(collector.finish(start.elapsed()))
+    }
+
+    /// Which processes serve which slots. A process is known by its run id; where that cannot be asked for, by its name.
+    async fn layout(&self, servers: &[ServerNode]) -> BTreeMap<Arc<str>, (Vec<SlotRange>, String)> {
+        let asked = servers.iter().map(async |server| {
+            let info = self.ask::<String>(server, || Command::new("INFO").arg("server"));
+            let run_id = info.await.map(|text| ServerInfo::parse(&text).run_id);
+            let slots = server.slots.clone();
+            (
+                Arc::clone(&server.name),
+                (slots, run_id.unwrap_or_default()),
+            )
+        });
+        join_all(asked).await.into_iter().collect()
     }
 
     async fn server(&self, server: &ServerNode) -> Result<(), (Arc<str>, CoreError)> {
@@ -201,19 +228,28 @@ fn is_elsewhere(error: &CoreError) -> bool {
     matches!(error.code(), "MOVED" | "ASK" | "TRYAGAIN")
 }
 
-/// The prefixes of the patterns whose keys all have a time to live: `docs/keyspace.md`.
-fn ours(client: &Client) -> Vec<Vec<u8>> {
-    const PATTERNS: [&str; 9] = [
+/// The prefixes of the patterns whose keys have a time to live: `docs/keyspace.md`.
+fn ours(client: &Client) -> Vec<Expiring> {
+    const PATTERNS: [&str; 14] = [
         "cache",
         "cache-tag",
         "cache-meta",
         "channel",
+        "idempotent",
         "inbox",
+        "latch",
         "lock",
         "monitor",
         "ratelimit",
+        "redlock",
+        "rwlock",
+        "semaphore",
         "session",
     ];
-    let key = |pattern: &&str| client.key(format!("{pattern}:")).as_bytes().to_vec();
-    PATTERNS.iter().map(key).collect()
+    let of = |pattern: &&str| Expiring {
+        prefix: client.key(format!("{pattern}:")).as_bytes().to_vec(),
+        // How many permits there are stays until it is reset.
+        except: (*pattern == "semaphore").then_some(b"}:permits"),
+    };
+    PATTERNS.iter().map(of).collect()
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_core::coordination::{Backoff, Lease, LeaseConfig, LeaseRenewal, Token, Wake};
+use redkit_core::random::random_range;
 use redkit_core::{Command, Error, Invocation, Key, Value};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
@@ -65,7 +66,8 @@ where
             }
         }
         tokio::select! {
-            () = sleep(BALANCE.mul_f64(rand::random_range(0.8..=1.2))) => {}
+            biased;
+            () = sleep(BALANCE.mul_f64(random_range(0.8..=1.2))) => {}
             () = shared.draining.cancelled() => {}
         }
     }
@@ -104,7 +106,7 @@ async fn take_up_to<T, H>(
     H: BatchHandler<T>,
 {
     // Workers that start together do not all ask for the same ones first.
-    let first = rand::random_range(0..shared.seats.len().max(1));
+    let first = random_range(0..shared.seats.len().max(1));
     for index in (0..shared.seats.len()).map(|n| (n + first) % shared.seats.len()) {
         if owned.len() >= share || shared.draining.is_cancelled() {
             return;
@@ -171,6 +173,7 @@ where
 {
     async fn run(self) {
         tokio::select! {
+            biased;
             () = self.lease.lost() => {
                 // Its handler is dropped. Whatever it sends from now on is refused.
                 self.shared.count_lost();
@@ -252,6 +255,7 @@ where
                 let wait = next_due.map_or(TICK, |due| due.min(TICK));
                 let wait = wait.max(Duration::from_millis(10));
                 tokio::select! {
+                    biased;
                     () = async {
                         match &mut waiter {
                             Some(waiter) => drop(waiter.wait(wait).await),
@@ -266,6 +270,7 @@ where
 
     async fn stopped(&self) {
         tokio::select! {
+            biased;
             () = self.yielding.cancelled() => {}
             () = self.shared.draining.cancelled() => {}
         }
@@ -326,6 +331,7 @@ where
             };
             drop(_slot);
             tokio::select! {
+                biased;
                 () = sleep(pause) => {}
                 () = self.stopped() => return Next::Stop,
             }
@@ -385,6 +391,7 @@ where
                 return Next::Stop;
             }
             tokio::select! {
+                biased;
                 () = sleep(backoff.next_pause()) => {}
                 () = self.shared.aborting.cancelled() => return Next::Stop,
             }

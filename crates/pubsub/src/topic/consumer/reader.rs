@@ -192,6 +192,7 @@ impl<T, H> Reader<T, H> {
             return Ok(());
         }
         let permit = tokio::select! {
+            biased;
             permit = Arc::clone(&self.shared.slots).acquire_owned() => permit,
             () = sleep(PATIENCE) => {
                 let all = entries.iter();
@@ -261,6 +262,7 @@ impl<T, H> Reader<T, H> {
             .in_line
             .get_or_insert_with(|| Box::pin(Arc::clone(slots).acquire_owned()));
         let first = tokio::select! {
+            biased;
             permit = line => permit,
             () = sleep_until(self.next_tick) => return None,
             () = self.shared.draining.cancelled() => return None,
@@ -316,6 +318,7 @@ impl<T, H> Reader<T, H> {
 
     async fn pause(&self, time: Duration) {
         tokio::select! {
+            biased;
             () = sleep(time) => {}
             () = self.shared.draining.cancelled() => {}
         }

@@ -188,6 +188,7 @@ impl<T, H> Shared<T, H> {
             let pause = backoff.next_pause();
             tracing::debug!(target: "redkit::pubsub", %error, ?pause, "an outcome is told again");
             tokio::select! {
+                biased;
                 () = sleep(pause) => {}
                 () = self.aborting.cancelled() => return Told::Ended,
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redkit_core::coordination::{Release, Token};
-use redkit_core::inspection::{Action, Inspect, InspectError, Snapshot};
+use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Client, Invocation};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
@@ -15,7 +15,6 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use uuid::Uuid;
 
 use super::Settings;
 use super::held::Held;
@@ -26,7 +25,9 @@ use crate::error::Error;
 use crate::metrics::WorkerMetrics;
 use crate::topic::Topic;
 use crate::topic::delivery::BatchHandler;
+use crate::topic::inspect;
 use crate::topic::scripts::{self, Made, Seat};
+use crate::unique_id::unique_id;
 
 /// A process's consumer of a topic, from [`ConsumerBuilder::start`](super::ConsumerBuilder::start).
 ///
@@ -155,7 +156,7 @@ where
         true => "$",
         false => "0",
     };
-    let member: Box<str> = Uuid::now_v7().to_string().into();
+    let member: Box<str> = unique_id().to_string().into();
     let (mode, consumer) = match settings.is_ordered {
         true => ("ordered", ORDERED.into()),
         false => ("shared", member.clone()),
@@ -224,12 +225,9 @@ where
         }
     };
     let team: Arc<dyn Team> = shared;
-    let inspected: Arc<dyn Inspect> = Arc::new(Inspected {
-        topic,
-        group,
-        team: Arc::clone(&team),
-    });
-    client.register(Arc::downgrade(&inspected));
+    let worker = Arc::clone(&team);
+    let snapshot = move || snapshot(&*worker);
+    let inspected = inspect::register(topic, group, Some(Box::new(snapshot)));
     Ok(Worker {
         team,
         readers,
@@ -353,85 +351,18 @@ impl fmt::Debug for Worker {
     }
 }
 
-struct Inspected<T> {
-    topic: Topic<T>,
-    group: String,
-    team: Arc<dyn Team>,
-}
-
-const ACTIONS: &[Action] = &[
-    Action {
-        name: "redrive",
-        argument: "",
-        description: "Publishes the group's dead letters again, for this group alone.",
-        is_destructive: false,
-    },
-    Action {
-        name: "pause",
-        argument: "",
-        description: "Stops the deliveries to the group, in all processes.",
-        is_destructive: false,
-    },
-    Action {
-        name: "resume",
-        argument: "",
-        description: "Goes on with the deliveries to the group.",
-        is_destructive: false,
-    },
-];
-
-#[async_trait]
-impl<T: Send + 'static> Inspect for Inspected<T> {
-    fn kind(&self) -> &'static str {
-        "topic"
-    }
-
-    fn name(&self) -> String {
-        format!("{}/{}", self.topic.name(), self.group)
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let stats = self.team.stats();
-        Snapshot::default()
-            .fact("is_paused", stats.is_paused)
-            .fact("concurrency", self.team.settings().concurrency)
-            .fact("running", stats.running)
-            .fact("held", stats.held)
-            .fact("partitions", stats.partitions)
-            .fact("acknowledged", stats.acknowledged)
-            .fact("retried", stats.retried)
-            .fact("handed_back", stats.handed_back)
-            .fact("dead", stats.dead)
-            .fact("lost", stats.lost)
-    }
-
-    fn actions(&self) -> &'static [Action] {
-        ACTIONS
-    }
-
-    async fn act(&self, action: &str, _: &str) -> Result<String, InspectError> {
-        let failed = |error: Error| InspectError::Failed(error.to_string().into());
-        match action {
-            "redrive" => {
-                let letters = self
-                    .topic
-                    .dead_letters(self.group.as_str())
-                    .map_err(failed)?;
-                let count = letters.redrive_all().await.map_err(failed)?;
-                Ok(format!("{count} dead letters were published again"))
-            }
-            "pause" => {
-                self.topic.pause(&self.group).await.map_err(failed)?;
-                Ok("the group is paused".to_owned())
-            }
-            "resume" => {
-                self.topic.resume(&self.group).await.map_err(failed)?;
-                Ok("the group goes on".to_owned())
-            }
-            _ => Err(InspectError::UnknownAction {
-                kind: self.kind(),
-                action: action.into(),
-            }),
-        }
-    }
+/// What this process does for the group.
+fn snapshot(team: &dyn Team) -> Snapshot {
+    let stats = team.stats();
+    Snapshot::default()
+        .fact("is_paused", stats.is_paused)
+        .fact("concurrency", team.settings().concurrency)
+        .fact("running", stats.running)
+        .fact("held", stats.held)
+        .fact("partitions", stats.partitions)
+        .fact("acknowledged", stats.acknowledged)
+        .fact("retried", stats.retried)
+        .fact("handed_back", stats.handed_back)
+        .fact("dead", stats.dead)
+        .fact("lost", stats.lost)
 }

@@ -1,0 +1,398 @@
+//! `redkit limits`: what is used up of rate limits, and giving it back.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use futures_util::future::try_join_all;
+use redkit_core::{Client, Command, Key};
+use redkit_ratelimit::{Algorithm, Policy, Quota, RateLimiter};
+use serde::Serialize;
+
+use crate::args::{Common, Consent};
+use crate::confirm::confirm;
+use crate::connect;
+use crate::failure::Failure;
+use crate::format;
+use crate::names::each_key;
+use crate::output::{self, Table};
+
+const HELP: &str = "\
+A limit is named as in its keys: by the limiter's name, or `limiter.policy` where a policy has a name of its own.
+How much it allows is the programs' setting and does not stand on the server.
+
+Examples:
+  redkit limits list
+  redkit limits list api --limit 20
+  redkit limits inspect api alice
+  redkit limits inspect api alice --quota 100/1m --burst 20
+  redkit limits reset api alice --yes";
+
+/// Lists what is used up of rate limits, and gives a key its units back
+#[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct LimitsArgs {
+    #[command(subcommand)]
+    task: LimitsTask,
+}
+
+#[derive(Debug, Subcommand)]
+enum LimitsTask {
+    /// Lists the keys that have used anything up, the most used first. It goes through all keys of the servers
+    List {
+        /// Of this limit only
+        name: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// Shows one key of a limit
+    Inspect {
+        #[command(flatten)]
+        of: Owner,
+        /// What the programs allow, such as 100/1m: then it says what is left, and when there is more
+        #[arg(long, value_name = "UNITS/TIME", value_parser = quota)]
+        quota: Option<Quota>,
+        /// How many at once, of a gcra or leaky limit
+        #[arg(long, requires = "quota")]
+        burst: Option<u64>,
+    },
+    /// Gives a key all its units back, and wakes the first waiter
+    ///
+    /// Programs with a deny cache go on denying for as long as they had told the caller to wait. Places of a
+    /// concurrency limit are leases of the programs that hold them, and stay.
+    Reset {
+        #[command(flatten)]
+        of: Owner,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Owner {
+    /// The limit
+    name: String,
+    /// Whose units: the key that the programs give
+    key: String,
+    /// The tag that its keys share (`RateLimiter::tagged`), if any
+    #[arg(long)]
+    tag: Option<String>,
+}
+
+fn quota(text: &str) -> Result<Quota, String> {
+    let wrong = || "write units and time, such as 100/1m".to_owned();
+    let (units, time) = text.split_once('/').ok_or_else(wrong)?;
+    let units = units.trim().parse().map_err(|_| wrong())?;
+    let time = humantime::parse_duration(time.trim()).map_err(|_| wrong())?;
+    Ok(Quota::per(units, time))
+}
+
+/// A row of `--json`: see `docs/cli.md`.
+#[derive(Debug, Serialize)]
+struct Row {
+    limit: String,
+    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<String>,
+    algorithm: &'static str,
+    /// Units, or places that are held; absent where they drain all the time (gcra, leaky).
+    used: Option<u64>,
+    /// When all of it has come back if nothing more is taken.
+    resets_in_seconds: Option<f64>,
+}
+
+/// The words in keys, and what stands there.
+const ALGORITHMS: [&str; 7] = [
+    "fixed",
+    "counter",
+    "log",
+    "bucketed",
+    "gcra",
+    "leaky",
+    "concurrency",
+];
+
+pub(crate) async fn run(common: &Common, args: LimitsArgs) -> Result<ExitCode, Failure> {
+    let client = connect::client(common).await?;
+    match args.task {
+        LimitsTask::List { name, limit } => {
+            let rows = list(&client, name.as_deref(), limit).await?;
+            match common.json {
+                true => output::json(&serde_json::json!({ "limits": rows }))?,
+                false => print(&rows, "nothing is used up")?,
+            }
+        }
+        LimitsTask::Inspect { of, quota, burst } => {
+            let rows = rows_of(&client, &of).await?;
+            let decision = match quota {
+                Some(quota) => Some(peek(&client, &of, &rows, quota, burst).await?),
+                None => None,
+            };
+            match (common.json, &decision) {
+                (true, _) => {
+                    output::json(&serde_json::json!({ "limits": rows, "decision": decision }))?
+                }
+                (false, None) => print(&rows, "nothing is used up")?,
+                (false, Some(decision)) => {
+                    print(&rows, "nothing is used up")?;
+                    output::line(&decision.to_text())?;
+                }
+            }
+        }
+        LimitsTask::Reset { of, consent } => reset(common, &client, &of, consent).await?,
+    }
+    client.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(client: &Client, name: Option<&str>, limit: usize) -> Result<Vec<Row>, Failure> {
+    let mut found = BTreeSet::new();
+    each_key(client, "ratelimit", name, |key| {
+        let role = ALGORITHMS.iter().find(|word| Some(**word) == key.role);
+        if let Some(algorithm) = role {
+            let (user, tag) = match &key.tagged {
+                Some(user) => (user.clone(), Some(key.user_key.clone())),
+                None => (key.user_key.clone(), None),
+            };
+            found.insert((key.name.to_owned(), user, tag, algorithm));
+        }
+        found.len() < limit
+    })
+    .await?;
+    let found: Vec<_> = found.into_iter().collect();
+    let mut rows = Vec::new();
+    for some in found.chunks(50) {
+        let looked = some.iter().map(|(name, user, tag, algorithm)| {
+            look(client, name, user, tag.as_deref(), algorithm)
+        });
+        rows.extend(try_join_all(looked).await?.into_iter().flatten());
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.used));
+    Ok(rows)
+}
+
+async fn rows_of(client: &Client, of: &Owner) -> Result<Vec<Row>, Failure> {
+    let tag = of.tag.as_deref().map(str::as_bytes);
+    let looked = ALGORITHMS
+        .iter()
+        .map(|algorithm| look(client, &of.name, of.key.as_bytes(), tag, algorithm));
+    Ok(try_join_all(looked).await?.into_iter().flatten().collect())
+}
+
+/// What stands at the key of an algorithm; `None` when nothing does.
+async fn look(
+    client: &Client,
+    name: &str,
+    user: &[u8],
+    tag: Option<&[u8]>,
+    algorithm: &'static str,
+) -> Result<Option<Row>, Failure> {
+    let keyspace = client.keyspace("ratelimit", name)?;
+    let key = match tag {
+        Some(tag) => keyspace.tagged_key(tag, algorithm, user),
+        None => keyspace.role_key(user, algorithm),
+    };
+    let left: i64 = client.call(Command::new("PTTL").key(&key)).await?;
+    if left == -2 {
+        return Ok(None);
+    }
+    Ok(Some(Row {
+        limit: name.to_owned(),
+        key: format::text(user),
+        tag: tag.map(format::text),
+        algorithm,
+        used: used(client, &key, algorithm).await?,
+        resets_in_seconds: u64::try_from(left)
+            .ok()
+            .map(|millis| format::seconds(Duration::from_millis(millis))),
+    }))
+}
+
+/// The units in use, as `docs/keyspace.md` says where they stand.
+async fn used(client: &Client, key: &Key, algorithm: &str) -> Result<Option<u64>, Failure> {
+    let field = |name: &'static str| Command::new("HGET").key(key).arg(name);
+    Ok(match algorithm {
+        "fixed" => client.call(field("n")).await?,
+        "counter" => client.call(field("c")).await?,
+        "bucketed" => client.call(field("s")).await?,
+        "log" => client.call(Command::new("LLEN").key(key)).await?,
+        "concurrency" => {
+            let (seconds, micros): (u64, u64) = client.call(Command::new("TIME")).await?;
+            let now = seconds * 1_000_000 + micros;
+            let live = Command::new("ZCOUNT")
+                .key(key)
+                .arg(format!("({now}"))
+                .arg("+inf");
+            client.call(live).await?
+        }
+        _ => None,
+    })
+}
+
+#[derive(Debug, Serialize)]
+struct DecisionRow {
+    is_allowed: bool,
+    limit: u64,
+    remaining: u64,
+    reset_after_seconds: f64,
+    retry_after_seconds: f64,
+}
+
+impl DecisionRow {
+    fn to_text(&self) -> String {
+        let seconds = |seconds: f64| {
+            let time = Duration::try_from_secs_f64(seconds);
+            format::duration(time.unwrap_or_default())
+        };
+        match self.is_allowed {
+            true => format!(
+                "{} of {} are left; all are back in {}",
+                self.remaining,
+                self.limit,
+                seconds(self.reset_after_seconds)
+            ),
+            false => format!(
+                "denied: {} of {} are left; the next call may go in {}",
+                self.remaining,
+                self.limit,
+                seconds(self.retry_after_seconds)
+            ),
+        }
+    }
+}
+
+/// What the next call would be told.
+async fn peek(
+    client: &Client,
+    of: &Owner,
+    rows: &[Row],
+    quota: Quota,
+    burst: Option<u64>,
+) -> Result<DecisionRow, Failure> {
+    let algorithms: Vec<_> = rows
+        .iter()
+        .filter_map(|row| algorithm(row.algorithm))
+        .collect();
+    let algorithm = match algorithms.as_slice() {
+        [one] => *one,
+        // Nothing is used up: whichever it is, all is left.
+        [] => Algorithm::Gcra,
+        _ => {
+            return Err(Failure::usage(
+                "the key has units of several algorithms, and the quota is of one",
+                "inspect the limits of the policies one by one (`limiter.policy`)",
+            ));
+        }
+    };
+    let quota = burst.map_or(quota, |burst| quota.burst(burst));
+    let limiter = RateLimiter::builder(client, &of.name)
+        .policy(Policy::new(algorithm, quota))
+        .decision_timeout(Duration::from_secs(1))
+        .build()?;
+    let decision = match &of.tag {
+        Some(tag) => limiter.tagged(tag.as_str()).peek(of.key.as_str()).await?,
+        None => limiter.peek(of.key.as_str()).await?,
+    };
+    Ok(DecisionRow {
+        is_allowed: decision.is_allowed(),
+        limit: decision.limit(),
+        remaining: decision.remaining(),
+        reset_after_seconds: format::seconds(decision.reset_after()),
+        retry_after_seconds: format::seconds(decision.retry_after()),
+    })
+}
+
+fn algorithm(word: &str) -> Option<Algorithm> {
+    Some(match word {
+        "fixed" => Algorithm::FixedWindow,
+        "counter" => Algorithm::SlidingCounter,
+        "log" => Algorithm::SlidingLog,
+        "bucketed" => Algorithm::Bucketed { slices: 10 },
+        "gcra" => Algorithm::Gcra,
+        "leaky" => Algorithm::Leaky {
+            max_wait: Duration::ZERO,
+        },
+        _ => return None,
+    })
+}
+
+async fn reset(
+    common: &Common,
+    client: &Client,
+    of: &Owner,
+    consent: Consent,
+) -> Result<(), Failure> {
+    let rows = rows_of(client, of).await?;
+    let algorithms: Vec<_> = rows
+        .iter()
+        .filter_map(|row| algorithm(row.algorithm))
+        .collect();
+    if algorithms.is_empty() {
+        let cause = match rows.is_empty() {
+            true => format!("nothing is used up of {} by this key", of.name),
+            false => {
+                "its places are held by programs, and are no units to be given back".to_owned()
+            }
+        };
+        return Err(Failure::new(
+            cause,
+            "see `redkit limits list` for the names and keys there are, and --namespace",
+        ));
+    }
+    let shown = format::printable(&of.key);
+    confirm(
+        consent,
+        &format!("Give {shown} all units of {} back", of.name),
+    )?;
+    for algorithm in &algorithms {
+        // The quota does not matter for what is forgotten.
+        let limiter = RateLimiter::builder(client, &of.name)
+            .policy(Policy::new(*algorithm, Quota::per_second(1)))
+            .build()?;
+        match &of.tag {
+            Some(tag) => limiter.tagged(tag.as_str()).reset(of.key.as_str()).await?,
+            None => limiter.reset(of.key.as_str()).await?,
+        }
+    }
+    match common.json {
+        true => output::json(&serde_json::json!({ "reset": rows.len() })),
+        false => output::line(&format!("{shown} has all units of {} again", of.name)),
+    }
+}
+
+fn print(rows: &[Row], none: &str) -> Result<(), Failure> {
+    let mut table = Table::new(&["limit", "key", "tag", "algorithm", "used", "all back in"]);
+    for row in rows {
+        let left = row.resets_in_seconds.map(|seconds| {
+            let time = Duration::try_from_secs_f64(seconds);
+            format::duration(time.unwrap_or_default())
+        });
+        table.row([
+            row.limit.clone(),
+            row.key.clone(),
+            row.tag.clone().unwrap_or_default(),
+            row.algorithm.to_owned(),
+            row.used.map(|used| used.to_string()).unwrap_or_default(),
+            left.unwrap_or_else(|| "never".to_owned()),
+        ]);
+    }
+    table.print(none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_read() {
+        assert_eq!(
+            quota("100/1m").unwrap(),
+            Quota::per(100, Duration::from_secs(60))
+        );
+        for wrong in ["", "100", "1m/100", "x/1s", "5/", "/1s"] {
+            assert!(quota(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! `redkit sessions`: how many there are, whose, and ending them.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use redkit_session::{ListedSession, SessionDirectory};
+use serde::Serialize;
+
+use crate::args::{Common, Consent};
+use crate::confirm::confirm;
+use crate::connect;
+use crate::failure::Failure;
+use crate::format;
+use crate::names::counts;
+use crate::output::{self, Table};
+
+const HELP: &str = "\
+No id of a session is shown, and none can be made of what is shown: Redis has keyed hashes of them only. Users'
+names are shown unless the store encrypts them.
+
+Examples:
+  redkit sessions stores
+  redkit sessions list web
+  redkit sessions list web --user user-7
+  redkit sessions revoke web --user user-7 --yes
+  redkit sessions revoke web --handle 3kTb...";
+
+/// Lists sessions by user and device, and ends them
+#[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct SessionsArgs {
+    #[command(subcommand)]
+    task: SessionsTask,
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionsTask {
+    /// Lists the stores there are, with how many sessions each has. It goes through all keys of the servers
+    Stores,
+    /// Lists the sessions of a store, the newest first. It goes through all keys of the servers
+    List {
+        /// The store's name
+        name: String,
+        /// Of this user only
+        #[arg(long)]
+        user: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+    },
+    /// Ends sessions: all of a user, or one by its handle
+    Revoke {
+        /// The store's name
+        name: String,
+        /// All sessions of this user
+        #[arg(long, required_unless_present = "handle", conflicts_with = "handle")]
+        user: Option<String>,
+        /// The one with this handle, as `list` shows it
+        #[arg(long)]
+        handle: Option<String>,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+/// A row of `--json`: see `docs/cli.md`.
+#[derive(Debug, Serialize)]
+struct Row {
+    handle: String,
+    user: Option<String>,
+    /// Whether there is a user whose name cannot be read here.
+    is_user_encrypted: bool,
+    device: String,
+    created_at: String,
+    last_seen: String,
+    expires_at: String,
+    ends_at: String,
+    bytes: u64,
+}
+
+pub(crate) async fn run(common: &Common, args: SessionsArgs) -> Result<ExitCode, Failure> {
+    let client = connect::client(common).await?;
+    match args.task {
+        SessionsTask::Stores => {
+            let stores = counts(&client, "session", |key| key.role == Some("session")).await?;
+            match common.json {
+                true => {
+                    let rows: Vec<_> = stores
+                        .iter()
+                        .map(|(name, sessions)| serde_json::json!({ "name": name, "sessions": sessions }))
+                        .collect();
+                    output::json(&serde_json::json!({ "stores": rows }))?;
+                }
+                false => {
+                    let mut table = Table::new(&["store", "sessions"]);
+                    for (name, sessions) in stores {
+                        table.row([name, sessions.to_string()]);
+                    }
+                    table.print("there are no sessions")?;
+                }
+            }
+        }
+        SessionsTask::List { name, user, limit } => {
+            let directory = SessionDirectory::new(&client, &name)?;
+            let mut sessions = match &user {
+                Some(user) => directory.of_user(user).await?,
+                None => directory.list(limit).await?,
+            };
+            sessions.sort_by_key(|session| std::cmp::Reverse(session.created_at));
+            sessions.truncate(limit);
+            match common.json {
+                true => {
+                    let rows: Vec<_> = sessions.iter().map(Row::new).collect();
+                    output::json(&serde_json::json!({ "store": name, "sessions": rows }))?;
+                }
+                false => print(&sessions)?,
+            }
+        }
+        SessionsTask::Revoke {
+            name,
+            user,
+            handle,
+            consent,
+        } => {
+            let directory = SessionDirectory::new(&client, &name)?;
+            let revoked = match (user, handle) {
+                (Some(user), _) => of_user(&directory, &user, consent).await?,
+                (None, handle) => {
+                    by_handle(&directory, &handle.unwrap_or_default(), consent).await?
+                }
+            };
+            match common.json {
+                true => output::json(&serde_json::json!({ "revoked": revoked }))?,
+                false => output::line(&format!("{revoked} sessions have ended"))?,
+            }
+        }
+    }
+    client.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn of_user(
+    directory: &SessionDirectory,
+    user: &str,
+    consent: Consent,
+) -> Result<u64, Failure> {
+    let sessions = directory.of_user(user).await?;
+    let shown = format::printable(user);
+    if sessions.is_empty() {
+        return Err(Failure::new(
+            format!("{shown} has no session in this store"),
+            "see `redkit sessions stores` for the stores there are, and --namespace",
+        ));
+    }
+    confirm(
+        consent,
+        &format!("End {} sessions of {shown}", sessions.len()),
+    )?;
+    Ok(directory.revoke_all(user).await?)
+}
+
+async fn by_handle(
+    directory: &SessionDirectory,
+    handle: &str,
+    consent: Consent,
+) -> Result<u64, Failure> {
+    let sessions = directory.list(usize::MAX).await?;
+    let session = sessions
+        .iter()
+        .find(|session| session.handle.as_str() == handle);
+    let Some(session) = session else {
+        return Err(Failure::new(
+            "no session of this store has that handle",
+            "see `redkit sessions list`; it may have ended",
+        ));
+    };
+    confirm(consent, &format!("End the session of {}", who(session)))?;
+    Ok(u64::from(directory.revoke(session).await?))
+}
+
+fn who(session: &ListedSession) -> String {
+    match &session.user {
+        Ok(Some(user)) => format::printable(user),
+        Ok(None) => "nobody yet".to_owned(),
+        Err(_) => "(encrypted)".to_owned(),
+    }
+}
+
+impl Row {
+    fn new(session: &ListedSession) -> Self {
+        Self {
+            handle: session.handle.as_str().to_owned(),
+            user: session.user.as_ref().ok().cloned().flatten(),
+            is_user_encrypted: session.user.is_err(),
+            device: session.device.clone(),
+            created_at: format::time(session.created_at),
+            last_seen: format::time(session.last_seen),
+            expires_at: format::time(session.expires_at),
+            ends_at: format::time(session.ends_at),
+            bytes: session.bytes,
+        }
+    }
+}
+
+fn print(sessions: &[ListedSession]) -> Result<(), Failure> {
+    let mut table = Table::new(&[
+        "user",
+        "device",
+        "created",
+        "last seen",
+        "expires",
+        "size",
+        "handle",
+    ]);
+    for session in sessions {
+        table.row([
+            who(session),
+            format::cut(&format::printable(&session.device), 40),
+            format::ago(session.created_at),
+            format::ago(session.last_seen),
+            format::ago(session.expires_at),
+            format::bytes(session.bytes),
+            session.handle.as_str().to_owned(),
+        ]);
+    }
+    table.print("there are no sessions")
+}

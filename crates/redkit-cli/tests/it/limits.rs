@@ -1,0 +1,130 @@
+//! `redkit limits`.
+
+use std::time::Duration;
+
+use redkit_ratelimit::{ConcurrencyLimiter, Policy, Quota, RateLimiter};
+
+use crate::engine;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_used_up_is_listed_explained_and_given_back() {
+    let engine = engine().await;
+    let policies = [
+        ("fixed", Policy::fixed_window(Quota::per_hour(5))),
+        ("counter", Policy::sliding_counter(Quota::per_hour(5))),
+        ("log", Policy::sliding_log(Quota::per_hour(5))),
+        ("bucketed", Policy::bucketed(Quota::per_hour(5))),
+        ("gcra", Policy::gcra(Quota::per_hour(5))),
+        (
+            "leaky",
+            Policy::leaky(Quota::per_hour(5).burst(5), Duration::from_secs(1)),
+        ),
+    ];
+    for (word, policy) in policies {
+        let limiter = RateLimiter::builder(&engine.client, word)
+            .policy(policy)
+            .deny_cache(0)
+            .build()
+            .unwrap();
+        for _ in 0..5 {
+            assert!(limiter.check("alice").await.unwrap().is_allowed(), "{word}");
+        }
+        assert!(
+            !limiter.check("alice").await.unwrap().is_allowed(),
+            "{word}"
+        );
+
+        let shown = engine
+            .json(&["limits", "inspect", word, "alice", "--quota", "5/1h"])
+            .await;
+        let row = &shown["limits"][0];
+        assert_eq!(row["algorithm"], word);
+        let is_rate = matches!(word, "gcra" | "leaky");
+        assert_eq!(
+            row["used"],
+            if is_rate {
+                serde_json::Value::Null
+            } else {
+                5.into()
+            },
+            "{word}"
+        );
+        assert!(row["resets_in_seconds"].as_f64().unwrap() > 0.0);
+        let decision = &shown["decision"];
+        assert_eq!(
+            (&decision["is_allowed"], &decision["remaining"]),
+            (&false.into(), &0.into()),
+            "{word}"
+        );
+        assert!(
+            decision["retry_after_seconds"].as_f64().unwrap() > 0.0,
+            "{word}"
+        );
+
+        let reset = ["limits", "reset", word, "alice"];
+        engine
+            .redkit(&reset)
+            .await
+            .failed(2, "no terminal", "--yes");
+        assert!(!limiter.peek("alice").await.unwrap().is_allowed(), "{word}");
+        engine.json(&[&reset[..], &["--yes"]].concat()).await;
+        assert!(limiter.check("alice").await.unwrap().is_allowed(), "{word}");
+    }
+    let listed = engine.json(&["limits", "list"]).await;
+    assert_eq!(listed["limits"].as_array().unwrap().len(), 6, "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_and_places_are_listed_and_places_stay() {
+    let engine = engine().await;
+    let policy = Policy::fixed_window(Quota::per_hour(5));
+    let api = RateLimiter::builder(&engine.client, "api")
+        .policy(policy)
+        .build()
+        .unwrap();
+    assert!(
+        api.tagged("tenant-1")
+            .check_n("alice", 5)
+            .await
+            .unwrap()
+            .is_allowed()
+    );
+    let exports = ConcurrencyLimiter::builder(&engine.client, "exports")
+        .limit(2)
+        .build()
+        .unwrap();
+    let _permit = exports.try_acquire("alice").await.unwrap().unwrap();
+
+    let listed = engine.json(&["limits", "list"]).await;
+    let rows = listed["limits"].as_array().unwrap();
+    let of = |limit: &str| rows.iter().find(|row| row["limit"] == limit).unwrap();
+    assert_eq!(
+        (&of("api")["tag"], &of("api")["used"]),
+        (&"tenant-1".into(), &5.into())
+    );
+    assert_eq!(
+        (&of("exports")["algorithm"], &of("exports")["used"]),
+        (&"concurrency".into(), &1.into())
+    );
+
+    let places = engine
+        .redkit(&["limits", "reset", "exports", "alice", "--yes"])
+        .await;
+    places.failed(1, "held by programs", "limits list");
+    let untagged = engine
+        .redkit(&["limits", "reset", "api", "alice", "--yes"])
+        .await;
+    untagged.failed(1, "nothing is used up", "limits list");
+    engine
+        .json(&[
+            "limits", "reset", "api", "alice", "--tag", "tenant-1", "--yes",
+        ])
+        .await;
+    assert!(
+        api.tagged("tenant-1")
+            .check_n("alice", 5)
+            .await
+            .unwrap()
+            .is_allowed()
+    );
+}

@@ -1,0 +1,83 @@
+//! `redkit sessions`.
+
+use redkit_session::{Session, SessionSecrets, SessionStore, SignIn};
+use secrecy::ExposeSecret;
+
+use crate::engine;
+
+async fn signed_in(store: &SessionStore, user: &str, device: &str) -> Session {
+    let mut session = store.start().unwrap();
+    session
+        .sign_in(SignIn::new(user).device(device))
+        .await
+        .unwrap();
+    session
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_and_ended_without_the_stores_secrets() {
+    let engine = engine().await;
+    let secrets = SessionSecrets::new(vec![1; 32], 2, vec![2; 32]).unwrap();
+    let store = SessionStore::builder(&engine.client, "web", secrets)
+        .build()
+        .unwrap();
+    let phone = signed_in(&store, "ann", "phone").await;
+    let laptop = signed_in(&store, "ann", "laptop\u{1b}[2J").await;
+    let bob = signed_in(&store, "bob", "").await;
+    let is_there = async |session: &Session| {
+        let id = session.id().expose();
+        store.load(id.expose_secret()).await.unwrap().is_some()
+    };
+
+    let stores = engine.json(&["sessions", "stores"]).await;
+    assert_eq!(stores["stores"][0]["name"], "web", "{stores}");
+    let listed = engine.json(&["sessions", "list", "web"]).await;
+    assert_eq!(listed["sessions"].as_array().unwrap().len(), 3, "{listed}");
+    let of_ann = engine
+        .redkit(&["sessions", "list", "web", "--user", "ann"])
+        .await;
+    assert!(
+        of_ann.out.contains("phone") && !of_ann.out.contains("bob"),
+        "{of_ann:?}"
+    );
+    assert!(
+        !of_ann.out.contains('\u{1b}'),
+        "what is stored does not command the terminal"
+    );
+    let id = phone.id().expose();
+    assert!(
+        !of_ann.out.contains(id.expose_secret())
+            && !listed.to_string().contains(id.expose_secret())
+    );
+
+    let handle = laptop.handle();
+    engine
+        .redkit(&["sessions", "revoke", "web", "--handle", handle.as_str()])
+        .await
+        .failed(2, "no terminal", "--yes");
+    assert!(is_there(&laptop).await);
+    let done = engine
+        .json(&[
+            "sessions",
+            "revoke",
+            "web",
+            "--handle",
+            handle.as_str(),
+            "--yes",
+        ])
+        .await;
+    assert_eq!(done["revoked"], 1);
+    assert!(!is_there(&laptop).await && is_there(&phone).await);
+
+    let done = engine
+        .json(&["sessions", "revoke", "web", "--user", "ann", "--yes"])
+        .await;
+    assert_eq!(done["revoked"], 1);
+    assert!(!is_there(&phone).await && is_there(&bob).await);
+    let none = engine
+        .redkit(&["sessions", "revoke", "web", "--user", "ann", "--yes"])
+        .await;
+    none.failed(1, "ann has no session", "sessions stores");
+    let neither = engine.redkit(&["sessions", "revoke", "web", "--yes"]).await;
+    assert_eq!(neither.code, 2, "{neither:?}");
+}

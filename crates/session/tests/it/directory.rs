@@ -1,0 +1,69 @@
+//! Sessions as administrators see them, without the secrets of the store.
+
+use redkit_core::{Codec, EncryptionKey, KeyRing};
+use redkit_session::{SessionDirectory, SignIn};
+use redkit_testkit::Fixture;
+
+use crate::{again, builder, signed_in, store};
+
+fn directory(fixture: &Fixture) -> SessionDirectory {
+    SessionDirectory::new(&fixture.client, "web").unwrap()
+}
+
+redkit_testkit::suite! {
+    async fn a_directory_lists_sessions_with_user_and_device(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut ann = store.start().unwrap();
+        ann.insert("cart", &"teapot").unwrap();
+        ann.sign_in(SignIn::new("ann").device("Firefox")).await.unwrap();
+        let nobody = store.create().await.unwrap();
+
+        let directory = directory(&fixture);
+        let listed = directory.list(100).await.unwrap();
+        assert_eq!(listed.len(), 2, "the rotated id of the sign-in is none");
+        let of = |handle| listed.iter().find(|session| session.handle == handle).unwrap();
+        let session = of(ann.handle());
+        assert_eq!(session.user.as_ref().unwrap().as_deref(), Some("ann"));
+        assert_eq!(session.device, "Firefox");
+        assert!(session.bytes > 0 && session.expires_at <= session.ends_at);
+        assert_eq!(*of(nobody.handle()).user.as_ref().unwrap(), None);
+        assert_eq!(directory.list(1).await.unwrap().len(), 1);
+        assert!(!format!("{listed:?}").contains("ann"));
+        // Another store has none of them.
+        let other = SessionDirectory::new(&fixture.client, "admin").unwrap();
+        assert!(other.list(100).await.unwrap().is_empty());
+    }
+
+    async fn a_directory_revokes_all_sessions_of_a_user_and_no_others(fixture: Fixture) {
+        let store = store(&fixture);
+        let (one, two) = (signed_in(&store, "ann").await, signed_in(&store, "ann").await);
+        let bob = signed_in(&store, "bob").await;
+        let directory = directory(&fixture);
+        assert_eq!(directory.of_user("ann").await.unwrap().len(), 2);
+        assert_eq!(directory.revoke_all("ann").await.unwrap(), 2);
+        for ended in [&one, &two] {
+            assert!(again(&store, ended).await.is_none());
+        }
+        assert!(again(&store, &bob).await.is_some());
+        assert_eq!(directory.revoke_all("ann").await.unwrap(), 0);
+        let listed = directory.list(100).await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert!(directory.revoke(&listed[0]).await.unwrap());
+        assert!(!directory.revoke(&listed[0]).await.unwrap());
+        assert!(again(&store, &bob).await.is_none());
+        assert!(directory.of_user("").await.is_err());
+    }
+
+    async fn encrypted_users_are_an_error_for_a_directory_without_their_keys(fixture: Fixture) {
+        let ring = KeyRing::new(1, EncryptionKey::from_bytes([7; 32]));
+        let codec = Codec::json().encrypt(ring);
+        let store = builder(&fixture.client).codec(codec.clone()).build().unwrap();
+        signed_in(&store, "ann").await;
+        let blind = directory(&fixture);
+        assert!(blind.list(10).await.unwrap()[0].user.is_err());
+        blind.revoke_all("ann").await.unwrap_err();
+        let client = fixture.client.with_codec(codec);
+        let seeing = SessionDirectory::new(&client, "web").unwrap();
+        assert_eq!(seeing.revoke_all("ann").await.unwrap(), 1);
+    }
+}

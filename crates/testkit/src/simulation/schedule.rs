@@ -1,0 +1,218 @@
+//! [`Schedule`]: which faults happen when. [`FaultMenu`]: those that a scenario can stand.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::fault::{Data, Direction, Fault, FaultKind};
+use super::random::{Random, chance};
+use super::{ProcessId, ServerId};
+
+/// A fault and its time since the start of the world.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedFault {
+    /// When it happens.
+    pub at: Duration,
+    /// What happens.
+    pub fault: Fault,
+}
+
+/// The faults of a run, in the order of their times.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Schedule {
+    /// The faults.
+    pub faults: Vec<PlannedFault>,
+}
+
+/// Which faults a scenario can stand, how many there are at most, and when.
+///
+/// ```
+/// use std::time::Duration;
+/// use redkit_testkit::simulation::{FaultKind, FaultMenu};
+///
+/// let menu = FaultMenu::all()
+///     .without(&[FaultKind::Failover]) // loses what was acknowledged
+///     .at_most(6)
+///     .within(Duration::from_secs(3));
+/// # let _ = menu;
+/// ```
+#[derive(Debug, Clone)]
+pub struct FaultMenu {
+    kinds: Vec<FaultKind>,
+    most: usize,
+    within: Duration,
+    longest: Duration,
+}
+
+impl FaultMenu {
+    /// Nothing goes wrong.
+    pub fn none() -> Self {
+        Self::only(&[])
+    }
+
+    /// Every kind is as likely as any other; up to 12 faults in the first 5 s, of which none lasts
+    /// longer than 3 s.
+    pub fn all() -> Self {
+        Self::only(&FaultKind::ALL)
+    }
+
+    /// The same of these kinds. A kind that is named twice is twice as likely.
+    pub fn only(kinds: &[FaultKind]) -> Self {
+        Self {
+            kinds: kinds.to_vec(),
+            most: 12,
+            within: Duration::from_secs(5),
+            longest: Duration::from_secs(3),
+        }
+    }
+
+    /// Without these kinds.
+    #[must_use]
+    pub fn without(mut self, kinds: &[FaultKind]) -> Self {
+        self.kinds.retain(|kind| !kinds.contains(kind));
+        self
+    }
+
+    /// At most so many in a run.
+    #[must_use]
+    pub fn at_most(mut self, faults: usize) -> Self {
+        self.most = faults;
+        self
+    }
+
+    /// All of them begin within this time from the start.
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Self {
+        self.within = time;
+        self
+    }
+
+    /// How long a pause, a partition or an outage lasts at most.
+    #[must_use]
+    pub fn longest(mut self, time: Duration) -> Self {
+        self.longest = time;
+        self
+    }
+
+    /// Draws the faults of a run of so many processes and servers.
+    pub(super) fn draw(&self, random: &mut Random, processes: u32, servers: usize) -> Schedule {
+        if self.kinds.is_empty() || processes == 0 || servers == 0 {
+            return Schedule::default();
+        }
+        let number = random.random_range(0..=self.most);
+        let mut faults: Vec<_> = (0..number)
+            .map(|_| PlannedFault {
+                at: self.within.mul_f64(random.random()),
+                fault: self.draw_one(random, processes, servers),
+            })
+            .collect();
+        faults.sort_by_key(|planned| planned.at);
+        Schedule { faults }
+    }
+
+    fn draw_one(&self, random: &mut Random, processes: u32, servers: usize) -> Fault {
+        let kind = self.kinds[random.random_range(0..self.kinds.len())];
+        let process = ProcessId(random.random_range(0..processes));
+        let server = ServerId(random.random_range(0..servers));
+        match kind {
+            FaultKind::Cut => Fault::Cut { process, server },
+            FaultKind::LoseRequest => Fault::LoseRequest { process, server },
+            FaultKind::LoseReply => Fault::LoseReply { process, server },
+            FaultKind::DelayRequest => Fault::DelayRequest {
+                process,
+                server,
+                by: self.some_time(random),
+            },
+            FaultKind::DelayReply => Fault::DelayReply {
+                process,
+                server,
+                by: self.some_time(random),
+            },
+            FaultKind::Partition => Fault::Partition {
+                process,
+                server,
+                direction: match random.random_range(0..4) {
+                    0 => Direction::Requests,
+                    1 => Direction::Replies,
+                    _ => Direction::Both,
+                },
+                lasts: self.some_time(random),
+            },
+            FaultKind::PauseProcess => Fault::PauseProcess {
+                process,
+                lasts: self.some_time(random),
+            },
+            FaultKind::KillProcess => Fault::KillProcess {
+                process,
+                restart_after: chance(random, 0.8).then(|| self.some_time(random)),
+            },
+            FaultKind::JumpClock => Fault::JumpClock {
+                process,
+                by: self.some_time(random),
+            },
+            FaultKind::PauseServer => Fault::PauseServer {
+                server,
+                lasts: self.some_time(random),
+            },
+            FaultKind::RestartServer => Fault::RestartServer {
+                server,
+                down: self.some_time(random) / 4,
+                data: match chance(random, 0.5) {
+                    true => Data::Kept,
+                    false => Data::Lost,
+                },
+            },
+            FaultKind::Failover => Fault::Failover {
+                server,
+                lag: self.some_time(random) / 4,
+                down: self.some_time(random) / 4,
+            },
+            FaultKind::FullMemory => Fault::FullMemory {
+                server,
+                lasts: self.some_time(random),
+            },
+            FaultKind::ForgetScripts => Fault::ForgetScripts { server },
+            FaultKind::FlushAll => Fault::FlushAll { server },
+            FaultKind::JumpServerClock => {
+                let most = i64::try_from(self.longest.as_micros()).unwrap_or(i64::MAX);
+                Fault::JumpServerClock {
+                    server,
+                    by_micros: random.random_range(-most..=most),
+                }
+            }
+        }
+    }
+
+    /// From a millisecond up to the longest time; short ones are as likely as long ones.
+    fn some_time(&self, random: &mut Random) -> Duration {
+        const LEAST: f64 = 0.001;
+        let longest = self.longest.as_secs_f64().max(LEAST);
+        let seconds = LEAST * (longest / LEAST).powf(random.random());
+        Duration::from_secs_f64(seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::random::stream;
+
+    #[test]
+    fn a_schedule_is_drawn_from_its_seed_in_the_order_of_time_and_of_the_menu() {
+        let menu = FaultMenu::all()
+            .without(&[FaultKind::FlushAll, FaultKind::Failover])
+            .at_most(40);
+        let draw = |seed| menu.draw(&mut stream(seed, "faults"), 3, 2);
+        assert_eq!(draw(7), draw(7));
+        let all: Vec<_> = (0..100).flat_map(|seed| draw(seed).faults).collect();
+        for kind in FaultKind::ALL {
+            let is_there = all.iter().any(|planned| planned.fault.kind() == kind);
+            let is_out = matches!(kind, FaultKind::FlushAll | FaultKind::Failover);
+            assert_eq!(is_there, !is_out, "{kind}");
+        }
+        assert!(draw(3).faults.is_sorted_by_key(|planned| planned.at));
+        let processes = all.iter().filter_map(|planned| planned.fault.process());
+        assert!(processes.map(|id| id.0).max() == Some(2));
+        assert!(FaultMenu::none().draw(&mut stream(1, "faults"), 3, 1) == Schedule::default());
+    }
+}

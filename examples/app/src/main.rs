@@ -1,0 +1,84 @@
+//! The smallest service with sessions, a cache, a limit and a health check: `cargo run -p app`, with `REDIS_URL` set
+//! to use a server. Then open http://localhost:3000, which is where browsers keep its cookie without TLS.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Redirect;
+use axum::routing::{get, post};
+use redkit::cache::Cache;
+use redkit::monitor::{Dependency, Health};
+use redkit::ratelimit::tower::{ClientAddress, RateLimitLayer};
+use redkit::ratelimit::{OnOutage, Policy, Quota, RateLimiter};
+use redkit::session::tower::{CurrentSession, SessionLayer};
+use redkit::session::{Error as SessionError, SessionSecrets, SessionStore, SignIn};
+
+/// Stands for a database.
+async fn from_database(id: u32) -> Result<String, std::io::Error> {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    Ok(format!("teapot number {id}"))
+}
+
+async fn teapot(
+    State(teapots): State<Cache<String>>,
+    Path(id): Path<u32>,
+) -> Result<String, StatusCode> {
+    let teapot = teapots.get_or_load(id, || from_database(id)).await;
+    let teapot = teapot.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(format!("{} ({:?})\n", *teapot, teapot.source()))
+}
+
+async fn hello(session: CurrentSession) -> Result<String, SessionError> {
+    let visits = session.get::<u32>("visits").await?.unwrap_or(0) + 1;
+    session.insert("visits", &visits).await?;
+    let name = session.user().await?.unwrap_or("stranger".to_owned());
+    Ok(format!("hello {name}, visit {visits}\n"))
+}
+
+async fn sign_in(
+    session: CurrentSession,
+    Path(name): Path<String>,
+) -> Result<Redirect, SessionError> {
+    // After the password was checked.
+    session.sign_in(SignIn::new(name)).await?;
+    Ok(Redirect::to("/"))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = std::env::var("REDIS_URL").unwrap_or_else(|_| "embedded://".to_owned());
+    let client = redkit::connect(&url).await?.with_namespace("app")?;
+
+    let teapots: Cache<String> = Cache::builder(&client, "teapots")
+        .ttl(Duration::from_secs(60))
+        .build()?;
+    let limiter = RateLimiter::builder(&client, "requests")
+        .policy(Policy::gcra(Quota::per_minute(100).burst(20)))
+        .on_outage(OnOutage::Open)
+        .build()?;
+    // Yours come from where you keep secrets; with these, sessions end with the process.
+    let random = || rand::random::<[u8; 32]>().to_vec();
+    let secrets = SessionSecrets::new(random(), 1, random())?;
+    let sessions = SessionStore::builder(&client, "web", secrets).build()?;
+    let health = Health::builder()
+        .dependency(Dependency::hard("sessions", &client))
+        .build()?;
+
+    let app = Router::new()
+        .route("/", get(hello))
+        .route("/sign-in/{name}", post(sign_in))
+        .route("/teapots/{id}", get(teapot))
+        .layer(SessionLayer::builder(&sessions).build()?)
+        .layer(RateLimitLayer::new(&limiter, ClientAddress::new()))
+        .with_state(teapots)
+        .nest("/health", health.routes());
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    println!("http://{}", listener.local_addr()?);
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).await?;
+    Ok(())
+}

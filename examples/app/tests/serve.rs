@@ -1,0 +1,90 @@
+//! The program as it is run.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The program, ended with its test.
+struct App(Child);
+
+impl App {
+    fn start() -> (Self, String) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_app"))
+            .env_remove("REDIS_URL")
+            .env("LISTEN", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        (Self(child), said.trim().to_owned())
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn it_knows_its_visitors_caches_limits_and_says_how_it_is() {
+    let (_app, address) = App::start();
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(20))
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    let get = |path: &str| http.get(format!("{address}{path}")).send();
+
+    let health = get("/health/ready").await.unwrap();
+    assert_eq!(health.status(), 200);
+    let first = get("/teapots/7").await.unwrap().text().await.unwrap();
+    let second = get("/teapots/7").await.unwrap().text().await.unwrap();
+    assert_eq!(first, "teapot number 7 (Loaded)\n");
+    assert_eq!(second, "teapot number 7 (Redis)\n");
+
+    let hello = get("/").await.unwrap();
+    let cookie = |answer: &reqwest::Response| {
+        let set = answer.headers()["set-cookie"].to_str().unwrap();
+        assert!(set.starts_with("__Host-id="), "{set}");
+        set.split(';').next().unwrap().to_owned()
+    };
+    let stranger = cookie(&hello);
+    assert_eq!(hello.text().await.unwrap(), "hello stranger, visit 1\n");
+    let welcome = http
+        .post(format!("{address}/sign-in/ann"))
+        .header("cookie", &stranger)
+        .send()
+        .await
+        .unwrap();
+    let ann = cookie(&welcome);
+    assert_ne!(ann, stranger);
+    let hello = http
+        .get(&address)
+        .header("cookie", &ann)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(hello.text().await.unwrap(), "hello ann, visit 2\n");
+
+    for _ in 0..60 {
+        let answer = get("/teapots/7").await.unwrap();
+        if answer.status() == 429 {
+            assert!(answer.headers().contains_key("retry-after"));
+            // The health check is not limited.
+            assert_eq!(get("/health/ready").await.unwrap().status(), 200);
+            return;
+        }
+    }
+    panic!("nothing is limited");
+}

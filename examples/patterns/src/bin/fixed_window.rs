@@ -1,0 +1,38 @@
+//! So many calls in a window that begins with the first of them. The cheapest; two windows may meet.
+//! `cargo run -p patterns --bin fixed_window`, with `REDIS_URL` set to use a server.
+
+use std::time::Duration;
+
+use redkit::ratelimit::{Policy, Quota, RateLimiter};
+
+/// A machine that builds something else meanwhile is slow; usually a decision has 100 ms.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = std::env::var("REDIS_URL").unwrap_or_else(|_| "embedded://".to_owned());
+    let client = redkit::connect(&url)
+        .await?
+        .with_namespace("patterns:fixed_window")?;
+    let limiter = RateLimiter::builder(&client, "api")
+        .policy(Policy::fixed_window(Quota::per_minute(3)))
+        .decision_timeout(PATIENCE)
+        .build()?;
+    limiter.reset("ann").await?;
+
+    for call in 1..=4 {
+        let decision = limiter.check("ann").await?;
+        println!(
+            "call {call}: {}, {} left, again in {:?}",
+            if decision.is_allowed() {
+                "allowed"
+            } else {
+                "denied"
+            },
+            decision.remaining(),
+            decision.retry_after(),
+        );
+    }
+    client.shutdown().await;
+    Ok(())
+}

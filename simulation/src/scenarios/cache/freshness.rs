@@ -1,0 +1,75 @@
+//! [`CacheFreshness`]: no read is older than an invalidation that was acknowledged before it was asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::RngExt;
+use redkit_testkit::simulation::checkers::Freshness;
+use redkit_testkit::simulation::{
+    FaultKind, FaultMenu, ProcessOptions, Scenario, ScenarioContext, Violation, WorldOptions,
+};
+
+use super::settings::Settings;
+use super::source::{SHARED, Source};
+use super::worker::Worker;
+
+/// Four processes read and write in every way while everything breaks that keeps acknowledged writes.
+pub(super) struct CacheFreshness {
+    /// Whether the processes keep values, too.
+    pub(super) has_l1: bool,
+}
+
+const PROCESSES: [&str; 4] = ["ann", "bob", "cem", "dot"];
+/// Parts per million: what bad quartz does.
+const DRIFT: i32 = 500;
+/// By how much the bound may seem longer, because it is measured by a slow clock.
+const SLOW: f64 = 1.001;
+
+impl Scenario for CacheFreshness {
+    fn name(&self) -> &'static str {
+        match self.has_l1 {
+            true => "cache-local",
+            false => "cache",
+        }
+    }
+
+    fn pattern(&self) -> &'static str {
+        "cache"
+    }
+
+    fn processes(&self) -> usize {
+        PROCESSES.len()
+    }
+
+    fn faults(&self) -> FaultMenu {
+        FaultMenu::all()
+            .without(&[FaultKind::Failover, FaultKind::JumpServerClock])
+            .within(Duration::from_secs(4))
+            .longest(Duration::from_secs(2))
+    }
+
+    fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
+        let operations = context.operations(200);
+        let settings = Settings::draw(context.random(), self.has_l1);
+        let drifts = PROCESSES.map(|_| context.random().random_range(-DRIFT..=DRIFT));
+        let bound = settings.bound.unwrap_or_default().mul_f64(SLOW);
+        let seen = Arc::new(Mutex::new(Freshness::new(bound)));
+        let source = Source::new(SHARED + PROCESSES.len());
+        let mut world = context.world(WorldOptions::new());
+        for (name, drift) in PROCESSES.iter().zip(drifts) {
+            let (source, seen) = (source.clone(), Arc::clone(&seen));
+            let options = ProcessOptions::new(name).drift(drift);
+            world.process_with(options, move |process| {
+                let worker = Worker::new(process, settings, source.clone(), Arc::clone(&seen));
+                async move { worker.work(operations).await }
+            });
+        }
+        let is_done = world.run_until_done(Duration::from_secs(300));
+        seen.lock().check()?;
+        match is_done {
+            true => Ok(()),
+            false => Err(Violation::new("every call ends", world.now())),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! [`Elections`]: one leader at a time.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use redkit_lock::{Election, LockManager, Term};
+use redkit_testkit::simulation::checkers::MutualExclusion;
+use redkit_testkit::simulation::{
+    FaultMenu, Process, Scenario, ScenarioContext, Violation, WorldOptions,
+};
+use tokio::time::{sleep, timeout};
+
+use super::exclusion::LIMIT;
+use crate::holds::{Hold, Holds, hold};
+use crate::scenarios::faults;
+
+/// Processes stand for election, resign, leave, and are paused, killed and cut off. No two work as leaders at the
+/// same time, and every term has a greater fence than the terms before.
+pub(super) struct Elections;
+
+const PROCESSES: [&str; 3] = ["ann", "bob", "cem"];
+const KEY: &str = "leader";
+
+#[derive(Clone, Copy)]
+struct Settings {
+    ttl: Duration,
+    operations: usize,
+}
+
+impl Scenario for Elections {
+    fn name(&self) -> &'static str {
+        "lock-election"
+    }
+
+    fn pattern(&self) -> &'static str {
+        "lock"
+    }
+
+    fn processes(&self) -> usize {
+        PROCESSES.len()
+    }
+
+    fn faults(&self) -> FaultMenu {
+        faults::that_keep_data()
+    }
+
+    fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
+        let settings = Settings {
+            operations: context.operations(4),
+            ttl: Duration::from_millis(context.random().random_range(300..=1_200)),
+        };
+        let terms: Holds<u64> = Holds::default();
+        let mut world = context.world(WorldOptions::default());
+        for name in PROCESSES {
+            let terms = terms.clone();
+            world.process(name, move |process| stand(process, settings, terms.clone()));
+        }
+        let is_done = world.run_until_done(LIMIT);
+        let mut leaders = MutualExclusion::new();
+        for hold in terms.all() {
+            let Hold {
+                process,
+                from,
+                until,
+                ..
+            } = hold;
+            leaders.held(process, KEY, Some(hold.what), from, until);
+        }
+        leaders.check()?;
+        faults::ends(is_done, &world)
+    }
+}
+
+async fn stand(process: Process, settings: Settings, terms: Holds<u64>) {
+    let locks = LockManager::builder(&process.client(), "orders").ttl(settings.ttl);
+    let Ok(election) = locks.build().and_then(|locks| Election::new(&locks, KEY)) else {
+        return;
+    };
+    let time = |millis: u64| Duration::from_millis(process.random_range(0..=millis));
+    for _ in 0..settings.operations {
+        sleep(time(300)).await;
+        let lead = |term: Term| lead(process.clone(), term, terms.clone());
+        // A candidate that is dropped leaves the office in order.
+        drop(timeout(time(3_000), election.run(lead)).await);
+    }
+}
+
+/// The work of a leader, which is dropped when its term is over.
+async fn lead(process: Process, term: Term, terms: Holds<u64>) {
+    let fence = term.fence().get();
+    process.note(|| format!("leads under fence {fence}"));
+    let holding = [terms.begin(&process, fence)];
+    // While it is polled, its process leads.
+    let remaining = || Some(Duration::from_millis(8));
+    let time = Duration::from_millis(process.random_range(0..=1_200));
+    hold(&process, &holding, time, remaining).await;
+    if process.chance(0.5) {
+        term.resign();
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,47 @@
+//! [`Failover`]: locks that the server loses, and fences that do not go back.
+
+use redkit_testkit::simulation::{FaultMenu, Scenario, ScenarioContext, Violation, WorldOptions};
+
+use super::exclusion::{LIMIT, free_again};
+use super::work::{Notes, Settings, work};
+use crate::scenarios::faults;
+
+/// Replicas that lag take over, and servers start again without their data, so that two may hold a lock. Then the
+/// newer holder has a greater fence, and a register rejects what the older one writes after the newer one's first.
+pub(super) struct Failover;
+
+const PROCESSES: [&str; 4] = ["ann", "bob", "cem", "dot"];
+
+impl Scenario for Failover {
+    fn name(&self) -> &'static str {
+        "lock-failover"
+    }
+
+    fn pattern(&self) -> &'static str {
+        "lock"
+    }
+
+    fn processes(&self) -> usize {
+        PROCESSES.len()
+    }
+
+    fn faults(&self) -> FaultMenu {
+        faults::that_lose_data()
+    }
+
+    fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
+        let operations = context.operations(10);
+        let settings = Settings::draw(context.random(), operations);
+        let notes = Notes::default();
+        let mut world = context.world(WorldOptions::default().servers(2));
+        for name in PROCESSES {
+            let notes = notes.clone();
+            world.process(name, move |process| work(process, settings, notes.clone()));
+        }
+        let is_done = world.run_until_done(LIMIT);
+        world.heal();
+        notes.check(true)?;
+        faults::ends(is_done, &world)?;
+        free_again(&mut world, settings)
+    }
+}

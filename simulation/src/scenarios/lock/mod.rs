@@ -1,0 +1,21 @@
+//! Locks: mutual exclusion, what a failover may lose, semaphores, readers and writers, elections.
+
+mod election;
+mod exclusion;
+mod failover;
+mod permits;
+mod read_write;
+mod work;
+
+use redkit_testkit::simulation::Scenario;
+
+/// The scenarios of locks.
+pub(super) fn all() -> Vec<Box<dyn Scenario>> {
+    vec![
+        Box::new(exclusion::Exclusion),
+        Box::new(failover::Failover),
+        Box::new(permits::SemaphorePermits),
+        Box::new(read_write::ReadWrite),
+        Box::new(election::Elections),
+    ]
+}

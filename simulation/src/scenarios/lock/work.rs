@@ -1,0 +1,238 @@
+//! What a holder of locks does: it takes some, writes under their fences, and gives them back in one way or another.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+use redkit_core::{Client, ClientConfig};
+use redkit_lock::{Error, Fence, FencedRegister, Guard, LockManager};
+use redkit_testkit::simulation::checkers::{FencedWrites, MutualExclusion};
+use redkit_testkit::simulation::history::{Outcome, Recorder};
+use redkit_testkit::simulation::{Process, ServerId, Violation};
+use tokio::time::sleep;
+
+use crate::holds::{Hold, Holding, Holds, hold};
+
+/// The keys that processes compete for.
+pub(super) const KEYS: [&str; 2] = ["order-7", "order-8"];
+
+/// The server of the registers, which no fault befalls.
+const REGISTERS: ServerId = ServerId(1);
+
+/// What locks are like in a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) ttl: Duration,
+    pub(super) is_fair: bool,
+    pub(super) hold_at_least: Duration,
+    pub(super) operations: usize,
+}
+
+impl Settings {
+    pub(super) fn draw(random: &mut impl Rng, operations: usize) -> Self {
+        let rests = random.random_bool(0.2);
+        Self {
+            ttl: Duration::from_millis(random.random_range(300..=1_200)),
+            is_fair: random.random_bool(0.3),
+            hold_at_least: match rests {
+                true => Duration::from_millis(random.random_range(50..=600)),
+                false => Duration::ZERO,
+            },
+            operations,
+        }
+    }
+
+    pub(super) fn locks(&self, client: &Client) -> Result<LockManager, Error> {
+        LockManager::builder(client, "orders")
+            .ttl(self.ttl)
+            .fair(self.is_fair)
+            .hold_at_least(self.hold_at_least)
+            .build()
+    }
+}
+
+/// A lock that was held, and its fence.
+#[derive(Debug, Clone)]
+pub(super) struct Lock {
+    key: &'static str,
+    fence: u64,
+}
+
+/// A write to a register.
+#[derive(Debug, Clone)]
+pub(super) struct Write {
+    key: &'static str,
+    fence: u64,
+}
+
+/// What holders note.
+#[derive(Clone, Default)]
+pub(super) struct Notes {
+    holds: Holds<Lock>,
+    writes: Recorder<Write, bool>,
+}
+
+impl Notes {
+    /// # Errors
+    /// The first time that two held a lock, or that a fence was not greater; of fences alone where a fault may
+    /// have lost locks.
+    pub(super) fn check(&self, loses_locks: bool) -> Result<(), Violation> {
+        let mut locks = match loses_locks {
+            true => MutualExclusion::new().fences_only(),
+            false => MutualExclusion::new(),
+        };
+        for hold in self.holds.all() {
+            let Hold {
+                process,
+                from,
+                until,
+                ..
+            } = hold;
+            locks.held(process, hold.what.key, Some(hold.what.fence), from, until);
+        }
+        locks.check()?;
+        let mut writes = FencedWrites::new();
+        for write in self.writes.history().operations() {
+            let (start, end) = (write.start, write.end.unwrap_or(write.start));
+            let Write { key, fence } = write.call;
+            writes.written(write.process, key, fence, start, end, write.outcome);
+        }
+        writes.check()
+    }
+}
+
+/// The body of a process.
+pub(super) async fn work(process: Process, settings: Settings, notes: Notes) {
+    let Ok(worker) = Worker::new(process, settings, notes) else {
+        return;
+    };
+    for _ in 0..settings.operations {
+        sleep(worker.time(0..=250)).await;
+        worker.once().await;
+    }
+}
+
+struct Worker {
+    process: Process,
+    locks: LockManager,
+    registers: FencedRegister,
+    notes: Notes,
+}
+
+impl Worker {
+    fn new(process: Process, settings: Settings, notes: Notes) -> Result<Self, Error> {
+        let registers = process.client_with(REGISTERS, &ClientConfig::default());
+        Ok(Self {
+            locks: settings.locks(&process.client())?,
+            registers: FencedRegister::new(&registers, "orders")?,
+            process,
+            notes,
+        })
+    }
+
+    async fn once(&self) {
+        let timeout = self.time(0..=1_500);
+        let (first, second) = (KEYS[0], KEYS[1]);
+        let key = if self.process.chance(0.5) {
+            first
+        } else {
+            second
+        };
+        match self.process.random_range(0..10) {
+            0 => {
+                if let Ok(guard) = self.locks.acquire_all([second, first], timeout).await {
+                    self.hold(guard, &[first, second]).await;
+                }
+            }
+            1 | 2 => {
+                let run = self
+                    .locks
+                    .run(key, timeout, |fence| self.hold_in_run(key, fence));
+                drop(run.await);
+            }
+            3 => {
+                if let Ok(guard) = self.locks.try_acquire(key).await {
+                    self.hold(guard, &[key]).await;
+                }
+            }
+            // A caller that gives up while it waits.
+            4 => {
+                let acquired = tokio::time::timeout(timeout / 2, self.locks.acquire(key, timeout));
+                if let Ok(Ok(guard)) = acquired.await {
+                    self.hold(guard, &[key]).await;
+                }
+            }
+            _ => {
+                if let Ok(guard) = self.locks.acquire(key, timeout).await {
+                    self.hold(guard, &[key]).await;
+                }
+            }
+        }
+    }
+
+    async fn hold(&self, guard: Guard, keys: &[&'static str]) {
+        let fences = keys
+            .iter()
+            .filter_map(|key| Some((*key, guard.fence_of(key)?.get())));
+        let held: Vec<Lock> = fences.map(|(key, fence)| Lock { key, fence }).collect();
+        let holdings: Vec<Holding<Lock>> = held
+            .iter()
+            .map(|lock| {
+                let Lock { key, fence } = lock;
+                self.process
+                    .note(|| format!("holds {key} under fence {fence}"));
+                self.notes.holds.begin(&self.process, lock.clone())
+            })
+            .collect();
+        let remaining = || (!guard.is_lost()).then(|| guard.remaining());
+        if hold(&self.process, &holdings, self.time(0..=900), remaining).await
+            && self.process.chance(0.2)
+        {
+            drop(guard.extend().await);
+            hold(&self.process, &holdings, self.time(0..=600), remaining).await;
+        }
+        // Also after a loss: the holder does not look before it writes.
+        for lock in &held {
+            self.write(lock).await;
+        }
+        if !guard.is_lost() {
+            holdings.iter().for_each(Holding::is_held);
+        }
+        self.process.note(|| format!("gives {keys:?} back"));
+        match self.process.chance(0.7) {
+            true => drop(guard.release().await),
+            false => drop(guard),
+        }
+    }
+
+    /// Work that is dropped when the lock is lost: while it is polled, the lock is held.
+    async fn hold_in_run(&self, key: &'static str, fence: Fence) {
+        let lock = Lock {
+            key,
+            fence: fence.get(),
+        };
+        let holding = [self.notes.holds.begin(&self.process, lock.clone())];
+        let remaining = || Some(Duration::from_millis(8));
+        hold(&self.process, &holding, self.time(0..=900), remaining).await;
+        self.write(&lock).await;
+    }
+
+    async fn write(&self, lock: &Lock) {
+        let Lock { key, fence } = *lock;
+        let (id, start) = (self.process.id(), self.process.now());
+        let write = self.notes.writes.begin(id, start, Write { key, fence });
+        let value = self.process.random_range(0..1_000_u32);
+        let written = self.registers.write(key, Fence::new(fence), &value).await;
+        let accepted = match written {
+            Ok(()) => Outcome::Replied(true),
+            Err(Error::Fenced { .. }) => Outcome::Replied(false),
+            Err(Error::Core(error)) if error.is_maybe() => Outcome::Maybe,
+            Err(_) => Outcome::NotSent,
+        };
+        write.ended(self.process.now(), accepted);
+    }
+
+    fn time(&self, millis: std::ops::RangeInclusive<u64>) -> Duration {
+        Duration::from_millis(self.process.random_range(millis))
+    }
+}

@@ -1,0 +1,43 @@
+//! Judges what became of the messages of a run.
+
+use std::time::Duration;
+
+use redkit_testkit::simulation::Violation;
+use redkit_testkit::simulation::checkers::{Delivery, Publishing};
+
+use super::notes::Notes;
+
+/// # Errors
+/// The first message that was lost, doubled, out of order, or robbed of an attempt.
+pub(super) fn judge(notes: &Notes, is_ordered: bool) -> Result<(), Violation> {
+    let mut delivery = match is_ordered {
+        true => Delivery::new().ordered(),
+        false => Delivery::new(),
+    };
+    for operation in notes.published.history().operations() {
+        let publishing = Publishing {
+            process: operation.process,
+            key: operation.call.key,
+            start: operation.start,
+            end: operation.end.unwrap_or(operation.start),
+            outcome: operation.outcome,
+        };
+        delivery.published(operation.call.number, publishing);
+    }
+    let handled = notes.handled();
+    for handling in &handled {
+        delivery.handled(*handling);
+    }
+    for message in notes.dead() {
+        // It became one after its last handler at the earliest.
+        let ends = handled
+            .iter()
+            .filter(|handling| handling.message == message);
+        let last = ends.map(|handling| handling.end).max();
+        delivery.dead_lettered(message, last.unwrap_or(Duration::ZERO));
+    }
+    for (process, from, until) in notes.absences() {
+        delivery.away(process, from, until);
+    }
+    delivery.check()
+}

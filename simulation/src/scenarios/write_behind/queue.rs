@@ -1,0 +1,101 @@
+//! [`Queue`]: writers, readers and workers of one queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::RngExt;
+use redkit_testkit::simulation::checkers::Freshness;
+use redkit_testkit::simulation::{
+    FaultKind, FaultMenu, Process, Scenario, ScenarioContext, Violation, World, WorldOptions,
+};
+
+use super::database::{Database, Way};
+use super::writers::{Shared, open, work};
+
+/// Each process writes keys of its own, numbers that grow, reads those of all, and runs a worker.
+pub(super) struct Queue {
+    /// Whether the database refuses older versions. When it does not, processes are not stopped in the middle
+    /// of a call, as the documentation demands.
+    pub(super) compares_versions: bool,
+}
+
+const PROCESSES: [&str; 3] = ["ann", "bob", "cem"];
+
+impl Scenario for Queue {
+    fn name(&self) -> &'static str {
+        match self.compares_versions {
+            true => "write-behind-versions",
+            false => "write-behind",
+        }
+    }
+
+    fn pattern(&self) -> &'static str {
+        "write-behind"
+    }
+
+    fn processes(&self) -> usize {
+        PROCESSES.len()
+    }
+
+    fn faults(&self) -> FaultMenu {
+        let keeping_data = FaultMenu::all()
+            .without(&[
+                FaultKind::Failover,
+                FaultKind::FlushAll,
+                FaultKind::RestartServer,
+                FaultKind::JumpServerClock,
+            ])
+            .within(Duration::from_secs(3))
+            .longest(Duration::from_secs(2));
+        match self.compares_versions {
+            true => keeping_data,
+            false => keeping_data.without(&[FaultKind::PauseProcess, FaultKind::JumpClock]),
+        }
+    }
+
+    fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
+        let operations = context.operations(60);
+        let shared = Shared {
+            database: Database::new(self.compares_versions),
+            read: Arc::new(Mutex::new(Freshness::new(Duration::ZERO))),
+            numbers: Arc::default(),
+            processes: PROCESSES.len(),
+            lease: Duration::from_millis(context.random().random_range(300..1_500)),
+        };
+        let mut world = context.world(WorldOptions::new());
+        for name in PROCESSES {
+            let shared = shared.clone();
+            world.process(name, move |process| {
+                work(process, shared.clone(), operations)
+            });
+        }
+        let is_done = world.run_until_done(Duration::from_secs(300));
+        shared.read.lock().check()?;
+        if !is_done {
+            return Err(Violation::new("every call ends", world.now()));
+        }
+        drain(&mut world, &shared)?;
+        shared.database.seen.lock().check()
+    }
+}
+
+/// Lets another process write what is left.
+fn drain(world: &mut World, shared: &Shared) -> Result<(), Violation> {
+    world.heal();
+    // For so long a partition may have held a write.
+    world.run_for(Duration::from_secs(4));
+    let (database, lease) = (shared.database.clone(), shared.lease);
+    world.process("closer", move |process: Process| {
+        let database = database.clone();
+        async move {
+            let queue = open(&process.client(), lease).await;
+            let worker = queue.start(Way { database, process });
+            drop(worker.shutdown(Duration::from_secs(60)).await);
+        }
+    });
+    match world.run_until_done(Duration::from_secs(120)) {
+        true => Ok(()),
+        false => Err(Violation::new("a shutdown ends", world.now())),
+    }
+}
