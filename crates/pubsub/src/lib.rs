@@ -45,9 +45,9 @@ mod scripts;
 #[cfg(feature = "axum")]
 pub mod sse;
 pub mod topic;
+mod unique_id;
 #[cfg(feature = "ws")]
 pub mod ws;
-mod unique_id;
 
 pub use self::channel::{
     Channel, ChannelBuilder, Event, GapReason, Message, Position, Published, Replay, Subscription,

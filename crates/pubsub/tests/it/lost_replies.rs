@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_core::{ClientConfig, Command, Value};
-use redkit_pubsub::Error;
 use redkit_pubsub::topic::{Deduplication, Delivery, Gap, Outcome, Publication};
+use redkit_pubsub::{Error, Inbox};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::sleep;
 
@@ -367,4 +367,37 @@ async fn messages_in_the_process_are_not_begun_while_the_group_is_paused() {
         let first_attempts: Vec<_> = (0..20).map(|n| (n, 1)).collect();
         assert_eq!(seen.all(), first_attempts);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_with_an_id_whose_replies_are_lost_is_in_the_inbox_once() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client_with(&ClientConfig::default());
+    let inbox: Inbox<u32> = Inbox::builder(&client, "notes").build().unwrap();
+    // So that the server knows the script.
+    inbox.push_once("bob", "a", &0).await.unwrap();
+    let is_push = |command: &Command| command.iter().any(|arg| arg.ends_with(b":state"));
+    let late = Duration::from_millis(300);
+    for (n, fault) in (0..).zip([
+        Injection::LoseReply,
+        Injection::LoseRequest,
+        Injection::DelayRequest(late),
+        Injection::DelayReply(late),
+    ]) {
+        backend.set(Rule::new(fault).on(is_push).times(1));
+        let id = n.to_string();
+        // The client repeats it by itself, and the caller once more.
+        inbox.push_once("ann", &id, &n).await.unwrap();
+        inbox.push_once("ann", &id, &n).await.unwrap();
+        backend.clear();
+        assert_eq!(inbox.unread("ann").await.unwrap(), u64::from(n) + 1);
+    }
+    // Without an id nobody repeats it.
+    backend.set(Rule::new(Injection::LoseReply).on(is_push).times(1));
+    let error = inbox.push("ann", &9).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Core(error) if error.is_maybe()),
+        "{error}"
+    );
+    assert_eq!(inbox.unread("ann").await.unwrap(), 5);
 }

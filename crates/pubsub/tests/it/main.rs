@@ -25,5 +25,6 @@ mod schedules;
 mod sse;
 mod topic_processes;
 mod topics;
+mod uncertain;
 mod universal;
 mod web_sockets;

@@ -1,6 +1,7 @@
 //! How messages are handled: gathered, opened, admitted, given to the handler, settled.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::run::{HeldSeat, Job, Shared};
+use crate::inbox::ItemId;
 use crate::topic::builder::Retention;
 use crate::topic::delivery::{BatchHandler, Delivery, Outcome};
 use crate::topic::entry::RawEntry;
@@ -61,8 +63,8 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
     }
 
     async fn handle(&self, jobs: &[Job]) {
-        let mut taken = Vec::with_capacity(jobs.len());
-        let mut deliveries = Vec::with_capacity(jobs.len());
+        let mut prepared = Vec::with_capacity(jobs.len());
+        let mut opened = Vec::with_capacity(jobs.len());
         for job in jobs {
             let Some(seat) = self.seats.get(job.seat) else {
                 continue;
@@ -72,6 +74,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             };
             let entry = Unfinished {
                 shared: self,
+                index: job.seat,
                 seat,
                 entry: &job.entry,
                 lost,
@@ -81,12 +84,24 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             };
             match self.admit(&entry.lost).await {
                 Some(permit) => {
-                    taken.push((entry, permit));
-                    deliveries.push(delivery);
+                    prepared.push((entry, permit));
+                    opened.push(delivery);
                 }
                 // Handed back with all that is held.
                 None if self.draining.is_cancelled() => return,
                 None => {}
+            }
+        }
+        // Last of all: whatever came before may have taken its time.
+        self.ask_for(&prepared).await;
+        if self.draining.is_cancelled() {
+            return;
+        }
+        let (mut taken, mut deliveries) = (Vec::new(), Vec::new());
+        for ((entry, permit), delivery) in prepared.into_iter().zip(opened) {
+            if self.is_certainly_owned(&entry) {
+                taken.push((entry, permit));
+                deliveries.push(delivery);
             }
         }
         if taken.is_empty() {
@@ -145,9 +160,6 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         let Unfinished {
             seat, entry, lost, ..
         } = of;
-        if !self.is_owned(seat, entry).await {
-            return None;
-        }
         if !entry.group.is_empty() && *entry.group != *self.group.as_bytes() {
             self.settle(seat, entry, lost, Outcome::Ack).await;
             return None;
@@ -201,22 +213,50 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         })
     }
 
-    /// After a time in which this process was held up, the entry may be another's: better to ask than to
-    /// handle it twice.
-    async fn is_owned(&self, seat: &HeldSeat, entry: &RawEntry) -> bool {
-        let Some(owned) = seat.held.owned(entry.entry) else {
-            self.count_lost();
-            return false;
-        };
-        if owned.elapsed() < self.settings.lease / 2 {
+    /// Asks the server about entries of which the last sign of life is old, so that they need not be dropped.
+    async fn ask_for<P>(&self, prepared: &[(Unfinished<'_, T, H>, P)]) {
+        // Once more when the reply took so long that it says nothing about now.
+        const ROUNDS: usize = 2;
+        let old = self.settings.lease / 2;
+        for _ in 0..ROUNDS {
+            let mut of_each_seat: BTreeMap<usize, Vec<ItemId>> = BTreeMap::new();
+            for (entry, ..) in prepared {
+                let owned = entry.seat.held.owned(entry.entry.entry);
+                if owned.is_some_and(|owned| owned.elapsed() >= old) {
+                    let ids = of_each_seat.entry(entry.index).or_default();
+                    ids.push(entry.entry.entry);
+                }
+            }
+            if of_each_seat.is_empty() {
+                return;
+            }
+            for (index, ids) in of_each_seat {
+                if let Some(seat) = self.seats.get(index) {
+                    tokio::select! {
+                        biased;
+                        () = self.draining.cancelled() => return,
+                        _ = self.keep_these(seat, &ids, Duration::MAX) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether nobody else can have the entry yet: a lease is not over since the last call that showed that it is this
+    /// worker's was sent. Otherwise it is let go of; a heartbeat gives it back, should it be this worker's after all.
+    fn is_certainly_owned(&self, of: &Unfinished<'_, T, H>) -> bool {
+        let Unfinished {
+            seat, entry, lost, ..
+        } = of;
+        // The clocks of this process and the server do not run at the same pace.
+        let lease = self.settings.lease - self.settings.lease / 20;
+        let owned = seat.held.owned(entry.entry);
+        if !lost.is_cancelled() && owned.is_some_and(|owned| owned.elapsed() < lease) {
             return true;
         }
-        let asked = self.keep_these(seat, &[entry.entry], Duration::MAX).await;
-        if !asked && seat.held.owned(entry.entry).is_none() {
-            self.count_lost();
-            return false;
-        }
-        true
+        seat.held.remove(entry.entry, lost);
+        self.count_lost();
+        false
     }
 
     /// `None` when the worker drains, or the message is lost, before it may begin.
@@ -277,6 +317,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
 /// dropped), that was a failed attempt: the entry is not kept for a task that is not there any more.
 struct Unfinished<'a, T, H> {
     shared: &'a Shared<T, H>,
+    index: usize,
     seat: &'a HeldSeat,
     entry: &'a RawEntry,
     lost: CancellationToken,

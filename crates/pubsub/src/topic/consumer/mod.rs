@@ -3,6 +3,7 @@
 mod handle;
 mod held;
 mod line;
+mod making;
 mod ordered;
 mod reader;
 mod run;
@@ -243,9 +244,12 @@ const LEAST_LEASE: Duration = Duration::from_millis(500);
 impl<T: DeserializeOwned + Send + 'static> ConsumerBuilder<T> {
     /// Makes sure that the group exists, and starts to consume, in tasks of this runtime.
     ///
+    /// When Redis is away, the worker starts all the same, and makes the group as soon as the server is back: a
+    /// process that is deployed meanwhile needs no loop around this call.
+    ///
     /// # Errors
     /// [`Error::Invalid`] for a setting that cannot work, [`Error::GroupClash`] when the group is one of the
-    /// other kind (ordered or not), [`Error::Core`] when Redis could not be asked.
+    /// other kind (ordered or not), [`Error::Core`] when Redis refuses (a right is missing, say).
     pub async fn start(mut self, handler: impl Handler<T>) -> Result<Worker, Error> {
         self.settings.batch = (1, Duration::ZERO);
         self.check()?;
@@ -290,6 +294,14 @@ impl<T: DeserializeOwned + Send + 'static> ConsumerBuilder<T> {
 }
 
 impl Settings {
+    /// The kind of the group.
+    pub(super) fn mode(&self) -> &'static str {
+        match self.is_ordered {
+            true => "ordered",
+            false => "shared",
+        }
+    }
+
     /// How many messages the worker has at most.
     pub(super) fn at_once(&self) -> usize {
         let handled = self.concurrency.saturating_mul(self.batch.0);

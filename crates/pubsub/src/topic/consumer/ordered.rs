@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::line::is_group_missing;
-use super::reader::{TRIM, remake_group, trim};
+use super::making::{make_missing, remake};
+use super::reader::{TRIM, trim};
 use super::run::{HeldSeat, Shared};
 use super::settle::cut;
 use crate::topic::delivery::{BatchHandler, Outcome};
@@ -210,8 +211,9 @@ where
         let count = 1 + shared.settings.prefetch;
         let mut next_trim = Instant::now() + TRIM;
         while !self.stops() {
-            if seat.making.lock().is_some() {
-                remake_group(shared, seat, "ordered").await;
+            if !make_missing(shared, seat).await {
+                self.pause(backoff.next_pause()).await;
+                continue;
             }
             if Instant::now() >= next_trim && !trim(shared, seat).await {
                 next_trim = Instant::now() + TRIM;
@@ -221,8 +223,8 @@ where
             let (next_due, is_paused, entries) = match taken {
                 Ok(None) => return,
                 Ok(Some(Tick::NoGroup)) => {
-                    remake_group(shared, seat, "ordered").await;
-                    sleep(backoff.next_pause()).await;
+                    remake(shared, seat).await;
+                    self.pause(backoff.next_pause()).await;
                     continue;
                 }
                 Ok(Some(Tick::Done {
@@ -233,7 +235,7 @@ where
                 Err(error) => {
                     let pause = backoff.next_pause();
                     tracing::debug!(target: "redkit::pubsub", %error, ?pause, "a topic is read again");
-                    sleep(pause).await;
+                    self.pause(pause).await;
                     continue;
                 }
             };
@@ -268,6 +270,14 @@ where
         }
     }
 
+    async fn pause(&self, time: Duration) {
+        tokio::select! {
+            biased;
+            () = sleep(time) => {}
+            () = self.stopped() => {}
+        }
+    }
+
     async fn stopped(&self) {
         tokio::select! {
             biased;
@@ -296,6 +306,10 @@ where
                     let Some(_admitted) = shared.admit(&lost).await else {
                         return Next::Stop;
                     };
+                    // Whatever came before may have taken its time.
+                    if self.lease.is_lost() {
+                        return Next::Stop;
+                    }
                     tokio::select! {
                         biased;
                         () = shared.aborting.cancelled() => return Next::Stop,

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::held::Held;
+use super::making::Making;
 use crate::inbox::ItemId;
 use crate::metrics::WorkerMetrics;
 use crate::topic::entry::RawEntry;
@@ -31,8 +32,8 @@ pub(super) struct Job {
 pub(super) struct HeldSeat {
     pub(super) seat: Seat,
     pub(super) held: Held,
-    /// The token of the call that makes the group anew, until it is answered.
-    pub(super) making: parking_lot::Mutex<Option<Token>>,
+    /// Set while the group is to be made, at first or anew.
+    pub(super) making: parking_lot::Mutex<Option<Making>>,
 }
 
 pub(super) struct Shared<T, H> {
