@@ -242,7 +242,7 @@ async fn slow_subscriber(server: &Server, quick: bool, text: &mut String) {
         let (listener, sender) = (client(server).await, client(server).await);
         let channel = |client: &Client| {
             let channel = Channel::<u64>::builder(client, "slow");
-            channel.queue(16, Overflow::DropOldest).build().unwrap()
+            channel.queue(256, Overflow::DropOldest).build().unwrap()
         };
         let (channel, sender_channel) = (channel(&listener), channel(&sender));
         let epoch = Instant::now();
