@@ -109,7 +109,7 @@ fn publish_around(night: &str) -> (Vec<String>, Timestamp, Timestamp) {
             std::future::pending::<()>().await;
         })
     });
-    for (n, process) in (0..12).zip(processes.into_iter().cycle()) {
+    for (n, process) in (0..8).zip(processes.into_iter().cycle()) {
         world.run_for(Duration::from_secs(30));
         world.inject(match n % 3 {
             2 => Fault::KillProcess {
