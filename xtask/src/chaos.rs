@@ -9,7 +9,11 @@ use crate::backends::BACKENDS;
 use crate::test::{exit_code, provide};
 
 /// Where scenarios live: each is a test of the program `chaos` of a package.
-const SUBJECTS: &[(&str, &str)] = &[("core", "redkit-core"), ("storefront", "storefront")];
+const SUBJECTS: &[(&str, &str)] = &[
+    ("core", "redkit-core"),
+    ("pubsub", "redkit-pubsub"),
+    ("storefront", "storefront"),
+];
 
 /// Runs one scenario of a subject, or all of them one after the other, or lists them.
 pub(crate) fn run(
@@ -61,6 +65,8 @@ fn scenarios(sh: &Shell, package: &str) -> Result<Vec<String>, Failure> {
     Ok(listed
         .lines()
         .filter_map(|line| line.strip_suffix(": test").map(str::to_owned))
+        // Programs that scenarios start.
+        .filter(|name| !name.starts_with("processes::"))
         .collect())
 }
 
