@@ -12,6 +12,7 @@ use crate::test::{exit_code, provide};
 const SUBJECTS: &[(&str, &str)] = &[
     ("core", "redkit-core"),
     ("monitor", "redkit-monitor"),
+    ("pubsub", "redkit-pubsub"),
     ("storefront", "storefront"),
 ];
 
@@ -65,6 +66,8 @@ fn scenarios(sh: &Shell, package: &str) -> Result<Vec<String>, Failure> {
     Ok(listed
         .lines()
         .filter_map(|line| line.strip_suffix(": test").map(str::to_owned))
+        // Programs that scenarios start.
+        .filter(|name| !name.starts_with("processes::"))
         .collect())
 }
 
