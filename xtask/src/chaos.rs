@@ -9,7 +9,12 @@ use crate::backends::BACKENDS;
 use crate::test::{exit_code, provide};
 
 /// Where scenarios live: each is a test of the program `chaos` of a package.
-const SUBJECTS: &[(&str, &str)] = &[("core", "redkit-core"), ("storefront", "storefront")];
+const SUBJECTS: &[(&str, &str)] = &[
+    ("core", "redkit-core"),
+    ("lock", "redkit-lock"),
+    ("session", "redkit-session"),
+    ("storefront", "storefront"),
+];
 
 /// Runs one scenario of a subject, or all of them one after the other, or lists them.
 pub(crate) fn run(
@@ -60,7 +65,10 @@ fn scenarios(sh: &Shell, package: &str) -> Result<Vec<String>, Failure> {
     let listed = String::from_utf8_lossy(&output.stdout);
     Ok(listed
         .lines()
-        .filter_map(|line| line.strip_suffix(": test").map(str::to_owned))
+        .filter_map(|line| line.strip_suffix(": test"))
+        // The processes of fleets are tests in name only.
+        .filter(|name| !name.ends_with("::child"))
+        .map(str::to_owned)
         .collect())
 }
 

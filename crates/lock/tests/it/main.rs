@@ -9,6 +9,7 @@
 mod basics;
 mod elections;
 mod fences;
+mod fleet;
 #[cfg(feature = "tower")]
 mod idempotency_layer;
 mod idempotent;

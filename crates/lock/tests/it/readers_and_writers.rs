@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use redkit_core::{Client, Command};
-use redkit_lock::{Error, LockManager, ReadWriteLocks};
+use redkit_lock::{Error, Fence, LockManager, ReadWriteLocks};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -189,6 +189,55 @@ redkit_testkit::suite! {
     }
 
     #[paused]
+    async fn a_writer_is_put_out_by_its_fence_and_readers_together(fixture: Fixture) -> Result<(), Error> {
+        let (locks, theirs) = (locks(&fixture.client), another(&fixture).await);
+        let writer = theirs.write("k", SECOND).await?;
+        let waiting = { let locks = locks.clone(); tokio::spawn(async move { locks.read("k", LONG).await }) };
+        eventually("a reader waits", async || locks.stats().waiting == 1).await;
+        let other = Fence::new(writer.fence().get() - 1);
+        assert!(!locks.force_release("k", other).await?, "that is another's fence");
+        assert!(locks.force_release("k", writer.fence()).await?);
+        let (one, two) = (waiting.await.unwrap()?, locks.read("k", SECOND).await?);
+        assert!(matches!(writer.extend().await, Err(Error::Lost)));
+        assert!(!locks.force_release("k", writer.fence()).await?);
+        // Readers, of all processes, and a writer that waits for them.
+        let three = theirs.read("k", SECOND).await?;
+        let waiting = { let theirs = theirs.clone(); tokio::spawn(async move { theirs.write("k", LONG).await }) };
+        writers_wait(&locks, 1).await;
+        assert_eq!(locks.force_release_readers("k").await?, 3);
+        let next = waiting.await.unwrap()?;
+        for reader in [one, two, three] {
+            assert!(matches!(reader.extend().await, Err(Error::Lost)));
+        }
+        assert_eq!(locks.force_release_readers("k").await?, 0);
+        assert!(next.release().await?);
+        Ok(())
+    }
+
+    async fn inspection_shows_readers_and_writers_and_puts_them_out(fixture: Fixture) -> Result<(), Error> {
+        let locks = locks(&fixture.client);
+        let (reader, writer) = (locks.read("a", SECOND).await?, locks.write("b\n", SECOND).await?);
+        let stats = locks.stats();
+        assert_eq!((stats.held, stats.acquired, stats.lost), (2, 2, 0));
+        let inspected = fixture.client.inspect().into_iter().find(|object| object.kind() == "read_write_locks");
+        let inspected = inspected.unwrap();
+        let text = format!("{:?}", inspected.snapshot());
+        for shown in ["\"a\"", "b\\\\n", &writer.fence().to_string()] {
+            assert!(text.contains(shown), "{shown} in {text}");
+        }
+        let argument = format!("{} b\\n", writer.fence());
+        inspected.act("force_release", &argument).await.unwrap();
+        inspected.act("force_release_readers", "a").await.unwrap();
+        assert!(matches!(reader.extend().await, Err(Error::Lost)));
+        assert!(matches!(writer.extend().await, Err(Error::Lost)));
+        for (action, argument) in [("force_release", "b"), ("force_release_readers", ""), ("other", "a")] {
+            assert!(inspected.act(action, argument).await.is_err(), "{action} {argument}");
+        }
+        drop((reader, writer));
+        assert_eq!(locks.stats().held, 0);
+        Ok(())
+    }
+
     async fn leases_are_renewed_and_those_of_the_dead_run_out(fixture: Fixture) {
         let all = locks(&fixture.client);
         let reader = all.read("k", NOW).await.unwrap();
