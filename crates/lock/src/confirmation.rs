@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_core::{
-    CallError, Client, Command, ConfigError, Error as CoreError, FaultKind, Invocation, Key, Topology,
-    Value,
+    CallError, Client, Command, ConfigError, Error as CoreError, FaultKind, Invocation, Key,
+    Topology, Value,
 };
 use tokio::time::Instant;
 

@@ -132,7 +132,7 @@ impl Process {
 
 /// Where the locks are.
 pub(crate) enum World {
-    One(Server),
+    One(Box<Server>),
     Sentinels(Sentinels),
     Cluster(Cluster),
 }
@@ -142,7 +142,7 @@ impl World {
         let options = ServerOptions::new()
             .config("appendonly yes")
             .config("appendfsync always");
-        Self::One(Server::redis(options).await.unwrap())
+        Self::One(Box::new(Server::redis(options).await.unwrap()))
     }
 
     pub(crate) async fn sentinels() -> Self {
@@ -273,7 +273,10 @@ fn check_turns(lines: &[String], may_be_lost: bool) -> (usize, usize) {
             assert!(may_be_lost, "two held it at once: {pair:?}");
             overlaps += 1;
         } else {
-            assert!(fence < next_fence, "a later holder has an older fence: {pair:?}");
+            assert!(
+                fence < next_fence,
+                "a later holder has an older fence: {pair:?}"
+            );
         }
     }
     (turns.len(), overlaps)

@@ -240,7 +240,10 @@ async fn a_lock_that_is_extended_outlives_one_server_after_the_other() {
     guard.extend().await.unwrap();
     assert_eq!(guard.held_on(), 3);
     nodes.stop(1);
-    assert!(timeout(2 * TTL, &mut lost).await.is_err(), "a majority holds it all the time");
+    assert!(
+        timeout(2 * TTL, &mut lost).await.is_err(),
+        "a majority holds it all the time"
+    );
     assert_eq!(guard.held_on(), 2);
     drop(lost);
     nodes.start(1);
@@ -272,7 +275,9 @@ async fn a_server_that_another_holder_has_is_not_taken_by_an_extension() {
     let guard = nodes.redlock().try_acquire("k").await.unwrap();
     nodes.start(2);
     let client = nodes.0[2].client();
-    let theirs = Command::new("SET").key(client.key("redlock:jobs:{k}")).arg("another's");
+    let theirs = Command::new("SET")
+        .key(client.key("redlock:jobs:{k}"))
+        .arg("another's");
     client.call::<()>(theirs).await.unwrap();
     guard.extend().await.unwrap();
     assert_eq!(guard.held_on(), 2);
