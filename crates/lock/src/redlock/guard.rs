@@ -87,9 +87,11 @@ impl RedlockGuard {
                 }
             };
             tokio::select! {
-                () = too_many => return,
-                // Another server has granted the lock. The sender is this guard's own.
+                biased;
+                // Another server has granted the lock: what was lost before then counts no more. The sender is this
+                // guard's own.
                 _ = changes.changed() => {}
+                () = too_many => return,
             }
         }
     }
@@ -149,6 +151,10 @@ impl RedlockGuard {
             return;
         }
         self.leases.send_modify(|leases| {
+            // A lock that was lost meanwhile stays so: others may have had it in between.
+            if held_on(leases) < self.shared.quorum() {
+                return;
+            }
             // Of a call beside this one, only the first is kept.
             for (number, lease) in taken {
                 let is_there = leases

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use redkit_core::{Client, ClientConfig};
-use redkit_lock::{Error, FencedRegister, LockManager};
+use redkit_lock::{Error, Fence, FencedRegister, LockManager};
 use redkit_testkit::{Cluster, Program, Sentinels, Server, ServerOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -56,23 +56,28 @@ async fn take_turns(locks: &Client, data: &Client) {
         let (fence, entered) = (guard.fence(), monotonic());
         let mut held_until = entered;
         for _ in 0..rand::rng().random_range(1..20) {
-            let began = monotonic();
-            // Whatever it believes, it writes: it is the storage that knows better.
-            let written = register.write("k", fence, "of a holder").await;
-            match written {
-                Ok(()) => println!("wrote {fence} {began} {}", monotonic()),
-                Err(Error::Fenced { .. }) => println!("fenced {fence} {began} {}", monotonic()),
-                Err(_) => {}
-            }
+            write(&register, fence).await;
             // Both are asked before anything is concluded: the process may be stopped in between.
             let now = monotonic();
             if guard.remaining().is_zero() {
+                // Whatever it believes, it writes: it is the storage that knows better.
+                write(&register, fence).await;
                 break;
             }
             held_until = now;
         }
         println!("turn {fence} {entered} {held_until}");
         let _ = guard.release().await;
+    }
+}
+
+/// Writes, and says from when to when, and whether the storage took it.
+async fn write(register: &FencedRegister, fence: Fence) {
+    let began = monotonic();
+    match register.write("k", fence, "of a holder").await {
+        Ok(()) => println!("wrote {fence} {began} {}", monotonic()),
+        Err(Error::Fenced { .. }) => println!("fenced {fence} {began} {}", monotonic()),
+        Err(_) => {}
     }
 }
 

@@ -240,6 +240,10 @@ async fn a_lock_that_is_extended_outlives_one_server_after_the_other() {
     guard.extend().await.unwrap();
     assert_eq!(guard.held_on(), 3);
     nodes.stop(1);
+    // Whoever watched knows of those that granted it later, whichever it looks at first.
+    for _ in 0..20 {
+        assert!(timeout(SECOND, guard.lost()).await.is_err());
+    }
     assert!(
         timeout(2 * TTL, &mut lost).await.is_err(),
         "a majority holds it all the time"
@@ -266,6 +270,31 @@ async fn a_lock_that_is_extended_outlives_one_server_after_the_other() {
     // A majority of servers that had not granted it at first gives a greater fence.
     nodes.stop(0);
     assert!(nodes.redlock().try_acquire("k").await.unwrap().fence() > fence);
+}
+
+/// The lock is lost while an extension waits for a server to grant it anew.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_lost_during_an_extension_stays_lost() {
+    let nodes = Nodes::new(3);
+    nodes.stop(2);
+    let guard = nodes.redlock().try_acquire("k").await.unwrap();
+    nodes.0[2].set(Rule::new(Injection::DelayReply(NODE_TIMEOUT / 2)));
+    nodes.stop(1);
+    let ms = Duration::from_millis(1);
+    while guard.remaining() > NODE_TIMEOUT + 5 * ms {
+        sleep(ms).await;
+    }
+    assert!(!guard.is_lost());
+    let start = Instant::now();
+    let extended = guard.extend().await;
+    assert!(
+        start.elapsed() > NODE_TIMEOUT + 5 * ms,
+        "the server was asked"
+    );
+    assert!(matches!(extended, Err(Error::Lost)), "{extended:?}");
+    assert!(guard.is_lost());
+    timeout(ms, guard.lost()).await.expect("it is lost");
+    assert!(!guard.release().await);
 }
 
 #[tokio::test(start_paused = true)]
