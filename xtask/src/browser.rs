@@ -19,11 +19,11 @@ pub(crate) fn run(
     update_images: bool,
 ) -> Result<ExitCode, Failure> {
     let found = chromium::provide(sh)?;
-    let mut cargo = Command::new("cargo");
+    // With the environment of the other steps, so that what they built is used again.
+    let mut cargo = Command::from(cmd!(sh, "cargo"));
     cargo
         .args(["run", "-p", "redkit-browser-tests", "--", "run"])
         .args(scenarios)
-        .current_dir(sh.current_dir())
         .env(chromium::BROWSER, found.browser)
         .env(chromium::DRIVER, found.driver)
         .env("REDKIT_AXE", axe(sh)?)

@@ -13,6 +13,7 @@ const SUBJECTS: &[(&str, &str)] = &[
     ("core", "redkit-core"),
     ("lock", "redkit-lock"),
     ("session", "redkit-session"),
+    ("pubsub", "redkit-pubsub"),
     ("storefront", "storefront"),
 ];
 
@@ -66,8 +67,8 @@ fn scenarios(sh: &Shell, package: &str) -> Result<Vec<String>, Failure> {
     Ok(listed
         .lines()
         .filter_map(|line| line.strip_suffix(": test"))
-        // The processes of fleets are tests in name only.
-        .filter(|name| !name.ends_with("::child"))
+        // Programs that scenarios start.
+        .filter(|name| !name.starts_with("processes::") && !name.ends_with("::child"))
         .map(str::to_owned)
         .collect())
 }
