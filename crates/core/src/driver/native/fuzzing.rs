@@ -102,6 +102,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn any_order_of_events_leaves_nothing_behind(data in proptest::collection::vec(any::<u8>(), 0..600)) {
             super::exchange(&data);
