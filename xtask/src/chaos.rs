@@ -12,6 +12,8 @@ use crate::test::{exit_code, provide};
 const SUBJECTS: &[(&str, &str)] = &[
     ("core", "redkit-core"),
     ("monitor", "redkit-monitor"),
+    ("lock", "redkit-lock"),
+    ("session", "redkit-session"),
     ("pubsub", "redkit-pubsub"),
     ("storefront", "storefront"),
 ];
@@ -65,9 +67,10 @@ fn scenarios(sh: &Shell, package: &str) -> Result<Vec<String>, Failure> {
     let listed = String::from_utf8_lossy(&output.stdout);
     Ok(listed
         .lines()
-        .filter_map(|line| line.strip_suffix(": test").map(str::to_owned))
+        .filter_map(|line| line.strip_suffix(": test"))
         // Programs that scenarios start.
-        .filter(|name| !name.starts_with("processes::"))
+        .filter(|name| !name.starts_with("processes::") && !name.ends_with("::child"))
+        .map(str::to_owned)
         .collect())
 }
 
