@@ -80,7 +80,7 @@ impl Monitoring {
         let (sender, _) = tokio::sync::mpsc::channel(100);
         let alerts = Alerts::builder(client, "shop", &health)
             .rule(Rule::unhealthy())
-            .rule(Rule::latency_over(Duration::from_millis(500)))
+            .rule(Rule::latency_over(Duration::from_millis(100)))
             .rule(Rule::memory_share_over(0.9))
             .rule(Rule::evictions())
             .sink(ChannelSink::from(sender))
