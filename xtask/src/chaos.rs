@@ -11,6 +11,7 @@ use crate::test::{exit_code, provide};
 /// Where scenarios live: each is a test of the program `chaos` of a package.
 const SUBJECTS: &[(&str, &str)] = &[
     ("core", "redkit-core"),
+    ("monitor", "redkit-monitor"),
     ("lock", "redkit-lock"),
     ("session", "redkit-session"),
     ("pubsub", "redkit-pubsub"),
