@@ -302,6 +302,34 @@ async fn readers_and_writers_lose_their_locks_at_the_local_deadline() {
     drop(all.write("a", NOW).await.unwrap());
 }
 
+/// The release falls between the first look and the subscription.
+#[tokio::test(start_paused = true)]
+async fn readers_and_writers_miss_no_wake_up_before_they_are_subscribed() {
+    let slow = Duration::from_millis(200);
+    for is_reader in [false, true] {
+        let backend = FaultyBackend::embedded();
+        let all = locks(&backend.client());
+        let writer = all.write("k", NOW).await.unwrap();
+        backend.set(Rule::new(Injection::DelayRequest(slow)).on_name("SUBSCRIBE"));
+        let waits = all.clone();
+        let start = Instant::now();
+        let waited = tokio::spawn(async move {
+            match is_reader {
+                true => waits.read("k", LONG).await.map(drop),
+                false => waits.write("k", LONG).await.map(drop),
+            }
+        });
+        sleep(slow / 2).await;
+        assert!(writer.release().await.unwrap());
+        waited.await.unwrap().unwrap();
+        let took = start.elapsed();
+        assert!(
+            took <= slow + Duration::from_millis(10),
+            "{is_reader}: {took:?}"
+        );
+    }
+}
+
 /// The server keeps a lock for a hundredth longer than its holder does.
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_is_lost_by_its_own_clock_becomes_no_reader() {
