@@ -328,10 +328,12 @@ impl Network {
         push: Push,
     ) {
         let now = self.now;
-        let shown = format!("{push:?}");
+        if self.subscription(connection, id).is_none() {
+            return;
+        }
+        self.trace.push(now, &push);
         if let Some(subscription) = self.subscription(connection, id) {
             subscription.sink.send(push);
-            self.trace.message(now, &[b"push", shown.as_bytes()]);
         }
     }
 
