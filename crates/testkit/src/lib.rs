@@ -29,6 +29,7 @@ mod proxy;
 mod sentinels;
 #[cfg(feature = "servers")]
 mod server;
+#[cfg(feature = "simulation")]
 pub mod simulation;
 #[cfg(feature = "servers")]
 mod suite;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Write};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use redkit_core::{Command, Value};
+use redkit_core::{Command, Push, Value};
+use rustc_hash::FxHasher;
 
 use super::event::Answer;
 use super::fault::FaultKind;
@@ -23,7 +24,7 @@ pub enum Detail {
 }
 
 /// What happened in a world.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Trace {
     detail: Detail,
     hasher: Hashed,
@@ -31,9 +32,9 @@ pub(super) struct Trace {
     faults: BTreeMap<FaultKind, u64>,
 }
 
-/// Fixed keys: the same in every process.
-#[derive(Debug, Default)]
-struct Hashed(DefaultHasher);
+/// The same in every process.
+#[derive(Default)]
+struct Hashed(FxHasher);
 
 impl Trace {
     pub(super) fn new(detail: Detail) -> Self {
@@ -83,9 +84,24 @@ impl Trace {
     }
 
     /// A pushed message arrives.
-    pub(super) fn push(&mut self, now: Duration, push: &impl Debug) {
+    pub(super) fn push(&mut self, now: Duration, push: &Push) {
         self.mark(now);
-        self.hasher.debug(push);
+        match push {
+            Push::Message {
+                channel,
+                pattern,
+                payload,
+            } => {
+                self.hasher.text(channel);
+                self.hasher.text(pattern.as_deref().unwrap_or_default());
+                self.hasher.text(payload);
+            }
+            Push::Invalidate(Some(keys)) => {
+                self.hasher.0.write_usize(keys.len());
+                keys.iter().for_each(|key| self.hasher.text(key));
+            }
+            other => self.hasher.debug(other),
+        }
     }
 
     /// A line of the story about a message.

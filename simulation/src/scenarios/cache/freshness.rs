@@ -44,10 +44,15 @@ impl Scenario for CacheFreshness {
     }
 
     fn faults(&self) -> FaultMenu {
-        FaultMenu::all()
+        let menu = FaultMenu::all()
             .without(&[FaultKind::Failover, FaultKind::JumpServerClock])
             .within(Duration::from_secs(4))
-            .longest(Duration::from_secs(2))
+            .longest(Duration::from_secs(2));
+        match self.has_l1 {
+            // Of which the process finds out when it compares its place in the log.
+            true => menu.with(&[FaultKind::LosePush, FaultKind::LosePush]),
+            false => menu,
+        }
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
@@ -55,7 +60,7 @@ impl Scenario for CacheFreshness {
         let settings = Settings::draw(context.random(), self.has_l1);
         let drifts = PROCESSES.map(|_| context.random().random_range(-DRIFT..=DRIFT));
         let bound = settings.bound.unwrap_or_default().mul_f64(SLOW);
-        let seen = Arc::new(Mutex::new(Freshness::new(bound)));
+        let seen = Arc::new(Mutex::new(Freshness::new(bound).own_at_once()));
         let source = Source::new(PROCESSES.len());
         let longest = is_prompt(context.schedule()).then(|| settings.longest().mul_f64(SLOW));
         let mut world = context.world(WorldOptions::new());

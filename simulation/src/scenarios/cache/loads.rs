@@ -102,21 +102,46 @@ async fn ask(process: &Process, seen: &Seen, cache: &Cache<u64>) {
     let key = process.random_range(0..KEYS);
     let (loader, loads) = (process.clone(), seen.clone());
     let load = move || async move {
-        let mut load = UnderWay::new(&loader, &loads, key);
+        let load = UnderWay::new(&loader, &loads, key);
         // Now and then longer than a lease that is not renewed.
         let longest = if loader.chance(0.03) { 2_500 } else { 80 };
         some_time(&loader, longest).await;
-        load.is_done = true;
         drop(load);
         Ok::<_, io::Error>(1)
     };
-    let began = process.now();
+    let mut call = Call {
+        process,
+        seen,
+        key,
+        from: process.now(),
+        has_ended: false,
+    };
     let got = cache.get_or_load(name(key), load).await;
-    let mut waits = seen.waits.lock();
-    waits.waited(process.id(), &name(key), began, process.now());
-    drop(waits);
+    call.has_ended = true;
+    drop(call);
     if let Ok(got) = got {
         process.note(|| format!("gets {}, {}", name(key), got.source()));
+    }
+}
+
+/// A call under way. It ends with its process at the latest.
+struct Call<'a> {
+    process: &'a Process,
+    seen: &'a Seen,
+    key: usize,
+    from: Duration,
+    has_ended: bool,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let (id, key, now) = (self.process.id(), name(self.key), self.process.now());
+        let mut waits = self.seen.waits.lock();
+        waits.waited(id, &key, self.from, now);
+        if !self.has_ended {
+            // It may have had the lease, and the others find out when that has run out.
+            waits.held(id, &key, self.from, now + LEASE);
+        }
     }
 }
 
@@ -126,7 +151,6 @@ struct UnderWay {
     seen: Seen,
     key: usize,
     from: Duration,
-    is_done: bool,
 }
 
 impl UnderWay {
@@ -137,7 +161,6 @@ impl UnderWay {
             seen: seen.clone(),
             key,
             from: process.now(),
-            is_done: false,
         }
     }
 }
@@ -147,12 +170,7 @@ impl Drop for UnderWay {
         let (id, key, until) = (self.process.id(), name(self.key), self.process.now());
         let mut loads = self.seen.loads.lock();
         loads.loaded(id, &key, self.from, until);
-        let known = match self.is_done {
-            true => until,
-            // The others find out when its lease has run out.
-            false => until + LEASE,
-        };
         let mut waits = self.seen.waits.lock();
-        waits.held(id, &key, self.from, known);
+        waits.held(id, &key, self.from, until);
     }
 }

@@ -6,13 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::RngExt;
-use redkit_core::coordination::{QueueStatus, QueuedCaller, Token, WAITER_ALIVE, WaitQueue, lua};
-use redkit_core::{Client, Error, Key, Script};
+use redkit_core::coordination::{
+    QueueStatus, QueuedCaller, Release, Token, WAITER_ALIVE, WaitQueue, lua,
+};
+use redkit_core::{Client, Error, Invocation, Key, Script, ToArg};
 use redkit_testkit::simulation::checkers::{Permits, Promptness};
 use redkit_testkit::simulation::{
     FaultMenu, Process, Scenario, ScenarioContext, Violation, WorldOptions,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::scenarios::faults;
 
@@ -78,6 +80,8 @@ static GIVE_BACK: Script = Script::of_parts(&[
 struct Notes {
     held: Arc<Mutex<Permits>>,
     waited: Arc<Mutex<Promptness>>,
+    /// For how long a place may be held of which its process knows nothing.
+    unknown: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -115,6 +119,11 @@ impl Scenario for Queue {
         let notes = Notes {
             held: Arc::new(Mutex::new(Permits::new(settings.places))),
             waited: Arc::new(Mutex::new(Promptness::new(settings.places, bound))),
+            // What was not answered may be carried out yet.
+            unknown: match context.schedule().faults.is_empty() {
+                true => AT_ONCE,
+                false => IN_FLIGHT + LEASE,
+            },
         };
         let mut world = context.world(WorldOptions::new());
         for name in PROCESSES {
@@ -132,7 +141,9 @@ async fn work(process: Process, notes: Notes, settings: Settings) {
     let client = process.client();
     let time = |millis: u64| Duration::from_micros(process.random_range(0..=millis * 1_000));
     for _ in 0..settings.operations {
-        sleep(time(60)).await;
+        // Now and then nobody else comes who would wake a waiter that was forgotten.
+        let longest = if process.chance(0.1) { 2_000 } else { 60 };
+        sleep(time(longest)).await;
         let guest = Guest::new(&client, settings.places);
         let asked = process.now();
         let wait = Wait {
@@ -140,8 +151,10 @@ async fn work(process: Process, notes: Notes, settings: Settings) {
             notes: &notes,
             asked,
         };
+        let patience = process.chance(0.2).then(|| time(80));
         let served = client.wait_in_queue(&guest, Instant::now() + LONGEST_WAIT);
-        let served = served.await;
+        // One who gives up leaves the queue in the background.
+        let served = timeout(patience.unwrap_or(Duration::MAX), served).await;
         drop(wait);
         let mut place = Place {
             process: &process,
@@ -150,12 +163,14 @@ async fn work(process: Process, notes: Notes, settings: Settings) {
             held: None,
             is_free: false,
         };
-        let Ok(served) = served else { continue };
+        let Ok(Ok(served)) = served else { continue };
         if !served.is_served {
             continue;
         }
         process.note(|| "has a table".to_owned());
-        let left = LEASE.saturating_sub(served.sent.elapsed());
+        let age = served.sent.elapsed();
+        place.asked = process.now().saturating_sub(age);
+        let left = LEASE.saturating_sub(age);
         place.held = Some((process.now(), process.now() + left));
         sleep(time(60)).await;
         place.leaves();
@@ -189,11 +204,14 @@ impl Guest {
         }
     }
 
+    fn give_back_call(&self) -> Invocation {
+        let call = GIVE_BACK.invoke([&self.tables, &self.queue.queue]);
+        call.arg(self.token).arg(CHANNEL).idempotent(true)
+    }
+
     async fn give_back(&self) {
         loop {
-            let call = GIVE_BACK.invoke([&self.tables, &self.queue.queue]);
-            let call = call.arg(self.token).arg(CHANNEL).idempotent(true);
-            match self.client.eval::<i64>(call).await {
+            match self.client.eval::<i64>(self.give_back_call()).await {
                 Ok(_) => return,
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
@@ -238,6 +256,12 @@ impl QueuedCaller for Guest {
     /// A further visit finds what an earlier one took.
     fn outlives_unknown(&self) -> bool {
         true
+    }
+
+    fn abandon(&self) -> Release {
+        // The last visit may have been served.
+        let calls = [self.queue.leave(&self.id()), self.give_back_call()];
+        Release::new(calls).until(Instant::now() + LEASE)
     }
 }
 
@@ -284,8 +308,7 @@ impl Drop for Place<'_> {
         let now = self.process.now();
         let until = match self.is_free {
             true => now,
-            // What was not answered may be carried out yet.
-            false => now + IN_FLIGHT + LEASE,
+            false => now + self.notes.unknown,
         };
         let mut waited = self.notes.waited.lock();
         waited.held(self.process.id(), KEY, self.asked, until);

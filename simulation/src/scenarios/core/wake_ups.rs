@@ -10,7 +10,8 @@ use redkit_testkit::simulation::checkers::{MutualExclusion, Promptness};
 use redkit_testkit::simulation::{
     FaultKind, FaultMenu, Process, Scenario, ScenarioContext, Violation, WorldOptions,
 };
-use tokio::time::sleep;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use crate::scenarios::faults;
 
@@ -19,6 +20,8 @@ use crate::scenarios::faults;
 pub(super) struct WakeUps;
 
 const PROCESSES: [&str; 3] = ["ann", "bob", "cem"];
+/// Tasks of each process.
+const TASKS: usize = 2;
 const KEYS: [&str; 2] = ["oven", "sink"];
 const CHANNEL: &str = "wake-ups";
 /// Without a message a waiter looks again when this has passed.
@@ -77,7 +80,7 @@ impl Scenario for WakeUps {
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
-        let operations = context.operations(10);
+        let operations = context.operations(16);
         let bound = match context.schedule().faults.is_empty() {
             true => AT_ONCE,
             false => IN_TIME,
@@ -100,82 +103,103 @@ impl Scenario for WakeUps {
 
 async fn work(process: Process, notes: Notes, operations: usize) {
     let client = process.client();
-    let time = |millis: u64| Duration::from_micros(process.random_range(0..=millis * 1_000));
-    for _ in 0..operations {
-        sleep(time(30)).await;
-        let key = KEYS[process.random_range(0..KEYS.len())];
-        let call = Call {
-            process: &process,
-            client: &client,
-            notes: &notes,
-            key,
+    let mut tasks = JoinSet::new();
+    for _ in 0..TASKS {
+        let call = Caller {
+            process: process.clone(),
+            client: client.clone(),
+            notes: notes.clone(),
         };
-        let began = process.now();
-        let token = call.acquire().await;
-        notes.waited.lock().waited(process.id(), key, began, process.now());
-        process.note(|| format!("has the {key}"));
-        let from = process.now();
-        sleep(time(20)).await;
-        let until = process.now();
-        call.give_back(token).await;
-        process.note(|| format!("has given the {key} back"));
-        notes.held.lock().held(process.id(), key, None, from, until);
-        notes.waited.lock().held(process.id(), key, began, process.now());
+        tasks.spawn(async move {
+            for _ in 0..operations / TASKS {
+                call.cook().await;
+            }
+        });
     }
+    while tasks.join_next().await.is_some() {}
 }
 
-/// One who wants to have a key.
-struct Call<'a> {
-    process: &'a Process,
-    client: &'a Client,
-    notes: &'a Notes,
-    key: &'static str,
+/// A task that has something to do with one of the keys.
+struct Caller {
+    process: Process,
+    client: Client,
+    notes: Notes,
 }
 
-impl Call<'_> {
-    /// Tries, subscribes, tries again, and then waits and tries in turn.
-    async fn acquire(&self) -> Token {
+impl Caller {
+    fn time(&self, millis: u64) -> Duration {
+        Duration::from_micros(self.process.random_range(0..=millis * 1_000))
+    }
+
+    async fn cook(&self) {
+        let process = &self.process;
+        // Now and then nobody else comes who would wake a waiter that was forgotten.
+        let longest = if process.chance(0.1) { 2_000 } else { 40 };
+        sleep(self.time(longest)).await;
+        let key = KEYS[process.random_range(0..KEYS.len())];
+        let patience = process.chance(0.3).then(|| self.time(40));
+        let began = process.now();
+        let taken = self.acquire(key, patience.unwrap_or(Duration::MAX)).await;
+        let from = process.now();
+        self.notes.waited.lock().waited(process.id(), key, began, from);
+        let Some((token, sent)) = taken else {
+            process.note(|| format!("does without the {key}"));
+            return;
+        };
+        process.note(|| format!("has the {key}"));
+        sleep(self.time(20)).await;
+        let until = process.now();
+        self.give_back(key, token).await;
+        process.note(|| format!("has given the {key} back"));
+        let now = process.now();
+        self.notes.held.lock().held(process.id(), key, None, from, until);
+        self.notes.waited.lock().held(process.id(), key, sent, now);
+    }
+
+    /// Tries, subscribes, tries again, and then waits and tries in turn. Gives the token, and when the call was sent that
+    /// took the key; `None` when a wait lasts too long.
+    async fn acquire(&self, key: &'static str, patience: Duration) -> Option<(Token, Duration)> {
         let mut waiter: Option<Waiter> = None;
         loop {
             let token = Token::random();
             let sent = self.process.now();
-            let left = match self.take(token).await {
+            let left = match self.take(key, token).await {
                 Ok(0) => {
                     waiter.into_iter().for_each(Waiter::done);
-                    return token;
+                    return Some((token, sent));
                 }
                 Ok(left) => Duration::from_millis(left),
                 Err(_) => {
                     // It may be carried out yet, and then nobody gives it back.
                     let until = self.process.now() + IN_FLIGHT + TTL;
                     let mut waited = self.notes.waited.lock();
-                    waited.held(self.process.id(), self.key, sent, until);
+                    waited.held(self.process.id(), key, sent, until);
                     continue;
                 }
             };
             match &mut waiter {
-                Some(waiter) => drop(waiter.wait(left).await),
+                Some(waiter) => drop(timeout(patience, waiter.wait(left)).await.ok()?),
                 none => {
-                    let made = self.client.waiter(CHANNEL, self.key, Wake::One);
+                    let made = self.client.waiter(CHANNEL, key, Wake::One);
                     *none = Some(made.await);
                 }
             }
         }
     }
 
-    async fn take(&self, token: Token) -> Result<u64, Error> {
-        let key = self.client.key(self.key);
+    async fn take(&self, key: &str, token: Token) -> Result<u64, Error> {
+        let key = self.client.key(key);
         let ttl = u64::try_from(TTL.as_millis()).unwrap_or(u64::MAX);
         let take = TAKE.invoke([&key]).arg(token).arg(ttl);
         // Repeated, the first attempt could arrive when it was given back.
         self.client.eval(take.idempotent(false)).await
     }
 
-    async fn give_back(&self, token: Token) {
+    async fn give_back(&self, key: &'static str, token: Token) {
+        let full = self.client.key(key);
         loop {
-            let key = self.client.key(self.key);
-            let give_back = GIVE_BACK.invoke([&key]).arg(token).arg(CHANNEL).arg(self.key);
-            match self.client.eval::<i64>(give_back.idempotent(true)).await {
+            let call = GIVE_BACK.invoke([&full]).arg(token).arg(CHANNEL).arg(key);
+            match self.client.eval::<i64>(call.idempotent(true)).await {
                 Ok(_) => return,
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }

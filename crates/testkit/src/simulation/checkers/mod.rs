@@ -13,7 +13,7 @@
 //! | written-behind values keep their order, and none is lost | [`WriteBehind`] |
 //! | a rate limit holds over every window, and denies nothing that it promises | [`Rate`] |
 //! | permits are never more than the limit | [`Permits`] |
-//! | a waiter is woken when there is something to have | [`Promptness`] |
+//! | a waiter is woken when there is something to have, and nobody is refused it | [`Promptness`] |
 //! | one holder at a time, with fences that grow | [`MutualExclusion`] |
 //! | many readers or one writer | [`ReadersAndWriters`] |
 //! | an older fence never writes after a newer one | [`FencedWrites`] |

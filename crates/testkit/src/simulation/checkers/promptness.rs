@@ -1,4 +1,4 @@
-//! [`Promptness`]: nobody waits for what is to be had.
+//! [`Promptness`]: nobody waits for what is to be had, and nobody is refused it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::simulation::violation::{Violation, earlier};
 
 /// Checks that no process waits for a place while one is free for longer than a bound: that each waiter is woken.
 ///
-/// A place is held from when its holder asked for it until the holder knew that it is given back. Where that is
+/// A place is held from when its holder sent the call that took it until the holder knew that it is given back. Where that is
 /// not known (a call without an answer, a holder that was killed), tell the longest time for which it may have
 /// been held: such places excuse every wait.
 ///
@@ -37,6 +37,7 @@ pub struct Promptness {
 struct OfKey {
     held: Vec<Span>,
     waits: Vec<Span>,
+    refusals: Vec<Span>,
 }
 
 impl Promptness {
@@ -59,11 +60,25 @@ impl Promptness {
         self.of_key(key).waits.push(span(process, from, until));
     }
 
+    /// A process asked and was told that all places of a key are held.
+    pub fn refused(&mut self, process: ProcessId, key: &str, from: Duration, until: Duration) {
+        self.of_key(key).refusals.push(span(process, from, until));
+    }
+
     /// # Errors
-    /// The first waiter that waited in vain.
+    /// The first waiter that waited in vain, or that was refused what was free all the while.
     pub fn check(&self) -> Result<(), Violation> {
         let violations = self.keys.iter().map(|(key, of_key)| {
             let free = of_key.free(self.places);
+            let in_vain = |refusal: &&Span| {
+                let mut stretches = free.iter();
+                stretches.any(|(from, until)| *from < refusal.from && refusal.until < *until)
+            };
+            if let Some(refusal) = of_key.refusals.iter().find(in_vain) {
+                let text = format!("is refused `{key}`, which nobody has");
+                let violation = Violation::new("what is free is given", refusal.until);
+                return Some(violation.event(refusal.from, refusal.process, text));
+            }
             let waits = of_key.waits.iter();
             let in_vain = waits.filter_map(|wait| {
                 let mut stretches = free.iter().map(|(from, until)| {
@@ -184,6 +199,17 @@ mod tests {
     #[test]
     fn a_wait_while_one_place_of_two_is_free_is_refused() {
         check(2, &[(0, 9), (0, 3), (6, 9)], &[(1, 9)]).unwrap_err();
+    }
+
+    #[test]
+    fn a_refusal_without_a_holder_is_refused() {
+        let second = Duration::from_secs;
+        let mut promptness = Promptness::new(1, second(1));
+        promptness.held(ProcessId(0), "a", second(1), second(3));
+        promptness.refused(ProcessId(1), "a", second(2), second(4));
+        promptness.check().unwrap();
+        promptness.refused(ProcessId(1), "a", second(4), second(5));
+        promptness.check().unwrap_err();
     }
 
     #[test]

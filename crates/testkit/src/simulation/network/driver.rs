@@ -185,6 +185,12 @@ impl Network {
         id: SubscriptionId,
         push: Push,
     ) {
+        if let Some(found) = self.connections.get(&connection) {
+            let ends = (found.process, found.server);
+            if self.paths.entry(ends).or_default().loses_push() {
+                return;
+            }
+        }
         self.send_to_process(
             connection,
             ToProcess::Push(connection, id, push),
