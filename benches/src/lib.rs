@@ -2,6 +2,7 @@
 
 mod measure;
 mod report;
+pub mod server;
 
-pub use measure::{Load, Paired, Sample, Worker, compare, run_alone};
-pub use report::{Section, Target, write_section};
+pub use measure::{Load, Paired, Sample, Worker, compare, median, run_alone};
+pub use report::{COMPARISON, Section, Target, comparison, verdict, write_section};

@@ -158,7 +158,7 @@ fn summary(samples: Vec<Sample>) -> Sample {
 }
 
 /// The middle value; the mean of the two middle ones when their number is even.
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => f64::NAN,

@@ -2,6 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::measure::Paired;
 
 /// A target that a figure has to meet.
 #[derive(Debug, Clone)]
@@ -22,6 +25,40 @@ impl Target {
         self.at_least.is_none_or(|least| self.value >= least)
             && self.at_most.is_none_or(|most| self.value <= most)
     }
+}
+
+/// Prints the targets that are missed. An exit code that says so when it was asked for.
+pub fn verdict(targets: &[Target], check: bool) -> ExitCode {
+    let mut missed = targets.iter().filter(|target| !target.is_met()).peekable();
+    let code = match check && missed.peek().is_some() {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    };
+    for target in missed {
+        println!("missed: {} is {:.3}", target.what, target.value);
+    }
+    code
+}
+
+/// The columns of [`comparison`], after those of its own that a table begins with.
+pub const COMPARISON: &str = "tasks | redkit ops/s | peer ops/s | ratio | redkit CPU µs/op | peer CPU µs/op | \
+                              redkit p50/p99 µs | peer p50/p99 µs |";
+
+/// A row of a table: ours beside a peer. `what` is the text of the first columns.
+pub fn comparison(what: &str, tasks: usize, paired: &Paired) -> String {
+    let Paired { ours, peer, .. } = paired;
+    format!(
+        "| {what} | {tasks} | {:.0} | {:.0} | **{:.2}** | {:.1} | {:.1} | {}/{} | {}/{} |",
+        ours.throughput,
+        peer.throughput,
+        paired.throughput_ratio,
+        ours.cpu,
+        peer.cpu,
+        ours.latency.value_at_quantile(0.5),
+        ours.latency.value_at_quantile(0.99),
+        peer.latency.value_at_quantile(0.5),
+        peer.latency.value_at_quantile(0.99),
+    )
 }
 
 /// The part of `docs/benchmarks.md` that one benchmark writes.

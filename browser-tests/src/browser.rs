@@ -120,6 +120,36 @@ impl<'d> Browser<'d> {
             .map(drop)
     }
 
+    /// Writes a text into a field.
+    pub(crate) async fn fill(&self, selector: &str, text: &str) -> Result<(), Failure> {
+        let script = "const field = document.querySelector(arguments[0]); if (!field) return false; \
+            field.focus(); field.value = arguments[1]; return true";
+        let what = format!("a field `{selector}`");
+        self.wait(&what, script, &[json!(selector), json!(text)])
+            .await
+            .map(drop)
+    }
+
+    /// Looks at the one other window, closes it, and comes back.
+    pub(crate) async fn in_the_other_window(
+        &self,
+        look: impl AsyncFnOnce(&Self) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let own = self.get("window").await?;
+        let all = self.get("window/handles").await?;
+        let other = all
+            .as_array()
+            .and_then(|all| all.iter().find(|one| **one != own));
+        let other = other.ok_or("there is no other window")?;
+        self.post("window", &json!({ "handle": other })).await?;
+        look(self).await?;
+        let path = format!("{}/window", self.session);
+        self.driver.delete(&path).await?;
+        self.post("window", &json!({ "handle": own }))
+            .await
+            .map(drop)
+    }
+
     /// Presses keys, in turn, on what has the focus.
     pub(crate) async fn press(&self, keys: &str) -> Result<(), Failure> {
         let mut actions = Vec::new();
@@ -153,8 +183,8 @@ impl<'d> Browser<'d> {
         )
         .await?;
         // The page is laid out anew.
-        sleep(Duration::from_millis(300)).await;
-        Ok(())
+        let drawn = "return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))";
+        self.run(drawn, &[]).await.map(drop)
     }
 
     /// A command of the browser's own protocol.
@@ -181,8 +211,10 @@ impl<'d> Browser<'d> {
 
     /// Fails on serious findings of axe.
     pub(crate) async fn check_accessibility(&self) -> Result<(), Failure> {
-        let axe = std::fs::read_to_string(variable("REDKIT_AXE")?)?;
-        self.run(&format!("{axe};return true"), &[]).await?;
+        if self.run("return !!window.axe", &[]).await? != json!(true) {
+            let axe = std::fs::read_to_string(variable("REDKIT_AXE")?)?;
+            self.run(&format!("{axe};return true"), &[]).await?;
+        }
         let script = "return axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => violations \
             .filter(({ impact }) => impact === 'serious' || impact === 'critical') \
             .map(({ id, help, nodes }) => `${id}: ${help}: ` + nodes.slice(0, 4).map((n) => `${n.target} ${n.failureSummary}`).join(' | ')))";
@@ -209,15 +241,16 @@ impl<'d> Browser<'d> {
 
     /// The visible part of the page, as PNG.
     pub(crate) async fn screenshot(&self, path: &Path) -> Result<(), Failure> {
-        let shot = self
-            .driver
-            .get(&format!("{}/screenshot", self.session))
-            .await?;
+        let shot = self.get("screenshot").await?;
         let bytes = STANDARD.decode(shot.as_str().unwrap_or_default())?;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
         Ok(std::fs::write(path, bytes)?)
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.driver.get(&format!("{}/{path}", self.session)).await
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {

@@ -54,7 +54,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(chosen: &[String], update_images: bool) -> Result<(), Failure> {
-    let all = ["dashboard"];
+    let all = ["dashboard", "storefront"];
     if let Some(unknown) = chosen.iter().find(|name| !all.contains(&name.as_str())) {
         return Err(format!("there is no scenario `{unknown}`; there are {all:?}").into());
     }
@@ -66,6 +66,7 @@ async fn run(chosen: &[String], update_images: bool) -> Result<(), Failure> {
         println!("== {name}");
         match name {
             "dashboard" => scenarios::dashboard::run(update_images).await?,
+            "storefront" => scenarios::storefront::run(update_images).await?,
             other => return Err(format!("{other} has no scenario").into()),
         }
         println!("== {name}: passed in {} s", begun.elapsed().as_secs());

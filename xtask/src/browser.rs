@@ -1,13 +1,14 @@
 //! `cargo xtask browser`: the pages in headless Chromium.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::Failure;
 use crate::provision::{REDIS, chromium};
-use crate::test::exit_code;
+use crate::test::{CARGO_TEST, exit_code};
 
 /// The checker of accessibility, from the npm registry.
 const AXE: &str = "axe-core@4.14.1";
@@ -19,19 +20,44 @@ pub(crate) fn run(
     update_images: bool,
 ) -> Result<ExitCode, Failure> {
     let found = chromium::provide(sh)?;
-    let mut cargo = Command::new("cargo");
-    cargo
-        .args(["run", "-p", "redkit-browser-tests", "--", "run"])
+    let folder = build(sh)?;
+    let mut program = Command::new(folder.join("redkit-browser-tests"));
+    program
+        .arg("run")
         .args(scenarios)
         .current_dir(sh.current_dir())
         .env(chromium::BROWSER, found.browser)
         .env(chromium::DRIVER, found.driver)
         .env("REDKIT_AXE", axe(sh)?)
+        .env("REDKIT_STOREFRONT", folder.join("storefront"))
         .env(REDIS.variable, REDIS.provide(sh)?.path);
     if update_images {
-        cargo.arg("--update-images");
+        program.arg("--update-images");
     }
-    Ok(exit_code(cargo.status()?))
+    Ok(exit_code(program.status()?))
+}
+
+/// Builds the scenarios and the shop that they visit, and gives the folder of the programs. The same packages and
+/// features as those of the tests, and the features of what only tests depend on (hence a test among them), so that
+/// all that the tests have built is used again.
+fn build(sh: &Shell) -> Result<PathBuf, Failure> {
+    let [_, tested @ ..] = CARGO_TEST;
+    let programs = [
+        "--bin",
+        "storefront",
+        "--bin",
+        "redkit-browser-tests",
+        "--test",
+        "chaos",
+    ];
+    cmd!(sh, "cargo build {tested...} {programs...}").run()?;
+    let metadata = cmd!(sh, "cargo metadata --no-deps --format-version 1")
+        .quiet()
+        .read()?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let target = metadata["target_directory"].as_str();
+    let target = target.ok_or("cargo does not say where it builds")?;
+    Ok(Path::new(target).join("debug"))
 }
 
 /// Fetches axe-core once.

@@ -9,7 +9,14 @@ use crate::backends::BACKENDS;
 use crate::test::{exit_code, provide};
 
 /// Where scenarios live: each is a test of the program `chaos` of a package.
-const SUBJECTS: &[(&str, &str)] = &[("core", "redkit-core"), ("storefront", "storefront")];
+const SUBJECTS: &[(&str, &str)] = &[
+    ("core", "redkit-core"),
+    ("monitor", "redkit-monitor"),
+    ("lock", "redkit-lock"),
+    ("session", "redkit-session"),
+    ("pubsub", "redkit-pubsub"),
+    ("storefront", "storefront"),
+];
 
 /// Runs one scenario of a subject, or all of them one after the other, or lists them.
 pub(crate) fn run(
@@ -60,7 +67,10 @@ fn scenarios(sh: &Shell, package: &str) -> Result<Vec<String>, Failure> {
     let listed = String::from_utf8_lossy(&output.stdout);
     Ok(listed
         .lines()
-        .filter_map(|line| line.strip_suffix(": test").map(str::to_owned))
+        .filter_map(|line| line.strip_suffix(": test"))
+        // Programs that scenarios start.
+        .filter(|name| !name.starts_with("processes::") && !name.ends_with("::child"))
+        .map(str::to_owned)
         .collect())
 }
 

@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use xshell::Shell;
+use xshell::{Shell, cmd};
 
 use crate::Failure;
 use crate::test::exit_code;
@@ -10,7 +10,7 @@ use crate::test::exit_code;
 /// Runs the program `simulate`, optimised, with these arguments. Gives its exit code: it fails when something
 /// that is promised did not hold.
 pub(crate) fn run(sh: &Shell, arguments: &[String]) -> Result<ExitCode, Failure> {
-    let status = Command::new("cargo")
+    let status = Command::from(cmd!(sh, "cargo"))
         .args([
             "run",
             "--profile",
@@ -29,7 +29,6 @@ pub(crate) fn run(sh: &Shell, arguments: &[String]) -> Result<ExitCode, Failure>
             "CARGO_TARGET_DIR",
             sh.current_dir().join("target/simulation"),
         )
-        .current_dir(sh.current_dir())
         .status()?;
     Ok(exit_code(status))
 }

@@ -19,7 +19,7 @@ use hitbox_backend::CacheBackend as _;
 use hitbox_backend::format::JsonFormat;
 use hitbox_core::{BoxContext, CacheContext, CacheKey, CacheValue, EntityPolicyConfig};
 use hitbox_redis::{ConnectionMode, RedisBackend};
-use redkit_benches::{Load, Paired, Section, Target, Worker, compare, write_section};
+use redkit_benches::{Load, Paired, Section, Target, Worker, compare, verdict, write_section};
 use redkit_cache::{Cache, L1, Loaded};
 use redkit_core::{Client, ClientConfig};
 use redkit_testkit::{Server, ServerOptions};
@@ -229,14 +229,7 @@ async fn run(arguments: &Arguments) -> ExitCode {
         });
         println!("written: {}", path.unwrap().display());
     }
-    let missed: Vec<_> = targets.iter().filter(|target| !target.is_met()).collect();
-    for target in &missed {
-        println!("missed: {} is {:.3}", target.what, target.value);
-    }
-    match arguments.check && !missed.is_empty() {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
-    }
+    verdict(&targets, arguments.check)
 }
 
 async fn in_process(client: &Client, load: Load) -> Paired {

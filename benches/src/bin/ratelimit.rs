@@ -13,7 +13,8 @@ use clap::Parser;
 use redis::IntoConnectionInfo;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redkit_benches::{Load, Paired, Section, Target, Worker, compare, write_section};
+use redkit_benches::server::{micros_of, used_memory};
+use redkit_benches::{Load, Paired, Section, Target, Worker, compare, verdict, write_section};
 use redkit_core::{Client, ClientConfig, Command};
 use redkit_ratelimit::{ConcurrencyLimiter, LimitSet, Policy, Quota, RateLimiter};
 use redkit_testkit::{Server, ServerOptions};
@@ -76,7 +77,7 @@ async fn run(arguments: &Arguments) -> ExitCode {
         };
         println!("written: {}", write_section(&section).unwrap().display());
     }
-    report.verdict(arguments.check)
+    verdict(&report.targets, arguments.check)
 }
 
 /// One kind of call, of which the server's own time is measured.
@@ -261,7 +262,7 @@ async fn server_costs(
     }
     let used = used_memory(server).await - before;
     #[expect(clippy::cast_precision_loss, reason = "a figure of a few digits")]
-    report.memory(used as f64 / keys as f64);
+    report.memory(used / keys as f64);
     server.raw(&["FLUSHALL"]).await.unwrap();
 }
 
@@ -274,42 +275,8 @@ async fn all<T, E: std::fmt::Debug>(
     }
 }
 
-/// The server's own time for one call of a command, in µs.
-async fn micros_of(server: &Server, command: &str, work: impl Future<Output = ()>) -> f64 {
-    server.raw(&["CONFIG", "RESETSTAT"]).await.unwrap();
-    work.await;
-    let stats = info(server, "commandstats").await;
-    let line = stats
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:")))
-        .unwrap();
-    field(line, "usec_per_call=")
-}
-
-async fn used_memory(server: &Server) -> i64 {
-    let memory = info(server, "memory").await;
-    let line = memory
-        .lines()
-        .find_map(|line| line.strip_prefix("used_memory:"));
-    line.unwrap().trim().parse().unwrap()
-}
-
-async fn info(server: &Server, section: &str) -> String {
-    server
-        .raw(&["INFO", section])
-        .await
-        .unwrap()
-        .text()
-        .unwrap()
-}
-
 async fn bytes_of(server: &Server, key: &str) -> Option<i64> {
     server.raw(&["MEMORY", "USAGE", key]).await.unwrap().int()
-}
-
-fn field(line: &str, name: &str) -> f64 {
-    let (_, rest) = line.split_once(name).unwrap();
-    rest.split(',').next().unwrap().parse().unwrap()
 }
 
 /// A check of ours.
@@ -520,21 +487,5 @@ impl Report {
              |---|---|---|---|---|---|---|---|\n{}\n{}",
             version.0, version.1, version.2, self.server, self.checks, self.rest
         )
-    }
-
-    fn verdict(&self, check: bool) -> ExitCode {
-        let missed: Vec<_> = self
-            .targets
-            .iter()
-            .filter(|target| !target.is_met())
-            .collect();
-        for target in &missed {
-            println!("missed: {} is {:.3}", target.what, target.value);
-        }
-        if check && !missed.is_empty() {
-            ExitCode::FAILURE
-        } else {
-            ExitCode::SUCCESS
-        }
     }
 }

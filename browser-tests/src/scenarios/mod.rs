@@ -1,3 +1,4 @@
 //! The scenarios: each starts what it needs, and fails with what was wrong.
 
 pub(crate) mod dashboard;
+pub(crate) mod storefront;

@@ -66,7 +66,7 @@ pub use config::{
 };
 #[cfg(feature = "fred")]
 pub use driver::fred;
-#[cfg(all(fuzzing, feature = "native"))]
+#[cfg(all(any(test, fuzzing), feature = "native"))]
 #[doc(hidden)]
 pub use driver::native::fuzzing;
 pub use error::{CallError, Error, ErrorKind, Fault, FaultKind, ServerError, TypeName};

@@ -210,7 +210,7 @@ impl Shared {
             let mut session = engine.new_session();
             session.protocol = protocol;
             session.is_from_outside = protocol == Protocol::Resp2;
-            engine.with_state(|state| state.connect(session.id));
+            engine.with_state(|state| state.connect(session.id, protocol));
             self.dedicated.lock().insert(session.id, state.clone());
             session
         })?;

@@ -174,10 +174,10 @@ impl Engine {
             }
             SessionCommand::Reset => {
                 session.transaction = None;
-                if session.is_from_outside {
-                    session.protocol = Protocol::Resp2;
-                }
                 let mut state = self.state.lock();
+                if session.is_from_outside {
+                    state.speak(session, Protocol::Resp2);
+                }
                 session.unwatch(&mut state.db);
                 state.rename_connection(session, Bytes::new());
                 Ok(Value::Status("RESET".into()))

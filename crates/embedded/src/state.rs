@@ -47,12 +47,23 @@ pub(crate) struct Connection {
     pub(crate) name: Bytes,
     /// Microseconds since the Unix epoch.
     pub(crate) since: i64,
+    pub(crate) protocol: Protocol,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Resp2,
     Resp3,
+}
+
+impl Protocol {
+    /// Its number in `HELLO` and in `CLIENT LIST`.
+    pub(crate) fn number(self) -> i64 {
+        match self {
+            Protocol::Resp2 => 2,
+            Protocol::Resp3 => 3,
+        }
+    }
 }
 
 impl State {
@@ -98,7 +109,7 @@ impl State {
     }
 
     /// Adds a connection.
-    pub(crate) fn connect(&mut self, id: i64) {
+    pub(crate) fn connect(&mut self, id: i64, protocol: Protocol) {
         self.tick();
         self.connected += 1;
         self.connections.insert(
@@ -106,6 +117,7 @@ impl State {
             Connection {
                 name: Bytes::new(),
                 since: self.micros,
+                protocol,
             },
         );
     }
@@ -116,6 +128,14 @@ impl State {
             connection.name = name.clone();
         }
         session.name = name;
+    }
+
+    /// Sets the protocol of a connection, which `CLIENT LIST` shows.
+    pub(crate) fn speak(&mut self, session: &mut Session, protocol: Protocol) {
+        if let Some(connection) = self.connections.get_mut(&session.id) {
+            connection.protocol = protocol;
+        }
+        session.protocol = protocol;
     }
 
     /// Removes all keys that have expired.

@@ -133,8 +133,10 @@ impl LockManagerBuilder {
     }
 
     /// Like [`confirmed_by_replicas`](Self::confirmed_by_replicas), by what has reached disks: that of the master,
-    /// if so, and those of so many replicas (`WAITAOF`, from Redis 7.2 on, with `appendonly yes`). A server that
-    /// cannot do it says so at the first acquisition, which is given back.
+    /// if so, and those of so many replicas (`WAITAOF`, from Redis 7.2 on, with `appendonly yes`). An older server is
+    /// refused by [`build`](Self::build), one without `appendonly yes` by
+    /// [`build_and_probe`](Self::build_and_probe); otherwise the first acquisition fails with what the server says,
+    /// and is given back.
     pub fn confirmed_on_disk(mut self, is_local: bool, replicas: u32, timeout: Duration) -> Self {
         self.settings.confirmation = Some(Confirmation {
             by: ConfirmedBy::Disks { is_local, replicas },
@@ -151,10 +153,27 @@ impl LockManagerBuilder {
         self.settings.check()?;
         if let Some(confirmation) = &self.settings.confirmation {
             confirmation.check(self.settings.ttl, self.client.topology())?;
+            confirmation.check_version(self.client.capabilities().version)?;
         }
         let owner = owner_text(self.label.as_deref())?;
         let metrics = Metrics::new(&self.name);
         Ok(LockManager::new(self.purpose("lock", metrics)?, owner))
+    }
+
+    /// Builds the manager, and asks the server whether it can confirm acquisitions as
+    /// [`confirmed_by_replicas`](Self::confirmed_by_replicas) or [`confirmed_on_disk`](Self::confirmed_on_disk) want
+    /// it (of a cluster one master). Without them nothing is sent.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), with what the server said when it cannot; [`Error::Core`] when it could not be
+    /// asked.
+    pub async fn build_and_probe(self) -> Result<LockManager, Error> {
+        let (client, confirmation) = (self.client.clone(), self.settings.confirmation);
+        let manager = self.build()?;
+        if let Some(confirmation) = confirmation {
+            confirmation.probe(&client, &manager.probe_key()).await?;
+        }
+        Ok(manager)
     }
 
     /// Builds locks that many readers have at the same time, or one writer, with the same settings. Nothing is

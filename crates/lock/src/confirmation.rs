@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_core::{
-    CallError, Client, Command, ConfigError, Error as CoreError, FaultKind, Invocation, Topology,
-    Value,
+    CallError, Client, Command, ConfigError, Error as CoreError, FaultKind, Invocation, Key,
+    Topology, Value,
 };
 use tokio::time::Instant;
 
@@ -81,6 +81,52 @@ impl Confirmation {
             );
         }
         Ok(())
+    }
+
+    /// # Errors
+    /// [`ConfigError`] for a server that is known to be too old.
+    pub(crate) fn check_version(&self, version: (u16, u16, u16)) -> Result<(), ConfigError> {
+        let needs = match self.by {
+            ConfirmedBy::Replicas(_) => return Ok(()),
+            ConfirmedBy::Disks { .. } => (7, 2, 0),
+        };
+        match version != (0, 0, 0) && version < needs {
+            true => Err(ConfigError::new(
+                "confirmation",
+                "this server has no `WAITAOF`, which came with Redis 7.2",
+                "use `confirmed_by_replicas`, or a later server",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Asks a server whether it can confirm at all. `key` says which one, on a cluster.
+    ///
+    /// # Errors
+    /// [`Error::Core`]: as a [`ConfigError`] with what the server said when it cannot, otherwise when it could not be
+    /// asked.
+    pub(crate) async fn probe(&self, client: &Client, key: &Key) -> Result<(), Error> {
+        let connection = client.dedicated().await?;
+        // The first command says to which node the connection is.
+        connection
+            .call::<u64>(Command::new("EXISTS").key(key))
+            .await?;
+        let brief = Self {
+            timeout: Duration::from_millis(1),
+            ..*self
+        };
+        let refused = match connection.call::<Value>(brief.command()).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        match refused.call_error().and_then(|error| error.server_error()) {
+            Some(said) => {
+                let problem = format!("the server cannot confirm: {said}");
+                let fix = "use `confirmed_by_replicas`, or a server of Redis 7.2 or later with `appendonly yes`";
+                Err(ConfigError::new("confirmation", problem, fix).into())
+            }
+            None => Err(refused.into()),
+        }
     }
 
     fn wanted(&self) -> u32 {

@@ -118,18 +118,8 @@ impl Inspect for Inner {
                 action: action.into(),
             });
         }
-        let named = argument.split_once(' ');
-        let named = named.and_then(|(fence, key)| Some((fence.parse().ok()?, key)));
-        let Some((fence, key)) = named.filter(|(_, key)| !key.is_empty()) else {
-            let expected = "give the holder's fence, a space, and the key as it is shown";
-            return Err(InspectError::Argument(expected.into()));
-        };
-        let Some(key) = unescape(key) else {
-            let expected = "write the key as it is shown: a backslash begins \\\\, \\n, \\r, \\t, \\', \\\" or \\x41";
-            return Err(InspectError::Argument(expected.into()));
-        };
-        let keys = self.keys(key.into());
-        let fence = Fence::new(fence);
+        let (fence, key) = key_and_fence(argument)?;
+        let keys = self.keys(key);
         match scripts::force_release(&self.client, &keys, fence, &self.channel).await {
             Ok(true) => Ok("the lock was taken away from its holder".to_owned()),
             Ok(false) => Ok("the lock is free, or has another holder; nothing was done".to_owned()),
@@ -184,6 +174,29 @@ impl Inner {
             items.push(item.action("force_release", format!("{} {key}", holder.fence)));
         }
         Ok(items)
+    }
+}
+
+/// What an action is given: a fence, a space, and a key as it is shown.
+pub(crate) fn key_and_fence(argument: &str) -> Result<(Fence, Bytes), InspectError> {
+    let named = argument.split_once(' ');
+    let named = named.and_then(|(fence, text)| Some((fence.parse().ok()?, text)));
+    let Some((fence, text)) = named.filter(|(_, text)| !text.is_empty()) else {
+        let expected = "give the holder's fence, a space, and the key as it is shown";
+        return Err(InspectError::Argument(expected.into()));
+    };
+    Ok((Fence::new(fence), key(text)?))
+}
+
+/// A key as it is shown.
+pub(crate) fn key(text: &str) -> Result<Bytes, InspectError> {
+    match unescape(text) {
+        Some(key) if !key.is_empty() => Ok(key.into()),
+        Some(_) => Err(InspectError::Argument("give the key as it is shown".into())),
+        None => {
+            let expected = "write the key as it is shown: a backslash begins \\\\, \\n, \\r, \\t, \\', \\\" or \\x41";
+            Err(InspectError::Argument(expected.into()))
+        }
     }
 }
 

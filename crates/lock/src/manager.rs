@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redkit_core::coordination::Token;
-use redkit_core::{Client, Invocation, Keyspace, Pattern, ToArg};
+use redkit_core::{Client, Invocation, Key, Keyspace, Pattern, ToArg};
 
 use crate::builder::{LockManagerBuilder, Settings};
 use crate::confirmation::Connections;
@@ -220,6 +220,11 @@ impl LockManager {
         let inner = &*self.inner;
         let keys = inner.keys(user_key(key)?);
         scripts::force_release(&inner.client, &keys, fence, &inner.channel).await
+    }
+
+    /// A key in the place of this manager's.
+    pub(crate) fn probe_key(&self) -> Key {
+        self.inner.keyspace.key("probe")
     }
 
     /// The name.

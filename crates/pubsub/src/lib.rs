@@ -38,12 +38,16 @@ mod channel;
 mod error;
 mod inbox;
 mod metrics;
+#[cfg(feature = "axum")]
+mod outgoing;
 mod queue;
 mod scripts;
 #[cfg(feature = "axum")]
 pub mod sse;
 pub mod topic;
 mod unique_id;
+#[cfg(feature = "ws")]
+pub mod ws;
 
 pub use self::channel::{
     Channel, ChannelBuilder, Event, GapReason, Message, Position, Published, Replay, Subscription,

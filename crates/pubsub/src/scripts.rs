@@ -39,14 +39,24 @@ pub(crate) fn publish(publish: Publish<'_>) -> Invocation {
         .arg(publish.message)
 }
 
-/// Replies with the item's id and how many items were dropped.
-pub(crate) fn inbox_push(keys: &InboxKeys, most: u32, ttl: Duration, item: Bytes) -> Invocation {
-    INBOX_PUSH
-        .invoke([&keys.items, &keys.state])
-        .arg(&keys.live)
-        .arg(most)
-        .arg(millis(ttl))
-        .arg(item)
+/// Replies with the item's id, how many items were dropped, and whether the push's id was known. `record` is the key of
+/// the push's id, and for how long it is known: with one the push can be repeated.
+pub(crate) fn inbox_push(
+    keys: &InboxKeys,
+    most: u32,
+    ttl: Duration,
+    item: Bytes,
+    record: Option<(&Key, Duration)>,
+) -> Invocation {
+    let call = match record {
+        Some((record, _)) => INBOX_PUSH.invoke([&keys.items, &keys.state, record]),
+        None => INBOX_PUSH.invoke([&keys.items, &keys.state]),
+    };
+    let call = call.arg(&keys.live).arg(most).arg(millis(ttl)).arg(item);
+    match record {
+        Some((_, known_for)) => call.arg(millis(known_for)).idempotent(true),
+        None => call,
+    }
 }
 
 /// The names of one user's inbox.

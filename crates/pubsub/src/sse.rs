@@ -1,8 +1,8 @@
 //! Events for browsers, by Server-Sent Events and axum (feature `axum`).
 //!
 //! A browser that comes back says in `Last-Event-ID` what it has seen last: give it to
-//! [`Channel::subscribe_after`](crate::Channel::subscribe_after) or
-//! [`Inbox::subscribe`](crate::Inbox::subscribe). An id that the server does not hold any more gives one event
+//! [`Channel::subscribe_after`](crate::Channel::subscribe_after),
+//! [`Inbox::subscribe`](crate::Inbox::subscribe) or [`Topic::read`](crate::Topic::read). An id that the server does not hold any more gives one event
 //! `gap`. The response ends with a future of the program, such as a session's revocation.
 //!
 //! ```
@@ -26,14 +26,16 @@ use axum::http::header::{HeaderName, HeaderValue};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use futures_util::stream::{Stream, unfold};
+use futures_util::stream::Stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::channel::{Event, Subscription};
-use crate::inbox::{InboxEvent, InboxSubscription};
+use crate::channel::Subscription;
+use crate::inbox::InboxSubscription;
+use crate::outgoing::{self, Data, Outgoing};
+use crate::topic::LogReader;
 
-/// How often a comment is sent while nothing else is, so that nobody on the way takes the connection for dead.
+/// How often a comment is sent while nothing else is, so that no proxy on the way takes the connection for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// What a browser has seen last: the header `Last-Event-ID`. `None` without one, and for one that is no id of
@@ -51,21 +53,7 @@ pub fn of_channel<T>(
 where
     T: Serialize + DeserializeOwned + 'static,
 {
-    let events = unfold(subscription, |mut subscription| async move {
-        let event = match subscription.next().await? {
-            Event::Message(message) => {
-                let event = json("message", &message.payload);
-                match message.position {
-                    Some(position) => event.id(position.to_string()),
-                    None => event,
-                }
-            }
-            Event::Gap(reason) => SseEvent::default().event("gap").data(reason.to_string()),
-            Event::Undecodable(message) => undecodable(&message.error),
-        };
-        Some((event, subscription))
-    });
-    respond(events, until)
+    respond(outgoing::of_channel(subscription), until)
 }
 
 /// A user's items as a response: `message` with the value as JSON and the item's id, `gap`, `undecodable` with the
@@ -77,44 +65,38 @@ pub fn of_inbox<T>(
 where
     T: Serialize + DeserializeOwned + 'static,
 {
-    let events = unfold(subscription, |mut subscription| async move {
-        let event = match subscription.next().await? {
-            InboxEvent::Item(item) => match &item.value {
-                Ok(value) => json("message", value),
-                Err(error) => undecodable(error),
-            }
-            .id(item.id.to_string()),
-            InboxEvent::Gap => SseEvent::default()
-                .event("gap")
-                .data("items were dropped unread"),
-        };
-        Some((event, subscription))
-    });
-    respond(events, until)
+    respond(outgoing::of_inbox(subscription), until)
 }
 
-fn json<T: Serialize>(name: &str, value: &T) -> SseEvent {
-    match SseEvent::default().event(name).json_data(value) {
-        Ok(event) => event,
-        Err(error) => SseEvent::default()
-            .event("undecodable")
-            .data(error.to_string()),
+/// A topic's messages as a response: `message` with the value as JSON and the reader's position as the id, `gap`,
+/// `undecodable` with the error. It ends when the reader does, or with `until`.
+pub fn of_topic<T>(
+    reader: LogReader<T>,
+    until: impl Future<Output = ()> + Send + 'static,
+) -> Response
+where
+    T: Serialize + DeserializeOwned + 'static,
+{
+    respond(outgoing::of_log(reader), until)
+}
+
+fn event(outgoing: Outgoing) -> SseEvent {
+    // A text may have lines, which an event's data may not hold bare; `data` splits them.
+    let (Data::Json(data) | Data::Text(data)) = outgoing.data;
+    let event = SseEvent::default().event(outgoing.name).data(data);
+    match outgoing.id {
+        Some(id) => event.id(id),
+        None => event,
     }
 }
 
-fn undecodable(error: &redkit_core::Error) -> SseEvent {
-    // The error's text may have lines, which an event's data may not hold bare; `data` splits them.
-    SseEvent::default()
-        .event("undecodable")
-        .data(error.to_string())
-}
-
 fn respond(
-    events: impl Stream<Item = SseEvent> + Send + 'static,
+    events: impl Stream<Item = Outgoing> + Send + 'static,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> Response {
-    let events = events.map(Ok::<_, Infallible>).take_until(until);
-    let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT));
+    let events = events.map(|outgoing| Ok::<_, Infallible>(event(outgoing)));
+    let sse = Sse::new(events.take_until(until));
+    let sse = sse.keep_alive(KeepAlive::new().interval(HEARTBEAT));
     let mut response = sse.into_response();
     // Proxies such as nginx would keep events until they have enough of them.
     response.headers_mut().insert(

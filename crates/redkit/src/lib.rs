@@ -34,6 +34,7 @@
 //!   for people.
 //! - `tower`: the layers of `ratelimit`, `session` and `lock` (idempotent requests); `axum`: what the layers do for it.
 //! - `tower-sessions`: the store of `session` for that crate.
+//! - `schedule`: messages by cron patterns; `ws`: events for browsers by WebSocket, beside Server-Sent Events of `axum`.
 //! - `serde`: limiters from configuration files.
 //! - `schedule`: schedules of topics by cron patterns.
 //! - `fred`: a second networked driver, for one server or sentinels.

@@ -14,7 +14,7 @@ mod events;
 #[cfg(test)]
 mod race;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redkit::cache::{Cache, Fetched};
 use redkit::lock::{
@@ -33,6 +33,9 @@ pub(crate) use events::{Event, Events, Happening};
 
 /// How long a visitor waits for an order that somebody else is working on.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the other window's order is placed.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// How long an order stays in the cache.
 const TTL: Duration = Duration::from_secs(24 * 3600);
@@ -106,20 +109,31 @@ impl Orders {
         basket: &Basket,
         catalogue: &CachedCatalogue,
     ) -> Result<Executed<Receipt>, OrderError> {
-        let work = async {
-            let placing = |fence| self.book.place(account, reference, basket, fence);
-            let placed = self
-                .locks
-                .processing
-                .run(reference.as_str(), PATIENCE, placing)
-                .await?;
-            Ok::<_, OrderError>(placed?)
+        let begun = Instant::now();
+        let executed: Executed<Receipt> = loop {
+            let work = async {
+                let placing = |fence| self.book.place(account, reference, basket, fence);
+                let placed = self
+                    .locks
+                    .processing
+                    .run(reference.as_str(), PATIENCE, placing)
+                    .await?;
+                Ok::<_, OrderError>(placed?)
+            };
+            let fingerprint = basket.fingerprint();
+            let run = self
+                .once
+                .run(account.to_string(), reference.as_str(), fingerprint, work);
+            match run.await {
+                // Another window sends the same page: it gets the same receipt, in a moment.
+                Err(IdempotentError::NotExecuted(LockError::InFlight { .. }))
+                    if begun.elapsed() < PATIENCE =>
+                {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                ended => break ended?,
+            }
         };
-        let fingerprint = basket.fingerprint();
-        let executed: Executed<Receipt> = self
-            .once
-            .run(account.to_string(), reference.as_str(), fingerprint, work)
-            .await?;
         context::note(
             Pattern::Once,
             match executed.is_replayed {

@@ -69,6 +69,16 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
+    /// What a person reads above the detail, which is not the name that programs know the status by.
+    fn heading(&self) -> &'static str {
+        match self.status {
+            StatusCode::CONFLICT => "That did not work out",
+            StatusCode::TOO_MANY_REQUESTS => "Please wait a little",
+            StatusCode::SERVICE_UNAVAILABLE => "Not just now",
+            _ => self.title(),
+        }
+    }
+
     fn title(&self) -> &'static str {
         self.status.canonical_reason().unwrap_or("Error")
     }
@@ -120,7 +130,7 @@ pub(crate) async fn render(request: Request, next: Next) -> Response {
     parts.headers.remove(CONTENT_TYPE);
     let mut rendered = match format {
         Format::Html => {
-            pages::refusal(status.as_u16(), refusal.title(), &refusal.detail).into_response()
+            pages::refusal(status.as_u16(), refusal.heading(), &refusal.detail).into_response()
         }
         Format::Json => problem(&refusal),
     };

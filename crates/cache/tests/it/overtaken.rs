@@ -52,7 +52,11 @@ async fn what_changes_while_it_is_read_is_not_kept_in_the_process() {
     let build = |client| Cache::<u64>::builder(client, "numbers").ttl(Duration::from_secs(60));
     // No message is missed for so long, and nothing else makes a copy end.
     let l1 = L1::entries(1_000).bound(Duration::from_secs(30));
-    let here = build(&here).redis_timeout(READING * 2).l1(l1).build().unwrap();
+    let here = build(&here)
+        .redis_timeout(READING * 2)
+        .l1(l1)
+        .build()
+        .unwrap();
     let there = build(&there).build().unwrap();
     there.set("warm", &0).await.unwrap();
     while here.stats().l1_hits == 0 {
@@ -61,7 +65,10 @@ async fn what_changes_while_it_is_read_is_not_kept_in_the_process() {
     }
 
     for change in ["set", "invalidate", "tag", "clear"] {
-        there.set_with(change, Loaded::new(1).tags(["tag"])).await.unwrap();
+        there
+            .set_with(change, Loaded::new(1).tags(["tag"]))
+            .await
+            .unwrap();
         sleep(READING).await;
         let late = Rule::new(Injection::DelayReply(READING)).times(1);
         // The last reading that what is kept depends on.
@@ -80,6 +87,10 @@ async fn what_changes_while_it_is_read_is_not_kept_in_the_process() {
         let read = reading.await.unwrap();
         slow.clear();
         let after = here.get(change).await.unwrap().as_deref().copied();
-        assert_ne!(after, Some(1), "{change}: it was read before ({read:?}), and kept");
+        assert_ne!(
+            after,
+            Some(1),
+            "{change}: it was read before ({read:?}), and kept"
+        );
     }
 }

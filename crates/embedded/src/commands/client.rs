@@ -32,7 +32,13 @@ pub(crate) fn run(state: &mut State, session: &mut Session, args: &[&[u8]]) -> R
         }),
         [name, option, value] if is(name, "SETINFO") => set_info(option, value),
         [name] if is(name, "ID") => Ok(Value::Int(session.id)),
-        [name] if is(name, "INFO") => Ok(text(line(state, session.id, &session.name, 0))),
+        [name] if is(name, "INFO") => Ok(text(line(
+            state,
+            session.id,
+            &session.name,
+            0,
+            session.protocol,
+        ))),
         [name, ..] if is(name, "LIST") => Ok(list(state)),
         [name, id] if is(name, "UNBLOCK") => unblock(state, id, false),
         [name, id, how] if is(name, "UNBLOCK") && is(how, "TIMEOUT") => unblock(state, id, false),
@@ -83,16 +89,17 @@ fn list(state: &State) -> Value {
     let now = state.micros();
     let lines = state.connections.iter().map(|(id, connection)| {
         let age = (now - connection.since) / 1_000_000;
-        line(state, *id, &connection.name, age)
+        line(state, *id, &connection.name, age, connection.protocol)
     });
     text(lines.collect())
 }
 
-fn line(state: &State, id: i64, name: &[u8], age: i64) -> String {
+fn line(state: &State, id: i64, name: &[u8], age: i64, protocol: Protocol) -> String {
+    let protocol = protocol.number();
     let flags = if state.waiters.has(id) { 'b' } else { 'N' };
     let name = String::from_utf8_lossy(name);
     format!(
-        "id={id} addr=embedded laddr=embedded name={name} age={age} flags={flags} db=0 resp=3\n"
+        "id={id} addr=embedded laddr=embedded name={name} age={age} flags={flags} db=0 resp={protocol}\n"
     )
 }
 
@@ -155,11 +162,8 @@ pub(crate) fn hello(state: &mut State, session: &mut Session, args: &[&[u8]]) ->
             }
         };
     }
-    session.protocol = protocol;
-    let number = match protocol {
-        Protocol::Resp2 => 2,
-        Protocol::Resp3 => 3,
-    };
+    state.speak(session, protocol);
+    let number = protocol.number();
     let pair = |name: &'static str, value: Value| (Value::bulk(name), value);
     Ok(Value::Map(vec![
         pair("server", Value::bulk("redis")),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redkit_core::{Client, ClientConfig, Command, Interest, Push, Transaction};
+use redkit_core::{Backend, Client, ClientConfig, Command, Interest, Push, Transaction};
 use redkit_embedded::{Embedded, ListenError, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -89,7 +89,7 @@ async fn a_client_of_ours_finds_a_server() {
 
 #[tokio::test]
 async fn replies_have_the_shapes_of_the_protocol_that_was_asked_for() {
-    let (_engine, listener) = start().await;
+    let (engine, listener) = start().await;
     let mut old = Socket::connect(&listener).await;
     old.ask("ZADD z 1 a 2.5 b\r\n", ":2\r\n").await;
     let flat = "*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$3\r\n2.5\r\n";
@@ -117,6 +117,10 @@ async fn replies_have_the_shapes_of_the_protocol_that_was_asked_for() {
         .await;
     old.ask("HELLO 4\r\n", "-NOPROTO unsupported protocol version\r\n")
         .await;
+    let list = Command::new("CLIENT").arg("LIST");
+    let list: String = engine.call(&list).await.unwrap().to().unwrap();
+    let spoken = |number: u8| list.matches(&format!(" resp={number}\n")).count();
+    assert_eq!((spoken(2), spoken(3)), (1, 1), "{list}");
 }
 
 /// The reply of a command that waited is made when another connection, of another protocol, brings something.

@@ -9,10 +9,11 @@ use redkit_core::coordination::{Lease, LeaseConfig, LeaseRenewal, Release};
 use redkit_core::{Invocation, Tally, Value};
 use tokio::time::Instant;
 
+use super::Inner;
+use super::registry::Registered;
 use super::scripts::{self, Caller, Keys};
 use crate::error::Error;
 use crate::fence::Fence;
-use crate::manager::Purpose;
 
 /// A read/write lock that is held for reading, with a lease of its own. Dropping it gives the lock back in the
 /// background.
@@ -30,10 +31,11 @@ pub struct WriteGuard {
 
 /// A lock that is held. What is not given back when it is dropped is given back in the background.
 pub(super) struct Held {
-    inner: Arc<Purpose>,
+    inner: Arc<Inner>,
     keys: Keys,
     caller: Caller,
-    lease: Lease,
+    lease: Arc<Lease>,
+    _registered: Registered,
     /// Nothing is left to be given back.
     is_done: AtomicBool,
 }
@@ -126,25 +128,25 @@ impl WriteGuard {
         if !scripts::downgrade(&inner.client, keys, caller, ttl, &inner.channel).await? {
             return Err(Error::Lost);
         }
-        let reader = Held::new(inner, keys.clone(), caller.clone(), true, sent);
+        let reader = Held::new(inner, keys.clone(), caller.clone(), None, sent);
         self.held.is_done.store(true, Ordering::Release);
         Ok(ReadGuard(reader))
     }
 }
 
 impl Held {
-    /// A lock that was taken by a call that was sent at `sent`.
+    /// A lock that was taken by a call that was sent at `sent`; a writer has a fence.
     pub(super) fn new(
-        inner: &Arc<Purpose>,
+        inner: &Arc<Inner>,
         keys: Keys,
         caller: Caller,
-        is_reader: bool,
+        fence: Option<Fence>,
         sent: Instant,
     ) -> Self {
         let renewal = Renewal {
             keys: keys.clone(),
             caller: caller.clone(),
-            is_reader,
+            is_reader: fence.is_none(),
             renewed: Arc::clone(&inner.metrics.renewed),
         };
         let settings = &inner.settings;
@@ -152,8 +154,11 @@ impl Held {
         if let Some(limit) = settings.hold_at_most {
             config = config.hold_at_most(limit);
         }
+        let lease = Arc::new(inner.client.lease(renewal, config, sent));
+        let registered = Registered::new(inner, &keys, fence, &lease, sent);
         Self {
-            lease: inner.client.lease(renewal, config, sent),
+            lease,
+            _registered: registered,
             inner: Arc::clone(inner),
             keys,
             caller,

@@ -1,24 +1,28 @@
 //! [`ReadWriteLocks`]: many readers or one writer.
 
 mod guard;
+mod registry;
 mod scripts;
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_core::coordination::{Backoff, Release, Token, WAITER_ALIVE, Wake};
-use redkit_core::{ToArg, Value};
+use redkit_core::{Inspect, ToArg, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::guard::Held;
 pub use self::guard::{ReadGuard, WriteGuard};
+use self::registry::Registry;
 pub use self::scripts::ReadWriteState;
 use self::scripts::{Attempt, Caller, Keys};
 use crate::error::Error;
 use crate::fence::Fence;
 use crate::keys::user_key;
 use crate::manager::Purpose;
+use crate::metrics::LockStats;
 use crate::time::deadline_after;
 
 /// Locks that many readers have at the same time, or one writer, from
@@ -52,10 +56,15 @@ use crate::time::deadline_after;
 /// ```
 #[derive(Clone)]
 pub struct ReadWriteLocks {
-    /// What the clones and their guards share.
-    inner: Arc<Purpose>,
+    inner: Arc<Inner>,
     /// Process, host and label.
     owner: Arc<str>,
+}
+
+/// What the clones and their guards share.
+pub(super) struct Inner {
+    purpose: Purpose,
+    registry: Registry,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +78,14 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 impl ReadWriteLocks {
     pub(crate) fn new(purpose: Purpose, owner: Box<str>) -> Self {
+        let inner = Arc::new(Inner {
+            purpose,
+            registry: Registry::default(),
+        });
+        let object: Arc<dyn Inspect> = Arc::clone(&inner) as _;
+        inner.client.register(Arc::downgrade(&object));
         Self {
-            inner: Arc::new(purpose),
+            inner,
             owner: owner.into(),
         }
     }
@@ -101,6 +116,36 @@ impl ReadWriteLocks {
     pub async fn inspect(&self, key: impl ToArg) -> Result<ReadWriteState, Error> {
         let keys = Keys::new(&self.inner.keyspace, &user_key(key)?);
         scripts::inspect(&self.inner.client, &keys).await
+    }
+
+    /// Takes a lock away from the writer with this fence, and wakes what waits for it. The writer's process learns of
+    /// it with its next renewal; until then both may work, and only fences tell them apart. Gives whether the lock
+    /// was taken away.
+    ///
+    /// # Errors
+    /// [`Error::EmptyKey`]; [`Error::Core`] when the server could not be asked.
+    pub async fn force_release(&self, key: impl ToArg, fence: Fence) -> Result<bool, Error> {
+        Ok(self.take_away(key, Some(fence)).await? == 1)
+    }
+
+    /// Takes a lock away from all readers that have it, in all processes, and wakes what waits for it. They learn of
+    /// it with their next renewals; until then a writer may work beside them. Gives from how many it was taken away.
+    ///
+    /// # Errors
+    /// As [`force_release`](Self::force_release).
+    pub async fn force_release_readers(&self, key: impl ToArg) -> Result<u64, Error> {
+        self.take_away(key, None).await
+    }
+
+    async fn take_away(&self, key: impl ToArg, writer: Option<Fence>) -> Result<u64, Error> {
+        let inner = &*self.inner;
+        let keys = Keys::new(&inner.keyspace, &user_key(key)?);
+        scripts::force_release(&inner.client, &keys, writer, &inner.channel).await
+    }
+
+    /// What these locks and their clones have done in this process; readers and writers are counted alike.
+    pub fn stats(&self) -> LockStats {
+        self.inner.metrics.read(self.inner.registry.count())
     }
 
     /// The name.
@@ -139,9 +184,17 @@ impl ReadWriteLocks {
     }
 }
 
+impl Deref for Inner {
+    type Target = Purpose;
+
+    fn deref(&self) -> &Purpose {
+        &self.purpose
+    }
+}
+
 /// One call of a user.
 struct Call<'a> {
-    inner: &'a Arc<Purpose>,
+    inner: &'a Arc<Inner>,
     keys: Keys,
     caller: Caller,
     mode: Mode,
@@ -189,19 +242,18 @@ impl Call<'_> {
                 }
                 Ok(acquired) => {
                     let fence = match acquired {
-                        Attempt::AcquiredAs(fence) => fence,
-                        _ => Fence::new(0),
+                        Attempt::AcquiredAs(fence) => Some(fence),
+                        _ => None,
                     };
                     left_behind.is_nothing();
                     if let Some(waiter) = waiter {
                         waiter.done();
                     }
-                    let is_reader = mode == Mode::Read;
                     let keys = self.keys.clone();
-                    let held = Held::new(inner, keys, self.caller.clone(), is_reader, sent);
+                    let held = Held::new(inner, keys, self.caller.clone(), fence, sent);
                     return match held.is_lost() {
                         true => Err(Error::Lost),
-                        false => Ok((held, fence)),
+                        false => Ok((held, fence.unwrap_or(Fence::new(0)))),
                     };
                 }
                 Err(error) if left.is_zero() || !error.is_retryable() => return Err(error.into()),

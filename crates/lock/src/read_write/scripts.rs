@@ -32,10 +32,13 @@ script!(RENEW_READ, "rw_renew_read.lua");
 script!(RELEASE, "rw_release.lua");
 script!(DOWNGRADE, "rw_downgrade.lua");
 script!(INSPECT, "rw_inspect.lua");
+script!(FORCE_RELEASE, "rw_force_release.lua");
 
 /// The keys of one read/write lock, which share a slot.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
+    /// What the user calls it.
+    pub(super) user: Bytes,
     /// The writer that holds it. Waiting readers are woken by its name.
     pub(super) lock: Key,
     readers: Key,
@@ -78,6 +81,7 @@ pub struct ReadWriteState {
 impl Keys {
     pub(super) fn new(keyspace: &Keyspace, user: &Bytes) -> Self {
         Self {
+            user: user.clone(),
             lock: keyspace.key(user),
             readers: keyspace.role_key(user, "readers"),
             writers: keyspace.role_key(user, "writers"),
@@ -143,6 +147,18 @@ pub(super) async fn downgrade(
     let call = DOWNGRADE.invoke(keys.state()).arg(caller.token);
     let call = call.arg(caller.reader()).arg(millis(ttl)).arg(channel);
     client.eval(call.idempotent(true)).await
+}
+
+/// Takes the lock away from the writer with this fence, or from all readers. Gives from how many.
+pub(super) async fn force_release(
+    client: &Client,
+    keys: &Keys,
+    writer: Option<Fence>,
+    channel: &Bytes,
+) -> Result<u64, Error> {
+    let writer = writer.map_or_else(String::new, |fence| fence.to_string());
+    let call = FORCE_RELEASE.invoke(keys.state()).arg(writer).arg(channel);
+    Ok(client.eval(call).await?)
 }
 
 pub(super) async fn inspect(client: &Client, keys: &Keys) -> Result<ReadWriteState, Error> {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use redkit_core::coordination::{Lease, LeaseConfig, Release, Token};
+use redkit_core::coordination::{Release, Token};
 use tokio::time::Instant;
 
 use super::Shared;
-use super::guard::RedlockGuard;
+use super::guard::{Leases, RedlockGuard};
 use super::node::{Claim, Take};
 use crate::error::Error;
 use crate::fence::Fence;
@@ -97,19 +97,17 @@ impl<'a> Attempt<'a> {
         if granted(&outcomes) < quorum {
             return Err(failed(outcomes));
         }
-        let mut config = LeaseConfig::new(shared.ttl).drift(shared.drift);
-        if let Some(limit) = shared.hold_at_most {
-            config = config.hold_at_most(limit);
+        let mut leases = Leases::new();
+        if let Some(config) = shared.lease_config(sent, sent) {
+            for (number, (claim, outcome)) in self.claims.iter().zip(&outcomes).enumerate() {
+                if *outcome == NodeOutcome::Granted {
+                    let lease = claim.client.lease(claim.clone(), config.clone(), sent);
+                    leases.push((number, Arc::new(lease)));
+                }
+            }
         }
-        let leases: Vec<Lease> = self
-            .claims
-            .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| **outcome == NodeOutcome::Granted)
-            .map(|(claim, _)| claim.client.lease(claim.clone(), config.clone(), sent))
-            .collect();
         // The answers may have taken as long as the lock is held.
-        if leases.iter().filter(|lease| !lease.is_lost()).count() < quorum {
+        if leases.iter().filter(|(_, lease)| !lease.is_lost()).count() < quorum {
             for outcome in &mut outcomes {
                 if *outcome == NodeOutcome::Granted {
                     *outcome = NodeOutcome::TooLate;
@@ -119,7 +117,8 @@ impl<'a> Attempt<'a> {
         }
         let claims = std::mem::take(&mut self.claims);
         self.is_undone_on_drop = false;
-        Ok(RedlockGuard::new(Arc::clone(shared), claims, leases, fence))
+        let shared = Arc::clone(shared);
+        Ok(RedlockGuard::new(shared, claims, leases, fence, sent))
     }
 
     /// Gives back what the servers have granted, before the next attempt would find it held, and waits for each

@@ -8,10 +8,11 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use redkit_core::coordination::{Lease, Release};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
-use super::node::Claim;
+use super::node::{Claim, Take};
 use crate::error::Error;
 use crate::fence::Fence;
 
@@ -22,24 +23,30 @@ pub struct RedlockGuard {
     shared: Arc<Shared>,
     /// On all servers: one that did not answer may have granted the lock.
     claims: Vec<Claim>,
-    /// On the servers that granted it.
-    leases: Vec<Lease>,
+    /// On the servers that granted it, by their number among the claims.
+    leases: watch::Sender<Leases>,
     fence: Fence,
+    /// When the servers were asked for it.
+    since: Instant,
     is_released: bool,
 }
+
+pub(super) type Leases = Vec<(usize, Arc<Lease>)>;
 
 impl RedlockGuard {
     pub(super) fn new(
         shared: Arc<Shared>,
         claims: Vec<Claim>,
-        leases: Vec<Lease>,
+        leases: Leases,
         fence: Fence,
+        since: Instant,
     ) -> Self {
         Self {
             shared,
             claims,
-            leases,
+            leases: watch::Sender::new(leases),
             fence,
+            since,
             is_released: false,
         }
     }
@@ -56,7 +63,7 @@ impl RedlockGuard {
 
     /// On how many servers the lock is certainly held.
     pub fn held_on(&self) -> usize {
-        self.leases.iter().filter(|lease| !lease.is_lost()).count()
+        held_on(&self.leases.borrow())
     }
 
     /// For how long a majority certainly holds the lock from now on, if it is not renewed.
@@ -67,32 +74,98 @@ impl RedlockGuard {
     /// Waits until the lock is lost, by the local clock and whatever the servers do. Put it in a `select!`
     /// beside the work.
     pub async fn lost(&self) {
-        let mut losses: FuturesUnordered<_> = self.leases.iter().map(Lease::lost).collect();
-        // A lease that is lost stays so: as many as these leave a majority.
-        let bearable = self.leases.len().saturating_sub(self.shared.quorum());
-        for _ in 0..=bearable {
-            losses.next().await;
+        let mut changes = self.leases.subscribe();
+        loop {
+            let leases = changes.borrow_and_update().clone();
+            let mut losses: FuturesUnordered<_> =
+                leases.iter().map(|(_, lease)| lease.lost()).collect();
+            // A lease that is lost stays so: as many as these leave a majority.
+            let bearable = leases.len().saturating_sub(self.shared.quorum());
+            let too_many = async {
+                for _ in 0..=bearable {
+                    losses.next().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                // Another server has granted the lock: what was lost before then counts no more. The sender is this
+                // guard's own.
+                _ = changes.changed() => {}
+                () = too_many => return,
+            }
         }
     }
 
-    /// Renews the lock now, on all servers that granted it, each within the timeout of a server. The client's
-    /// tasks do so by themselves as well.
+    /// Renews the lock now, on all servers that granted it, each within the timeout of a server; the client's tasks
+    /// do so by themselves as well. Then it is taken on those that did not grant it, or have lost it since (they were
+    /// stopped, say), where nobody else has it: so a lock that is held for long outlives the failure of one server
+    /// after the other.
     ///
     /// # Errors
     /// [`Error::Lost`] when fewer than a majority hold it. A server that does not answer does not lose it
     /// by that.
     pub async fn extend(&self) -> Result<(), Error> {
         let limit = self.shared.node_timeout;
-        let renewals = self
-            .leases
+        let leases = self.leases.borrow().clone();
+        let renewals = leases
             .iter()
-            .map(|lease| timeout(limit, lease.renew()));
+            .map(|(_, lease)| timeout(limit, lease.renew()));
         // What each said stands in its lease.
         join_all(renewals).await;
+        if self.is_lost() {
+            return Err(Error::Lost);
+        }
+        self.retake().await;
         match self.is_lost() {
             true => Err(Error::Lost),
             false => Ok(()),
         }
+    }
+
+    /// Takes the lock, which is held, on the servers that do not hold it.
+    async fn retake(&self) {
+        let is_held = |number: usize| {
+            let leases = self.leases.borrow();
+            leases
+                .iter()
+                .any(|(of, lease)| *of == number && !lease.is_lost())
+        };
+        let missing = self.claims.iter().enumerate();
+        let missing = missing.filter(|(number, _)| !is_held(*number));
+        let until = Instant::now() + self.shared.node_timeout;
+        let taken = missing.map(async |(number, claim)| {
+            let sent = Instant::now();
+            let config = self.shared.lease_config(self.since, sent)?;
+            let Ok(Take::Granted(given)) = claim.take(self.shared.ttl, until).await else {
+                return None;
+            };
+            // The next majority may need this server to give a greater fence.
+            if given < self.fence && !matches!(claim.raise(self.fence, until).await, Ok(true)) {
+                return None;
+            }
+            let lease = claim.client.lease(claim.clone(), config, sent);
+            (!lease.is_lost()).then(|| (number, Arc::new(lease)))
+        });
+        let taken: Leases = join_all(taken).await.into_iter().flatten().collect();
+        if taken.is_empty() {
+            return;
+        }
+        self.leases.send_modify(|leases| {
+            // A lock that was lost meanwhile stays so: others may have had it in between.
+            if held_on(leases) < self.shared.quorum() {
+                return;
+            }
+            // Of a call beside this one, only the first is kept.
+            for (number, lease) in taken {
+                let is_there = leases
+                    .iter()
+                    .any(|(of, held)| *of == number && !held.is_lost());
+                if !is_there {
+                    leases.retain(|(of, _)| *of != number);
+                    leases.push((number, lease));
+                }
+            }
+        });
     }
 
     /// Releases the lock on all servers, and waits for each at most for the timeout of a server; those that
@@ -113,7 +186,9 @@ impl RedlockGuard {
     }
 
     fn valid_until(&self) -> Instant {
-        let mut ends: Vec<Instant> = self.leases.iter().map(Lease::valid_until).collect();
+        let leases = self.leases.borrow();
+        let ends = leases.iter().map(|(_, lease)| lease.valid_until());
+        let mut ends: Vec<Instant> = ends.collect();
         ends.sort_unstable();
         // The latest at which a majority still stands.
         let from_the_end = ends.iter().rev().nth(self.shared.quorum() - 1);
@@ -122,11 +197,16 @@ impl RedlockGuard {
 
     /// Ends the renewals; counts a lock that was lost.
     fn end(&self) {
-        let held = self.leases.iter().map(Lease::end);
+        let leases = self.leases.borrow().clone();
+        let held = leases.iter().map(|(_, lease)| lease.end());
         if held.filter(|was_held| *was_held).count() < self.shared.quorum() {
             self.shared.metrics.lost.add_one();
         }
     }
+}
+
+fn held_on(leases: &Leases) -> usize {
+    leases.iter().filter(|(_, lease)| !lease.is_lost()).count()
 }
 
 /// Releases what is not known to be released, should the wait for it be dropped.

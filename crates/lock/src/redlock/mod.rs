@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{join_all, select_all};
 use metrics::Counter;
-use redkit_core::coordination::{Backoff, Token, Waiter, Wake};
+use redkit_core::coordination::{Backoff, LeaseConfig, Token, Waiter, Wake};
 use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Client, Tally, ToArg};
 use tokio::time::{Instant, sleep, timeout};
@@ -32,9 +32,9 @@ use crate::time::deadline_after;
 /// cheap to clone.
 ///
 /// The servers are masters that know nothing of each other: not the nodes of a cluster, and no replicas.
-/// The lock outlives the loss of any minority of them: a server that lost a lock, or did not grant it, takes part
-/// again at the next acquisition, so that a lock that is held for long is lost when one server after the other has
-/// failed, though all of them are well by then. It costs two round trips to all of them in place of
+/// The lock outlives the loss of any minority of them. A server that lost a lock, or did not grant it, takes part
+/// again at the next acquisition, or when the guard is [extended](RedlockGuard::extend); a lock that is held for long
+/// and never extended is lost when one server after the other has failed, though all of them are well by then. It costs two round trips to all of them in place of
 /// one to one, so that a `LockManager` is the better choice wherever a failover that
 /// forgets a lock is caught by the fence.
 ///
@@ -186,6 +186,17 @@ impl Redlock {
 }
 
 impl Shared {
+    /// How a lock that was asked for at `since` is held on a server that was asked at `sent`; `None` when its longest
+    /// time is over.
+    fn lease_config(&self, since: Instant, sent: Instant) -> Option<LeaseConfig> {
+        let config = LeaseConfig::new(self.ttl).drift(self.drift);
+        let Some(limit) = self.hold_at_most else {
+            return Some(config);
+        };
+        let left = limit.saturating_sub(sent.saturating_duration_since(since));
+        (!left.is_zero()).then(|| config.hold_at_most(left))
+    }
+
     fn quorum(&self) -> usize {
         self.nodes.len() / 2 + 1
     }

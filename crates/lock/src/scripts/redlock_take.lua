@@ -1,4 +1,5 @@
--- Takes a lock on one of several independent servers. Repeated with the same token it says the same.
+-- Takes a lock on one of several independent servers. Repeated with the same token it says the same, and the lock
+-- runs on from then.
 --
 -- KEYS[1]  string: the holder's token
 -- KEYS[2]  string: the last fence
@@ -11,6 +12,7 @@
 local owner = redis.call('GET', KEYS[1])
 local last = tonumber(redis.call('GET', KEYS[2]) or 0)
 if owner == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return { 1, last }
 elseif owner then
   return { 0, redis.call('PTTL', KEYS[1]) }

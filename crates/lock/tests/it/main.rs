@@ -9,12 +9,15 @@
 mod basics;
 mod elections;
 mod fences;
+mod fleet;
 #[cfg(feature = "tower")]
 mod idempotency_layer;
 mod idempotent;
 mod latches;
 mod loss;
+mod many;
 mod memory;
+mod peers;
 mod processes;
 mod readers_and_writers;
 mod redlock;

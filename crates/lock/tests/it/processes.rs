@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::fleet::{World, run};
 use crate::{LONG, SECOND, builder};
 
 const TTL: Duration = Duration::from_millis(600);
@@ -263,4 +264,19 @@ async fn no_two_processes_hold_a_lock_at_once_whatever_happens_to_them() {
             "a later holder has an older fence: {pair:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_fleet_on_one_server_holds_a_lock_one_at_a_time() {
+    run(&World::one().await, 3, 7 * SECOND).await;
+}
+
+#[tokio::test]
+async fn a_fleet_with_sentinels_writes_nothing_out_of_order() {
+    run(&World::sentinels().await, 3, 7 * SECOND).await;
+}
+
+#[tokio::test]
+async fn a_fleet_on_a_cluster_writes_nothing_out_of_order() {
+    run(&World::cluster().await, 3, 7 * SECOND).await;
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use redkit_core::{Client, Command};
-use redkit_lock::{Error, LockManager, ReadWriteLocks};
+use redkit_lock::{Error, Fence, LockManager, ReadWriteLocks};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -127,7 +127,7 @@ redkit_testkit::suite! {
         let _reader = one.read("k", NOW).await.unwrap();
         for is_dropped in [false, true] {
             let waits = two.clone();
-            let wait = if is_dropped { LONG } else { SECOND };
+            let wait = if is_dropped { LONG } else { 3 * SECOND };
             let writer = tokio::spawn(async move { waits.write("k", wait).await.map(drop) });
             writers_wait(&one, 1).await;
             let waits = one.clone();
@@ -175,6 +175,20 @@ redkit_testkit::suite! {
         assert!(next.release().await.unwrap());
     }
 
+    async fn a_writer_whose_lock_was_taken_away_becomes_no_reader(fixture: Fixture) {
+        let (one, two) = (locks(&fixture.client), another(&fixture).await);
+        let writer = one.write("k", NOW).await.unwrap();
+        assert!(two.force_release("k", writer.fence()).await.unwrap());
+        let next = two.write("k", LONG).await.unwrap();
+        // Its process does not know yet.
+        let downgraded = writer.downgrade().await;
+        assert!(matches!(downgraded, Err(Error::Lost)), "{downgraded:?}");
+        let state = one.inspect("k").await.unwrap();
+        assert_eq!((state.readers, state.writer.unwrap().fence), (0, next.fence()));
+        next.extend().await.unwrap();
+        assert!(next.release().await.unwrap());
+    }
+
     #[paused]
     async fn a_writer_that_died_before_the_clock_went_back_is_forgotten(fixture: Fixture) {
         let all = locks(&fixture.client);
@@ -186,6 +200,55 @@ redkit_testkit::suite! {
         let start = Instant::now();
         drop(all.read("k", LONG).await.unwrap());
         assert!(start.elapsed() <= 4 * SECOND, "{:?}", start.elapsed());
+    }
+
+    async fn a_writer_is_put_out_by_its_fence_and_readers_together(fixture: Fixture) -> Result<(), Error> {
+        let (locks, theirs) = (locks(&fixture.client), another(&fixture).await);
+        let writer = theirs.write("k", SECOND).await?;
+        let waiting = { let locks = locks.clone(); tokio::spawn(async move { locks.read("k", LONG).await }) };
+        eventually("a reader waits", async || locks.stats().waiting == 1).await;
+        let other = Fence::new(writer.fence().get() - 1);
+        assert!(!locks.force_release("k", other).await?, "that is another's fence");
+        assert!(locks.force_release("k", writer.fence()).await?);
+        let (one, two) = (waiting.await.unwrap()?, locks.read("k", SECOND).await?);
+        assert!(matches!(writer.extend().await, Err(Error::Lost)));
+        assert!(!locks.force_release("k", writer.fence()).await?);
+        // Readers, of all processes, and a writer that waits for them.
+        let three = theirs.read("k", SECOND).await?;
+        let waiting = { let theirs = theirs.clone(); tokio::spawn(async move { theirs.write("k", LONG).await }) };
+        writers_wait(&locks, 1).await;
+        assert_eq!(locks.force_release_readers("k").await?, 3);
+        let next = waiting.await.unwrap()?;
+        for reader in [one, two, three] {
+            assert!(matches!(reader.extend().await, Err(Error::Lost)));
+        }
+        assert_eq!(locks.force_release_readers("k").await?, 0);
+        assert!(next.release().await?);
+        Ok(())
+    }
+
+    async fn inspection_shows_readers_and_writers_and_puts_them_out(fixture: Fixture) -> Result<(), Error> {
+        let locks = locks(&fixture.client);
+        let (reader, writer) = (locks.read("a", SECOND).await?, locks.write("b\n", SECOND).await?);
+        let stats = locks.stats();
+        assert_eq!((stats.held, stats.acquired, stats.lost), (2, 2, 0));
+        let inspected = fixture.client.inspect().into_iter().find(|object| object.kind() == "read_write_locks");
+        let inspected = inspected.unwrap();
+        let text = format!("{:?}", inspected.snapshot());
+        for shown in ["\"a\"", "b\\\\n", &writer.fence().to_string()] {
+            assert!(text.contains(shown), "{shown} in {text}");
+        }
+        let argument = format!("{} b\\n", writer.fence());
+        inspected.act("force_release", &argument).await.unwrap();
+        inspected.act("force_release_readers", "a").await.unwrap();
+        assert!(matches!(reader.extend().await, Err(Error::Lost)));
+        assert!(matches!(writer.extend().await, Err(Error::Lost)));
+        for (action, argument) in [("force_release", "b"), ("force_release_readers", ""), ("other", "a")] {
+            assert!(inspected.act(action, argument).await.is_err(), "{action} {argument}");
+        }
+        drop((reader, writer));
+        assert_eq!(locks.stats().held, 0);
+        Ok(())
     }
 
     #[paused]
@@ -237,6 +300,49 @@ async fn readers_and_writers_lose_their_locks_at_the_local_deadline() {
     assert_eq!(all.inspect("a").await.unwrap().readers, 0);
     assert!(!reader.release().await.unwrap());
     drop(all.write("a", NOW).await.unwrap());
+}
+
+/// The release falls between the first look and the subscription.
+#[tokio::test(start_paused = true)]
+async fn readers_and_writers_miss_no_wake_up_before_they_are_subscribed() {
+    let slow = Duration::from_millis(200);
+    for is_reader in [false, true] {
+        let backend = FaultyBackend::embedded();
+        let all = locks(&backend.client());
+        let writer = all.write("k", NOW).await.unwrap();
+        backend.set(Rule::new(Injection::DelayRequest(slow)).on_name("SUBSCRIBE"));
+        let waits = all.clone();
+        let start = Instant::now();
+        let waited = tokio::spawn(async move {
+            match is_reader {
+                true => waits.read("k", LONG).await.map(drop),
+                false => waits.write("k", LONG).await.map(drop),
+            }
+        });
+        sleep(slow / 2).await;
+        assert!(writer.release().await.unwrap());
+        waited.await.unwrap().unwrap();
+        let took = start.elapsed();
+        assert!(
+            took <= slow + Duration::from_millis(10),
+            "{is_reader}: {took:?}"
+        );
+    }
+}
+
+/// The server keeps a lock for a hundredth longer than its holder does.
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_is_lost_by_its_own_clock_becomes_no_reader() {
+    let backend = FaultyBackend::embedded();
+    let all = locks(&backend.client());
+    let writer = all.write("k", NOW).await.unwrap();
+    backend.set(Rule::new(Injection::HangBefore));
+    writer.lost().await;
+    backend.clear();
+    assert!(all.inspect("k").await.unwrap().writer.is_some());
+    let downgraded = writer.downgrade().await;
+    assert!(matches!(downgraded, Err(Error::Lost)), "{downgraded:?}");
+    assert_eq!(all.inspect("k").await.unwrap().readers, 0);
 }
 
 #[tokio::test(start_paused = true)]

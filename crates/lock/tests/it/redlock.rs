@@ -220,6 +220,101 @@ async fn answers_that_took_as_long_as_the_lock_is_held_give_no_lock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lock_that_is_extended_outlives_one_server_after_the_other() {
+    let nodes = Nodes::new(3);
+    nodes.stop(2);
+    let guard = nodes.redlock().try_acquire("k").await.unwrap();
+    assert_eq!(guard.held_on(), 2);
+    let mut lost = Box::pin(guard.lost());
+    assert!(timeout(SECOND, &mut lost).await.is_err());
+    // The third is well again.
+    nodes.start(2);
+    guard.extend().await.unwrap();
+    assert_eq!((guard.held_on(), nodes.holds(2).await), (3, true));
+    // The first dies, and the second after it: without the third the lock would be lost.
+    nodes.stop(0);
+    sleep(TTL).await;
+    guard.extend().await.unwrap();
+    assert_eq!(guard.held_on(), 2);
+    nodes.start(0);
+    guard.extend().await.unwrap();
+    assert_eq!(guard.held_on(), 3);
+    nodes.stop(1);
+    // Whoever watched knows of those that granted it later, whichever it looks at first.
+    for _ in 0..20 {
+        assert!(timeout(SECOND, guard.lost()).await.is_err());
+    }
+    assert!(
+        timeout(2 * TTL, &mut lost).await.is_err(),
+        "a majority holds it all the time"
+    );
+    assert_eq!(guard.held_on(), 2);
+    drop(lost);
+    nodes.start(1);
+    guard.extend().await.unwrap();
+    assert_eq!(guard.held_on(), 3);
+    // What one of them forgot, as after a restart without its data, is taken again as well.
+    let key = nodes.0[0].client().key("redlock:jobs:{k}");
+    nodes.0[0]
+        .client()
+        .call::<u64>(Command::new("DEL").key(key))
+        .await
+        .unwrap();
+    guard.extend().await.unwrap();
+    assert_eq!(guard.held_on(), 3);
+    let fence = guard.fence();
+    assert!(guard.release().await);
+    for node in 0..3 {
+        assert!(!nodes.holds(node).await, "it is given back everywhere");
+    }
+    // A majority of servers that had not granted it at first gives a greater fence.
+    nodes.stop(0);
+    assert!(nodes.redlock().try_acquire("k").await.unwrap().fence() > fence);
+}
+
+/// The lock is lost while an extension waits for a server to grant it anew.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_lost_during_an_extension_stays_lost() {
+    let nodes = Nodes::new(3);
+    nodes.stop(2);
+    let guard = nodes.redlock().try_acquire("k").await.unwrap();
+    nodes.0[2].set(Rule::new(Injection::DelayReply(NODE_TIMEOUT / 2)));
+    nodes.stop(1);
+    let ms = Duration::from_millis(1);
+    while guard.remaining() > NODE_TIMEOUT + 5 * ms {
+        sleep(ms).await;
+    }
+    assert!(!guard.is_lost());
+    let start = Instant::now();
+    let extended = guard.extend().await;
+    assert!(
+        start.elapsed() > NODE_TIMEOUT + 5 * ms,
+        "the server was asked"
+    );
+    assert!(matches!(extended, Err(Error::Lost)), "{extended:?}");
+    assert!(guard.is_lost());
+    timeout(ms, guard.lost()).await.expect("it is lost");
+    assert!(!guard.release().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_another_holder_has_is_not_taken_by_an_extension() {
+    let nodes = Nodes::new(3);
+    nodes.stop(2);
+    let guard = nodes.redlock().try_acquire("k").await.unwrap();
+    nodes.start(2);
+    let client = nodes.0[2].client();
+    let theirs = Command::new("SET")
+        .key(client.key("redlock:jobs:{k}"))
+        .arg("another's");
+    client.call::<()>(theirs).await.unwrap();
+    guard.extend().await.unwrap();
+    assert_eq!(guard.held_on(), 2);
+    assert!(guard.release().await);
+    assert!(nodes.holds(2).await, "the other's is left alone");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_lock_is_lost_at_the_local_deadline_when_a_majority_hangs() {
     let nodes = Nodes::new(3);
     let redlock = nodes.redlock();

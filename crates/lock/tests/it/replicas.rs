@@ -146,20 +146,45 @@ async fn an_acquisition_counts_when_it_is_on_disk() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_confirm_says_so_and_the_lock_is_given_back() {
+async fn a_server_that_is_too_old_to_confirm_is_refused_when_the_manager_is_built() {
     let server = Server::redis(ServerOptions::default()).await.unwrap();
     let client = connect(&server).await;
-    let locks = builder(&client)
-        .confirmed_on_disk(true, 0, SECOND)
-        .build()
-        .unwrap();
-    let error = locks.try_acquire("k").await.unwrap_err();
+    assert!(client.capabilities().version < (7, 2, 0), "of Debian");
+    let locks = builder(&client).confirmed_on_disk(true, 0, SECOND);
+    let error = locks.build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("WAITAOF"), "{error}");
+    // It has no replica either, and could confirm one.
+    let locks = builder(&client).confirmed_by_replicas(1, SECOND);
+    locks.build_and_probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_confirm_says_so_and_the_lock_is_given_back() {
+    let server = Server::start(Program::Valkey, ServerOptions::default());
+    let server = server.await.unwrap();
+    let client = connect(&server).await;
+    let locks = || builder(&client).confirmed_on_disk(true, 0, SECOND);
+    let error = locks().build_and_probe().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    assert!(error.to_string().contains("appendonly"), "{error}");
+    let error = locks().build().unwrap().try_acquire("k").await.unwrap_err();
     assert!(matches!(&error, Error::Core(_)), "{error:?}");
     assert!(
         error.to_string().to_uppercase().contains("WAITAOF"),
         "{error}"
     );
-    assert!(locks.inspect("k").await.unwrap().is_none());
+    let plain = builder(&client).build().unwrap();
+    assert!(plain.inspect("k").await.unwrap().is_none());
+    server
+        .raw(&["CONFIG", "SET", "appendonly", "yes"])
+        .await
+        .unwrap();
+    let able = locks().build_and_probe().await.unwrap();
+    eventually("the first append-only file is written", async || {
+        able.try_acquire("k").await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]

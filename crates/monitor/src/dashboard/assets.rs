@@ -23,7 +23,7 @@ const INDEX: Asset = Asset {
     text: include_str!("app/index.html"),
 };
 
-static ASSETS: [Asset; 18] = [
+static ASSETS: [Asset; 20] = [
     Asset {
         name: "app.css",
         kind: "text/css; charset=utf-8",
@@ -41,6 +41,8 @@ static ASSETS: [Asset; 18] = [
     script("server.js", include_str!("app/server.js")),
     script("dialog.js", include_str!("app/dialog.js")),
     script("list.js", include_str!("app/list.js")),
+    script("objects.js", include_str!("app/objects.js")),
+    script("others.js", include_str!("app/others.js")),
     script("parts.js", include_str!("app/parts.js")),
     script("overview.js", include_str!("app/overview.js")),
     script("topics.js", include_str!("app/topics.js")),

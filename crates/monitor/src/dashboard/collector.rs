@@ -6,12 +6,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use redkit_core::Error;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::attention::{self, Level};
+use super::census::{self, Census};
 use super::fleet::{Fleet, Rates, Traffic};
 use super::instance::{Instance, WATCHED};
 use super::published::millis;
@@ -27,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 pub(super) struct Collector {
     instance: Arc<Instance>,
     shown: watch::Sender<Shown>,
+    /// The fleet as it was last seen.
+    fleet: Mutex<Option<(Instant, Arc<Fleet>)>>,
     /// The points of the charts, the oldest first.
     points: Mutex<VecDeque<Value>>,
     seen: Mutex<Seen>,
@@ -43,6 +47,7 @@ struct Seen {
     rates: Rates,
     servers: Option<(Instant, ServerStatistics)>,
     latency: Option<ServerLatency>,
+    census: Census,
     /// The verdict, and since when it is so (ms since 1970).
     verdict: Option<(Level, u64)>,
 }
@@ -59,6 +64,7 @@ impl Collector {
         Arc::new(Self {
             instance,
             shown: watch::channel(Shown::default()).0,
+            fleet: Mutex::default(),
             points: Mutex::default(),
             seen: Mutex::default(),
             task: Mutex::default(),
@@ -81,6 +87,32 @@ impl Collector {
             shown,
             history: Value::Array(points),
         })
+    }
+
+    /// A page of the objects of a kind: of the fleet as the open pages see it, or looked at anew where none is open.
+    ///
+    /// # Errors
+    /// [`Error`] when the other instances cannot be read.
+    pub(super) async fn objects(
+        &self,
+        kind: &str,
+        filter: &str,
+        from: usize,
+        count: usize,
+    ) -> Result<Value, Error> {
+        let known = self.fleet.lock().clone();
+        let fresh = known.filter(|(at, _)| at.elapsed() < 3 * WATCHED);
+        let fleet = match fresh {
+            Some((_, fleet)) => fleet,
+            None => {
+                let (others, own) = tokio::join!(self.instance.others(), self.instance.publish());
+                let mut instances = others?;
+                instances.insert(0, own);
+                // Rates need a look before.
+                Arc::new(Fleet::of(instances, &mut Rates::default()))
+            }
+        };
+        Ok(fleet.page(kind, filter, from, count))
     }
 
     /// Collects until no page is open any more.
@@ -113,11 +145,19 @@ impl Collector {
 
     async fn collect(&self) -> Value {
         let statistics = Statistics::new(&self.instance.client);
-        let (others, own, servers, latency) = tokio::join!(
+        let is_census_due = self.seen.lock().census.is_due();
+        let census = async {
+            match is_census_due {
+                true => Some(census::count(&self.instance.client).await),
+                false => None,
+            }
+        };
+        let (others, own, servers, latency, census) = tokio::join!(
             self.instance.others(),
             self.instance.publish(),
             statistics.servers(),
             statistics.latency(),
+            census,
         );
         let (mut instances, unread) = match others {
             Ok(others) => (others, None),
@@ -125,7 +165,12 @@ impl Collector {
         };
         instances.insert(0, own);
         let mut seen = self.seen.lock();
-        let fleet = Fleet::of(instances, &mut seen.rates);
+        if let Some(census) = census {
+            seen.census = census;
+        }
+        let sessions = seen.census.to_json();
+        let fleet = Arc::new(Fleet::of(instances, &mut seen.rates));
+        *self.fleet.lock() = Some((Instant::now(), Arc::clone(&fleet)));
         let traffic = seen.rates.traffic(&fleet.instances);
         let server = of_servers(&mut seen, latency.ok().flatten());
         let servers = servers.map_err(|error| error.to_string());
@@ -144,9 +189,9 @@ impl Collector {
             }
         }
         let own = &self.instance;
-        let shown = fleet.instances.iter();
-        let shown = shown.filter(|instance| !(own.is_observer && instance.id == own.id));
-        let processes: Vec<_> = shown
+        let instances = fleet.instances.iter();
+        let instances = instances.filter(|instance| !(own.is_observer && instance.id == own.id));
+        let processes: Vec<_> = instances
             .map(|instance| {
                 json!({
                     "id": instance.id, "program": instance.program, "host": instance.host, "process": instance.process,
@@ -159,17 +204,23 @@ impl Collector {
                 })
             })
             .collect();
-        json!({
+        let mut shown = fleet.shown();
+        let rest = json!({
             "at": millis(SystemTime::now()),
             "verdict": verdict,
             "dependencies": fleet.dependencies.iter().map(super::fleet::Dependency::to_json).collect::<Vec<_>>(),
             "attention": attention.iter().map(attention::Attention::to_json).collect::<Vec<_>>(),
             "point": point,
-            "objects": fleet.objects.iter().map(super::fleet::Object::to_json).collect::<Vec<_>>(),
+            "sessions": sessions,
             "servers": super::servers::to_json(&servers),
+            "slots": super::servers::slots_json(&self.instance.client),
             "processes": processes,
             "unread": unread,
-        })
+        });
+        if let (Value::Object(shown), Value::Object(rest)) = (&mut shown, rest) {
+            shown.extend(rest);
+        }
+        shown
     }
 }
 

@@ -1,14 +1,14 @@
 //! [`Fleet`]: what the instances have published, as one.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_core::Latency;
 use serde_json::{Map, Value, json};
 
-use super::published::{
-    ActionState, ClientState, DependencyState, ListState, ObjectState, Published,
-};
+use super::published::{Class, ClientState, DependencyState, ObjectState, Published, place_of};
 
 /// The instances of a program as one.
 #[derive(Debug, Default)]
@@ -33,8 +33,7 @@ pub(super) struct Object {
     pub(super) omitted: usize,
     pub(super) measured: Map<String, Value>,
     pub(super) measure_error: String,
-    pub(super) actions: Vec<ActionState>,
-    pub(super) lists: Vec<ListState>,
+    pub(super) class: Arc<Class>,
     /// Whether it stands for itself in each instance, so that an action is one instance's.
     pub(super) is_local: bool,
 }
@@ -51,7 +50,9 @@ pub(super) struct Dependency {
 /// The most items of an object that a page is sent.
 const MOST_ITEMS: usize = 60;
 /// The most objects.
-const MOST_OBJECTS: usize = 2_000;
+const MOST_OBJECTS: usize = 5_000;
+/// How many objects of a kind a page is sent each time; it asks for the others.
+const MOST_SHOWN: usize = 50;
 
 impl Fleet {
     /// `rates` has the instances as they were a moment ago.
@@ -81,6 +82,40 @@ impl Fleet {
             dependencies: dependencies.into_values().collect(),
             instances,
         }
+    }
+
+    /// What every page is sent each time: of each kind the objects that most want to be looked at, and how many there
+    /// are.
+    pub(super) fn shown(&self) -> Value {
+        let mut kinds: BTreeMap<&str, Vec<&Object>> = BTreeMap::new();
+        for object in &self.objects {
+            kinds.entry(&object.kind).or_default().push(object);
+        }
+        let totals: Map<_, _> = kinds
+            .iter()
+            .map(|(kind, all)| ((*kind).to_owned(), json!(all.len())))
+            .collect();
+        for all in kinds.values_mut().filter(|all| all.len() > MOST_SHOWN) {
+            all.sort_by_cached_key(|object| Reverse(object.urgency()));
+            all.truncate(MOST_SHOWN);
+        }
+        let (objects, classes) = objects_json(kinds.into_values().flatten());
+        json!({ "objects": objects, "classes": classes, "totals": totals })
+    }
+
+    /// A page of the objects of a kind, by their names: those with `filter` in their names, from the `from`th.
+    pub(super) fn page(&self, kind: &str, filter: &str, from: usize, count: usize) -> Value {
+        let filter = filter.to_lowercase();
+        let of_kind = self.objects.iter().filter(|object| object.kind == kind);
+        let found: Vec<_> = of_kind
+            .filter(|object| object.name.to_lowercase().contains(&filter))
+            .collect();
+        let total = found.len();
+        let until = from.saturating_add(count);
+        let page = found.into_iter().skip(from).take(count);
+        let (objects, classes) = objects_json(page);
+        let next = (until < total).then(|| until.to_string());
+        json!({ "objects": objects, "classes": classes, "total": total, "next": next })
     }
 }
 
@@ -119,15 +154,28 @@ impl Object {
         } else if self.measured.is_empty() {
             self.measure_error.clone_from(&state.measure_error);
         }
-        if self.actions.is_empty() {
-            self.actions.clone_from(&state.actions);
-        }
-        if self.lists.is_empty() {
-            self.lists.clone_from(&state.lists);
+        if self.class.actions.is_empty() && self.class.lists.is_empty() {
+            self.class = Arc::clone(&state.class);
         }
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    /// Which objects of a kind are shown first: those with trouble, those with the oldest message, those that are busy.
+    fn urgency(&self) -> (bool, u64, u64) {
+        let of = |facts: &Map<String, Value>, name: &str| {
+            facts.get(name).and_then(Value::as_f64).unwrap_or_default()
+        };
+        let waiting = of(&self.measured, "lag") + of(&self.measured, "pending");
+        let is_alone = waiting > 0.0 && self.measured.get("consumers") == Some(&json!(0));
+        let is_troubled = is_alone
+            || of(&self.measured, "dead_letters") > 0.0
+            || of(&self.facts, "lost") > 0.0
+            || self.measured.get("is_paused") == Some(&json!(true));
+        let busy: f64 = self.rates.values().filter_map(Value::as_f64).sum();
+        let oldest = of(&self.measured, "oldest_pending");
+        (is_troubled, whole(oldest), whole(busy * 10.0))
+    }
+
+    fn to_json(&self, classes: &mut Vec<Class>) -> Value {
         let each: Vec<_> = self
             .each
             .iter()
@@ -136,10 +184,18 @@ impl Object {
         json!({
             "kind": self.kind, "name": self.name, "facts": self.facts, "rates": self.rates,
             "each": each, "items": self.items, "omitted": self.omitted, "measured": self.measured,
-            "measureError": self.measure_error, "actions": self.actions, "lists": self.lists,
+            "measureError": self.measure_error, "class": place_of(&self.class, classes),
             "isLocal": self.is_local,
         })
     }
+}
+
+/// Objects as a page is sent them, with what they have in common.
+fn objects_json<'o>(objects: impl IntoIterator<Item = &'o Object>) -> (Vec<Value>, Vec<Class>) {
+    let mut classes = Vec::new();
+    let objects = objects.into_iter();
+    let objects = objects.map(|object| object.to_json(&mut classes)).collect();
+    (objects, classes)
 }
 
 fn merge(into: &mut Map<String, Value>, name: &str, value: &Value) {
@@ -314,6 +370,15 @@ impl Growth {
 #[allow(clippy::cast_precision_loss, reason = "shown to people")]
 fn number(count: u64) -> f64 {
     count as f64
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it only orders"
+)]
+fn whole(number: f64) -> u64 {
+    number as u64
 }
 
 fn seconds_between(before: u64, now: u64) -> f64 {

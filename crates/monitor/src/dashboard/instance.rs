@@ -1,6 +1,6 @@
 //! [`Instance`]: this process's part in the fleet. It publishes how it stands, and does what it is ordered to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -32,6 +32,10 @@ const TTL: Duration = Duration::from_secs(16);
 pub(super) const MOST_INSTANCES: usize = 200;
 /// How often it is measured what stands at the server, while somebody watches.
 const MEASURE_EVERY: Duration = Duration::from_secs(3);
+/// After this time without a measurement none of them stands any more.
+const STALE: Duration = Duration::from_secs(12);
+/// How many objects are measured at once; the others have their turns after them.
+const MOST_MEASURED: usize = 100;
 /// How long one object may take for that, and a beat.
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(1);
 const BEAT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,6 +65,8 @@ pub(super) struct Instance {
 #[derive(Default)]
 struct Measured {
     at: Option<Instant>,
+    /// From which object on it goes on.
+    next: usize,
     facts: HashMap<(String, String), Result<Snapshot, String>>,
 }
 
@@ -269,9 +275,7 @@ impl Instance {
         let mut states: Vec<_> = states.collect();
         {
             let measured = self.measured.lock();
-            let is_fresh = measured
-                .at
-                .is_some_and(|at| at.elapsed() < MEASURE_EVERY * 4);
+            let is_fresh = measured.at.is_some_and(|at| at.elapsed() < STALE);
             for state in states.iter_mut().filter(|_| is_fresh) {
                 match measured
                     .facts
@@ -297,20 +301,36 @@ impl Instance {
             dependencies: self.dependencies(report.as_deref(), &clients),
             clients,
             objects: states,
+            classes: Vec::new(),
             left_out: 0,
         }
     }
 
     /// Measures what stands at the server, all objects at once, unless that was done a moment ago.
     async fn measure(&self, objects: &[(&str, Arc<dyn Inspect>)]) {
-        {
+        let turn = {
             let mut measured = self.measured.lock();
             if measured.at.is_some_and(|at| at.elapsed() < MEASURE_EVERY) {
                 return;
             }
+            if measured.at.is_some_and(|at| at.elapsed() >= STALE) {
+                // Nobody has watched meanwhile.
+                measured.facts.clear();
+            }
             measured.at = Some(Instant::now());
-        }
-        let measures = objects.iter().map(async |(_, object)| {
+            let from = if measured.next < objects.len() {
+                measured.next
+            } else {
+                0
+            };
+            let until = objects.len().min(from + MOST_MEASURED);
+            measured.next = until;
+            from..until
+        };
+        let Some(turn) = objects.get(turn) else {
+            return;
+        };
+        let measures = turn.iter().map(async |(_, object)| {
             let read = match timeout(MEASURE_TIMEOUT, object.measure()).await {
                 Ok(read) => read.map_err(|error| error.to_string()),
                 Err(_) => Err(format!("no answer within {MEASURE_TIMEOUT:?}")),
@@ -318,11 +338,18 @@ impl Instance {
             ((object.kind().to_owned(), object.name()), read)
         });
         let read = join_all(measures).await;
-        let known = read.into_iter().filter(|(_, read)| {
-            read.as_ref()
-                .map_or(true, |snapshot| !snapshot.facts.is_empty())
-        });
-        self.measured.lock().facts = known.collect();
+        let is_there: HashSet<_> = objects
+            .iter()
+            .map(|(_, object)| (object.kind().to_owned(), object.name()))
+            .collect();
+        let mut measured = self.measured.lock();
+        measured.facts.retain(|object, _| is_there.contains(object));
+        for (object, read) in read {
+            match &read {
+                Ok(snapshot) if snapshot.facts.is_empty() => measured.facts.remove(&object),
+                _ => measured.facts.insert(object, read),
+            };
+        }
     }
 
     /// The dependencies as the health check has them, or the clients when there is none.

@@ -49,6 +49,7 @@ mod access;
 mod assets;
 mod attention;
 mod audit;
+mod census;
 mod collector;
 mod fleet;
 mod instance;

@@ -1,6 +1,7 @@
 //! [`Published`]: what an instance says of itself, as it stands in Redis.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redkit_core::Client;
@@ -22,6 +23,8 @@ pub(super) struct Published {
     pub(super) dependencies: Vec<DependencyState>,
     pub(super) clients: Vec<ClientState>,
     pub(super) objects: Vec<ObjectState>,
+    /// What objects have in common, once for all of them.
+    pub(super) classes: Vec<Class>,
     /// Objects that had no room.
     pub(super) left_out: usize,
 }
@@ -65,6 +68,16 @@ pub(super) struct ObjectState {
     /// What stands at the server, for all processes; while somebody watches.
     pub(super) measured: Map<String, Value>,
     pub(super) measure_error: String,
+    #[serde(skip)]
+    pub(super) class: Arc<Class>,
+    /// Where the class stands among [`Published::classes`], as text only.
+    pub(super) class_at: usize,
+}
+
+/// What an object can do and list, which is the same for all of its kind, or nearly.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Class {
     pub(super) actions: Vec<ActionState>,
     pub(super) lists: Vec<ListState>,
 }
@@ -87,9 +100,9 @@ pub(super) struct ListState {
 }
 
 /// The most that an instance publishes.
-const MOST_BYTES: usize = 256 * 1024;
+const MOST_BYTES: usize = 1024 * 1024;
 /// The most objects, and items of each.
-const MOST_OBJECTS: usize = 300;
+const MOST_OBJECTS: usize = 2_000;
 const MOST_ITEMS: usize = 30;
 
 impl Published {
@@ -97,6 +110,9 @@ impl Published {
     pub(super) fn encode(mut self) -> Vec<u8> {
         self.left_out = self.objects.len().saturating_sub(MOST_OBJECTS);
         self.objects.truncate(MOST_OBJECTS);
+        for object in &mut self.objects {
+            object.class_at = place_of(&object.class, &mut self.classes);
+        }
         let encode = |published: &Self| serde_json::to_vec(published).unwrap_or_default();
         let mut text = encode(&self);
         if text.len() > MOST_BYTES {
@@ -117,9 +133,24 @@ impl Published {
 
     /// Reads what an instance has published; nothing for a text of another kind.
     pub(super) fn decode(text: &[u8]) -> Option<Self> {
-        let published = serde_json::from_slice::<Self>(text).ok();
-        published.filter(|published| !published.id.is_empty())
+        let mut published = serde_json::from_slice::<Self>(text).ok()?;
+        let classes: Vec<_> = published.classes.drain(..).map(Arc::new).collect();
+        for object in &mut published.objects {
+            if let Some(class) = classes.get(object.class_at) {
+                object.class = Arc::clone(class);
+            }
+        }
+        Some(published).filter(|published| !published.id.is_empty())
     }
+}
+
+/// Where a class stands among others, to which it is added when it is new: they are few.
+pub(super) fn place_of(class: &Class, classes: &mut Vec<Class>) -> usize {
+    let known = classes.iter().position(|known| known == class);
+    known.unwrap_or_else(|| {
+        classes.push(class.clone());
+        classes.len() - 1
+    })
 }
 
 impl ClientState {
@@ -163,8 +194,10 @@ impl ObjectState {
                 items: shown.map(|item| facts(item)).collect(),
                 omitted: snapshot.omitted + snapshot.items.len().saturating_sub(MOST_ITEMS),
                 facts: facts(&snapshot.facts),
-                actions: actions.collect(),
-                lists: lists.collect(),
+                class: Arc::new(Class {
+                    actions: actions.collect(),
+                    lists: lists.collect(),
+                }),
                 ..Self::default()
             }
         };
@@ -219,21 +252,30 @@ mod tests {
         let item: Map<_, _> = [("key".to_owned(), json!("x".repeat(400)))]
             .into_iter()
             .collect();
+        let class = |n: usize| Class {
+            lists: vec![ListState {
+                name: format!("list {}", n % 2),
+                ..ListState::default()
+            }],
+            ..Class::default()
+        };
         let object = |n: usize| ObjectState {
             kind: "locks".to_owned(),
             name: format!("{n}{}", "y".repeat(500)),
             items: vec![item.clone(); 30],
+            class: Arc::new(class(n)),
             ..ObjectState::default()
         };
         let published = Published {
             id: "a".to_owned(),
-            objects: (0..1_000).map(object).collect(),
+            objects: (0..3_000).map(object).collect(),
             ..Published::default()
         };
         let text = published.encode();
         assert!(text.len() <= MOST_BYTES, "{}", text.len());
         let read = Published::decode(&text).unwrap();
-        assert_eq!(read.objects.len() + read.left_out, 1_000);
+        assert_eq!(read.objects.len() + read.left_out, 3_000);
+        assert!((0..read.objects.len()).all(|n| *read.objects[n].class == class(n)));
         assert!(read.objects.iter().all(|object| object.omitted == 30));
         assert!(Published::decode(b"[]").is_none() && Published::decode(b"{}").is_none());
     }

@@ -37,7 +37,8 @@ pub(super) fn router(inner: &Arc<Inner>) -> Router {
         .route("/analysis/begin", post(requests::begin_analysis))
         .route("/analysis/cancel", post(requests::cancel_analysis))
         .route("/act", post(requests::act))
-        .route("/list", post(requests::list));
+        .route("/list", post(requests::list))
+        .route("/objects", post(requests::objects));
     Router::new()
         .route("/", get(index))
         .route("/assets/{name}", get(asset))

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use redkit_core::{Client, Topology};
 use serde_json::{Value, json};
 
 use super::published::millis;
 use crate::error::Error;
-use crate::statistics::{LogKind, ServerInfo, ServerStatistics, Statistics};
+use crate::statistics::{LogKind, ServerInfo, ServerStatistics, SlotStats, Statistics};
 
 /// How many rows of a log, and hot keys, are shown.
 const MOST_ROWS: usize = 50;
+/// How many of a cluster's slots.
+const MOST_SLOTS: u16 = 10;
 /// The longest text of a command's arguments.
 const LONGEST: usize = 200;
 
@@ -61,14 +64,32 @@ fn server(name: &str, info: &ServerInfo) -> Value {
     })
 }
 
-/// The slow log and the hot keys. Arguments may be personal, and are only for readers who may see such.
+/// Which servers of a cluster have which slots; nothing elsewhere.
+pub(super) fn slots_json(client: &Client) -> Value {
+    if client.topology() != Topology::Cluster {
+        return Value::Null;
+    }
+    let servers = client.servers();
+    let map = servers.iter().map(|server| {
+        let ranges: Vec<_> = server
+            .slots
+            .iter()
+            .map(|range| (range.start(), range.end()))
+            .collect();
+        json!({ "server": &*server.name, "ranges": ranges })
+    });
+    Value::Array(map.collect())
+}
+
+/// The slow log, the hot keys and a cluster's busiest slots. Arguments may be personal, and are only for readers who may see such.
 ///
 /// # Errors
 /// [`Error::NoServer`] when no server answered.
 pub(super) async fn logs(statistics: &Statistics, payloads: bool) -> Result<Value, Error> {
-    let (slow, hot) = tokio::join!(
+    let (slow, hot, slots) = tokio::join!(
         statistics.log(LogKind::Slow, MOST_ROWS),
-        statistics.hot_keys()
+        statistics.hot_keys(),
+        statistics.slots(MOST_SLOTS),
     );
     let mut rows = Vec::new();
     for (server, entries) in slow?.unwrap_or_default() {
@@ -91,7 +112,11 @@ pub(super) async fn logs(statistics: &Statistics, payloads: bool) -> Result<Valu
         });
         all.take(MOST_ROWS).collect::<Vec<_>>()
     });
-    Ok(json!({ "slow": rows, "hot": hot, "hidden": !payloads }))
+    let slots = slots.ok().flatten().map(|slots| {
+        let row = |slot: SlotStats| json!({ "slot": slot.slot, "keys": slot.keys, "micros": slot.cpu_micros });
+        slots.into_iter().map(row).collect::<Vec<_>>()
+    });
+    Ok(json!({ "slow": rows, "hot": hot, "slots": slots, "hidden": !payloads }))
 }
 
 /// A time of a report in seconds.

@@ -65,7 +65,9 @@ metrics! {
     "redis_master_link_up" gauge [] "Of a replica: whether it has its master (0 or 1); 1 for a master." Some(|info| flag(info.role != Role::Replica || info.is_master_link_up));
     "redis_master_repl_offset" gauge [] "How far the replication stream is." Some(|info| number(info.replication_offset));
     "redis_loading_dump_file" gauge [] "Whether the server loads its data (0 or 1)." Some(|info| flag(info.is_loading));
-    "redis_rdb_last_bgsave_status" gauge [] "Whether the last attempts to save succeeded (0 or 1)." Some(|info| flag(info.is_persisting));
+    "redis_rdb_last_bgsave_status" gauge [] "Whether the last snapshot succeeded (0 or 1)." Some(|info| flag(info.has_saved));
+    "redis_aof_last_write_status" gauge [] "Whether the last write to the log succeeded (0 or 1)." Some(|info| flag(info.has_written));
+    "redis_aof_last_bgrewrite_status" gauge [] "Whether the last rewriting of the log succeeded (0 or 1)." Some(|info| flag(info.has_rewritten));
     "redis_db_keys" gauge ["db"] "Keys." None;
     "redis_db_keys_expiring" gauge ["db"] "Keys with a time to live." None;
     "redis_db_avg_ttl_seconds" gauge ["db"] "Their mean time to live." None;

@@ -79,6 +79,12 @@ pub struct ServerInfo {
     pub is_loading: bool,
     /// Whether the last attempts to save, as far as it saves, succeeded.
     pub is_persisting: bool,
+    /// Of these: whether the last snapshot succeeded, the last write to the log, and its last rewriting.
+    pub has_saved: bool,
+    /// See [`has_saved`](Self::has_saved).
+    pub has_written: bool,
+    /// See [`has_saved`](Self::has_saved).
+    pub has_rewritten: bool,
     /// Seconds since the last save, when it has saved.
     pub last_save: Option<Duration>,
 
@@ -146,6 +152,9 @@ impl ServerInfo {
     pub fn parse(text: &str) -> Self {
         let mut info = Self {
             is_persisting: true,
+            has_saved: true,
+            has_written: true,
+            has_rewritten: true,
             ..Self::default()
         };
         for (name, value) in text.lines().filter_map(|line| line.trim().split_once(':')) {
@@ -201,6 +210,9 @@ impl ServerInfo {
         self.replicas.extend(other.replicas.iter().cloned());
         self.is_loading |= other.is_loading;
         self.is_persisting &= other.is_persisting;
+        self.has_saved &= other.has_saved;
+        self.has_written &= other.has_written;
+        self.has_rewritten &= other.has_rewritten;
         for (number, database) in &other.databases {
             let sum = self.databases.entry(*number).or_default();
             sum.keys += database.keys;
@@ -264,7 +276,13 @@ impl ServerInfo {
             "master_repl_offset" => self.replication_offset = count(),
             "loading" | "async_loading" => self.is_loading |= value == "1",
             "rdb_last_bgsave_status" | "aof_last_write_status" | "aof_last_bgrewrite_status" => {
-                self.is_persisting &= value == "ok";
+                let is_ok = value == "ok";
+                self.is_persisting &= is_ok;
+                match name {
+                    "rdb_last_bgsave_status" => self.has_saved = is_ok,
+                    "aof_last_write_status" => self.has_written = is_ok,
+                    _ => self.has_rewritten = is_ok,
+                }
             }
             "rdb_last_save_time" => {
                 let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -349,6 +367,7 @@ mod tests {
         assert_eq!(info.used_memory, 1_610_612_736);
         assert_eq!(info.memory_share(), Some(0.75));
         assert!(info.may_evict() && !info.is_persisting);
+        assert!(!info.has_saved && info.has_written && info.has_rewritten);
         assert_eq!(info.role, Role::Master);
         assert_eq!(info.replicas[0].lag, Some(Duration::from_secs(3)));
         assert_eq!(info.databases[&0].mean_ttl, Duration::from_millis(1500));

@@ -140,6 +140,9 @@ impl Statistics {
             failed: Vec::new(),
             total: ServerInfo {
                 is_persisting: true,
+                has_saved: true,
+                has_written: true,
+                has_rewritten: true,
                 ..ServerInfo::default()
             },
             at,

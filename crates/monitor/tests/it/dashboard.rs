@@ -2,6 +2,7 @@
 
 mod page;
 mod rights;
+mod scale;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -13,7 +13,9 @@ use super::event::{GapReason, Position};
 use super::subscription::Outlet;
 use super::{Address, read};
 use crate::error::Error;
-use crate::scripts::{Entries, Entry};
+use crate::scripts::{Entries, Entry, millis};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// How many entries of a log are read at once.
 const PAGE: usize = 256;
@@ -61,6 +63,9 @@ struct Cursor {
     position: u64,
     /// What came from the log and may come once more, live.
     replayed: BTreeSet<u64>,
+    /// The greatest number of a history that the server has lost, of which live messages may yet come, as
+    /// over the bus of a cluster.
+    lost_up_to: u64,
     /// Whether a live message came that was published after the subscription was made. Until then, those that were under way before the
     /// subscription was made may still come: subscriptions share a connection.
     has_gone_on: bool,
@@ -73,6 +78,7 @@ impl Cursor {
             keys,
             position,
             replayed: BTreeSet::new(),
+            lost_up_to: 0,
             has_gone_on: false,
         }
     }
@@ -131,7 +137,9 @@ impl Cursors {
                 return true;
             }
             outlet.gap(GapReason::WentBack);
-        } else if frame.before != cursor.position && frame.before != 0 {
+        } else if (frame.before != cursor.position && frame.before != 0)
+            || frame.number <= cursor.lost_up_to
+        {
             if !cursor.catch_up(&self.client, outlet).await {
                 return false;
             }
@@ -140,12 +148,18 @@ impl Cursors {
                 cursor.has_gone_on = true;
                 return true;
             }
+            if frame.number <= cursor.lost_up_to {
+                // The log, in which every message stands before it is told, does not know it: it is from before
+                // the loss, and not later than what the subscriber has seen or was told of as missing.
+                return true;
+            }
             if cursor.position != frame.before {
                 outlet.gap(GapReason::NotInLog);
             }
         }
         // Live messages come in their order, so nothing before this one comes again.
         cursor.replayed.clear();
+        cursor.lost_up_to = 0;
         cursor.has_gone_on = true;
         cursor.position = frame.number;
         outlet.message(channel, frame.message, Some(Position(frame.number)))
@@ -159,6 +173,29 @@ impl Cursors {
             }
         }
         true
+    }
+
+    /// Lets the last numbers live on. A quiet channel's would go a day after its last message, and then nobody
+    /// could tell a day without messages from lost data.
+    pub(super) async fn keep_last_numbers(&self) {
+        let keys = self.by_channel.values().map(|cursor| &cursor.keys);
+        let keep = keys.map(|keys| {
+            let keep = Command::new("PEXPIRE").key(&keys.last);
+            let keep = keep.arg(millis(keys.replay.last_ttl()));
+            keep.idempotent(true)
+        });
+        if let Err(error) = self.client.pipeline(keep.collect()).await {
+            tracing::debug!(target: "redkit::pubsub", %error, "last numbers are kept later");
+        }
+    }
+
+    /// How often that is done.
+    pub(super) fn keeping_period(&self) -> Duration {
+        let ttls = self
+            .by_channel
+            .values()
+            .map(|cursor| cursor.keys.replay.last_ttl());
+        ttls.fold(DAY, Duration::min) / 4
     }
 
     fn of(client: &Client) -> Self {
@@ -208,6 +245,9 @@ impl Cursor {
             if is_empty && last != self.position {
                 // The log has nothing, and the last message is another one: some were dropped.
                 outlet.gap(GapReason::NotInLog);
+                if last < self.position {
+                    self.lost_up_to = self.lost_up_to.max(self.position);
+                }
                 self.position = last;
             }
             if is_last {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use redkit_core::{Client, GapReason as ConnectionGap, Keyspace, Push, PushStream};
 use serde::de::DeserializeOwned;
+use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Inner;
@@ -167,7 +168,17 @@ async fn receive_with_replay(mut pushes: PushStream, mut cursors: Cursors, outle
     if !cursors.catch_up(outlet).await {
         return;
     }
-    while let Some(push) = pushes.next().await {
+    let mut keeping = tokio::time::interval(cursors.keeping_period());
+    keeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let push = tokio::select! {
+            push = pushes.next() => push,
+            _ = keeping.tick() => {
+                cursors.keep_last_numbers().await;
+                continue;
+            }
+        };
+        let Some(push) = push else { return };
         let goes_on = match push {
             Push::Message {
                 channel, payload, ..

@@ -17,6 +17,7 @@ pub struct InboxBuilder<T> {
     capacity: u32,
     ttl: Duration,
     reading_time: Duration,
+    known_for: Duration,
     max_message_bytes: usize,
     item: PhantomData<fn() -> T>,
 }
@@ -32,6 +33,7 @@ impl<T> InboxBuilder<T> {
             capacity: 100,
             ttl: Duration::from_secs(30 * 86_400),
             reading_time: Duration::from_secs(30),
+            known_for: Duration::from_secs(86_400),
             max_message_bytes: 64 * 1024,
             item: PhantomData,
         }
@@ -59,6 +61,13 @@ impl<T> InboxBuilder<T> {
         self
     }
 
+    /// For how long the id of a [push](Inbox::push_once) is known; a day at first.
+    #[must_use]
+    pub fn known_for(mut self, time: Duration) -> Self {
+        self.known_for = time;
+        self
+    }
+
     /// How many bytes an encoded item may have; 64 KiB at first.
     #[must_use]
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
@@ -80,7 +89,11 @@ impl<T> InboxBuilder<T> {
                 "keep what a user will read",
             ));
         }
-        for (what, time) in [("ttl", self.ttl), ("reading_time", self.reading_time)] {
+        for (what, time) in [
+            ("ttl", self.ttl),
+            ("reading_time", self.reading_time),
+            ("known_for", self.known_for),
+        ] {
             if time < Duration::from_millis(1) {
                 return Err(Error::invalid(
                     what,
@@ -99,6 +112,7 @@ impl<T> InboxBuilder<T> {
                 capacity: self.capacity,
                 ttl: self.ttl,
                 reading_time: self.reading_time,
+                known_for: self.known_for,
                 max_message_bytes: self.max_message_bytes,
             }),
             item: PhantomData,

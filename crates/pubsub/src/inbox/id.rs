@@ -20,6 +20,12 @@ pub struct ItemId {
 pub struct NotAnId;
 
 impl ItemId {
+    /// Before the first one.
+    pub(crate) const BEGINNING: Self = Self {
+        millis: 0,
+        number: 0,
+    };
+
     /// The first number of a stream's id.
     pub(crate) fn millis(self) -> u64 {
         self.millis

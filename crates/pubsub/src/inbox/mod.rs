@@ -58,7 +58,8 @@ use crate::scripts::{self, Entries, InboxKeys, RawItem};
 ///
 /// # When Redis is down
 /// Each call fails as any call does. A push that ended with [`is_maybe`](redkit_core::Error::is_maybe) may
-/// have arrived; it is not repeated. Readings and confirmations are repeated, which is safe.
+/// have arrived; it is not repeated, unless it has an id ([`push_once`](Self::push_once)). Readings and
+/// confirmations are repeated, which is safe.
 pub struct Inbox<T> {
     inner: Arc<Inner>,
     item: PhantomData<fn() -> T>,
@@ -71,6 +72,7 @@ struct Inner {
     capacity: u32,
     ttl: Duration,
     reading_time: Duration,
+    known_for: Duration,
     max_message_bytes: usize,
     metrics: InboxMetrics,
 }
@@ -83,6 +85,9 @@ pub struct Pushed {
     pub id: ItemId,
     /// How many old items were dropped, unread, because the inbox was full.
     pub dropped: u64,
+    /// Whether a push with the same id had been there before: then this one changed nothing, and the other
+    /// facts are those of the first. Always false for a push without an id.
+    pub was_known: bool,
 }
 
 /// An item of an inbox.
@@ -201,7 +206,8 @@ impl<T> Inbox<T> {
 }
 
 impl<T: Serialize> Inbox<T> {
-    /// Puts an item into a user's inbox, and hands it to those who are connected.
+    /// Puts an item into a user's inbox, and hands it to those who are connected. It is not repeated when nobody
+    /// knows whether it arrived.
     ///
     /// # Errors
     /// [`Error::TooLarge`], and [`Error::Core`] when it could not be encoded or stored.
@@ -210,10 +216,21 @@ impl<T: Serialize> Inbox<T> {
         T: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        let inner = &self.inner;
-        let script = inner.push(&inner.keys_of(user), item)?;
-        let pushed = inner.client.eval::<(ItemId, u64)>(script).await;
-        Ok(inner.pushed(pushed?))
+        self.push_with(user, None, item).await
+    }
+
+    /// As [`push`](Self::push), under an id by which the push is known again for a
+    /// [while](InboxBuilder::known_for): pushing it twice into the same inbox is as good as once, so it is repeated
+    /// after a lost reply, and can be by the caller. Also when the user has read the item meanwhile.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push); [`Error::Invalid`] for an empty id.
+    pub async fn push_once<Q>(&self, user: impl ToArg, id: &str, item: &Q) -> Result<Pushed, Error>
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        self.push_with(user, Some(id), item).await
     }
 
     /// Puts one item into the inboxes of several users, in one round trip (on a cluster: one to each
@@ -230,10 +247,57 @@ impl<T: Serialize> Inbox<T> {
         T: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
+        self.push_to_many_with(users, None, item).await
+    }
+
+    /// As [`push_to_many`](Self::push_to_many), under an id, as [`push_once`](Self::push_once): users who have it
+    /// already are not given it again, so a call that failed for some of them is repeated as it was.
+    ///
+    /// # Errors
+    /// As [`push_once`](Self::push_once).
+    pub async fn push_once_to_many<Q, U: ToArg>(
+        &self,
+        users: impl IntoIterator<Item = U>,
+        id: &str,
+        item: &Q,
+    ) -> Result<Vec<Result<Pushed, Error>>, Error>
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        self.push_to_many_with(users, Some(id), item).await
+    }
+
+    async fn push_with<Q>(
+        &self,
+        user: impl ToArg,
+        id: Option<&str>,
+        item: &Q,
+    ) -> Result<Pushed, Error>
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        let inner = &self.inner;
+        let script = inner.push(user, id, item)?;
+        let pushed = inner.client.eval::<(ItemId, u64, u64)>(script).await;
+        Ok(inner.pushed(pushed?))
+    }
+
+    async fn push_to_many_with<Q, U: ToArg>(
+        &self,
+        users: impl IntoIterator<Item = U>,
+        id: Option<&str>,
+        item: &Q,
+    ) -> Result<Vec<Result<Pushed, Error>>, Error>
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
         let inner = &self.inner;
         let scripts = users
             .into_iter()
-            .map(|user| inner.push(&inner.keys_of(user), item))
+            .map(|user| inner.push(user, id, item))
             .collect::<Result<Vec<_>, Error>>()?;
         if scripts.is_empty() {
             return Ok(Vec::new());
@@ -322,18 +386,37 @@ impl Inner {
 
     fn push<Q: Serialize + ?Sized>(
         &self,
-        keys: &InboxKeys,
+        user: impl ToArg,
+        id: Option<&str>,
         item: &Q,
     ) -> Result<redkit_core::Invocation, Error> {
+        let record = match id {
+            Some("") => {
+                let fix = "name the push, or use one without an id";
+                return Err(Error::invalid("id", "it is empty", fix));
+            }
+            Some(id) => Some(self.keys.tagged_key(&user, "id", id)),
+            None => None,
+        };
+        let keys = self.keys_of(user);
         let raw = self.client.codec().encode(keys.items.as_bytes(), item)?;
         let raw = check_size(raw, self.max_message_bytes)?;
-        Ok(scripts::inbox_push(keys, self.capacity, self.ttl, raw))
+        let record = record.as_ref().map(|record| (record, self.known_for));
+        let (most, ttl) = (self.capacity, self.ttl);
+        Ok(scripts::inbox_push(&keys, most, ttl, raw, record))
     }
 
-    fn pushed(&self, (id, dropped): (ItemId, u64)) -> Pushed {
-        self.metrics.pushed.increment(1);
-        self.metrics.dropped.increment(dropped);
-        Pushed { id, dropped }
+    fn pushed(&self, (id, dropped, was_known): (ItemId, u64, u64)) -> Pushed {
+        let was_known = was_known == 1;
+        if !was_known {
+            self.metrics.pushed.increment(1);
+            self.metrics.dropped.increment(dropped);
+        }
+        Pushed {
+            id,
+            dropped,
+            was_known,
+        }
     }
 
     async fn range(

@@ -63,45 +63,24 @@ for i = 1, #fields, 2 do
   end
 end
 
--- Readings by their first items, so that items and readings are walked through together: their cost is the sum of
--- both, not the product.
-table.sort(others, function(a, b)
-  return is_before(a[1], b[1])
-end)
-local next_reading = 1
-local function is_read_by_another(id)
-  while others[next_reading] and is_before(others[next_reading][2], id) do
-    next_reading = next_reading + 1
-  end
-  local reading = others[next_reading]
-  return reading ~= nil and not is_before(id, reading[1])
-end
-
-local most = tonumber(ARGV[4])
-local taken = {}
-local from, till = own and own[1] or '-', own and own[2] or '+'
-repeat
-  local page = redis.call('XRANGE', items, from, till, 'COUNT', 100)
-  local is_done = #page < 100
-  for _, item in ipairs(page) do
-    if is_read_by_another(item[1]) then
-      -- A reading is one stretch: it ends where another begins.
-      if #taken > 0 then
-        is_done = true
-        break
-      end
-    else
-      taken[#taken + 1] = item
-      if #taken == most and not own then
-        is_done = true
-        break
-      end
+-- The first item that is in no reading, and where the next reading begins: a reading is one stretch. Stretches that
+-- others have are jumped over, so a reading costs the other readings and its own items, however many items there are.
+local from, till = '-', '+'
+if own then
+  from, till = own[1], own[2]
+else
+  table.sort(others, function(a, b)
+    return is_before(a[1], b[1])
+  end)
+  for _, reading in ipairs(others) do
+    if #redis.call('XRANGE', items, from, '(' .. reading[1], 'COUNT', 1) > 0 then
+      till = '(' .. reading[1]
+      break
     end
+    from = '(' .. reading[2]
   end
-  if #page > 0 then
-    from = '(' .. page[#page][1]
-  end
-until is_done
+end
+local taken = redis.call('XRANGE', items, from, till, 'COUNT', ARGV[4])
 
 if #taken > 0 then
   local reading = taken[1][1] .. ' ' .. taken[#taken][1] .. ' ' .. string.format('%.0f', now + ARGV[3])

@@ -2,7 +2,8 @@
 --
 -- Every entry has these fields in this order, so that the stream stores their names once for many entries:
 -- `i` the message's id, `k` its key, `h` its headers (JSON), `m` the message, `g` the only group that it is for
--- ('' for all), `d` 1 when a deduplication record is to be looked at once every group has acknowledged it.
+-- ('' for all), `d` not 0 when a deduplication record is to be looked at once every group has acknowledged it: 1, or
+-- when the message was published to wait for its time, by which the record knows it.
 
 -- Gives the id of the new entry.
 local function add_entry(stream, id, key, headers, message, group, recorded)
@@ -25,7 +26,7 @@ end
 -- Gives key, headers, message, recorded.
 local function unpack_body(body)
   local line = string.find(body, '\n', 1, true)
-  local key, headers, recorded = string.match(string.sub(body, 1, line - 1), '^(%d+) (%d+) (%d)$')
+  local key, headers, recorded = string.match(string.sub(body, 1, line - 1), '^(%d+) (%d+) (%d+)$')
   local first, second = line + 1 + key, line + 1 + key + headers
   return string.sub(body, line + 1, first - 1), string.sub(body, first, second - 1), string.sub(body, second), recorded
 end

@@ -29,10 +29,14 @@ local function every_group_has_acknowledged(stream, id)
 end
 
 -- The entry is done: deletes its deduplication record, or publishes the message that the record keeps.
-local function let_go(stream, id, record)
+local function let_go(stream, id, record, recorded)
   local of = redis.call('HGET', record, 'e')
-  -- Of a message that had to wait for its time the record does not know the entry.
-  if of ~= id and of ~= '' then
+  -- Of a message that had to wait for its time the record does not know the entry. The record may be that of a later
+  -- message with the same id.
+  if of == '' then
+    of = redis.call('HGET', record, 'd') == recorded and id
+  end
+  if of ~= id then
     return
   end
   local kept = redis.call('HGET', record, 'b')
@@ -40,7 +44,7 @@ local function let_go(stream, id, record)
     local key, headers, message = unpack_body(kept)
     local message_id = redis.call('HGET', record, 'i')
     local next_id = add_entry(stream, message_id, key, headers, message, '', '1')
-    redis.call('HSET', record, 'e', next_id)
+    redis.call('HSET', record, 'e', next_id, 'd', '1')
     redis.call('HDEL', record, 'b')
     redis.call('PEXPIRE', record, 30 * 86400000)
   else
@@ -49,7 +53,7 @@ local function let_go(stream, id, record)
 end
 
 -- Acknowledges an entry. In a topic that is a queue the entry is deleted once every group has; then its
--- deduplication record (`record`, when `recorded` is 1) is deleted, or the message that it keeps is published.
+-- deduplication record (`record`, when `recorded` is not 0) is deleted, or the message that it keeps is published.
 -- Gives 1 when the entry was pending.
 local function finish(stream, group, id, record, recorded, retention)
   local acknowledged = redis.call('XACK', stream, group, id)
@@ -57,8 +61,8 @@ local function finish(stream, group, id, record, recorded, retention)
     return acknowledged
   end
   redis.call('XDEL', stream, id)
-  if recorded == '1' and acknowledged == 1 then
-    let_go(stream, id, record)
+  if recorded ~= '0' and acknowledged == 1 then
+    let_go(stream, id, record, recorded)
   end
   return acknowledged
 end

@@ -5,8 +5,8 @@
 -- KEYS[1]  the stream
 -- KEYS[2]  the messages that wait for their time (sorted set: id by due time, µs)
 -- KEYS[3]  their bodies (hash: id → see `pack_body`)
--- KEYS[4]  the deduplication record of the id (hash: `e` the entry, '' while the message waits for its time; `i` the
---          id; `b` the message that is kept to be published next)
+-- KEYS[4]  the deduplication record of the id (hash: `e` the entry, '' while the message waits for its time; `d` that
+--          field of the entry; `i` the id; `b` the message that is kept to be published next)
 -- ARGV[1]  deduplication: `none`, `for` (a time), `done` (until every group has acknowledged it), `debounce` (the later
 --          one replaces the one that waits), `last` (the last one is kept while one is under way)
 -- ARGV[2]  for how long the record lasts (ms)
@@ -18,13 +18,16 @@
 --            for 3600000 '' order-7 '' '{}' '"packed"' '' '' → {"1764428400000-0", "new"}
 local stream, delayed, bodies, record = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local mode, due, id, key, headers, message = ARGV[1], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local recorded = (mode == 'done' or mode == 'last') and '1' or '0'
-
 local at = now
 if string.sub(due, 1, 1) == '+' then
   at = now + string.sub(due, 2)
 elseif due ~= '' then
   at = tonumber(due)
+end
+
+local recorded = '0'
+if mode == 'done' or mode == 'last' then
+  recorded = at > now and string.format('%.0f', now) or '1'
 end
 
 if mode == 'debounce' then
@@ -35,10 +38,16 @@ if mode == 'debounce' then
   end
 elseif mode ~= 'none' then
   -- One that waits for its time is known for as long, whatever became of its record.
-  local entry = redis.call('HGET', record, 'e') or (redis.call('ZSCORE', delayed, id) and '')
+  local entry, of = unpack(redis.call('HMGET', record, 'e', 'd'))
+  local waiting = not entry and redis.call('ZSCORE', delayed, id) and redis.call('HGET', bodies, id)
+  if waiting then
+    local _, _, _, recorded_by = unpack_body(waiting)
+    entry, of = '', recorded_by
+  end
   if entry then
-    if mode == 'last' then
-      redis.call('HSET', record, 'e', entry, 'i', id, 'b', pack_body(key, headers, message, recorded))
+    -- The end of a message that is known for a time only is not looked at: what it kept would never be published.
+    if mode == 'last' and of ~= '0' then
+      redis.call('HSET', record, 'e', entry, 'd', of, 'i', id, 'b', pack_body(key, headers, message, recorded))
       redis.call('PEXPIRE', record, ARGV[2])
       return { entry, 'kept' }
     end
@@ -57,7 +66,7 @@ else
   end
 end
 if mode ~= 'none' and mode ~= 'debounce' then
-  redis.call('HSET', record, 'e', entry, 'i', id)
+  redis.call('HSET', record, 'e', entry, 'd', recorded, 'i', id)
   redis.call('PEXPIRE', record, ARGV[2] + math.max(0, math.ceil((at - now) / 1000)))
 end
 return { entry, 'new' }

@@ -21,7 +21,7 @@ for _, entry in ipairs(oldest_of(stream, tonumber(ARGV[1]), tonumber(ARGV[2]))) 
     more = 0
     break
   end
-  if entry[2]['d'] == '1' then
+  if (entry[2]['d'] or '0') ~= '0' then
     recorded[#recorded + 1] = { entry[1], entry[2]['i'] }
   else
     redis.call('XDEL', stream, entry[1])

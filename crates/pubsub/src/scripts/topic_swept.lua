@@ -9,8 +9,9 @@
 if not every_group_has_acknowledged(KEYS[1], ARGV[1]) then
   return 0
 end
+local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 local deleted = redis.call('XDEL', KEYS[1], ARGV[1])
 if deleted == 1 then
-  let_go(KEYS[1], ARGV[1], KEYS[2])
+  let_go(KEYS[1], ARGV[1], KEYS[2], fields_of(entry[2])['d'])
 end
 return deleted

@@ -7,6 +7,8 @@ use std::time::Duration;
 use redkit_core::Client;
 
 use super::keys::Partition;
+use super::tail::CurrentTail;
+use super::trims::Trims;
 use super::{Inner, Topic};
 use crate::error::Error;
 use crate::metrics::TopicMetrics;
@@ -20,7 +22,9 @@ pub enum Retention {
     /// A message is deleted once every group has acknowledged it. Before the first group exists, messages
     /// are kept for it.
     Queue,
-    /// Messages are kept for a time or up to a number, for groups and readers that come later.
+    /// Messages are kept for a time or up to a number, for groups and readers that come later. Consumers remove the
+    /// others every few seconds; processes that publish do so with a publication every 15 s, so that a log that
+    /// nobody reads does not grow.
     Log {
         /// For how long; `None` for ever.
         keep: Option<Duration>,
@@ -114,6 +118,8 @@ impl<T> TopicBuilder<T> {
         Ok(Topic {
             inner: Arc::new(Inner {
                 metrics: TopicMetrics::new(&self.name),
+                trims: Trims::new(self.retention, self.partitions),
+                tail: CurrentTail::default(),
                 name: self.name.into(),
                 partitions,
                 retention: self.retention,

@@ -1,4 +1,4 @@
-//! What a handler is given and what it gives back: [`Delivery`], [`Outcome`], [`Handler`].
+//! What a handler is given and what it gives back: [`Delivery`], [`Outcome`], [`Handler`], [`BatchHandler`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -130,5 +130,82 @@ where
 {
     async fn handle(&self, delivery: Delivery<T>) -> Outcome {
         self(delivery).await.into()
+    }
+}
+
+/// Handles several messages of a topic at once, such as one statement for all of them. Async closures that give an
+/// [`Outcome`] for all of them, an outcome for each, or a `Result<(), E>`, are handlers.
+pub trait BatchHandler<T>: Send + Sync + 'static {
+    /// Handles messages, of which there is at least one, in the order in which they came. A panic is a failed
+    /// attempt of each. The future is dropped when it takes longer than the consumer's timeout, when all of the
+    /// messages are lost to other consumers, and when the worker ends.
+    fn handle(&self, deliveries: Vec<Delivery<T>>) -> impl Future<Output = Outcomes> + Send;
+}
+
+/// What becomes of messages that were handled together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcomes {
+    /// The same for all of them.
+    All(Outcome),
+    /// One for each, in the order of the messages. A message without one had a failed attempt.
+    Each(Vec<Outcome>),
+}
+
+impl Outcomes {
+    /// One for each of so many messages.
+    pub(super) fn for_each_of(self, count: usize) -> Vec<Outcome> {
+        match self {
+            Outcomes::All(outcome) => vec![outcome; count],
+            Outcomes::Each(mut outcomes) => {
+                let missing = || Outcome::retry("the handler gave no outcome for the message");
+                outcomes.resize_with(count, missing);
+                outcomes
+            }
+        }
+    }
+}
+
+impl From<Outcome> for Outcomes {
+    fn from(outcome: Outcome) -> Self {
+        Outcomes::All(outcome)
+    }
+}
+
+impl From<Vec<Outcome>> for Outcomes {
+    fn from(outcomes: Vec<Outcome>) -> Self {
+        Outcomes::Each(outcomes)
+    }
+}
+
+/// An error is a failed attempt of all of them.
+impl<E: fmt::Display> From<Result<(), E>> for Outcomes {
+    fn from(result: Result<(), E>) -> Self {
+        Outcomes::All(result.into())
+    }
+}
+
+impl<T, F, Fut, O> BatchHandler<T> for F
+where
+    T: Send + 'static,
+    F: Fn(Vec<Delivery<T>>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = O> + Send,
+    O: Into<Outcomes>,
+{
+    async fn handle(&self, deliveries: Vec<Delivery<T>>) -> Outcomes {
+        self(deliveries).await.into()
+    }
+}
+
+/// A handler of single messages, as one that is given one at a time.
+pub(super) struct OneByOne<H>(pub(super) H);
+
+impl<T: Send + 'static, H: Handler<T>> BatchHandler<T> for OneByOne<H> {
+    async fn handle(&self, deliveries: Vec<Delivery<T>>) -> Outcomes {
+        let mut outcomes = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            outcomes.push(self.0.handle(delivery).await);
+        }
+        Outcomes::Each(outcomes)
     }
 }

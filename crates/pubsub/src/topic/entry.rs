@@ -20,7 +20,8 @@ pub(crate) struct RawEntry {
     pub(crate) payload: Option<Bytes>,
     /// The only group that it is for, or empty.
     pub(crate) group: Bytes,
-    pub(crate) is_recorded: bool,
+    /// `0` when no deduplication record is to be looked at: see `topic_entry.lua`.
+    pub(crate) recorded: Bytes,
 }
 
 impl RawEntry {
@@ -33,7 +34,7 @@ impl RawEntry {
             headers: Bytes::new(),
             payload: None,
             group: Bytes::new(),
-            is_recorded: false,
+            recorded: Bytes::from_static(b"0"),
         };
         let mut fields = fields.into_iter();
         while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
@@ -43,7 +44,7 @@ impl RawEntry {
                 b"h" => raw.headers = value,
                 b"m" => raw.payload = Some(value),
                 b"g" => raw.group = value,
-                b"d" => raw.is_recorded = &*value == b"1",
+                b"d" => raw.recorded = value,
                 _ => {}
             }
         }
@@ -121,7 +122,7 @@ mod tests {
             );
             assert_eq!(entry.read_headers()["x"], "y");
             assert_eq!((&*entry.id, &*entry.key), (&b"a"[..], &b"b"[..]));
-            assert!(entry.is_recorded && entry.group.is_empty());
+            assert!(&*entry.recorded == b"1" && entry.group.is_empty());
         }
         assert!(Value::Nil.to::<NewEntries>().unwrap().0.is_empty());
     }

@@ -7,11 +7,15 @@ mod delivery;
 mod entry;
 mod inspect;
 mod keys;
+mod log;
+mod position;
 mod publication;
 #[cfg(feature = "schedule")]
 mod schedule;
 mod scripts;
 mod stats;
+mod tail;
+mod trims;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -26,8 +30,10 @@ use serde::Serialize;
 pub use self::builder::{Retention, TopicBuilder};
 pub use self::consumer::{ConsumerBuilder, Gap, GapReason, Worker, WorkerStats};
 pub use self::dead::{DeadLetter, DeadLetters};
-pub use self::delivery::{Delivery, Handler, Outcome};
+pub use self::delivery::{BatchHandler, Delivery, Handler, Outcome, Outcomes};
 use self::keys::Partition;
+pub use self::log::{LogEvent, LogMessage, LogReader, ReadFrom};
+pub use self::position::{LogPosition, NotAPosition};
 use self::publication::Due;
 pub use self::publication::{Deduplication, Publication, PublishOutcome, Published, TRACEPARENT};
 #[cfg(feature = "schedule")]
@@ -87,6 +93,9 @@ pub(crate) struct Inner {
     max_message_bytes: usize,
     /// The channel of wake-ups of ordered groups; topics with one partition have none.
     wake: Option<Key>,
+    /// When this process's publications trim.
+    trims: trims::Trims,
+    tail: tail::CurrentTail,
     metrics: TopicMetrics,
 }
 
@@ -112,7 +121,7 @@ impl<T> Topic<T> {
     }
 
     /// Stops the deliveries to a group, in all processes, within half a second, until it is
-    /// [resumed](Self::resume). What is being handled is finished.
+    /// [resumed](Self::resume). What is being handled is finished; what waits for its handler goes on waiting.
     ///
     /// # Errors
     /// [`Error::Core`] when Redis could not be asked.
@@ -205,13 +214,19 @@ impl<T: Serialize> Topic<T> {
         Q: Serialize + ?Sized + 'q,
     {
         let inner = &self.inner;
-        let (mut ids, mut requests) = (Vec::new(), Vec::new());
+        let (mut ids, mut requests, mut trims) = (Vec::new(), Vec::new(), Vec::new());
         for (message, publication) in messages {
-            let (id, request) = inner.publication(message, publication)?;
+            let (id, to, request) = inner.publication(message, publication)?;
+            if inner.trims.is_due(to.number) {
+                trims.push(to);
+            }
             ids.push(id);
             requests.push(request);
         }
-        let replies = inner.client.eval_all(requests).await.inspect_err(|_| {
+        // A log whose readers come later is trimmed by those that write it.
+        let published = inner.client.eval_all(requests);
+        let (replies, ()) = tokio::join!(published, inner.trim(&trims, ids.len()));
+        let replies = replies.inspect_err(|_| {
             inner.metrics.publish_failures.increment(ids.len() as u64);
         })?;
         let results = ids.into_iter().zip(replies);
@@ -222,6 +237,26 @@ impl<T: Serialize> Topic<T> {
 }
 
 impl Inner {
+    /// Trims partitions of a log, of which so many entries were published at once.
+    async fn trim(&self, partitions: &[&Partition], published: usize) {
+        let Retention::Log { keep, most } = self.retention else {
+            return;
+        };
+        let rounds = 1 + published / trims::PUBLISHED_A_ROUND;
+        for partition in partitions {
+            for _ in 0..rounds {
+                match scripts::trim(&self.client, &partition.stream, keep, most).await {
+                    Ok(true) => self.trims.has_more(partition.number),
+                    Ok(false) => break,
+                    Err(error) => {
+                        tracing::debug!(target: "redkit::pubsub", %error, "a topic is trimmed later");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
     fn partition_of(&self, key: &[u8], id: &str) -> Option<&Partition> {
         let of = match key {
             [] => slot(id.as_bytes()),
@@ -235,7 +270,7 @@ impl Inner {
         &self,
         message: &Q,
         publication: Publication,
-    ) -> Result<(String, Request), Error> {
+    ) -> Result<(String, &Partition, Request), Error> {
         let (mode, record_ttl) = self.mode_of(&publication)?;
         let id = match publication.id {
             Some(id) if id.is_empty() => {
@@ -268,7 +303,7 @@ impl Inner {
             let add = Command::new("XADD").key(&to.stream).arg("*");
             let add = add.arg("i").arg(&*id).arg("k").arg(publication.key);
             let add = add.arg("h").arg(headers).arg("m").arg(payload);
-            return Ok((id, add.arg("g").arg("").arg("d").arg("0").into()));
+            return Ok((id, to, add.arg("g").arg("").arg("d").arg("0").into()));
         }
         let call = scripts::publish(
             to,
@@ -285,7 +320,7 @@ impl Inner {
         );
         // In the other modes a repetition may find that the first one was delivered meanwhile.
         let is_idempotent = mode == "for";
-        Ok((id, call.idempotent(is_idempotent).into()))
+        Ok((id, to, call.idempotent(is_idempotent).into()))
     }
 
     fn mode_of(&self, publication: &Publication) -> Result<(&'static str, Duration), Error> {

@@ -50,7 +50,9 @@ pub enum Deduplication {
     /// own delay: of many in a short time only the last is delivered. Needs a delay.
     Debounce,
     /// While the first one waits or is being handled, the last of the others is kept, and published when
-    /// the first is done. Only in topics with [`Retention::Queue`](super::Retention::Queue).
+    /// the first is done, whatever delay or time it was given; none is kept when the first was published with
+    /// [`For`](Self::For) or [`Debounce`](Self::Debounce), whose end is not looked at: it is just known. Only in topics
+    /// with [`Retention::Queue`](super::Retention::Queue).
     KeepLast,
 }
 

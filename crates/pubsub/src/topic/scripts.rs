@@ -86,6 +86,7 @@ static STATS: Script = Script::of_parts(&[
     ENTRY,
     include_str!("../scripts/topic_stats.lua"),
 ]);
+static READ: Script = Script::of_parts(&[ENTRY, FINISH, include_str!("../scripts/topic_read.lua")]);
 static LEAVE: Script = Script::new(include_str!("../scripts/topic_leave.lua"));
 
 /// The consumer that owns the entries which wait for a retry. No consumer's own name: those are UUIDs.
@@ -274,7 +275,7 @@ impl Seat {
         ACK.invoke([&self.partition.stream, &self.partition.record(&entry.id)])
             .arg(&*self.group)
             .arg(entry.entry.to_string())
-            .arg(u8::from(entry.is_recorded))
+            .arg(&entry.recorded)
             .arg("queue")
             .idempotent(true)
     }
@@ -289,7 +290,7 @@ impl Seat {
         call.arg(&*self.group)
             .arg(&*self.consumer)
             .arg(entry.entry.to_string())
-            .arg(u8::from(entry.is_recorded))
+            .arg(&entry.recorded)
             .arg(letter.retention)
             .arg(entry.deliveries)
             .arg(letter.reason)
@@ -365,6 +366,22 @@ pub(crate) async fn sweep(client: &Client, partition: &Partition) -> Result<bool
         })?;
     }
     Ok(more == 1)
+}
+
+/// How many entries of a log are read at once.
+const PAGE: u32 = 100;
+
+/// Reads a log behind an entry, up to which so many had ever been added.
+pub(crate) fn read_log(partition: &Partition, after: ItemId, count: u64) -> Invocation {
+    let call = READ.invoke([&partition.stream]).arg(after.to_string());
+    let call = call.arg(count).arg(PAGE).arg(MOST_READ);
+    call.idempotent(true)
+}
+
+/// Where a log ends.
+pub(crate) fn end_of_log(partition: &Partition) -> Invocation {
+    let call = READ.invoke([&partition.stream]).arg("$").arg(0);
+    call.arg(0).arg(0).idempotent(true)
 }
 
 /// Replies with 1 when there was such a group.
@@ -462,7 +479,7 @@ pub(crate) fn ordered_ack(
         .invoke([&seat.partition.stream, &record, &seat.keys.owner])
         .arg(&*seat.group)
         .arg(entry.entry.to_string())
-        .arg(u8::from(entry.is_recorded))
+        .arg(&entry.recorded)
         .arg(retention)
         .arg(token)
         .idempotent(true)

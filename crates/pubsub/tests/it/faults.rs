@@ -11,7 +11,7 @@ use crate::listening::{next, next_item};
 
 const MESSAGES: u32 = 400;
 
-async fn connect(url: &str, driver: Driver) -> Client {
+pub(crate) async fn connect(url: &str, driver: Driver) -> Client {
     let config = ClientConfig::from_url(url).unwrap().driver(driver);
     let config = config.command_timeout(Duration::from_millis(500));
     Client::connect(config.probe_interval(Duration::from_millis(100)))
@@ -85,7 +85,7 @@ async fn publish_all(channel: &Channel<u32>) {
 
 /// Checks that what comes is in order, and that whatever is missing lies where a gap was told. Gives
 /// how many were missing.
-async fn check(subscription: &mut Subscription<u32>, last: u32) -> u32 {
+pub(crate) async fn check(subscription: &mut Subscription<u32>, last: u32) -> u32 {
     let (mut expected, mut missing, mut may_miss) = (0, 0, false);
     loop {
         match next(subscription).await {

@@ -205,4 +205,43 @@ redkit_testkit::suite! {
         assert_eq!(seen, (0..600).collect::<Vec<_>>());
         Ok(())
     }
+
+    async fn an_id_is_pushed_once_into_an_inbox_however_often_it_is_said(fixture: Fixture) -> Result<(), Error> {
+        let inbox: Inbox<u32> = Inbox::builder(&fixture.client, "notes").capacity(2).build()?;
+        let first = inbox.push_once("ann", "order-7", &7).await?;
+        assert!(!first.was_known);
+        let again = inbox.push_once("ann", "order-7", &8).await?;
+        assert_eq!((again.id, again.was_known), (first.id, true));
+        assert!(!inbox.push_once("ann", "order-8", &8).await?.was_known);
+        assert!(!inbox.push_once("bob", "order-7", &7).await?.was_known, "each user's inbox by itself");
+        let full = inbox.push_once("ann", "order-9", &9).await?;
+        let again = inbox.push_once("ann", "order-9", &9).await?;
+        assert_eq!((full.dropped, again.dropped, again.was_known), (1, 1, true));
+        let batch = inbox.read("ann", 10).await?;
+        assert_eq!(values(&batch), [8, 9]);
+        inbox.confirm("ann", &batch.token).await?;
+        // What was read is not pushed again either.
+        let users = ["ann", "bob", "cem"];
+        let pushed = inbox.push_once_to_many(users, "order-9", &9).await?;
+        let known: Vec<bool> = pushed.into_iter().map(|pushed| pushed.unwrap().was_known).collect();
+        assert_eq!(known, [true, false, false]);
+        assert_eq!(inbox.unread("ann").await?, 0);
+        let error = inbox.push_once("ann", "", &1).await.unwrap_err();
+        assert!(error.to_string().contains("id"), "{error}");
+        Ok(())
+    }
+
+    #[paused]
+    async fn an_id_of_a_push_is_known_for_its_time(fixture: Fixture) -> Result<(), Error> {
+        let time = Duration::from_secs(60);
+        let inbox: Inbox<u32> = Inbox::builder(&fixture.client, "notes").known_for(time).build()?;
+        assert!(!inbox.push_once("ann", "a", &1).await?.was_known);
+        tokio::time::advance(time / 2).await;
+        assert!(inbox.push_once("ann", "a", &1).await?.was_known);
+        tokio::time::advance(time).await;
+        assert!(!inbox.push_once("ann", "a", &2).await?.was_known);
+        let record = fixture.client.key("inbox:notes:{ann}:id:a");
+        assert!(fixture.client.call::<i64>(Command::new("PTTL").key(record)).await? > 0);
+        Ok(())
+    }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_core::{ClientConfig, Command, Value};
-use redkit_pubsub::Error;
 use redkit_pubsub::topic::{Deduplication, Delivery, Gap, Outcome, Publication};
+use redkit_pubsub::{Error, Inbox};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::sleep;
 
@@ -263,4 +263,141 @@ async fn a_lost_group_that_a_new_worker_finds_is_a_gap_and_begins_at_the_beginni
     let _second = handle(consumer(), &seen, |_| Outcome::Ack).await;
     until("it was handled", || seen.len() == 1).await;
     assert_eq!(gaps.lock().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_was_told_twice_is_counted_as_done() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    let consumer = topic.consumer("g").concurrency(4).max_attempts(3);
+    let worker = handle(consumer, &Seen::default(), |delivery| {
+        match (delivery.payload, delivery.attempt) {
+            (1, 1) => Outcome::retry_after(Duration::from_secs(5), "not yet"),
+            (2, _) => Outcome::dead("never"),
+            _ => Outcome::Ack,
+        }
+    })
+    .await;
+    let round = async || {
+        for n in 0..3 {
+            topic.publish(&n).await.unwrap();
+        }
+        sleep(Duration::from_secs(20)).await;
+    };
+    // The server knows the scripts then.
+    round().await;
+    let done = |rounds: u64| (2 * rounds, rounds, rounds, 0);
+    let counted = || {
+        let stats = worker.stats();
+        (stats.acknowledged, stats.retried, stats.dead, stats.lost)
+    };
+    assert_eq!(counted(), done(1));
+    let is_outcome = |command: &Command| {
+        let is_ack = command.iter().any(|arg| arg == b"queue");
+        is_ack || is_release(command)
+    };
+    backend.add(Rule::new(Injection::LoseReply).on(is_outcome).times(6));
+    round().await;
+    assert_eq!(counted(), done(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_the_server_refuses_is_an_attempt_with_the_longest_pause() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    let refuse = Injection::Refuse("NOPERM", "this user has no permissions to run 'xadd'");
+    let is_burial = |command: &Command| command.iter().any(|arg| arg == b"poison");
+    backend.add(Rule::new(refuse).on(is_burial));
+    let seen = Seen::default();
+    let consumer = topic.consumer("g").lease(Duration::from_secs(5));
+    let consumer = consumer.backoff(Duration::from_millis(10), Duration::from_secs(60));
+    let worker = handle(consumer, &seen, |_| Outcome::dead("poison")).await;
+    topic.publish(&1).await.unwrap();
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(
+        seen.all(),
+        [(1, 1)],
+        "it is not handled again after each lease"
+    );
+    assert_eq!((worker.stats().retried, worker.stats().lost), (1, 0));
+    sleep(Duration::from_secs(65)).await;
+    assert_eq!(seen.all(), [(1, 1), (1, 2)], "its attempts are counted");
+    backend.clear();
+    until("it is buried", || worker.stats().dead == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_in_the_process_are_not_begun_while_the_group_is_paused() {
+    let client = FaultyBackend::embedded().client();
+    for is_ordered in [false, true] {
+        let name = format!("t{}", u8::from(is_ordered));
+        let topic = redkit_pubsub::topic::Topic::<u32>::builder(&client, name);
+        let topic = topic.build().unwrap();
+        for n in 0..20 {
+            topic.publish(&n).await.unwrap();
+        }
+        let seen = Seen::default();
+        let consumer = topic.consumer("g").prefetch(20);
+        let consumer = match is_ordered {
+            true => consumer.ordered(),
+            false => consumer,
+        };
+        let worker = {
+            let seen = seen.clone();
+            consumer.start(move |delivery: Delivery<u32>| {
+                seen.add(&delivery);
+                async {
+                    sleep(Duration::from_secs(1)).await;
+                    Outcome::Ack
+                }
+            })
+        };
+        let worker = worker.await.unwrap();
+        sleep(Duration::from_millis(3_500)).await;
+        topic.pause("g").await.unwrap();
+        sleep(Duration::from_secs(2)).await;
+        let begun = seen.len();
+        assert!(begun <= 6, "{begun} of 20 were begun");
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(seen.len(), begun, "none is begun while it is paused");
+        topic.resume("g").await.unwrap();
+        until("all were handled", || worker.stats().acknowledged == 20).await;
+        let first_attempts: Vec<_> = (0..20).map(|n| (n, 1)).collect();
+        assert_eq!(seen.all(), first_attempts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_with_an_id_whose_replies_are_lost_is_in_the_inbox_once() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client_with(&ClientConfig::default());
+    let inbox: Inbox<u32> = Inbox::builder(&client, "notes").build().unwrap();
+    // So that the server knows the script.
+    inbox.push_once("bob", "a", &0).await.unwrap();
+    let is_push = |command: &Command| command.iter().any(|arg| arg.ends_with(b":state"));
+    let late = Duration::from_millis(300);
+    for (n, fault) in (0..).zip([
+        Injection::LoseReply,
+        Injection::LoseRequest,
+        Injection::DelayRequest(late),
+        Injection::DelayReply(late),
+    ]) {
+        backend.set(Rule::new(fault).on(is_push).times(1));
+        let id = n.to_string();
+        // The client repeats it by itself, and the caller once more.
+        inbox.push_once("ann", &id, &n).await.unwrap();
+        inbox.push_once("ann", &id, &n).await.unwrap();
+        backend.clear();
+        assert_eq!(inbox.unread("ann").await.unwrap(), u64::from(n) + 1);
+    }
+    // Without an id nobody repeats it.
+    backend.set(Rule::new(Injection::LoseReply).on(is_push).times(1));
+    let error = inbox.push("ann", &9).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Core(error) if error.is_maybe()),
+        "{error}"
+    );
+    assert_eq!(inbox.unread("ann").await.unwrap(), 5);
 }

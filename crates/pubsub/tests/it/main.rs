@@ -7,14 +7,17 @@
 )]
 
 mod bad_input;
+mod batches;
 mod channels;
 mod consumers;
+mod fault_topologies;
 mod faults;
 mod handling;
 mod inbox_subscriptions;
 mod inboxes;
 mod inspection;
 mod listening;
+mod logs;
 mod lost_replies;
 mod ordered;
 mod replay;
@@ -22,4 +25,6 @@ mod schedules;
 mod sse;
 mod topic_processes;
 mod topics;
+mod uncertain;
 mod universal;
+mod web_sockets;

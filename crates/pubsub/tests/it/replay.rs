@@ -145,6 +145,40 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn a_late_message_from_before_a_loss_is_not_handed_on_again(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 100);
+        let mut earlier = numbers.subscribe(["k"]).await?;
+        let positions = publish(&numbers, 0..3).await;
+        assert_eq!(payloads(&mut earlier, 3).await, [0, 1, 2]);
+        let [channel, log, last] = ["", ":log", ":last"].map(|role| {
+            fixture.client.key(format!("channel:numbers:{{k}}{role}"))
+        });
+        fixture.client.call::<u64>(Command::new("DEL").key(&log).key(&last)).await?;
+        let mut subscription = numbers.subscribe_after("k", positions[2]).await?;
+        assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+        // As it comes over the bus of a cluster, late: the subscriber has seen it before.
+        let late = format!("{} {}\n1", positions[0], positions[1]);
+        fixture.client.call::<u64>(Command::new("PUBLISH").key(&channel).arg(late)).await?;
+        assert!(is_silent(&mut subscription).await);
+        publish(&numbers, 3..5).await;
+        assert_eq!(payloads(&mut subscription, 2).await, [3, 4]);
+        Ok(())
+    }
+
+    #[paused]
+    async fn days_without_a_message_are_no_gap(fixture: Fixture) {
+        let numbers = numbers(&fixture, 100);
+        let mut subscription = numbers.subscribe(["k"]).await.unwrap();
+        let positions = publish(&numbers, 0..2).await;
+        assert_eq!(payloads(&mut subscription, 2).await, [0, 1]);
+        tokio::time::sleep(Duration::from_secs(3 * 86_400)).await;
+        // As a subscription reads the log after its connection was away.
+        let mut again = numbers.subscribe_after("k", positions[1]).await.unwrap();
+        publish(&numbers, 2..3).await;
+        assert_eq!(payloads(&mut again, 1).await, [2]);
+        assert_eq!(payloads(&mut subscription, 1).await, [2]);
+    }
+
     async fn no_key_stays_without_a_time_to_live(fixture: Fixture) -> Result<(), Error> {
         publish(&numbers(&fixture, 10), 0..1).await;
         for name in ["channel:numbers:{k}:log", "channel:numbers:{k}:last"] {

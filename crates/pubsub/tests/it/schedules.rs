@@ -1,27 +1,30 @@
 //! Schedules: every process takes part, each time is published once.
 #![cfg(feature = "schedule")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::{Date, time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
-use redkit_core::{Command, FromValue};
+use parking_lot::Mutex;
+use redkit_core::{Client, Command, FromValue};
 use redkit_pubsub::topic::{Delivery, Missed, Outcome, Schedule, Topic};
-use redkit_testkit::Fixture;
+use redkit_testkit::simulation::{Fault, ProcessOptions, World, WorldOptions};
+use redkit_testkit::{FaultyBackend, Fixture};
 use tokio::time::sleep;
 
-async fn call<T: FromValue>(fixture: &Fixture, command: Command) -> T {
-    fixture.client.call(command).await.unwrap()
+async fn call<T: FromValue>(client: &Client, command: Command) -> T {
+    client.call(command).await.unwrap()
 }
 
-async fn server_time(fixture: &Fixture) -> Timestamp {
-    let (seconds, micros): (i64, i64) = call(fixture, Command::new("TIME")).await;
+async fn server_time(client: &Client) -> Timestamp {
+    let (seconds, micros): (i64, i64) = call(client, Command::new("TIME")).await;
     Timestamp::from_microsecond(seconds * 1_000_000 + micros).unwrap()
 }
 
-fn topic(fixture: &Fixture) -> Topic<String> {
-    Topic::builder(&fixture.client, "t").build().unwrap()
+fn topic(client: &Client) -> Topic<String> {
+    Topic::builder(client, "t").build().unwrap()
 }
 
 fn start(topic: &Topic<String>, name: &str, cron: &str, zone: &str, missed: Missed) -> Schedule {
@@ -30,18 +33,18 @@ fn start(topic: &Topic<String>, name: &str, cron: &str, zone: &str, missed: Miss
 }
 
 /// What was published and waits for its time, or stands in the stream: nobody consumes.
-async fn published(fixture: &Fixture) -> Vec<String> {
-    let keys = fixture.client.keyspace("topic", "t").unwrap();
+async fn published(client: &Client) -> Vec<String> {
+    let keys = client.keyspace("topic", "t").unwrap();
     let delayed = Command::new("ZRANGE")
         .key(keys.role_key("t.0", "delayed"))
         .arg(0)
         .arg(-1);
-    let mut ids: Vec<String> = call(fixture, delayed).await;
+    let mut ids: Vec<String> = call(client, delayed).await;
     let range = Command::new("XRANGE")
         .key(keys.key("t.0"))
         .arg("-")
         .arg("+");
-    let entries: Vec<redkit_core::Value> = call(fixture, range).await;
+    let entries: Vec<redkit_core::Value> = call(client, range).await;
     for entry in entries {
         let (_, fields): (String, Vec<String>) = entry.to().unwrap();
         ids.push(fields[1].clone());
@@ -50,62 +53,151 @@ async fn published(fixture: &Fixture) -> Vec<String> {
     ids
 }
 
+/// Two schedules: a time of day in Berlin, where the clocks change twice a year, and a time of the month.
+fn start_both(topic: &Topic<String>) -> [Schedule; 2] {
+    [
+        start(topic, "daily", "30 2 * * *", "Europe/Berlin", Missed::Skip),
+        start(topic, "first", "0 12 1 * *", "UTC", Missed::Skip),
+    ]
+}
+
+/// What they publish after one moment and up to another, by the calendar.
+fn expected_of_both(begin: Timestamp, end: Timestamp) -> Vec<String> {
+    let berlin = TimeZone::get("Europe/Berlin").unwrap();
+    let is_within = |tick: Timestamp| tick > begin && tick <= end;
+    let mut expected = Vec::new();
+    let mut day: Date = begin.to_zoned(berlin.clone()).date();
+    let mut month = begin.to_zoned(TimeZone::UTC).date().first_of_month();
+    while day <= end.to_zoned(berlin.clone()).date() {
+        let at = |hour, minute| day.to_datetime(time(hour, minute, 0, 0));
+        // In spring there is no half past two: the next time is three.
+        let tick = match berlin.to_ambiguous_timestamp(at(2, 30)).is_ambiguous() && day.month() < 6
+        {
+            true => at(3, 0),
+            false => at(2, 30),
+        };
+        let tick = tick.to_zoned(berlin.clone()).unwrap().timestamp();
+        if is_within(tick) {
+            expected.push(format!("daily@{tick}"));
+        }
+        day = day.tomorrow().unwrap();
+    }
+    for _ in 0..14 {
+        let tick = month.to_datetime(time(12, 0, 0, 0));
+        let tick = tick.to_zoned(TimeZone::UTC).unwrap().timestamp();
+        if is_within(tick) {
+            expected.push(format!("first@{tick}"));
+        }
+        month += 1.month();
+    }
+    expected.sort();
+    expected
+}
+
+/// In a world of its own: five processes whose clocks run at their own paces and leap, and that die, around a night.
+/// Gives what was published, and when the world began and ended.
+fn publish_around(night: &str) -> (Vec<String>, Timestamp, Timestamp) {
+    let begin: Timestamp = night.parse().unwrap();
+    let epoch = Duration::from_secs(begin.as_second().unsigned_abs());
+    let mut world = World::new(1, WorldOptions::new().epoch(epoch));
+    let processes = [-100, -40, 0, 30, 100].map(|drift| {
+        let name = format!("process {drift}");
+        let options = ProcessOptions::new(&name).drift(drift);
+        world.process_with(options, |process| async move {
+            let topic: Topic<String> = Topic::builder(&process.client(), "t").build().unwrap();
+            let _schedules = start_both(&topic);
+            std::future::pending::<()>().await;
+        })
+    });
+    for (n, process) in (0..8).zip(processes.into_iter().cycle()) {
+        world.run_for(Duration::from_secs(30));
+        world.inject(match n % 3 {
+            2 => Fault::KillProcess {
+                process,
+                restart_after: Some(Duration::from_secs(60)),
+            },
+            _ => Fault::JumpClock {
+                process,
+                by: Duration::from_secs(3 + n),
+            },
+        });
+    }
+    let seen = Arc::new(Mutex::new(None));
+    let tell = Arc::clone(&seen);
+    world.process("eve", move |process| {
+        let tell = Arc::clone(&tell);
+        async move {
+            let client = process.client();
+            let (seconds, _): (i64, i64) = call(&client, Command::new("TIME")).await;
+            *tell.lock() = Some((seconds, published(&client).await));
+        }
+    });
+    world.run_for(Duration::from_secs(10));
+    let (end, ids) = seen.lock().take().unwrap();
+    (ids, begin, Timestamp::from_second(end).unwrap())
+}
+
+#[test]
+fn processes_whose_clocks_disagree_publish_each_time_once() {
+    for (night, time) in [
+        // The leap day, and the nights in which the clocks of Berlin change.
+        ("2028-02-29T01:27:00Z", "2028-02-29T01:30:00Z"),
+        ("2028-03-26T00:57:00Z", "2028-03-26T01:00:00Z"),
+        ("2028-10-29T00:27:00Z", "2028-10-29T00:30:00Z"),
+    ] {
+        let (ids, begin, end) = publish_around(night);
+        assert_eq!(ids, [format!("daily@{time}")]);
+        assert_eq!(ids, expected_of_both(begin, end));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_processes_publish_each_time_of_a_year_once() {
+    let client = FaultyBackend::embedded().client();
+    // The next year with a leap day, and a few days before it.
+    let year = (server_time(&client).await.to_zoned(TimeZone::UTC).year() + 1..)
+        .find(|year| year % 4 == 0);
+    let new_year = jiff::civil::date(year.unwrap(), 1, 1)
+        .to_zoned(TimeZone::UTC)
+        .unwrap()
+        .timestamp();
+    let wait = new_year
+        .duration_since(server_time(&client).await)
+        .unsigned_abs();
+    sleep(wait - Duration::from_secs(3 * 86_400)).await;
+    let begin = server_time(&client).await;
+    let topic = topic(&client);
+    let mut schedules = Vec::new();
+    for seconds in [0, 3, 7, 11, 20] {
+        sleep(Duration::from_secs(seconds)).await;
+        schedules.extend(start_both(&topic));
+    }
+    sleep(Duration::from_secs(362 * 86_400)).await;
+    // Some processes come and go.
+    schedules.truncate(4);
+    sleep(Duration::from_secs(9 * 86_400)).await;
+    // What comes within a minute waits on the server.
+    let end = server_time(&client).await + 60.seconds();
+    let expected = expected_of_both(begin, end);
+    assert!(expected.len() >= 366 + 12 && expected.iter().any(|id| id.contains("-02-29T")));
+    assert_eq!(published(&client).await, expected);
+}
+
 redkit_testkit::suite! {
     #[paused]
-    async fn five_processes_publish_each_time_of_a_year_once(fixture: Fixture) {
-        let begin = server_time(&fixture).await;
-        let topic = topic(&fixture);
-        let mut schedules = Vec::new();
-        for seconds in [0, 3, 7, 11, 20] {
-            sleep(Duration::from_secs(seconds)).await;
-            schedules.push(start(&topic, "daily", "30 6 * * *", "Europe/Berlin", Missed::Skip));
-            schedules.push(start(&topic, "first", "0 12 1 * *", "UTC", Missed::Skip));
-        }
-        sleep(Duration::from_secs(360 * 86_400)).await;
-        // Some processes come and go.
-        schedules.truncate(4);
-        sleep(Duration::from_secs(5 * 86_400)).await;
-        let end = server_time(&fixture).await + 60.seconds();
-        let berlin = TimeZone::get("Europe/Berlin").unwrap();
-        let mut expected = Vec::new();
-        let mut day: Date = begin.to_zoned(berlin.clone()).date();
-        loop {
-            let tick = day.to_datetime(time(6, 30, 0, 0)).to_zoned(berlin.clone()).unwrap().timestamp();
-            if tick > end {
-                break;
-            }
-            if tick > begin {
-                expected.push(format!("daily@{tick}"));
-            }
-            day = day.tomorrow().unwrap();
-        }
-        let mut month = begin.to_zoned(TimeZone::UTC).date().first_of_month();
-        for _ in 0..14 {
-            let tick = month.to_datetime(time(12, 0, 0, 0)).to_zoned(TimeZone::UTC).unwrap().timestamp();
-            if tick > begin && tick <= end {
-                expected.push(format!("first@{tick}"));
-            }
-            month += 1.month();
-        }
-        assert!(expected.len() >= 364);
-        expected.sort();
-        assert_eq!(published(&fixture).await, expected);
-    }
-
-    #[paused]
     async fn times_that_passed_are_made_up_for_by_the_policy(fixture: Fixture) {
-        let topic = topic(&fixture);
+        let topic = topic(&fixture.client);
         for (name, missed) in [("skip", Missed::Skip), ("once", Missed::Once), ("all", Missed::All(3)), ("many", Missed::All(100))] {
-            let before = published(&fixture).await.len();
+            let before = published(&fixture.client).await.len();
             let first = start(&topic, name, "0 0 * * * *", "UTC", missed);
             sleep(Duration::from_millis(10)).await;
             drop(first);
-            let known = published(&fixture).await;
+            let known = published(&fixture.client).await;
             sleep(Duration::from_secs(5 * 3600)).await;
-            let now = server_time(&fixture).await;
+            let now = server_time(&fixture.client).await;
             let _again = start(&topic, name, "0 0 * * * *", "UTC", missed);
             sleep(Duration::from_millis(10)).await;
-            let new: Vec<String> = published(&fixture).await.into_iter().filter(|id| !known.contains(id)).collect();
+            let new: Vec<String> = published(&fixture.client).await.into_iter().filter(|id| !known.contains(id)).collect();
             let past = new.iter().filter(|id| id.split_once('@').unwrap().1.parse::<Timestamp>().unwrap() <= now).count();
             let expected = match missed {
                 Missed::Skip => 0,
@@ -120,7 +212,7 @@ redkit_testkit::suite! {
     }
 
     async fn each_second_comes_once_and_none_early(fixture: Fixture) {
-        let topic = topic(&fixture);
+        let topic = topic(&fixture.client);
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let _worker = topic.consumer("g").start(move |delivery: Delivery<String>| {
             tell.send((delivery.id, delivery.payload)).unwrap();
@@ -132,7 +224,7 @@ redkit_testkit::suite! {
             let (id, payload) = told.recv().await.unwrap();
             let tick: Timestamp = payload.parse().unwrap();
             assert_eq!(id, format!("s@{tick}"));
-            assert!(tick <= server_time(&fixture).await, "{tick} came early");
+            assert!(tick <= server_time(&fixture.client).await, "{tick} came early");
             if let Some(last) = last {
                 assert_eq!(tick, last + 1.second());
             }
@@ -142,7 +234,7 @@ redkit_testkit::suite! {
     }
 
     async fn a_schedule_that_cannot_work_is_refused_by_name(fixture: Fixture) {
-        let topic = topic(&fixture);
+        let topic = topic(&fixture.client);
         for (name, cron, zone, word) in [
             ("a b", "0 0 * * *", "UTC", "name"),
             ("s", "0 0 * *", "UTC", "cron"),

@@ -7,6 +7,7 @@ use axum::body::to_bytes;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use redkit_core::Command;
+use redkit_pubsub::topic::{LogPosition, ReadFrom, Retention, Topic};
 use redkit_pubsub::{Channel, Inbox, ItemId, Position, Replay, sse};
 use redkit_testkit::Fixture;
 use tokio::time::sleep;
@@ -74,6 +75,33 @@ redkit_testkit::suite! {
             let count = |what: &str| text.matches(what).count();
             assert_eq!((count("event: gap"), count("event: message")), (1, 2), "{text}");
         }
+    }
+
+    async fn a_browser_reads_a_topic_behind_its_last_event(fixture: Fixture) {
+        let retention = Retention::Log { keep: None, most: None };
+        let topic: Topic<String> = Topic::builder(&fixture.client, "t").retention(retention).build().unwrap();
+        for text in ["a", "b"] {
+            topic.publish(text).await.unwrap();
+        }
+        let reader = topic.read(ReadFrom::Beginning).await.unwrap();
+        let all = text(sse::of_topic(reader, soon())).await;
+        let ids: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+        assert_eq!(ids.len(), 2, "{all}");
+        let last: Option<LogPosition> = sse::last_event_id(&headers(&ids[0]));
+        let reader = topic.read(last.into()).await.unwrap();
+        let rest = text(sse::of_topic(reader, soon())).await;
+        assert_eq!(rest, format!("event: message\ndata: \"b\"\nid: {}\n\n", ids[1]));
+        // What it saw last, and more, is gone: one gap, behind which it goes on.
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
+        topic.publish("c").await.unwrap();
+        let trim = Command::new("XTRIM").key(stream).arg("MAXLEN").arg("=").arg(1);
+        fixture.client.call::<u64>(trim).await.unwrap();
+        let last: Option<LogPosition> = sse::last_event_id(&headers(&ids[0]));
+        let reader = topic.read(last.into()).await.unwrap();
+        let gap = text(sse::of_topic(reader, soon())).await;
+        assert!(gap.starts_with("event: gap\n"), "{gap}");
+        let count = |what: &str| gap.matches(what).count();
+        assert_eq!((count("event: gap"), count("event: message"), count("id: ")), (1, 1, 2), "{gap}");
     }
 
     async fn a_value_of_another_type_is_an_event(fixture: Fixture) {

@@ -435,6 +435,64 @@ redkit_testkit::suite! {
         until("it came", || seen.len() == 1).await;
     }
 
+    async fn the_end_of_a_message_ends_nothing_of_a_later_one_with_its_id(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let keys = fixture.client.keyspace("topic", "t").unwrap();
+        for mode in [Deduplication::UntilDone, Deduplication::KeepLast] {
+            let group = format!("{mode:?}");
+            let publish = async |n: u32, delay| {
+                let publication = with_id("a").deduplicate(mode).delay(Duration::from_millis(delay));
+                topic.publish_with(&n, publication).await.unwrap().outcome
+            };
+            let (seen, go) = (Seen::default(), std::sync::Arc::new(tokio::sync::Semaphore::new(0)));
+            let worker = {
+                let (seen, go) = (seen.clone(), go.clone());
+                topic.consumer(&group).concurrency(2).start(move |delivery: Delivery<u32>| {
+                    seen.add(&delivery);
+                    let go = go.clone();
+                    async move { go.acquire().await.unwrap().forget(); Outcome::Ack }
+                }).await.unwrap()
+            };
+            assert_eq!(publish(1, 1).await, PublishOutcome::New);
+            until("the first is handled", || seen.len() == 1).await;
+            // Its record has had its time.
+            call::<u64>(&fixture, Command::new("DEL").key(keys.tagged_key("t.0", "id", "a"))).await;
+            assert_eq!(publish(2, 1_500).await, PublishOutcome::New);
+            if mode == Deduplication::KeepLast {
+                assert_eq!(publish(3, 0).await, PublishOutcome::Kept);
+            }
+            go.add_permits(1);
+            until_stats(&topic, &group, |stats| stats.length == 0).await;
+            until("the second is handled", || seen.len() == 2).await;
+            assert_eq!(seen.payloads(), [1, 2], "the third waits for the end of the second");
+            if mode == Deduplication::UntilDone {
+                assert_eq!(publish(4, 0).await, PublishOutcome::Known);
+            }
+            go.add_permits(10);
+            let all = if mode == Deduplication::KeepLast { vec![1, 2, 3] } else { vec![1, 2] };
+            until("all were handled", || seen.len() == all.len()).await;
+            until_stats(&topic, &group, |stats| stats.length == 0).await;
+            assert_eq!(seen.payloads(), all);
+            worker.shutdown(Duration::from_secs(1)).await;
+            topic.delete_group(&group).await.unwrap();
+        }
+    }
+
+    async fn nothing_is_kept_behind_a_message_whose_end_nobody_looks_at(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let publish = async |deduplication, delay| {
+            let publication = with_id("a").deduplicate(deduplication).delay(Duration::from_millis(delay));
+            topic.publish_with(&1, publication).await.unwrap().outcome
+        };
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(publish(Deduplication::For(hour), 0).await, PublishOutcome::New);
+        assert_eq!(publish(Deduplication::KeepLast, 0).await, PublishOutcome::Known);
+        let debounced = with_id("b").deduplicate(Deduplication::Debounce).delay(hour);
+        assert_eq!(topic.publish_with(&1, debounced).await.unwrap().outcome, PublishOutcome::New);
+        let last = with_id("b").deduplicate(Deduplication::KeepLast);
+        assert_eq!(topic.publish_with(&1, last).await.unwrap().outcome, PublishOutcome::Known);
+    }
+
     #[paused]
     async fn one_script_trims_few_bytes(fixture: Fixture) {
         let retention = Retention::Log { keep: None, most: Some(2) };

@@ -1,8 +1,10 @@
 //! `redkit keys`.
 
 use redkit_core::Command;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::engine;
+use crate::terminal::Pty;
+use crate::{NAMESPACE, engine, program};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prefixes_sizes_times_to_live_and_orphans_are_counted() {
@@ -70,4 +72,36 @@ async fn prefixes_sizes_times_to_live_and_orphans_are_counted() {
     );
     let wrong = engine.redkit(&["keys", "--rate", "0"]).await;
     wrong.failed(2, "keys_per_second", "docs/configuration.md");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_shown_on_a_terminal_and_control_c_ends_it_with_what_was_seen() {
+    let engine = engine().await;
+    for number in 0..3_000 {
+        let set = Command::new("SET")
+            .key(engine.client.key(format!("cart:{number}")))
+            .arg("x");
+        engine.client.call::<()>(set).await.unwrap();
+    }
+    let keys = |args: &[&str]| {
+        let mut command = program(&[&["keys"], args].concat());
+        command
+            .env("REDIS_URL", engine.url())
+            .env("REDKIT_NAMESPACE", NAMESPACE);
+        Pty::run(command.into_std())
+    };
+    tokio::task::block_in_place(|| {
+        // Ten seconds for all of them, unless it is ended.
+        let mut pty = keys(&["--rate", "300", "--sample", "100"]);
+        pty.until("/3000 keys, ");
+        pty.until(" left");
+        // What Control-C is on a terminal of one's own.
+        let id = Pid::from_raw(i32::try_from(pty.id()).unwrap()).unwrap();
+        kill_process(id, Signal::INT).unwrap();
+        assert_eq!(pty.end(), Some(0));
+        pty.until("(a part of the keys)");
+        let mut pty = keys(&["--rate", "100000", "--sample", "100"]);
+        assert_eq!(pty.end(), Some(0));
+        pty.until("3000 keys seen (all keys)");
+    });
 }

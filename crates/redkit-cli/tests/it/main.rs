@@ -15,6 +15,7 @@ mod locks;
 mod sessions;
 mod terminal;
 mod topics;
+mod topologies;
 mod watch;
 
 use std::process::Stdio;

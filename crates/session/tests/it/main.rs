@@ -10,9 +10,11 @@ mod basics;
 mod commits;
 mod directory;
 mod encryption;
+mod fleet;
 mod hostile;
 mod indexes;
 mod inspection;
+mod processes;
 #[cfg(feature = "tower-sessions")]
 mod records;
 mod revocation;

@@ -31,6 +31,11 @@ redkit_testkit::suite! {
         assert!(!store.revoke("user-7", &other.handle()).await.unwrap());
         assert!(!store.revoke("user-7", &SessionHandle::from_text("x}{:*")).await.unwrap());
         assert!(again(&store, &phone).await.is_some());
+        // Nor where two users share a bucket.
+        let (one, two) = (signed_in(&store, "user-3").await, signed_in(&store, "user-58").await);
+        assert_eq!(text(&one)[..4], text(&two)[..4], "an id begins with its bucket");
+        assert!(!store.revoke("user-3", &two.handle()).await.unwrap());
+        assert!(again(&store, &two).await.is_some());
         let handle = SessionHandle::from_text(phone.handle().as_str());
         assert!(store.revoke("user-7", &handle).await.unwrap());
         assert!(!store.revoke("user-7", &handle).await.unwrap());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redkit_session::{Error, OnLimit, SignIn};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::{again, builder, patient_store, signed_in, store, text};
 
@@ -376,6 +377,25 @@ async fn a_rotation_that_is_settled_late_does_not_outlive_a_sign_out() {
         assert!(again(&store, &session).await.is_none());
         assert!(store.sessions_of("user-7").await.unwrap().is_empty());
     }
+}
+
+/// The rotation of a request that loaded the session before all of the user's were revoked: not even for the time of
+/// one step is there a session.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_after_a_revocation_stores_nothing() {
+    let backend = FaultyBackend::embedded();
+    let store = builder(&backend.client()).build().unwrap();
+    let mut session = signed_in(&store, "user-7").await;
+    session.rotate().await.unwrap();
+    store.revoke_all("user-7").await.unwrap();
+    // A second step would wait here.
+    let gate = Gate::closed();
+    let held = Rule::new(Injection::HoldRequest(gate.clone())).on_name("EVALSHA");
+    backend.set(held.skip(1).times(1));
+    let rotated = timeout(Duration::from_secs(1), session.rotate()).await;
+    assert!(matches!(rotated, Ok(Err(Error::Gone))), "{rotated:?}");
+    backend.clear();
+    assert!(store.sessions_of("user-7").await.unwrap().is_empty());
 }
 
 /// A request revokes the others while the rotation of another request is before its last step.

@@ -7,6 +7,7 @@ use redkit_session::{Error, Lifetime, SignIn};
 use redkit_testkit::Fixture;
 use tokio::time::advance;
 
+use crate::round_trips::keys_of;
 use crate::{again, builder, signed_in, store};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,6 +49,11 @@ redkit_testkit::suite! {
         let left = session.ttl().await.unwrap();
         assert_eq!(left, session.extend(HOUR).await.unwrap());
         assert!(left <= 5 * MINUTE && left > 5 * MINUTE - 2 * MILLI, "{left:?}");
+        // Nor does its key live any longer.
+        for key in keys_of(&fixture).await {
+            let kept: u64 = fixture.client.call(Command::new("PTTL").key(&key)).await.unwrap();
+            assert!(kept <= 5 * 60_000 + 1, "{kept}");
+        }
         advance(left - 2 * MILLI).await;
         let mut late = again(&store, &session).await.unwrap();
         advance(4 * MILLI).await;

@@ -61,10 +61,7 @@ impl Shopper {
         loop {
             if let Err(error) = self.step().await {
                 Deeds::count(&self.deeds.failures);
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "a shopper was not served"
-                );
+                tracing::info!(error = &error as &dyn std::error::Error, "not served");
             }
             let pause = rand::rng().random_range(200..1200);
             tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -204,7 +201,10 @@ impl Shopper {
         Deeds::count(&self.deeds.pages);
         match answer.status() {
             StatusCode::TOO_MANY_REQUESTS => Deeds::count(&self.deeds.limited),
-            status if status.is_server_error() => Deeds::count(&self.deeds.failures),
+            status if status.is_server_error() => {
+                Deeds::count(&self.deeds.failures);
+                tracing::info!(status = status.as_u16(), path, "not served");
+            }
             _ => {}
         }
         let set = answer

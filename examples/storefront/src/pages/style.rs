@@ -22,6 +22,7 @@ header nav a { padding: .35rem 0; white-space: nowrap; }
 .count { display: inline-block; min-width: 1.4em; padding: 0 .35em; border-radius: 1em; text-align: center;
   font-size: .8rem; line-height: 1.5; background: var(--accent); color: var(--paper); }
 .count[hidden] { display: none; }
+.bell .count { margin-left: .3em; }
 footer { border-top: 1px solid var(--line); margin-top: 2rem; color: var(--soft); font-size: .875rem; }
 h1, h2 { font-family: Georgia, serif; font-weight: 600; line-height: 1.2; text-wrap: balance; }
 h1 { font-size: 2rem; margin: 1rem 0 .5rem; }

@@ -10,6 +10,7 @@
     reason = "the modules are those of the other tests, which use more of them"
 )]
 
+mod cost;
 #[path = "../it/customer.rs"]
 mod customer;
 #[path = "../it/database.rs"]
@@ -18,6 +19,8 @@ mod database;
 mod outage;
 #[path = "../it/process.rs"]
 mod process;
+#[path = "../it/watched.rs"]
+mod watched;
 
 use std::time::Duration;
 
@@ -25,4 +28,10 @@ use std::time::Duration;
 #[ignore = "it takes a minute and a half"]
 async fn a_minute_of_shopping_with_a_restart_and_a_killed_process() {
     outage::shoppers_and_faults(Duration::from_secs(60)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it takes two minutes, and measures"]
+async fn the_cost_of_an_open_dashboard_of_five_instances() {
+    cost::of_an_open_page().await;
 }

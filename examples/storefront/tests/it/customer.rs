@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::{ACCEPT, COOKIE, LOCATION, SET_COOKIE};
 use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
 
 /// The longest that anything may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -65,6 +66,25 @@ impl Customer {
         self.send(request).await
     }
 
+    /// Sends what a page's script sends.
+    pub(crate) async fn post_json(&mut self, path: &str, body: &Value) -> Value {
+        let request = self
+            .http
+            .post(self.url(path))
+            .header("content-type", "application/json")
+            .header("sec-fetch-site", "same-origin")
+            .body(body.to_string());
+        let answer = self.send(request).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path} {body}");
+        answer.json().await.unwrap()
+    }
+
+    /// The id of the session, which nobody else should ever see.
+    pub(crate) fn session_id(&self) -> &str {
+        let cookie = self.cookie.as_deref().unwrap();
+        cookie.split_once('=').unwrap().1
+    }
+
     /// Puts units of a product into the basket, and gives the reference of the order that its page would be.
     pub(crate) async fn fill(&mut self, product: i64, units: u32) -> String {
         let form = format!("product={product}&units={units}");
@@ -92,9 +112,15 @@ impl Customer {
 
     /// Opens the stream of news behind an item.
     pub(crate) async fn follow(&self, after: &str) -> News {
+        self.stream(&format!("/notifications/stream?after={after}"))
+            .await
+    }
+
+    /// Opens a stream of events.
+    pub(crate) async fn stream(&self, path: &str) -> News {
         let request = self
             .http
-            .get(self.url(&format!("/notifications/stream?after={after}")))
+            .get(self.url(path))
             .header(ACCEPT, "text/event-stream");
         let answer = with_cookie(request, self.cookie.as_ref())
             .send()
@@ -164,6 +190,17 @@ impl News {
         };
         tokio::time::timeout(LIMIT, reading).await.unwrap();
         &self.text
+    }
+
+    /// The next event; nothing when the stream has ended.
+    pub(crate) async fn next_event(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.text.find("\n\n") {
+                return Some(self.text.drain(..end + 2).collect());
+            }
+            let chunk = self.answer.chunk().await.ok()??;
+            self.text.push_str(&String::from_utf8_lossy(&chunk));
+        }
     }
 
     /// Waits for the end of the stream.

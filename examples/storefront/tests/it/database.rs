@@ -54,6 +54,14 @@ impl Database {
         Storefront::start_logging(&args, Some(url), "storefront::drive=info,warn").await
     }
 
+    pub(crate) async fn account(&self, name: &str) -> i64 {
+        sqlx::query_scalar("SELECT id FROM account WHERE name = ?")
+            .bind(name)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
     pub(crate) async fn set_stock(&self, product: i64, stock: u32) {
         sqlx::query("UPDATE product SET stock = ? WHERE id = ?")
             .bind(stock)

@@ -13,6 +13,7 @@ mod process;
 mod purchases;
 mod servers;
 mod sessions;
+mod watched;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,7 @@
 //! Sessions and news: here, there, and while the customer is away.
 
 use redkit_testkit::Fixture;
+use serde_json::json;
 
 use crate::customer::Customer;
 use crate::database::Database;
@@ -55,6 +56,35 @@ redkit_testkit::suite! {
         let mut olga = Customer::signed_in(shop.address(), "olga").await;
         assert!(olga.text("/admin").await.contains("<html"));
         assert!(olga.text("/admin/api/me").await.contains("\"name\":\"olga\""));
+        assert!(shop.stop().await.0.success());
+    }
+
+    async fn no_session_id_reaches_the_dashboard(fixture: Fixture) {
+        let database = Database::new().await;
+        let mut shop = database.open(&fixture.url(), &[]).await;
+        let mut ann = Customer::signed_in(shop.address(), "ann").await;
+        let mut olga = Customer::signed_in(shop.address(), "olga").await;
+        let ids = [ann.session_id().to_owned(), olga.session_id().to_owned()];
+        let user = database.account("ann").await.to_string();
+        let list = json!({ "kind": "sessions", "name": "web", "list": "of_user", "filter": user });
+        let listed = olga.post_json("/admin/api/list", &list).await;
+        assert_eq!(listed["items"].as_array().unwrap().len(), 1, "{listed}");
+        let revoke = json!({ "kind": "sessions", "name": "web", "action": "revoke_all", "argument": user });
+        let mut sent = listed.to_string();
+        sent += &olga.post_json("/admin/api/act", &revoke).await.to_string();
+        assert_eq!(ann.get("/account").await.status(), 303);
+        for path in ["/admin/api/me", "/admin/api/audit", "/admin/api/logs"] {
+            sent += &olga.text(path).await;
+        }
+        let mut events = olga.stream("/admin/events").await;
+        for _ in 0..2 {
+            sent += &events.next_event().await.unwrap();
+        }
+        assert!(sent.contains("revoke_all") && sent.contains("\"verdict\""), "{sent}");
+        for id in ids {
+            assert!(id.len() > 20 && !sent.contains(&id), "{sent}");
+        }
+        drop(events);
         assert!(shop.stop().await.0.success());
     }
 

@@ -10,8 +10,8 @@ use redkit_core::coordination::{Lease, LeaseConfig, LeaseRenewal, Release, Token
 use redkit_core::{Client, Command, Invocation, Key, Script};
 use redkit_testkit::simulation::checkers::{MutualExclusion, Promptness};
 use redkit_testkit::simulation::{
-    FaultKind, FaultMenu, PlannedFault, Process, ProcessOptions, Scenario, ScenarioContext, Schedule,
-    ServerId, Violation, World, WorldOptions,
+    FaultKind, FaultMenu, PlannedFault, Process, ProcessOptions, Scenario, ScenarioContext,
+    Schedule, ServerId, Violation, World, WorldOptions,
 };
 use tokio::time::{Instant, sleep};
 

@@ -104,7 +104,9 @@ impl Scenario for Queue {
     }
 
     fn faults(&self) -> FaultMenu {
-        faults::that_keep_data().at_most(8).within(Duration::from_secs(3))
+        faults::that_keep_data()
+            .at_most(8)
+            .within(Duration::from_secs(3))
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {

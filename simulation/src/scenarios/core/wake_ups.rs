@@ -92,7 +92,9 @@ impl Scenario for WakeUps {
         let mut world = context.world(WorldOptions::new());
         for name in PROCESSES {
             let notes = notes.clone();
-            world.process(name, move |process| work(process, notes.clone(), operations));
+            world.process(name, move |process| {
+                work(process, notes.clone(), operations)
+            });
         }
         let is_done = world.run_until_done(Duration::from_secs(600));
         notes.held.lock().check()?;
@@ -141,7 +143,10 @@ impl Caller {
         let began = process.now();
         let taken = self.acquire(key, patience.unwrap_or(Duration::MAX)).await;
         let from = process.now();
-        self.notes.waited.lock().waited(process.id(), key, began, from);
+        self.notes
+            .waited
+            .lock()
+            .waited(process.id(), key, began, from);
         let Some((token, sent)) = taken else {
             process.note(|| format!("does without the {key}"));
             return;
@@ -152,7 +157,10 @@ impl Caller {
         self.give_back(key, token).await;
         process.note(|| format!("has given the {key} back"));
         let now = process.now();
-        self.notes.held.lock().held(process.id(), key, None, from, until);
+        self.notes
+            .held
+            .lock()
+            .held(process.id(), key, None, from, until);
         self.notes.waited.lock().held(process.id(), key, sent, now);
     }
 

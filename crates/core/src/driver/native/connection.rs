@@ -148,7 +148,7 @@ impl Connection {
         let mut exchanges = self.exchanges.lock();
         let wakers = exchanges.settle(batch, count);
         // An error is for the task to find, which tells everybody.
-        let is_left = exchanges.wants_writer();
+        let is_left = exchanges.wants_writer() || exchanges.is_violated();
         drop(exchanges);
         if is_left {
             self.task.wake();
@@ -353,10 +353,15 @@ impl Task {
 
     /// Writes what waits; `true` when there is more.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<bool, Fault> {
-        if !self.has_waited && self.connection.exchanges.lock().wants_writer() {
+        let exchanges = self.connection.exchanges.lock();
+        if exchanges.is_violated() {
+            return Err(unasked(None));
+        }
+        if !self.has_waited && exchanges.wants_writer() {
             self.has_waited = true;
             return Ok(true);
         }
+        drop(exchanges);
         self.has_waited = false;
         let mut is_more = true;
         for _ in 0..TURNS {
@@ -385,9 +390,13 @@ impl Task {
                 false => {}
             }
             let wakers = exchanges.settle(batch, count);
+            let is_violated = exchanges.is_violated();
             drop(exchanges);
             wakers.into_iter().for_each(Waker::wake);
             self.is_flushed = false;
+            if is_violated {
+                return Err(unasked(None));
+            }
             match polled {
                 Poll::Ready(1..) => {}
                 Poll::Ready(0) => return Err(broken(None)),

@@ -58,6 +58,10 @@ pub(super) struct Exchanges {
     waiting: usize,
     dead: usize,
     dead_bytes: usize,
+    /// One past the last call that was answered, also in part, while its bytes were with a writer.
+    answered_early: u64,
+    /// Such a call's bytes had not left: the server answered what it cannot have had.
+    is_violated: bool,
     /// The connection's task was told that there is something to write.
     is_told: bool,
     /// The socket takes no more for now, and the task waits for it.
@@ -144,6 +148,8 @@ impl Exchanges {
             waiting: 0,
             dead: 0,
             dead_bytes: 0,
+            answered_early: 0,
+            is_violated: false,
             is_told: false,
             is_blocked: false,
             armed: None,
@@ -244,7 +250,12 @@ impl Exchanges {
 
     /// Whether there is anything to write, and nobody does.
     pub(super) fn wants_writer(&self) -> bool {
-        !self.is_writing && self.given < self.end() && self.closed.is_none()
+        !self.is_writing && self.given < self.end() && self.closed.is_none() && !self.is_violated
+    }
+
+    /// Whether the server answered a call before its bytes had left: which reply is whose is not known then.
+    pub(super) fn is_violated(&self) -> bool {
+        self.is_violated
     }
 
     /// A reply came. Gives who is to be woken.
@@ -260,6 +271,9 @@ impl Exchanges {
         let Some(entry) = self.queue.get_mut(index).filter(may_be_answered) else {
             return Err(Unasked(reply.err()));
         };
+        if self.answered >= self.given {
+            self.answered_early = self.answered + 1;
+        }
         entry.replies = entry.replies.saturating_sub(1);
         self.owed = self.owed.saturating_sub(1);
         let is_last = entry.replies == 0;

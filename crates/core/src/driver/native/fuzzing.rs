@@ -1,4 +1,4 @@
-//! What the fuzz targets drive. Only there with `--cfg fuzzing`.
+//! What the fuzz targets drive. There with `--cfg fuzzing`, and in the tests, so that no change leaves it behind.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -64,15 +64,17 @@ pub fn exchange(data: &[u8]) {
                     slots.push(slot);
                 }
             }
-            2 if !slots.is_empty() => exchanges.abandon(slots.swap_remove(size % slots.len())),
+            2 if !slots.is_empty() => {
+                drop(exchanges.abandon(slots.swap_remove(size % slots.len())));
+            }
             3 if batch.is_none() => batch = exchanges.hand_over(),
             4 => {
                 if let Some(batch) = batch.take() {
-                    let all: usize = super::exchanges::Batch::slices(&batch)
-                        .iter()
-                        .map(|one| one.len())
-                        .sum();
+                    let all: usize = batch.slices().iter().map(|one| one.len()).sum();
                     exchanges.settle(batch, (size * size).min(all));
+                    if exchanges.is_violated() {
+                        exchanges.close(&Fault::new(FaultKind::Protocol, "violated"));
+                    }
                 }
             }
             5 => drop(exchanges.answer(Ok(Value::Ok))),
@@ -93,4 +95,27 @@ pub fn exchange(data: &[u8]) {
         (exchanges.held(), exchanges.owed(), exchanges.waiting()),
         ((0, 0, 0), 0, 0)
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_order_of_events_leaves_nothing_behind(data in proptest::collection::vec(any::<u8>(), 0..600)) {
+            super::exchange(&data);
+        }
+
+        #[test]
+        fn bytes_mean_the_same_in_any_pieces(
+            data in proptest::collection::vec(any::<u8>(), 1..600),
+            piece in 1_usize..64,
+        ) {
+            let whole = super::decode_in_pieces(&data, usize::MAX);
+            prop_assert_eq!(whole, super::decode_in_pieces(&data, piece));
+        }
+    }
 }

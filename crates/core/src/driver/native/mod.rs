@@ -11,7 +11,7 @@ mod connector;
 pub(crate) mod decoder;
 mod encode;
 mod exchanges;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod handshake;
 mod link;

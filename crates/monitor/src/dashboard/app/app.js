@@ -6,8 +6,10 @@ import { audit, processes } from "./processes.js";
 import { keyspace } from "./keyspace.js";
 import { locks } from "./locks.js";
 import { attention, traffic, verdict } from "./overview.js";
+import { withClasses } from "./objects.js";
 import { caches, limits } from "./patterns.js";
 import { follow, get } from "./server.js";
+import { others } from "./others.js";
 import { logs, servers } from "./servers.js";
 import { sessions } from "./sessions.js";
 import { topics } from "./topics.js";
@@ -26,10 +28,10 @@ const app = {
   redraw: () => schedule(),
 };
 
-const PANELS = [verdict, attention, traffic, topics, caches, limits, locks, sessions, servers, logs, keyspace, processes, audit];
+const PANELS = [verdict, attention, traffic, topics, caches, limits, locks, sessions, others, servers, logs, keyspace, processes, audit];
 const NAV = [
   ["traffic", "Traffic"], ["topics", "Topics"], ["caches", "Caches"], ["limits", "Limits"], ["locks", "Locks"],
-  ["sessions", "Sessions"], ["servers", "Servers"], ["keyspace", "Key space"], ["processes", "Processes"], ["audit", "Audit"],
+  ["sessions", "Sessions"], ["others", "Others"], ["servers", "Servers"], ["keyspace", "Key space"], ["processes", "Processes"], ["audit", "Audit"],
 ];
 
 let isScheduled = false;
@@ -127,6 +129,7 @@ async function begin() {
       schedule();
     },
     onState: (state) => {
+      if (state.objects) withClasses(state);
       app.state = state;
       if (state.point) {
         app.points.push(state.point);

@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { act } from "./dialog.js";
 import { age, count, rate } from "./format.js";
 import { openList } from "./list.js";
+import { more } from "./objects.js";
 import { badge, leading, mayAct, muted, ofKind, panel, table } from "./parts.js";
 
 export function locks(app) {
@@ -21,6 +22,7 @@ export function locks(app) {
       { title: "Found taken", align: "number", cell: (manager) => rate(manager.rates.taken ?? 0) },
       { title: "Lost", align: "number", cell: (manager) => h("span", { class: manager.facts.lost > 0 ? "bad" : "muted" }, count(manager.facts.lost ?? 0)) },
     ], managers, (manager) => manager.name),
+    more(app, "locks", "Lock managers"),
     held(app, managers),
     elections.length === 0 ? null : table("Elections", [
       { title: "Election", cell: (election) => h("strong", null, election.name) },

@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { age, count, percent, rate, share, words } from "./format.js";
+import { more } from "./objects.js";
 import { actions, badge, meter, muted, ofKind, panel, table } from "./parts.js";
 
 export function caches(app) {
@@ -25,6 +26,7 @@ export function caches(app) {
       { title: "In L1", align: "number", cell: (cache) => count(cache.facts.l1_entries ?? 0) },
       { title: "", cell: (cache) => h("div", { class: "row-actions" }, actions(app, cache)) },
     ], all, (cache) => cache.name),
+    more(app, "cache", "Caches"),
     queues.length === 0 ? null : table("Write-behind queues", [
       { title: "Write-behind", cell: (queue) => h("strong", null, queue.name) },
       { title: "Oldest", align: "number", cell: (queue) => age(greatest(queue, "oldest")) },
@@ -67,7 +69,8 @@ export function limits(app) {
       { title: "Decided by", cell: (limiter) => muted(MODES.filter((mode) => limiter.facts[`by_${mode}`] > 0)
         .map((mode) => `${words(mode).toLowerCase()} ${count(limiter.facts[`by_${mode}`])}`).join(" · ") || "–") },
       { title: "", cell: (limiter) => h("div", { class: "row-actions" }, actions(app, limiter)) },
-    ], all, (limiter) => limiter.name));
+    ], all, (limiter) => limiter.name),
+    more(app, "limiter", "Limiters"));
 }
 
 /** All processes have the same. */

@@ -21,7 +21,31 @@ export function servers(app) {
       { title: "Clients", align: "number", cell: (one) => [count(one.clients), one.blocked > 0 ? muted(` ${one.blocked} blocked`) : null] },
       { title: "Replicas", cell: (one) => replication(one) },
       { title: "Saved", align: "number", cell: (one) => one.isPersisting ? muted(one.lastSave === null ? "–" : `${age(one.lastSave)} ago`) : badge("failing", "warn") },
-    ], all, (one) => one.name));
+    ], all, (one) => one.name),
+    slotMap(app));
+}
+
+const SLOTS = 16_384;
+
+/** Which server of a cluster has which slots: a strip for each. */
+function slotMap(app) {
+  const map = app.state.slots;
+  if (!map) return null;
+  const busiest = app.logs?.slots ?? [];
+  const of = ({ ranges }) => ranges.reduce((sum, [from, to]) => sum + to - from + 1, 0);
+  const missing = SLOTS - map.reduce((sum, server) => sum + of(server), 0);
+  return [
+    table("Slots", [
+      { title: "Slots of", cell: (server) => h("strong", null, server.server) },
+      { title: "Map", cell: (server) => h("svg", { class: "slots", viewBox: `0 0 ${SLOTS} 100`, preserveAspectRatio: "none", role: "img", "aria-label": `slots ${server.ranges.map(([from, to]) => `${from} to ${to}`).join(", ")}` },
+        h("rect", { class: "track", x: 0, y: 0, width: SLOTS, height: 100 }),
+        server.ranges.map(([from, to]) => h("rect", { class: "fill", key: String(from), x: from, y: 0, width: to - from + 1, height: 100 }))) },
+      { title: "Count", align: "number", cell: (server) => exact(of(server)) },
+      { title: "Busiest", cell: (server) => muted(busiest.filter(({ slot }) => server.ranges.some(([from, to]) => from <= slot && slot <= to)).slice(0, 3)
+        .map(({ slot, keys }) => `${slot} (${count(keys)} keys)`).join(", ") || "–") },
+    ], map, (server) => server.server),
+    missing > 0 ? h("p", { class: "failure", key: "missing" }, `${exact(missing)} slots have no server.`) : null,
+  ];
 }
 
 function replication(one) {

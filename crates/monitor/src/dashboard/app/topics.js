@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 import { age, count, rate } from "./format.js";
 import { openList } from "./list.js";
+import { more } from "./objects.js";
 import { actions, badge, empty, leading, muted, ofKind, panel, table } from "./parts.js";
 
 export function topics(app) {
@@ -11,7 +12,7 @@ export function topics(app) {
   const oldest = (topic) => topic.measured.oldest_pending ?? 0;
   all.sort((a, b) => oldest(b) - oldest(a) || a.name.localeCompare(b.name));
   const number = (value, tone) => h("span", { class: value > 0 ? tone ?? "" : "muted" }, count(value ?? 0));
-  return panel("topics", "Topics", { aside: muted(`${all.length} ${all.length === 1 ? "group" : "groups"}`) },
+  return panel("topics", "Topics", { aside: muted(`${count(app.state.totals.topic)} ${app.state.totals.topic === 1 ? "group" : "groups"}`) },
     table("Groups of topics", [
       { title: "Topic / group", cell: (topic) => [h("strong", null, topic.name), topic.measured.is_paused ? [" ", badge("paused", "warn")] : null] },
       { title: "Oldest", align: "number", cell: (topic) => ageOf(topic) },
@@ -23,6 +24,7 @@ export function topics(app) {
       { title: "Done", align: "number", cell: (topic) => rate(topic.rates.acknowledged ?? 0) },
       { title: "", cell: (topic) => h("div", { class: "row-actions" }, offered(app, topic)) },
     ], all, (topic) => topic.name),
+    more(app, "topic", "Groups of topics"),
     all.some((topic) => topic.measureError) ? empty(all.find((topic) => topic.measureError).measureError) : null);
 }
 

@@ -54,6 +54,18 @@ pub(super) struct ListRequest {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct ObjectsRequest {
+    kind: String,
+    #[serde(default)]
+    filter: String,
+    #[serde(default)]
+    cursor: String,
+    #[serde(default)]
+    count: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct AnalysisRequest {
     #[serde(default)]
     sample_every: u32,
@@ -156,11 +168,7 @@ pub(super) async fn list(
         count,
         instance,
     } = request;
-    let count = if count == 0 {
-        50
-    } else {
-        count.min(Query::MOST)
-    };
+    let count = page_length(count);
     let order = Order {
         id: String::new(),
         to: instance,
@@ -187,6 +195,49 @@ pub(super) async fn list(
             refusal(StatusCode::GATEWAY_TIMEOUT, &error.to_string())
         }
         Err(error) => refusal(StatusCode::CONFLICT, &error.to_string()),
+    }
+}
+
+/// The objects of a kind, of which each update of the page has only some.
+pub(super) async fn objects(
+    State(inner): State<Arc<Inner>>,
+    Seen(_): Seen,
+    request: Result<Json<ObjectsRequest>, JsonRejection>,
+) -> Response<Body> {
+    let ObjectsRequest {
+        kind,
+        filter,
+        cursor,
+        count,
+    } = match request {
+        Ok(Json(request)) => request,
+        Err(rejection) => return refusal(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
+    let from = match cursor.as_str() {
+        "" => Ok(0),
+        text => text.parse::<usize>(),
+    };
+    let Ok(from) = from else {
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            "the cursor is that of the page before",
+        );
+    };
+    let page = inner
+        .collector
+        .objects(&kind, &filter, from, page_length(count));
+    match timeout(PATIENCE, page).await {
+        Ok(Ok(page)) => Json(page).into_response(),
+        Ok(Err(error)) => refusal(StatusCode::BAD_GATEWAY, &error.to_string()),
+        Err(_) => refusal(StatusCode::GATEWAY_TIMEOUT, "it took too long"),
+    }
+}
+
+/// How many items a page has: fifty unless it says otherwise, and never more than a list may give.
+fn page_length(wanted: usize) -> usize {
+    match wanted {
+        0 => 50,
+        wanted => wanted.min(Query::MOST),
     }
 }
 

@@ -122,6 +122,59 @@ async fn the_page_stays_when_redis_is_down_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_instance_that_died_without_a_word_is_shown_for_sixteen_seconds_at_most() {
+    let backend = FaultyBackend::embedded();
+    let (client, other) = (backend.client(), backend.client());
+    let _books = Shelf::registered(&other, "books");
+    let here = builder(&client).start().unwrap();
+    let there = builder(&other).start().unwrap();
+    let app: Router = here.routes();
+    let has_books = |state: &serde_json::Value| object(state, "shelf", "books").is_some();
+    event(&app, "state", has_books).await;
+    // Its task ends, and nobody says so.
+    drop(there);
+    let begun = tokio::time::Instant::now();
+    event(&app, "state", |state| !has_books(state)).await;
+    let seconds = begun.elapsed().as_secs();
+    assert!((10..=18).contains(&seconds), "after {seconds} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_counted_by_store_while_a_page_is_open() {
+    let client = FaultyBackend::embedded().client();
+    for n in 0..7 {
+        let key = format!("session:web:{{{n}}}:session:{n}");
+        client.set(&key, &1).await.unwrap();
+        client
+            .set(format!("session:web:{{{n}}}:index"), &1)
+            .await
+            .unwrap();
+    }
+    client.set("session:admin:{a}:record", &1).await.unwrap();
+    let dashboard = builder(&client).start().unwrap();
+    let app: Router = dashboard.routes();
+    let state = event(&app, "state", |_| true).await;
+    assert_eq!(
+        state["sessions"],
+        json!({
+            "admin": { "count": 1.0, "isEstimate": false },
+            "web": { "count": 7.0, "isEstimate": false },
+        })
+    );
+    // A part of many keys stands for all of them.
+    for n in 0..9_000 {
+        client
+            .set(format!("session:web:{{{n}}}:session:x{n}"), &1)
+            .await
+            .unwrap();
+    }
+    let is_estimate = |state: &serde_json::Value| state["sessions"]["web"]["isEstimate"] == true;
+    let state = event(&app, "state", is_estimate).await;
+    let count = state["sessions"]["web"]["count"].as_f64().unwrap();
+    assert!((8_000.0..=10_000.0).contains(&count), "{count}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_collected_while_no_page_is_open() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();

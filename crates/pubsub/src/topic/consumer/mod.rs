@@ -1,7 +1,9 @@
 //! [`ConsumerBuilder`]: how a process consumes a topic.
 
+mod handle;
 mod held;
 mod line;
+mod making;
 mod ordered;
 mod reader;
 mod run;
@@ -18,7 +20,7 @@ use serde::de::DeserializeOwned;
 #[cfg(feature = "schedule")]
 pub(super) use self::worker::spawn;
 pub use self::worker::{Worker, WorkerStats};
-use super::delivery::Handler;
+use super::delivery::{BatchHandler, Handler, OneByOne};
 use super::{Topic, check_group};
 use crate::error::Error;
 
@@ -54,6 +56,8 @@ pub struct ConsumerBuilder<T> {
 pub(super) struct Settings {
     pub(super) concurrency: usize,
     pub(super) prefetch: usize,
+    /// How many messages a handler is given at most, and for how long they are waited for.
+    pub(super) batch: (usize, Duration),
     pub(super) from_now: bool,
     pub(super) is_ordered: bool,
     pub(super) max_attempts: u32,
@@ -74,6 +78,7 @@ impl<T> ConsumerBuilder<T> {
             settings: Settings {
                 concurrency: 1,
                 prefetch: 0,
+                batch: (100, Duration::from_millis(50)),
                 from_now: false,
                 is_ordered: false,
                 max_attempts: 10,
@@ -88,7 +93,8 @@ impl<T> ConsumerBuilder<T> {
         }
     }
 
-    /// How many messages are handled at the same time; 1 at first.
+    /// How many messages are handled at the same time; 1 at first. With [`start_batches`](Self::start_batches):
+    /// how many batches.
     pub fn concurrency(mut self, messages: usize) -> Self {
         self.settings.concurrency = messages;
         self
@@ -99,6 +105,13 @@ impl<T> ConsumerBuilder<T> {
     /// had an attempt.
     pub fn prefetch(mut self, messages: usize) -> Self {
         self.settings.prefetch = messages;
+        self
+    }
+
+    /// How many messages a batch has at most, and for how long the first of them waits for others: 100 for
+    /// 50 ms at first. Only for [`start_batches`](Self::start_batches).
+    pub fn batch(mut self, messages: usize, wait: Duration) -> Self {
+        self.settings.batch = (messages, wait);
         self
     }
 
@@ -172,10 +185,22 @@ impl<T> ConsumerBuilder<T> {
     fn check(&self) -> Result<(), Error> {
         check_group(&self.group)?;
         let settings = &self.settings;
-        let at_once = settings.concurrency.saturating_add(settings.prefetch);
-        if settings.concurrency == 0 || at_once > MOST_AT_ONCE {
-            let problem =
-                format!("together with `prefetch` it is not between 1 and {MOST_AT_ONCE}");
+        if settings.batch.0 == 0 {
+            let fix = "give at least one message";
+            return Err(Error::invalid("batch", "it has no message", fix));
+        }
+        if settings.batch.1 > settings.lease {
+            let fix = "give far less: messages wait in the process meanwhile";
+            return Err(Error::invalid(
+                "batch",
+                "it waits for longer than a lease",
+                fix,
+            ));
+        }
+        if settings.concurrency == 0 || settings.at_once() > MOST_AT_ONCE {
+            let problem = format!(
+                "times `batch` and together with `prefetch` it is not between 1 and {MOST_AT_ONCE}"
+            );
             return Err(Error::invalid(
                 "concurrency",
                 problem,
@@ -219,16 +244,70 @@ const LEAST_LEASE: Duration = Duration::from_millis(500);
 impl<T: DeserializeOwned + Send + 'static> ConsumerBuilder<T> {
     /// Makes sure that the group exists, and starts to consume, in tasks of this runtime.
     ///
+    /// When Redis is away, the worker starts all the same, and makes the group as soon as the server is back: a
+    /// process that is deployed meanwhile needs no loop around this call.
+    ///
     /// # Errors
     /// [`Error::Invalid`] for a setting that cannot work, [`Error::GroupClash`] when the group is one of the
-    /// other kind (ordered or not), [`Error::Core`] when Redis could not be asked.
-    pub async fn start(self, handler: impl Handler<T>) -> Result<Worker, Error> {
+    /// other kind (ordered or not), [`Error::Core`] when Redis refuses (a right is missing, say).
+    pub async fn start(mut self, handler: impl Handler<T>) -> Result<Worker, Error> {
+        self.settings.batch = (1, Duration::ZERO);
+        self.check()?;
+        let handler = OneByOne(handler);
+        worker::start(self.topic, self.group, self.settings, handler).await
+    }
+
+    /// As [`start`](Self::start), with a handler that is given several messages at once, as many as
+    /// [`batch`](Self::batch) says. Each of them has an attempt, a backoff and dead letters of its own.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use redkit_pubsub::topic::{Delivery, Topic};
+    /// # use redkit_core::{Client, ClientConfig};
+    /// # use redkit_embedded::Embedded;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::from_backend(std::sync::Arc::new(Embedded::new()), &ClientConfig::default())?;
+    /// # let clicks: Topic<u32> = Topic::builder(&client, "clicks").build()?;
+    /// let consumer = clicks.consumer("warehouse").batch(500, Duration::from_millis(200));
+    /// let worker = consumer
+    ///     .start_batches(|clicks: Vec<Delivery<u32>>| async move {
+    ///         println!("one statement for {} rows", clicks.len());
+    ///         Ok::<(), std::io::Error>(()) // an error would be a failed attempt of all of them
+    ///     })
+    ///     .await?;
+    /// # worker.shutdown(Duration::from_secs(1)).await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); [`Error::Invalid`] for an [ordered](Self::ordered) group, whose messages are
+    /// handled one after the other.
+    pub async fn start_batches(self, handler: impl BatchHandler<T>) -> Result<Worker, Error> {
+        if self.settings.is_ordered {
+            let problem = "an ordered group handles one message after the other";
+            let fix = "leave out `ordered`, or use `start`";
+            return Err(Error::invalid("start_batches", problem, fix));
+        }
         self.check()?;
         worker::start(self.topic, self.group, self.settings, handler).await
     }
 }
 
 impl Settings {
+    /// The kind of the group.
+    pub(super) fn mode(&self) -> &'static str {
+        match self.is_ordered {
+            true => "ordered",
+            false => "shared",
+        }
+    }
+
+    /// How many messages the worker has at most.
+    pub(super) fn at_once(&self) -> usize {
+        let handled = self.concurrency.saturating_mul(self.batch.0);
+        handled.saturating_add(self.prefetch)
+    }
+
     pub(super) fn pause_after(&self, attempt: u32) -> Duration {
         let (first, most) = self.backoff;
         Backoff::new(first, most).pause_after(attempt)

@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::line::is_group_missing;
-use super::reader::{TRIM, remake_group, trim};
+use super::making::{make_missing, remake};
+use super::reader::{TRIM, trim};
 use super::run::{HeldSeat, Shared};
 use super::settle::cut;
-use crate::topic::delivery::{Handler, Outcome};
+use crate::topic::delivery::{BatchHandler, Outcome};
 use crate::topic::entry::RawEntry;
 use crate::topic::scripts::{self, Burial, Tick};
 
@@ -48,7 +49,7 @@ struct Owned {
 pub(super) async fn balance<T, H>(shared: Arc<Shared<T, H>>)
 where
     T: DeserializeOwned + Send + 'static,
-    H: Handler<T>,
+    H: BatchHandler<T>,
 {
     let mut owned: BTreeMap<usize, Owned> = BTreeMap::new();
     while !shared.draining.is_cancelled() {
@@ -103,7 +104,7 @@ async fn take_up_to<T, H>(
     owned: &mut BTreeMap<usize, Owned>,
 ) where
     T: DeserializeOwned + Send + 'static,
-    H: Handler<T>,
+    H: BatchHandler<T>,
 {
     // Workers that start together do not all ask for the same ones first.
     let first = random_range(0..shared.seats.len().max(1));
@@ -169,7 +170,7 @@ enum Next {
 impl<T, H> Owner<T, H>
 where
     T: DeserializeOwned + Send + 'static,
-    H: Handler<T>,
+    H: BatchHandler<T>,
 {
     async fn run(self) {
         tokio::select! {
@@ -210,8 +211,9 @@ where
         let count = 1 + shared.settings.prefetch;
         let mut next_trim = Instant::now() + TRIM;
         while !self.stops() {
-            if seat.making.lock().is_some() {
-                remake_group(shared, seat, "ordered").await;
+            if !make_missing(shared, seat).await {
+                self.pause(backoff.next_pause()).await;
+                continue;
             }
             if Instant::now() >= next_trim && !trim(shared, seat).await {
                 next_trim = Instant::now() + TRIM;
@@ -221,8 +223,8 @@ where
             let (next_due, is_paused, entries) = match taken {
                 Ok(None) => return,
                 Ok(Some(Tick::NoGroup)) => {
-                    remake_group(shared, seat, "ordered").await;
-                    sleep(backoff.next_pause()).await;
+                    remake(shared, seat).await;
+                    self.pause(backoff.next_pause()).await;
                     continue;
                 }
                 Ok(Some(Tick::Done {
@@ -233,7 +235,7 @@ where
                 Err(error) => {
                     let pause = backoff.next_pause();
                     tracing::debug!(target: "redkit::pubsub", %error, ?pause, "a topic is read again");
-                    sleep(pause).await;
+                    self.pause(pause).await;
                     continue;
                 }
             };
@@ -241,7 +243,12 @@ where
             is_first = false;
             shared.set_paused(is_paused);
             let is_empty = entries.is_empty();
+            let next_look = Instant::now() + TICK;
             for entry in entries {
+                // The group may be paused meanwhile. What was taken and is not acknowledged is given again.
+                if Instant::now() >= next_look {
+                    break;
+                }
                 if self.stops() || self.handle(seat, entry).await == Next::Stop {
                     return;
                 }
@@ -260,6 +267,14 @@ where
                     () = self.stopped() => {}
                 }
             }
+        }
+    }
+
+    async fn pause(&self, time: Duration) {
+        tokio::select! {
+            biased;
+            () = sleep(time) => {}
+            () = self.stopped() => {}
         }
     }
 
@@ -291,10 +306,17 @@ where
                     let Some(_admitted) = shared.admit(&lost).await else {
                         return Next::Stop;
                     };
+                    // Whatever came before may have taken its time.
+                    if self.lease.is_lost() {
+                        return Next::Stop;
+                    }
                     tokio::select! {
                         biased;
                         () = shared.aborting.cancelled() => return Next::Stop,
-                        outcome = shared.run(delivery) => outcome,
+                        outcomes = shared.run(vec![delivery]) => match outcomes.into_iter().next() {
+                            Some(outcome) => outcome,
+                            None => Outcome::retry("the handler gave no outcome"),
+                        },
                     }
                 }
             };

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_core::Error;
-use redkit_core::coordination::{Backoff, Token};
+use redkit_core::coordination::Backoff;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::line::{Line, is_group_missing};
+use super::making::{make_missing, remake};
 use super::run::{HeldSeat, Job, Shared};
-use super::{Gap, GapReason};
 use crate::topic::builder::Retention;
 use crate::topic::entry::RawEntry;
-use crate::topic::scripts::{self, Made, Tick};
+use crate::topic::scripts::{self, Tick};
 
 /// How often a reader looks for what is due. A message that is delayed or retried is late by this at most.
 const TICK: Duration = Duration::from_millis(500);
@@ -114,8 +114,12 @@ impl<T, H> Reader<T, H> {
         let Some(seat) = shared.seats.get(self.index) else {
             return Ok(());
         };
-        if seat.making.lock().is_some() {
-            remake_group(&shared, seat, "shared").await;
+        while !make_missing(&shared, seat).await {
+            if shared.draining.is_cancelled() {
+                return Ok(());
+            }
+            let pause = self.backoff.next_pause();
+            self.pause(pause).await;
         }
         if self.may_have_forgotten {
             let known = seat.held.ids();
@@ -297,7 +301,7 @@ impl<T, H> Reader<T, H> {
 
     async fn remake_group(&mut self) {
         if let Some(seat) = self.shared.seats.get(self.index) {
-            remake_group(&self.shared, seat, "shared").await;
+            remake(&self.shared, seat).await;
         }
         let pause = self.backoff.next_pause();
         self.pause(pause).await;
@@ -322,40 +326,6 @@ impl<T, H> Reader<T, H> {
             () = sleep(time) => {}
             () = self.shared.draining.cancelled() => {}
         }
-    }
-}
-
-/// The server has lost the group: one of its workers makes it anew, from the beginning of what the stream
-/// holds, and tells of a gap.
-pub(super) async fn remake_group<T, H>(shared: &Shared<T, H>, seat: &HeldSeat, mode: &str) {
-    // The same until the server answers: a call whose reply was lost may have made it.
-    let token = *seat.making.lock().get_or_insert_with(Token::random);
-    let of = &seat.seat;
-    match scripts::group(&shared.client, &of.partition, &of.group, "0", mode, token).await {
-        Ok((made, _)) => {
-            *seat.making.lock() = None;
-            if made != Made::No {
-                tell_of_gap(shared, seat);
-            }
-        }
-        Err(error) => {
-            tracing::debug!(target: "redkit::pubsub", %error, "a group cannot be made");
-        }
-    }
-}
-
-pub(super) fn tell_of_gap<T, H>(shared: &Shared<T, H>, seat: &HeldSeat) {
-    let partition = seat.seat.partition.number;
-    shared.metrics.gaps.increment(1);
-    tracing::warn!(
-        target: "redkit::pubsub", topic = &*shared.topic.name, group = &*seat.seat.group, partition,
-        "the server had lost the group; it was made anew from the beginning of the stream"
-    );
-    if let Some(on_gap) = &shared.settings.on_gap {
-        on_gap(Gap {
-            partition,
-            reason: GapReason::GroupLost,
-        });
     }
 }
 

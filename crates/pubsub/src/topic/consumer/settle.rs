@@ -1,5 +1,6 @@
 //! How the outcome of a message reaches the server.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redkit_core::coordination::Backoff;
@@ -63,16 +64,72 @@ impl<T, H> Shared<T, H> {
                 (bury.into(), &self.metrics.dead, &self.counts.dead)
             }
         };
-        let Some(done) = self.tell(request, is_repeatable, lost).await else {
-            return;
-        };
-        seat.held.remove(entry.entry, lost);
-        match done {
-            true => {
+        let told = self.tell(request, is_repeatable, lost).await;
+        match told {
+            Told::Done(_) => {
                 metric.increment(1);
                 self.counts.add(count);
             }
-            false => self.count_lost(),
+            Told::NotOwned => self.count_lost(),
+            Told::Refused => self.put_off(seat, entry, lost).await,
+            // Handed back with all that is held.
+            Told::Ended => return,
+        }
+        seat.held.remove(entry.entry, lost);
+    }
+
+    /// The server refuses the outcome for good (a right is missing, say). Were the entry only let go of, it would
+    /// come again after each lease, without an attempt: so it is put off for as long as an attempt ever is, as one.
+    async fn put_off(&self, seat: &HeldSeat, entry: &RawEntry, lost: &CancellationToken) {
+        let (attempt, after) = (entry.deliveries, self.settings.backoff.1);
+        let release = seat.seat.release([(entry.entry, attempt, attempt, after)]);
+        match self.tell(release.into(), true, lost).await {
+            Told::Done(_) => {
+                self.metrics.retried.increment(1);
+                self.counts.add(&self.counts.retried);
+            }
+            Told::NotOwned | Told::Refused => self.count_lost(),
+            Told::Ended => {}
+        }
+    }
+
+    /// Acknowledges entries of a log in one command.
+    pub(super) async fn acknowledge_all(
+        &self,
+        seat: &HeldSeat,
+        entries: &[(&RawEntry, &CancellationToken)],
+    ) {
+        let ack = Command::new("XACK").key(&seat.seat.partition.stream);
+        let ack = entries
+            .iter()
+            .fold(ack.arg(&*seat.seat.group), |ack, (entry, _)| {
+                ack.arg(entry.entry.to_string())
+            });
+        // What one of them is lost to another consumer takes nothing from the others.
+        let lost = CancellationToken::new();
+        let count = entries.len() as u64;
+        let done = match self.tell(ack.into(), true, &lost).await {
+            Told::Done(Value::Int(done)) => u64::try_from(done).unwrap_or_default(),
+            // Said twice: the first time may have done it.
+            Told::Done(_) => count,
+            Told::NotOwned => 0,
+            Told::Refused => {
+                for (entry, lost) in entries {
+                    self.put_off(seat, entry, lost).await;
+                    seat.held.remove(entry.entry, lost);
+                }
+                return;
+            }
+            Told::Ended => return,
+        };
+        for (entry, lost) in entries {
+            seat.held.remove(entry.entry, lost);
+        }
+        let done = done.min(count);
+        self.metrics.acknowledged.increment(done);
+        self.counts.acknowledged.fetch_add(done, Ordering::Relaxed);
+        for _ in done..count {
+            self.count_lost();
         }
     }
 
@@ -88,14 +145,11 @@ impl<T, H> Shared<T, H> {
         }
     }
 
-    /// Gives whether the entry was this worker's; `None` when the worker ends before the server answers.
-    async fn tell(
-        &self,
-        request: Request,
-        is_repeatable: bool,
-        lost: &CancellationToken,
-    ) -> Option<bool> {
+    async fn tell(&self, request: Request, is_repeatable: bool, lost: &CancellationToken) -> Told {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        // The client sends it once, so that this task knows what a repetition finds.
+        let request = once(request);
+        let mut may_be_done = false;
         loop {
             let told = async {
                 match &request {
@@ -106,31 +160,60 @@ impl<T, H> Shared<T, H> {
             let error = tokio::select! {
                 biased;
                 told = told => match told {
-                    Ok(reply) => return Some(reply != Value::Int(0)),
+                    Ok(Value::Int(0)) if !may_be_done => return Told::NotOwned,
+                    Ok(reply) => return Told::Done(reply),
                     Err(error) => error,
                 },
-                () = self.aborting.cancelled() => return None,
+                () = self.aborting.cancelled() => return Told::Ended,
             };
+            may_be_done |= error.is_maybe();
             if lost.is_cancelled() || super::line::is_group_missing(&error) {
-                return Some(false);
+                return match may_be_done {
+                    true => Told::Done(Value::Nil),
+                    false => Told::NotOwned,
+                };
             }
             if error.is_maybe() && !is_repeatable {
                 // Should the server not have done it, a heartbeat that does not name the entry does.
                 tracing::debug!(target: "redkit::pubsub", %error, "an outcome may have been told");
-                return Some(true);
+                return Told::Done(Value::Nil);
             }
             if !error.is_retryable() {
-                tracing::warn!(target: "redkit::pubsub", %error, "an outcome cannot be told");
-                return Some(false);
+                tracing::error!(
+                    target: "redkit::pubsub", topic = &*self.topic.name, group = &*self.group, %error,
+                    "the server refuses an outcome; the message is tried again later"
+                );
+                return Told::Refused;
             }
             let pause = backoff.next_pause();
             tracing::debug!(target: "redkit::pubsub", %error, ?pause, "an outcome is told again");
             tokio::select! {
                 biased;
                 () = sleep(pause) => {}
-                () = self.aborting.cancelled() => return None,
+                () = self.aborting.cancelled() => return Told::Ended,
             }
         }
+    }
+}
+
+/// What the server said to an outcome.
+#[derive(Debug, Clone, PartialEq)]
+enum Told {
+    /// With its reply, when there was one.
+    Done(Value),
+    /// The entry is not this worker's any more.
+    NotOwned,
+    /// It cannot be done, however often it is said.
+    Refused,
+    /// The worker ended before the server answered.
+    Ended,
+}
+
+/// Not repeated by the client.
+fn once(request: Request) -> Request {
+    match request {
+        Request::Command(command) => command.idempotent(false).into(),
+        Request::Script(call) => call.idempotent(false).into(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redkit_core::coordination::{Release, Token};
+use redkit_core::coordination::Release;
 use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Client, Invocation};
 use serde::de::DeserializeOwned;
@@ -18,13 +18,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Settings;
 use super::held::Held;
+use super::making::{self, Making, Start, tell_of_gap};
 use super::ordered;
-use super::reader::{Reader, tell_of_gap};
+use super::reader::Reader;
 use super::run::{Counts, HeldSeat, Shared};
 use crate::error::Error;
 use crate::metrics::WorkerMetrics;
 use crate::topic::Topic;
-use crate::topic::delivery::Handler;
+use crate::topic::delivery::BatchHandler;
 use crate::topic::inspect;
 use crate::topic::scripts::{self, Made, Seat};
 use crate::unique_id::unique_id;
@@ -148,32 +149,34 @@ pub(super) async fn start<T, H>(
 ) -> Result<Worker, Error>
 where
     T: DeserializeOwned + Send + 'static,
-    H: Handler<T>,
+    H: BatchHandler<T>,
 {
     let inner = Arc::clone(&topic.inner);
     let client = inner.client.clone();
-    let begin = match settings.from_now {
-        true => "$",
-        false => "0",
-    };
     let member: Box<str> = unique_id().to_string().into();
-    let (mode, consumer) = match settings.is_ordered {
-        true => ("ordered", ORDERED.into()),
-        false => ("shared", member.clone()),
+    let consumer = match settings.is_ordered {
+        true => ORDERED.into(),
+        false => member.clone(),
     };
     let (mut seats, mut lost) = (Vec::new(), Vec::new());
+    let mut is_away = false;
     for partition in &inner.partitions {
-        let token = Token::random();
-        let (made, is_mode) =
-            scripts::group(&client, partition, &group, begin, mode, token).await?;
-        if is_mode != mode {
-            return Err(Error::GroupClash {
-                group: group.into(),
-            });
-        }
-        if made == Made::Anew {
-            lost.push(seats.len());
-        }
+        let start = match is_away {
+            // Each further call would wait as long as the first.
+            true => Start::Later(Making::first(&settings)),
+            false => making::start(&client, partition, &group, &settings).await?,
+        };
+        let making = match start {
+            Start::Made(Made::Anew) => {
+                lost.push(seats.len());
+                None
+            }
+            Start::Made(_) => None,
+            Start::Later(making) => {
+                is_away = true;
+                Some(making)
+            }
+        };
         seats.push(HeldSeat {
             seat: Seat {
                 partition: partition.clone(),
@@ -183,12 +186,12 @@ where
                 lease: settings.lease,
             },
             held: Held::default(),
-            making: parking_lot::Mutex::default(),
+            making: parking_lot::Mutex::new(making),
         });
     }
     // So that a drop outside of a runtime can give back.
     client.prepare_releases();
-    let at_once = settings.concurrency + settings.prefetch;
+    let at_once = settings.at_once();
     let (jobs, queue) = mpsc::channel(at_once);
     let shared = Arc::new(Shared {
         metrics: WorkerMetrics::new(&inner.name, &group),

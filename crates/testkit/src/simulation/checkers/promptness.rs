@@ -85,9 +85,8 @@ impl Promptness {
                     let from = wait.from.max(*from);
                     (from, wait.until.min(*until))
                 });
-                let too_long = |(from, until): &(Duration, Duration)| {
-                    until.saturating_sub(*from) > self.bound
-                };
+                let too_long =
+                    |(from, until): &(Duration, Duration)| until.saturating_sub(*from) > self.bound;
                 let (from, until) = stretches.find(too_long)?;
                 Some(self.story(key, of_key, wait, from, until))
             });

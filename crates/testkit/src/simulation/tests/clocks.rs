@@ -13,14 +13,14 @@ use super::*;
 fn a_process_reaches_the_server_and_an_hour_takes_no_time() {
     let mut world = Stage::new();
     world.process(|process, told| async move {
-            let client = process.client();
-            let set = Command::new("SET").key("k").arg("v").arg("EX").arg(3_600);
-            client.call::<()>(set).await.unwrap();
-            sleep(Duration::from_secs(3_599)).await;
-            let there: Option<String> = client.call(Command::new("GET").key("k")).await.unwrap();
-            sleep(Duration::from_secs(2)).await;
-            let gone: Option<String> = client.call(Command::new("GET").key("k")).await.unwrap();
-            told.note(format!("{there:?} {gone:?}"));
+        let client = process.client();
+        let set = Command::new("SET").key("k").arg("v").arg("EX").arg(3_600);
+        client.call::<()>(set).await.unwrap();
+        sleep(Duration::from_secs(3_599)).await;
+        let there: Option<String> = client.call(Command::new("GET").key("k")).await.unwrap();
+        sleep(Duration::from_secs(2)).await;
+        let gone: Option<String> = client.call(Command::new("GET").key("k")).await.unwrap();
+        told.note(format!("{there:?} {gone:?}"));
     });
     let began = std::time::Instant::now();
     assert!(world.run_until_done(Duration::from_secs(4_000)));
@@ -66,10 +66,10 @@ fn a_clock_that_leaps_ends_timers_at_once() {
 fn a_paused_process_notices_nothing_until_it_goes_on() {
     let mut world = Stage::new();
     let process = world.process(|process, told| async move {
-            loop {
+        loop {
             sleep(ms(100)).await;
             told.note(format!("{}", process.now().as_millis()));
-            }
+        }
     });
     world.run_for(ms(250));
     let lasts = Duration::from_secs(5);
@@ -99,9 +99,9 @@ fn a_killed_process_sends_nothing_more_and_its_successor_starts_anew() {
     }
     let mut world = Stage::new();
     let process = world.process(|process, told| async move {
-            told.note(format!("starts as {}", process.incarnation()));
-            let _guard = SaysGoodbye(process.client());
-            sleep(Duration::from_secs(1_000)).await;
+        told.note(format!("starts as {}", process.incarnation()));
+        let _guard = SaysGoodbye(process.client());
+        sleep(Duration::from_secs(1_000)).await;
     });
     world.run_for(ms(100));
     world.inject(Fault::KillProcess {

@@ -11,15 +11,15 @@ use super::*;
 fn a_lost_reply_is_a_maybe_and_a_lost_request_too_and_the_driver_connects_again() {
     let mut world = Stage::new();
     let process = world.process(|process, told| async move {
-            let client = process.client();
-            for _ in 0..4 {
+        let client = process.client();
+        for _ in 0..4 {
             sleep(ms(100)).await;
             let result = client.call::<i64>(incr()).await;
             told.note(match result {
                 Ok(n) => n.to_string(),
                 Err(error) => format!("maybe: {}", error.is_maybe()),
             });
-            }
+        }
     });
     world.run_for(ms(150));
     world.inject(Fault::LoseReply {
@@ -63,14 +63,14 @@ fn of_requests_under_way_when_a_connection_is_cut_some_first_ones_arrive() {
 fn what_a_partition_holds_arrives_when_it_is_over_though_its_caller_has_given_up() {
     let mut world = Stage::new();
     let process = world.process(|process, told| async move {
-            let client = process.client();
-            client.call::<i64>(incr()).await.unwrap();
-            sleep(ms(100)).await;
-            let began = Instant::now();
-            let error = client.call::<i64>(incr()).await.unwrap_err();
-            assert!(error.is_maybe(), "{error}");
-            assert!(began.elapsed() <= ms(1001), "{:?}", began.elapsed());
-            told.note("given up");
+        let client = process.client();
+        client.call::<i64>(incr()).await.unwrap();
+        sleep(ms(100)).await;
+        let began = Instant::now();
+        let error = client.call::<i64>(incr()).await.unwrap_err();
+        assert!(error.is_maybe(), "{error}");
+        assert!(began.elapsed() <= ms(1001), "{:?}", began.elapsed());
+        told.note("given up");
     });
     world.run_for(ms(50));
     world.inject(Fault::Partition {
@@ -89,17 +89,17 @@ fn what_a_partition_holds_arrives_when_it_is_over_though_its_caller_has_given_up
 fn a_subscription_is_told_that_it_is_lost_and_stands_again() {
     let mut world = Stage::new();
     let subscriber = world.process(|process, told| async move {
-            let client = process.client();
-            let interest = Interest::Channels(vec!["news".into()]);
-            let mut pushes = client.subscribe(interest).await.unwrap();
-            while let Some(push) = pushes.next().await {
+        let client = process.client();
+        let interest = Interest::Channels(vec!["news".into()]);
+        let mut pushes = client.subscribe(interest).await.unwrap();
+        while let Some(push) = pushes.next().await {
             told.note(match push {
                 Push::Message { payload, .. } => String::from_utf8_lossy(&payload).into(),
                 Push::Gap(GapReason::Lost) => "lost".to_owned(),
                 Push::Gap(GapReason::Reconnected) => "reconnected".to_owned(),
                 other => format!("{other:?}"),
             });
-            }
+        }
     });
     let publish = |world: &mut World, text: &str| {
         let publish = Command::new("PUBLISH").arg("news").arg(text);

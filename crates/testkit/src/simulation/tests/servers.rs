@@ -54,19 +54,19 @@ fn a_server_that_is_down_refuses_connections_and_comes_back_as_it_was_told() {
     for (data, left) in [(Data::Kept, Some("v")), (Data::Lost, None)] {
         let mut world = Stage::new();
         world.process(|process, told| async move {
-                let config = ClientConfig::default()
+            let config = ClientConfig::default()
                 .retry(1, Duration::ZERO, Duration::ZERO)
                 .command_timeout(ms(100));
-                let client = process.client_with(SERVER, &config);
-                let set = Command::new("SET").key("k").arg("v");
-                client.call::<()>(set).await.unwrap();
-                sleep(ms(200)).await;
-                let result = client
+            let client = process.client_with(SERVER, &config);
+            let set = Command::new("SET").key("k").arg("v");
+            client.call::<()>(set).await.unwrap();
+            sleep(ms(200)).await;
+            let result = client
                 .call::<Value>(Command::new("SET").key("x").arg(1))
                 .await;
-                let is_sent =
+            let is_sent =
                 |error: &Error| !matches!(error.call_error(), Some(CallError::NotSent(_)));
-                told.note(format!("{:?}", result.as_ref().map_err(is_sent)));
+            told.note(format!("{:?}", result.as_ref().map_err(is_sent)));
         });
         world.run_for(ms(100));
         world.inject(Fault::RestartServer {
@@ -85,13 +85,13 @@ fn a_server_that_is_down_refuses_connections_and_comes_back_as_it_was_told() {
 fn a_full_server_refuses_writes_and_carries_out_what_was_sent_to_a_stopped_one() {
     let mut world = Stage::new();
     world.process(|process, told| async move {
-            let client = process.client();
-            for _ in 0..3 {
+        let client = process.client();
+        for _ in 0..3 {
             sleep(ms(100)).await;
             let result = client.call::<i64>(incr()).await;
             let at = process.now().as_millis() / 100;
             told.note(format!("{} {at}", result.map_or(-1, |n| n)));
-            }
+        }
     });
     world.run_for(ms(50));
     let lasts = ms(100);
@@ -112,14 +112,14 @@ fn a_full_server_refuses_writes_and_carries_out_what_was_sent_to_a_stopped_one()
 fn blocking_commands_wait_on_the_server_and_see_its_time() {
     let mut world = Stage::new();
     world.process(|process, told| async move {
-            let client = process.client().dedicated().await.unwrap();
-            for _ in 0..2 {
+        let client = process.client().dedicated().await.unwrap();
+        for _ in 0..2 {
             let wait = Command::new("BLPOP").key("list").arg(1);
             let wait = wait.deadline(Instant::now() + Duration::from_secs(3));
             let popped: Option<(String, String)> = client.call(wait).await.unwrap();
             let at = process.now().as_millis() / 100;
             told.note(format!("{:?} {at}", popped.map(|(_, item)| item)));
-            }
+        }
     });
     world.run_for(ms(500));
     let push = Command::new("RPUSH").key("list").arg("item");

@@ -104,6 +104,15 @@ impl Exchanges {
         }
         self.handed = self.given;
         self.put_back(batch.small);
+        if let Some(last) = self
+            .answered_early
+            .checked_sub(1)
+            .filter(|last| *last >= self.given)
+        {
+            let entry = self.queue.get(self.index(last));
+            // A pipeline's first commands may be answered while the last are still on their way.
+            self.is_violated |= !entry.is_some_and(|entry| entry.is_begun && entry.replies > 0);
+        }
         // Calls whose callers left meanwhile were not counted as dead, because the bytes might have gone.
         for number in self.given..handed.max(self.given) {
             let index = self.index(number);

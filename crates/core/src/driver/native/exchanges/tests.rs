@@ -114,6 +114,28 @@ fn a_full_socket_holds_nothing_up_once_what_waited_for_it_was_taken_back() {
 }
 
 #[test]
+fn a_reply_before_its_command_is_a_violation_and_reaches_no_other_caller() {
+    for (count, expected) in [(0, true), (5, true), (usize::MAX, false)] {
+        let (mut exchanges, [a, b, c], batch) = at("handed over");
+        for text in ["a", "of nobody, or of b"] {
+            let reply = Value::bulk(text.to_owned());
+            assert!(exchanges.answer(Ok(reply)).is_ok(), "{text}");
+        }
+        let batch = batch.unwrap();
+        let all = batch.slices().iter().map(|piece| piece.len()).sum();
+        exchanges.settle(batch, count.min(all));
+        assert_eq!(exchanges.is_violated(), expected, "{count} bytes");
+        if expected {
+            assert!(exchanges.hand_over().is_none());
+        }
+        exchanges.close(&Fault::new(FaultKind::Protocol, "violated"));
+        assert_eq!(outcome(&mut exchanges, a), "a");
+        assert_eq!(outcome(&mut exchanges, b), "of nobody, or of b");
+        assert_eq!(outcome(&mut exchanges, c), "not sent, Protocol");
+    }
+}
+
+#[test]
 fn a_connection_that_breaks_tells_exactly_what_was_sent() {
     for point in POINTS {
         let (mut exchanges, [a, b, c], batch) = at(point);

@@ -1,0 +1,362 @@
+//! How messages are handled: gathered, opened, admitted, given to the handler, settled.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use redkit_core::coordination::Release;
+use redkit_core::{AdmissionPermit, Admitted};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::run::{HeldSeat, Job, Shared};
+use crate::inbox::ItemId;
+use crate::topic::builder::Retention;
+use crate::topic::delivery::{BatchHandler, Delivery, Outcome};
+use crate::topic::entry::RawEntry;
+
+impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
+    /// Handles messages until the worker drains.
+    pub(super) async fn work(&self) {
+        loop {
+            let jobs = tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return,
+                jobs = self.gather() => jobs,
+            };
+            if jobs.is_empty() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return,
+                () = self.not_paused() => {}
+            }
+            self.handle(&jobs).await;
+        }
+    }
+
+    /// The next message, and those that come soon behind it, as many as a handler takes at once. None once no
+    /// more can come.
+    async fn gather(&self) -> Vec<Job> {
+        let (most, wait) = self.settings.batch;
+        // Others fill their batches after this one: messages are not spread over batches that are all small.
+        let mut queue = self.queue.lock().await;
+        let Some(first) = queue.recv().await else {
+            return Vec::new();
+        };
+        let mut jobs = Vec::with_capacity(most);
+        jobs.push(first);
+        let until = Instant::now() + wait;
+        while jobs.len() < most {
+            match timeout_at(until, queue.recv()).await {
+                Ok(Some(job)) => jobs.push(job),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        jobs
+    }
+
+    async fn handle(&self, jobs: &[Job]) {
+        let mut prepared = Vec::with_capacity(jobs.len());
+        let mut opened = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let Some(seat) = self.seats.get(job.seat) else {
+                continue;
+            };
+            let Some(lost) = seat.held.token(job.entry.entry) else {
+                continue;
+            };
+            let entry = Unfinished {
+                shared: self,
+                index: job.seat,
+                seat,
+                entry: &job.entry,
+                lost,
+            };
+            let Some(delivery) = self.prepare(&entry).await else {
+                continue;
+            };
+            match self.admit(&entry.lost).await {
+                Some(permit) => {
+                    prepared.push((entry, permit));
+                    opened.push(delivery);
+                }
+                // Handed back with all that is held.
+                None if self.draining.is_cancelled() => return,
+                None => {}
+            }
+        }
+        // Last of all: whatever came before may have taken its time.
+        self.ask_for(&prepared).await;
+        if self.draining.is_cancelled() {
+            return;
+        }
+        let (mut taken, mut deliveries) = (Vec::new(), Vec::new());
+        for ((entry, permit), delivery) in prepared.into_iter().zip(opened) {
+            if self.is_certainly_owned(&entry) {
+                taken.push((entry, permit));
+                deliveries.push(delivery);
+            }
+        }
+        if taken.is_empty() {
+            return;
+        }
+        let all_lost = async {
+            for (entry, _) in &taken {
+                entry.lost.cancelled().await;
+            }
+        };
+        let outcomes = tokio::select! {
+            biased;
+            () = self.aborting.cancelled() => return,
+            () = all_lost => Vec::new(),
+            outcomes = self.run(deliveries) => outcomes,
+        };
+        let mut outcomes = outcomes.into_iter();
+        let (mut acknowledged, mut others) = (Vec::new(), Vec::new());
+        let acknowledges_together =
+            taken.len() > 1 && matches!(self.topic.retention, Retention::Log { .. });
+        for (entry, permit) in taken {
+            drop(permit);
+            match outcomes.next() {
+                Some(Outcome::Ack) if acknowledges_together && !entry.lost.is_cancelled() => {
+                    acknowledged.push(entry);
+                }
+                Some(outcome) if !entry.lost.is_cancelled() => others.push((entry, outcome)),
+                _ => self.count_lost(),
+            }
+        }
+        let of_each_seat = acknowledged.chunk_by(|one, other| std::ptr::eq(one.seat, other.seat));
+        for entries in of_each_seat {
+            let seat = entries.first().map(|entry| entry.seat);
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|entry| (entry.entry, &entry.lost))
+                .collect();
+            if let Some(seat) = seat {
+                self.acknowledge_all(seat, &entries).await;
+            }
+        }
+        let others = others.iter().map(|(entry, outcome)| {
+            let Unfinished {
+                seat,
+                entry: raw,
+                lost,
+                ..
+            } = entry;
+            self.settle(seat, raw, lost, outcome.clone())
+        });
+        join_all(others).await;
+    }
+
+    /// What the handler is given; `None` for an entry that it is not to see.
+    async fn prepare(&self, of: &Unfinished<'_, T, H>) -> Option<Delivery<T>> {
+        let Unfinished {
+            seat, entry, lost, ..
+        } = of;
+        if !entry.group.is_empty() && *entry.group != *self.group.as_bytes() {
+            self.settle(seat, entry, lost, Outcome::Ack).await;
+            return None;
+        }
+        let delivery = match self.open(seat, entry, lost) {
+            Ok(delivery) => delivery,
+            Err(reason) => {
+                self.settle(seat, entry, lost, Outcome::Dead { reason })
+                    .await;
+                return None;
+            }
+        };
+        if entry.deliveries > self.settings.max_attempts {
+            let reason = format!(
+                "{} attempts ended without an outcome: their consumers died",
+                entry.deliveries - 1
+            );
+            self.settle(seat, entry, lost, Outcome::Dead { reason })
+                .await;
+            return None;
+        }
+        Some(delivery)
+    }
+
+    pub(super) fn open(
+        &self,
+        seat: &HeldSeat,
+        entry: &RawEntry,
+        lost: &CancellationToken,
+    ) -> Result<Delivery<T>, String> {
+        let Some(payload) = entry.payload.clone() else {
+            return Err("it has no message".to_owned());
+        };
+        let key = seat.seat.partition.stream.as_bytes();
+        let decode = || self.client.codec().decode::<T>(key, payload);
+        // A type that panics while it is decoded must not end the task.
+        let decoded = std::panic::catch_unwind(AssertUnwindSafe(decode));
+        let payload = match decoded {
+            Ok(Ok(payload)) => payload,
+            Ok(Err(error)) => return Err(format!("it cannot be decoded: {error}")),
+            Err(panic) => return Err(format!("decoding it panicked: {}", panic_text(&*panic))),
+        };
+        Ok(Delivery {
+            payload,
+            id: String::from_utf8_lossy(&entry.id).into_owned(),
+            key: entry.key.clone(),
+            headers: entry.read_headers(),
+            entry: entry.entry,
+            attempt: entry.deliveries,
+            lost: lost.clone(),
+        })
+    }
+
+    /// Asks the server about entries of which the last sign of life is old, so that they need not be dropped.
+    async fn ask_for<P>(&self, prepared: &[(Unfinished<'_, T, H>, P)]) {
+        // Once more when the reply took so long that it says nothing about now.
+        const ROUNDS: usize = 2;
+        let old = self.settings.lease / 2;
+        for _ in 0..ROUNDS {
+            let mut of_each_seat: BTreeMap<usize, Vec<ItemId>> = BTreeMap::new();
+            for (entry, ..) in prepared {
+                let owned = entry.seat.held.owned(entry.entry.entry);
+                if owned.is_some_and(|owned| owned.elapsed() >= old) {
+                    let ids = of_each_seat.entry(entry.index).or_default();
+                    ids.push(entry.entry.entry);
+                }
+            }
+            if of_each_seat.is_empty() {
+                return;
+            }
+            for (index, ids) in of_each_seat {
+                if let Some(seat) = self.seats.get(index) {
+                    tokio::select! {
+                        biased;
+                        () = self.draining.cancelled() => return,
+                        _ = self.keep_these(seat, &ids, Duration::MAX) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether nobody else can have the entry yet: a lease is not over since the last call that showed that it is this
+    /// worker's was sent. Otherwise it is let go of; a heartbeat gives it back, should it be this worker's after all.
+    fn is_certainly_owned(&self, of: &Unfinished<'_, T, H>) -> bool {
+        let Unfinished {
+            seat, entry, lost, ..
+        } = of;
+        // The clocks of this process and the server do not run at the same pace.
+        let lease = self.settings.lease - self.settings.lease / 20;
+        let owned = seat.held.owned(entry.entry);
+        if !lost.is_cancelled() && owned.is_some_and(|owned| owned.elapsed() < lease) {
+            return true;
+        }
+        seat.held.remove(entry.entry, lost);
+        self.count_lost();
+        false
+    }
+
+    /// `None` when the worker drains, or the message is lost, before it may begin.
+    pub(super) async fn admit(&self, lost: &CancellationToken) -> Option<Option<AdmissionPermit>> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let Some(admission) = &self.settings.admission else {
+            return Some(None);
+        };
+        let key = format!("{}:{}", self.topic.name, self.group);
+        let admitted = async {
+            loop {
+                match admission.admit(key.as_bytes(), PATIENCE).await {
+                    Ok(Admitted::Now(permit)) => return permit,
+                    Ok(Admitted::Later(after)) => sleep(after.min(PATIENCE)).await,
+                    Err(error) => {
+                        tracing::debug!(target: "redkit::pubsub", %error, "nobody admits a message");
+                        sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.draining.cancelled() => None,
+            () = lost.cancelled() => {
+                self.count_lost();
+                None
+            }
+            permit = admitted => Some(Some(permit)),
+        }
+    }
+
+    /// Runs the handler, which may panic or never return. Gives an outcome for each of the messages.
+    pub(super) async fn run(&self, deliveries: Vec<Delivery<T>>) -> Vec<Outcome> {
+        let count = deliveries.len();
+        let running = Running::new(&self.counts.running);
+        let started = Instant::now();
+        let handling = async { self.handler.handle(deliveries).await };
+        let handling = AssertUnwindSafe(handling).catch_unwind();
+        let outcomes = match timeout(self.settings.timeout, handling).await {
+            Ok(Ok(outcomes)) => outcomes.for_each_of(count),
+            Ok(Err(panic)) => {
+                let reason = format!("the handler panicked: {}", panic_text(&*panic));
+                vec![Outcome::retry(reason); count]
+            }
+            Err(_) => {
+                let reason = format!("the handler took longer than {:?}", self.settings.timeout);
+                vec![Outcome::retry(reason); count]
+            }
+        };
+        self.metrics.seconds.record(started.elapsed());
+        drop(running);
+        outcomes
+    }
+}
+
+/// An entry that a task has. Should the task panic (as when a handler that took too long does so while it is
+/// dropped), that was a failed attempt: the entry is not kept for a task that is not there any more.
+struct Unfinished<'a, T, H> {
+    shared: &'a Shared<T, H>,
+    index: usize,
+    seat: &'a HeldSeat,
+    entry: &'a RawEntry,
+    lost: CancellationToken,
+}
+
+impl<T, H> Drop for Unfinished<'_, T, H> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() || !self.seat.held.remove(self.entry.entry, &self.lost) {
+            return;
+        }
+        let (attempt, settings) = (self.entry.deliveries, &self.shared.settings);
+        let after = settings.pause_after(attempt);
+        let release = (self.entry.entry, attempt, attempt, after);
+        let release = Release::new([self.seat.seat.release([release])]);
+        let until = Instant::now() + settings.lease;
+        self.shared.client.release_later(release.until(until));
+        self.shared.metrics.retried.increment(1);
+        self.shared.counts.add(&self.shared.counts.retried);
+    }
+}
+
+/// Counts a running handler, also when it is dropped.
+struct Running<'a>(&'a AtomicU64);
+
+impl<'a> Running<'a> {
+    fn new(running: &'a AtomicU64) -> Self {
+        running.fetch_add(1, Ordering::Relaxed);
+        Self(running)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}

@@ -1,0 +1,151 @@
+//! How a worker's groups come to be: when it starts, later when the server was away then, and anew when the server has
+//! lost them.
+
+use redkit_core::Error as CoreError;
+use redkit_core::coordination::Token;
+
+use super::run::{HeldSeat, Shared};
+use super::{Gap, GapReason, Settings};
+use crate::error::Error;
+use crate::topic::keys::Partition;
+use crate::topic::scripts::{self, Made};
+
+/// A group that is to be made, until the server has answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Making {
+    /// The same in all repetitions: a call whose reply was lost may have made it.
+    token: Token,
+    /// Where it begins when it is new.
+    begin: &'static str,
+    /// The worker had seen the group before.
+    is_anew: bool,
+    /// The last answer was that it is a group of the other kind, and that was told.
+    is_clash: bool,
+}
+
+impl Making {
+    /// A group that the worker has not seen yet.
+    pub(super) fn first(settings: &Settings) -> Self {
+        Self {
+            token: Token::random(),
+            begin: if settings.from_now { "$" } else { "0" },
+            is_anew: false,
+            is_clash: false,
+        }
+    }
+
+    /// A group that was there.
+    fn anew() -> Self {
+        Self {
+            token: Token::random(),
+            begin: "0",
+            is_anew: true,
+            is_clash: false,
+        }
+    }
+
+    /// Asks the server. `None` for a group of the other kind.
+    async fn ask(
+        &self,
+        client: &redkit_core::Client,
+        partition: &Partition,
+        group: &str,
+        mode: &str,
+    ) -> Result<Option<Made>, CoreError> {
+        let Self { token, begin, .. } = *self;
+        let (made, is_mode) = scripts::group(client, partition, group, begin, mode, token).await?;
+        Ok((is_mode == mode).then_some(made))
+    }
+}
+
+/// What became of a group when its worker started.
+pub(super) enum Start {
+    Made(Made),
+    /// The server is away: the worker makes the group when it is back.
+    Later(Making),
+}
+
+/// Makes a group as its worker starts.
+///
+/// # Errors
+/// For a group of the other kind, and for a server that can be reached and refuses: neither goes away by itself.
+pub(super) async fn start(
+    client: &redkit_core::Client,
+    partition: &Partition,
+    group: &str,
+    settings: &Settings,
+) -> Result<Start, Error> {
+    let making = Making::first(settings);
+    match making.ask(client, partition, group, settings.mode()).await {
+        Ok(Some(made)) => Ok(Start::Made(made)),
+        Ok(None) => Err(Error::GroupClash {
+            group: group.into(),
+        }),
+        Err(error) if error.is_retryable() || error.is_maybe() => {
+            tracing::warn!(target: "redkit::pubsub", %group, %error, "a consumer waits for the server");
+            Ok(Start::Later(making))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a group of which the server has not answered yet. Gives whether the worker may read.
+pub(super) async fn make_missing<T, H>(shared: &Shared<T, H>, seat: &HeldSeat) -> bool {
+    let making = *seat.making.lock();
+    match making {
+        Some(making) => make(shared, seat, making).await,
+        None => true,
+    }
+}
+
+/// The server has lost the group: one of its workers makes it anew, from the beginning of what the stream
+/// holds, and tells of a gap.
+pub(super) async fn remake<T, H>(shared: &Shared<T, H>, seat: &HeldSeat) -> bool {
+    let making = *seat.making.lock().get_or_insert_with(Making::anew);
+    make(shared, seat, making).await
+}
+
+async fn make<T, H>(shared: &Shared<T, H>, seat: &HeldSeat, mut making: Making) -> bool {
+    let of = &seat.seat;
+    let mode = shared.settings.mode();
+    let asked = making.ask(&shared.client, &of.partition, &of.group, mode);
+    match asked.await {
+        Ok(Some(made)) => {
+            *seat.making.lock() = None;
+            // A group that this worker had seen was lost, whatever the server knows of it.
+            if made == Made::Anew || (made == Made::New && making.is_anew) {
+                tell_of_gap(shared, seat);
+            }
+            true
+        }
+        Ok(None) => {
+            if !std::mem::replace(&mut making.is_clash, true) {
+                *seat.making.lock() = Some(making);
+                tracing::error!(
+                    target: "redkit::pubsub", topic = &*shared.topic.name, group = &*of.group,
+                    "the group is consumed in the other way, ordered or not: this worker waits"
+                );
+            }
+            false
+        }
+        Err(error) => {
+            tracing::debug!(target: "redkit::pubsub", %error, "a group cannot be made");
+            false
+        }
+    }
+}
+
+pub(super) fn tell_of_gap<T, H>(shared: &Shared<T, H>, seat: &HeldSeat) {
+    let partition = seat.seat.partition.number;
+    shared.metrics.gaps.increment(1);
+    tracing::warn!(
+        target: "redkit::pubsub", topic = &*shared.topic.name, group = &*seat.seat.group, partition,
+        "the server had lost the group; it was made anew from the beginning of the stream"
+    );
+    if let Some(on_gap) = &shared.settings.on_gap {
+        on_gap(Gap {
+            partition,
+            reason: GapReason::GroupLost,
+        });
+    }
+}
