@@ -80,7 +80,7 @@ impl Monitoring {
         let (sender, _) = tokio::sync::mpsc::channel(100);
         let alerts = Alerts::builder(client, "shop", &health)
             .rule(Rule::unhealthy())
-            .rule(Rule::latency_over(Duration::from_millis(500)))
+            .rule(Rule::latency_over(Duration::from_millis(100)))
             .rule(Rule::memory_share_over(0.9))
             .rule(Rule::evictions())
             .sink(ChannelSink::from(sender))
@@ -185,34 +185,28 @@ async fn a_million_keys_are_analyzed_within_fifty_megabytes_and_others_hardly_no
     let client = client(&server).await;
     let before = own("status", "VmRSS:");
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    let (mut raised, mut scanned) = (Vec::new(), 0);
+    // At its own pace, which is what others have to live with.
+    let mut raised = Vec::new();
     for pair in 0..PAIRS {
         let quiet = p99_during(&client, tokio::time::sleep(Duration::from_secs(8))).await;
-        let config = AnalysisConfig::default()
-            .keys_per_second(50_000)
-            .sample_every(100);
-        // A part in each pair, all keys in the last one.
-        let config = if pair + 1 < PAIRS {
-            config.max_keys(400_000)
-        } else {
-            config
-        };
-        let begun = Instant::now();
+        let config = AnalysisConfig::default().sample_every(10).max_keys(40_000);
         let analysis = Statistics::new(&client).analyze(config).unwrap();
-        let busy = p99_during(&client, async {
-            scanned = analysis.finish().await.unwrap().scanned
-        })
-        .await;
-        println!(
-            "pair {pair}: GET p99 {quiet:.0} µs, and {busy:.0} µs while {scanned} keys were analyzed in {:?}",
-            begun.elapsed()
-        );
+        let busy = p99_during(&client, async { analysis.finish().await.unwrap() }).await;
+        println!("pair {pair}: GET p99 {quiet:.0} µs, and {busy:.0} µs during an analysis");
         raised.push(busy / quiet);
     }
+    // And all of them, ten times as fast.
+    let begun = Instant::now();
+    let config = AnalysisConfig::default()
+        .keys_per_second(50_000)
+        .sample_every(100);
+    let analysis = Statistics::new(&client).analyze(config).unwrap();
+    let scanned = analysis.finish().await.unwrap().scanned;
+    let took = begun.elapsed();
     let grown = own("status", "VmHWM:").saturating_sub(before);
     let raised = median(raised);
     println!(
-        "{scanned} keys: {grown} KB more memory at most, GET p99 {raised:.3} times that without"
+        "{scanned} keys in {took:?}: {grown} KB more memory at most; at its own pace GET p99 {raised:.3} times that without"
     );
     assert_eq!(scanned, KEYS);
     assert!(grown < 50_000, "{grown} KB");
