@@ -11,22 +11,36 @@
 //!
 //! `docs/testing.md` says how to use them. This crate is never published.
 
+#[cfg(feature = "servers")]
 mod admin;
+#[cfg(feature = "servers")]
 mod blocking;
+#[cfg(feature = "servers")]
 mod cluster;
+#[cfg(feature = "servers")]
 mod error;
+#[cfg(feature = "servers")]
 mod faulty;
+#[cfg(feature = "servers")]
 mod port;
+#[cfg(feature = "servers")]
 mod proxy;
+#[cfg(feature = "servers")]
 mod sentinels;
+#[cfg(feature = "servers")]
 mod server;
+#[cfg(feature = "simulation")]
 pub mod simulation;
+#[cfg(feature = "servers")]
 mod suite;
 
-pub use cluster::{Cluster, ClusterOptions, Migration};
-pub use error::Error;
-pub use faulty::{FaultyBackend, Function, Gate, Injection, Rule};
-pub use proxy::{Close, Direction, Proxy};
-pub use sentinels::{SentinelOptions, Sentinels};
-pub use server::{Program, RawReply, Server, ServerOptions, Tls};
-pub use suite::{BackendKind, Fixture, Outcome, Runtime, run};
+#[cfg(feature = "servers")]
+pub use self::{
+    cluster::{Cluster, ClusterOptions, Migration},
+    error::Error,
+    faulty::{FaultyBackend, Function, Gate, Injection, Rule},
+    proxy::{Close, Direction, Proxy},
+    sentinels::{SentinelOptions, Sentinels},
+    server::{Program, RawReply, Server, ServerOptions, Tls},
+    suite::{BackendKind, Fixture, Outcome, Runtime, run},
+};

@@ -20,7 +20,7 @@ fn hashes() -> Vec<String> {
 
 /// Elsewhere several tasks of a process wait for one `watch`, of which tokio wakes any one first.
 fn is_repeatable(scenario: &dyn Scenario) -> bool {
-    IS_REPEATABLE || scenario.pattern() == "core"
+    IS_REPEATABLE || ["core-increments", "core-leases"].contains(&scenario.name())
 }
 
 /// Not a test: the other process of the test beside it.

@@ -117,12 +117,8 @@ impl Scripts {
         };
         let (keys, argv) = split_keys(rest)?;
         let host = self.host()?;
-        let script = host
-            .compiled
-            .get(&sha)
-            .cloned()
-            .ok_or_else(error::no_script)?;
-        host.execute(&sha, &script, keys, argv, read_only)
+        let script = host.compiled.get(&sha).ok_or_else(error::no_script)?;
+        host.execute(&sha, script, keys, argv, read_only)
     }
 
     /// `SCRIPT …`, after the name.
@@ -229,7 +225,7 @@ impl Host {
     }
 
     fn execute(
-        &mut self,
+        &self,
         sha: &str,
         script: &Script,
         keys: &[&[u8]],
@@ -264,7 +260,10 @@ impl Host {
         })?;
         let (done, result): (bool, mlua::Value) = self.runner.call(&script.function)?;
         match done {
-            true => convert::to_reply(result, self.run.lock().protocol),
+            true => {
+                let protocol = self.run.lock().protocol;
+                without_limit(&self.lua, || convert::to_reply(result, protocol))
+            }
             false => Ok(Err(raise::uncaught(&result, sha))),
         }
     }

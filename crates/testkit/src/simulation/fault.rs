@@ -49,6 +49,14 @@ pub enum Fault {
         /// The time on top of the usual one.
         by: Duration,
     },
+    /// The next pushed message is lost, and nobody is told: as on the bus of a cluster. No part of
+    /// [`FaultMenu::all`](super::FaultMenu::all).
+    LosePush {
+        /// The subscriber.
+        process: ProcessId,
+        /// The sender.
+        server: ServerId,
+    },
     /// Nothing gets through. It is not lost: it arrives when the time is up, also when the driver has given
     /// the connection up by then, as what an operating system sends again does. Replies and pushed
     /// messages of a connection that was given up are thrown away.
@@ -172,6 +180,8 @@ pub enum FaultKind {
     DelayRequest,
     /// [`Fault::DelayReply`]
     DelayReply,
+    /// [`Fault::LosePush`]
+    LosePush,
     /// [`Fault::Partition`]
     Partition,
     /// [`Fault::PauseProcess`]
@@ -198,12 +208,13 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Cut,
         Self::LoseRequest,
         Self::LoseReply,
         Self::DelayRequest,
         Self::DelayReply,
+        Self::LosePush,
         Self::Partition,
         Self::PauseProcess,
         Self::KillProcess,
@@ -225,6 +236,7 @@ impl FaultKind {
             Self::LoseReply => "lost reply",
             Self::DelayRequest => "late request",
             Self::DelayReply => "late reply",
+            Self::LosePush => "lost push",
             Self::Partition => "partition",
             Self::PauseProcess => "paused process",
             Self::KillProcess => "killed process",
@@ -255,6 +267,7 @@ impl Fault {
             Self::LoseReply { .. } => FaultKind::LoseReply,
             Self::DelayRequest { .. } => FaultKind::DelayRequest,
             Self::DelayReply { .. } => FaultKind::DelayReply,
+            Self::LosePush { .. } => FaultKind::LosePush,
             Self::Partition { .. } => FaultKind::Partition,
             Self::PauseProcess { .. } => FaultKind::PauseProcess,
             Self::KillProcess { .. } => FaultKind::KillProcess,
@@ -277,6 +290,7 @@ impl Fault {
             | Self::LoseReply { process, .. }
             | Self::DelayRequest { process, .. }
             | Self::DelayReply { process, .. }
+            | Self::LosePush { process, .. }
             | Self::Partition { process, .. }
             | Self::PauseProcess { process, .. }
             | Self::KillProcess { process, .. }
@@ -293,6 +307,7 @@ impl Fault {
             | Self::LoseReply { server, .. }
             | Self::DelayRequest { server, .. }
             | Self::DelayReply { server, .. }
+            | Self::LosePush { server, .. }
             | Self::Partition { server, .. }
             | Self::PauseServer { server, .. }
             | Self::RestartServer { server, .. }
@@ -315,6 +330,7 @@ impl fmt::Display for Fault {
             Self::LoseReply { .. } => f.write_str("the next reply will be lost"),
             Self::DelayRequest { by, .. } => write!(f, "the next request will be {by:?} late"),
             Self::DelayReply { by, .. } => write!(f, "the next reply will be {by:?} late"),
+            Self::LosePush { .. } => f.write_str("the next pushed message will be lost"),
             Self::Partition {
                 direction, lasts, ..
             } => match direction {

@@ -134,7 +134,7 @@ impl Host {
             true => self.clock.world(self.born + self.elapsed),
             false => self.next_tick(),
         };
-        self.quiet = (quiet * 2).min(self.notice);
+        self.quiet = (quiet * 4).min(self.notice);
     }
 
     /// Runs `first` and then all tasks until they wait. The host has no timers of its own.

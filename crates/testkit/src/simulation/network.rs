@@ -99,10 +99,7 @@ impl Network {
             connection.is_dedicated(),
         );
         for command in &commands {
-            let arguments: Vec<&[u8]> = std::iter::once(command.name().as_bytes())
-                .chain(command.iter())
-                .collect();
-            self.trace.message(now, &arguments);
+            self.trace.command(now, command);
         }
         let name = &self.processes[process.index()].name;
         self.trace
@@ -159,11 +156,10 @@ impl Network {
             return;
         }
         let process = connection.process;
-        let shown = format!("{answer:?}");
-        self.trace.message(self.now, &[b"reply", shown.as_bytes()]);
+        self.trace.reply(self.now, &answer);
         let name = &self.processes[process.index()].name;
         self.trace
-            .tell_message(self.now, name, || format!("gets {shown}"));
+            .tell_message(self.now, name, || format!("gets {answer:?}"));
         if let Some(waiting) = waiting {
             let _ = waiting.send(answer);
         }

@@ -50,10 +50,17 @@ impl FaultMenu {
         Self::only(&[])
     }
 
-    /// Every kind is as likely as any other; up to 12 faults in the first 5 s, of which none lasts
-    /// longer than 3 s.
+    /// Every kind but [`LosePush`](FaultKind::LosePush), which happens on clusters alone, each as likely as any other;
+    /// up to 12 faults in the first 5 s, of which none lasts longer than 3 s.
     pub fn all() -> Self {
-        Self::only(&FaultKind::ALL)
+        Self::only(&FaultKind::ALL).without(&[FaultKind::LosePush])
+    }
+
+    /// With these kinds as well.
+    #[must_use]
+    pub fn with(mut self, kinds: &[FaultKind]) -> Self {
+        self.kinds.extend_from_slice(kinds);
+        self
     }
 
     /// The same of these kinds. A kind that is named twice is twice as likely.
@@ -128,6 +135,7 @@ impl FaultMenu {
                 server,
                 by: self.some_time(random),
             },
+            FaultKind::LosePush => Fault::LosePush { process, server },
             FaultKind::Partition => Fault::Partition {
                 process,
                 server,
@@ -207,7 +215,10 @@ mod tests {
         let all: Vec<_> = (0..100).flat_map(|seed| draw(seed).faults).collect();
         for kind in FaultKind::ALL {
             let is_there = all.iter().any(|planned| planned.fault.kind() == kind);
-            let is_out = matches!(kind, FaultKind::FlushAll | FaultKind::Failover);
+            let is_out = matches!(
+                kind,
+                FaultKind::FlushAll | FaultKind::Failover | FaultKind::LosePush
+            );
             assert_eq!(is_there, !is_out, "{kind}");
         }
         assert!(draw(3).faults.is_sorted_by_key(|planned| planned.at));

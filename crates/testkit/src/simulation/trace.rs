@@ -1,9 +1,14 @@
 //! [`Trace`]: what happened, as a hash always and as a story when somebody wants to read it.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hasher};
+use std::fmt::{self, Debug, Write};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use redkit_core::{Command, Push, Value};
+use rustc_hash::FxHasher;
+
+use super::event::Answer;
 use super::fault::FaultKind;
 
 /// What of a run is written down to be read.
@@ -19,7 +24,7 @@ pub enum Detail {
 }
 
 /// What happened in a world.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Trace {
     detail: Detail,
     hasher: Hashed,
@@ -27,9 +32,9 @@ pub(super) struct Trace {
     faults: BTreeMap<FaultKind, u64>,
 }
 
-/// Fixed keys: the same in every process.
-#[derive(Debug, Default)]
-struct Hashed(DefaultHasher);
+/// The same in every process.
+#[derive(Default)]
+struct Hashed(FxHasher);
 
 impl Trace {
     pub(super) fn new(detail: Detail) -> Self {
@@ -53,12 +58,49 @@ impl Trace {
         &self.faults
     }
 
-    /// A message was sent or arrived: its time, who sent it, and what it says.
-    pub(super) fn message(&mut self, now: Duration, parts: &[&[u8]]) {
+    /// A command is sent.
+    pub(super) fn command(&mut self, now: Duration, command: &Command) {
         self.mark(now);
-        for part in parts {
-            self.hasher.0.write_usize(part.len());
-            self.hasher.0.write(part);
+        self.hasher.text(command.name().as_bytes());
+        for argument in command.iter() {
+            self.hasher.text(argument);
+        }
+    }
+
+    /// A reply arrives.
+    pub(super) fn reply(&mut self, now: Duration, answer: &Answer) {
+        self.mark(now);
+        match answer {
+            Ok(replies) => {
+                for reply in replies {
+                    match reply {
+                        Ok(value) => self.hasher.value(value),
+                        Err(error) => self.hasher.debug(error),
+                    }
+                }
+            }
+            Err(error) => self.hasher.debug(error),
+        }
+    }
+
+    /// A pushed message arrives.
+    pub(super) fn push(&mut self, now: Duration, push: &Push) {
+        self.mark(now);
+        match push {
+            Push::Message {
+                channel,
+                pattern,
+                payload,
+            } => {
+                self.hasher.text(channel);
+                self.hasher.text(pattern.as_deref().unwrap_or_default());
+                self.hasher.text(payload);
+            }
+            Push::Invalidate(Some(keys)) => {
+                self.hasher.0.write_usize(keys.len());
+                keys.iter().for_each(|key| self.hasher.text(key));
+            }
+            other => self.hasher.debug(other),
         }
     }
 
@@ -71,15 +113,17 @@ impl Trace {
     ) {
         if self.detail >= Detail::Messages {
             let line = line();
-            self.push(now, actor, &line);
+            self.add_line(now, actor, &line);
         }
     }
 
     /// A process says what it does.
     pub(super) fn note(&mut self, now: Duration, actor: &str, line: &str) {
-        self.message(now, &[actor.as_bytes(), line.as_bytes()]);
+        self.mark(now);
+        self.hasher.text(actor.as_bytes());
+        self.hasher.text(line.as_bytes());
         if self.detail >= Detail::Story {
-            self.push(now, actor, line);
+            self.add_line(now, actor, line);
         }
     }
 
@@ -93,9 +137,50 @@ impl Trace {
         self.hasher.0.write_u128(now.as_nanos());
     }
 
-    fn push(&mut self, now: Duration, actor: &str, line: &str) {
+    fn add_line(&mut self, now: Duration, actor: &str, line: &str) {
         let seconds = now.as_secs_f64();
         self.story
             .push(format!("{seconds:9.4} s  {actor:<12} {line}"));
+    }
+}
+
+impl Hashed {
+    fn text(&mut self, text: &[u8]) {
+        text.hash(&mut self.0);
+    }
+
+    /// Without its text as `Debug` gives it, which takes longer than the call that it answers.
+    fn value(&mut self, value: &Value) {
+        std::mem::discriminant(value).hash(&mut self.0);
+        match value {
+            Value::Nil | Value::Ok => {}
+            Value::Int(number) => self.0.write_i64(*number),
+            Value::Bulk(text) | Value::BigNumber(text) => self.text(text),
+            Value::Status(status) => self.text(status.as_bytes()),
+            Value::Array(items) | Value::Set(items) => {
+                self.0.write_usize(items.len());
+                items.iter().for_each(|item| self.value(item));
+            }
+            Value::Map(pairs) => {
+                self.0.write_usize(pairs.len());
+                for (key, value) in pairs {
+                    self.value(key);
+                    self.value(value);
+                }
+            }
+            other => self.debug(other),
+        }
+    }
+
+    fn debug(&mut self, shown: &impl Debug) {
+        // Hashing never fails.
+        let _ = write!(self, "{shown:?}");
+    }
+}
+
+impl Write for Hashed {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text(text.as_bytes());
+        Ok(())
     }
 }

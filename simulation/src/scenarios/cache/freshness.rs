@@ -7,11 +7,12 @@ use parking_lot::Mutex;
 use rand::RngExt;
 use redkit_testkit::simulation::checkers::Freshness;
 use redkit_testkit::simulation::{
-    FaultKind, FaultMenu, ProcessOptions, Scenario, ScenarioContext, Violation, WorldOptions,
+    FaultKind, FaultMenu, ProcessOptions, Scenario, ScenarioContext, Schedule, Violation,
+    WorldOptions,
 };
 
 use super::settings::Settings;
-use super::source::{SHARED, Source};
+use super::source::Source;
 use super::worker::Worker;
 
 /// Four processes read and write in every way while everything breaks that keeps acknowledged writes.
@@ -43,10 +44,15 @@ impl Scenario for CacheFreshness {
     }
 
     fn faults(&self) -> FaultMenu {
-        FaultMenu::all()
+        let menu = FaultMenu::all()
             .without(&[FaultKind::Failover, FaultKind::JumpServerClock])
             .within(Duration::from_secs(4))
-            .longest(Duration::from_secs(2))
+            .longest(Duration::from_secs(2));
+        match self.has_l1 {
+            // Of which the process finds out when it compares its place in the log.
+            true => menu.with(&[FaultKind::LosePush, FaultKind::LosePush]),
+            false => menu,
+        }
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
@@ -54,14 +60,16 @@ impl Scenario for CacheFreshness {
         let settings = Settings::draw(context.random(), self.has_l1);
         let drifts = PROCESSES.map(|_| context.random().random_range(-DRIFT..=DRIFT));
         let bound = settings.bound.unwrap_or_default().mul_f64(SLOW);
-        let seen = Arc::new(Mutex::new(Freshness::new(bound)));
-        let source = Source::new(SHARED + PROCESSES.len());
+        let seen = Arc::new(Mutex::new(Freshness::new(bound).own_at_once()));
+        let source = Source::new(PROCESSES.len());
+        let longest = is_prompt(context.schedule()).then(|| settings.longest().mul_f64(SLOW));
         let mut world = context.world(WorldOptions::new());
         for (name, drift) in PROCESSES.iter().zip(drifts) {
             let (source, seen) = (source.clone(), Arc::clone(&seen));
             let options = ProcessOptions::new(name).drift(drift);
             world.process_with(options, move |process| {
-                let worker = Worker::new(process, settings, source.clone(), Arc::clone(&seen));
+                let (source, seen) = (source.clone(), Arc::clone(&seen));
+                let worker = Worker::new(process, settings, source, seen, longest);
                 async move { worker.work(operations).await }
             });
         }
@@ -72,4 +80,17 @@ impl Scenario for CacheFreshness {
             false => Err(Violation::new("every call ends", world.now())),
         }
     }
+}
+
+/// Whether nothing holds anybody up: what a caller gets from a load that was held up may be older by that.
+fn is_prompt(schedule: &Schedule) -> bool {
+    let mut faults = schedule.faults.iter();
+    faults.all(|planned| {
+        use FaultKind::{Cut, FlushAll, ForgetScripts, KillProcess, LoseReply, LoseRequest};
+        let kind = planned.fault.kind();
+        matches!(
+            kind,
+            Cut | FlushAll | ForgetScripts | KillProcess | LoseReply | LoseRequest
+        )
+    })
 }

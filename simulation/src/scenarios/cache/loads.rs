@@ -1,4 +1,4 @@
-//! [`SingleLoads`]: in the whole fleet a key is loaded once at a time.
+//! [`SingleLoads`]: in the whole fleet a key is loaded once at a time, and callers have the value when it is loaded.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_cache::Cache;
-use redkit_testkit::simulation::checkers::SingleLoad;
+use redkit_testkit::simulation::checkers::{Promptness, SingleLoad};
 use redkit_testkit::simulation::{
     FaultKind, FaultMenu, Process, Scenario, ScenarioContext, Violation, WorldOptions,
 };
@@ -21,7 +21,16 @@ const PROCESSES: [&str; 4] = ["ann", "bob", "cem", "dot"];
 const KEYS: usize = 3;
 const CALLERS: usize = 3;
 
-type Loads = Arc<Mutex<SingleLoad>>;
+/// In a second a caller looks by itself: one that no message woke is seen before.
+const LEASE: Duration = Duration::from_secs(1);
+/// A caller has the value, or loads it, as soon as nobody else loads it: some messages, each of them late perhaps.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+#[derive(Clone)]
+struct Seen {
+    loads: Arc<Mutex<SingleLoad>>,
+    waits: Arc<Mutex<Promptness>>,
+}
 
 impl Scenario for SingleLoads {
     fn name(&self) -> &'static str {
@@ -49,16 +58,18 @@ impl Scenario for SingleLoads {
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(60);
-        let loads = Loads::default();
+        let seen = Seen {
+            loads: Arc::default(),
+            waits: Arc::new(Mutex::new(Promptness::new(1, AT_ONCE))),
+        };
         let mut world = context.world(WorldOptions::new());
         for name in PROCESSES {
-            let loads = Arc::clone(&loads);
-            world.process(name, move |process| {
-                work(process, Arc::clone(&loads), operations)
-            });
+            let seen = seen.clone();
+            world.process(name, move |process| work(process, seen.clone(), operations));
         }
         let is_done = world.run_until_done(Duration::from_secs(300));
-        loads.lock().check()?;
+        seen.loads.lock().check()?;
+        seen.waits.lock().check()?;
         match is_done {
             true => Ok(()),
             false => Err(Violation::new("every call ends", world.now())),
@@ -67,19 +78,19 @@ impl Scenario for SingleLoads {
 }
 
 #[expect(clippy::panic, reason = "a scenario fails by panicking")]
-async fn work(process: Process, loads: Loads, operations: usize) {
+async fn work(process: Process, seen: Seen, operations: usize) {
     let cache = Cache::<u64>::builder(&process.client(), "numbers")
         .ttl(Duration::from_millis(50))
-        .lease(Duration::from_secs(1))
+        .lease(LEASE)
         .redis_timeout(Duration::from_millis(600))
         .build();
     let cache = cache.unwrap_or_else(|error| panic!("{error}"));
     let mut callers = tokio::task::JoinSet::new();
     for _ in 0..CALLERS {
-        let (process, loads, cache) = (process.clone(), Arc::clone(&loads), cache.clone());
+        let (process, seen, cache) = (process.clone(), seen.clone(), cache.clone());
         callers.spawn(async move {
             for _ in 0..operations / CALLERS {
-                ask(&process, &loads, &cache).await;
+                ask(&process, &seen, &cache).await;
                 some_time(&process, 60).await;
             }
         });
@@ -87,35 +98,67 @@ async fn work(process: Process, loads: Loads, operations: usize) {
     while callers.join_next().await.is_some() {}
 }
 
-async fn ask(process: &Process, loads: &Loads, cache: &Cache<u64>) {
+async fn ask(process: &Process, seen: &Seen, cache: &Cache<u64>) {
     let key = process.random_range(0..KEYS);
-    let (loader, loads) = (process.clone(), Arc::clone(loads));
+    let (loader, loads) = (process.clone(), seen.clone());
     let load = move || async move {
         let load = UnderWay::new(&loader, &loads, key);
-        some_time(&loader, 80).await;
+        // Now and then longer than a lease that is not renewed.
+        let longest = if loader.chance(0.03) { 2_500 } else { 80 };
+        some_time(&loader, longest).await;
         drop(load);
         Ok::<_, io::Error>(1)
     };
+    let mut call = Call {
+        process,
+        seen,
+        key,
+        from: process.now(),
+        has_ended: false,
+    };
     let got = cache.get_or_load(name(key), load).await;
+    call.has_ended = true;
+    drop(call);
     if let Ok(got) = got {
         process.note(|| format!("gets {}, {}", name(key), got.source()));
+    }
+}
+
+/// A call under way. It ends with its process at the latest.
+struct Call<'a> {
+    process: &'a Process,
+    seen: &'a Seen,
+    key: usize,
+    from: Duration,
+    has_ended: bool,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let (id, key, now) = (self.process.id(), name(self.key), self.process.now());
+        let mut waits = self.seen.waits.lock();
+        waits.waited(id, &key, self.from, now);
+        if !self.has_ended {
+            // It may have had the lease, and the others find out when that has run out.
+            waits.held(id, &key, self.from, now + LEASE);
+        }
     }
 }
 
 /// A load under way. It ends with its process at the latest.
 struct UnderWay {
     process: Process,
-    loads: Loads,
+    seen: Seen,
     key: usize,
     from: Duration,
 }
 
 impl UnderWay {
-    fn new(process: &Process, loads: &Loads, key: usize) -> Self {
+    fn new(process: &Process, seen: &Seen, key: usize) -> Self {
         process.note(|| format!("loads k{key}"));
         Self {
             process: process.clone(),
-            loads: Arc::clone(loads),
+            seen: seen.clone(),
             key,
             from: process.now(),
         }
@@ -124,8 +167,10 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        let until = self.process.now();
-        let mut loads = self.loads.lock();
-        loads.loaded(self.process.id(), &name(self.key), self.from, until);
+        let (id, key, until) = (self.process.id(), name(self.key), self.process.now());
+        let mut loads = self.seen.loads.lock();
+        loads.loaded(id, &key, self.from, until);
+        let mut waits = self.seen.waits.lock();
+        waits.held(id, &key, self.from, until);
     }
 }

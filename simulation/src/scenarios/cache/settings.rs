@@ -40,6 +40,13 @@ impl Settings {
         }
     }
 
+    /// For so long a value is served that was loaded just before it changed in silence, when nobody is held up.
+    pub(super) fn longest(&self) -> Duration {
+        // A load ends within its lease.
+        const DELAYS: Duration = Duration::from_millis(300);
+        self.ttl + self.stale_for.unwrap_or_default() + self.lease + DELAYS
+    }
+
     #[expect(clippy::panic, reason = "a scenario fails by panicking")]
     pub(super) fn cache(&self, client: &Client) -> Cache<u64> {
         let mut builder = Cache::builder(client, "numbers")

@@ -9,7 +9,8 @@ use redkit_cache::Loaded;
 use redkit_testkit::simulation::Process;
 use tokio::time::sleep;
 
-/// Keys that all processes write. After them comes one for each process, which no other writes.
+/// Keys that all processes write. After them comes one for each process, which no other writes, and last one whose
+/// changes no cache is told of.
 pub(super) const SHARED: usize = 5;
 /// From here on a shared key may have no value.
 const MAY_BE_GONE: usize = SHARED - 1;
@@ -21,10 +22,15 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(keys: usize) -> Self {
+    pub(super) fn new(processes: usize) -> Self {
         Self {
-            numbers: Arc::new(Mutex::new(vec![1; keys])),
+            numbers: Arc::new(Mutex::new(vec![1; SHARED + processes + 1])),
         }
+    }
+
+    /// The key whose changes no cache is told of.
+    pub(super) fn silent(&self) -> usize {
+        self.keys() - 1
     }
 
     pub(super) fn keys(&self) -> usize {
@@ -98,7 +104,8 @@ pub(super) fn kept(key: usize, number: u64) -> Loaded<u64> {
     let loaded = Loaded::new(number);
     match key < SHARED {
         true => loaded.tags([tag(key)]),
-        // What one process sets is ordered by that process, and by this where its calls overtake each other.
+        // What one process sets is ordered by that process, and by this where its calls overtake each other. Nobody sets
+        // the last key.
         false => loaded.version(number),
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Worker {
     own: usize,
     /// Nothing is promised of the own key before.
     settled: Mutex<Instant>,
+    /// For how long the value before a change is served of which no cache is told; `None` when that is not checked.
+    longest: Option<Duration>,
 }
 
 impl Worker {
@@ -41,6 +43,7 @@ impl Worker {
         settings: Settings,
         source: Source,
         seen: Arc<Mutex<Freshness>>,
+        longest: Option<Duration>,
     ) -> Arc<Self> {
         let aftermath = match process.incarnation() {
             0 => Duration::ZERO,
@@ -54,6 +57,7 @@ impl Worker {
             source,
             seen,
             settled: Mutex::new(Instant::now() + aftermath),
+            longest,
         })
     }
 
@@ -176,7 +180,7 @@ impl Worker {
 
     /// Changes the source and then tells the cache. Only what is acknowledged is noted.
     async fn write(self: &Arc<Self>, key: usize) -> Result<(), Error> {
-        match self.process.random_range(0..15) {
+        match self.process.random_range(0..17) {
             0..5 => {
                 let number = self.source.raise(key);
                 self.told(&[(key, number)], "invalidate");
@@ -199,6 +203,7 @@ impl Worker {
                 self.cache.clear().await?;
                 self.changed("cleared", &raised);
             }
+            15.. => self.write_in_silence(),
             choice if Instant::now() >= *self.settled.lock() => {
                 self.write_own(choice == 11).await?;
             }
@@ -241,6 +246,17 @@ impl Worker {
         result?;
         self.changed("set", &[(key, number)]);
         Ok(())
+    }
+
+    fn write_in_silence(&self) {
+        let key = self.source.silent();
+        let number = self.source.raise(key);
+        self.told(&[(key, number)], "tell nobody");
+        if let Some(longest) = self.longest {
+            let known = self.process.now() + longest;
+            let mut seen = self.seen.lock();
+            seen.invalidated(self.process.id(), &name(key), number, known);
+        }
     }
 
     fn told(&self, raised: &[(usize, u64)], how: &str) {

@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use rand::RngExt;
 use redkit_core::coordination::{Lease, LeaseConfig, LeaseRenewal, Release, Token};
 use redkit_core::{Client, Command, Invocation, Key, Script};
-use redkit_testkit::simulation::checkers::MutualExclusion;
+use redkit_testkit::simulation::checkers::{MutualExclusion, Promptness};
 use redkit_testkit::simulation::{
-    FaultKind, FaultMenu, Process, ProcessOptions, Scenario, ScenarioContext, ServerId, Violation,
-    World, WorldOptions,
+    FaultKind, FaultMenu, PlannedFault, Process, ProcessOptions, Scenario, ScenarioContext,
+    Schedule, ServerId, Violation, World, WorldOptions,
 };
 use tokio::time::{Instant, sleep};
 
@@ -21,6 +21,8 @@ pub(super) struct Leases;
 
 const PROCESSES: [&str; 3] = ["ann", "bob", "cem"];
 const KEY: &str = "lease";
+/// A call that was given up reaches the server no later than this.
+const IN_FLIGHT: Duration = Duration::from_secs(6);
 /// A lease allows for a hundredth between two clocks.
 const DRIFT: i32 = 4_500;
 
@@ -62,9 +64,10 @@ impl LeaseRenewal for Owned {
     }
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Notes {
     held: Arc<Mutex<MutualExclusion>>,
+    refused: Arc<Mutex<Promptness>>,
     lost: Arc<Mutex<Vec<(String, Duration)>>>,
 }
 
@@ -96,7 +99,11 @@ impl Scenario for Leases {
         let operations = context.operations(12);
         let ttl = Duration::from_millis(context.random().random_range(200..1_500));
         let drifts = PROCESSES.map(|_| context.random().random_range(-DRIFT..=DRIFT));
-        let notes = Notes::default();
+        let notes = Notes {
+            held: Arc::default(),
+            refused: Arc::new(Mutex::new(Promptness::new(1, Duration::ZERO))),
+            lost: Arc::default(),
+        };
         let mut world = context.world(WorldOptions::new());
         for (name, drift) in PROCESSES.iter().zip(drifts) {
             let notes = notes.clone();
@@ -107,6 +114,9 @@ impl Scenario for Leases {
         }
         let is_done = world.run_until_done(Duration::from_secs(600));
         notes.held.lock().check()?;
+        if nothing_is_late(context.schedule()) {
+            notes.refused.lock().check()?;
+        }
         if !is_done {
             return Err(Violation::new("every call ends", world.now()));
         }
@@ -117,6 +127,16 @@ impl Scenario for Leases {
         }
         given_back(&mut world, ttl)
     }
+}
+
+/// Whether no call can reach the server after it was given up, and take what its caller knows nothing of.
+fn nothing_is_late(schedule: &Schedule) -> bool {
+    let is_late = |planned: &PlannedFault| {
+        use FaultKind::{DelayReply, DelayRequest, Partition, PauseServer};
+        let kind = planned.fault.kind();
+        matches!(kind, DelayReply | DelayRequest | Partition | PauseServer)
+    };
+    !schedule.faults.iter().any(is_late)
 }
 
 /// # Errors
@@ -144,10 +164,23 @@ async fn work(process: Process, notes: Notes, ttl: Duration, operations: usize) 
             token: Token::random(),
         };
         let sent = Instant::now();
+        let asked = process.now();
+        let mut taking = Taking {
+            process: &process,
+            notes: &notes,
+            asked,
+            // It may be carried out yet, and runs from then.
+            runs: Some(IN_FLIGHT + ttl),
+        };
         let take = owned.call(&TAKE).arg(millis(ttl));
         match client.eval::<i64>(take).await {
             Ok(1) => {}
-            Ok(_) => continue,
+            Ok(_) => {
+                taking.runs = None;
+                let mut refused = notes.refused.lock();
+                refused.refused(process.id(), KEY, asked, process.now());
+                continue;
+            }
             Err(_) => {
                 // It may have been taken, or may yet be.
                 give_back_later(&client, &owned, ttl);
@@ -162,12 +195,34 @@ async fn work(process: Process, notes: Notes, ttl: Duration, operations: usize) 
         if lease.end() && process.chance(0.5) {
             let given_back = client.eval::<i64>(owned.call(&GIVE_BACK)).await;
             process.note(|| format!("gives the lease back: {}", given_back.is_ok()));
+            if given_back.is_ok() {
+                taking.runs = Some(Duration::ZERO);
+            }
             if given_back.is_err() {
                 give_back_later(&client, &owned, ttl);
             }
         } else {
             process.note(|| "drops the lease".to_owned());
             give_back_later(&client, &owned, ttl);
+        }
+    }
+}
+
+/// A lease that was asked for, until nothing is left of it: its process may be killed before.
+struct Taking<'a> {
+    process: &'a Process,
+    notes: &'a Notes,
+    asked: Duration,
+    /// For how long something may be left of it; `None` when another process has the lease.
+    runs: Option<Duration>,
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        if let Some(runs) = self.runs {
+            let until = self.process.now() + runs;
+            let mut refused = self.notes.refused.lock();
+            refused.held(self.process.id(), KEY, self.asked, until);
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::database::{Database, Way};
 
-/// Keys of each process.
+/// Keys of each process, and of each that takes its place.
 const KEYS: usize = 3;
 
 /// What the processes of a run share.
@@ -70,7 +70,9 @@ pub(super) async fn work(process: Process, shared: Shared, operations: usize) {
         process: process.clone(),
     });
     let mut tasks = JoinSet::new();
-    for key in 0..KEYS {
+    // What a process that was killed has written may yet arrive: its successor has keys of its own.
+    let first = KEYS * usize::try_from(process.incarnation()).unwrap_or_default();
+    for key in first..first + KEYS {
         let (process, shared, queue) = (process.clone(), shared.clone(), queue.clone());
         tasks.spawn(async move {
             let key = name(process.id().index(), key);
@@ -121,7 +123,7 @@ async fn put(process: &Process, shared: &Shared, queue: &WriteBehind<u64>, key: 
 
 async fn read(process: &Process, shared: &Shared, queue: &WriteBehind<u64>) {
     let owner = process.random_range(0..shared.processes);
-    let key = name(owner, process.random_range(0..KEYS));
+    let key = name(owner, process.random_range(0..2 * KEYS));
     let began = process.now();
     let (database, loader, asked) = (shared.database.clone(), process.clone(), key.clone());
     let load = move || async move {

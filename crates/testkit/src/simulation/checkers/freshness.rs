@@ -1,6 +1,6 @@
 //! [`Freshness`]: no read is older than an invalidation that was acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::simulation::history::ProcessId;
@@ -28,6 +28,7 @@ use crate::simulation::violation::{Violation, earlier};
 #[derive(Debug, Clone)]
 pub struct Freshness {
     bound: Duration,
+    own_at_once: bool,
     keys: BTreeMap<String, OfKey>,
 }
 
@@ -57,8 +58,16 @@ impl Freshness {
     pub fn new(bound: Duration) -> Self {
         Self {
             bound,
+            own_at_once: false,
             keys: BTreeMap::new(),
         }
+    }
+
+    /// A process sees its own invalidations without delay.
+    #[must_use]
+    pub fn own_at_once(mut self) -> Self {
+        self.own_at_once = true;
+        self
     }
 
     /// A process was told that a key is invalidated. The source had this version when it called.
@@ -97,7 +106,11 @@ impl Freshness {
     /// The first read that was too old.
     pub fn check(&self) -> Result<(), Violation> {
         let violations = self.keys.iter().map(|(key, of_key)| {
-            let stale = of_key.stale_read(self.bound)?;
+            let stale = of_key.stale_read(self.bound).or_else(|| {
+                let own = |process| of_key.of_process(process).stale_read(Duration::ZERO);
+                let processes = of_key.processes().filter(|_| self.own_at_once);
+                processes.filter_map(own).min_by_key(|(read, _)| read.end)
+            })?;
             Some(self.story(key, stale))
         });
         violations.fold(None, earlier).map_or(Ok(()), Err)
@@ -110,12 +123,16 @@ impl Freshness {
     fn story(&self, key: &str, (read, invalidation): (Read, Invalidation)) -> Violation {
         let (read_version, version) = (read.version, invalidation.version);
         let known = format!("knows that `{key}` is invalidated as of version {version}");
+        let bound = match self.own_at_once && read.process == invalidation.process {
+            true => Duration::ZERO,
+            false => self.bound,
+        };
         let got = format!("has read version {read_version} of `{key}`");
         Violation::new("freshness", read.end)
             .event(invalidation.acknowledged, invalidation.process, known)
             .fact(
-                invalidation.acknowledged.saturating_add(self.bound),
-                format!("the bound of {:?} has passed", self.bound),
+                invalidation.acknowledged.saturating_add(bound),
+                format!("the bound of {bound:?} has passed"),
             )
             .event(read.start, read.process, format!("reads `{key}`"))
             .event(read.end, read.process, got)
@@ -123,6 +140,28 @@ impl Freshness {
 }
 
 impl OfKey {
+    /// The processes that read the key.
+    fn processes(&self) -> impl Iterator<Item = ProcessId> {
+        let all: BTreeSet<_> = self.reads.iter().map(|read| read.process).collect();
+        all.into_iter()
+    }
+
+    /// What one process did.
+    fn of_process(&self, process: ProcessId) -> Self {
+        let invalidations = self.invalidations.iter();
+        let reads = self.reads.iter();
+        Self {
+            invalidations: invalidations
+                .filter(|invalidation| invalidation.process == process)
+                .copied()
+                .collect(),
+            reads: reads
+                .filter(|read| read.process == process)
+                .copied()
+                .collect(),
+        }
+    }
+
     /// The first read that is too old, and the invalidation that it does not know of.
     fn stale_read(&self, bound: Duration) -> Option<(Read, Invalidation)> {
         let mut invalidations = self.invalidations.clone();
@@ -178,6 +217,16 @@ mod tests {
     fn an_old_read_after_the_bound_is_refused() {
         let violation = check(&[(2, 1)], &[(1, 3)]).unwrap_err();
         assert_eq!(violation.at(), second(3));
+    }
+
+    #[test]
+    fn an_own_invalidation_can_be_meant_to_be_seen_at_once() {
+        let mut freshness = Freshness::new(second(5)).own_at_once();
+        freshness.invalidated(ProcessId(0), "a", 2, second(1));
+        freshness.read(ProcessId(1), "a", 1, second(3), second(3));
+        freshness.check().unwrap();
+        freshness.read(ProcessId(0), "a", 1, second(2), second(2));
+        freshness.check().unwrap_err();
     }
 
     #[test]

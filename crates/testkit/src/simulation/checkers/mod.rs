@@ -13,6 +13,7 @@
 //! | written-behind values keep their order, and none is lost | [`WriteBehind`] |
 //! | a rate limit holds over every window, and denies nothing that it promises | [`Rate`] |
 //! | permits are never more than the limit | [`Permits`] |
+//! | a waiter is woken when there is something to have, and nobody is refused it | [`Promptness`] |
 //! | one holder at a time, with fences that grow | [`MutualExclusion`] |
 //! | many readers or one writer | [`ReadersAndWriters`] |
 //! | an older fence never writes after a newer one | [`FencedWrites`] |
@@ -41,6 +42,7 @@ pub mod linearizability;
 mod mutual_exclusion;
 mod overlap;
 mod permits;
+mod promptness;
 mod rate;
 mod readers_and_writers;
 mod sessions;
@@ -52,6 +54,7 @@ pub use self::fenced_writes::FencedWrites;
 pub use self::freshness::Freshness;
 pub use self::mutual_exclusion::MutualExclusion;
 pub use self::permits::Permits;
+pub use self::promptness::Promptness;
 pub use self::rate::{Rate, RatePromise};
 pub use self::readers_and_writers::ReadersAndWriters;
 pub use self::sessions::Sessions;

@@ -185,6 +185,12 @@ impl Network {
         id: SubscriptionId,
         push: Push,
     ) {
+        if let Some(found) = self.connections.get(&connection) {
+            let ends = (found.process, found.server);
+            if self.paths.entry(ends).or_default().loses_push() {
+                return;
+            }
+        }
         self.send_to_process(
             connection,
             ToProcess::Push(connection, id, push),
@@ -328,10 +334,12 @@ impl Network {
         push: Push,
     ) {
         let now = self.now;
-        let shown = format!("{push:?}");
+        if self.subscription(connection, id).is_none() {
+            return;
+        }
+        self.trace.push(now, &push);
         if let Some(subscription) = self.subscription(connection, id) {
             subscription.sink.send(push);
-            self.trace.message(now, &[b"push", shown.as_bytes()]);
         }
     }
 

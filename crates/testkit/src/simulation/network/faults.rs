@@ -19,6 +19,7 @@ pub(super) struct Path {
     held_replies: Vec<(ConnectionId, ToProcess)>,
     loses_next_request: bool,
     loses_next_reply: bool,
+    loses_next_push: bool,
     late_request: Duration,
     late_reply: Duration,
 }
@@ -30,6 +31,10 @@ impl Path {
 
     pub(super) fn loses_reply(&mut self) -> bool {
         std::mem::take(&mut self.loses_next_reply)
+    }
+
+    pub(super) fn loses_push(&mut self) -> bool {
+        std::mem::take(&mut self.loses_next_push)
     }
 
     pub(super) fn late_request(&mut self) -> Duration {
@@ -68,6 +73,10 @@ impl Network {
 
     pub(in crate::simulation) fn lose_next_reply(&mut self, ends: (ProcessId, ServerId)) {
         self.paths.entry(ends).or_default().loses_next_reply = true;
+    }
+
+    pub(in crate::simulation) fn lose_next_push(&mut self, ends: (ProcessId, ServerId)) {
+        self.paths.entry(ends).or_default().loses_next_push = true;
     }
 
     pub(in crate::simulation) fn delay_next_request(

@@ -39,6 +39,9 @@ impl World {
             Fault::LoseReply { process, server } => {
                 self.network.lock().lose_next_reply((process, server));
             }
+            Fault::LosePush { process, server } => {
+                self.network.lock().lose_next_push((process, server));
+            }
             Fault::DelayRequest {
                 process,
                 server,
