@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use redkit_core::{Client, Command, FromValue};
 use redkit_pubsub::topic::{Delivery, Missed, Outcome, Schedule, Topic};
 use redkit_testkit::simulation::{Fault, ProcessOptions, World, WorldOptions};
-use redkit_testkit::{FaultyBackend, Fixture};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::time::sleep;
 
 async fn call<T: FromValue>(client: &Client, command: Command) -> T {
@@ -181,6 +181,28 @@ async fn five_processes_publish_each_time_of_a_year_once() {
     let expected = expected_of_both(begin, end);
     assert!(expected.len() >= 366 + 12 && expected.iter().any(|id| id.contains("-02-29T")));
     assert_eq!(published(&client).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_two_processes_make_up_for_at_once_is_published_once() {
+    let backend = FaultyBackend::embedded();
+    let topic = topic(&backend.client());
+    let start = || start(&topic, "hourly", "0 0 * * * *", "UTC", Missed::Once);
+    let first = start();
+    sleep(Duration::from_secs(1)).await;
+    drop(first);
+    sleep(Duration::from_secs(5 * 3_600)).await;
+    // Both have looked before either has published.
+    let is_publication = |command: &Command| command.iter().any(|arg| arg.contains(&b'@'));
+    let late = Injection::DelayRequest(Duration::from_millis(500));
+    backend.add(Rule::new(late).on(is_publication));
+    let _both = [start(), start()];
+    sleep(Duration::from_secs(10)).await;
+    let ids = published(&backend.client()).await;
+    assert!(
+        !ids.is_empty() && ids.is_sorted_by(|one, other| one < other),
+        "{ids:?}"
+    );
 }
 
 redkit_testkit::suite! {

@@ -82,16 +82,19 @@ async fn begun_by_both(fault: Injection, waits_for_admission: bool) -> (Vec<u32>
     (first.sorted(), second.sorted())
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_message_that_another_may_have_is_not_begun() {
-    let faults = [
+fn faults() -> [Injection; 5] {
+    [
         Injection::NotSent,
         Injection::LoseRequest,
         Injection::HangBefore,
         Injection::DelayRequest(Duration::from_secs(2)),
         Injection::DelayReply(Duration::from_secs(2)),
-    ];
-    for fault in faults {
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_waited_while_another_may_have_taken_it_is_not_begun() {
+    for fault in faults() {
         let told = format!("{fault:?}");
         let (first, second) = begun_by_both(fault, false).await;
         // The first of them was begun while it was certainly its own.
@@ -101,8 +104,11 @@ async fn a_message_that_another_may_have_is_not_begun() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_admitted_when_another_may_have_it_is_not_begun() {
-    let (first, second) = begun_by_both(Injection::NotSent, true).await;
-    assert_eq!((first, second), (vec![], (0..4).collect()));
+    for fault in faults() {
+        let told = format!("{fault:?}");
+        let (first, second) = begun_by_both(fault, true).await;
+        assert_eq!((first, second), (vec![], (0..4).collect()), "{told}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
