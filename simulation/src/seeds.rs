@@ -18,4 +18,8 @@ pub const FAILED_ONCE: &[(&str, u64)] = &[
 
 /// Scenarios and seeds that show a violation which nobody has explained yet: with `cargo xtask simulate --pattern` they
 /// run, with all others they do not.
-pub const UNEXPLAINED: &[(&str, u64)] = &[];
+pub const UNEXPLAINED: &[(&str, u64)] = &[
+    // A message begins with its second attempt though nobody is known to have had the first: a consumer left while the
+    // reply that brought it was late by seconds, and so could not hand it back.
+    ("topic-shared", 207_870_000_363),
+];

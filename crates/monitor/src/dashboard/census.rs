@@ -14,6 +14,8 @@ const FRESH_FOR: Duration = Duration::from_secs(15);
 /// How many keys of each server are looked at, and how many in one step.
 const MOST_KEYS: u64 = 5_000;
 const STEP: u64 = 1_000;
+/// How many steps at most: a table that has been emptied gives few keys a step.
+const MOST_STEPS: usize = 10;
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -74,7 +76,7 @@ async fn of_server(client: &Client, server: &str) -> Result<BTreeMap<String, Cou
     let prefix = client.key("session:");
     let (mut cursor, mut seen) = (0_u64, 0_u64);
     let mut found: BTreeMap<String, u64> = BTreeMap::new();
-    while seen < MOST_KEYS {
+    for _ in 0..MOST_STEPS {
         let scan = Command::new("SCAN").arg(cursor).arg("COUNT").arg(STEP);
         let scan = scan.deadline(Instant::now() + PATIENCE);
         let (next, keys): (u64, Vec<Bytes>) = client.call_server(server, scan).await?;
@@ -85,7 +87,7 @@ async fn of_server(client: &Client, server: &str) -> Result<BTreeMap<String, Cou
             }
         }
         cursor = next;
-        if next == 0 {
+        if next == 0 || seen >= MOST_KEYS {
             break;
         }
     }

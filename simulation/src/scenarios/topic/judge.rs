@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redkit_testkit::simulation::Violation;
-use redkit_testkit::simulation::checkers::{Delivery, Publishing};
+use redkit_testkit::simulation::checkers::{Delivery, Handled, Publishing};
 
 use super::notes::Notes;
 
@@ -29,11 +29,16 @@ pub(super) fn judge(notes: &Notes, is_ordered: bool) -> Result<(), Violation> {
         delivery.handled(*handling);
     }
     for message in notes.dead() {
-        // It became one after its last handler at the earliest.
-        let ends = handled
+        // It became one after its last failure at the earliest. The end of a handler that was cut says nothing: a
+        // process that was stopped cuts it long after others took the message.
+        let of_message = handled
             .iter()
             .filter(|handling| handling.message == message);
-        let last = ends.map(|handling| handling.end).max();
+        let earliest = of_message.map(|handling| match handling.how {
+            Handled::Cut => handling.start,
+            Handled::Done | Handled::Failed => handling.end,
+        });
+        let last = earliest.max();
         delivery.dead_lettered(message, last.unwrap_or(Duration::ZERO));
     }
     for (process, from, until) in notes.absences() {
