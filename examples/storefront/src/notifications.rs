@@ -14,8 +14,8 @@ pub(crate) const KEPT: u32 = 100;
 /// One notification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Notification {
-    /// What it is known by. A worker that died after it had told a customer tells it again: whoever shows
-    /// notifications shows one of each id.
+    /// What it is known by. A worker that died after it had told a customer tells it again: the inbox knows the id
+    /// for a while, and later whoever shows notifications shows one of each id.
     pub(crate) id: String,
     pub(crate) text: String,
     /// A page of the shop.
@@ -69,7 +69,8 @@ impl Notifications {
     /// # Errors
     /// When it may not be stored.
     pub(crate) async fn send(&self, account: i64, note: &Notification) -> Result<(), Error> {
-        self.inbox.push(account, note).await.map(|_| ())
+        let pushed = self.inbox.push_once(account, &note.id, note).await;
+        pushed.map(|_| ())
     }
 
     /// Tells several, in one round trip for a few hundred of them. Gives how many were told.
@@ -83,7 +84,11 @@ impl Notifications {
     ) -> Result<usize, Error> {
         let mut told = 0;
         for batch in accounts.chunks(500) {
-            let pushed = self.inbox.push_to_many(batch.iter().copied(), note).await?;
+            let accounts = batch.iter().copied();
+            let pushed = self
+                .inbox
+                .push_once_to_many(accounts, &note.id, note)
+                .await?;
             told += pushed.iter().filter(|pushed| pushed.is_ok()).count();
         }
         context::note(Pattern::Inbox, format!("{told} inboxes filled in batches"));
