@@ -178,6 +178,26 @@ async fn what_is_on_its_way_to_a_dropped_worker_costs_no_attempt() {
     assert!(rows.len() <= 2, "{rows:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_reply_brought_to_a_worker_that_ends_costs_no_attempt() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    let worker = acknowledge(topic.consumer("g"), &Seen::default()).await;
+    sleep(Duration::from_secs(2)).await;
+    backend.add(Rule::new(Injection::LoseReply).on_name("XREADGROUP"));
+    for n in 0..3 {
+        topic.publish(&n).await.unwrap();
+    }
+    sleep(Duration::from_millis(10)).await;
+    worker.shutdown(Duration::from_secs(1)).await;
+    backend.clear();
+    let seen = Seen::default();
+    let _worker = acknowledge(topic.consumer("g"), &seen).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(seen.all(), [(0, 1), (1, 1), (2, 1)]);
+}
+
 struct PanicsWhenDropped;
 
 impl Drop for PanicsWhenDropped {

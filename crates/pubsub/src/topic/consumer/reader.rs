@@ -107,6 +107,26 @@ impl<T, H> Reader<T, H> {
                 }
             }
         }
+        let shared = Arc::clone(&self.shared);
+        if let Some(seat) = shared.seats.get(self.index)
+            && self.may_have_forgotten
+            && let Err(error) = self.give_back_forgotten(seat).await
+        {
+            tracing::debug!(target: "redkit::pubsub", %error, "others take what a lost reply brought");
+        }
+    }
+
+    /// Gives back what came in a reply that was lost, which costs no attempt.
+    async fn give_back_forgotten(&mut self, seat: &HeldSeat) -> Result<(), Error> {
+        let known = seat.held.ids();
+        let sent = Instant::now();
+        let heartbeat = seat
+            .seat
+            .heartbeat(&self.shared.client, &known, Duration::ZERO);
+        let lost = heartbeat.await?;
+        seat.held.kept(&known, &lost, sent);
+        self.may_have_forgotten = false;
+        Ok(())
     }
 
     async fn step(&mut self) -> Result<(), Error> {
@@ -122,14 +142,7 @@ impl<T, H> Reader<T, H> {
             self.pause(pause).await;
         }
         if self.may_have_forgotten {
-            let known = seat.held.ids();
-            let sent = Instant::now();
-            let lost = seat
-                .seat
-                .heartbeat(&shared.client, &known, Duration::ZERO)
-                .await?;
-            seat.held.kept(&known, &lost, sent);
-            self.may_have_forgotten = false;
+            self.give_back_forgotten(seat).await?;
         }
         if Instant::now() >= self.next_tick {
             self.tick(Vec::new()).await?;
