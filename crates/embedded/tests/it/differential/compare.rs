@@ -202,15 +202,20 @@ fn is_beside_the_point(name: &str, field: &Value, strictness: Strictness) -> boo
     name == "XINFO" && (of_versions || fields.iter().any(|one| field == one.as_bytes()))
 }
 
-/// A consumer without pending entries: whether it exists depends on the version.
+/// A consumer without pending entries: whether it exists depends on the version. Within a script it is a flat list.
 fn is_idle_consumer(name: &str, item: &Value) -> bool {
-    let Value::Map(pairs) = item else {
-        return false;
+    let pairs: Vec<(&Value, &Value)> = match item {
+        Value::Map(pairs) => pairs.iter().map(|(k, v)| (k, v)).collect(),
+        Value::Array(items) => {
+            let pairs = items.chunks_exact(2);
+            pairs.map(|pair| (&pair[0], &pair[1])).collect()
+        }
+        _ => return false,
     };
     let has = |key: &str, value: Option<&Value>| {
-        pairs
-            .iter()
-            .any(|(k, v)| *k == Value::bulk(key.to_owned()) && value.is_none_or(|value| v == value))
+        pairs.iter().any(|(k, v)| {
+            **k == Value::bulk(key.to_owned()) && value.is_none_or(|value| *v == value)
+        })
     };
     name == "XINFO" && has("pending", Some(&Value::Int(0))) && !has("last-delivered-id", None)
 }
