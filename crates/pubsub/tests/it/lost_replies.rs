@@ -198,6 +198,26 @@ async fn what_a_lost_reply_brought_to_a_worker_that_ends_costs_no_attempt() {
     assert_eq!(seen.all(), [(0, 1), (1, 1), (2, 1)]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_cannot_hand_back_takes_no_message_along() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    let stays = |_: Delivery<u32>| std::future::pending::<Outcome>();
+    let worker = topic.consumer("g").start(stays).await.unwrap();
+    topic.publish(&1).await.unwrap();
+    sleep(Duration::from_millis(100)).await;
+    // The consumer is removed all the same, if its entries do not keep it.
+    let is_hand_back = |command: &Command| command.iter().any(|arg| arg == b"~waiting");
+    backend.add(Rule::new(Injection::NotSent).on(is_hand_back));
+    worker.shutdown(Duration::ZERO).await;
+    backend.clear();
+    let seen = Seen::default();
+    let _worker = acknowledge(topic.consumer("g"), &seen).await;
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(seen.payloads(), [1]);
+}
+
 struct PanicsWhenDropped;
 
 impl Drop for PanicsWhenDropped {

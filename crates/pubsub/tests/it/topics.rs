@@ -236,6 +236,24 @@ redkit_testkit::suite! {
         assert_eq!(topic.stats("g").await.unwrap().length, 1);
     }
 
+    #[paused]
+    async fn a_log_keeps_what_a_group_has_not_seen_whatever_its_age(fixture: Fixture) {
+        let retention = Retention::Log { keep: Some(Duration::from_secs(60)), most: None };
+        let topic = builder(&fixture.client).retention(retention).build().unwrap();
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
+        let group = Command::new("XGROUP").arg("CREATE").key(&stream).arg("idle").arg("0").arg("MKSTREAM");
+        call::<()>(&fixture, group).await;
+        let _worker = acknowledge(topic.consumer("g"), &Seen::default()).await;
+        for n in 0..10 {
+            topic.publish(&n).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        assert_eq!(topic.stats("g").await.unwrap().length, 10);
+        call::<u64>(&fixture, Command::new("XGROUP").arg("DESTROY").key(&stream).arg("idle")).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(topic.stats("g").await.unwrap().length, 0);
+    }
+
     async fn a_message_of_a_queue_is_deleted_once_every_group_has_acknowledged_it(fixture: Fixture) {
         let topic = topic(&fixture.client);
         let (first, second) = (Seen::default(), Seen::default());
