@@ -17,6 +17,12 @@ use crate::scripts::{Entries, Entry, millis};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// For how long a message that came from the log is known again, in µs, and how many are. While a slot moves, two
+/// masters tell of a channel's messages, and over the bus of a cluster those of the one come after later ones of the
+/// other.
+const KNOWN_FOR: u64 = 60_000_000;
+const MOST_KNOWN: usize = 4096;
+
 /// How many entries of a log are read at once.
 const PAGE: usize = 256;
 
@@ -157,11 +163,10 @@ impl Cursors {
                 outlet.gap(GapReason::NotInLog);
             }
         }
-        // Live messages come in their order, so nothing before this one comes again.
-        cursor.replayed.clear();
         cursor.lost_up_to = 0;
         cursor.has_gone_on = true;
         cursor.position = frame.number;
+        cursor.forget_replayed();
         outlet.message(channel, frame.message, Some(Position(frame.number)))
     }
 
@@ -213,6 +218,16 @@ impl Cursors {
 }
 
 impl Cursor {
+    /// Forgets what came from the log long ago: it comes no more. Numbers are the server's time.
+    fn forget_replayed(&mut self) {
+        let oldest = self.position.saturating_sub(KNOWN_FOR);
+        while let Some(first) = self.replayed.first()
+            && (*first < oldest || self.replayed.len() > MOST_KNOWN)
+        {
+            self.replayed.pop_first();
+        }
+    }
+
     /// Reads the log until its end, however long the server cannot be asked: the subscriber would
     /// only be told of a gap that is none.
     async fn catch_up(&mut self, client: &Client, outlet: &Outlet) -> bool {

@@ -165,6 +165,23 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn a_message_that_came_from_the_log_is_not_handed_on_again_when_it_comes_late(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 100);
+        let positions = publish(&numbers, 0..4).await;
+        let mut subscription = numbers.subscribe_after("k", positions[0]).await?;
+        assert_eq!(payloads(&mut subscription, 3).await, [1, 2, 3]);
+        publish(&numbers, 4..6).await;
+        assert_eq!(payloads(&mut subscription, 2).await, [4, 5]);
+        // As it comes over the bus from the master that had the slot before.
+        let channel = fixture.client.key("channel:numbers:{k}");
+        let late = format!("{} {}\n2", positions[1], positions[2]);
+        fixture.client.call::<u64>(Command::new("PUBLISH").key(&channel).arg(late)).await?;
+        assert!(is_silent(&mut subscription).await);
+        publish(&numbers, 6..7).await;
+        assert_eq!(payloads(&mut subscription, 1).await, [6]);
+        Ok(())
+    }
+
     #[paused]
     async fn days_without_a_message_are_no_gap(fixture: Fixture) {
         let numbers = numbers(&fixture, 100);
