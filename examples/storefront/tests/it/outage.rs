@@ -133,8 +133,8 @@ fn unserved(said: &str) -> Vec<(SystemTime, &str)> {
     lines.map(|line| (when(line), line)).collect()
 }
 
-/// The dashboard said that Redis was down while it was, and not before and after; and it forgot the process that was
-/// killed, when there was time for that.
+/// The dashboard said that something was wrong while Redis was down, and that Redis was down at no other time; and it
+/// forgot the process that was killed, when there was time for that.
 fn check_dashboard(looks: &[Look], (down, back): (SystemTime, SystemTime), killed: SystemTime) {
     let says_down = |look: &&Look| look.level == "bad";
     let (before, during, after) = (
@@ -146,8 +146,9 @@ fn check_dashboard(looks: &[Look], (down, back): (SystemTime, SystemTime), kille
     );
     let wrong = before.chain(after).find(says_down);
     assert!(wrong.is_none(), "{wrong:?}");
-    let first = during.clone().find(says_down);
-    let first = first.unwrap_or_else(|| panic!("it did not say that Redis was down: {looks:?}"));
+    // In a short outage the breaker of the cache is seen first, which is a warning.
+    let first = during.clone().find(|look| look.level != "ok");
+    let first = first.unwrap_or_else(|| panic!("it said nothing of the outage: {looks:?}"));
     let both = looks.iter().filter(|look| look.at < killed);
     assert_eq!(both.map(|look| look.processes).max(), Some(2), "{looks:?}");
     let told = first.at.duration_since(down).unwrap_or_default();
