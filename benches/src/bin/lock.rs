@@ -96,8 +96,12 @@ async fn alone(server: &Server, quick: bool, report: &mut Report) {
         let ours = |task| Alone::new(&redkit, task);
         let paired = compare(load, ours, |task| Alone::new(&rslock, task)).await;
         report.alone("`rslock`", tasks, &paired, at_least);
-        let paired = compare(load, ours, |task| Alone::new(&distributed, task)).await;
-        report.alone("`distributed-lock`", tasks, &paired, at_least);
+        // A lock of it was often free only after its time to live: more tasks would measure that and nothing else,
+        // for minutes.
+        if tasks == 1 {
+            let paired = compare(load, ours, |task| Alone::new(&distributed, task)).await;
+            report.alone("`distributed-lock`", tasks, &paired, at_least);
+        }
     }
 }
 
@@ -105,17 +109,15 @@ async fn alone(server: &Server, quick: bool, report: &mut Report) {
 async fn contended(server: &Server, quick: bool, report: &mut Report) {
     let time = Duration::from_secs(if quick { 1 } else { 5 });
     let (mut woken, mut fair) = (Vec::new(), Vec::new());
-    let (mut rslock, mut distributed) = (Vec::new(), Vec::new());
+    let mut rslock = Vec::new();
     for _ in 0..CLIENTS {
         woken.push(Redkit::connect(server, false).await);
         fair.push(Redkit::connect(server, true).await);
         rslock.push(Rslock::new(server));
-        distributed.push(Distributed::connect(server).await);
     }
     report.contended("redkit", &contend(&woken, time).await);
     report.contended("redkit, fair", &contend(&fair, time).await);
     report.contended("`rslock`", &contend(&rslock, time).await);
-    report.contended("`distributed-lock`", &contend(&distributed, time).await);
 }
 
 struct Alone<L> {
