@@ -141,7 +141,7 @@ impl<L: Locks> Worker for Alone<L> {
     }
 }
 
-/// What came of many callers for one lock.
+/// How many turns the tasks had that contended for one lock, and how long they waited.
 struct Contended {
     per_second: f64,
     /// From the call that releases to the next holder's knowing, in µs.
@@ -166,7 +166,7 @@ async fn contend<L: Locks>(clients: &[L], time: Duration) -> Contended {
                 while !stop.load(Ordering::Relaxed) {
                     let called = Instant::now();
                     let held = locks.acquire("contended").await;
-                    // Those that wait when the time is over get it from tasks that have ended.
+                    // Tasks that still wait when the time is over get the lock from tasks that have ended.
                     let is_counted = !stop.load(Ordering::Relaxed);
                     let free_since = released.lock().take();
                     if is_counted {

@@ -38,7 +38,7 @@ struct Arguments {
 /// Tasks that publish, one message after the other each.
 const PUBLISHERS: usize = 16;
 
-/// What all of them send.
+/// The message that every contender sends.
 fn message() -> String {
     "m".repeat(64)
 }

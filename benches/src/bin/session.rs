@@ -109,7 +109,7 @@ async fn run(arguments: &Arguments) -> ExitCode {
     verdict(&targets, arguments.check)
 }
 
-/// What a session holds in both.
+/// The name that every session holds, ours and the peer's.
 const NAME: &str = "Ann Example";
 
 fn cart() -> Vec<String> {

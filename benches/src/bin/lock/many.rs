@@ -8,7 +8,8 @@ use redkit_testkit::Server;
 
 use crate::contenders::{Locks as _, Redkit};
 
-/// What the renewal of so many locks takes in a second, and their memory on the server.
+/// Holds so many locks in one process: the commands that their renewal sends in a second, and the memory that the
+/// server needs for them.
 pub(crate) async fn held(server: &Server, count: usize, time: Duration) -> String {
     let locks = Redkit::connect(server, false).await;
     let before = used_memory(server).await;
@@ -46,7 +47,8 @@ pub(crate) async fn held(server: &Server, count: usize, time: Duration) -> Strin
     text
 }
 
-/// What so many waiters for one lock cost while they wait, and how fast the lock goes through all of them.
+/// Lets so many callers wait for one lock: the commands that they send meanwhile, and how fast the lock goes through
+/// all of them.
 pub(crate) async fn waiters(server: &Server, count: usize, time: Duration) -> String {
     let (holder, locks) = (
         Redkit::connect(server, false).await,

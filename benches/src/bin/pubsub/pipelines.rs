@@ -247,7 +247,7 @@ impl Pipeline for ByHand {
     }
 }
 
-/// What `apalis-redis` carries.
+/// The job that `apalis-redis` carries.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Job {
     text: String,
