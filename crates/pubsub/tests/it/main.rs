@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod acknowledgements;
 mod bad_input;
 mod batches;
 mod channels;

@@ -2,8 +2,11 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -16,17 +19,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::run::{HeldSeat, Job, Shared};
 use crate::inbox::ItemId;
-use crate::topic::builder::Retention;
 use crate::topic::delivery::{BatchHandler, Delivery, Outcome};
 use crate::topic::entry::RawEntry;
 
 impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
     /// Handles messages until the worker drains.
     pub(super) async fn work(&self) {
+        let mut draining = pin!(self.draining.cancelled());
         loop {
             let jobs = tokio::select! {
                 biased;
-                () = self.draining.cancelled() => return,
+                () = &mut draining => return,
                 jobs = self.gather() => jobs,
             };
             if jobs.is_empty() {
@@ -34,7 +37,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             }
             tokio::select! {
                 biased;
-                () = self.draining.cancelled() => return,
+                () = &mut draining => return,
                 () = self.not_paused() => {}
             }
             self.handle(&jobs).await;
@@ -107,42 +110,28 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         if taken.is_empty() {
             return;
         }
-        let all_lost = async {
-            for (entry, _) in &taken {
-                entry.lost.cancelled().await;
-            }
-        };
-        let outcomes = tokio::select! {
-            biased;
-            () = self.aborting.cancelled() => return,
-            () = all_lost => Vec::new(),
-            outcomes = self.run(deliveries) => outcomes,
+        let Some(outcomes) = self.handle_until_lost(&taken, deliveries).await else {
+            return;
         };
         let mut outcomes = outcomes.into_iter();
         let (mut acknowledged, mut others) = (Vec::new(), Vec::new());
-        let acknowledges_together =
-            taken.len() > 1 && matches!(self.topic.retention, Retention::Log { .. });
         for (entry, permit) in taken {
             drop(permit);
             match outcomes.next() {
-                Some(Outcome::Ack) if acknowledges_together && !entry.lost.is_cancelled() => {
-                    acknowledged.push(entry);
-                }
+                Some(Outcome::Ack) if !entry.lost.is_cancelled() => acknowledged.push(entry),
                 Some(outcome) if !entry.lost.is_cancelled() => others.push((entry, outcome)),
                 _ => self.count_lost(),
             }
         }
-        let of_each_seat = acknowledged.chunk_by(|one, other| std::ptr::eq(one.seat, other.seat));
-        for entries in of_each_seat {
-            let seat = entries.first().map(|entry| entry.seat);
-            let entries: Vec<_> = entries
-                .iter()
-                .map(|entry| (entry.entry, &entry.lost))
-                .collect();
-            if let Some(seat) = seat {
-                self.acknowledge_all(seat, &entries).await;
-            }
-        }
+        acknowledged.sort_by_key(|entry| entry.index);
+        let of_each_seat = acknowledged.chunk_by(|one, other| one.index == other.index);
+        let acknowledged = of_each_seat.filter_map(|entries| {
+            let seat = entries.first()?.seat;
+            let entries = entries.iter().map(|entry| (entry.entry, &entry.lost));
+            let entries: Vec<_> = entries.collect();
+            Some(async move { self.acknowledge(seat, &entries).await })
+        });
+        let acknowledged = join_all(acknowledged);
         let others = others.iter().map(|(entry, outcome)| {
             let Unfinished {
                 seat,
@@ -152,7 +141,32 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             } = entry;
             self.settle(seat, raw, lost, outcome.clone())
         });
-        join_all(others).await;
+        tokio::join!(acknowledged, join_all(others));
+    }
+
+    /// Runs the handler; no outcomes when all of its messages were lost meanwhile, and `None` when the worker ends.
+    async fn handle_until_lost<P>(
+        &self,
+        taken: &[(Unfinished<'_, T, H>, P)],
+        deliveries: Vec<Delivery<T>>,
+    ) -> Option<Vec<Outcome>> {
+        let mut handling = pin!(self.run(deliveries));
+        // Many handlers end at once; for those nothing else need be waited for.
+        let at_once = poll_fn(|context| Poll::Ready(handling.as_mut().poll(context)));
+        if let Poll::Ready(outcomes) = at_once.await {
+            return Some(outcomes);
+        }
+        let all_lost = async {
+            for (entry, _) in taken {
+                entry.lost.cancelled().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.aborting.cancelled() => None,
+            () = all_lost => Some(Vec::new()),
+            outcomes = handling => Some(outcomes),
+        }
     }
 
     /// What the handler is given; `None` for an entry that it is not to see.

@@ -1,5 +1,6 @@
 //! [`ConsumerBuilder`]: how a process consumes a topic.
 
+mod acks;
 mod handle;
 mod held;
 mod line;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
+use super::acks::Acks;
 use super::held::Held;
 use super::making::Making;
 use crate::inbox::ItemId;
@@ -32,6 +33,7 @@ pub(super) struct Job {
 pub(super) struct HeldSeat {
     pub(super) seat: Seat,
     pub(super) held: Held,
+    pub(super) acks: Acks,
     /// Set while the group is to be made, at first or anew.
     pub(super) making: parking_lot::Mutex<Option<Making>>,
 }
@@ -92,6 +94,9 @@ impl<T, H> Shared<T, H> {
 
     /// Waits until the group is not paused, as far as this process knows.
     pub(super) async fn not_paused(&self) {
+        if !*self.counts.is_paused.borrow() {
+            return;
+        }
         let mut paused = self.counts.is_paused.subscribe();
         // The sender is this worker's own.
         let _ = paused.wait_for(|is_paused| !is_paused).await;

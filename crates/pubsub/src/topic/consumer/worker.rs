@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Settings;
+use super::acks::Acks;
 use super::held::Held;
 use super::making::{self, Making, Start, tell_of_gap};
 use super::ordered;
@@ -38,7 +39,8 @@ pub struct Worker {
     team: Arc<dyn Team>,
     readers: Vec<AbortOnDropHandle<()>>,
     workers: Vec<AbortOnDropHandle<()>>,
-    keeper: Option<AbortOnDropHandle<()>>,
+    /// What they need until they have ended: heartbeats, and the way of acknowledgements.
+    services: Vec<AbortOnDropHandle<()>>,
     _inspected: Arc<dyn Inspect>,
 }
 
@@ -186,6 +188,7 @@ where
                 lease: settings.lease,
             },
             held: Held::default(),
+            acks: Acks::new(settings.concurrency),
             making: parking_lot::Mutex::new(making),
         });
     }
@@ -214,16 +217,28 @@ where
     for seat in lost.into_iter().filter_map(|index| shared.seats.get(index)) {
         tell_of_gap(&shared, seat);
     }
-    let (readers, workers, keeper) = match shared.settings.is_ordered {
-        true => (vec![spawn(&shared, ordered::balance)], Vec::new(), None),
+    let (readers, workers, services) = match shared.settings.is_ordered {
+        true => (
+            vec![spawn(&shared, ordered::balance)],
+            Vec::new(),
+            Vec::new(),
+        ),
         false => {
             let reader = |index| spawn(&shared, move |shared| Reader::new(shared, index).run());
             let work = || spawn(&shared, |shared| async move { shared.work().await });
             let keeper = spawn(&shared, |shared| async move { shared.keep().await });
+            let teller = |index| {
+                spawn(&shared, move |shared| async move {
+                    if let Some(seat) = shared.seats.get(index) {
+                        shared.tell_acknowledged(seat).await;
+                    }
+                })
+            };
+            let tellers = (0..shared.seats.len()).map(teller);
             (
                 (0..shared.seats.len()).map(reader).collect(),
                 (0..shared.settings.concurrency).map(|_| work()).collect(),
-                Some(keeper),
+                tellers.chain([keeper]).collect(),
             )
         }
     };
@@ -235,7 +250,7 @@ where
         team,
         readers,
         workers,
-        keeper,
+        services,
         _inspected: inspected,
     })
 }
@@ -287,7 +302,7 @@ impl Worker {
             // Handlers end at their next `await`, and readers when their wait at the server is over.
             let _ = timeout(LONGEST_READ, all).await;
         }
-        self.keeper = None;
+        self.services.clear();
         leave(&*self.team).await;
     }
 }
