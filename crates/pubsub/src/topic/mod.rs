@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use redkit_core::{Client, Command, Key, Request, slot};
+use redkit_core::{Client, Command, Key, Request, Value, slot};
 use serde::Serialize;
 
 pub use self::builder::{Retention, TopicBuilder};
@@ -194,10 +194,23 @@ impl<T: Serialize> Topic<T> {
         T: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        let mut published = self.publish_batch([(message, publication)]).await?;
-        published
-            .pop()
-            .unwrap_or_else(|| Err(Error::invalid("message", "there is none", "give one")))
+        let inner = &self.inner;
+        let (id, to, request) = inner.publication(message, publication)?;
+        let published = async {
+            match request {
+                Request::Command(command) => inner.client.call::<Value>(command).await,
+                Request::Script(call) => inner.client.eval::<Value>(call).await,
+            }
+        };
+        let reply = match inner.trims.is_due(to.number) {
+            true => {
+                let trimmed = [to];
+                tokio::join!(published, inner.trim(&trimmed, 1)).0
+            }
+            false => published.await,
+        };
+        let reply = reply.inspect_err(|_| inner.metrics.publish_failures.increment(1))?;
+        inner.published(id, Ok(reply))
     }
 
     /// Publishes messages in one round trip (on a cluster: one to each node). Each has a result of its own;
@@ -363,7 +376,6 @@ impl Inner {
         id: String,
         reply: Result<redkit_core::Value, redkit_core::CallError>,
     ) -> Result<Published, Error> {
-        use redkit_core::Value;
         let read = match reply {
             Ok(Value::Array(_)) => read::<(String, String)>("EVALSHA", reply),
             _ => read::<String>("XADD", reply).map(|entry| (entry, "new".to_owned())),

@@ -175,11 +175,7 @@ async fn run(
 }
 
 /// As the check of one server's faults, until the last one.
-async fn check(
-    subscription: &mut Subscription<u32>,
-    last: &AtomicU32,
-    health: &Health,
-) -> u32 {
+async fn check(subscription: &mut Subscription<u32>, last: &AtomicU32, health: &Health) -> u32 {
     let (mut expected, mut missing, mut may_miss) = (0, 0, false);
     loop {
         let event = next_within(subscription).await;

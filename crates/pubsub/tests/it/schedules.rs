@@ -155,8 +155,8 @@ fn processes_whose_clocks_disagree_publish_each_time_once() {
 
 /// Sleeps until a few days before the next year with a leap day, and gives the time.
 async fn before_a_leap_year(client: &Client) -> Timestamp {
-    let year = (server_time(client).await.to_zoned(TimeZone::UTC).year() + 1..)
-        .find(|year| year % 4 == 0);
+    let year =
+        (server_time(client).await.to_zoned(TimeZone::UTC).year() + 1..).find(|year| year % 4 == 0);
     let new_year = jiff::civil::date(year.unwrap(), 1, 1)
         .to_zoned(TimeZone::UTC)
         .unwrap()
@@ -189,10 +189,12 @@ async fn collect(client: &Client, ticks: &[Timestamp]) -> Vec<String> {
             let wait = (*tick + late).duration_since(server_time(client).await);
             sleep(Duration::try_from(wait).unwrap_or_default()).await;
             let ids = Arc::clone(&ids);
-            let worker = topic.consumer("g").start(move |delivery: Delivery<String>| {
-                ids.lock().push(delivery.id);
-                async { Outcome::Ack }
-            });
+            let worker = topic
+                .consumer("g")
+                .start(move |delivery: Delivery<String>| {
+                    ids.lock().push(delivery.id);
+                    async { Outcome::Ack }
+                });
             let worker = worker.await.unwrap();
             sleep(Duration::from_secs(1)).await;
             worker.shutdown(Duration::from_secs(1)).await;
@@ -209,8 +211,7 @@ async fn five_processes_with_clocks_apart_by_seconds_publish_each_time_of_a_leap
     let engine = Arc::new(Embedded::new());
     let client = FaultyBackend::new(Arc::clone(&engine) as _).client();
     let begin = before_a_leap_year(&client).await;
-    let processes =
-        [0, 2, 5, 20, 95].map(|seconds| behind(&engine, Duration::from_secs(seconds)));
+    let processes = [0, 2, 5, 20, 95].map(|seconds| behind(&engine, Duration::from_secs(seconds)));
     let schedules = processes
         .each_ref()
         .map(|(_, client)| start_both(&topic(client)));

@@ -14,10 +14,12 @@ use futures_util::future::join_all;
 use redkit_core::coordination::Release;
 use redkit_core::{AdmissionPermit, Admitted};
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::run::{HeldSeat, Job, Shared};
+use super::jobs::Job;
+use super::run::{HeldSeat, Shared};
 use crate::inbox::ItemId;
 use crate::topic::delivery::{BatchHandler, Delivery, Outcome};
 use crate::topic::entry::RawEntry;
@@ -32,43 +34,38 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                 () = &mut draining => return,
                 jobs = self.gather() => jobs,
             };
-            if jobs.is_empty() {
-                return;
-            }
             tokio::select! {
                 biased;
                 () = &mut draining => return,
                 () = self.not_paused() => {}
             }
-            self.handle(&jobs).await;
+            self.handle(jobs).await;
         }
     }
 
-    /// The next message, and those that come soon behind it, as many as a handler takes at once. None once no
-    /// more can come.
+    /// The next message, and those that come soon behind it, as many as a handler takes at once.
     async fn gather(&self) -> Vec<Job> {
         let (most, wait) = self.settings.batch;
-        // Others fill their batches after this one: messages are not spread over batches that are all small.
-        let mut queue = self.queue.lock().await;
-        let Some(first) = queue.recv().await else {
-            return Vec::new();
-        };
+        if most == 1 {
+            return vec![self.jobs.take().await];
+        }
+        let _turn = self.gathering.lock().await;
         let mut jobs = Vec::with_capacity(most);
-        jobs.push(first);
+        jobs.push(self.jobs.take().await);
         let until = Instant::now() + wait;
         while jobs.len() < most {
-            match timeout_at(until, queue.recv()).await {
-                Ok(Some(job)) => jobs.push(job),
-                Ok(None) | Err(_) => break,
+            match timeout_at(until, self.jobs.take()).await {
+                Ok(job) => jobs.push(job),
+                Err(_) => break,
             }
         }
         jobs
     }
 
-    async fn handle(&self, jobs: &[Job]) {
+    async fn handle(&self, mut jobs: Vec<Job>) {
         let mut prepared = Vec::with_capacity(jobs.len());
         let mut opened = Vec::with_capacity(jobs.len());
-        for job in jobs {
+        for job in &mut jobs {
             let Some(seat) = self.seats.get(job.seat) else {
                 continue;
             };
@@ -80,6 +77,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                 index: job.seat,
                 seat,
                 entry: &job.entry,
+                permit: job.permit.take(),
                 lost,
             };
             let Some(delivery) = self.prepare(&entry).await else {
@@ -114,24 +112,19 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             return;
         };
         let mut outcomes = outcomes.into_iter();
-        let (mut acknowledged, mut others) = (Vec::new(), Vec::new());
-        for (entry, permit) in taken {
+        let mut others = Vec::new();
+        for (mut entry, permit) in taken {
             drop(permit);
             match outcomes.next() {
-                Some(Outcome::Ack) if !entry.lost.is_cancelled() => acknowledged.push(entry),
+                // The handler is free for the next message; this one keeps its room until the server has answered.
+                Some(Outcome::Ack) if !entry.lost.is_cancelled() => {
+                    let room = entry.permit.take();
+                    entry.seat.acks.push(entry.entry, &entry.lost, room);
+                }
                 Some(outcome) if !entry.lost.is_cancelled() => others.push((entry, outcome)),
                 _ => self.count_lost(),
             }
         }
-        acknowledged.sort_by_key(|entry| entry.index);
-        let of_each_seat = acknowledged.chunk_by(|one, other| one.index == other.index);
-        let acknowledged = of_each_seat.filter_map(|entries| {
-            let seat = entries.first()?.seat;
-            let entries = entries.iter().map(|entry| (entry.entry, &entry.lost));
-            let entries: Vec<_> = entries.collect();
-            Some(async move { self.acknowledge(seat, &entries).await })
-        });
-        let acknowledged = join_all(acknowledged);
         let others = others.iter().map(|(entry, outcome)| {
             let Unfinished {
                 seat,
@@ -141,7 +134,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             } = entry;
             self.settle(seat, raw, lost, outcome.clone())
         });
-        tokio::join!(acknowledged, join_all(others));
+        join_all(others).await;
     }
 
     /// Runs the handler; no outcomes when all of its messages were lost meanwhile, and `None` when the worker ends.
@@ -334,6 +327,7 @@ struct Unfinished<'a, T, H> {
     index: usize,
     seat: &'a HeldSeat,
     entry: &'a RawEntry,
+    permit: Option<OwnedSemaphorePermit>,
     lost: CancellationToken,
 }
 

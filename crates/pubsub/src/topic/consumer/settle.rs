@@ -34,7 +34,7 @@ impl<T, H> Shared<T, H> {
         };
         let is_repeatable = !matches!(outcome, Outcome::HandBack);
         let (request, metric, count): (Request, _, _) = match &outcome {
-            Outcome::Ack => return self.acknowledge(seat, &[(entry, lost)]).await,
+            Outcome::Ack => return seat.acks.push(entry, lost, None),
             Outcome::Retry { after, .. } => {
                 let after = after.unwrap_or_else(|| self.settings.pause_after(attempt));
                 let release = seat.seat.release([(entry.entry, attempt, attempt, after)]);

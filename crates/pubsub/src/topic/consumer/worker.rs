@@ -11,7 +11,7 @@ use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Client, Invocation};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Settings;
 use super::acks::Acks;
 use super::held::Held;
+use super::jobs::JobQueue;
 use super::making::{self, Making, Start, tell_of_gap};
 use super::ordered;
 use super::reader::Reader;
@@ -83,6 +84,8 @@ trait Team: Send + Sync {
     /// The requests that give everything back which is held, without an attempt.
     fn hand_back(&self) -> Vec<Invocation>;
     fn client(&self) -> &Client;
+    /// Waits until the server has answered for all that was acknowledged.
+    async fn flush(&self);
     async fn leave(&self);
 }
 
@@ -129,6 +132,13 @@ where
 
     fn client(&self) -> &Client {
         &self.client
+    }
+
+    async fn flush(&self) {
+        // An ordered group's owners wait for each answer.
+        if !self.settings.is_ordered {
+            Shared::flush(self).await;
+        }
     }
 
     async fn leave(&self) {
@@ -188,14 +198,13 @@ where
                 lease: settings.lease,
             },
             held: Held::default(),
-            acks: Acks::new(settings.concurrency),
+            acks: Acks::default(),
             making: parking_lot::Mutex::new(making),
         });
     }
     // So that a drop outside of a runtime can give back.
     client.prepare_releases();
     let at_once = settings.at_once();
-    let (jobs, queue) = mpsc::channel(at_once);
     let shared = Arc::new(Shared {
         metrics: WorkerMetrics::new(&inner.name, &group),
         client: client.clone(),
@@ -203,8 +212,8 @@ where
         group: group.as_str().into(),
         handler,
         slots: Arc::new(Semaphore::new(at_once)),
-        jobs,
-        queue: Mutex::new(queue),
+        jobs: JobQueue::default(),
+        gathering: Mutex::default(),
         draining: CancellationToken::new(),
         aborting: CancellationToken::new(),
         counts: Counts::default(),
@@ -291,10 +300,12 @@ impl Worker {
         let ends = Instant::now() + grace;
         let readers = std::mem::take(&mut self.readers);
         let workers = std::mem::take(&mut self.workers);
+        let team = Arc::clone(&self.team);
         let all = async {
             for task in readers.into_iter().chain(workers) {
                 drop(task.await);
             }
+            team.flush().await;
         };
         let mut all = std::pin::pin!(all);
         if tokio::time::timeout_at(ends, &mut all).await.is_err() {
