@@ -13,6 +13,7 @@ mod publication;
 #[cfg(feature = "schedule")]
 mod schedule;
 mod scripts;
+mod span;
 mod stats;
 mod tail;
 mod trims;
@@ -26,6 +27,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use redkit_core::{Client, Command, Key, Request, Value, slot};
 use serde::Serialize;
+use tracing::Instrument;
 
 pub use self::builder::{Retention, TopicBuilder};
 pub use self::consumer::{ConsumerBuilder, Gap, GapReason, Worker, WorkerStats};
@@ -237,15 +239,20 @@ impl<T: Serialize> Topic<T> {
             requests.push(request);
         }
         // A log whose readers come later is trimmed by those that write it.
+        let span = span::send(&inner.name, ids.len());
         let published = inner.client.eval_all(requests);
-        let (replies, ()) = tokio::join!(published, inner.trim(&trims, ids.len()));
-        let replies = replies.inspect_err(|_| {
+        let published = async { tokio::join!(published, inner.trim(&trims, ids.len())) };
+        let (replies, ()) = published.instrument(span.clone()).await;
+        let replies = replies.map_err(Error::from).inspect_err(|error| {
             inner.metrics.publish_failures.increment(ids.len() as u64);
+            span::not_sent(&span, error);
         })?;
         let results = ids.into_iter().zip(replies);
-        Ok(results
+        let results: Vec<_> = results
             .map(|(id, reply)| inner.published(id, reply))
-            .collect())
+            .collect();
+        span::sent(&span, &results);
+        Ok(results)
     }
 }
 

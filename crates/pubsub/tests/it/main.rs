@@ -23,6 +23,7 @@ mod lost_replies;
 mod ordered;
 mod replay;
 mod schedules;
+mod spans;
 mod sse;
 mod topic_processes;
 mod topics;

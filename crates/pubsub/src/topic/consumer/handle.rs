@@ -17,12 +17,14 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::jobs::Job;
 use super::run::{HeldSeat, Shared};
 use crate::inbox::ItemId;
 use crate::topic::delivery::{BatchHandler, Delivery, Outcome};
 use crate::topic::entry::RawEntry;
+use crate::topic::span::{self, Cut};
 
 impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
     /// Handles messages until the worker drains.
@@ -301,15 +303,22 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         let count = deliveries.len();
         let running = Running::new(&self.counts.running);
         let started = Instant::now();
-        let handling = async { self.handler.handle(deliveries).await };
+        let span = span::process(&self.topic.name, &self.group, &deliveries);
+        let handling = async { self.handler.handle(deliveries).await }.instrument(span.clone());
         let handling = AssertUnwindSafe(handling).catch_unwind();
         let outcomes = match timeout(self.settings.timeout, handling).await {
-            Ok(Ok(outcomes)) => outcomes.for_each_of(count),
+            Ok(Ok(outcomes)) => {
+                let outcomes = outcomes.for_each_of(count);
+                span::handled(&span, &outcomes);
+                outcomes
+            }
             Ok(Err(panic)) => {
+                span::cut(&span, Cut::Panic);
                 let reason = format!("the handler panicked: {}", panic_text(&*panic));
                 vec![Outcome::retry(reason); count]
             }
             Err(_) => {
+                span::cut(&span, Cut::Timeout);
                 let reason = format!("the handler took longer than {:?}", self.settings.timeout);
                 vec![Outcome::retry(reason); count]
             }
