@@ -4,6 +4,7 @@
 //!   the test whatever way the test ends;
 //! - [`Cluster`]: such servers made into a cluster, with live migration of slots and failover;
 //! - [`Sentinels`]: a master, its replicas and the sentinels that watch over them;
+//! - [`TestProcess`]: another process of the test's own program, that is stopped, killed and heard;
 //! - [`Proxy`]: a TCP proxy that delays, swallows, holds back, cuts, severs and refuses;
 //! - [`FaultyBackend`]: a backend that fails, delays and loses calls as a test tells it to;
 //! - [`simulation`]: whole fleets in one thread and in virtual time, with faults from a seed;
@@ -33,6 +34,8 @@ mod server;
 pub mod simulation;
 #[cfg(feature = "servers")]
 mod suite;
+#[cfg(feature = "servers")]
+mod test_process;
 
 #[cfg(feature = "servers")]
 pub use self::{
@@ -43,4 +46,5 @@ pub use self::{
     sentinels::{SentinelOptions, Sentinels},
     server::{Program, RawReply, Server, ServerOptions, Tls},
     suite::{BackendKind, Fixture, Outcome, Runtime, run},
+    test_process::TestProcess,
 };
