@@ -81,37 +81,63 @@ impl Record {
         !self.successor.is_empty()
     }
 
+    /// From the server's time, when the session expires, and all that stands at its key: see `shown` in
+    /// `scripts/bucket.lua`. Entries that have expired are left out.
     pub(crate) fn read(reply: Vec<Value>) -> Result<Self, Error> {
-        let mut fields = Fields::new(reply);
-        let mut record = Self {
-            now: fields.take()?,
-            expires: fields.take()?,
-            created: fields.take()?,
-            absolute: fields.take()?,
-            idle: Duration::from_micros(fields.take()?),
-            updated: fields.take()?,
-            revision: fields.take()?,
-            user_hash: fields.take::<String>()?.into(),
-            user: fields.take()?,
-            device: fields.take::<String>()?.into(),
-            lineage: fields.take::<String>()?.into(),
-            successor: fields.take::<String>()?.into(),
-            indexes: fields.take::<String>()?.into(),
-            generation: fields.take::<String>()?.into(),
-            entries: BTreeMap::new(),
-        };
-        while !fields.0.as_slice().is_empty() {
-            let name: String = fields.take()?;
-            let entry = Entry::read(&fields.take()?).ok_or_else(|| {
-                unreadable(ValueError {
-                    expected: "an entry",
-                    got: "bytes that are none",
-                })
-            })?;
-            record.entries.insert(name.into(), entry);
+        let mut reply = Fields::new(reply);
+        let (now, expires): (u64, u64) = (reply.take()?, reply.take()?);
+        let mut stored = reply.take::<Vec<Value>>()?.into_iter();
+        let mut fields: [Value; NAMES.len()] = Default::default();
+        let mut entries = BTreeMap::new();
+        while let (Some(name), Some(value)) = (stored.next(), stored.next()) {
+            let name: Bytes = required(name)?;
+            if name.starts_with(b".") {
+                let entry = Entry::read(&required(value)?).ok_or_else(|| {
+                    unreadable(ValueError {
+                        expected: "an entry",
+                        got: "bytes that are none",
+                    })
+                })?;
+                if entry.expires.is_none_or(|at| at > now) {
+                    let name: String = required(Value::Bulk(name.slice(1..)))?;
+                    entries.insert(name.into(), entry);
+                }
+            } else if let Some(at) = NAMES.iter().position(|field| name == field.as_bytes()) {
+                fields[at] = value;
+            }
         }
-        Ok(record)
+        let [c, a, i, m, r, u, n, d, l, g, k, x] = fields;
+        let absolute = required(a)?;
+        Ok(Self {
+            now,
+            expires: expires.min(absolute),
+            created: required(c)?,
+            absolute,
+            idle: Duration::from_micros(required(i)?),
+            updated: required(m)?,
+            revision: required(r)?,
+            user_hash: required::<String>(u)?.into(),
+            user: required(n)?,
+            device: required::<String>(d)?.into(),
+            lineage: required::<String>(l)?.into(),
+            generation: required::<String>(g)?.into(),
+            indexes: or_empty(k)?,
+            successor: or_empty(x)?,
+            entries,
+        })
     }
+}
+
+/// The fields of a [`Record`] at the server; the last two may be missing.
+const NAMES: [&str; 12] = ["c", "a", "i", "m", "r", "u", "n", "d", "l", "g", "k", "x"];
+
+fn required<T: redkit_core::FromValue>(value: Value) -> Result<T, Error> {
+    value.to().map_err(unreadable)
+}
+
+fn or_empty(value: Value) -> Result<Box<str>, Error> {
+    let text: Option<String> = value.to().map_err(unreadable)?;
+    Ok(text.unwrap_or_default().into())
 }
 
 /// The fields of a reply, in their order.

@@ -15,15 +15,26 @@ use crate::record::{Fields, Over, Record, number, over, status, unreadable};
 macro_rules! script {
     ($name:ident, $file:literal) => {
         static $name: Script = Script::of_parts(&[
+            lua::CLOCK,
             lua::WAKE_UP,
             include_str!("scripts/bucket.lua"),
             include_str!(concat!("scripts/", $file)),
         ]);
     };
+    // Its common case comes first: what all share are functions, which the server makes anew for each call.
+    ($name:ident, $common:literal, $rest:literal) => {
+        static $name: Script = Script::of_parts(&[
+            lua::CLOCK,
+            include_str!(concat!("scripts/", $common)),
+            lua::WAKE_UP,
+            include_str!("scripts/bucket.lua"),
+            include_str!(concat!("scripts/", $rest)),
+        ]);
+    };
 }
-script!(LOAD, "load.lua");
+script!(LOAD, "load.lua", "touch.lua");
 script!(CREATE, "create.lua");
-script!(COMMIT, "commit.lua");
+script!(COMMIT, "commit.lua", "refuse.lua");
 script!(EXTEND, "extend.lua");
 script!(END, "end.lua");
 script!(RETIRE, "retire.lua");

@@ -6,6 +6,7 @@
 //! - [`Sentinels`]: a master, its replicas and the sentinels that watch over them;
 //! - [`Proxy`]: a TCP proxy that delays, swallows, holds back, cuts, severs and refuses;
 //! - [`FaultyBackend`]: a backend that fails, delays and loses calls as a test tells it to;
+//! - [`Spans`]: the spans that a subscriber of traces would see;
 //! - [`simulation`]: whole fleets in one thread and in virtual time, with faults from a seed;
 //! - [`suite!`]: one test body that runs on every backend, each as a test of its own.
 //!
@@ -32,6 +33,8 @@ mod server;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 #[cfg(feature = "servers")]
+mod spans;
+#[cfg(feature = "servers")]
 mod suite;
 
 #[cfg(feature = "servers")]
@@ -42,5 +45,6 @@ pub use self::{
     proxy::{Close, Direction, Proxy},
     sentinels::{SentinelOptions, Sentinels},
     server::{Program, RawReply, Server, ServerOptions, Tls},
+    spans::{Listening, RecordedSpan, Spans},
     suite::{BackendKind, Fixture, Outcome, Runtime, run},
 };

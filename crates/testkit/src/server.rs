@@ -1,5 +1,6 @@
 //! [`Server`]: a private Redis or Valkey server.
 
+mod calls;
 mod options;
 mod process;
 mod program;

@@ -12,30 +12,15 @@
 -- Example  EVALSHA … 2 shop:lock:orders:{7} shop:lock:orders:{7}:fence 9f3a… 10000 86400000 "71 web-3 -" 0 h
 --          → {1, "1764000000000000"}
 local token, ttl = ARGV[1], ARGV[2]
-local own = {}
-for i = 1, #KEYS, 2 do
-  local held = redis.call('GET', KEYS[i])
-  if held then
-    if not flag_of(held, token) then
-      if ARGV[5] == '1' and is_unwaited(held) then
-        redis.call('SETRANGE', KEYS[i], 0, 'w')
-      end
-      return { 0, (i + 1) / 2, redis.call('PTTL', KEYS[i]), held }
-    end
-    own[i] = held
+if #KEYS == 2 then
+  -- One lock, which is free or another's: the common way, before the functions of the other parts are made.
+  local held = redis.call('GET', KEYS[1])
+  if not held then
+    local fence, since = next_fence(KEYS[2], ARGV[3])
+    redis.call('SET', KEYS[1], ARGV[6] .. token .. ' ' .. fence .. ' ' .. since .. ' ' .. ARGV[4], 'PX', ttl)
+    return { 1, fence }
+  elseif string.sub(held, 2, 33) ~= token and (ARGV[5] ~= '1' or string.byte(held) == 119) then
+    -- A caller that waits is known to the holder already: the flag is w.
+    return { 0, 1, redis.call('PTTL', KEYS[1]), held }
   end
 end
-local reply = { 1 }
-for i = 1, #KEYS, 2 do
-  local fence
-  if own[i] then
-    fence = fence_of(own[i])
-    redis.call('PEXPIRE', KEYS[i], ttl)
-  else
-    fence = next_fence(KEYS[i + 1], ARGV[3])
-    local held = ARGV[6] .. token .. ' ' .. fence .. ' ' .. string.format('%.0f', now) .. ' ' .. ARGV[4]
-    redis.call('SET', KEYS[i], held, 'PX', ttl)
-  end
-  reply[#reply + 1] = fence
-end
-return reply

@@ -19,8 +19,8 @@ if flag_of(held, token) then
 end
 if not held and readers == 0 then
   redis.call('ZREM', KEYS[3], token)
-  local fence = next_fence(KEYS[4], ARGV[3])
-  held = 'h' .. token .. ' ' .. fence .. ' ' .. string.format('%.0f', now) .. ' ' .. ARGV[4]
+  local fence, since = next_fence(KEYS[4], ARGV[3])
+  held = 'h' .. token .. ' ' .. fence .. ' ' .. since .. ' ' .. ARGV[4]
   redis.call('SET', KEYS[1], held, 'PX', ARGV[2])
   return { 1, fence }
 end

@@ -24,6 +24,7 @@ mod redlock;
 mod replicas;
 mod semaphore_faults;
 mod semaphores;
+mod server_calls;
 mod several;
 mod waiting;
 

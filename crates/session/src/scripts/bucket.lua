@@ -1,4 +1,5 @@
--- Part: what every script begins with, after `wake_up`. The keys of a bucket, which share the slot of its tag:
+-- Part: what the scripts share. Needs `now` (clock.lua) and `wake_up` before it. To make these functions takes the
+-- server as long as several commands: what is called with every request does its common case before them. The keys of a bucket, which share the slot of its tag:
 --
 -- KEYS  1 the session: hash `c` created (µs), `a` absolute deadline (µs), `i` idle timeout (µs), `t` last
 --         touched (µs), `m` last committed (µs), `r` revision, `z` bytes of all entries, `u` hash of the
@@ -12,21 +13,20 @@
 --         of an id that has ended before others of its lineage
 --       5 deadlines: sorted set of `s<hash of the user><hash of the id>` by when the session expires and
 --         `g<hash of the user>` by when a generation can be forgotten (µs)
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
 local USER = 22 -- characters of the hash of a user
 
 local function text(number)
   return string.format('%.0f', number)
 end
 
--- A bucket's key lives as long as the last that it speaks of.
-local function keep(key, at)
+-- Keys of a bucket live as long as the last that they speak of. `GT` does nothing to a key that has no expiry, as one
+-- that was just made.
+local function keep(at, ...)
   local millis = text(math.ceil(at / 1000))
-  if redis.call('PTTL', key) == -1 then
-    redis.call('PEXPIREAT', key, millis)
-  else
-    redis.call('PEXPIREAT', key, millis, 'GT')
+  for _, key in ipairs({ ... }) do
+    if redis.call('PEXPIREAT', key, millis, 'GT') == 0 and redis.call('PTTL', key) == -1 then
+      redis.call('PEXPIREAT', key, millis)
+    end
   end
 end
 
@@ -52,21 +52,21 @@ local function unindex(user, hash)
 end
 
 -- Notes a session of a user, by its fields and when it expires. One that was rotated is not listed any more, and
--- found by its lineage.
-local function index(session, hash, expires)
+-- found by its lineage. `is_made` with a session that is stored now: an id that ended just before may stand in the
+-- deadlines alone.
+local function index(session, hash, expires, is_made)
   local user, member = session.u, session.u .. hash
-  local row = text(tonumber(session.c)) .. ':' .. text(now) .. ':' .. text(tonumber(session.a)) .. ':' .. session.g
-    .. ':' .. session.l .. ':' .. session.d
+  local row = session.c .. ':' .. text(now) .. ':' .. session.a .. ':' .. session.g .. ':' .. session.l .. ':' .. session.d
+  redis.call('HSET', KEYS[4], hash, row)
+  local is_missing = redis.call('ZADD', KEYS[5], expires, 's' .. member) == 1
   if session.x then
     redis.call('ZREM', KEYS[3], member)
-    member = '~' .. member
+    redis.call('ZADD', KEYS[3], 0, '~' .. member)
+  elseif is_missing or is_made then
+    -- Any other that stands in the deadlines stands in the index, too: see `unindex`.
+    redis.call('ZADD', KEYS[3], 0, member)
   end
-  redis.call('ZADD', KEYS[3], 0, member)
-  redis.call('HSET', KEYS[4], hash, row)
-  redis.call('ZADD', KEYS[5], text(expires), 's' .. user .. hash)
-  keep(KEYS[3], expires)
-  keep(KEYS[4], expires)
-  keep(KEYS[5], expires)
+  keep(expires, KEYS[3], KEYS[4], KEYS[5])
 end
 
 -- Forgets what has expired in the bucket, a little with every call.
@@ -131,14 +131,21 @@ local function leave(session, hash, grace, successor, channel)
   announce(channel, session.u, hash)
 end
 
-local FIELDS = { 'c', 'a', 'i', 'm', 'r', 'z', 'u', 'n', 'g', 'd', 'l', 'x', 'k' }
+-- Ends a session that is over.
+local function finish(user, hash)
+  redis.call('DEL', KEYS[1])
+  if user ~= '' then
+    unindex(user, hash)
+  end
+end
 
 -- Reads a session without its entries and ends it when it is over. Gives nil and why (0 absent, 2 past its
 -- absolute timeout, 3 revoked), or a table of its fields.
 local function open(hash)
+  local fields = { 'c', 'a', 'i', 'm', 'r', 'z', 'u', 'n', 'g', 'd', 'l', 'x', 'k' }
   local session = {}
-  for at, value in ipairs(redis.call('HMGET', KEYS[1], unpack(FIELDS))) do
-    session[FIELDS[at]] = value
+  for at, value in ipairs(redis.call('HMGET', KEYS[1], unpack(fields))) do
+    session[fields[at]] = value
   end
   if not session.c then
     return nil, 0
@@ -153,10 +160,7 @@ local function open(hash)
     end
   end
   if over then
-    redis.call('DEL', KEYS[1])
-    if session.u ~= '' then
-      unindex(session.u, hash)
-    end
+    finish(session.u, hash)
     return nil, over
   end
   return session
@@ -178,33 +182,19 @@ local function size(name, stored)
   return stored and #name + #stored - #head or 0
 end
 
--- What a caller is told of a session: fixed fields, then names and values of the entries.
-local function shown(session, status, expires)
-  local reply = {
-    status, text(now), text(math.min(expires, tonumber(session.a))), session.c, session.a, session.i, session.m, session.r,
-    session.u, session.n, session.d, session.l, session.x or '', session.k or '', session.g,
-  }
-  local flat = redis.call('HGETALL', KEYS[1])
-  for at = 1, #flat, 2 do
-    local name, stored = flat[at], flat[at + 1]
-    if string.sub(name, 1, 1) == '.' then
-      local ends = string.match(stored, '^E(%d+):')
-      if not ends or tonumber(ends) > now then
-        reply[#reply + 1] = string.sub(name, 2)
-        reply[#reply + 1] = stored
-      end
-    end
-  end
-  return reply
+-- What a caller is told of a session: the status, the server's time, when it expires (both µs; its absolute deadline
+-- may come before), and all names and values of its hash. The caller tells entries from fields, and leaves out the
+-- entries that have expired.
+local function shown(status, expires)
+  return { status, now, expires, redis.call('HGETALL', KEYS[1]) }
 end
 
--- Removes the entries whose own time has passed.
-local function expire_entries(session)
-  local flat = redis.call('HGETALL', KEYS[1])
-  local bytes = tonumber(session.z)
+-- Removes the entries whose own time has passed, of all names and values of the hash. Gives the bytes that are left.
+local function expire_entries(flat, bytes)
+  local byte = string.byte
   for at = 1, #flat, 2 do
     local name, stored = flat[at], flat[at + 1]
-    local ends = string.sub(name, 1, 1) == '.' and string.match(stored, '^E(%d+):')
+    local ends = byte(name) == 46 and byte(stored) == 69 and string.match(stored, '^E(%d+):')
     if ends and tonumber(ends) <= now then
       redis.call('HDEL', KEYS[1], name)
       bytes = bytes - size(string.sub(name, 2), stored)

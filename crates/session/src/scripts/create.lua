@@ -11,7 +11,7 @@
 --      12 most bytes of all entries                 13 hashes of its named indexes, see `bucket.lua`
 --      14 `=` and the generation of the session of the same user whose place it takes; empty without one
 --       … for each entry: name, time to live (µs) or empty, value
--- Reply {1, excess, now, expires, c, a, i, m, r, u, n, d, l, x, k, g, name, value, …}: see `shown`. `excess`
+-- Reply {1, excess, now, expires, {name, value, …}}: see `shown`. `excess`
 --                      are the hashes of the user's oldest sessions, with a space between them, that are
 --                      to end once this one has taken its place: see `end.lua`
 --       {0}            there is another session of this id
@@ -71,7 +71,7 @@ if user ~= '' and most > 0 then
 end
 
 local function stored(expires)
-  local reply = shown(session, 1, expires)
+  local reply = shown(1, expires)
   table.insert(reply, 2, table.concat(excess, ' '))
   return reply
 end
@@ -92,10 +92,15 @@ session.c, session.t, session.m, session.a = text(now), text(now), text(now), te
 session.z = text(bytes)
 if user ~= '' then
   session.g = generation
-  index(session, hash, expires)
+  index(session, hash, expires, true)
 end
+local flat = {}
 for field, value in pairs(session) do
-  redis.call('HSET', KEYS[1], field, value)
+  flat[#flat + 1] = field
+  flat[#flat + 1] = value
 end
-redis.call('PEXPIREAT', KEYS[1], text(expires / 1000))
+for from = 1, #flat, 1000 do
+  redis.call('HSET', KEYS[1], unpack(flat, from, math.min(#flat, from + 999)))
+end
+redis.call('PEXPIREAT', KEYS[1], expires / 1000)
 return stored(expires)

@@ -40,7 +40,6 @@ if #kin > 0 then
   -- For the same call once more, should its answer be lost. It is in no list.
   redis.call('HSET', KEYS[4], hash, '0:0:0::' .. lineage .. ':')
   redis.call('ZADD', KEYS[5], text(now + KNOWN), 's' .. user .. hash)
-  keep(KEYS[4], now + KNOWN)
-  keep(KEYS[5], now + KNOWN)
+  keep(now + KNOWN, KEYS[4], KEYS[5])
 end
 return reply

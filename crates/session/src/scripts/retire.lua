@@ -9,8 +9,7 @@
 -- Reply {1}                done, or done before for this successor
 --       {0}, {2}, {3}      absent, past its absolute timeout, revoked
 --       {4}                it has another successor
---       {5, now, expires, c, a, i, m, r, u, n, d, l, x, k, g, name, value, …}: it was changed since it was
---                          copied; see `shown`
+--       {5, now, expires, {name, value, …}}: it was changed since it was copied; see `shown`
 --
 -- Example: EVALSHA … 5 session:web:{12}:s:pZ… … pZ… 3 10000000 kW… session:web:ended ""  →  {1}
 local session, over = open(ARGV[1])
@@ -21,7 +20,7 @@ if session.x then
   return { session.x == ARGV[4] and 1 or 4 }
 end
 if ARGV[2] ~= '' and (ARGV[2] ~= session.r or ARGV[6] ~= (session.g or '')) then
-  return shown(session, 5, (expires_of(session)))
+  return shown(5, (expires_of(session)))
 end
 leave(session, ARGV[1], ARGV[3], ARGV[4], ARGV[5])
 return { 1 }

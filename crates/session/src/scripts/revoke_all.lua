@@ -19,8 +19,7 @@ end
 prune()
 redis.call('HSET', KEYS[2], user, generation)
 redis.call('ZADD', KEYS[5], text(now + ARGV[3]), 'g' .. user)
-keep(KEYS[2], now + ARGV[3])
-keep(KEYS[5], now + ARGV[3])
+keep(now + ARGV[3], KEYS[2], KEYS[5])
 if session then
   redis.call('HSET', KEYS[1], 'g', generation)
   session.g = generation

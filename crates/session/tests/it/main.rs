@@ -20,6 +20,7 @@ mod records;
 mod revocation;
 mod rotation;
 mod round_trips;
+mod server_calls;
 mod simulation;
 mod timeouts;
 #[cfg(feature = "axum")]

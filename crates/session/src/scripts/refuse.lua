@@ -1,0 +1,16 @@
+-- Ends `commit.lua`: ends a session that is over, or makes room in one that would be too large.
+if is_over then
+  finish(user, ARGV[1])
+  return { now >= absolute and 2 or 3 }
+end
+-- Entries that have expired need no room.
+local left = expire_entries(redis.call('HGETALL', KEYS[1]), tonumber(found[5]))
+redis.call('HSET', KEYS[1], 'z', left)
+bytes = left + grown
+for at = 7, #fields do
+  bytes = bytes - size(string.sub(fields[at], 2), redis.call('HGET', KEYS[1], fields[at]))
+end
+if bytes > most then
+  return { 6, bytes }
+end
+return store()
