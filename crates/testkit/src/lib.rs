@@ -7,6 +7,7 @@
 //! - [`TestProcess`]: another process of the test's own program, that is stopped, killed and heard;
 //! - [`Proxy`]: a TCP proxy that delays, swallows, holds back, cuts, severs and refuses;
 //! - [`FaultyBackend`]: a backend that fails, delays and loses calls as a test tells it to;
+//! - [`Spans`]: the spans that a subscriber of traces would see;
 //! - [`simulation`]: whole fleets in one thread and in virtual time, with faults from a seed;
 //! - [`suite!`]: one test body that runs on every backend, each as a test of its own.
 //!
@@ -33,6 +34,8 @@ mod server;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 #[cfg(feature = "servers")]
+mod spans;
+#[cfg(feature = "servers")]
 mod suite;
 #[cfg(feature = "servers")]
 mod test_process;
@@ -45,6 +48,7 @@ pub use self::{
     proxy::{Close, Direction, Proxy},
     sentinels::{SentinelOptions, Sentinels},
     server::{Program, RawReply, Server, ServerOptions, Tls},
+    spans::{Listening, RecordedSpan, Spans},
     suite::{BackendKind, Fixture, Outcome, Runtime, run},
     test_process::TestProcess,
 };

@@ -114,8 +114,8 @@ async fn one_at_a_time(
     for tasks in [1, MOST] {
         let load = Load {
             tasks,
-            slice: Duration::from_millis(if quick { 300 } else { 700 }),
-            rounds: if quick { 4 } else { 10 },
+            slice: Duration::from_millis(if quick { 300 } else { 400 }),
+            rounds: if quick { 4 } else { 8 },
         };
         let paired = compare(
             load,
@@ -152,7 +152,7 @@ async fn flood(
     text: &mut String,
     targets: &mut Vec<Target>,
 ) {
-    let (messages, rounds) = if quick { (20_000, 3) } else { (200_000, 7) };
+    let (messages, rounds) = if quick { (20_000, 3) } else { (60_000, 7) };
     let channel: Channel<String> = Channel::builder(client, "flood")
         .queue(2 * UNDER_WAY, Overflow::Disconnect)
         .build()
@@ -235,9 +235,9 @@ async fn flood(
 /// Whether a subscriber that does not read holds up others.
 async fn slow_subscriber(server: &Server, quick: bool, text: &mut String) {
     const SUBSCRIBERS: usize = 100;
-    let messages = if quick { 300 } else { 3_000 };
+    let messages = if quick { 300 } else { 1_000 };
     let mut p99 = [Vec::new(), Vec::new()];
-    for round in 0..if quick { 2 } else { 6 } {
+    for round in 0..if quick { 2 } else { 4 } {
         let has_slow = round % 2 == 1;
         let (listener, sender) = (client(server).await, client(server).await);
         let channel = |client: &Client| {

@@ -32,7 +32,7 @@ pub(crate) async fn measure(
          | redkit | beside | redkit messages/s | peer's | ratio |\n|---|---|---|---|---|",
         crate::PUBLISHERS,
     );
-    let (messages, rounds) = if quick { (5_000, 3) } else { (50_000, 7) };
+    let (messages, rounds) = if quick { (5_000, 3) } else { (20_000, 7) };
     let log = Settings {
         retention: Retention::Log {
             keep: None,
@@ -184,8 +184,8 @@ async fn publishing(server: &Server, client: &Client, quick: bool, text: &mut St
         for tasks in [1, 64] {
             let load = Load {
                 tasks,
-                slice: Duration::from_millis(if quick { 300 } else { 700 }),
-                rounds: if quick { 4 } else { 10 },
+                slice: Duration::from_millis(if quick { 300 } else { 400 }),
+                rounds: if quick { 4 } else { 8 },
             };
             let topic = Topic::builder(client, "published").build().unwrap();
             // A round's ids are new ones.

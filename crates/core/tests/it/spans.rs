@@ -1,69 +1,26 @@
 //! Spans of calls, by OpenTelemetry's names.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
-
-use parking_lot::Mutex;
 use redkit_core::{Client, Command, Script};
-use redkit_testkit::Fixture;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing_subscriber::layer::{Context, SubscriberExt};
-use tracing_subscriber::{Layer, Registry};
+use redkit_testkit::{Fixture, RecordedSpan, Spans};
 
-type Fields = BTreeMap<&'static str, String>;
-
-/// Keeps the fields of the spans of calls.
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<BTreeMap<u64, Fields>>>);
-
-struct Into<'f>(&'f mut Fields);
-
-impl Visit for Into<'_> {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name(), value.to_owned());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name(), format!("{value:?}"));
-    }
-}
-
-impl<S: tracing::Subscriber> Layer<S> for Kept {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
-        if attributes.metadata().target() == "redkit::client" {
-            attributes.record(&mut Into(self.0.lock().entry(id.into_u64()).or_default()));
-        }
-    }
-
-    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
-        if let Some(fields) = self.0.lock().get_mut(&id.into_u64()) {
-            values.record(&mut Into(fields));
-        }
-    }
-}
-
-/// The fields of the span of one call.
-async fn traced<F: Future>(kept: &Kept, call: F) -> Fields {
-    kept.0.lock().clear();
+/// The span of one call.
+async fn traced<F: Future>(spans: &Spans, call: F) -> RecordedSpan {
+    spans.take();
     call.await;
-    let spans = std::mem::take(&mut *kept.0.lock());
-    assert_eq!(spans.len(), 1, "{spans:?}");
-    spans.into_values().next().unwrap()
+    let [span] = spans.take().try_into().unwrap();
+    span
 }
 
 static SCRIPT: Script = Script::new("return ARGV[1]");
 
 redkit_testkit::suite! {
     async fn a_call_has_a_span_with_the_conventions_attributes(fixture: Fixture) {
-        let kept = Kept::default();
-        let _listening = tracing::subscriber::set_default(Registry::default().with(kept.clone()));
+        let (spans, _listening) = Spans::listen(&["redkit::client"]);
         let client: &Client = &fixture.client;
         let key = client.key("{secret}");
 
-        let fields = traced(&kept, client.call::<()>(Command::new("SET").key(&key).arg("value"))).await;
-        let of = |name: &str| fields.get(name).map(String::as_str);
+        let span = traced(&spans, client.call::<()>(Command::new("SET").key(&key).arg("value"))).await;
+        let of = |name: &str| span.get(name);
         assert_eq!((of("otel.name"), of("otel.kind")), (Some("SET"), Some("client")));
         assert_eq!((of("db.system.name"), of("db.operation.name")), (Some("redis"), Some("SET")));
         assert_eq!(of("db.namespace"), Some("0"));
@@ -74,28 +31,28 @@ redkit_testkit::suite! {
             assert_eq!(of("server.address"), Some("127.0.0.1"));
             assert_eq!(of("server.port"), Some(server.addr().port().to_string().as_str()));
         }
-        assert!(!fields.values().any(|value| value.contains("secret") || value.contains("value")), "{fields:?}");
+        assert!(!span.fields.values().any(|value| value.contains("secret") || value.contains("value")), "{span:?}");
 
         let several = vec![Command::new("GET").key(&key), Command::new("GET").key(&key)];
-        let fields = traced(&kept, client.pipeline(several)).await;
-        assert_eq!(fields["otel.name"], "PIPELINE GET");
-        assert_eq!(fields["db.operation.batch.size"], "2");
+        let span = traced(&spans, client.pipeline(several)).await;
+        assert_eq!(span.get("otel.name"), Some("PIPELINE GET"));
+        assert_eq!(span.get("db.operation.batch.size"), Some("2"));
 
         client.eval::<String>(SCRIPT.invoke([&key]).arg("x")).await.unwrap();
-        let fields = traced(&kept, client.eval::<String>(SCRIPT.invoke([&key]).arg("x"))).await;
-        assert_eq!((fields["otel.name"].as_str(), fields["db.stored_procedure.name"].as_str()), ("EVALSHA", SCRIPT.sha()));
+        let span = traced(&spans, client.eval::<String>(SCRIPT.invoke([&key]).arg("x"))).await;
+        assert_eq!((span.get("otel.name"), span.get("db.stored_procedure.name")), (Some("EVALSHA"), Some(SCRIPT.sha())));
 
         let wrong = client.call::<i64>(Command::new("LPUSH").key(&key).arg("x"));
-        let fields = traced(&kept, wrong).await;
-        assert_eq!((fields["error.type"].as_str(), fields["db.response.status_code"].as_str()), ("WRONGTYPE", "WRONGTYPE"));
-        assert_eq!(fields["otel.status_code"], "ERROR");
+        let span = traced(&spans, wrong).await;
+        assert_eq!((span.get("error.type"), span.get("db.response.status_code")), (Some("WRONGTYPE"), Some("WRONGTYPE")));
+        assert_eq!(span.get("otel.status_code"), Some("ERROR"));
 
         let client = fixture.connect(fixture.config().unwrap()).await.unwrap();
         client.call::<()>(Command::new("PING")).await.unwrap();
         client.breaker().force_open();
-        let fields = traced(&kept, client.call::<()>(Command::new("PING"))).await;
-        assert_eq!(fields["error.type"], "breaker_open");
-        assert_eq!(fields.get("db.response.status_code"), None);
+        let span = traced(&spans, client.call::<()>(Command::new("PING"))).await;
+        assert_eq!(span.get("error.type"), Some("breaker_open"));
+        assert_eq!(span.get("db.response.status_code"), None);
         client.shutdown().await;
     }
 }

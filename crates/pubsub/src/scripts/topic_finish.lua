@@ -11,21 +11,28 @@ local function is_before(a, b)
   return a_ms < b_ms or (a_ms == b_ms and a_seq < b_seq)
 end
 
-local function every_group_has_acknowledged(stream, id)
+-- Gives a function that says of an entry whether every group has acknowledged it.
+local function done_by_all(stream)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  if groups.err then
-    return false
-  end
-  for _, flat in ipairs(groups) do
+  local marks = {}
+  for _, flat in ipairs(groups.err and {} or groups) do
     local group = fields_of(flat)
-    if is_before(group['last-delivered-id'], id) then
-      return false
-    end
-    if #redis.call('XPENDING', stream, group['name'], id, id, 1) > 0 then
-      return false
-    end
+    local pending = redis.call('XPENDING', stream, group['name'])
+    marks[#marks + 1] = { group['name'], group['last-delivered-id'], pending[2], pending[3] }
   end
-  return true
+  return function(id)
+    for _, mark in ipairs(marks) do
+      local name, last, first_pending, last_pending = mark[1], mark[2], mark[3], mark[4]
+      if is_before(last, id) then
+        return false
+      end
+      local may_be_pending = first_pending and not is_before(id, first_pending) and not is_before(last_pending, id)
+      if may_be_pending and #redis.call('XPENDING', stream, name, id, id, 1) > 0 then
+        return false
+      end
+    end
+    return not groups.err
+  end
 end
 
 -- The entry is done: deletes its deduplication record, or publishes the message that the record keeps.
@@ -57,7 +64,7 @@ end
 -- Gives 1 when the entry was pending.
 local function finish(stream, group, id, record, recorded, retention)
   local acknowledged = redis.call('XACK', stream, group, id)
-  if retention ~= 'queue' or not every_group_has_acknowledged(stream, id) then
+  if retention ~= 'queue' or not done_by_all(stream)(id) then
     return acknowledged
   end
   redis.call('XDEL', stream, id)

@@ -6,7 +6,7 @@
 -- ARGV[1]  the entry
 -- Reply    1 when it was deleted, otherwise 0
 -- Example  EVALSHA … 2 ns:topic:mail:{mail.0} ns:topic:mail:{mail.0}:id:order-7 1764428400000-0 → 1
-if not every_group_has_acknowledged(KEYS[1], ARGV[1]) then
+if not done_by_all(KEYS[1])(ARGV[1]) then
   return 0
 end
 local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]

@@ -57,6 +57,37 @@ impl RawEntry {
     }
 }
 
+/// What is needed of an entry that was handled.
+#[derive(Debug, Clone)]
+pub(crate) struct HandledEntry {
+    pub(crate) entry: ItemId,
+    pub(crate) deliveries: u32,
+    /// The deduplication record that is to be looked at.
+    pub(crate) record: Option<Record>,
+}
+
+/// How a deduplication record knows its message.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    /// The message's id.
+    pub(crate) id: Bytes,
+    /// The entry's field `d`.
+    pub(crate) recorded: Bytes,
+}
+
+impl From<&RawEntry> for HandledEntry {
+    fn from(entry: &RawEntry) -> Self {
+        Self {
+            entry: entry.entry,
+            deliveries: entry.deliveries,
+            record: (*entry.recorded != *b"0").then(|| Record {
+                id: entry.id.clone(),
+                recorded: entry.recorded.clone(),
+            }),
+        }
+    }
+}
+
 /// `{id, fields, deliveries}`.
 impl FromValue for RawEntry {
     fn from_value(value: Value) -> Result<Self, ValueError> {

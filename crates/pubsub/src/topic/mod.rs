@@ -13,6 +13,7 @@ mod publication;
 #[cfg(feature = "schedule")]
 mod schedule;
 mod scripts;
+mod span;
 mod stats;
 mod tail;
 mod trims;
@@ -24,8 +25,9 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use redkit_core::{Client, Command, Key, Request, slot};
+use redkit_core::{Client, Command, Key, Request, Value, slot};
 use serde::Serialize;
+use tracing::Instrument;
 
 pub use self::builder::{Retention, TopicBuilder};
 pub use self::consumer::{ConsumerBuilder, Gap, GapReason, Worker, WorkerStats};
@@ -194,10 +196,23 @@ impl<T: Serialize> Topic<T> {
         T: Borrow<Q>,
         Q: Serialize + ?Sized,
     {
-        let mut published = self.publish_batch([(message, publication)]).await?;
-        published
-            .pop()
-            .unwrap_or_else(|| Err(Error::invalid("message", "there is none", "give one")))
+        let inner = &self.inner;
+        let (id, to, request) = inner.publication(message, publication)?;
+        let published = async {
+            match request {
+                Request::Command(command) => inner.client.call::<Value>(command).await,
+                Request::Script(call) => inner.client.eval::<Value>(call).await,
+            }
+        };
+        let reply = match inner.trims.is_due(to.number) {
+            true => {
+                let trimmed = [to];
+                tokio::join!(published, inner.trim(&trimmed, 1)).0
+            }
+            false => published.await,
+        };
+        let reply = reply.inspect_err(|_| inner.metrics.publish_failures.increment(1))?;
+        inner.published(id, Ok(reply))
     }
 
     /// Publishes messages in one round trip (on a cluster: one to each node). Each has a result of its own;
@@ -224,15 +239,20 @@ impl<T: Serialize> Topic<T> {
             requests.push(request);
         }
         // A log whose readers come later is trimmed by those that write it.
+        let span = span::send(&inner.name, ids.len());
         let published = inner.client.eval_all(requests);
-        let (replies, ()) = tokio::join!(published, inner.trim(&trims, ids.len()));
-        let replies = replies.inspect_err(|_| {
+        let published = async { tokio::join!(published, inner.trim(&trims, ids.len())) };
+        let (replies, ()) = published.instrument(span.clone()).await;
+        let replies = replies.map_err(Error::from).inspect_err(|error| {
             inner.metrics.publish_failures.increment(ids.len() as u64);
+            span::not_sent(&span, error);
         })?;
         let results = ids.into_iter().zip(replies);
-        Ok(results
+        let results: Vec<_> = results
             .map(|(id, reply)| inner.published(id, reply))
-            .collect())
+            .collect();
+        span::sent(&span, &results);
+        Ok(results)
     }
 }
 
@@ -363,7 +383,6 @@ impl Inner {
         id: String,
         reply: Result<redkit_core::Value, redkit_core::CallError>,
     ) -> Result<Published, Error> {
-        use redkit_core::Value;
         let read = match reply {
             Ok(Value::Array(_)) => read::<(String, String)>("EVALSHA", reply),
             _ => read::<String>("XADD", reply).map(|entry| (entry, "new".to_owned())),

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redkit_core::coordination::{Token, lua};
-use redkit_core::{Client, Error, FromValue, Invocation, Key, Script, Value, ValueError};
+use redkit_core::{
+    Client, Command, Error, FromValue, Invocation, Key, Request, Script, Value, ValueError,
+};
 
-use super::entry::RawEntry;
+use super::builder::Retention;
+use super::entry::{HandledEntry, RawEntry};
 use super::keys::{GroupKeys, Partition};
 use crate::inbox::ItemId;
 use crate::scripts::{micros, millis};
@@ -18,9 +21,11 @@ const FLOOR: &str = include_str!("../scripts/topic_floor.lua");
 const DELAYED: &str = include_str!("../scripts/topic_delayed.lua");
 const FENCE: &str = include_str!("../scripts/topic_fence.lua");
 const BURY_TEXT: &str = include_str!("../scripts/topic_bury.lua");
+const ACK_FAST: &str = include_str!("../scripts/topic_ack_fast.lua");
 const ACK_TEXT: &str = include_str!("../scripts/topic_ack.lua");
 
 static PUBLISH: Script = Script::of_parts(&[
+    include_str!("../scripts/topic_publish_fast.lua"),
     lua::CLOCK,
     lua::WAKE_UP,
     ENTRY,
@@ -33,8 +38,8 @@ static TICK: Script = Script::of_parts(&[
     DELAYED,
     include_str!("../scripts/topic_tick.lua"),
 ]);
-static ACK: Script = Script::of_parts(&[ENTRY, FINISH, ACK_TEXT]);
-static ORDERED_ACK: Script = Script::of_parts(&[FENCE, ENTRY, FINISH, ACK_TEXT]);
+static ACK: Script = Script::of_parts(&[ACK_FAST, ENTRY, FINISH, ACK_TEXT]);
+static ORDERED_ACK: Script = Script::of_parts(&[FENCE, ACK_FAST, ENTRY, FINISH, ACK_TEXT]);
 static ORDERED_BURY: Script = Script::of_parts(&[FENCE, lua::CLOCK, ENTRY, FINISH, BURY_TEXT]);
 static OWN: Script = Script::new(include_str!("../scripts/topic_own.lua"));
 static MEMBERS: Script =
@@ -88,6 +93,9 @@ static STATS: Script = Script::of_parts(&[
 ]);
 static READ: Script = Script::of_parts(&[ENTRY, FINISH, include_str!("../scripts/topic_read.lua")]);
 static LEAVE: Script = Script::new(include_str!("../scripts/topic_leave.lua"));
+
+/// How many entries one script acknowledges at most.
+pub(crate) const MOST_ACKNOWLEDGED: usize = 100;
 
 /// The consumer that owns the entries which wait for a retry. No consumer's own name: those are UUIDs.
 pub(crate) const WAITING: &str = "~waiting";
@@ -271,13 +279,50 @@ impl Seat {
         call.idempotent(true)
     }
 
-    pub(crate) fn ack(&self, entry: &RawEntry) -> Invocation {
-        ACK.invoke([&self.partition.stream, &self.partition.record(&entry.id)])
+    /// Acknowledges entries, [`MOST_ACKNOWLEDGED`] at most. Replies with how many were pending.
+    pub(crate) fn ack(&self, entries: &[&HandledEntry], retention: Retention) -> Request {
+        match retention {
+            Retention::Queue => self.ack_by(&ACK, entries, retention, None).into(),
+            Retention::Log { .. } => {
+                let ack = Command::new("XACK").key(&self.partition.stream);
+                let ack = ack.arg(&*self.group);
+                let entries = entries.iter().map(|entry| entry.entry.to_string());
+                ack.args(entries).idempotent(true).into()
+            }
+        }
+    }
+
+    fn ack_by(
+        &self,
+        script: &'static Script,
+        entries: &[&HandledEntry],
+        retention: Retention,
+        owner: Option<(&Key, Token)>,
+    ) -> Invocation {
+        let recorded = || {
+            let with_record = entries.iter().filter(|entry| entry.record.is_some());
+            with_record.filter_map(|entry| Some((entry, entry.record.as_ref()?)))
+        };
+        let without_record = entries.iter().filter(|entry| entry.record.is_none());
+        let records = recorded().map(|(_, record)| self.partition.record(&record.id));
+        let mut keys = vec![self.partition.stream.clone()];
+        keys.extend(records);
+        let count = keys.len() - 1;
+        keys.extend(owner.map(|(key, _)| key.clone()));
+        let call = script
+            .invoke(keys)
             .arg(&*self.group)
-            .arg(entry.entry.to_string())
-            .arg(&entry.recorded)
-            .arg("queue")
-            .idempotent(true)
+            .arg(retention.as_str())
+            .arg(entries.len())
+            .arg(count);
+        let ordered = recorded().map(|(entry, _)| entry).chain(without_record);
+        let call = ordered.fold(call, |call, entry| call.arg(entry.entry.to_string()));
+        let call = recorded().fold(call, |call, (_, record)| call.arg(&record.recorded));
+        let call = match owner {
+            Some((_, token)) => call.arg(token),
+            None => call,
+        };
+        call.idempotent(true)
     }
 
     pub(crate) fn bury(&self, entry: &RawEntry, letter: &Burial<'_>) -> Invocation {
@@ -471,18 +516,16 @@ pub(crate) fn disown(seat: &Seat, token: Token) -> Invocation {
 pub(crate) fn ordered_ack(
     seat: &Seat,
     entry: &RawEntry,
-    retention: &str,
+    retention: Retention,
     token: Token,
 ) -> Invocation {
-    let record = seat.partition.record(&entry.id);
-    ORDERED_ACK
-        .invoke([&seat.partition.stream, &record, &seat.keys.owner])
-        .arg(&*seat.group)
-        .arg(entry.entry.to_string())
-        .arg(&entry.recorded)
-        .arg(retention)
-        .arg(token)
-        .idempotent(true)
+    let owner = Some((&seat.keys.owner, token));
+    seat.ack_by(
+        &ORDERED_ACK,
+        &[&HandledEntry::from(entry)],
+        retention,
+        owner,
+    )
 }
 
 pub(crate) fn ordered_bury(

@@ -62,7 +62,7 @@ redkit_testkit::suite! {
                     }
                 };
                 let mut outcomes: Vec<_> = deliveries.iter().map(answer).collect();
-                if outcomes.len() > 5 {
+                if deliveries.last().is_some_and(|last| (last.payload, last.attempt) == (5, 1)) {
                     // The last one is left out: that is a failed attempt.
                     outcomes.pop();
                 }
@@ -78,7 +78,7 @@ redkit_testkit::suite! {
         let mut seen = seen.all();
         seen.sort_unstable();
         let attempts = [(0, 1), (1, 1), (1, 2), (2, 1), (3, 1), (3, 2), (4, 1), (5, 1), (5, 2)];
-        assert!(seen == attempts || seen == [&attempts[..8], &[]].concat(), "{seen:?}");
+        assert_eq!(seen, attempts);
         let letters = topic.dead_letters("g").unwrap().list(10).await.unwrap();
         let mut reasons: Vec<_> = letters.iter().map(|letter| letter.reason.as_str()).collect();
         reasons.sort_unstable();

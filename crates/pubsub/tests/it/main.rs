@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod acknowledgements;
 mod bad_input;
 mod batches;
 mod channels;
@@ -22,6 +23,7 @@ mod lost_replies;
 mod ordered;
 mod replay;
 mod schedules;
+mod spans;
 mod sse;
 mod topic_processes;
 mod topics;

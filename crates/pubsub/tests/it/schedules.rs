@@ -8,7 +8,9 @@ use jiff::civil::{Date, time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use parking_lot::Mutex;
-use redkit_core::{Client, Command, FromValue};
+use redkit_core::breaker::BreakerConfig;
+use redkit_core::{Client, ClientConfig, Command, FromValue};
+use redkit_embedded::Embedded;
 use redkit_pubsub::topic::{Delivery, Missed, Outcome, Schedule, Topic};
 use redkit_testkit::simulation::{Fault, ProcessOptions, World, WorldOptions};
 use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
@@ -151,21 +153,81 @@ fn processes_whose_clocks_disagree_publish_each_time_once() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn five_processes_publish_each_time_of_a_year_once() {
-    let client = FaultyBackend::embedded().client();
-    // The next year with a leap day, and a few days before it.
-    let year = (server_time(&client).await.to_zoned(TimeZone::UTC).year() + 1..)
-        .find(|year| year % 4 == 0);
+/// Sleeps until a few days before the next year with a leap day, and gives the time.
+async fn before_a_leap_year(client: &Client) -> Timestamp {
+    let year =
+        (server_time(client).await.to_zoned(TimeZone::UTC).year() + 1..).find(|year| year % 4 == 0);
     let new_year = jiff::civil::date(year.unwrap(), 1, 1)
         .to_zoned(TimeZone::UTC)
         .unwrap()
         .timestamp();
     let wait = new_year
-        .duration_since(server_time(&client).await)
+        .duration_since(server_time(client).await)
         .unsigned_abs();
     sleep(wait - Duration::from_secs(3 * 86_400)).await;
-    let begin = server_time(&client).await;
+    server_time(client).await
+}
+
+/// A client whose every call reaches the server so much later, as if the clock of its process were behind.
+fn behind(engine: &Arc<Embedded>, by: Duration) -> (Arc<FaultyBackend>, Client) {
+    let backend = FaultyBackend::new(Arc::clone(engine) as _);
+    backend.add(Rule::new(Injection::DelayRequest(by)));
+    let mut breaker = BreakerConfig::default();
+    breaker.enabled = false;
+    let config = ClientConfig::default()
+        .breaker(breaker)
+        .command_timeout(Duration::from_secs(300));
+    let client = backend.client_with(&config);
+    (backend, client)
+}
+
+/// Takes what was published when its time has come, and once more a while later.
+async fn collect(client: &Client, ticks: &[Timestamp]) -> Vec<String> {
+    let (topic, ids) = (topic(client), Arc::new(Mutex::new(Vec::new())));
+    for tick in ticks {
+        for late in [100.milliseconds(), 2.minutes()] {
+            let wait = (*tick + late).duration_since(server_time(client).await);
+            sleep(Duration::try_from(wait).unwrap_or_default()).await;
+            let ids = Arc::clone(&ids);
+            let worker = topic
+                .consumer("g")
+                .start(move |delivery: Delivery<String>| {
+                    ids.lock().push(delivery.id);
+                    async { Outcome::Ack }
+                });
+            let worker = worker.await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            worker.shutdown(Duration::from_secs(1)).await;
+        }
+    }
+    let mut ids = ids.lock().clone();
+    ids.sort();
+    ids
+}
+
+/// One of them is so far behind that it publishes each time when it was handled already.
+#[tokio::test(start_paused = true)]
+async fn five_processes_with_clocks_apart_by_seconds_publish_each_time_of_a_leap_year_once() {
+    let engine = Arc::new(Embedded::new());
+    let client = FaultyBackend::new(Arc::clone(&engine) as _).client();
+    let begin = before_a_leap_year(&client).await;
+    let processes = [0, 2, 5, 20, 95].map(|seconds| behind(&engine, Duration::from_secs(seconds)));
+    let schedules = processes
+        .each_ref()
+        .map(|(_, client)| start_both(&topic(client)));
+    let expected = expected_of_both(begin, begin + Duration::from_secs(371 * 86_400));
+    assert!(expected.len() >= 366 + 12 && expected.iter().any(|id| id.contains("-02-29T")));
+    let of_id = |id: &String| id.split_once('@').unwrap().1.parse().unwrap();
+    let mut ticks: Vec<Timestamp> = expected.iter().map(of_id).collect();
+    ticks.sort();
+    assert_eq!(collect(&client, &ticks).await, expected);
+    drop(schedules);
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_processes_publish_each_time_of_a_year_once() {
+    let client = FaultyBackend::embedded().client();
+    let begin = before_a_leap_year(&client).await;
     let topic = topic(&client);
     let mut schedules = Vec::new();
     for seconds in [0, 3, 7, 11, 20] {

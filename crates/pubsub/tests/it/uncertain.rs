@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use redkit_core::{Admission, AdmissionPermit, Admitted, Client};
+use redkit_core::{Admission, AdmissionPermit, Admitted, Client, Command};
 use redkit_embedded::Embedded;
 use redkit_pubsub::Error;
 use redkit_pubsub::topic::{ConsumerBuilder, Delivery, Gap, Outcome, Topic};
@@ -140,6 +140,40 @@ async fn a_message_that_was_let_go_of_and_is_nobodys_comes_again_without_an_atte
     ways.clear();
     until_stats(&topic(&other), "g", |stats| stats.length == 0).await;
     assert_eq!(seen.all(), [(0, 1), (1, 1)]);
+}
+
+/// As after a process was stopped: its timers have not fired yet when it goes on.
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_lease_is_over_when_its_message_is_admitted_does_not_begin_it() {
+    let (_, client, _) = two_ways();
+    let (numbers, go) = (topic(&client), Arc::new(Semaphore::new(0)));
+    let consumer = numbers.consumer("g").lease(LEASE).ordered();
+    let consumer = consumer.admission(Arc::new(Closed(Arc::clone(&go))));
+    let seen = Seen::default();
+    let _worker = acknowledge(consumer, &seen).await;
+    numbers.publish(&1).await.unwrap();
+    until_stats(&numbers, "g", |stats| stats.in_flight == 1).await;
+    go.add_permits(1);
+    tokio::time::advance(2 * LEASE).await;
+    until("it was handled", || seen.len() > 0).await;
+    assert_eq!(seen.all(), [(1, 2)], "the owner that had it is an attempt");
+}
+
+/// The owner's lease goes on by its own clock.
+#[tokio::test(start_paused = true)]
+async fn an_owner_of_which_the_server_knows_nothing_begins_nothing() {
+    let (_, client, other) = two_ways();
+    let (numbers, seen) = (topic(&client), Seen::default());
+    let worker = acknowledge(numbers.consumer("g").ordered(), &seen).await;
+    until("it owns the partition", || worker.stats().partitions == 1).await;
+    let owner = client.keyspace("topic", "t").unwrap();
+    let owner = owner.tagged_key("t.0", "owner", "g");
+    let set = Command::new("SET").key(&owner).arg("another");
+    other.call::<()>(set).await.unwrap();
+    numbers.publish(&1).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(seen.len(), 0);
+    assert_eq!(numbers.stats("g").await.unwrap().pending, 0);
 }
 
 fn of_kind(consumer: ConsumerBuilder<u32>, is_ordered: bool) -> ConsumerBuilder<u32> {

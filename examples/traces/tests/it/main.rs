@@ -93,11 +93,27 @@ redkit_testkit::suite! {
         let order = named("order").expect("the request's span");
         assert_eq!(attribute(order, "number"), "7");
         let calls: Vec<_> = spans.iter().map(|(_, span)| span).filter(|span| attribute(span, "db.system.name") == "redis").collect();
-        let of_request: Vec<_> = calls.iter().filter(|span| span["traceId"] == order["traceId"]).collect();
+        // The message was sent in the request, and its call is inside that span.
+        let send = named("send orders").expect("the publication's span");
+        assert_eq!((&send["kind"], &send["parentSpanId"]), (&3.into(), &order["spanId"]), "{send:#}");
+        let is_added = |span: &&&Value| span["parentSpanId"] == send["spanId"];
+        assert_eq!(calls.iter().filter(is_added).count(), 1, "{calls:#?}");
+        // Its handler (a consumer's span, 5) has a trace of its own, linked to the request's.
+        let process = named("process orders").expect("the handler's span");
+        assert_eq!((&process["kind"], &process["status"]["code"]), (&5.into(), &0.into()), "{process:#}");
+        let links: Vec<_> = array(&process["links"]).collect();
+        assert_eq!(links.len(), 1, "{process:#}");
+        assert_eq!((&links[0]["traceId"], &links[0]["spanId"]), (&order["traceId"], &order["spanId"]));
+        assert_eq!(attribute(process, "messaging.consumer.group.name"), "packing");
+        assert!(calls.iter().any(|span| span["name"] == "SET" && span["parentSpanId"] == process["spanId"]), "{calls:#?}");
+
+        let is_of_request = |span: &&&Value| span["parentSpanId"] == order["spanId"];
+        let of_request: Vec<_> = calls.iter().filter(is_of_request).collect();
         assert!(of_request.len() >= 4, "{calls:#?}");
         for span in &of_request {
             // A client's span (3), inside the request's.
             assert_eq!((&span["kind"], &span["parentSpanId"]), (&3.into(), &order["spanId"]), "{span:#}");
+            assert_eq!(span["traceId"], order["traceId"]);
             assert_eq!(span["name"], attribute(span, "db.operation.name"));
             assert!(!attribute(span, "db.namespace").is_empty(), "{span:#}");
         }

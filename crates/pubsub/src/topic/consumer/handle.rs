@@ -2,8 +2,11 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,61 +14,60 @@ use futures_util::future::join_all;
 use redkit_core::coordination::Release;
 use redkit_core::{AdmissionPermit, Admitted};
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
-use super::run::{HeldSeat, Job, Shared};
+use super::jobs::Job;
+use super::run::{HeldSeat, Shared};
 use crate::inbox::ItemId;
-use crate::topic::builder::Retention;
 use crate::topic::delivery::{BatchHandler, Delivery, Outcome};
 use crate::topic::entry::RawEntry;
+use crate::topic::span::{self, Cut};
 
 impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
     /// Handles messages until the worker drains.
     pub(super) async fn work(&self) {
+        let mut draining = pin!(self.draining.cancelled());
         loop {
             let jobs = tokio::select! {
                 biased;
-                () = self.draining.cancelled() => return,
+                () = &mut draining => return,
                 jobs = self.gather() => jobs,
             };
-            if jobs.is_empty() {
-                return;
-            }
             tokio::select! {
                 biased;
-                () = self.draining.cancelled() => return,
+                () = &mut draining => return,
                 () = self.not_paused() => {}
             }
-            self.handle(&jobs).await;
+            self.handle(jobs).await;
         }
     }
 
-    /// The next message, and those that come soon behind it, as many as a handler takes at once. None once no
-    /// more can come.
+    /// The next message, and those that come soon behind it, as many as a handler takes at once.
     async fn gather(&self) -> Vec<Job> {
         let (most, wait) = self.settings.batch;
-        // Others fill their batches after this one: messages are not spread over batches that are all small.
-        let mut queue = self.queue.lock().await;
-        let Some(first) = queue.recv().await else {
-            return Vec::new();
-        };
+        if most == 1 {
+            return vec![self.jobs.take().await];
+        }
+        let _turn = self.gathering.lock().await;
         let mut jobs = Vec::with_capacity(most);
-        jobs.push(first);
+        jobs.push(self.jobs.take().await);
         let until = Instant::now() + wait;
         while jobs.len() < most {
-            match timeout_at(until, queue.recv()).await {
-                Ok(Some(job)) => jobs.push(job),
-                Ok(None) | Err(_) => break,
+            match timeout_at(until, self.jobs.take()).await {
+                Ok(job) => jobs.push(job),
+                Err(_) => break,
             }
         }
         jobs
     }
 
-    async fn handle(&self, jobs: &[Job]) {
+    async fn handle(&self, mut jobs: Vec<Job>) {
         let mut prepared = Vec::with_capacity(jobs.len());
         let mut opened = Vec::with_capacity(jobs.len());
-        for job in jobs {
+        for job in &mut jobs {
             let Some(seat) = self.seats.get(job.seat) else {
                 continue;
             };
@@ -77,6 +79,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                 index: job.seat,
                 seat,
                 entry: &job.entry,
+                permit: job.permit.take(),
                 lost,
             };
             let Some(delivery) = self.prepare(&entry).await else {
@@ -107,40 +110,21 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         if taken.is_empty() {
             return;
         }
-        let all_lost = async {
-            for (entry, _) in &taken {
-                entry.lost.cancelled().await;
-            }
-        };
-        let outcomes = tokio::select! {
-            biased;
-            () = self.aborting.cancelled() => return,
-            () = all_lost => Vec::new(),
-            outcomes = self.run(deliveries) => outcomes,
+        let Some(outcomes) = self.handle_until_lost(&taken, deliveries).await else {
+            return;
         };
         let mut outcomes = outcomes.into_iter();
-        let (mut acknowledged, mut others) = (Vec::new(), Vec::new());
-        let acknowledges_together =
-            taken.len() > 1 && matches!(self.topic.retention, Retention::Log { .. });
-        for (entry, permit) in taken {
+        let mut others = Vec::new();
+        for (mut entry, permit) in taken {
             drop(permit);
             match outcomes.next() {
-                Some(Outcome::Ack) if acknowledges_together && !entry.lost.is_cancelled() => {
-                    acknowledged.push(entry);
+                // The handler is free for the next message; this one keeps its room until the server has answered.
+                Some(Outcome::Ack) if !entry.lost.is_cancelled() => {
+                    let room = entry.permit.take();
+                    entry.seat.acks.push(entry.entry, &entry.lost, room);
                 }
                 Some(outcome) if !entry.lost.is_cancelled() => others.push((entry, outcome)),
                 _ => self.count_lost(),
-            }
-        }
-        let of_each_seat = acknowledged.chunk_by(|one, other| std::ptr::eq(one.seat, other.seat));
-        for entries in of_each_seat {
-            let seat = entries.first().map(|entry| entry.seat);
-            let entries: Vec<_> = entries
-                .iter()
-                .map(|entry| (entry.entry, &entry.lost))
-                .collect();
-            if let Some(seat) = seat {
-                self.acknowledge_all(seat, &entries).await;
             }
         }
         let others = others.iter().map(|(entry, outcome)| {
@@ -153,6 +137,31 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             self.settle(seat, raw, lost, outcome.clone())
         });
         join_all(others).await;
+    }
+
+    /// Runs the handler; no outcomes when all of its messages were lost meanwhile, and `None` when the worker ends.
+    async fn handle_until_lost<P>(
+        &self,
+        taken: &[(Unfinished<'_, T, H>, P)],
+        deliveries: Vec<Delivery<T>>,
+    ) -> Option<Vec<Outcome>> {
+        let mut handling = pin!(self.run(deliveries));
+        // Many handlers end at once; for those nothing else need be waited for.
+        let at_once = poll_fn(|context| Poll::Ready(handling.as_mut().poll(context)));
+        if let Poll::Ready(outcomes) = at_once.await {
+            return Some(outcomes);
+        }
+        let all_lost = async {
+            for (entry, _) in taken {
+                entry.lost.cancelled().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.aborting.cancelled() => None,
+            () = all_lost => Some(Vec::new()),
+            outcomes = handling => Some(outcomes),
+        }
     }
 
     /// What the handler is given; `None` for an entry that it is not to see.
@@ -294,15 +303,22 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         let count = deliveries.len();
         let running = Running::new(&self.counts.running);
         let started = Instant::now();
-        let handling = async { self.handler.handle(deliveries).await };
+        let span = span::process(&self.topic.name, &self.group, &deliveries);
+        let handling = async { self.handler.handle(deliveries).await }.instrument(span.clone());
         let handling = AssertUnwindSafe(handling).catch_unwind();
         let outcomes = match timeout(self.settings.timeout, handling).await {
-            Ok(Ok(outcomes)) => outcomes.for_each_of(count),
+            Ok(Ok(outcomes)) => {
+                let outcomes = outcomes.for_each_of(count);
+                span::handled(&span, &outcomes);
+                outcomes
+            }
             Ok(Err(panic)) => {
+                span::cut(&span, Cut::Panic);
                 let reason = format!("the handler panicked: {}", panic_text(&*panic));
                 vec![Outcome::retry(reason); count]
             }
             Err(_) => {
+                span::cut(&span, Cut::Timeout);
                 let reason = format!("the handler took longer than {:?}", self.settings.timeout);
                 vec![Outcome::retry(reason); count]
             }
@@ -320,6 +336,7 @@ struct Unfinished<'a, T, H> {
     index: usize,
     seat: &'a HeldSeat,
     entry: &'a RawEntry,
+    permit: Option<OwnedSemaphorePermit>,
     lost: CancellationToken,
 }
 

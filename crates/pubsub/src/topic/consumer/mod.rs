@@ -1,7 +1,9 @@
 //! [`ConsumerBuilder`]: how a process consumes a topic.
 
+mod acks;
 mod handle;
 mod held;
+mod jobs;
 mod line;
 mod making;
 mod ordered;
@@ -101,8 +103,8 @@ impl<T> ConsumerBuilder<T> {
     }
 
     /// How many messages wait in this process beside those that are being handled; none at first. More of
-    /// them hide the way to the server when handlers are fast. When the process dies, each of them has
-    /// had an attempt.
+    /// them hide the way to the server when handlers are fast: a handler goes on with one of them while the
+    /// message before is acknowledged. When the process dies, each of them has had an attempt.
     pub fn prefetch(mut self, messages: usize) -> Self {
         self.settings.prefetch = messages;
         self

@@ -353,7 +353,7 @@ where
     }
 
     async fn ack(&self, seat: &HeldSeat, entry: &RawEntry) -> Next {
-        let retention = self.shared.topic.retention.as_str();
+        let retention = self.shared.topic.retention;
         let next = self
             .tell(scripts::ordered_ack(
                 &seat.seat, entry, retention, self.token,

@@ -9,9 +9,10 @@ use redkit_core::coordination::Backoff;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::jobs::Job;
 use super::line::{Line, is_group_missing};
 use super::making::{make_missing, remake};
-use super::run::{HeldSeat, Job, Shared};
+use super::run::{HeldSeat, Shared};
 use crate::topic::builder::Retention;
 use crate::topic::entry::RawEntry;
 use crate::topic::scripts::{self, Tick};
@@ -166,14 +167,14 @@ impl<T, H> Reader<T, H> {
             let (most, wait) = (permits.len(), self.until_tick());
             let read = self.read(seat, most, Some(wait)).await?;
             hold(seat, &read);
-            self.hand_over(read.entries, permits).await;
+            self.hand_over(read.entries, permits);
             return Ok(());
         }
         if !self.is_idle {
             let read = self.read(seat, permits.len(), None).await?;
             if !read.entries.is_empty() {
                 hold(seat, &read);
-                self.hand_over(read.entries, permits).await;
+                self.hand_over(read.entries, permits);
                 return Ok(());
             }
         }
@@ -225,7 +226,7 @@ impl<T, H> Reader<T, H> {
             () = self.shared.draining.cancelled() => return Ok(()),
         };
         if let Ok(permit) = permit {
-            self.hand_over(entries, vec![permit]).await;
+            self.hand_over(entries, vec![permit]);
         }
         Ok(())
     }
@@ -265,7 +266,7 @@ impl<T, H> Reader<T, H> {
                     sent,
                 };
                 hold(seat, &read);
-                self.hand_over(read.entries, permits).await;
+                self.hand_over(read.entries, permits);
             }
         }
         Ok(())
@@ -300,16 +301,13 @@ impl<T, H> Reader<T, H> {
         }
     }
 
-    async fn hand_over(&self, entries: Vec<RawEntry>, permits: Vec<OwnedSemaphorePermit>) {
-        for (entry, permit) in entries.into_iter().zip(permits) {
-            let job = Job {
-                seat: self.index,
-                entry,
-                _permit: permit,
-            };
-            // There is room for as many as there are permits. Without a receiver the worker has ended.
-            let _ = self.shared.jobs.send(job).await;
-        }
+    fn hand_over(&self, entries: Vec<RawEntry>, permits: Vec<OwnedSemaphorePermit>) {
+        let jobs = entries.into_iter().zip(permits);
+        self.shared.jobs.push(jobs.map(|(entry, permit)| Job {
+            seat: self.index,
+            entry,
+            permit: Some(permit),
+        }));
     }
 
     async fn remake_group(&mut self) {

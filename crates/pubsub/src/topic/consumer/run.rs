@@ -8,30 +8,25 @@ use std::time::Duration;
 
 use redkit_core::Client;
 use redkit_core::coordination::Token;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
+use super::acks::Acks;
 use super::held::Held;
+use super::jobs::JobQueue;
 use super::making::Making;
 use crate::inbox::ItemId;
 use crate::metrics::WorkerMetrics;
-use crate::topic::entry::RawEntry;
 use crate::topic::scripts::Seat;
 use crate::topic::{Inner, WorkerStats};
-
-/// An entry on its way to a handler.
-pub(super) struct Job {
-    pub(super) seat: usize,
-    pub(super) entry: RawEntry,
-    pub(super) _permit: OwnedSemaphorePermit,
-}
 
 /// One partition, and what the worker has of it.
 pub(super) struct HeldSeat {
     pub(super) seat: Seat,
     pub(super) held: Held,
+    pub(super) acks: Acks,
     /// Set while the group is to be made, at first or anew.
     pub(super) making: parking_lot::Mutex<Option<Making>>,
 }
@@ -45,8 +40,9 @@ pub(super) struct Shared<T, H> {
     pub(super) seats: Vec<HeldSeat>,
     /// Room for entries in this process.
     pub(super) slots: Arc<Semaphore>,
-    pub(super) jobs: mpsc::Sender<Job>,
-    pub(super) queue: Mutex<mpsc::Receiver<Job>>,
+    pub(super) jobs: JobQueue,
+    /// The handler that fills its batch: messages are not spread over batches that are all small.
+    pub(super) gathering: Mutex<()>,
     /// Nothing more is begun.
     pub(super) draining: CancellationToken,
     /// What runs is dropped.
@@ -92,6 +88,9 @@ impl<T, H> Shared<T, H> {
 
     /// Waits until the group is not paused, as far as this process knows.
     pub(super) async fn not_paused(&self) {
+        if !*self.counts.is_paused.borrow() {
+            return;
+        }
         let mut paused = self.counts.is_paused.subscribe();
         // The sender is this worker's own.
         let _ = paused.wait_for(|is_paused| !is_paused).await;

@@ -1,17 +1,15 @@
 //! How the outcome of a message reaches the server.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redkit_core::coordination::Backoff;
-use redkit_core::{Command, Request, Value};
+use redkit_core::{Request, Value};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::run::{HeldSeat, Shared};
-use crate::topic::builder::Retention;
 use crate::topic::delivery::Outcome;
-use crate::topic::entry::RawEntry;
+use crate::topic::entry::{HandledEntry, RawEntry};
 use crate::topic::scripts::Burial;
 
 /// A reason that is longer is cut.
@@ -35,12 +33,8 @@ impl<T, H> Shared<T, H> {
             outcome => outcome,
         };
         let is_repeatable = !matches!(outcome, Outcome::HandBack);
-        let (request, metric, count) = match &outcome {
-            Outcome::Ack => (
-                self.ack(seat, entry),
-                &self.metrics.acknowledged,
-                &self.counts.acknowledged,
-            ),
+        let (request, metric, count): (Request, _, _) = match &outcome {
+            Outcome::Ack => return seat.acks.push(entry, lost, None),
             Outcome::Retry { after, .. } => {
                 let after = after.unwrap_or_else(|| self.settings.pause_after(attempt));
                 let release = seat.seat.release([(entry.entry, attempt, attempt, after)]);
@@ -64,14 +58,15 @@ impl<T, H> Shared<T, H> {
                 (bury.into(), &self.metrics.dead, &self.counts.dead)
             }
         };
-        let told = self.tell(request, is_repeatable, lost).await;
+        let request = || (!lost.is_cancelled()).then(|| request.clone());
+        let told = self.tell(request, is_repeatable).await;
         match told {
             Told::Done(_) => {
                 metric.increment(1);
                 self.counts.add(count);
             }
             Told::NotOwned => self.count_lost(),
-            Told::Refused => self.put_off(seat, entry, lost).await,
+            Told::Refused => self.put_off(seat, &entry.into(), lost).await,
             // Handed back with all that is held.
             Told::Ended => return,
         }
@@ -80,10 +75,16 @@ impl<T, H> Shared<T, H> {
 
     /// The server refuses the outcome for good (a right is missing, say). Were the entry only let go of, it would
     /// come again after each lease, without an attempt: so it is put off for as long as an attempt ever is, as one.
-    async fn put_off(&self, seat: &HeldSeat, entry: &RawEntry, lost: &CancellationToken) {
+    pub(super) async fn put_off(
+        &self,
+        seat: &HeldSeat,
+        entry: &HandledEntry,
+        lost: &CancellationToken,
+    ) {
         let (attempt, after) = (entry.deliveries, self.settings.backoff.1);
-        let release = seat.seat.release([(entry.entry, attempt, attempt, after)]);
-        match self.tell(release.into(), true, lost).await {
+        let release = || seat.seat.release([(entry.entry, attempt, attempt, after)]);
+        let release = || (!lost.is_cancelled()).then(|| release().into());
+        match self.tell(release, true).await {
             Told::Done(_) => {
                 self.metrics.retried.increment(1);
                 self.counts.add(&self.counts.retried);
@@ -93,85 +94,43 @@ impl<T, H> Shared<T, H> {
         }
     }
 
-    /// Acknowledges entries of a log in one command.
-    pub(super) async fn acknowledge_all(
+    /// `request` is asked before each attempt, and gives nothing once no entry of it is this worker's any more.
+    pub(super) async fn tell(
         &self,
-        seat: &HeldSeat,
-        entries: &[(&RawEntry, &CancellationToken)],
-    ) {
-        let ack = Command::new("XACK").key(&seat.seat.partition.stream);
-        let ack = entries
-            .iter()
-            .fold(ack.arg(&*seat.seat.group), |ack, (entry, _)| {
-                ack.arg(entry.entry.to_string())
-            });
-        // What one of them is lost to another consumer takes nothing from the others.
-        let lost = CancellationToken::new();
-        let count = entries.len() as u64;
-        let done = match self.tell(ack.into(), true, &lost).await {
-            Told::Done(Value::Int(done)) => u64::try_from(done).unwrap_or_default(),
-            // Said twice: the first time may have done it.
-            Told::Done(_) => count,
-            Told::NotOwned => 0,
-            Told::Refused => {
-                for (entry, lost) in entries {
-                    self.put_off(seat, entry, lost).await;
-                    seat.held.remove(entry.entry, lost);
-                }
-                return;
-            }
-            Told::Ended => return,
-        };
-        for (entry, lost) in entries {
-            seat.held.remove(entry.entry, lost);
-        }
-        let done = done.min(count);
-        self.metrics.acknowledged.increment(done);
-        self.counts.acknowledged.fetch_add(done, Ordering::Relaxed);
-        for _ in done..count {
-            self.count_lost();
-        }
-    }
-
-    fn ack(&self, seat: &HeldSeat, entry: &RawEntry) -> Request {
-        match self.topic.retention {
-            Retention::Queue => seat.seat.ack(entry).into(),
-            Retention::Log { .. } => Command::new("XACK")
-                .key(&seat.seat.partition.stream)
-                .arg(&*seat.seat.group)
-                .arg(entry.entry.to_string())
-                .idempotent(true)
-                .into(),
-        }
-    }
-
-    async fn tell(&self, request: Request, is_repeatable: bool, lost: &CancellationToken) -> Told {
+        request: impl Fn() -> Option<Request>,
+        is_repeatable: bool,
+    ) -> Told {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        // The client sends it once, so that this task knows what a repetition finds.
-        let request = once(request);
         let mut may_be_done = false;
+        let gone = |may_be_done| match may_be_done {
+            true => Told::Done(Value::Nil),
+            false => Told::NotOwned,
+        };
         loop {
+            let Some(request) = request() else {
+                return gone(may_be_done);
+            };
+            // The client sends it once, so that this task knows what a repetition finds.
             let told = async {
-                match &request {
-                    Request::Command(command) => self.client.call::<Value>(command.clone()).await,
-                    Request::Script(call) => self.client.eval::<Value>(call.clone()).await,
+                match once(request) {
+                    Request::Command(command) => self.client.call::<Value>(command).await,
+                    Request::Script(call) => self.client.eval::<Value>(call).await,
                 }
             };
             let error = tokio::select! {
                 biased;
                 told = told => match told {
                     Ok(Value::Int(0)) if !may_be_done => return Told::NotOwned,
+                    // Said twice, the reply says nothing: the first time may have done it.
+                    Ok(_) if may_be_done => return Told::Done(Value::Nil),
                     Ok(reply) => return Told::Done(reply),
                     Err(error) => error,
                 },
                 () = self.aborting.cancelled() => return Told::Ended,
             };
             may_be_done |= error.is_maybe();
-            if lost.is_cancelled() || super::line::is_group_missing(&error) {
-                return match may_be_done {
-                    true => Told::Done(Value::Nil),
-                    false => Told::NotOwned,
-                };
+            if super::line::is_group_missing(&error) {
+                return gone(may_be_done);
             }
             if error.is_maybe() && !is_repeatable {
                 // Should the server not have done it, a heartbeat that does not name the entry does.
@@ -198,7 +157,7 @@ impl<T, H> Shared<T, H> {
 
 /// What the server said to an outcome.
 #[derive(Debug, Clone, PartialEq)]
-enum Told {
+pub(super) enum Told {
     /// With its reply, when there was one.
     Done(Value),
     /// The entry is not this worker's any more.

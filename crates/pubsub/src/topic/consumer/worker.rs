@@ -11,13 +11,15 @@ use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Client, Invocation};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Settings;
+use super::acks::Acks;
 use super::held::Held;
+use super::jobs::JobQueue;
 use super::making::{self, Making, Start, tell_of_gap};
 use super::ordered;
 use super::reader::Reader;
@@ -38,7 +40,8 @@ pub struct Worker {
     team: Arc<dyn Team>,
     readers: Vec<AbortOnDropHandle<()>>,
     workers: Vec<AbortOnDropHandle<()>>,
-    keeper: Option<AbortOnDropHandle<()>>,
+    /// What they need until they have ended: heartbeats, and the way of acknowledgements.
+    services: Vec<AbortOnDropHandle<()>>,
     _inspected: Arc<dyn Inspect>,
 }
 
@@ -81,6 +84,8 @@ trait Team: Send + Sync {
     /// The requests that give everything back which is held, without an attempt.
     fn hand_back(&self) -> Vec<Invocation>;
     fn client(&self) -> &Client;
+    /// Waits until the server has answered for all that was acknowledged.
+    async fn flush(&self);
     async fn leave(&self);
 }
 
@@ -127,6 +132,13 @@ where
 
     fn client(&self) -> &Client {
         &self.client
+    }
+
+    async fn flush(&self) {
+        // An ordered group's owners wait for each answer.
+        if !self.settings.is_ordered {
+            Shared::flush(self).await;
+        }
     }
 
     async fn leave(&self) {
@@ -186,13 +198,13 @@ where
                 lease: settings.lease,
             },
             held: Held::default(),
+            acks: Acks::default(),
             making: parking_lot::Mutex::new(making),
         });
     }
     // So that a drop outside of a runtime can give back.
     client.prepare_releases();
     let at_once = settings.at_once();
-    let (jobs, queue) = mpsc::channel(at_once);
     let shared = Arc::new(Shared {
         metrics: WorkerMetrics::new(&inner.name, &group),
         client: client.clone(),
@@ -200,8 +212,8 @@ where
         group: group.as_str().into(),
         handler,
         slots: Arc::new(Semaphore::new(at_once)),
-        jobs,
-        queue: Mutex::new(queue),
+        jobs: JobQueue::default(),
+        gathering: Mutex::default(),
         draining: CancellationToken::new(),
         aborting: CancellationToken::new(),
         counts: Counts::default(),
@@ -214,16 +226,28 @@ where
     for seat in lost.into_iter().filter_map(|index| shared.seats.get(index)) {
         tell_of_gap(&shared, seat);
     }
-    let (readers, workers, keeper) = match shared.settings.is_ordered {
-        true => (vec![spawn(&shared, ordered::balance)], Vec::new(), None),
+    let (readers, workers, services) = match shared.settings.is_ordered {
+        true => (
+            vec![spawn(&shared, ordered::balance)],
+            Vec::new(),
+            Vec::new(),
+        ),
         false => {
             let reader = |index| spawn(&shared, move |shared| Reader::new(shared, index).run());
             let work = || spawn(&shared, |shared| async move { shared.work().await });
             let keeper = spawn(&shared, |shared| async move { shared.keep().await });
+            let teller = |index| {
+                spawn(&shared, move |shared| async move {
+                    if let Some(seat) = shared.seats.get(index) {
+                        shared.tell_acknowledged(seat).await;
+                    }
+                })
+            };
+            let tellers = (0..shared.seats.len()).map(teller);
             (
                 (0..shared.seats.len()).map(reader).collect(),
                 (0..shared.settings.concurrency).map(|_| work()).collect(),
-                Some(keeper),
+                tellers.chain([keeper]).collect(),
             )
         }
     };
@@ -235,7 +259,7 @@ where
         team,
         readers,
         workers,
-        keeper,
+        services,
         _inspected: inspected,
     })
 }
@@ -276,10 +300,12 @@ impl Worker {
         let ends = Instant::now() + grace;
         let readers = std::mem::take(&mut self.readers);
         let workers = std::mem::take(&mut self.workers);
+        let team = Arc::clone(&self.team);
         let all = async {
             for task in readers.into_iter().chain(workers) {
                 drop(task.await);
             }
+            team.flush().await;
         };
         let mut all = std::pin::pin!(all);
         if tokio::time::timeout_at(ends, &mut all).await.is_err() {
@@ -287,7 +313,7 @@ impl Worker {
             // Handlers end at their next `await`, and readers when their wait at the server is over.
             let _ = timeout(LONGEST_READ, all).await;
         }
-        self.keeper = None;
+        self.services.clear();
         leave(&*self.team).await;
     }
 }

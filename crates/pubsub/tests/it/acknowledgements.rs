@@ -1,0 +1,150 @@
+//! Acknowledgements that go to the server together, in virtual time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redkit_core::{Client, Command, Value};
+use redkit_pubsub::topic::{Delivery, Outcome, Publication, Retention, Topic};
+use redkit_testkit::{FaultyBackend, Injection, Rule};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use crate::handling::{Seen, acknowledge, builder, topic, until, until_stats};
+
+fn is_acknowledgement(command: &Command) -> bool {
+    command.name() == "XACK" || command.iter().any(|arg| arg == b"queue")
+}
+
+fn acknowledgements(backend: &FaultyBackend) -> usize {
+    let seen = backend.seen();
+    let meant = seen.iter().filter(|command| is_acknowledgement(command));
+    meant.count()
+}
+
+async fn publish(topic: &Topic<u32>, numbers: std::ops::Range<u32>) {
+    let numbers: Vec<u32> = numbers.collect();
+    let all = numbers.iter().map(|n| (n, Publication::new()));
+    for published in topic.publish_batch(all).await.unwrap() {
+        published.unwrap();
+    }
+}
+
+/// Handlers that all wait for the gate.
+async fn gated(
+    topic: &Topic<u32>,
+    handlers: usize,
+    go: &Arc<Semaphore>,
+) -> redkit_pubsub::topic::Worker {
+    let go = Arc::clone(go);
+    let consumer = topic.consumer("g").concurrency(handlers);
+    let consumer = consumer.lease(Duration::from_secs(2));
+    let started = consumer.start(move |delivery: Delivery<u32>| {
+        let go = Arc::clone(&go);
+        async move {
+            if delivery.payload == 1 {
+                // It is the last to wait.
+                sleep(Duration::from_millis(1)).await;
+            }
+            go.acquire().await.unwrap().forget();
+            Outcome::Ack
+        }
+    });
+    started.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_that_come_together_go_to_the_server_in_few_calls() {
+    for retention in [
+        Retention::Queue,
+        Retention::Log {
+            keep: None,
+            most: None,
+        },
+    ] {
+        let backend = FaultyBackend::embedded();
+        let topic = builder(&backend.client()).retention(retention);
+        let topic = topic.build().unwrap();
+        publish(&topic, 0..64).await;
+        let go = Arc::new(Semaphore::new(0));
+        let worker = gated(&topic, 64, &go).await;
+        until("all have begun", || worker.stats().running == 64).await;
+        backend.forget();
+        go.add_permits(64);
+        until("all were handled", || worker.stats().acknowledged == 64).await;
+        let calls = acknowledgements(&backend);
+        // The first one waits for nobody; a script that the server does not know yet is sent twice.
+        assert!(calls <= 4, "{calls} calls");
+        let stats = topic.stats("g").await.unwrap();
+        let left = if retention == Retention::Queue { 0 } else { 64 };
+        assert_eq!((stats.pending, stats.length), (0, left));
+        assert_eq!((worker.stats().lost, worker.stats().held), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_keeps_messages_that_another_group_has_not_acknowledged() {
+    let client = FaultyBackend::embedded().client();
+    let topic = topic(&client);
+    let (first, second) = (Seen::default(), Seen::default());
+    let worker = acknowledge(topic.consumer("first"), &first).await;
+    worker.shutdown(Duration::from_secs(1)).await;
+    // One of the groups has seen the first half only.
+    let worker = acknowledge(topic.consumer("second"), &second).await;
+    publish(&topic, 0..20).await;
+    until("it has the first half", || {
+        worker.stats().acknowledged == 20
+    })
+    .await;
+    worker.shutdown(Duration::from_secs(1)).await;
+    publish(&topic, 20..40).await;
+    let worker = acknowledge(topic.consumer("first").concurrency(40), &first).await;
+    until("it has all", || worker.stats().acknowledged == 40).await;
+    let stats = until_stats(&topic, "second", |stats| stats.length == 20).await;
+    assert_eq!(stats.lag, Some(20));
+    let _worker = acknowledge(topic.consumer("second").concurrency(40), &second).await;
+    until_stats(&topic, "second", |stats| stats.length == 0).await;
+    assert_eq!(second.sorted(), (0..40).collect::<Vec<_>>());
+}
+
+async fn claim(client: &Client, id: &str) {
+    let stream = client.keyspace("topic", "t").unwrap().key("t.0");
+    let claim = Command::new("XCLAIM").key(stream).arg("g").arg("thief");
+    let _: Value = client.call(claim.arg(0).arg(id)).await.unwrap();
+}
+
+async fn owner_of(client: &Client, id: &str) -> Vec<String> {
+    let stream = client.keyspace("topic", "t").unwrap().key("t.0");
+    let pending = Command::new("XPENDING").key(stream).arg("g");
+    let pending = pending.arg(id).arg(id).arg(1);
+    let rows: Vec<Vec<Value>> = client.call(pending).await.unwrap();
+    let owners = rows.iter().map(|row| row[1].clone().to().unwrap());
+    owners.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_lost_before_its_acknowledgement_is_sent_stays_with_its_new_consumer() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    let (go, mut entries) = (Arc::new(Semaphore::new(1)), Vec::new());
+    let worker = gated(&topic, 3, &go).await;
+    // So that the server knows the script.
+    topic.publish(&9).await.unwrap();
+    until("it works", || worker.stats().acknowledged == 1).await;
+    for n in 0..3 {
+        entries.push(topic.publish(&n).await.unwrap().entry.unwrap().to_string());
+    }
+    until("all have begun", || worker.stats().running == 3).await;
+    sleep(Duration::from_millis(10)).await;
+    let late = Injection::DelayReply(Duration::from_secs(1));
+    backend.add(Rule::new(late).on(is_acknowledgement).times(1));
+    go.add_permits(1);
+    sleep(Duration::from_millis(10)).await;
+    // The others end while the first acknowledgement is on its way, and one of them is another's by then.
+    go.add_permits(2);
+    claim(&client, &entries[1]).await;
+    until("all came to an end", || worker.stats().held == 0).await;
+    assert_eq!((worker.stats().acknowledged, worker.stats().lost), (3, 1));
+    assert_eq!(owner_of(&client, &entries[1]).await, ["thief"]);
+    assert_eq!(topic.stats("g").await.unwrap().length, 1);
+}
