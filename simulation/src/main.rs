@@ -15,6 +15,10 @@ use redkit_testkit::simulation::{
 
 use self::arguments::Arguments;
 
+#[cfg(feature = "fast-allocator")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let chosen: Vec<_> = all()

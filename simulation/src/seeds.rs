@@ -12,14 +12,15 @@ pub const FAILED_ONCE: &[(&str, u64)] = &[
     // A consumer that could not tell whether a message was still its own began it: another had claimed, handled and
     // acknowledged it while a late request kept the heartbeats back.
     ("topic-shared", 207_870_000_048),
+    // A consumer left while the reply that brought a message was late by seconds, and could not hand the message back: a
+    // mistake of the checker.
+    ("topic-shared", 207_870_000_363),
+    // What had less than a millisecond left counted as the caller's: a mistake of the scenario.
+    ("core-wake-ups", 5_000_486),
     // What a process that was killed had sent arrived after a write of its successor: a mistake of the scenario.
     ("write-behind", 700_018),
 ];
 
 /// Scenarios and seeds that show a violation which nobody has explained yet: with `cargo xtask simulate --pattern` they
 /// run, with all others they do not.
-pub const UNEXPLAINED: &[(&str, u64)] = &[
-    // A message begins with its second attempt though nobody is known to have had the first: a consumer left while the
-    // reply that brought it was late by seconds, and so could not hand it back.
-    ("topic-shared", 207_870_000_363),
-];
+pub const UNEXPLAINED: &[(&str, u64)] = &[];

@@ -17,6 +17,8 @@ pub(crate) fn run(sh: &Shell, arguments: &[String]) -> Result<ExitCode, Failure>
             "simulation",
             "-p",
             "redkit-simulation",
+            "--features",
+            "fast-allocator",
             "--bin",
             "simulate",
             "--",

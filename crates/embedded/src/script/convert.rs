@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use mlua::{Lua, Table, Value as LuaValue};
 use redkit_core::Value;
+use smallvec::SmallVec;
 
 use crate::error::{self, Reply};
 use crate::number::format_g17;
@@ -68,7 +69,35 @@ fn single(lua: &Lua, field: &str, value: LuaValue) -> mlua::Result<LuaValue> {
     Ok(LuaValue::Table(table))
 }
 
+/// A list of strings. Text goes onto Lua's stack as it is; other bytes take a place among the values that Rust holds,
+/// which costs more than the string.
+pub(super) fn strings<'b>(
+    lua: &Lua,
+    len: usize,
+    items: impl Iterator<Item = &'b [u8]> + Clone,
+) -> mlua::Result<Table> {
+    let texts: Option<SmallVec<[&str; 16]>> = items
+        .clone()
+        .map(|item| std::str::from_utf8(item).ok())
+        .collect();
+    if let Some(texts) = texts {
+        return lua.create_sequence_from(texts);
+    }
+    let table = lua.create_table_with_capacity(len, 0)?;
+    for (index, item) in items.enumerate() {
+        table.raw_set(index + 1, lua.create_string(item)?)?;
+    }
+    Ok(table)
+}
+
 fn array(lua: &Lua, items: Vec<Value>, protocol: Protocol) -> mlua::Result<LuaValue> {
+    if items.iter().all(|item| matches!(item, Value::Bulk(_))) {
+        let strings = items.iter().filter_map(|item| match item {
+            Value::Bulk(bytes) => Some(&**bytes),
+            _ => None,
+        });
+        return Ok(LuaValue::Table(self::strings(lua, items.len(), strings)?));
+    }
     let table = lua.create_table_with_capacity(items.len(), 0)?;
     for (index, item) in items.into_iter().enumerate() {
         table.raw_set(index + 1, to_lua(lua, item, protocol)?)?;
@@ -115,6 +144,9 @@ fn truncate(number: f64) -> i64 {
 }
 
 fn convert_table(table: &Table, protocol: Protocol, depth: usize) -> mlua::Result<Value> {
+    if let Some(items) = scalars(table, protocol, depth)? {
+        return Ok(Value::Array(items));
+    }
     if let LuaValue::String(text) = table.raw_get("err")? {
         return Ok(Value::Error(error::from_line(&line(&text))));
     }
@@ -166,6 +198,25 @@ fn convert_table(table: &Table, protocol: Protocol, depth: usize) -> mlua::Resul
         }
     }
     Ok(Value::Array(items))
+}
+
+/// The items of a table that has the numbers 1, 2, … for its keys, in their order, and no other keys, and no tables for
+/// items: what most scripts give. To walk over it once is quicker than to ask for each name that would make it something else.
+fn scalars(table: &Table, protocol: Protocol, depth: usize) -> mlua::Result<Option<Vec<Value>>> {
+    let mut items = Vec::new();
+    let mut is_plain = true;
+    table.for_each(|key: LuaValue, item: LuaValue| {
+        is_plain &=
+            matches!(key, LuaValue::Integer(at) if usize::try_from(at) == Ok(items.len() + 1));
+        // Tables within it would be converted again where it turns out to be something else, and those in them twice again.
+        is_plain &= !matches!(item, LuaValue::Table(_));
+        if is_plain {
+            // At once: all that Rust holds of Lua must have a place on a stack of it.
+            items.push(convert(item, protocol, depth)?);
+        }
+        Ok(())
+    })?;
+    Ok(is_plain.then_some(items))
 }
 
 /// A status or an error is one line.

@@ -269,11 +269,7 @@ impl Host {
     }
 
     fn strings(&self, items: &[&[u8]]) -> mlua::Result<Table> {
-        let table = self.lua.create_table_with_capacity(items.len(), 0)?;
-        for (index, item) in items.iter().enumerate() {
-            table.raw_set(index + 1, self.lua.create_string(item)?)?;
-        }
-        Ok(table)
+        convert::strings(&self.lua, items.len(), items.iter().copied())
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use redkit_core::{Backend, Command};
+use bytes::Bytes;
+use redkit_core::{Backend, Command, Value};
 use redkit_embedded::Embedded;
 
 use crate::shell::{run, session, write};
@@ -157,4 +158,43 @@ async fn a_shebang_sets_flags() {
     assert_eq!(eval(&engine, "#!lua\nreturn 1").await, ":1");
     let reply = eval(&engine, "#!python\nreturn 1").await;
     assert_eq!(reply, "-ERR Unexpected engine in script shebang: python");
+}
+
+#[tokio::test]
+async fn lists_of_any_length_shape_and_bytes_are_replies() {
+    let engine = Embedded::new();
+    let many = "local t = {} for i = 1, 20000 do t[i] = 'x' .. i end return t";
+    let reply = eval(&engine, many).await;
+    assert!(reply.contains("x19999") && reply.contains("x20000"));
+    let shapes = [
+        ("return {1, 'a', false, true}", "[:1 \"a\" nil :1]"),
+        ("return {1, nil, 3}", "[:1]"),
+        (
+            "local t = {} t[2] = 'b' t[1] = 'a' return t",
+            "[\"a\" \"b\"]",
+        ),
+        ("return {1, {2, {3}}, 4}", "[:1 [:2 [:3]] :4]"),
+        ("return {}", "[]"),
+        ("return {ok = 'fine', 1, 2}", "+fine"),
+        ("return {1, 2, err = 'ERR no'}", "-ERR no"),
+        ("return {1, other = 2}", "[:1]"),
+        ("return {[1.5] = 1, 7}", "[:7]"),
+    ];
+    for (script, expected) in shapes {
+        assert_eq!(eval(&engine, script).await, expected, "{script}");
+    }
+    // One that is no list, within one that is none: quick all the same.
+    let deep = "local t = {'x', a = 1} for i = 1, 90 do t = {t, a = 1} end return t";
+    assert!(eval(&engine, deep).await.contains('x'));
+    let bytes = "return {ARGV[1], KEYS[1], #KEYS, #ARGV}";
+    let call = Command::new("EVAL").arg(bytes).arg(1).key(&b"\xff\x00"[..]);
+    let reply = engine.call(&call.arg(&b"\xfe"[..])).await.unwrap();
+    let bulk = |bytes: &'static [u8]| Value::Bulk(Bytes::from_static(bytes));
+    let expected = [
+        bulk(b"\xfe"),
+        bulk(b"\xff\x00"),
+        Value::Int(1),
+        Value::Int(1),
+    ];
+    assert_eq!(reply, Value::Array(expected.to_vec()));
 }

@@ -49,13 +49,23 @@ pub enum Fault {
         /// The time on top of the usual one.
         by: Duration,
     },
-    /// The next pushed message is lost, and nobody is told: as on the bus of a cluster. No part of
+    /// The next published message is lost, and nobody is told: as on the bus of a cluster. No part of
     /// [`FaultMenu::all`](super::FaultMenu::all).
     LosePush {
         /// The subscriber.
         process: ProcessId,
         /// The sender.
         server: ServerId,
+    },
+    /// The connections for subscriptions break, and no further ones are accepted for a time, as for a user who may
+    /// not subscribe. Commands are carried out. No part of [`FaultMenu::all`](super::FaultMenu::all).
+    MutePushes {
+        /// The subscriber.
+        process: ProcessId,
+        /// The sender.
+        server: ServerId,
+        /// How long.
+        lasts: Duration,
     },
     /// Nothing gets through. It is not lost: it arrives when the time is up, also when the driver has given
     /// the connection up by then, as what an operating system sends again does. Replies and pushed
@@ -182,6 +192,8 @@ pub enum FaultKind {
     DelayReply,
     /// [`Fault::LosePush`]
     LosePush,
+    /// [`Fault::MutePushes`]
+    MutePushes,
     /// [`Fault::Partition`]
     Partition,
     /// [`Fault::PauseProcess`]
@@ -208,13 +220,14 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Cut,
         Self::LoseRequest,
         Self::LoseReply,
         Self::DelayRequest,
         Self::DelayReply,
         Self::LosePush,
+        Self::MutePushes,
         Self::Partition,
         Self::PauseProcess,
         Self::KillProcess,
@@ -237,6 +250,7 @@ impl FaultKind {
             Self::DelayRequest => "late request",
             Self::DelayReply => "late reply",
             Self::LosePush => "lost push",
+            Self::MutePushes => "muted subscriptions",
             Self::Partition => "partition",
             Self::PauseProcess => "paused process",
             Self::KillProcess => "killed process",
@@ -268,6 +282,7 @@ impl Fault {
             Self::DelayRequest { .. } => FaultKind::DelayRequest,
             Self::DelayReply { .. } => FaultKind::DelayReply,
             Self::LosePush { .. } => FaultKind::LosePush,
+            Self::MutePushes { .. } => FaultKind::MutePushes,
             Self::Partition { .. } => FaultKind::Partition,
             Self::PauseProcess { .. } => FaultKind::PauseProcess,
             Self::KillProcess { .. } => FaultKind::KillProcess,
@@ -291,6 +306,7 @@ impl Fault {
             | Self::DelayRequest { process, .. }
             | Self::DelayReply { process, .. }
             | Self::LosePush { process, .. }
+            | Self::MutePushes { process, .. }
             | Self::Partition { process, .. }
             | Self::PauseProcess { process, .. }
             | Self::KillProcess { process, .. }
@@ -308,6 +324,7 @@ impl Fault {
             | Self::DelayRequest { server, .. }
             | Self::DelayReply { server, .. }
             | Self::LosePush { server, .. }
+            | Self::MutePushes { server, .. }
             | Self::Partition { server, .. }
             | Self::PauseServer { server, .. }
             | Self::RestartServer { server, .. }
@@ -330,7 +347,8 @@ impl fmt::Display for Fault {
             Self::LoseReply { .. } => f.write_str("the next reply will be lost"),
             Self::DelayRequest { by, .. } => write!(f, "the next request will be {by:?} late"),
             Self::DelayReply { by, .. } => write!(f, "the next reply will be {by:?} late"),
-            Self::LosePush { .. } => f.write_str("the next pushed message will be lost"),
+            Self::LosePush { .. } => f.write_str("the next published message will be lost"),
+            Self::MutePushes { lasts, .. } => write!(f, "no subscription stands for {lasts:?}"),
             Self::Partition {
                 direction, lasts, ..
             } => match direction {

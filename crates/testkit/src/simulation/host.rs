@@ -3,8 +3,8 @@
 //! The runtime is a current-thread one whose clock is paused. The world runs it at a time: its clock
 //! is set to what the host's clock shows then, and its tasks run until all of them wait. Timers of
 //! tokio end at whole milliseconds of the runtime, so nothing can happen in it before the next of
-//! them. A host that has nothing to do looks further ahead: its runtime then jumps to its next timer,
-//! though not beyond what it may be late to notice a message.
+//! them. A process looks ahead: its runtime jumps to its next timer, though not beyond what it may be late to notice a
+//! message, which is little where it has just had something to do. A server does not.
 //!
 //! When a runtime has nothing to do it parks its thread. It is told of that before (see [`Pause`]), and
 //! ends the step instead.
@@ -14,6 +14,7 @@ mod pause;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rand::Rng;
 use redkit_core::random::replace_source;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -25,6 +26,8 @@ use super::random::Random;
 
 /// The resolution of tokio's timers.
 const TICK: Duration = Duration::from_millis(1);
+/// How far a host looks ahead that has just had something to do: most answers are there by then.
+const FIRST_LOOK: Duration = Duration::from_millis(3);
 
 pub(super) struct Host {
     runtime: Runtime,
@@ -78,7 +81,7 @@ impl Host {
             clock,
             elapsed: Duration::ZERO,
             due: now,
-            quiet: TICK,
+            quiet: FIRST_LOOK.min(notice),
             notice: notice.max(TICK),
             stopped_until: Duration::ZERO,
         }
@@ -95,7 +98,7 @@ impl Host {
 
     /// Something has come for the host: it runs now, or when it notices.
     pub(super) fn wake(&mut self, now: Duration) {
-        self.quiet = TICK;
+        self.quiet = FIRST_LOOK.min(self.notice);
         let noticed = self.clock.world(self.born + self.elapsed);
         self.due = self.due.min(now.max(noticed).max(self.stopped_until));
     }
@@ -121,20 +124,37 @@ impl Host {
     /// Runs what is to be done at this time of the world, until all tasks wait, and finds out when there
     /// is something to be done next.
     pub(super) fn run(&mut self, now: Duration) {
-        let quiet = self.quiet;
-        self.step(now, async {}, (quiet > TICK).then_some(quiet));
-        let reached = self.clock.local(now).saturating_sub(self.born) + quiet;
-        if quiet > TICK && self.elapsed < reached {
-            // A timer ends there.
-            self.quiet = TICK;
-            self.due = self.clock.world(self.born + self.elapsed);
+        if self.notice <= TICK {
+            self.step(now, async {}, None);
+            self.due = self.next_tick();
             return;
         }
-        self.due = match quiet > TICK {
-            true => self.clock.world(self.born + self.elapsed),
-            false => self.next_tick(),
+        let quiet = self.quiet;
+        self.step(now, async {}, Some(quiet));
+        let reached = self.clock.local(now).saturating_sub(self.born) + quiet;
+        // Where a timer ends before, there is something to be done again.
+        self.quiet = match self.elapsed < reached {
+            true => FIRST_LOOK.min(self.notice),
+            false => self.notice,
         };
-        self.quiet = (quiet * 4).min(self.notice);
+        self.due = self.clock.world(self.born + self.elapsed);
+    }
+
+    /// Runs `action`, which waits for nothing, with the runtime's clock at this time of the world. Tasks of the host
+    /// do not run: it is for one that has none.
+    pub(super) fn run_at_once<R>(&mut self, now: Duration, action: impl FnOnce() -> R) -> R {
+        let target = self.clock.local(now).saturating_sub(self.born);
+        let by = target.saturating_sub(self.elapsed);
+        let outer = replace_source(self.random.take());
+        let _inside = self.runtime.enter();
+        if !by.is_zero() {
+            // The clock moves as soon as it is asked to; then `advance` would let tasks run.
+            let _ = advance(by).now_or_never();
+        }
+        let result = action();
+        self.elapsed = self.origin.elapsed();
+        self.random = replace_source(outer);
+        result
     }
 
     /// Runs `first` and then all tasks until they wait. The host has no timers of its own.
@@ -157,9 +177,9 @@ impl Host {
                 advance(by).await;
             }
             let result = first.await;
-            pause.until_all_wait().await;
-            if let Some(ahead) = ahead {
-                pause.until_a_timer(ahead).await;
+            match ahead {
+                None => pause.until_all_wait().await,
+                Some(ahead) => pause.until_a_timer(ahead).await,
             }
             (result, origin.elapsed())
         });

@@ -95,12 +95,18 @@ impl Process {
         random::random::<f64>() < share
     }
 
-    /// A line of the run's story: what the process does, in the words of its domain.
+    /// A line of the run's story: what the process does, in the words of its domain. It is not made when nobody reads
+    /// the story.
     pub fn note(&self, line: impl FnOnce() -> String) {
-        let line = line();
         let mut network = self.network.lock();
         let now = network.now;
-        network.trace.note(now, &self.name, &line);
+        network.trace.note(now, &self.name);
+        if !network.trace.tells() {
+            return;
+        }
+        drop(network);
+        let line = line();
+        self.network.lock().trace.tell(now, &self.name, &line);
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Schedule {
 #[derive(Debug, Clone)]
 pub struct FaultMenu {
     kinds: Vec<FaultKind>,
+    /// Kinds that others follow, with these.
+    pairs: Vec<(FaultKind, FaultKind)>,
     most: usize,
     within: Duration,
     longest: Duration,
@@ -50,10 +52,20 @@ impl FaultMenu {
         Self::only(&[])
     }
 
-    /// Every kind but [`LosePush`](FaultKind::LosePush), which happens on clusters alone, each as likely as any other;
-    /// up to 12 faults in the first 5 s, of which none lasts longer than 3 s.
+    /// Every kind but [`LosePush`](FaultKind::LosePush), which happens on clusters alone, and
+    /// [`MutePushes`](FaultKind::MutePushes); each as likely as any other; up to 12 faults in the first 5 s, of which
+    /// none lasts longer than 3 s.
     pub fn all() -> Self {
-        Self::only(&FaultKind::ALL).without(&[FaultKind::LosePush])
+        Self::only(&FaultKind::ALL).without(&[FaultKind::LosePush, FaultKind::MutePushes])
+    }
+
+    /// Half of the faults of the first kind are followed by one of the second between the same ends, at once or a
+    /// little later: when the first is a delay, as soon as it is over. What takes two faults, one right after the
+    /// other, would be rare otherwise.
+    #[must_use]
+    pub fn followed(mut self, first: FaultKind, second: FaultKind) -> Self {
+        self.pairs.push((first, second));
+        self
     }
 
     /// With these kinds as well.
@@ -67,6 +79,7 @@ impl FaultMenu {
     pub fn only(kinds: &[FaultKind]) -> Self {
         Self {
             kinds: kinds.to_vec(),
+            pairs: Vec::new(),
             most: 12,
             within: Duration::from_secs(5),
             longest: Duration::from_secs(3),
@@ -107,20 +120,34 @@ impl FaultMenu {
             return Schedule::default();
         }
         let number = random.random_range(0..=self.most);
-        let mut faults: Vec<_> = (0..number)
-            .map(|_| PlannedFault {
-                at: self.within.mul_f64(random.random()),
-                fault: self.draw_one(random, processes, servers),
-            })
-            .collect();
+        let mut faults: Vec<PlannedFault> = Vec::new();
+        for _ in 0..number {
+            let at = self.within.mul_f64(random.random());
+            let kind = self.kinds[random.random_range(0..self.kinds.len())];
+            let process = ProcessId(random.random_range(0..processes));
+            let server = ServerId(random.random_range(0..servers));
+            let fault = self.draw_one(random, kind, process, server);
+            let then = at + delay_of(&fault);
+            faults.push(PlannedFault { at, fault });
+            for (_, second) in self.pairs.iter().filter(|(first, _)| *first == kind) {
+                if chance(random, 0.5) {
+                    let at = then + SOON.mul_f64(random.random());
+                    let fault = self.draw_one(random, *second, process, server);
+                    faults.push(PlannedFault { at, fault });
+                }
+            }
+        }
         faults.sort_by_key(|planned| planned.at);
         Schedule { faults }
     }
 
-    fn draw_one(&self, random: &mut Random, processes: u32, servers: usize) -> Fault {
-        let kind = self.kinds[random.random_range(0..self.kinds.len())];
-        let process = ProcessId(random.random_range(0..processes));
-        let server = ServerId(random.random_range(0..servers));
+    fn draw_one(
+        &self,
+        random: &mut Random,
+        kind: FaultKind,
+        process: ProcessId,
+        server: ServerId,
+    ) -> Fault {
         match kind {
             FaultKind::Cut => Fault::Cut { process, server },
             FaultKind::LoseRequest => Fault::LoseRequest { process, server },
@@ -136,6 +163,11 @@ impl FaultMenu {
                 by: self.some_time(random),
             },
             FaultKind::LosePush => Fault::LosePush { process, server },
+            FaultKind::MutePushes => Fault::MutePushes {
+                process,
+                server,
+                lasts: self.some_time(random),
+            },
             FaultKind::Partition => Fault::Partition {
                 process,
                 server,
@@ -200,6 +232,17 @@ impl FaultMenu {
     }
 }
 
+/// How long after a fault the one that follows it comes, at most.
+const SOON: Duration = Duration::from_millis(40);
+
+/// For how long a fault holds up one message.
+fn delay_of(fault: &Fault) -> Duration {
+    match *fault {
+        Fault::DelayRequest { by, .. } | Fault::DelayReply { by, .. } => by,
+        _ => Duration::ZERO,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,7 +260,10 @@ mod tests {
             let is_there = all.iter().any(|planned| planned.fault.kind() == kind);
             let is_out = matches!(
                 kind,
-                FaultKind::FlushAll | FaultKind::Failover | FaultKind::LosePush
+                FaultKind::FlushAll
+                    | FaultKind::Failover
+                    | FaultKind::LosePush
+                    | FaultKind::MutePushes
             );
             assert_eq!(is_there, !is_out, "{kind}");
         }
@@ -225,5 +271,37 @@ mod tests {
         let processes = all.iter().filter_map(|planned| planned.fault.process());
         assert!(processes.map(|id| id.0).max() == Some(2));
         assert!(FaultMenu::none().draw(&mut stream(1, "faults"), 3, 1) == Schedule::default());
+    }
+
+    #[test]
+    fn a_late_reply_is_followed_by_a_partition_between_the_same_ends() {
+        let menu = FaultMenu::only(&[FaultKind::DelayReply, FaultKind::Cut])
+            .followed(FaultKind::DelayReply, FaultKind::Partition);
+        let all = (0..100).map(|seed| menu.draw(&mut stream(seed, "faults"), 3, 2).faults);
+        let (mut late, mut pairs) = (0, 0);
+        for faults in all {
+            for planned in &faults {
+                let Fault::DelayReply {
+                    process,
+                    server,
+                    by,
+                } = planned.fault
+                else {
+                    continue;
+                };
+                late += 1;
+                let over = planned.at + by;
+                pairs += usize::from(faults.iter().any(|other| {
+                    let ends = (other.fault.process(), other.fault.server());
+                    other.fault.kind() == FaultKind::Partition
+                        && ends == (Some(process), Some(server))
+                        && (over..=over + SOON).contains(&other.at)
+                }));
+            }
+        }
+        assert!(
+            late / 3 < pairs && pairs < late * 2 / 3,
+            "{pairs} of {late}"
+        );
     }
 }

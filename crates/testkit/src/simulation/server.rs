@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::{FutureExt, Stream};
 use parking_lot::Mutex;
-use redkit_core::{Backend, CallError, Command, Interest, Push, PushStream, Value};
+use redkit_core::{
+    Backend, CallError, Command, Fault, FaultKind, Interest, Push, PushStream, Value,
+};
 use redkit_embedded::{Embedded, Snapshot};
 use tokio::time::Instant;
 
@@ -93,8 +95,12 @@ impl SimulatedServer {
 
     /// When something happens in it by itself.
     pub(super) fn due(&self) -> Option<Duration> {
-        let needs_time = self.waiting > 0 || self.subscriptions.values().any(|s| s.needs_time);
-        (self.is_up && needs_time).then(|| self.host.due())
+        (self.is_up && self.has_tasks()).then(|| self.host.due())
+    }
+
+    /// Whether tasks run in it: commands that wait, or what makes keys expire.
+    fn has_tasks(&self) -> bool {
+        self.waiting > 0 || self.subscriptions.values().any(|s| s.needs_time)
     }
 
     /// What happens by itself: keys expire, waits end.
@@ -122,12 +128,20 @@ impl SimulatedServer {
             return self.execute_in_session(now, connection, number, commands);
         }
         let engine = self.engine.clone();
-        let answer = self.host.run_with(now, async move {
+        let call = async move {
             match &*commands {
                 [command] => Ok(vec![engine.call(command).await]),
                 commands => engine.pipeline(commands).await,
             }
-        });
+        };
+        let answer = match self.has_tasks() {
+            true => self.host.run_with(now, call),
+            // A runtime that has nothing to do need not be started for it: a call on a shared connection never waits.
+            false => self
+                .host
+                .run_at_once(now, || call.now_or_never())
+                .unwrap_or_else(|| Err(never_waits())),
+        };
         self.finished.lock().push((connection, number, answer));
     }
 
@@ -301,6 +315,14 @@ fn start(id: ServerId, seed: u64, starts: u64, wall: Duration, now: Duration) ->
         Embedded::starting_at(wall)
     };
     (host, engine)
+}
+
+fn never_waits() -> CallError {
+    Fault::new(
+        FaultKind::Unsupported,
+        "a call on a shared connection waits",
+    )
+    .not_sent()
 }
 
 /// The deadline is the client's, on a clock of its own; the server knows of none.

@@ -117,12 +117,21 @@ impl Trace {
         }
     }
 
-    /// A process says what it does.
-    pub(super) fn note(&mut self, now: Duration, actor: &str, line: &str) {
+    /// A process says something. What it says follows from what happened, so its words are not part of the hash: they
+    /// would have to be made for every run.
+    pub(super) fn note(&mut self, now: Duration, actor: &str) {
         self.mark(now);
         self.hasher.text(actor.as_bytes());
-        self.hasher.text(line.as_bytes());
-        if self.detail >= Detail::Story {
+    }
+
+    /// Whether the story is to be read.
+    pub(super) fn tells(&self) -> bool {
+        self.detail >= Detail::Story
+    }
+
+    /// A line of the story.
+    pub(super) fn tell(&mut self, now: Duration, actor: &str, line: &str) {
+        if self.tells() {
             self.add_line(now, actor, line);
         }
     }
@@ -130,7 +139,9 @@ impl Trace {
     /// Something goes wrong.
     pub(super) fn fault(&mut self, now: Duration, kind: FaultKind, actor: &str, line: &str) {
         *self.faults.entry(kind).or_default() += 1;
-        self.note(now, actor, line);
+        self.note(now, actor);
+        self.hasher.text(line.as_bytes());
+        self.tell(now, actor, line);
     }
 
     fn mark(&mut self, now: Duration) {

@@ -50,7 +50,11 @@ impl Scenario for CacheFreshness {
             .longest(Duration::from_secs(2));
         match self.has_l1 {
             // Of which the process finds out when it compares its place in the log.
-            true => menu.with(&[FaultKind::LosePush, FaultKind::LosePush]),
+            true => menu
+                .with(&[FaultKind::LosePush, FaultKind::LosePush])
+                .with(&[FaultKind::MutePushes, FaultKind::DelayReply])
+                // The last answer was late, and then a process hears of nothing.
+                .followed(FaultKind::DelayReply, FaultKind::Partition),
             false => menu,
         }
     }

@@ -16,7 +16,10 @@ pub(super) struct Settings {
     lease: Duration,
     /// The bound of the local cache, if there is one.
     pub(super) bound: Option<Duration>,
-    is_tracked: bool,
+    /// Whether the processes hear of every change of a key, whoever makes it.
+    pub(super) is_tracked: bool,
+    /// Whether the processes turn to the same key at the same time, again and again.
+    pub(super) meets: bool,
 }
 
 impl Settings {
@@ -37,6 +40,7 @@ impl Settings {
             lease: millis(random, 200..1_500),
             bound: has_l1.then(|| millis(random, 60..600)),
             is_tracked: random.random_bool(0.3),
+            meets: random.random_bool(0.4),
         }
     }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_cache::{Cache, Error, Loaded};
+use redkit_core::{Client, Command};
 use redkit_testkit::simulation::Process;
 use redkit_testkit::simulation::checkers::Freshness;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::settings::Settings;
 use super::source::{
@@ -24,8 +25,13 @@ const AFTERMATH: Duration = Duration::from_secs(8);
 /// How many tasks of a process read.
 const READERS: usize = 3;
 
+/// The processes that meet do so this often.
+const MEETING: Duration = Duration::from_millis(80);
+
 pub(super) struct Worker {
     process: Process,
+    client: Client,
+    settings: Settings,
     cache: Cache<u64>,
     source: Source,
     seen: Arc<Mutex<Freshness>>,
@@ -50,8 +56,11 @@ impl Worker {
             // Its predecessor may have left a write under way.
             _ => AFTERMATH,
         };
+        let client = process.client();
         Arc::new(Self {
-            cache: settings.cache(&process.client()),
+            cache: settings.cache(&client),
+            client,
+            settings,
             own: SHARED + process.id().index(),
             process,
             source,
@@ -70,7 +79,10 @@ impl Worker {
             let reads = (operations - writes + reader) / READERS;
             tasks.spawn(async move {
                 for _ in 0..reads {
-                    worker.read().await;
+                    match worker.settings.meets && worker.process.chance(0.3) {
+                        true => worker.read_together().await,
+                        false => worker.read().await,
+                    }
                     some_time(&worker.process, 40).await;
                 }
             });
@@ -79,11 +91,16 @@ impl Worker {
         tasks.spawn(async move {
             let mut key = 0;
             for _ in 0..writes {
-                // What is changed twice at once can be read in between.
-                if worker.process.chance(0.5) {
-                    key = worker.process.random_range(0..SHARED);
-                }
-                let written = worker.write(key).await;
+                let written = if worker.settings.meets && worker.process.chance(0.7) {
+                    worker.write_together().await
+                } else {
+                    // What is changed twice at once can be read in between.
+                    if worker.process.chance(0.5) {
+                        key = worker.process.random_range(0..SHARED);
+                    }
+                    let choice = worker.process.random_range(0..17);
+                    worker.write(key, choice).await
+                };
                 if let Err(error) = written {
                     worker.process.note(|| format!("is not told: {error}"));
                 }
@@ -92,6 +109,33 @@ impl Worker {
             }
         });
         while tasks.join_next().await.is_some() {}
+    }
+
+    /// Waits for the next moment at which the processes meet. Gives the key that all of them turn to then.
+    async fn meet(&self) -> usize {
+        let now = self.process.now();
+        let number = now.as_nanos() / MEETING.as_nanos() + 1;
+        let number = u32::try_from(number).unwrap_or_default();
+        sleep((MEETING * number).saturating_sub(now)).await;
+        some_time(&self.process, 3).await;
+        usize::try_from(number).unwrap_or_default() % SHARED
+    }
+
+    async fn read_together(self: &Arc<Self>) {
+        let key = self.meet().await;
+        some_time(&self.process, 5).await;
+        match may_be_gone(key) {
+            true => self.find_or_load(key).await,
+            false => self.get_or_load(key).await,
+        }
+    }
+
+    /// Most of the writes that meet write through, and several invalidate the same tag.
+    async fn write_together(self: &Arc<Self>) -> Result<(), Error> {
+        const CHOICES: [u32; 6] = [INVALIDATE, BY_TAG, BY_TAG, THROUGH, THROUGH, THROUGH];
+        let key = self.meet().await;
+        let choice = CHOICES[self.process.random_range(0..CHOICES.len())];
+        self.write(key, choice).await
     }
 
     fn some_key(&self) -> usize {
@@ -179,22 +223,22 @@ impl Worker {
     }
 
     /// Changes the source and then tells the cache. Only what is acknowledged is noted.
-    async fn write(self: &Arc<Self>, key: usize) -> Result<(), Error> {
-        match self.process.random_range(0..17) {
-            0..5 => {
+    async fn write(self: &Arc<Self>, key: usize, choice: u32) -> Result<(), Error> {
+        match choice {
+            INVALIDATE..BY_TAG => {
                 let number = self.source.raise(key);
                 self.told(&[(key, number)], "invalidate");
                 self.cache.invalidate(name(key)).await?;
                 self.changed("invalidated", &[(key, number)]);
             }
-            5..7 => {
+            BY_TAG..THROUGH => {
                 let raised = keys_tagged_as(key).map(|key| (key, self.source.raise(key)));
                 let raised: Vec<_> = raised.collect();
                 self.told(&raised, "invalidate by tag");
                 self.cache.invalidate_tag(&tag(key)).await?;
                 self.changed("invalidated by tag", &raised);
             }
-            7..10 => self.write_through(always_there(key)).await?,
+            THROUGH..10 => self.write_through(always_there(key)).await?,
             10 => {
                 let raised: Vec<_> = (0..SHARED)
                     .map(|key| (key, self.source.raise(key)))
@@ -202,6 +246,9 @@ impl Worker {
                 self.told(&raised, "clear");
                 self.cache.clear().await?;
                 self.changed("cleared", &raised);
+            }
+            15.. if self.settings.is_tracked && self.process.chance(0.7) => {
+                self.write_past_the_cache(key).await?;
             }
             15.. => self.write_in_silence(),
             choice if Instant::now() >= *self.settled.lock() => {
@@ -248,6 +295,21 @@ impl Worker {
         Ok(())
     }
 
+    /// Changes keys of the cache as another program would, which announces nothing: with the entry goes the right of the
+    /// load under way to write it. Where the servers tell of every changed key all processes hear of it.
+    async fn write_past_the_cache(&self, key: usize) -> Result<(), Error> {
+        let entries = self.client.keyspace("cache", "numbers")?;
+        let number = self.source.raise(key);
+        self.told(&[(key, number)], "delete the entry");
+        let unlink = Command::new("UNLINK")
+            .key(entries.key(name(key)))
+            .key(entries.role_key(name(key), "lease"))
+            .idempotent(true);
+        self.client.call::<i64>(unlink).await?;
+        self.changed("deleted", &[(key, number)]);
+        Ok(())
+    }
+
     fn write_in_silence(&self) {
         let key = self.source.silent();
         let number = self.source.raise(key);
@@ -289,6 +351,11 @@ impl Worker {
         self.saw("finds none, as of", key, gone.unwrap_or_default(), began);
     }
 }
+
+/// Which write it is: the numbers from here on, up to the next.
+const INVALIDATE: u32 = 0;
+const BY_TAG: u32 = 5;
+const THROUGH: u32 = 7;
 
 fn first(numbers: &[u64]) -> u64 {
     numbers.first().copied().unwrap_or_default()

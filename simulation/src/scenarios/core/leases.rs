@@ -93,6 +93,8 @@ impl Scenario for Leases {
                 FaultKind::JumpServerClock,
             ])
             .at_most(10)
+            // The last answer was late, and then nothing renews the lease.
+            .followed(FaultKind::DelayReply, FaultKind::Partition)
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redkit_core::coordination::{Token, Waiter, Wake, lua};
+use rand::RngExt;
+use redkit_core::coordination::{Token, Waiter, Wake, WakeUp, lua};
 use redkit_core::{Client, Error, Script};
 use redkit_testkit::simulation::checkers::{MutualExclusion, Promptness};
 use redkit_testkit::simulation::{
-    FaultKind, FaultMenu, Process, Scenario, ScenarioContext, Violation, WorldOptions,
+    Fault, FaultKind, FaultMenu, Process, ProcessId, Scenario, ScenarioContext, ServerId,
+    Violation, WorldOptions,
 };
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -26,10 +28,13 @@ const KEYS: [&str; 2] = ["oven", "sink"];
 const CHANNEL: &str = "wake-ups";
 /// Without a message a waiter looks again when this has passed.
 const TTL: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(600);
 /// A call that was given up reaches the server no later than this.
 const IN_FLIGHT: Duration = Duration::from_secs(6);
 /// Until a waiter knows, when nothing goes wrong: a message, a visit and their delays.
 const AT_ONCE: Duration = Duration::from_millis(100);
+/// The same where messages are not heard: the waiters of a name ask 20 times a second together.
+const WHILE_DEAF: Duration = Duration::from_millis(500);
 /// The same while connections break, and everybody has to find that out.
 const IN_TIME: Duration = Duration::from_secs(12);
 
@@ -37,7 +42,7 @@ const IN_TIME: Duration = Duration::from_secs(12);
 /// the milliseconds for which it is another's.
 static TAKE: Script = Script::new(
     "local owner = redis.call('GET', KEYS[1])
-     if owner and owner ~= ARGV[1] then return redis.call('PTTL', KEYS[1]) end
+     if owner and owner ~= ARGV[1] then return math.max(redis.call('PTTL', KEYS[1]), 1) end
      redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
      return 0",
 );
@@ -81,9 +86,12 @@ impl Scenario for WakeUps {
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(16);
-        let bound = match context.schedule().faults.is_empty() {
-            true => AT_ONCE,
-            false => IN_TIME,
+        // As for a user who may not subscribe.
+        let is_deaf = context.random().random_bool(0.25);
+        let bound = match (context.schedule().faults.is_empty(), is_deaf) {
+            (true, false) => AT_ONCE,
+            (true, true) => WHILE_DEAF,
+            (false, _) => IN_TIME,
         };
         let notes = Notes {
             held: Arc::default(),
@@ -96,7 +104,18 @@ impl Scenario for WakeUps {
                 work(process, notes.clone(), operations)
             });
         }
-        let is_done = world.run_until_done(Duration::from_secs(600));
+        for process in (0..)
+            .map(ProcessId)
+            .take(PROCESSES.len())
+            .filter(|_| is_deaf)
+        {
+            world.inject(Fault::MutePushes {
+                process,
+                server: ServerId(0),
+                lasts: LIMIT,
+            });
+        }
+        let is_done = world.run_until_done(LIMIT);
         notes.held.lock().check()?;
         notes.waited.lock().check()?;
         faults::ends(is_done, &world)
@@ -186,7 +205,13 @@ impl Caller {
                 }
             };
             match &mut waiter {
-                Some(waiter) => drop(timeout(patience, waiter.wait(left)).await.ok()?),
+                Some(waiter) => {
+                    let woken = timeout(patience, waiter.wait(left)).await.ok()?;
+                    // It gives up as it is woken: the message is the next one's.
+                    if woken != WakeUp::Look && self.process.chance(0.1) {
+                        return None;
+                    }
+                }
                 none => {
                     let made = self.client.waiter(CHANNEL, key, Wake::One);
                     *none = Some(made.await);

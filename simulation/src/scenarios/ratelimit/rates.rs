@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::scenarios::faults;
 
-/// Processes ask one limiter for units of a few keys, wait for them, and give some back. No window has more units than
+/// Processes ask one limiter for units of a few keys, wait for them, and give some back, now and then twice. No window has more units than
 /// the algorithm promises, and no call is denied what is certainly free: a call that was carried out twice would
 /// deny a later one.
 #[derive(Debug, Clone, Copy)]
@@ -215,9 +215,14 @@ async fn ask(process: Process, settings: Settings, asked: Recorder<Asked, Told>)
             pending.ended(end, Outcome::NotSent);
             continue;
         }
-        let is_given_back = match decision.receipt().filter(|_| process.chance(0.15)) {
+        let is_given_back = match decision.receipt().filter(|_| process.chance(0.25)) {
             Some(receipt) => {
                 drop(limiter.refund(receipt).await);
+                if process.chance(0.5) {
+                    // It is worth nothing any more.
+                    sleep(time(60)).await;
+                    drop(limiter.refund(receipt).await);
+                }
                 true
             }
             None => false,

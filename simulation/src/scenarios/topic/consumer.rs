@@ -42,6 +42,7 @@ pub(super) async fn consume(process: Process, settings: Settings, notes: Notes) 
         };
         let stays = Duration::from_millis(process.random_range(500..=4_000));
         stay(stays, &notes).await;
+        notes.leaves(&process);
         leave(&process, worker).await;
     }
     drop(publishing.await);

@@ -28,6 +28,7 @@ struct State {
     handled: Vec<Handling>,
     away: Vec<(ProcessId, Duration, Duration)>,
     dead: Vec<u64>,
+    left: Vec<(ProcessId, Duration)>,
     is_done: bool,
 }
 
@@ -80,6 +81,11 @@ impl Notes {
         self.state.lock().away.push((process.id(), from, until));
     }
 
+    /// A consumer of a process leaves.
+    pub(super) fn leaves(&self, process: &Process) {
+        self.state.lock().left.push((process.id(), process.now()));
+    }
+
     pub(super) fn are_dead(&self, messages: impl IntoIterator<Item = u64>) {
         self.state.lock().dead.extend(messages);
     }
@@ -99,6 +105,11 @@ impl Notes {
 
     pub(super) fn absences(&self) -> Vec<(ProcessId, Duration, Duration)> {
         self.state.lock().away.clone()
+    }
+
+    /// When consumers left, and of which processes.
+    pub(super) fn left(&self) -> Vec<(ProcessId, Duration)> {
+        self.state.lock().left.clone()
     }
 
     pub(super) fn dead(&self) -> Vec<u64> {

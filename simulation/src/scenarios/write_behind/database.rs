@@ -61,10 +61,16 @@ pub(super) struct Way {
 }
 
 impl Sink<u64> for Way {
-    /// One batch in ten fails, before or after it was written; one change in ten is refused.
+    /// One batch in ten fails, before or after it was written; one change in ten is refused; one batch in twenty takes
+    /// longer than a lease that is not renewed.
     async fn write(&self, batch: Vec<Change<u64>>) -> Result<Vec<Verdict>, SinkError> {
         let process = &self.process;
-        let there = Duration::from_micros(process.random_range(0..20_000));
+        let longest = if process.chance(0.05) {
+            2_500_000
+        } else {
+            20_000
+        };
+        let there = Duration::from_micros(process.random_range(0..longest));
         sleep(there).await;
         if process.chance(0.05) {
             return Err(SinkError::new("the connection broke on the way there"));

@@ -46,6 +46,8 @@ impl Scenario for Queue {
                 FaultKind::RestartServer,
                 FaultKind::JumpServerClock,
             ])
+            // A report that is late arrives when another has the partition.
+            .with(&[FaultKind::DelayRequest, FaultKind::DelayRequest])
             .within(Duration::from_secs(3))
             .longest(Duration::from_secs(2));
         match self.compares_versions {
@@ -61,7 +63,7 @@ impl Scenario for Queue {
             read: Arc::new(Mutex::new(Freshness::new(Duration::ZERO))),
             numbers: Arc::default(),
             processes: PROCESSES.len(),
-            lease: Duration::from_millis(context.random().random_range(300..1_500)),
+            lease: Duration::from_millis(context.random().random_range(150..1_000)),
         };
         let mut world = context.world(WorldOptions::new());
         for name in PROCESSES {

@@ -76,10 +76,12 @@ pub(super) async fn work(process: Process, shared: Shared, operations: usize) {
         let (process, shared, queue) = (process.clone(), shared.clone(), queue.clone());
         tasks.spawn(async move {
             let key = name(process.id().index(), key);
+            let mut accepted = Vec::new();
             for _ in 0..operations / KEYS {
-                match process.chance(0.6) {
-                    true => put(&process, &shared, &queue, &key).await,
-                    false => read(&process, &shared, &queue).await,
+                match process.random_range(0..10) {
+                    0..6 => accepted.extend(put(&process, &shared, &queue, &key).await),
+                    6 => repeat(&process, &queue, &key, &accepted).await,
+                    _ => read(&process, &shared, &queue).await,
                 }
                 sleep(Duration::from_micros(process.random_range(0..60_000))).await;
             }
@@ -91,9 +93,27 @@ pub(super) async fn work(process: Process, shared: Shared, operations: usize) {
     drop(worker);
 }
 
+/// A write that was accepted.
+type Accepted = (WriteId, u64);
+
+/// Writes once more what was accepted before, as a queue of messages does that delivers one twice: nothing comes of it.
+async fn repeat(process: &Process, queue: &WriteBehind<u64>, key: &str, accepted: &[Accepted]) {
+    if accepted.is_empty() {
+        return;
+    }
+    let (id, number) = accepted[process.random_range(0..accepted.len())];
+    let repeated = queue.put_as(id, key, &number).await;
+    process.note(|| format!("repeats {key} = {number}: {}", repeated.is_ok()));
+}
+
 /// Writes, and repeats with the same id what may have been accepted, a few times. One who gives up has to open
-/// another key: the write may yet arrive.
-async fn put(process: &Process, shared: &Shared, queue: &WriteBehind<u64>, key: &str) {
+/// another key: the write may yet arrive. Gives the write if it was accepted.
+async fn put(
+    process: &Process,
+    shared: &Shared,
+    queue: &WriteBehind<u64>,
+    key: &str,
+) -> Option<Accepted> {
     let (number, id, start) = (shared.next_number(), WriteId::random(), process.now());
     let note = |outcome| {
         let mut seen = shared.database.seen.lock();
@@ -119,6 +139,7 @@ async fn put(process: &Process, shared: &Shared, queue: &WriteBehind<u64>, key: 
         let mut read = shared.read.lock();
         read.invalidated(process.id(), key, number, process.now());
     }
+    (outcome == Outcome::Replied(())).then_some((id, number))
 }
 
 async fn read(process: &Process, shared: &Shared, queue: &WriteBehind<u64>) {

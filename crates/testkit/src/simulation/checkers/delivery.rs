@@ -57,7 +57,8 @@ pub struct Handling {
 ///   second is not begun before the first was done.
 /// - A message is handled at the same time as before, or again after it was done, only where the consumer before
 ///   [was away](Self::away): dead, or paused or cut off for longer than its lease.
-/// - Attempts are used by handlers that failed and by consumers that were away, and by nothing else.
+/// - Attempts are used by handlers that failed, by consumers that were away, and by those that
+///   [left without having heard](Self::left_unheard) what they were given, and by nothing else.
 ///
 /// ```
 /// use std::time::Duration;
@@ -85,6 +86,8 @@ pub struct Delivery {
     handled: BTreeMap<u64, Vec<Handling>>,
     dead: BTreeMap<u64, Duration>,
     away: Vec<Away>,
+    /// When consumers left to which a reply was under way.
+    left_unheard: Vec<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -132,6 +135,13 @@ impl Delivery {
             from,
             until,
         });
+    }
+
+    /// A consumer left at this time, while a reply was late that may have brought it messages. It did not know of them
+    /// and could not hand them back, so that another takes them after a lease, each with an attempt more. Nobody
+    /// began them, so this excuses no message that is handled twice.
+    pub fn left_unheard(&mut self, at: Duration) {
+        self.left_unheard.push(at);
     }
 
     /// # Errors
@@ -184,7 +194,9 @@ impl Delivery {
             let failed = before.filter(|other| other.how == Handled::Failed).count();
             let absences = self.away.iter();
             let absences = absences.filter(|away| away.from <= handling.start).count();
-            let most = failed.saturating_add(absences).saturating_add(1);
+            let unheard = self.left_unheard.iter();
+            let unheard = unheard.filter(|at| **at <= handling.start).count();
+            let most = failed + absences + unheard + 1;
             usize::try_from(handling.attempt).is_ok_and(|attempt| attempt > most)
         });
         let (index, handling) = robbed?;

@@ -34,8 +34,8 @@ impl Pause {
         self.reach(ALL_WAIT, None).await;
     }
 
-    /// Lets the clock jump to the next timer, at most by `ahead`; the tasks that the timer wakes have not
-    /// run then.
+    /// Waits until every task of the runtime waits, and lets the clock jump to the next timer then, at most by `ahead`;
+    /// the tasks that the timer wakes have not run when this is over.
     pub(super) async fn until_a_timer(&self, ahead: Duration) {
         let mut end = pin!(sleep(ahead));
         let is_over = poll_fn(|context| Poll::Ready(end.as_mut().poll(context).is_ready()));

@@ -185,7 +185,7 @@ impl Network {
         id: SubscriptionId,
         push: Push,
     ) {
-        if let Some(found) = self.connections.get(&connection) {
+        if let (Some(found), Push::Message { .. }) = (self.connections.get(&connection), &push) {
             let ends = (found.process, found.server);
             if self.paths.entry(ends).or_default().loses_push() {
                 return;
@@ -209,7 +209,7 @@ impl Network {
             return connection;
         };
         let (process, incarnation, server) = (found.process, found.incarnation, found.server);
-        let (after, result) = match self.reach(process, server) {
+        let (after, result) = match self.reach(process, server, Lane::Commands) {
             Ok(after) => {
                 let id = ConnectionId(self.new_id());
                 let made = Connection::new(process, incarnation, server, None);
@@ -232,7 +232,7 @@ impl Network {
             return;
         };
         let (process, incarnation, server) = (driver.process, driver.incarnation, driver.server);
-        let reached = self.reach(process, server);
+        let reached = self.reach(process, server, lane);
         let Some(driver) = self.drivers.get_mut(&id) else {
             return;
         };
@@ -264,7 +264,10 @@ impl Network {
         let Some(driver) = self.drivers.get_mut(&id) else {
             return;
         };
-        if self.servers_up.get(driver.server.0) != Some(&true) {
+        let path = self.paths.get(&(driver.process, driver.server));
+        let is_muted = path.is_some_and(|path| path.mutes_pushes(self.now));
+        if self.servers_up.get(driver.server.0) != Some(&true) || (lane == Lane::Pushes && is_muted)
+        {
             // It went down meanwhile.
             return self.connect(id, lane);
         }
@@ -416,6 +419,7 @@ impl Network {
         &mut self,
         process: ProcessId,
         server: ServerId,
+        lane: Lane,
     ) -> Result<Duration, (Duration, Fault)> {
         let there_and_back = self.one_way() + self.one_way();
         let path = self.paths.entry((process, server)).or_default();
@@ -423,8 +427,9 @@ impl Network {
             let fault = Fault::new(FaultKind::Connect, "nobody answers");
             return Err((CONNECT_TIMEOUT, fault));
         }
+        let is_muted = lane == Lane::Pushes && path.mutes_pushes(self.now);
         match self.servers_up.get(server.0) {
-            Some(true) => Ok(there_and_back),
+            Some(true) if !is_muted => Ok(there_and_back),
             _ => {
                 let fault = Fault::new(FaultKind::Connect, "connection refused");
                 Err((there_and_back, fault))

@@ -6,6 +6,7 @@ use rand::RngExt;
 
 use super::Network;
 use super::connection::ConnectionId;
+use super::driver::Lane;
 use crate::simulation::event::{Event, ToProcess, ToServer};
 use crate::simulation::fault::Direction;
 use crate::simulation::{ProcessId, ServerId};
@@ -20,6 +21,8 @@ pub(super) struct Path {
     loses_next_request: bool,
     loses_next_reply: bool,
     loses_next_push: bool,
+    /// Until when no connection for subscriptions is made.
+    pushes_muted_until: Duration,
     late_request: Duration,
     late_reply: Duration,
 }
@@ -35,6 +38,10 @@ impl Path {
 
     pub(super) fn loses_push(&mut self) -> bool {
         std::mem::take(&mut self.loses_next_push)
+    }
+
+    pub(super) fn mutes_pushes(&self, now: Duration) -> bool {
+        now < self.pushes_muted_until
     }
 
     pub(super) fn late_request(&mut self) -> Duration {
@@ -77,6 +84,24 @@ impl Network {
 
     pub(in crate::simulation) fn lose_next_push(&mut self, ends: (ProcessId, ServerId)) {
         self.paths.entry(ends).or_default().loses_next_push = true;
+    }
+
+    /// The connections for subscriptions break, and none is made for so long.
+    pub(in crate::simulation) fn mute_pushes(
+        &mut self,
+        ends: (ProcessId, ServerId),
+        lasts: Duration,
+    ) {
+        let until = self.now + lasts;
+        let path = self.paths.entry(ends).or_default();
+        path.pushes_muted_until = path.pushes_muted_until.max(until);
+        for id in self.open_between(|process, server| (process, server) == ends) {
+            let connection = self.connections.get(&id);
+            let lane = connection.and_then(|connection| connection.lane);
+            if matches!(lane, Some((_, Lane::Pushes))) {
+                self.break_connection(id, u64::MAX);
+            }
+        }
     }
 
     pub(in crate::simulation) fn delay_next_request(

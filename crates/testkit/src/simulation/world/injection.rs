@@ -42,6 +42,11 @@ impl World {
             Fault::LosePush { process, server } => {
                 self.network.lock().lose_next_push((process, server));
             }
+            Fault::MutePushes {
+                process,
+                server,
+                lasts,
+            } => self.network.lock().mute_pushes((process, server), lasts),
             Fault::DelayRequest {
                 process,
                 server,
@@ -169,7 +174,8 @@ impl World {
             let endpoint = &mut network.processes[process.index()];
             endpoint.is_alive = true;
             let name = std::sync::Arc::clone(&endpoint.name);
-            network.trace.note(now, &name, "starts again");
+            network.trace.note(now, &name);
+            network.trace.tell(now, &name, "starts again");
         }
         let (seed, notice) = (self.seed, self.options.notice);
         slot.start(process, seed, notice, now, &self.network);

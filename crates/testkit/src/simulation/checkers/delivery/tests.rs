@@ -140,6 +140,20 @@ fn an_attempt_that_a_drain_has_used_is_refused() {
 }
 
 #[test]
+fn a_consumer_that_left_with_a_reply_under_way_costs_an_attempt_and_excuses_no_second_handling() {
+    let mut delivery = two(&[
+        handling(2, 1, 2, 5, Handled::Done),
+        handling(2, 2, 1, 7, Handled::Done),
+    ]);
+    delivery.left_unheard(second(6));
+    assert_eq!(guarantee(&delivery), "attempts", "it left later");
+    delivery.left_unheard(second(4));
+    delivery.check().unwrap();
+    delivery.handled(handling(3, 1, 2, 9, Handled::Done));
+    assert_eq!(guarantee(&delivery), "a message is handled once");
+}
+
+#[test]
 fn a_message_that_nobody_published_is_refused() {
     let mut delivery = Delivery::new();
     delivery.handled(handling(1, 7, 1, 3, Handled::Done));
