@@ -60,6 +60,7 @@ async fn run(arguments: &Arguments) -> ExitCode {
     let quick = arguments.quick;
     let mut report = Report::default();
     alone(&server, quick, &mut report).await;
+    server_times(&server, if quick { 200 } else { 5_000 }, &mut report).await;
     contended(&server, quick, &mut report).await;
     let (count, time) = match quick {
         true => (1_000, Duration::from_secs(2)),
@@ -96,13 +97,37 @@ async fn alone(server: &Server, quick: bool, report: &mut Report) {
         let ours = |task| Alone::new(&redkit, task);
         let paired = compare(load, ours, |task| Alone::new(&rslock, task)).await;
         report.alone("`rslock`", tasks, &paired, at_least);
-        // A lock of it was often free only after its time to live: more tasks would measure that and nothing else,
-        // for minutes.
-        if tasks == 1 {
-            let paired = compare(load, ours, |task| Alone::new(&distributed, task)).await;
-            report.alone("`distributed-lock`", tasks, &paired, at_least);
-        }
+        let paired = compare(load, ours, |task| Alone::new(&distributed, task)).await;
+        report.alone("`distributed-lock`", tasks, &paired, at_least);
     }
+}
+
+/// The server's own time for a lock that is taken and given back, each of them a call.
+async fn server_times(server: &Server, turns: u64, report: &mut Report) {
+    let (redkit, rslock) = (Redkit::connect(server, false).await, Rslock::new(server));
+    let mut ours = Alone::new(&redkit, 0);
+    let both = server::micros_of(server, "evalsha", async {
+        for _ in 0..turns {
+            ours.step().await;
+        }
+    });
+    let both = both.await;
+    let mut theirs = Alone::new(&rslock, 0);
+    let unlock = server::micros_of(server, "evalsha", async {
+        for _ in 0..turns {
+            theirs.step().await;
+        }
+    });
+    let unlock = unlock.await;
+    let set = server::calls_of(server, "set").await;
+    let text = format!(
+        "The server's own time (`usec_per_call` of `INFO commandstats`, one task): {:.1} µs for the two scripts, {:.1} µs for \
+         `rslock`'s `SET` and script.",
+        2.0 * both,
+        set.1 / set.0 + unlock,
+    );
+    println!("{text}");
+    let _ = writeln!(report.alone, "\n{text}");
 }
 
 /// All tasks of all clients take one lock.
@@ -277,7 +302,7 @@ impl Report {
         format!(
             "## lock: beside `rslock` and `distributed-lock`\n\n\
              `cargo xtask bench lock`, Redis {version} on loopback, {cores} cores shared by client and server. Peers: \
-             `rslock` 0.7 (later ones exclude what another\nbenchmark needs) and `distributed-lock` 0.2, each with one server and as it comes, but with our TTL of 10 s. \
+             `rslock` 0.7 (later ones exclude what another\nbenchmark needs) and `distributed-lock` 0.2, each with one server and as it comes, but with our TTL of 10 s\n(and, as by default, nine tenths of it as the least validity of `distributed-lock`). \
              Neither gives a fence, `rslock` does not renew.\n\n\
              A lock that nobody else wants is taken and given back, each task its own. Targets: at least 1.2 times the \
              peers' at\n1 task, twice at 256.\n\n\

@@ -9,8 +9,9 @@ use redkit_core::ToArg;
 
 use crate::error::Error;
 use crate::fence::Fence;
-use crate::held::{Held, Registered, Registry};
+use crate::held::Held;
 use crate::manager::Inner;
+use crate::registry::Registered;
 
 /// A lock that is held, or several of them, from a [`LockManager`](crate::LockManager). It is renewed in the
 /// background until it is released or dropped.
@@ -24,7 +25,7 @@ use crate::manager::Inner;
 #[must_use = "the lock is given back when the guard is dropped"]
 pub struct Guard {
     // Before the locks: what is being given back is not held any more.
-    _registered: Registered,
+    _registered: Registered<Weak<Held>>,
     held: Arc<Held>,
 }
 
@@ -40,7 +41,7 @@ impl Guard {
         held.put_to_use();
         let held = Arc::new(held);
         Self {
-            _registered: Registry::add(inner, &held),
+            _registered: inner.registry.add(Arc::downgrade(&held)),
             held,
         }
     }
@@ -164,11 +165,5 @@ impl Deref for SharedGuard {
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.held.fmt(f)
-    }
-}
-
-impl fmt::Debug for Registered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Registered")
     }
 }

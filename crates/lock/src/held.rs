@@ -1,13 +1,11 @@
 //! [`Held`]: locks that this process holds, behind the handles to them.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::select_all;
-use parking_lot::Mutex;
 use redkit_core::coordination::{Lease, LeaseConfig, LeaseRenewal, Release, Token};
 use redkit_core::{Error as CoreError, Invocation, Key, Tally, Value};
 use tokio::time::Instant;
@@ -36,19 +34,6 @@ struct Part {
     lease: Lease,
     locks: Vec<LockKeys>,
     fences: Vec<Fence>,
-}
-
-/// The guards of a manager that are held now, for whoever looks.
-#[derive(Debug, Default)]
-pub(crate) struct Registry {
-    held: Mutex<HashMap<u64, Weak<Held>>>,
-    last_id: AtomicU64,
-}
-
-/// What stands for a guard in the [`Registry`].
-pub(crate) struct Registered {
-    inner: Arc<Inner>,
-    id: u64,
 }
 
 impl Held {
@@ -167,6 +152,12 @@ impl Held {
 
     async fn send_release(&self, is_repeat: bool) -> Result<usize, CoreError> {
         let calls = self.releases().map(|call| call.idempotent(is_repeat));
+        let mut calls: Vec<_> = calls.collect();
+        if calls.len() == 1
+            && let Some(call) = calls.pop()
+        {
+            return self.inner.client.eval(call).await;
+        }
         let replies = self.inner.client.eval_all(calls).await?;
         let mut released = 0;
         for reply in replies {
@@ -218,36 +209,6 @@ impl fmt::Debug for Held {
             .field("is_lost", &self.is_lost())
             .field("remaining", &self.remaining())
             .finish_non_exhaustive()
-    }
-}
-
-impl Registry {
-    pub(crate) fn add(inner: &Arc<Inner>, held: &Arc<Held>) -> Registered {
-        let id = inner.registry.last_id.fetch_add(1, Ordering::Relaxed);
-        inner.registry.held.lock().insert(id, Arc::downgrade(held));
-        Registered {
-            inner: Arc::clone(inner),
-            id,
-        }
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.held.lock().len()
-    }
-
-    /// At most so many of them.
-    pub(crate) fn some(&self, limit: usize) -> Vec<Arc<Held>> {
-        let held = self.held.lock();
-        held.values()
-            .filter_map(Weak::upgrade)
-            .take(limit)
-            .collect()
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.inner.registry.held.lock().remove(&self.id);
     }
 }
 

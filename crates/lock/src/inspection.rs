@@ -1,6 +1,6 @@
 //! Locks held here and in other processes, for programs that look at this one: see [`Inspect`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use redkit_core::{Command, Inspect, Pattern, Request};
 
 use crate::error::Error;
 use crate::fence::Fence;
-use crate::manager::Inner;
+use crate::manager::{Inner, Purpose};
 use crate::scripts;
 
 const ACTIONS: &[Action] = &[Action {
@@ -41,19 +41,11 @@ impl Inspect for Inner {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let stats = self.metrics.read(self.registry.count());
-        let mut snapshot = Snapshot::default()
-            .fact("held", stats.held)
-            .fact("waiting", stats.waiting)
-            .fact("acquired", stats.acquired)
-            .fact("taken", stats.taken)
-            .fact("failed", stats.failed)
-            .fact("renewed", stats.renewed)
-            .fact("lost", stats.lost)
-            .fact("ttl", self.settings.ttl)
-            .fact("is_fair", self.settings.is_fair);
+        let held = self.registry.count();
+        let mut snapshot = facts(self, held).fact("is_fair", self.settings.is_fair);
         let shown = self.registry.some(Snapshot::MOST_ITEMS);
-        for held in &shown {
+        snapshot.omitted += held.saturating_sub(shown.len());
+        for held in shown.iter().filter_map(Weak::upgrade) {
             for (key, fence) in held.fences() {
                 snapshot.push(vec![
                     ("key", Fact::from(key.escape_ascii().to_string())),
@@ -64,7 +56,6 @@ impl Inspect for Inner {
                 ]);
             }
         }
-        snapshot.omitted += stats.held.saturating_sub(shown.len());
         snapshot
     }
 
@@ -113,18 +104,14 @@ impl Inspect for Inner {
 
     async fn act(&self, action: &str, argument: &str) -> Result<String, InspectError> {
         if action != "force_release" {
-            return Err(InspectError::UnknownAction {
-                kind: self.kind(),
-                action: action.into(),
-            });
+            return Err(unknown(self.kind(), action));
         }
         let (fence, key) = key_and_fence(argument)?;
         let keys = self.keys(key);
         match scripts::force_release(&self.client, &keys, fence, &self.channel).await {
             Ok(true) => Ok("the lock was taken away from its holder".to_owned()),
             Ok(false) => Ok("the lock is free, or has another holder; nothing was done".to_owned()),
-            Err(Error::Core(error)) => Err(error.into()),
-            Err(other) => Err(InspectError::Failed(other.to_string().into())),
+            Err(error) => Err(failed(error)),
         }
     }
 }
@@ -174,6 +161,35 @@ impl Inner {
             items.push(item.action("force_release", format!("{} {key}", holder.fence)));
         }
         Ok(items)
+    }
+}
+
+/// What locks of every kind say of themselves.
+pub(crate) fn facts(locks: &Purpose, held: usize) -> Snapshot {
+    let stats = locks.metrics.read(held);
+    Snapshot::default()
+        .fact("held", stats.held)
+        .fact("waiting", stats.waiting)
+        .fact("acquired", stats.acquired)
+        .fact("taken", stats.taken)
+        .fact("failed", stats.failed)
+        .fact("renewed", stats.renewed)
+        .fact("lost", stats.lost)
+        .fact("ttl", locks.settings.ttl)
+}
+
+pub(crate) fn unknown(kind: &'static str, action: &str) -> InspectError {
+    InspectError::UnknownAction {
+        kind,
+        action: action.into(),
+    }
+}
+
+/// An action that could not be carried out.
+pub(crate) fn failed(error: Error) -> InspectError {
+    match error {
+        Error::Core(error) => error.into(),
+        other => InspectError::Failed(other.to_string().into()),
     }
 }
 

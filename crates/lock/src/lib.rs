@@ -61,6 +61,7 @@ mod metrics;
 mod read_write;
 mod redlock;
 mod register;
+mod registry;
 mod scripts;
 mod semaphore;
 mod time;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +15,13 @@ use crate::confirmation::Connections;
 use crate::error::Error;
 use crate::fence::Fence;
 use crate::guard::Guard;
-use crate::held::Registry;
+use crate::held::Held;
 use crate::holder::{Holder, owner_text};
 use crate::inspection;
 use crate::keys::{LockKeys, user_key};
 use crate::line::Lines;
 use crate::metrics::{LockStats, Metrics};
+use crate::registry::Registry;
 use crate::scripts;
 
 /// The locks of one purpose, by key, in all processes together. It is cheap to clone; clones share everything.
@@ -59,7 +60,7 @@ pub(crate) struct Purpose {
 /// What the clones of a manager and their guards share.
 pub(crate) struct Inner {
     purpose: Purpose,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Registry<Weak<Held>>,
     pub(crate) lines: Lines,
     pub(crate) connections: Connections,
 }

@@ -4,6 +4,7 @@
 //!   the test whatever way the test ends;
 //! - [`Cluster`]: such servers made into a cluster, with live migration of slots and failover;
 //! - [`Sentinels`]: a master, its replicas and the sentinels that watch over them;
+//! - [`TestProcess`]: another process of the test's own program, that is stopped, killed and heard;
 //! - [`Proxy`]: a TCP proxy that delays, swallows, holds back, cuts, severs and refuses;
 //! - [`FaultyBackend`]: a backend that fails, delays and loses calls as a test tells it to;
 //! - [`Spans`]: the spans that a subscriber of traces would see;
@@ -36,6 +37,8 @@ pub mod simulation;
 mod spans;
 #[cfg(feature = "servers")]
 mod suite;
+#[cfg(feature = "servers")]
+mod test_process;
 
 #[cfg(feature = "servers")]
 pub use self::{
@@ -47,4 +50,5 @@ pub use self::{
     server::{Program, RawReply, Server, ServerOptions, Tls},
     spans::{Listening, RecordedSpan, Spans},
     suite::{BackendKind, Fixture, Outcome, Runtime, run},
+    test_process::TestProcess,
 };

@@ -81,6 +81,9 @@ pub(crate) struct Distributed(Arc<RedisLockProvider>);
 impl Distributed {
     pub(crate) async fn connect(server: &Server) -> Self {
         let provider = RedisLockProvider::builder().url(server.url()).expiry(TTL);
+        // Nine tenths, as by default. It has to be below the expiry: what is left between is its timeout of an
+        // acquisition, and one that it gives up at once leaves the lock taken until it expires.
+        let provider = provider.min_validity(TTL * 9 / 10);
         Self(Arc::new(provider.build().await.unwrap()))
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn waiters(server: &Server, count: usize, time: Duration) -> St
     // They have subscribed, and tried again.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let in_process = per(resident_since(resident), count);
-    let on_server = per(used_memory(server).await - memory, count);
+    let on_server = per((used_memory(server).await - memory).max(0.0), count);
     let (started, ran) = (Instant::now(), commands(server).await);
     tokio::time::sleep(time).await;
     let commands = (commands(server).await - ran) / started.elapsed().as_secs_f64();

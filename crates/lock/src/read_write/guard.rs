@@ -10,10 +10,11 @@ use redkit_core::{Invocation, Tally, Value};
 use tokio::time::Instant;
 
 use super::Inner;
-use super::registry::Registered;
+use super::inspection::Shown;
 use super::scripts::{self, Caller, Keys};
 use crate::error::Error;
 use crate::fence::Fence;
+use crate::registry::Registered;
 
 /// A read/write lock that is held for reading, with a lease of its own. Dropping it gives the lock back in the
 /// background.
@@ -35,7 +36,7 @@ pub(super) struct Held {
     keys: Keys,
     caller: Caller,
     lease: Arc<Lease>,
-    _registered: Registered,
+    _registered: Registered<Shown>,
     /// Nothing is left to be given back.
     is_done: AtomicBool,
 }
@@ -155,7 +156,12 @@ impl Held {
             config = config.hold_at_most(limit);
         }
         let lease = Arc::new(inner.client.lease(renewal, config, sent));
-        let registered = Registered::new(inner, &keys, fence, &lease, sent);
+        let registered = inner.registry.add(Shown {
+            user: keys.user.clone(),
+            fence,
+            since: sent,
+            lease: Arc::downgrade(&lease),
+        });
         Self {
             lease,
             _registered: registered,

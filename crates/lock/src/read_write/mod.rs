@@ -1,7 +1,7 @@
 //! [`ReadWriteLocks`]: many readers or one writer.
 
 mod guard;
-mod registry;
+mod inspection;
 mod scripts;
 
 use std::fmt;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::guard::Held;
 pub use self::guard::{ReadGuard, WriteGuard};
-use self::registry::Registry;
+use self::inspection::Shown;
 pub use self::scripts::ReadWriteState;
 use self::scripts::{Attempt, Caller, Keys};
 use crate::error::Error;
@@ -23,6 +23,7 @@ use crate::fence::Fence;
 use crate::keys::user_key;
 use crate::manager::Purpose;
 use crate::metrics::LockStats;
+use crate::registry::Registry;
 use crate::time::deadline_after;
 
 /// Locks that many readers have at the same time, or one writer, from
@@ -64,7 +65,7 @@ pub struct ReadWriteLocks {
 /// What the clones and their guards share.
 pub(super) struct Inner {
     purpose: Purpose,
-    registry: Registry,
+    registry: Registry<Shown>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

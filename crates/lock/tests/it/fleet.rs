@@ -1,16 +1,12 @@
 //! Fleets of real processes that take a lock in turns while they are stopped, killed and cut off, and servers hang,
 //! restart and fail over. A few seconds of it are a test; `cargo xtask chaos lock` runs it for minutes.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use rand::RngExt;
 use redkit_core::{Client, ClientConfig};
 use redkit_lock::{Error, Fence, FencedRegister, LockManager};
-use redkit_testkit::{Cluster, Program, Sentinels, Server, ServerOptions};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use redkit_testkit::{Cluster, Program, Sentinels, Server, ServerOptions, TestProcess};
 use tokio::time::{Instant, sleep};
 
 const TTL: Duration = Duration::from_millis(600);
@@ -53,12 +49,12 @@ async fn take_turns(locks: &Client, data: &Client) {
                 continue;
             }
         };
-        let (fence, entered) = (guard.fence(), monotonic());
+        let (fence, entered) = (guard.fence(), TestProcess::now());
         let mut held_until = entered;
         for _ in 0..rand::rng().random_range(1..20) {
             write(&register, fence).await;
             // Both are asked before anything is concluded: the process may be stopped in between.
-            let now = monotonic();
+            let now = TestProcess::now();
             if guard.remaining().is_zero() {
                 // Whatever it believes, it writes: it is the storage that knows better.
                 write(&register, fence).await;
@@ -73,18 +69,12 @@ async fn take_turns(locks: &Client, data: &Client) {
 
 /// Writes, and says from when to when, and whether the storage took it.
 async fn write(register: &FencedRegister, fence: Fence) {
-    let began = monotonic();
+    let began = TestProcess::now();
     match register.write("k", fence, "of a holder").await {
-        Ok(()) => println!("wrote {fence} {began} {}", monotonic()),
-        Err(Error::Fenced { .. }) => println!("fenced {fence} {began} {}", monotonic()),
+        Ok(()) => println!("wrote {fence} {began} {}", TestProcess::now()),
+        Err(Error::Fenced { .. }) => println!("fenced {fence} {began} {}", TestProcess::now()),
         Err(_) => {}
     }
-}
-
-/// Nanoseconds of a clock that all processes of the machine share.
-fn monotonic() -> i64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
 async fn connect(url: &str) -> Client {
@@ -96,42 +86,6 @@ async fn connect(url: &str) -> Client {
             Ok(client) => return client,
             Err(_) => sleep(Duration::from_millis(100)).await,
         }
-    }
-}
-
-struct Process {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(locks: &str, data: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "fleet::child", "--nocapture"])
-            .env(LOCKS, locks)
-            .env(DATA, data)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
-        let pid = pid.and_then(Pid::from_raw);
-        kill_process(pid.unwrap(), signal).unwrap();
-    }
-
-    /// Kills it, and gives all that it said.
-    async fn end(mut self) -> Vec<String> {
-        self.child.start_kill().unwrap();
-        let mut lines = Vec::new();
-        while let Ok(Some(line)) = self.lines.next_line().await {
-            lines.push(line);
-        }
-        lines
     }
 }
 
@@ -219,8 +173,9 @@ struct Write {
 /// taken one of a newer.
 pub(crate) async fn run(world: &World, processes: usize, time: Duration) {
     let storage = Server::redis(ServerOptions::new()).await.unwrap();
-    let start = || Process::start(&world.url(), &storage.url());
-    let mut fleet: Vec<Process> = (0..processes).map(|_| start()).collect();
+    let (locks, data) = (world.url(), storage.url());
+    let start = || TestProcess::start("fleet::child", &[(LOCKS, &locks), (DATA, &data)]).unwrap();
+    let mut fleet: Vec<TestProcess> = (0..processes).map(|_| start()).collect();
     let (mut lines, mut may_be_lost) = (Vec::new(), false);
     let end = Instant::now() + time;
     let mut faults = 0;
@@ -229,13 +184,13 @@ pub(crate) async fn run(world: &World, processes: usize, time: Duration) {
         let which = rand::rng().random_range(0..processes);
         match faults % 3 {
             0 => {
-                fleet[which].signal(Signal::STOP);
+                fleet[which].stop().unwrap();
                 sleep(2 * TTL).await;
-                fleet[which].signal(Signal::CONT);
+                fleet[which].cont().unwrap();
             }
             1 => {
                 let killed = std::mem::replace(&mut fleet[which], start());
-                lines.extend(killed.end().await);
+                lines.extend(killed.kill().await);
             }
             _ => may_be_lost |= world.trouble(faults / 3).await,
         }
@@ -244,7 +199,7 @@ pub(crate) async fn run(world: &World, processes: usize, time: Duration) {
     // All of them are well again.
     sleep(2 * SECOND).await;
     for process in fleet {
-        lines.extend(process.end().await);
+        lines.extend(process.kill().await);
     }
     let (turns, overlaps) = check_turns(&lines, may_be_lost);
     let (writes, fenced) = check_writes(&lines);
@@ -255,21 +210,10 @@ pub(crate) async fn run(world: &World, processes: usize, time: Duration) {
     assert!(faults >= 3 && turns > 20, "{turns} turns, {faults} faults");
 }
 
-/// The three numbers of the lines with this word.
-fn numbers<'a>(lines: &'a [String], word: &str) -> impl Iterator<Item = [i64; 3]> + use<'a> {
-    let word = format!("{word} ");
-    lines.iter().filter_map(move |line| {
-        // The first line of a process may have the name of its test before it.
-        let (_, numbers) = line.split_once(&word)?;
-        let numbers: Result<Vec<i64>, _> = numbers.split(' ').map(str::parse).collect();
-        numbers.ok()?.try_into().ok()
-    })
-}
-
 fn check_turns(lines: &[String], may_be_lost: bool) -> (usize, usize) {
     // A turn in which nothing was certainly held says nothing.
-    let turns = numbers(lines, "turn").filter(|[_, entered, held_until]| entered < held_until);
-    let mut turns: Vec<[i64; 3]> = turns.collect();
+    let mut turns = TestProcess::numbers::<3>(lines, "turn");
+    turns.retain(|[_, entered, held_until]| entered < held_until);
     turns.sort_by_key(|[_, entered, _]| *entered);
     let mut overlaps = 0;
     for pair in turns.windows(2) {
@@ -288,7 +232,8 @@ fn check_turns(lines: &[String], may_be_lost: bool) -> (usize, usize) {
 }
 
 fn check_writes(lines: &[String]) -> (usize, usize) {
-    let mut writes: Vec<Write> = numbers(lines, "wrote")
+    let mut writes: Vec<Write> = TestProcess::numbers(lines, "wrote")
+        .into_iter()
         .map(|[fence, began, ended]| Write {
             fence,
             began,
@@ -312,5 +257,8 @@ fn check_writes(lines: &[String]) -> (usize, usize) {
             "the storage took {write:?} after {newest:?}"
         );
     }
-    (writes.len(), numbers(lines, "fenced").count())
+    (
+        writes.len(),
+        TestProcess::numbers::<3>(lines, "fenced").len(),
+    )
 }

@@ -1,16 +1,12 @@
 //! Real processes: children of this test program that are stopped past their leases, killed, and cut off.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use rand::RngExt;
 use redkit_core::{Client, ClientConfig};
 use redkit_lock::{Error, Fence, FencedRegister};
-use redkit_testkit::{Server, ServerOptions};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::{Instant, sleep, timeout};
+use redkit_testkit::{Server, ServerOptions, TestProcess};
+use tokio::time::{Instant, sleep};
 
 use crate::fleet::{World, run};
 use crate::{LONG, SECOND, builder};
@@ -65,12 +61,12 @@ async fn take_turns(client: Client) {
         let Ok(guard) = locks.acquire("k", 10 * SECOND).await else {
             continue;
         };
-        let entered = monotonic();
+        let entered = TestProcess::now();
         let (mut held_until, turns) = (entered, rand::rng().random_range(1..30));
         for _ in 0..turns {
             sleep(Duration::from_millis(2)).await;
             // Both are asked before anything is concluded: the process may be stopped in between.
-            let now = monotonic();
+            let now = TestProcess::now();
             if guard.remaining().is_zero() {
                 break;
             }
@@ -81,62 +77,14 @@ async fn take_turns(client: Client) {
     }
 }
 
-/// Nanoseconds of a clock that all processes of the machine share.
-fn monotonic() -> i64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec * 1_000_000_000 + now.tv_nsec
-}
-
 async fn connect(url: &str) -> Client {
     Client::connect(ClientConfig::from_url(url).unwrap())
         .await
         .unwrap()
 }
 
-struct Process {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(order: &str, server: &Server) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "processes::child", "--nocapture"])
-            .env(ORDER, order)
-            .env(URL, server.url())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = self
-            .child
-            .id()
-            .and_then(|pid| Pid::from_raw(i32::try_from(pid).unwrap()));
-        kill_process(pid.unwrap(), signal).unwrap();
-    }
-
-    /// What follows `word` in the line that has it.
-    async fn says(&mut self, word: &str) -> String {
-        let line = timeout(LONG, async {
-            loop {
-                let line = self
-                    .lines
-                    .next_line()
-                    .await
-                    .unwrap()
-                    .expect("it has not ended");
-                if let Some((_, rest)) = line.split_once(word) {
-                    return rest.trim().to_owned();
-                }
-            }
-        });
-        line.await.expect("it says so in time")
-    }
+fn start(order: &str, server: &Server) -> TestProcess {
+    TestProcess::start("processes::child", &[(ORDER, order), (URL, &server.url())]).unwrap()
 }
 
 #[tokio::test]
@@ -145,12 +93,12 @@ async fn a_holder_that_was_stopped_past_its_lease_does_no_harm() {
     let client = connect(&server.url()).await;
     let locks = builder(&client).ttl(TTL).build().unwrap();
     let register = FencedRegister::new(&client, "data").unwrap();
-    let mut child = Process::start("hold", &server);
-    let theirs = Fence::new(child.says("held").await.parse().unwrap());
+    let mut child = start("hold", &server);
+    let theirs = Fence::new(child.says("held").await.unwrap().parse().unwrap());
     // It is renewed for as long as it lives.
     sleep(2 * TTL).await;
     assert_eq!(locks.inspect("k").await.unwrap().unwrap().fence, theirs);
-    child.signal(Signal::STOP);
+    child.stop().unwrap();
     let stopped = Instant::now();
     let guard = locks.acquire("k", LONG).await.unwrap();
     assert!(stopped.elapsed() <= TTL + SECOND, "{:?}", stopped.elapsed());
@@ -160,9 +108,9 @@ async fn a_holder_that_was_stopped_past_its_lease_does_no_harm() {
         .await
         .unwrap();
     sleep(TTL).await;
-    child.signal(Signal::CONT);
+    child.cont().unwrap();
     assert_eq!(
-        child.says("lost").await,
+        child.says("lost").await.unwrap(),
         "true",
         "the late write is rejected"
     );
@@ -182,17 +130,17 @@ async fn the_lock_of_a_killed_process_is_free_after_its_ttl() {
     let server = Server::redis(ServerOptions::default()).await.unwrap();
     let client = connect(&server.url()).await;
     let locks = builder(&client).ttl(TTL).build().unwrap();
-    let mut child = Process::start("hold", &server);
-    child.says("held").await;
+    let mut child = start("hold", &server);
+    child.says("held").await.unwrap();
     let error = locks.try_acquire("k").await.unwrap_err();
     let holder = error.holder().unwrap();
     assert_eq!(
         (holder.label.as_deref(), Some(holder.process)),
-        (Some("the child"), child.child.id())
+        (Some("the child"), child.id())
     );
     let waiter = locks.clone();
     let waited = tokio::spawn(async move { waiter.acquire("k", LONG).await.map(drop) });
-    child.child.kill().await.unwrap();
+    child.kill().await;
     let killed = Instant::now();
     waited.await.unwrap().unwrap();
     assert!(killed.elapsed() <= TTL + SECOND, "{:?}", killed.elapsed());
@@ -204,12 +152,10 @@ async fn the_lock_of_a_killed_process_is_free_after_its_ttl() {
 async fn no_two_processes_hold_a_lock_at_once_whatever_happens_to_them() {
     const PROCESSES: usize = 4;
     let server = Server::redis(ServerOptions::default()).await.unwrap();
-    let mut turns = Vec::new();
-    let mut processes: Vec<Process> = (0..PROCESSES)
-        .map(|_| Process::start("turns", &server))
-        .collect();
+    let mut lines = Vec::new();
+    let mut processes: Vec<TestProcess> = (0..PROCESSES).map(|_| start("turns", &server)).collect();
     for process in &mut processes {
-        turns.push(process.says("turn").await);
+        process.says("turn").await.unwrap();
     }
     let end = Instant::now() + 6 * SECOND;
     let mut faults = 0;
@@ -218,16 +164,13 @@ async fn no_two_processes_hold_a_lock_at_once_whatever_happens_to_them() {
         let process = &mut processes[which];
         match faults % 3 {
             0 => {
-                process.signal(Signal::STOP);
+                process.stop().unwrap();
                 sleep(2 * TTL).await;
-                process.signal(Signal::CONT);
+                process.cont().unwrap();
             }
             1 => {
-                process.child.start_kill().unwrap();
-                while let Ok(Some(line)) = process.lines.next_line().await {
-                    turns.extend(line.split_once("turn ").map(|(_, turn)| turn.to_owned()));
-                }
-                *process = Process::start("turns", &server);
+                let killed = std::mem::replace(process, start("turns", &server));
+                lines.extend(killed.kill().await);
             }
             _ => {
                 server.kill_clients().await.unwrap();
@@ -237,19 +180,10 @@ async fn no_two_processes_hold_a_lock_at_once_whatever_happens_to_them() {
         sleep(Duration::from_millis(200)).await;
     }
     for mut process in processes {
-        turns.push(process.says("turn").await);
-        process.child.start_kill().unwrap();
-        while let Ok(Some(line)) = process.lines.next_line().await {
-            turns.extend(line.split_once("turn ").map(|(_, turn)| turn.to_owned()));
-        }
+        process.says("turn").await.unwrap();
+        lines.extend(process.kill().await);
     }
-    let mut turns: Vec<[i64; 3]> = turns
-        .iter()
-        .filter_map(|turn| {
-            let numbers: Result<Vec<i64>, _> = turn.split(' ').map(str::parse).collect();
-            numbers.ok()?.try_into().ok()
-        })
-        .collect();
+    let mut turns = TestProcess::numbers::<3>(&lines, "turn");
     assert!(
         turns.len() > 40 && faults >= 6,
         "{} turns, {faults} faults",

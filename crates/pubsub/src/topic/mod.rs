@@ -198,21 +198,31 @@ impl<T: Serialize> Topic<T> {
     {
         let inner = &self.inner;
         let (id, to, request) = inner.publication(message, publication)?;
+        let span = span::send(&inner.name, 1);
         let published = async {
             match request {
                 Request::Command(command) => inner.client.call::<Value>(command).await,
                 Request::Script(call) => inner.client.eval::<Value>(call).await,
             }
         };
-        let reply = match inner.trims.is_due(to.number) {
-            true => {
-                let trimmed = [to];
-                tokio::join!(published, inner.trim(&trimmed, 1)).0
+        let published = async {
+            match inner.trims.is_due(to.number) {
+                true => {
+                    let trimmed = [to];
+                    tokio::join!(published, inner.trim(&trimmed, 1)).0
+                }
+                false => published.await,
             }
-            false => published.await,
         };
-        let reply = reply.inspect_err(|_| inner.metrics.publish_failures.increment(1))?;
-        inner.published(id, Ok(reply))
+        let published = match published.instrument(span.clone()).await {
+            Ok(reply) => inner.published(id, Ok(reply)),
+            Err(error) => {
+                inner.metrics.publish_failures.increment(1);
+                Err(error.into())
+            }
+        };
+        span::sent(&span, std::slice::from_ref(&published));
+        published
     }
 
     /// Publishes messages in one round trip (on a cluster: one to each node). Each has a result of its own;

@@ -3,17 +3,13 @@
 //! session` runs it for minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Stdio;
 use std::time::Duration;
 
 use rand::RngExt;
 use redkit_core::{Client, ClientConfig, Command as RedisCommand};
 use redkit_session::{Session, SessionSecrets, SessionStore, SignIn};
-use redkit_testkit::{Cluster, Program, Server, ServerOptions};
-use rustix::process::{Pid, Signal, kill_process};
+use redkit_testkit::{Cluster, Program, Server, ServerOptions, TestProcess};
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -110,7 +106,7 @@ impl Browser {
 
     /// One request. Only one process signs a user in and out.
     async fn request(&self, user: usize, is_owner: bool) {
-        let began = monotonic();
+        let began = TestProcess::now();
         let cookie = self.cookie(user).await;
         let loaded = match &cookie {
             Some(id) => match self.store.load(id).await {
@@ -147,15 +143,19 @@ impl Browser {
                 }
             }
             92..96 if is_owner => {
-                let began = monotonic();
+                let began = TestProcess::now();
                 if session.delete().await.is_ok() {
-                    println!("deleted {} {began} {}", number_of_id(&id), monotonic());
+                    println!(
+                        "deleted {} {began} {}",
+                        number_of_id(&id),
+                        TestProcess::now()
+                    );
                 }
             }
             96.. if is_owner => {
-                let began = monotonic();
+                let began = TestProcess::now();
                 if self.store.revoke_all(&format!("user-{user}")).await.is_ok() {
-                    println!("ended {user} {began} {}", monotonic());
+                    println!("ended {user} {began} {}", TestProcess::now());
                 }
             }
             _ => {}
@@ -171,53 +171,9 @@ impl Browser {
         let sign_in = SignIn::new(format!("user-{user}"));
         if session.sign_in(sign_in).await.is_ok() {
             let id = text(&session);
-            println!("began {user} {} {}", number_of_id(&id), monotonic());
+            println!("began {user} {} {}", number_of_id(&id), TestProcess::now());
             self.set_cookie(user, &id).await;
         }
-    }
-}
-
-/// Nanoseconds of a clock that all processes of the machine share.
-fn monotonic() -> i64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec * 1_000_000_000 + now.tv_nsec
-}
-
-struct Process {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(sessions: &str, cookies: &str, number: usize, count: usize) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "fleet::child", "--nocapture"])
-            .env(SESSIONS, sessions)
-            .env(COOKIES, cookies)
-            .env(NUMBER, number.to_string())
-            .env(COUNT, count.to_string())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok());
-        let pid = pid.and_then(Pid::from_raw);
-        kill_process(pid.unwrap(), signal).unwrap();
-    }
-
-    /// Kills it, and gives all that it said.
-    async fn end(mut self) -> Vec<String> {
-        self.child.start_kill().unwrap();
-        let mut lines = Vec::new();
-        while let Ok(Some(line)) = self.lines.next_line().await {
-            lines.push(line);
-        }
-        lines
     }
 }
 
@@ -282,8 +238,19 @@ impl World {
 /// change that was answered is missing at the end, and nobody is signed out without a reason.
 pub(crate) async fn run(world: &World, processes: usize, time: Duration) {
     let cookies = Server::redis(ServerOptions::new()).await.unwrap();
-    let start = |number| Process::start(&world.url(), &cookies.url(), number, processes);
-    let mut fleet: Vec<Process> = (0..processes).map(start).collect();
+    let start = |number: usize| {
+        let variables = [
+            (SESSIONS, world.url()),
+            (COOKIES, cookies.url()),
+            (NUMBER, number.to_string()),
+            (COUNT, processes.to_string()),
+        ];
+        let variables = variables
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        TestProcess::start("fleet::child", &variables).unwrap()
+    };
+    let mut fleet: Vec<TestProcess> = (0..processes).map(start).collect();
     let (mut lines, mut kills, mut faults) = (Vec::new(), 0, 0);
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -291,13 +258,13 @@ pub(crate) async fn run(world: &World, processes: usize, time: Duration) {
         let which = rand::rng().random_range(0..processes);
         match faults % 3 {
             0 => {
-                fleet[which].signal(Signal::STOP);
+                fleet[which].stop().unwrap();
                 sleep(SECOND).await;
-                fleet[which].signal(Signal::CONT);
+                fleet[which].cont().unwrap();
             }
             1 => {
                 let killed = std::mem::replace(&mut fleet[which], start(which));
-                lines.extend(killed.end().await);
+                lines.extend(killed.kill().await);
                 kills += 1;
             }
             _ => world.trouble(faults / 3).await,
@@ -306,7 +273,7 @@ pub(crate) async fn run(world: &World, processes: usize, time: Duration) {
     }
     sleep(2 * SECOND).await;
     for process in fleet {
-        lines.extend(process.end().await);
+        lines.extend(process.kill().await);
     }
     let said = Said::read(&lines);
     let loads = said.check_loads();
@@ -360,19 +327,7 @@ struct Said {
 
 impl Said {
     fn read(lines: &[String]) -> Self {
-        let of = |word: &str| -> Vec<[i64; 3]> {
-            let word = format!("{word} ");
-            let numbers = lines.iter().filter_map(|line| {
-                // The first line of a process may have the name of its test before it.
-                let at = line.find(&word)?;
-                let is_word = at == 0 || line.as_bytes()[at - 1] == b' ';
-                let numbers = line.get(at + word.len()..)?.split(' ').map(str::parse);
-                let numbers: Result<Vec<i64>, _> = numbers.collect();
-                is_word.then_some(())?;
-                numbers.ok()?.try_into().ok()
-            });
-            numbers.collect()
-        };
+        let of = |word| TestProcess::numbers::<3>(lines, word);
         let mut puts: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
         for [born, field, _] in of("put") {
             puts.entry(born).or_default().insert(field);

@@ -29,7 +29,7 @@ pub(crate) struct Leases {
 #[derive(Default)]
 struct Schedule {
     state: Mutex<State>,
-    /// A lease is due earlier than all others were.
+    /// A lease is due before the task would wake up.
     is_earlier: Notify,
 }
 
@@ -37,6 +37,8 @@ struct Schedule {
 struct State {
     leases: HashMap<u64, Entry>,
     due: BTreeSet<(Instant, u64)>,
+    /// Until when the task sleeps; `None` while it waits for a first lease.
+    sleeps_until: Option<Instant>,
     last_id: u64,
 }
 
@@ -105,9 +107,10 @@ impl Schedule {
     }
 
     fn insert(&self, state: &mut State, due: Instant, id: u64) {
-        let first = state.due.first().map(|(first, _)| *first);
         state.due.insert((due, id));
-        if first.is_none_or(|first| due < first) {
+        // A lease that is given back does not wake the task, nor does the next one, which is due later: to wake it for
+        // each would cost a short lease more than all else.
+        if state.sleeps_until.is_none_or(|until| due < until) {
             self.is_earlier.notify_one();
         }
     }
@@ -151,7 +154,11 @@ impl Schedule {
 
     async fn wait_until_due(&self) {
         loop {
-            let first = self.state.lock().due.first().map(|(first, _)| *first);
+            let first = {
+                let mut state = self.state.lock();
+                state.sleeps_until = state.due.first().map(|(first, _)| *first);
+                state.sleeps_until
+            };
             match first {
                 Some(first) => {
                     tokio::select! {
@@ -305,5 +312,50 @@ impl fmt::Debug for Leases {
         f.debug_struct("Leases")
             .field("held", &self.count())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::{Invocation, Script};
+
+    static RENEW: Script = Script::new("return 1");
+
+    struct Renewal;
+
+    impl LeaseRenewal for Renewal {
+        fn renew(&self, _ttl: Duration) -> Invocation {
+            RENEW.invoke(["k"])
+        }
+    }
+
+    fn lease(ttl: Duration) -> Arc<LeaseState> {
+        let config = LeaseConfig::new(ttl);
+        Arc::new(LeaseState::new(Box::new(Renewal), config, Instant::now()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn short_leases_do_not_wake_the_task_and_an_earlier_one_does() {
+        const TTL: Duration = Duration::from_secs(30);
+        let leases = Leases::new();
+        let schedule = Arc::clone(&leases.schedule);
+        let start = Instant::now();
+        let first = schedule.add(lease(TTL), start);
+        let mut task = std::pin::pin!(schedule.wait_until_due());
+        assert!(task.as_mut().now_or_never().is_none());
+        leases.remove(first);
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            // Renewals are due a little earlier or later: twice the time is later in any case.
+            let id = schedule.add(lease(2 * TTL), Instant::now());
+            leases.remove(id);
+        }
+        let woken = schedule.is_earlier.notified().now_or_never();
+        assert!(woken.is_none(), "the task was woken");
+        schedule.add(lease(TTL / 10), Instant::now());
+        tokio::time::timeout(TTL / 10, task).await.unwrap();
+        assert!(start.elapsed() < TTL / 10);
+        assert_eq!(schedule.take_due(Instant::now()).len(), 1);
     }
 }
