@@ -160,8 +160,10 @@ pub(crate) fn read_inspected(reply: Value) -> Result<Option<Holder>, CoreError> 
 
 /// Reads the reply of [`acquire`] and [`acquire_fair`].
 pub(crate) fn read_attempt(reply: Value, locks: usize) -> Result<Attempt, CoreError> {
-    let Value::Array(items) = reply else {
-        return Err(unexpected("an array", reply.kind()));
+    let items = match reply {
+        Value::Array(items) => items,
+        // One lock, which was free: the common case has the shortest reply.
+        fence => return Ok(Attempt::Acquired(vec![Fence::new(to(fence)?)])),
     };
     let mut items = items.into_iter();
     let mut next = || items.next().unwrap_or_default();
@@ -198,10 +200,6 @@ pub(crate) fn expiry(left: i64) -> Option<Duration> {
 
 fn to<T: redkit_core::FromValue>(value: Value) -> Result<T, CoreError> {
     value.to().map_err(of_reply)
-}
-
-fn unexpected(expected: &'static str, got: &'static str) -> CoreError {
-    of_reply(ValueError { expected, got })
 }
 
 fn of_reply(error: ValueError) -> CoreError {

@@ -1,23 +1,9 @@
 //! How many commands the scripts of a lock call: they are most of what a lock costs the server.
 
-use std::collections::BTreeMap;
-
 use redkit_lock::LockManager;
-use redkit_testkit::{Fixture, Server, ServerOptions};
+use redkit_testkit::{Fixture, ServerOptions};
 
 use crate::LONG;
-
-/// The commands that a server has run since `before`, in the order of their names, each as often as it was run.
-async fn called_since(server: &Server, before: &BTreeMap<String, u64>) -> String {
-    let mut called = Vec::new();
-    for (name, calls) in server.calls().await.unwrap() {
-        let ran = calls - before.get(&name).copied().unwrap_or(0);
-        if name != "info" {
-            called.extend(std::iter::repeat_n(name, usize::try_from(ran).unwrap()));
-        }
-    }
-    called.join(" ")
-}
 
 redkit_testkit::suite! {
     #[networked]
@@ -35,18 +21,18 @@ redkit_testkit::suite! {
                 if is_known {
                     let mut expected = ["evalsha", look, "set", "set", "time"];
                     expected.sort_unstable();
-                    assert_eq!(called_since(&server, &before).await, expected.join(" "), "taking it");
+                    assert_eq!(server.calls_since(&before).await.unwrap(), expected.join(" "), "taking it");
                     let before = server.calls().await.unwrap();
                     assert!(locks.try_acquire("k").await.is_err());
                     if !is_fair {
-                        let called = called_since(&server, &before).await;
+                        let called = server.calls_since(&before).await.unwrap();
                         assert_eq!(called, "evalsha get pttl time", "finding it taken");
                     }
                 }
                 let before = server.calls().await.unwrap();
                 assert!(guard.release().await.unwrap());
                 if is_known {
-                    let called = called_since(&server, &before).await;
+                    let called = server.calls_since(&before).await.unwrap();
                     assert_eq!(called, "del evalsha get", "giving it back");
                 }
             }

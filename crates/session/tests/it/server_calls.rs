@@ -11,19 +11,6 @@ use redkit_testkit::{Fixture, Server, ServerOptions};
 use crate::round_trips::keys_of;
 use crate::{again, builder, signed_in};
 
-/// The commands that a server has run since `before`, in the order of their names, each as often as it was run.
-async fn called_since(server: &Server, before: &BTreeMap<String, u64>) -> String {
-    let now = server.calls().await.unwrap();
-    let mut called = Vec::new();
-    for (name, calls) in now {
-        let ran = calls - before.get(&name).copied().unwrap_or(0);
-        if name != "info" {
-            called.extend(std::iter::repeat_n(name, usize::try_from(ran).unwrap()));
-        }
-    }
-    called.join(" ")
-}
-
 async fn store_at(fixture: &Fixture, server: &Server, is_touched: bool) -> SessionStore {
     // Nothing but the scripts runs meanwhile.
     let config = fixture.config_at(&server.url()).unwrap();
@@ -51,7 +38,7 @@ redkit_testkit::suite! {
         let before = server.calls().await.unwrap();
         let mut loaded = again(&store, &session).await.unwrap();
         assert_eq!(
-            called_since(&server, &before).await,
+            server.calls_since(&before).await.unwrap(),
             "evalsha hget hgetall pexpiretime time",
             "a load"
         );
@@ -61,7 +48,7 @@ redkit_testkit::suite! {
         loaded.insert("b", &3).unwrap();
         loaded.commit().await.unwrap();
         assert_eq!(
-            called_since(&server, &before).await,
+            server.calls_since(&before).await.unwrap(),
             "evalsha hget hmget hset time",
             "a commit"
         );
@@ -71,7 +58,7 @@ redkit_testkit::suite! {
         loaded.insert("c", &3).unwrap();
         loaded.commit().await.unwrap();
         assert_eq!(
-            called_since(&server, &before).await,
+            server.calls_since(&before).await.unwrap(),
             "evalsha hdel hget hmget hset time",
             "a commit that removes"
         );
@@ -82,7 +69,7 @@ redkit_testkit::suite! {
         tokio::time::sleep(Duration::from_millis(5)).await;
         again(&store, &session).await.unwrap();
         assert_eq!(
-            called_since(&server, &before).await,
+            server.calls_since(&before).await.unwrap(),
             "evalsha hget hgetall hset hset pexpireat pexpireat pexpireat pexpireat pexpiretime time zadd",
             "a load that touches"
         );

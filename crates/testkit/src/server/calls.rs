@@ -21,6 +21,28 @@ impl Server {
         };
         Ok(stats.lines().filter_map(read).collect())
     }
+
+    /// The commands that it has run since it had run `before`, in the order of their names, with a space between them
+    /// and each as often as it was run. Left out is what drivers send of themselves, at any time: for connections, and
+    /// around what they send.
+    ///
+    /// # Errors
+    /// As [`calls`](Self::calls).
+    pub async fn calls_since(&self, before: &BTreeMap<String, u64>) -> Result<String, Error> {
+        let mut called = Vec::new();
+        for (name, calls) in self.calls().await? {
+            let ran = calls.saturating_sub(before.get(&name).copied().unwrap_or(0));
+            if !is_of_drivers(&name) {
+                called.extend((0..ran).map(|_| name.clone()));
+            }
+        }
+        Ok(called.join(" "))
+    }
+}
+
+fn is_of_drivers(command: &str) -> bool {
+    const ALONE: [&str; 7] = ["auth", "exec", "hello", "info", "multi", "ping", "select"];
+    ALONE.contains(&command) || command.contains('|')
 }
 
 /// A line such as `cmdstat_get:calls=7,usec=12,…`.
@@ -39,5 +61,6 @@ mod tests {
         let line = "cmdstat_config|get:calls=12,usec=3,usec_per_call=0.25";
         assert_eq!(read(line), Some(("config|get".to_owned(), 12)));
         assert_eq!(read("# Commandstats"), None);
+        assert!(is_of_drivers("client|setinfo") && is_of_drivers("auth") && !is_of_drivers("get"));
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Settings {
     pub(super) is_tracked: bool,
     /// Whether the processes turn to the same key at the same time, again and again.
     pub(super) meets: bool,
+    /// The longest pause between two reads, in milliseconds: with long ones a run outlasts its values.
+    pub(super) pause: u64,
 }
 
 impl Settings {
@@ -41,14 +43,15 @@ impl Settings {
             bound: has_l1.then(|| millis(random, 60..600)),
             is_tracked: random.random_bool(0.3),
             meets: random.random_bool(0.4),
+            pause: if random.random_bool(0.3) { 200 } else { 40 },
         }
     }
 
     /// For so long a value is served that was loaded just before it changed in silence, when nobody is held up.
     pub(super) fn longest(&self) -> Duration {
-        // A load ends within its lease.
-        const DELAYS: Duration = Duration::from_millis(300);
-        self.ttl + self.stale_for.unwrap_or_default() + self.lease + DELAYS
+        // A load, a connection that is made anew, and the answer.
+        const DELAYS: Duration = Duration::from_millis(800);
+        self.ttl + self.stale_for.unwrap_or_default() + DELAYS
     }
 
     #[expect(clippy::panic, reason = "a scenario fails by panicking")]

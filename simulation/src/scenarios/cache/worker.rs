@@ -83,7 +83,7 @@ impl Worker {
                         true => worker.read_together().await,
                         false => worker.read().await,
                     }
-                    some_time(&worker.process, 40).await;
+                    some_time(&worker.process, worker.settings.pause).await;
                 }
             });
         }

@@ -6,7 +6,11 @@ mod requests;
 
 use std::time::Duration;
 
-use redkit_testkit::simulation::{FaultMenu, Scenario, ScenarioContext, Violation, WorldOptions};
+use bytes::Bytes;
+use redkit_core::Command;
+use redkit_testkit::simulation::{
+    FaultMenu, Scenario, ScenarioContext, ServerId, Violation, World, WorldOptions,
+};
 
 use self::browser::Browsers;
 use self::judge::judge;
@@ -67,6 +71,25 @@ impl Scenario for Sessions {
         let audited = browsers.clone();
         world.process("auditor", move |process| audit(process, audited.clone()));
         world.run_until_done(LIMIT);
-        judge(&browsers, world.now())
+        judge(&browsers, world.now())?;
+        everything_ends(&mut world)
     }
+}
+
+/// # Errors
+/// A key that never expires: what was written to a session that was over.
+fn everything_ends(world: &mut World) -> Result<(), Violation> {
+    let keys = world.ask(ServerId(0), Command::new("KEYS").arg("*"));
+    let keys: Vec<Bytes> = keys
+        .ok()
+        .and_then(|keys| keys.to().ok())
+        .unwrap_or_default();
+    for key in keys {
+        let left = world.ask(ServerId(0), Command::new("PTTL").key(&*key));
+        if left.ok().and_then(|left| left.to::<i64>().ok()) == Some(-1) {
+            let text = format!("`{}` stays for ever", String::from_utf8_lossy(&key));
+            return Err(Violation::new("every key ends", world.now()).fact(world.now(), text));
+        }
+    }
+    Ok(())
 }

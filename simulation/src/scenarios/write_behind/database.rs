@@ -61,11 +61,11 @@ pub(super) struct Way {
 }
 
 impl Sink<u64> for Way {
-    /// One batch in ten fails, before or after it was written; one change in ten is refused; one batch in twenty takes
+    /// One batch in ten fails, before or after it was written; one change in ten is refused; one batch in ten may take
     /// longer than a lease that is not renewed.
     async fn write(&self, batch: Vec<Change<u64>>) -> Result<Vec<Verdict>, SinkError> {
         let process = &self.process;
-        let longest = if process.chance(0.05) {
+        let longest = if process.chance(0.1) {
             2_500_000
         } else {
             20_000

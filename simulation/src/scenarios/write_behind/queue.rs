@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rand::RngExt;
+use rand::{Rng, RngExt};
 use redkit_testkit::simulation::checkers::Freshness;
 use redkit_testkit::simulation::{
-    FaultKind, FaultMenu, Process, Scenario, ScenarioContext, Violation, World, WorldOptions,
+    Fault, FaultKind, FaultMenu, Process, ProcessId, Scenario, ScenarioContext, ServerId,
+    Violation, World, WorldOptions,
 };
 
 use super::database::{Database, Way};
@@ -46,8 +47,6 @@ impl Scenario for Queue {
                 FaultKind::RestartServer,
                 FaultKind::JumpServerClock,
             ])
-            // A report that is late arrives when another has the partition.
-            .with(&[FaultKind::DelayRequest, FaultKind::DelayRequest])
             .within(Duration::from_secs(3))
             .longest(Duration::from_secs(2));
         match self.compares_versions {
@@ -72,6 +71,9 @@ impl Scenario for Queue {
                 work(process, shared.clone(), operations)
             });
         }
+        if context.random().random_bool(0.4) {
+            be_late(&mut world, context.random(), shared.lease);
+        }
         let is_done = world.run_until_done(Duration::from_secs(300));
         shared.read.lock().check()?;
         if !is_done {
@@ -79,6 +81,18 @@ impl Scenario for Queue {
         }
         drain(&mut world, &shared)?;
         shared.database.seen.lock().check()
+    }
+}
+
+/// Some requests are late by about a lease: a report among them arrives when another has the partition.
+fn be_late(world: &mut World, random: &mut impl Rng, lease: Duration) {
+    for _ in 0..6 {
+        world.run_for(Duration::from_millis(random.random_range(50..400)));
+        world.inject(Fault::DelayRequest {
+            process: ProcessId(random.random_range(0..3)),
+            server: ServerId(0),
+            by: lease.mul_f64(random.random_range(0.9..2.0)),
+        });
     }
 }
 
