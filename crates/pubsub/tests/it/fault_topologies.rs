@@ -97,8 +97,9 @@ impl Health {
     }
 }
 
-/// The service is back within a second where the machine has nothing else to do; there the median is far below.
-const USUALLY_BACK: Duration = Duration::from_millis(1_500);
+/// Under load the worst that was seen was 2.8 s, after a slot had moved below a sharded subscription, and 1 s otherwise;
+/// without load a few hundredths of a second.
+const USUALLY_BACK: Duration = Duration::from_secs(3);
 const BACK: Duration = Duration::from_secs(5);
 
 /// On a busy machine a confirmation may take longer than the clients here wait.
