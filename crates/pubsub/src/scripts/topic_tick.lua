@@ -60,6 +60,8 @@ if ARGV[6] == '1' then
       if other['pending'] == 0 then
         redis.call('XGROUP', 'DELCONSUMER', stream, group, other['name'])
       elseif is_paused == 0 and #taken < room then
+        -- A consumer that was silent for a lease has no younger entry. XCLAIM asks for the idle time once more; IDLE
+        -- only keeps entries that it would refuse from taking the room.
         local rows = redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', room - #taken, other['name'])
         for _, row in ipairs(rows) do
           take(row[1], lease)

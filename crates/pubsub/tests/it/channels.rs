@@ -126,6 +126,8 @@ redkit_testkit::suite! {
             other => panic!("{other:?}"),
         }
         assert_eq!(message(&mut subscription).await.payload, 5);
+        numbers.publish("k", &6).await?;
+        assert_eq!(message(&mut subscription).await.payload, 6);
         Ok(())
     }
 

@@ -72,6 +72,16 @@ redkit_testkit::suite! {
         assert_eq!(topic.stats("none").await.unwrap().length, 3);
     }
 
+    async fn a_message_that_waits_is_known_whatever_became_of_its_record(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let waits = Publication::new().id("a").delay(Duration::from_secs(60));
+        assert_eq!(topic.publish_with(&1, waits).await.unwrap().outcome, PublishOutcome::New);
+        let record = fixture.client.keyspace("topic", "t").unwrap().tagged_key("t.0", "id", "a");
+        assert_eq!(fixture.client.call::<u64>(Command::new("DEL").key(&record)).await.unwrap(), 1);
+        let again = topic.publish_with(&2, Publication::new().id("a")).await.unwrap();
+        assert_eq!(again.outcome, PublishOutcome::Known);
+    }
+
     #[paused]
     async fn an_id_is_known_for_its_time(fixture: Fixture) {
         let topic = topic(&fixture.client);

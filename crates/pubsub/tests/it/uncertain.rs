@@ -1,7 +1,10 @@
 //! Consumers that cannot reach the server, in virtual time: they begin nothing that another may have, and start all
 //! the same.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +14,7 @@ use redkit_embedded::Embedded;
 use redkit_pubsub::Error;
 use redkit_pubsub::topic::{ConsumerBuilder, Delivery, Gap, Outcome, Topic};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
@@ -157,6 +161,45 @@ async fn an_owner_whose_lease_is_over_when_its_message_is_admitted_does_not_begi
     tokio::time::advance(2 * LEASE).await;
     until("it was handled", || seen.len() > 0).await;
     assert_eq!(seen.all(), [(1, 2)], "the owner that had it is an attempt");
+}
+
+static IS_SLOW: AtomicBool = AtomicBool::new(true);
+
+/// It takes two leases to read it, once, for which its thread is blocked.
+#[derive(Debug)]
+struct Slow(u32);
+
+impl<'de> Deserialize<'de> for Slow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u32::deserialize(deserializer)?;
+        if IS_SLOW.swap(false, Ordering::SeqCst) {
+            // Its first poll moves the clock.
+            let mut advance = pin!(tokio::time::advance(2 * LEASE));
+            let _ = advance
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+        }
+        Ok(Self(number))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_whose_lease_is_over_when_its_message_is_decoded_does_not_begin_it() {
+    let (_, client, _) = two_ways();
+    topic(&client).publish(&7).await.unwrap();
+    let slow: Topic<Slow> = Topic::builder(&client, "t").build().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let _worker = {
+        let seen = Arc::clone(&seen);
+        let consumer = slow.consumer("g").lease(LEASE).ordered();
+        let started = consumer.start(move |delivery: Delivery<Slow>| {
+            seen.lock().push((delivery.payload.0, delivery.attempt));
+            async { Outcome::Ack }
+        });
+        started.await.unwrap()
+    };
+    until("it was handled", || !seen.lock().is_empty()).await;
+    assert_eq!(*seen.lock(), [(7, 2)]);
 }
 
 /// The owner's lease goes on by its own clock.

@@ -149,12 +149,15 @@ redkit_testkit::suite! {
             browsers.push(program.open(path).await);
         }
         program.ends.cancel();
+        let ended = tokio::time::Instant::now();
         for mut browser in browsers {
             match next(&mut browser).await {
                 Message::Close(Some(close)) => assert_eq!(close.code, CloseCode::Policy),
                 other => panic!("{other:?}"),
             }
         }
+        // With the next ping it would be noticed anyhow.
+        assert!(ended.elapsed() < Duration::from_secs(10), "{:?}", ended.elapsed());
     }
 
     async fn a_browser_that_closes_ends_its_subscription(fixture: Fixture) {
