@@ -12,7 +12,7 @@ use redkit_testkit::simulation::{Detail, Scenario};
 #[command(name = "cargo xtask simulate", bin_name = "cargo xtask simulate")]
 pub(crate) struct Arguments {
     /// The scenarios of a pattern, or one of them by its name; without it all of them but those that
-    /// show a violation which is not explained yet.
+    /// show a violation which is not mended yet.
     #[arg(long)]
     pattern: Option<String>,
     /// How many seeds for each scenario.

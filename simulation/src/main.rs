@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     }
     for (name, seed) in UNEXPLAINED {
         if !chosen.iter().any(|scenario| scenario.name() == *name) {
-            println!("left out: {name}, whose violation with seed {seed} is not explained yet");
+            println!("left out: {name}, whose violation with seed {seed} is not mended yet");
         }
     }
     let is_well = match arguments.seed {

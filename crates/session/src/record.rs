@@ -182,6 +182,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn entries_that_have_expired_are_left_out_and_a_missing_field_is_an_error() {
+        let stored = |without: &str| {
+            let numbers = ["c", "a", "i", "m", "r"].map(|name| (name, "2000"));
+            let texts = ["u", "n", "d", "l", "g", "z"].map(|name| (name, ""));
+            let entries = [(".early", "E999:1"), (".late", "E1001:2"), (".kept", "=3")];
+            let all = numbers.into_iter().chain(texts).chain(entries);
+            let all = all.filter(|(name, _)| *name != without);
+            let bulk = |text: &'static str| Value::Bulk(Bytes::from_static(text.as_bytes()));
+            let flat = all.flat_map(|(name, value)| [bulk(name), bulk(value)]);
+            vec![
+                Value::Int(1000),
+                Value::Int(3000),
+                Value::Array(flat.collect()),
+            ]
+        };
+        let record = Record::read(stored("")).unwrap();
+        assert_eq!(
+            (record.now, record.expires),
+            (1000, 2000),
+            "the absolute deadline is earlier"
+        );
+        let names: Vec<&str> = record.entries.keys().map(|name| &**name).collect();
+        assert_eq!(names, ["kept", "late"]);
+        for field in ["a", "l", "u"] {
+            assert!(Record::read(stored(field)).is_err(), "{field}");
+        }
+    }
+
+    #[test]
     fn a_successor_of_another_user_is_told_from_every_hash() {
         // Hashes are base64url, and may begin with a hyphen.
         for hash in ["-gGjRp1RYY", "_a", "abc"] {

@@ -80,7 +80,11 @@ pub(super) fn free_again(world: &mut World, settings: Settings) -> Result<(), Vi
             let Ok(locks) = settings.locks(&process.client()) else {
                 return;
             };
-            let longest = settings.ttl.max(settings.hold_at_least) + Duration::from_millis(500);
+            let mut longest = settings.ttl.max(settings.hold_at_least) + Duration::from_millis(500);
+            if settings.is_fair {
+                // A replica that is behind brings waiters back that have left: they are skipped after three seconds.
+                longest += Duration::from_secs(3);
+            }
             for key in KEYS {
                 if let Ok(guard) = locks.acquire(key, longest).await {
                     noted.lock().push(key);
