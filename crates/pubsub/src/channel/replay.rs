@@ -142,6 +142,10 @@ impl Cursors {
             if !cursor.has_gone_on {
                 return true;
             }
+            if frame.number <= cursor.lost_up_to && !cursor.has(frame.number, &self.client).await {
+                // From before the loss, and late: the subscriber has gone on by the log.
+                return true;
+            }
             outlet.gap(GapReason::WentBack);
         } else if (frame.before != cursor.position && frame.before != 0)
             || frame.number <= cursor.lost_up_to
@@ -226,6 +230,14 @@ impl Cursor {
         {
             self.replayed.pop_first();
         }
+    }
+
+    /// Whether a message stands in the log, or might. Every message stands there before it is told.
+    async fn has(&self, number: u64, client: &Client) -> bool {
+        let id = format!("{number}-0");
+        let range = Command::new("XRANGE").key(&self.keys.log);
+        let found = client.call::<Entries<Entry<2>>>(range.arg(&*id).arg(&*id));
+        found.await.map_or(true, |Entries(found)| !found.is_empty())
     }
 
     /// Reads the log until its end, however long the server cannot be asked: the subscriber would

@@ -165,6 +165,34 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn late_messages_from_before_a_loss_are_no_gap_when_the_log_has_gone_on(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 100);
+        let mut earlier = numbers.subscribe(["k"]).await?;
+        let positions = publish(&numbers, 0..4).await;
+        assert_eq!(payloads(&mut earlier, 4).await, [0, 1, 2, 3]);
+        let [channel, log, last] = ["", ":log", ":last"].map(|role| {
+            fixture.client.key(format!("channel:numbers:{{k}}{role}"))
+        });
+        fixture.client.call::<u64>(Command::new("DEL").key(&log).key(&last)).await?;
+        let mut subscription = numbers.subscribe_after("k", positions[3]).await?;
+        assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+        // The next message is in the log, and not heard yet.
+        let number = positions[3].to_string().parse::<u64>().unwrap() + 1_000;
+        let add = Command::new("XADD").key(&log).arg(format!("{number}-0")).arg("p").arg(0).arg("m").arg("4");
+        fixture.client.call::<String>(add).await?;
+        fixture.client.call::<()>(Command::new("SET").key(&last).arg(number)).await?;
+        // As they come over the bus of a cluster, late and in their order.
+        for n in 1..3 {
+            let late = format!("{} {}\n{n}", positions[n - 1], positions[n]);
+            fixture.client.call::<u64>(Command::new("PUBLISH").key(&channel).arg(late)).await?;
+        }
+        assert_eq!(payloads(&mut subscription, 1).await, [4]);
+        assert!(is_silent(&mut subscription).await, "there is neither a gap nor a message twice");
+        publish(&numbers, 5..6).await;
+        assert_eq!(payloads(&mut subscription, 1).await, [5]);
+        Ok(())
+    }
+
     async fn a_message_that_came_from_the_log_is_not_handed_on_again_when_it_comes_late(fixture: Fixture) -> Result<(), Error> {
         let numbers = numbers(&fixture, 100);
         let positions = publish(&numbers, 0..4).await;

@@ -8,9 +8,6 @@
 -- Example: EVALSHA … 5 session:web:{907}:s:pZ… session:web:{907}:g … pZ… 60000000
 --          →  {1, 1700000000000000, 1700001800000000, {"c", "1700000000000000", …}}
 local flat = redis.call('HGETALL', KEYS[1])
-if #flat == 0 then
-  return { 0 }
-end
 local absolute, idle, user, own, successor
 for at = 1, #flat, 2 do
   local name = flat[at]
@@ -25,6 +22,9 @@ for at = 1, #flat, 2 do
   elseif name == 'x' then
     successor = flat[at + 1]
   end
+end
+if not (absolute and idle and user) then
+  return { 0 }
 end
 local generation = user ~= '' and redis.call('HGET', KEYS[2], user)
 local is_revoked = generation and generation ~= own

@@ -79,6 +79,10 @@ redkit_testkit::suite! {
         let set = Command::new("HSET").key(key).arg(".a").arg("no envelope");
         let _: i64 = fixture.client.call(set).await.unwrap();
         assert!(matches!(store.load(&text(&session)).await, Err(Error::Core(_))));
+        // A hash that lacks what a session has is none, as it is after a sign-out and another program's write.
+        let lacking = Command::new("HDEL").key(key).arg("a");
+        let _: i64 = fixture.client.call(lacking).await.unwrap();
+        assert!(store.load(&text(&session)).await.unwrap().is_none());
         let _: () = fixture.client.call(Command::new("SET").key(key).arg("x")).await.unwrap();
         assert!(matches!(store.load(&text(&session)).await, Err(Error::Core(_))));
     }
