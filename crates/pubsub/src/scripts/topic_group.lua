@@ -4,7 +4,7 @@
 --
 -- KEYS[1]  the stream
 -- KEYS[2]  the topic's state (hash: `mode:<group>` `shared` or `ordered`, `made:<group>` by which call it was made,
---          `paused:<group>` 1)
+--          `paused:<group>` 1, `taken:<group>` of `topic_take.lua`)
 -- ARGV[1]  the group    ARGV[2]  where a new one begins: `0` or `$`    ARGV[3]  `shared` or `ordered`
 -- ARGV[4]  the call's token, the same in all its repetitions
 -- Reply    {1 when this call made it, 2 when it had been lost, otherwise 0; its mode}

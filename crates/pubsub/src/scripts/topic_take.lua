@@ -5,7 +5,8 @@
 -- KEYS[1]  the stream    KEYS[2]  the delayed messages    KEYS[3]  their bodies    KEYS[4]  the topic's state
 -- KEYS[5]  the owner's token
 -- ARGV[1]  the group    ARGV[2]  the consumer    ARGV[3]  how many at most
--- ARGV[4]  1 when the owner is new: then the first entry that is not acknowledged is an attempt more
+-- ARGV[4]  1 when the owner is new: then the first entry that is not acknowledged is an attempt more. Once for each owner:
+--          a new one asks again when the reply was lost, and nobody has begun what that reply brought
 -- ARGV[5]  the caller's token
 -- Reply    as topic_tick.lua, and -2 for a caller that does not own the partition
 -- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders ordered 1 1 9f2c… → {0, -1, {}}
@@ -20,11 +21,10 @@ end
 
 local taken = {}
 local is_paused = redis.call('HEXISTS', KEYS[4], 'paused:' .. group)
-if ARGV[4] == '1' then
-  local head = redis.call('XPENDING', stream, group, '-', '+', 1)[1]
-  if head then
-    redis.call('XCLAIM', stream, group, consumer, 0, head[1], 'RETRYCOUNT', head[4] + 1, 'JUSTID')
-  end
+local is_new = ARGV[4] == '1' and redis.call('HGET', KEYS[4], 'taken:' .. group) ~= ARGV[5]
+local head = is_new and redis.call('XPENDING', stream, group, '-', '+', 1)[1]
+if head then
+  redis.call('XCLAIM', stream, group, consumer, 0, head[1], 'RETRYCOUNT', head[4] + 1, 'JUSTID')
 end
 if is_paused == 0 then
   -- XREADGROUP of what is pending would count a delivery.
@@ -43,6 +43,10 @@ if is_paused == 0 then
       taken[#taken + 1] = { entry[1], entry[2], 1 }
     end
   end
+end
+if is_new and (head or #taken > 0) then
+  -- After the writes above, for which a full server has room.
+  redis.call('HSET', KEYS[4], 'taken:' .. group, ARGV[5])
 end
 local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
 return { is_paused, first and math.max(0, first - now) or -1, taken }

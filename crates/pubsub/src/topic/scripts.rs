@@ -482,8 +482,8 @@ pub(crate) async fn take(
         .arg(count)
         .arg(u8::from(is_first))
         .arg(token);
-    // What was taken and is not acknowledged is given again; an attempt is counted once too often at worst.
-    let reply: Value = client.eval(call.idempotent(!is_first)).await?;
+    // What was taken and is not acknowledged is given again, and an owner counts as new once.
+    let reply: Value = client.eval(call.idempotent(true)).await?;
     match &reply {
         Value::Array(items) if items.first() == Some(&Value::Int(-2)) => Ok(None),
         _ => reply.to().map(Some).map_err(|error| Error::Reply {

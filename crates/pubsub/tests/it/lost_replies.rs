@@ -178,6 +178,67 @@ async fn what_is_on_its_way_to_a_dropped_worker_costs_no_attempt() {
     assert!(rows.len() <= 2, "{rows:?}");
 }
 
+/// A new owner's first call for the messages of a partition.
+fn is_first_take(command: &Command) -> bool {
+    let mut args = command.iter().skip_while(|arg| *arg != b"ordered").skip(2);
+    args.next().is_some_and(|arg| arg == b"1")
+}
+
+/// What an owner says when it goes: of a group and its consumer, and its token comes last.
+fn is_disowning(command: &Command) -> bool {
+    let args = command.iter().skip_while(|arg| *arg != b"g").skip(1);
+    args.clone().next() == Some(b"ordered") && args.count() == 2
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lost_replies_brought_to_a_new_owner_costs_one_attempt_at_most() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    let consumer = || topic.consumer("g").ordered().lease(Duration::from_secs(5));
+    let lose = |times| {
+        backend.add(
+            Rule::new(Injection::LoseReply)
+                .on(is_first_take)
+                .times(times),
+        )
+    };
+    // The server knows the script by this.
+    let worker = acknowledge(consumer(), &Seen::default()).await;
+    topic.publish(&0).await.unwrap();
+    until("it was handled", || worker.stats().acknowledged == 1).await;
+    worker.shutdown(Duration::from_secs(5)).await;
+
+    // Nobody has begun it.
+    topic.publish(&1).await.unwrap();
+    lose(3);
+    let seen = Seen::default();
+    let worker = acknowledge(consumer(), &seen).await;
+    until("it was handled", || worker.stats().acknowledged == 1).await;
+    assert_eq!(seen.all(), [(1, 1)]);
+    worker.shutdown(Duration::from_secs(5)).await;
+
+    // The owner before died with it: that was an attempt, and only that.
+    let begun = Seen::default();
+    let worker = {
+        let begun = begun.clone();
+        consumer().start(move |delivery: Delivery<u32>| {
+            begun.add(&delivery);
+            std::future::pending::<Outcome>()
+        })
+    };
+    let worker = worker.await.unwrap();
+    topic.publish(&2).await.unwrap();
+    until("it was begun", || begun.len() == 1).await;
+    backend.add(Rule::new(Injection::LoseRequest).on(is_disowning));
+    drop(worker);
+    lose(3);
+    let seen = Seen::default();
+    let worker = acknowledge(consumer(), &seen).await;
+    until("it was handled", || worker.stats().acknowledged == 1).await;
+    assert_eq!(seen.all(), [(2, 2)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_lost_reply_brought_to_a_worker_that_ends_costs_no_attempt() {
     let backend = FaultyBackend::embedded();
