@@ -29,4 +29,8 @@ pub const FAILED_ONCE: &[(&str, u64)] = &[
 
 /// Scenarios and seeds that show a violation which is not mended yet: with `cargo xtask simulate --pattern` they
 /// run, with all others they do not.
-pub const UNEXPLAINED: &[(&str, u64)] = &[];
+pub const UNEXPLAINED: &[(&str, u64)] = &[
+    // A worker is dropped while an acknowledgement is under way whose script the server has forgotten. It is sent once
+    // more, after the release of the partition, and refused: the message is handled again.
+    ("topic-ordered", 300_366),
+];
