@@ -30,6 +30,10 @@ pub const FAILED_ONCE: &[(&str, u64)] = &[
 /// Scenarios and seeds that show a violation which is not mended yet: with `cargo xtask simulate --pattern` they
 /// run, with all others they do not.
 pub const UNEXPLAINED: &[(&str, u64)] = &[
+    // The reply that brings a message is later than the lease, on the reader's own connection: the message is another's,
+    // with an attempt that nobody began, while the process answers in time on its other connection. The checker does not
+    // excuse it.
+    ("topic-shared", 300_072),
     // A worker is dropped while an acknowledgement is under way whose script the server has forgotten. It is sent once
     // more, after the release of the partition, and refused: the message is handled again.
     ("topic-ordered", 300_366),
