@@ -37,7 +37,11 @@ end
 
 -- The entry is done: deletes its deduplication record, or publishes the message that the record keeps.
 local function let_go(stream, id, record, recorded)
-  local of = redis.call('HGET', record, 'e')
+  local of = redis.pcall('HGET', record, 'e')
+  if type(of) == 'table' then
+    -- Something else stands there, of another program: no reason to keep the entries behind it from their records.
+    return
+  end
   -- Of a message that had to wait for its time the record does not know the entry. The record may be that of a later
   -- message with the same id.
   if of == '' then

@@ -22,7 +22,14 @@ end
 local taken = {}
 local is_paused = redis.call('HEXISTS', KEYS[4], 'paused:' .. group)
 local is_new = ARGV[4] == '1' and redis.call('HGET', KEYS[4], 'taken:' .. group) ~= ARGV[5]
-local head = is_new and redis.call('XPENDING', stream, group, '-', '+', 1)[1]
+local head
+if is_new then
+  -- Whatever it finds: the first call may arrive after its repetition. The first needs no memory: after it Redis lets the
+  -- script go on though there is none.
+  redis.call('HDEL', KEYS[4], 'taken:' .. group)
+  redis.call('HSET', KEYS[4], 'taken:' .. group, ARGV[5])
+  head = redis.call('XPENDING', stream, group, '-', '+', 1)[1]
+end
 if head then
   redis.call('XCLAIM', stream, group, consumer, 0, head[1], 'RETRYCOUNT', head[4] + 1, 'JUSTID')
 end
@@ -43,10 +50,6 @@ if is_paused == 0 then
       taken[#taken + 1] = { entry[1], entry[2], 1 }
     end
   end
-end
-if is_new and (head or #taken > 0) then
-  -- After the writes above, for which a full server has room.
-  redis.call('HSET', KEYS[4], 'taken:' .. group, ARGV[5])
 end
 local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
 return { is_paused, first and math.max(0, first - now) or -1, taken }

@@ -240,6 +240,49 @@ async fn what_lost_replies_brought_to_a_new_owner_costs_one_attempt_at_most() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_owners_first_call_that_arrives_once_more_costs_no_attempt() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    let consumer = || topic.consumer("g").ordered();
+    // The server knows the script by this.
+    let worker = acknowledge(consumer(), &Seen::default()).await;
+    topic.publish(&0).await.unwrap();
+    until("it was handled", || worker.stats().acknowledged == 1).await;
+    worker.shutdown(Duration::from_secs(5)).await;
+
+    let late: Arc<Mutex<Option<Command>>> = Arc::default();
+    let sent = Arc::clone(&late);
+    let keep = move |command: &Command| {
+        if is_first_take(command) {
+            *sent.lock() = Some(command.clone());
+        }
+        false
+    };
+    backend.add(Rule::new(Injection::Pass).on(keep));
+    let begun = Seen::default();
+    let worker = {
+        let begun = begun.clone();
+        consumer().start(move |delivery: Delivery<u32>| {
+            begun.add(&delivery);
+            std::future::pending::<Outcome>()
+        })
+    };
+    let worker = worker.await.unwrap();
+    // It has found nothing.
+    sleep(Duration::from_secs(2)).await;
+    topic.publish(&1).await.unwrap();
+    until("it was begun", || begun.len() == 1).await;
+    let late = late.lock().take().unwrap();
+    client.call::<Value>(late).await.unwrap();
+    worker.shutdown(Duration::from_millis(1)).await;
+    let seen = Seen::default();
+    let _worker = acknowledge(consumer(), &seen).await;
+    until("it was handled", || seen.len() == 1).await;
+    assert_eq!((begun.all(), seen.all()), (vec![(1, 1)], vec![(1, 1)]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_lost_reply_brought_to_a_worker_that_ends_costs_no_attempt() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();

@@ -35,7 +35,7 @@ for from = MANY + 1, #fields, MANY do
 end
 
 local user, absolute = found[1], tonumber(found[3])
-if not absolute then
+if not (user and absolute and found[4] and found[5]) then
   return { 0 }
 end
 local generation = user ~= '' and redis.call('HGET', KEYS[2], user)

@@ -8,10 +8,12 @@
 -- Example: EVALSHA … 5 session:web:{907}:s:pZ… session:web:{907}:g … pZ… 60000000
 --          →  {1, 1700000000000000, 1700001800000000, {"c", "1700000000000000", …}}
 local flat = redis.call('HGETALL', KEYS[1])
-local absolute, idle, user, own, successor
+local created, absolute, idle, user, own, successor
 for at = 1, #flat, 2 do
   local name = flat[at]
-  if name == 'a' then
+  if name == 'c' then
+    created = flat[at + 1]
+  elseif name == 'a' then
     absolute = tonumber(flat[at + 1])
   elseif name == 'i' then
     idle = flat[at + 1]
@@ -23,7 +25,7 @@ for at = 1, #flat, 2 do
     successor = flat[at + 1]
   end
 end
-if not (absolute and idle and user) then
+if not (created and absolute and idle and user) then
   return { 0 }
 end
 local generation = user ~= '' and redis.call('HGET', KEYS[2], user)

@@ -80,7 +80,7 @@ redkit_testkit::suite! {
         let _: i64 = fixture.client.call(set).await.unwrap();
         assert!(matches!(store.load(&text(&session)).await, Err(Error::Core(_))));
         // A hash that lacks what a session has is none, as it is after a sign-out and another program's write.
-        let lacking = Command::new("HDEL").key(key).arg("a");
+        let lacking = Command::new("HDEL").key(key).arg("c");
         let _: i64 = fixture.client.call(lacking).await.unwrap();
         assert!(store.load(&text(&session)).await.unwrap().is_none());
         let _: () = fixture.client.call(Command::new("SET").key(key).arg("x")).await.unwrap();

@@ -184,7 +184,8 @@ impl World {
         reply
     }
 
-    /// Everything that happened until now as a number: each message, fault and note with its time.
+    /// Everything that happened until now as a number: each message and fault with its time, and of each note who
+    /// made it and when.
     pub fn hash(&self) -> u64 {
         self.network.lock().trace.hash()
     }

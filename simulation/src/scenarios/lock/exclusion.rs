@@ -61,7 +61,7 @@ impl Scenario for Exclusion {
         world.heal();
         notes.check(false)?;
         faults::ends(is_done, &world)?;
-        free_again(&mut world, settings)?;
+        free_again(&mut world, settings, Duration::ZERO)?;
         nothing_is_left(&mut world, settings)
     }
 }
@@ -70,8 +70,12 @@ impl Scenario for Exclusion {
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 /// # Errors
-/// A lock that cannot be taken within the TTL of a holder that died.
-pub(super) fn free_again(world: &mut World, settings: Settings) -> Result<(), Violation> {
+/// A lock that cannot be taken within the TTL of a holder that died, and `longer`.
+pub(super) fn free_again(
+    world: &mut World,
+    settings: Settings,
+    longer: Duration,
+) -> Result<(), Violation> {
     let taken: Arc<Mutex<Vec<&'static str>>> = Arc::default();
     let noted = Arc::clone(&taken);
     let audit = move |process: Process| {
@@ -80,11 +84,8 @@ pub(super) fn free_again(world: &mut World, settings: Settings) -> Result<(), Vi
             let Ok(locks) = settings.locks(&process.client()) else {
                 return;
             };
-            let mut longest = settings.ttl.max(settings.hold_at_least) + Duration::from_millis(500);
-            if settings.is_fair {
-                // A replica that is behind brings waiters back that have left: they are skipped after three seconds.
-                longest += Duration::from_secs(3);
-            }
+            let longest = settings.ttl.max(settings.hold_at_least) + Duration::from_millis(500);
+            let longest = longest + longer;
             for key in KEYS {
                 if let Ok(guard) = locks.acquire(key, longest).await {
                     noted.lock().push(key);

@@ -1,5 +1,7 @@
 //! [`Failover`]: locks that the server loses, and fences that do not go back.
 
+use std::time::Duration;
+
 use redkit_testkit::simulation::{FaultMenu, Scenario, ScenarioContext, Violation, WorldOptions};
 
 use super::exclusion::{LIMIT, free_again};
@@ -42,6 +44,11 @@ impl Scenario for Failover {
         world.heal();
         notes.check(true)?;
         faults::ends(is_done, &world)?;
-        free_again(&mut world, settings)
+        // A replica that is behind brings waiters back that have left: they are skipped after three seconds.
+        let longer = match settings.is_fair {
+            true => Duration::from_secs(3),
+            false => Duration::ZERO,
+        };
+        free_again(&mut world, settings, longer)
     }
 }

@@ -80,13 +80,15 @@ impl Scenario for Sessions {
 /// A key that never expires: what was written to a session that was over.
 fn everything_ends(world: &mut World) -> Result<(), Violation> {
     let keys = world.ask(ServerId(0), Command::new("KEYS").arg("*"));
-    let keys: Vec<Bytes> = keys
-        .ok()
-        .and_then(|keys| keys.to().ok())
-        .unwrap_or_default();
+    let keys: Option<Vec<Bytes>> = keys.ok().and_then(|keys| keys.to().ok());
+    let Some(keys) = keys else {
+        let text = "the server does not tell its keys";
+        return Err(Violation::new("every key ends", world.now()).fact(world.now(), text));
+    };
     for key in keys {
         let left = world.ask(ServerId(0), Command::new("PTTL").key(&*key));
-        if left.ok().and_then(|left| left.to::<i64>().ok()) == Some(-1) {
+        let left = left.ok().and_then(|left| left.to::<i64>().ok());
+        if left.is_none_or(|left| left == -1) {
             let text = format!("`{}` stays for ever", String::from_utf8_lossy(&key));
             return Err(Violation::new("every key ends", world.now()).fact(world.now(), text));
         }

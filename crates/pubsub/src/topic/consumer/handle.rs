@@ -74,7 +74,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             let Some(lost) = seat.held.token(job.entry.entry) else {
                 continue;
             };
-            let entry = Unfinished {
+            let mut entry = Unfinished {
                 shared: self,
                 index: job.seat,
                 seat,
@@ -82,7 +82,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                 permit: job.permit.take(),
                 lost,
             };
-            let Some(delivery) = self.prepare(&entry).await else {
+            let Some(delivery) = self.prepare(&mut entry).await else {
                 continue;
             };
             match self.admit(&entry.lost).await {
@@ -165,12 +165,13 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
     }
 
     /// What the handler is given; `None` for an entry that it is not to see.
-    async fn prepare(&self, of: &Unfinished<'_, T, H>) -> Option<Delivery<T>> {
+    async fn prepare(&self, of: &mut Unfinished<'_, T, H>) -> Option<Delivery<T>> {
         let Unfinished {
             seat, entry, lost, ..
         } = of;
         if !entry.group.is_empty() && *entry.group != *self.group.as_bytes() {
-            self.settle(seat, entry, lost, Outcome::Ack).await;
+            // It keeps its room until the server has answered.
+            seat.acks.push(entry, lost, of.permit.take());
             return None;
         }
         let delivery = match self.open(seat, entry, lost) {
