@@ -30,6 +30,12 @@ pub const FAILED_ONCE: &[(&str, u64)] = &[
 /// Scenarios and seeds that show a violation which is not mended yet: with `cargo xtask simulate --pattern` they
 /// run, with all others they do not.
 pub const UNEXPLAINED: &[(&str, u64)] = &[
+    // A process deletes an entry past the cache, on a connection that was cut before, and reads it from its own memory
+    // once more. Not explained.
+    ("cache-local", 207_870_000_119),
+    // A server that was stopped carries out an earlier write after one that was acknowledged. Not explained: the scenario
+    // repeats writes by their ids since.
+    ("write-behind", 207_870_000_109),
     // The reply that brings a message is later than the lease, on the reader's own connection: the message is another's,
     // with an attempt that nobody began, while the process answers in time on its other connection. The checker does not
     // excuse it.
