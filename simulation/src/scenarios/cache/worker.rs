@@ -8,8 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redkit_cache::{Cache, Error, Loaded};
 use redkit_core::{Client, Command};
-use redkit_testkit::simulation::Process;
 use redkit_testkit::simulation::checkers::Freshness;
+use redkit_testkit::simulation::{Process, ProcessId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -21,6 +21,9 @@ use super::source::{
 
 /// For longer than a write can be under way after its caller has given it up.
 const AFTERMATH: Duration = Duration::from_secs(8);
+
+/// Another program, of which every process hears as of the other processes.
+const STRANGER: ProcessId = ProcessId(u32::MAX);
 
 /// How many tasks of a process read.
 const READERS: usize = 3;
@@ -306,7 +309,8 @@ impl Worker {
             .key(entries.role_key(name(key), "lease"))
             .idempotent(true);
         self.client.call::<i64>(unlink).await?;
-        self.changed("deleted", &[(key, number)]);
+        // The process hears of it as all others do: not at once.
+        self.changed_by(STRANGER, "deleted", &[(key, number)]);
         Ok(())
     }
 
@@ -327,11 +331,15 @@ impl Worker {
     }
 
     fn changed(&self, how: &str, raised: &[(usize, u64)]) {
+        self.changed_by(self.process.id(), how, raised);
+    }
+
+    fn changed_by(&self, process: ProcessId, how: &str, raised: &[(usize, u64)]) {
         self.process
             .note(|| format!("knows that {} is {how}", shown(raised)));
         let mut seen = self.seen.lock();
         for (key, number) in raised {
-            seen.invalidated(self.process.id(), &name(*key), *number, self.process.now());
+            seen.invalidated(process, &name(*key), *number, self.process.now());
         }
     }
 
