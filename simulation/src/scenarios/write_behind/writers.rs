@@ -79,7 +79,11 @@ pub(super) async fn work(process: Process, shared: Shared, operations: usize) {
             let mut accepted = Vec::new();
             for _ in 0..operations / KEYS {
                 match process.random_range(0..10) {
-                    0..6 => accepted.extend(put(&process, &shared, &queue, &key).await),
+                    0..6 => match put(&process, &shared, &queue, &key).await {
+                        Some(write) => accepted.push(write),
+                        // It may yet arrive, after whatever was written behind it.
+                        None => break,
+                    },
                     6 => repeat(&process, &queue, &key, &accepted).await,
                     _ => read(&process, &shared, &queue).await,
                 }
@@ -106,8 +110,8 @@ async fn repeat(process: &Process, queue: &WriteBehind<u64>, key: &str, accepted
     process.note(|| format!("repeats {key} = {number}: {}", repeated.is_ok()));
 }
 
-/// Writes, and repeats with the same id what may have been accepted, a few times. One who gives up has to open
-/// another key: the write may yet arrive. Gives the write if it was accepted.
+/// Writes, and repeats with the same id what may have been accepted, a few times. A task that gives up writes its key
+/// no more: the write may yet arrive. Gives the write if it was accepted.
 async fn put(
     process: &Process,
     shared: &Shared,
