@@ -164,7 +164,7 @@ impl Inner {
     }
 }
 
-/// What locks of every kind say of themselves.
+/// The facts of a manager's locks, of every kind.
 pub(crate) fn facts(locks: &Purpose, held: usize) -> Snapshot {
     let stats = locks.metrics.read(held);
     Snapshot::default()

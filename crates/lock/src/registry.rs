@@ -18,7 +18,7 @@ struct Entries<T> {
     last_id: AtomicU64,
 }
 
-/// What stands for a guard in the [`Registry`], and is dropped with it.
+/// A guard's entry in the [`Registry`], which the guard takes out when it is dropped.
 pub(crate) struct Registered<T> {
     entries: Arc<Entries<T>>,
     id: u64,

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tracing::Subscriber;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
@@ -38,7 +38,12 @@ pub struct Spans {
 }
 
 /// Spans are recorded as long as this lives.
-pub struct Listening(#[allow(dead_code, reason = "it ends when it is dropped")] DefaultGuard);
+pub struct Listening {
+    _subscriber: DefaultGuard,
+    /// While there is only one subscriber, `tracing` asks the thread that first comes to a span whether anybody listens: a
+    /// thread of another test would say no for all threads.
+    _second: Dispatch,
+}
 
 impl Spans {
     /// Records spans of these targets on this thread.
@@ -47,9 +52,13 @@ impl Spans {
             targets,
             recorded: Arc::default(),
         };
+        let second = Dispatch::new(Registry::default());
         let registry = Registry::default().with(spans.clone());
-        let guard = tracing::subscriber::set_default(registry);
-        (spans, Listening(guard))
+        let listening = Listening {
+            _subscriber: tracing::subscriber::set_default(registry),
+            _second: second,
+        };
+        (spans, listening)
     }
 
     /// The spans since the last time, in the order in which they were begun.

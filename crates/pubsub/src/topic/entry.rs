@@ -57,7 +57,7 @@ impl RawEntry {
     }
 }
 
-/// What is needed of an entry that was handled.
+/// The parts of a handled entry by which the server acknowledges it or puts it off.
 #[derive(Debug, Clone)]
 pub(crate) struct HandledEntry {
     pub(crate) entry: ItemId,

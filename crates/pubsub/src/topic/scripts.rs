@@ -482,7 +482,7 @@ pub(crate) async fn take(
         .arg(count)
         .arg(u8::from(is_first))
         .arg(token);
-    // What was taken and is not acknowledged is given again, and an owner counts as new once.
+    // The server gives an owner again what it has not acknowledged, and counts it as new once.
     let reply: Value = client.eval(call.idempotent(true)).await?;
     match &reply {
         Value::Array(items) if items.first() == Some(&Value::Int(-2)) => Ok(None),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_core::{ClientConfig, Command, Value};
-use redkit_pubsub::topic::{Deduplication, Delivery, Gap, Outcome, Publication};
+use redkit_pubsub::topic::{
+    ConsumerBuilder, Deduplication, Delivery, Gap, Outcome, Publication, Worker,
+};
 use redkit_pubsub::{Error, Inbox};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::sleep;
@@ -184,10 +186,20 @@ fn is_first_take(command: &Command) -> bool {
     args.next().is_some_and(|arg| arg == b"1")
 }
 
-/// What an owner says when it goes: of a group and its consumer, and its token comes last.
+/// The command by which an owner gives its partition up: it names the group, the consumer and, last, the owner's token.
 fn is_disowning(command: &Command) -> bool {
     let args = command.iter().skip_while(|arg| *arg != b"g").skip(1);
     args.clone().next() == Some(b"ordered") && args.count() == 2
+}
+
+/// A worker that begins messages and is never done with one.
+async fn never_done(consumer: ConsumerBuilder<u32>, begun: &Seen) -> Worker {
+    let begun = begun.clone();
+    let handler = move |delivery: Delivery<u32>| {
+        begun.add(&delivery);
+        std::future::pending::<Outcome>()
+    };
+    consumer.start(handler).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,14 +232,7 @@ async fn what_lost_replies_brought_to_a_new_owner_costs_one_attempt_at_most() {
 
     // The owner before died with it: that was an attempt, and only that.
     let begun = Seen::default();
-    let worker = {
-        let begun = begun.clone();
-        consumer().start(move |delivery: Delivery<u32>| {
-            begun.add(&delivery);
-            std::future::pending::<Outcome>()
-        })
-    };
-    let worker = worker.await.unwrap();
+    let worker = never_done(consumer(), &begun).await;
     topic.publish(&2).await.unwrap();
     until("it was begun", || begun.len() == 1).await;
     backend.add(Rule::new(Injection::LoseRequest).on(is_disowning));
@@ -261,14 +266,7 @@ async fn a_new_owners_first_call_that_arrives_once_more_costs_no_attempt() {
     };
     backend.add(Rule::new(Injection::Pass).on(keep));
     let begun = Seen::default();
-    let worker = {
-        let begun = begun.clone();
-        consumer().start(move |delivery: Delivery<u32>| {
-            begun.add(&delivery);
-            std::future::pending::<Outcome>()
-        })
-    };
-    let worker = worker.await.unwrap();
+    let worker = never_done(consumer(), &begun).await;
     // It has found nothing.
     sleep(Duration::from_secs(2)).await;
     topic.publish(&1).await.unwrap();

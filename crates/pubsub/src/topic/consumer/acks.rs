@@ -27,7 +27,7 @@ enum Ack {
     Flush(oneshot::Sender<()>),
 }
 
-/// What a handler has succeeded with.
+/// An entry whose handler has succeeded.
 struct Handled {
     entry: HandledEntry,
     lost: CancellationToken,

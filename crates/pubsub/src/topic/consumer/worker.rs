@@ -40,7 +40,7 @@ pub struct Worker {
     team: Arc<dyn Team>,
     readers: Vec<AbortOnDropHandle<()>>,
     workers: Vec<AbortOnDropHandle<()>>,
-    /// What they need until they have ended: heartbeats, and the way of acknowledgements.
+    /// Tasks that readers and workers need until these have ended: heartbeats, and those that send acknowledgements.
     services: Vec<AbortOnDropHandle<()>>,
     _inspected: Arc<dyn Inspect>,
 }
