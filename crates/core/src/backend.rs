@@ -63,6 +63,16 @@ pub trait Backend: Send + Sync + 'static {
     /// [`CallError`] when no connection could be made.
     async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError>;
 
+    /// The same to one of the [servers](Self::servers). It does not follow a redirection.
+    ///
+    /// # Errors
+    /// [`CallError`] when no connection could be made;
+    /// [`FaultKind::Invalid`](crate::FaultKind::Invalid) for a server that is not among them.
+    async fn dedicated_to(&self, server: &str) -> Result<Arc<dyn Backend>, CallError> {
+        let _ = server;
+        self.dedicated().await
+    }
+
     /// How the servers behind this backend are laid out.
     fn topology(&self) -> Topology;
 

@@ -51,6 +51,9 @@ pub struct FaultyBackend {
     shared: Arc<Shared>,
     /// It is a dedicated connection on which nothing was called yet.
     is_fresh: AtomicBool,
+    is_dedicated: bool,
+    /// The one of the servers that a dedicated connection is to, if it was asked for.
+    to: Option<Arc<str>>,
 }
 
 /// What the backend and its dedicated connections share.
@@ -69,6 +72,8 @@ struct Seen {
     command: Command,
     /// It was no part of a pipeline.
     is_alone: bool,
+    /// It was sent on the shared connection.
+    is_shared: bool,
 }
 
 type Observer = Arc<dyn Fn(&Command, &Result<Value, CallError>) + Send + Sync>;
@@ -86,6 +91,8 @@ impl FaultyBackend {
         Arc::new(Self {
             inner,
             is_fresh: AtomicBool::new(false),
+            is_dedicated: false,
+            to: None,
             shared: Arc::new(Shared {
                 rules: Mutex::default(),
                 random: Mutex::default(),
@@ -159,6 +166,14 @@ impl FaultyBackend {
         let seen = self.shared.seen.lock();
         let alone = seen.iter().filter(|seen| seen.is_alone);
         alone.map(|seen| seen.command.clone()).collect()
+    }
+
+    /// Those of them that were sent on the shared connection, and not on a dedicated one.
+    pub fn seen_shared(&self) -> Vec<Command> {
+        let seen = self.shared.seen.lock();
+        let is_meant = |seen: &&Seen| seen.is_shared && seen.command.name() != CONNECT;
+        let shared = seen.iter().filter(is_meant);
+        shared.map(|seen| seen.command.clone()).collect()
     }
 
     /// Forgets the commands that were sent.
@@ -247,10 +262,11 @@ impl Shared {
         is_decided.then(|| decided.into_iter().map(or_pass).collect())
     }
 
-    fn note(&self, call: Call<'_>) {
+    fn note(&self, call: Call<'_>, is_shared: bool) {
         let seen = call.commands.iter().map(|command| Seen {
             command: command.clone(),
             is_alone: !call.is_pipeline,
+            is_shared,
         });
         self.seen.lock().extend(seen);
     }
@@ -259,18 +275,18 @@ impl Shared {
 impl FaultyBackend {
     /// A call that is sent now.
     fn noted<'c>(
-        &self,
+        &'c self,
         commands: &'c [Command],
         server: Option<&'c str>,
         is_pipeline: bool,
     ) -> Call<'c> {
         let call = Call {
             commands,
-            server,
+            server: server.or(self.to.as_deref()),
             is_pipeline,
             is_first: self.is_fresh.swap(false, Ordering::Relaxed),
         };
-        self.shared.note(call);
+        self.shared.note(call, !self.is_dedicated);
         call
     }
 
@@ -294,6 +310,23 @@ impl FaultyBackend {
         let commands = std::slice::from_ref(command);
         let injection = self.shared.decide(self.noted(commands, server, false));
         self.apply(commands, injection, call).await
+    }
+
+    /// A dedicated connection.
+    async fn own(
+        &self,
+        server: Option<&str>,
+        made: impl Future<Output = Result<Arc<dyn Backend>, CallError>>,
+    ) -> Result<Arc<dyn Backend>, CallError> {
+        let command = Command::new(CONNECT).deadline(Instant::now() + CONNECT_TIMEOUT);
+        let inner = self.apply_alone(&command, server, made).await?;
+        Ok(Arc::new(Self {
+            inner,
+            shared: Arc::clone(&self.shared),
+            is_fresh: AtomicBool::new(true),
+            is_dedicated: true,
+            to: server.map(Arc::from),
+        }))
     }
 
     fn observed(
@@ -378,14 +411,19 @@ impl Backend for FaultyBackend {
     }
 
     async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
-        let command = Command::new("CONNECT").deadline(Instant::now() + CONNECT_TIMEOUT);
         let made = self.inner.dedicated();
-        let inner = self.apply_alone(&command, None, made).await?;
-        Ok(Arc::new(Self {
-            inner,
-            shared: Arc::clone(&self.shared),
-            is_fresh: AtomicBool::new(true),
-        }))
+        self.own(None, made).await
+    }
+
+    async fn dedicated_to(&self, server: &str) -> Result<Arc<dyn Backend>, CallError> {
+        let are_told = self.shared.servers.lock().is_some();
+        let made = async {
+            match are_told {
+                true => self.inner.dedicated().await,
+                false => self.inner.dedicated_to(server).await,
+            }
+        };
+        self.own(Some(server), made).await
     }
 
     fn topology(&self) -> Topology {
@@ -405,5 +443,8 @@ impl Backend for FaultyBackend {
         self.inner.shutdown().await;
     }
 }
+
+/// What making a dedicated connection is called.
+const CONNECT: &str = "CONNECT";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

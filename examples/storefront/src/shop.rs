@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use redkit::embedded::ListenError;
 use redkit::monitor::dashboard::Dashboard;
-use redkit::monitor::prometheus::{self, Exporter, PrometheusHandle};
+use redkit::monitor::prometheus::{self, Exporter, RecorderHandle};
 use redkit::monitor::{Dependency, Health};
 use redkit::ratelimit::tower::ClientAddress;
 use redkit::ratelimit::{OnOutage, Policy, Quota, RateLimiter};
@@ -200,8 +200,8 @@ fn place(database: Option<&Path>) -> Result<(Option<TempDir>, PathBuf), ShopErro
 }
 
 /// This process's recorder of metrics, which is one for all shops in it.
-fn recorder() -> Result<PrometheusHandle, redkit::monitor::Error> {
-    static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+fn recorder() -> Result<RecorderHandle, redkit::monitor::Error> {
+    static RECORDER: Mutex<Option<RecorderHandle>> = Mutex::new(None);
     let mut recorder = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
     match &*recorder {
         Some(recorder) => Ok(recorder.clone()),

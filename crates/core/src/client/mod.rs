@@ -332,13 +332,26 @@ impl Client {
     /// # Errors
     /// [`Error::Call`] when no connection could be made.
     pub async fn dedicated(&self) -> Result<Self, Error> {
+        self.on_its_own(self.backend().dedicated()).await
+    }
+
+    /// A [dedicated](Self::dedicated) connection to one of the [servers](Self::servers), for what looks at a
+    /// server at length and must not hold up the callers of the shared connection. A redirection is an
+    /// error, as in [`call_server`](Self::call_server).
+    ///
+    /// # Errors
+    /// [`Error::Call`] when no connection could be made, or the server is not among them.
+    pub async fn dedicated_to(&self, server: &str) -> Result<Self, Error> {
+        self.on_its_own(self.backend().dedicated_to(server)).await
+    }
+
+    async fn on_its_own(
+        &self,
+        made: impl Future<Output = Result<Arc<dyn Backend>, CallError>>,
+    ) -> Result<Self, Error> {
         let refused = |error| Error::call("CONNECT", error);
         let _admission = self.calls.admit().map_err(refused)?;
-        let backend = self
-            .backend()
-            .dedicated()
-            .await
-            .map_err(|error| Error::call("CONNECT", error))?;
+        let backend = made.await.map_err(refused)?;
         Ok(Self {
             calls: Arc::new(self.calls.dedicated(backend)?),
             budget: None,

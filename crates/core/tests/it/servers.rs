@@ -41,4 +41,39 @@ redkit_testkit::suite! {
         }
         client.shutdown().await;
     }
+
+    async fn a_connection_of_ones_own_is_to_the_server_that_was_named(fixture: Fixture) {
+        let client = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        for number in 0..50 {
+            client.set(format!("k:{number}"), &number).await.unwrap();
+        }
+        let servers = client.servers();
+        for server in &servers {
+            let own = client.dedicated_to(&server.name).await.unwrap();
+            for number in 0..50 {
+                let key = client.key(format!("k:{number}"));
+                let got = own.call::<u32>(Command::new("GET").key(&key)).await;
+                match server.serves(redkit_core::slot(key.as_bytes())) {
+                    true => assert_eq!(got.unwrap(), number),
+                    false => {
+                        let error = got.unwrap_err();
+                        let refusal = error.call_error().and_then(|error| error.server_error());
+                        assert_eq!(refusal.unwrap().code(), "MOVED", "{error}");
+                    }
+                }
+            }
+            // It has one user, who may change it.
+            own.call::<()>(Command::new("MULTI")).await.unwrap();
+            own.call::<()>(Command::new("DISCARD")).await.unwrap();
+        }
+        if fixture.cluster().is_some() {
+            let error = client.dedicated_to("nowhere:1").await.unwrap_err();
+            let fault = error.call_error().and_then(|error| error.fault());
+            assert_eq!(fault.unwrap().kind(), FaultKind::Invalid, "{error}");
+        }
+        client.shutdown().await;
+        let error = client.dedicated_to(&servers[0].name).await.unwrap_err();
+        let fault = error.call_error().and_then(|error| error.fault());
+        assert_eq!(fault.unwrap().kind(), FaultKind::Shutdown, "{error}");
+    }
 }

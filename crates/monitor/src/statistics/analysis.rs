@@ -1,6 +1,7 @@
 //! Key-space analysis: what takes the memory, by prefix, by size and by time to live. It walks the keys with
 //! `SCAN` at a bounded pace and keeps a bounded amount, however many keys there are.
 
+mod lane;
 mod report;
 mod walk;
 
@@ -168,7 +169,8 @@ impl Analysis {
 }
 
 impl Statistics {
-    /// Begins to walk the keys of every server, all servers at once.
+    /// Begins to walk the keys of every server, all servers at once, over a connection of its own to each, which is
+    /// closed when the analysis ends.
     ///
     /// # Errors
     /// [`Error::Core`] with the setting that cannot work.

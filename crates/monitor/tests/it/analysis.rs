@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use redkit_core::{Client, ClientConfig, Command};
-use redkit_monitor::{AnalysisConfig, Statistics};
-use redkit_testkit::{FaultyBackend, Fixture, Server, ServerOptions};
+use redkit_core::{Client, ClientConfig, Command, Driver};
+use redkit_monitor::{AnalysisConfig, Error, Statistics};
+use redkit_testkit::{
+    Cluster, FaultyBackend, Fixture, Injection, Program, Rule, Server, ServerOptions,
+};
 use tokio::time::Instant;
 
 async fn set(client: &redkit_core::Client, key: &str, bytes: usize, ttl: Option<u64>) {
@@ -133,4 +135,103 @@ async fn an_analysis_across_a_change_of_server_does_not_call_itself_complete() {
         !report.is_complete && report.failed.is_empty(),
         "{report:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_analysis_sends_nothing_on_the_connection_that_others_share() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    for number in 0..300 {
+        set(&client, &format!("k:{number}"), 1, None).await;
+    }
+    backend.forget();
+    let analysis = Statistics::new(&client).analyze(AnalysisConfig::default());
+    let report = analysis.unwrap().finish().await.unwrap();
+    assert!(report.is_complete && report.sampled >= 300, "{report:?}");
+    assert!(backend.count("MEMORY") >= 300);
+    let shared = backend.seen_shared();
+    assert!(shared.is_empty(), "{shared:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_analysis_goes_on_when_its_connection_breaks_and_ends_when_the_client_does() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    for number in 0..300 {
+        set(&client, &format!("k:{number}"), 1, None).await;
+    }
+    // Three in a row are made up for.
+    backend.set(
+        Rule::new(Injection::LoseReply)
+            .on_name("SCAN")
+            .skip(1)
+            .times(3),
+    );
+    let analysis = Statistics::new(&client).analyze(AnalysisConfig::default());
+    let report = analysis.unwrap().finish().await.unwrap();
+    assert!(report.is_complete && report.sampled >= 300, "{report:?}");
+    assert_eq!(backend.count("CONNECT"), 2 + 1 + 3);
+
+    let slow = AnalysisConfig::default().keys_per_second(10);
+    let analysis = Statistics::new(&client).analyze(slow).unwrap();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    client.shutdown().await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), analysis.finish());
+    let ended = ended.await.unwrap();
+    assert!(matches!(ended, Err(Error::NoServer { .. })), "{ended:?}");
+}
+
+/// The connections of clients, on all servers.
+async fn connections(client: &Client) -> usize {
+    let mut sum = 0;
+    for server in client.servers() {
+        let list = Command::new("CLIENT").arg("LIST");
+        let list: String = client.call_server(&server.name, list).await.unwrap();
+        sum += list.lines().count();
+    }
+    sum
+}
+
+async fn until_there_are(client: &Client, wanted: usize) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut there = connections(client).await;
+    while there != wanted {
+        assert!(Instant::now() < deadline, "{there} instead of {wanted}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        there = connections(client).await;
+    }
+}
+
+/// An analysis that goes on for long has one more connection to each server, and closes it.
+async fn own_connections_are_closed(url: &str, driver: Driver) {
+    let config = ClientConfig::from_url(url).unwrap().driver(driver);
+    let client = Client::connect(config).await.unwrap();
+    for number in 0..500 {
+        set(&client, &format!("k:{number}"), 1, None).await;
+    }
+    let before = connections(&client).await;
+    let slow = AnalysisConfig::default().keys_per_second(1);
+    let analysis = Statistics::new(&client).analyze(slow).unwrap();
+    until_there_are(&client, before + client.servers().len()).await;
+    drop(analysis);
+    until_there_are(&client, before).await;
+    let fast = AnalysisConfig::default().keys_per_second(1_000_000);
+    let analysis = Statistics::new(&client).analyze(fast).unwrap();
+    let report = analysis.finish().await.unwrap();
+    assert!(report.is_complete && report.sampled >= 500, "{report:?}");
+    until_there_are(&client, before).await;
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_analysis_closes_its_connection_to_a_server() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    own_connections_are_closed(&server.url(), Driver::default()).await;
+    own_connections_are_closed(&server.url(), Driver::Fred).await;
+}
+
+#[tokio::test]
+async fn an_analysis_closes_its_connection_to_each_node_of_a_cluster() {
+    let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
+    own_connections_are_closed(&cluster.url(), Driver::default()).await;
 }

@@ -9,7 +9,7 @@ use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 
 fn exporter(
     client: &redkit_core::Client,
-    handle: metrics_exporter_prometheus::PrometheusHandle,
+    handle: impl Into<redkit_monitor::prometheus::RecorderHandle>,
 ) -> Exporter {
     let dependency = Dependency::hard("orders", client);
     let health = Health::builder()
@@ -46,7 +46,7 @@ redkit_testkit::suite! {
     async fn every_server_and_its_figures_are_shown(fixture: Fixture) {
         let client = &fixture.client;
         client.call::<()>(Command::new("SET").key(client.key("k")).arg("v").arg("EX").arg(60)).await.unwrap();
-        let text = exporter(client, recorder().unwrap().handle()).render().await;
+        let text = exporter(client, recorder().handle()).render().await;
         assert_well_formed(&text);
         for server in client.servers() {
             let up = format!("redis_up{{dependency=\"orders\",server=\"{}\"}} 1\n", server.name);
@@ -64,7 +64,7 @@ redkit_testkit::suite! {
 
 #[tokio::test]
 async fn what_the_process_counts_is_shown_with_its_buckets() {
-    let recorder = recorder().unwrap();
+    let recorder = recorder();
     let backend = FaultyBackend::embedded();
     let client = metrics::with_local_recorder(&recorder, || backend.client());
     client.call::<()>(Command::new("PING")).await.unwrap();
@@ -97,13 +97,45 @@ async fn what_the_process_counts_is_shown_with_its_buckets() {
     );
 }
 
+#[tokio::test]
+async fn a_recorder_that_the_program_has_made_itself_is_shown_too() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let client = metrics::with_local_recorder(&recorder, || FaultyBackend::embedded().client());
+    client.call::<()>(Command::new("PING")).await.unwrap();
+    let text = exporter(&client, recorder.handle()).render().await;
+    assert_well_formed(&text);
+    let row = "redkit_client_call_duration_seconds_count{client=\"default\"} 1";
+    assert!(text.contains(row), "{text}");
+}
+
+#[tokio::test]
+async fn whatever_recorder_a_program_has_gets_every_duration_by_itself() {
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    let client = metrics::with_local_recorder(&recorder, || FaultyBackend::embedded().client());
+    for _ in 0..3 {
+        client.call::<()>(Command::new("PING")).await.unwrap();
+    }
+    let counted = recorder.snapshotter().snapshot().into_vec();
+    let durations = counted
+        .into_iter()
+        .find_map(|(key, _, _, value)| match value {
+            metrics_util::debugging::DebugValue::Histogram(durations)
+                if key.key().name() == "redkit_client_call_duration_seconds" =>
+            {
+                Some(durations)
+            }
+            _ => None,
+        });
+    assert_eq!(durations.unwrap().len(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_hangs_does_not_hold_up_a_scrape_and_scrapes_share_an_answer() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();
     let dependency = Dependency::hard("orders", &client);
     let health = Health::builder().dependency(dependency).build().unwrap();
-    let exporter = Exporter::new(recorder().unwrap().handle(), &health).unwrap();
+    let exporter = Exporter::new(recorder().handle(), &health).unwrap();
     futures_util::future::join_all((0..100).map(|_| exporter.render())).await;
     assert_eq!(backend.count("INFO"), 1);
     backend.set(Rule::new(Injection::HangBefore));
@@ -124,7 +156,7 @@ async fn the_route_gives_the_text_format() {
     use tower::ServiceExt;
 
     let client = FaultyBackend::embedded().client();
-    let app: axum::Router = exporter(&client, recorder().unwrap().handle()).routes();
+    let app: axum::Router = exporter(&client, recorder().handle()).routes();
     let request = axum::http::Request::get("/metrics")
         .body(axum::body::Body::empty())
         .unwrap();

@@ -228,7 +228,7 @@ async fn the_analysis_of_a_cluster_that_is_not_known_is_an_error() {
 async fn a_cluster_that_is_not_known_is_shown_as_down() {
     let masters = Masters::unknown();
     let health = Health::builder().dependency(Dependency::hard("orders", &masters.client()));
-    let handle = redkit_monitor::prometheus::recorder().unwrap().handle();
+    let handle = redkit_monitor::prometheus::recorder().handle();
     let exporter =
         redkit_monitor::prometheus::Exporter::new(handle, &health.build().unwrap()).unwrap();
     let text = exporter.render().await;

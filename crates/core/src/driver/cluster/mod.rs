@@ -27,6 +27,7 @@ use crate::backend::{Backend, Capabilities, ConnectionState, ServerNode, Topolog
 use crate::breaker::Breakers;
 use crate::command::Command;
 use crate::config::{Address, ClientConfig};
+use crate::driver::dedicated::Dedicated;
 use crate::driver::link::{CommandLink, Limits, Timing};
 use crate::driver::native::NativeConnector;
 use crate::driver::server::is_certain;
@@ -257,6 +258,13 @@ impl Backend for ClusterBackend {
     /// command (one without a key takes any); it stays there.
     async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError> {
         Ok(Arc::new(OneNode::new(&self.shared)))
+    }
+
+    async fn dedicated_to(&self, server: &str) -> Result<Arc<dyn Backend>, CallError> {
+        let address = self.shared.nodes.master(server)?;
+        let connector = self.shared.nodes.connector_to(&address);
+        let own = Dedicated::open(connector, self.shared.limits, Topology::Cluster).await?;
+        Ok(Arc::new(own))
     }
 
     fn topology(&self) -> Topology {

@@ -255,6 +255,18 @@ impl Nodes {
         })
     }
 
+    /// The address of the master of this name.
+    pub(super) fn master(&self, server: &str) -> Result<Address, CallError> {
+        let masters = self.view().masters();
+        let mut named = masters.into_iter();
+        named
+            .find(|master| master.to_string() == server)
+            .ok_or_else(|| {
+                let message = format!("{server} is no master of the cluster");
+                Fault::new(FaultKind::Invalid, message).not_sent()
+            })
+    }
+
     /// Sends a command to one of the masters, without asking or telling its breaker.
     pub(super) async fn call_past_breaker(
         &self,
@@ -262,12 +274,7 @@ impl Nodes {
         command: &Command,
         deadline: Instant,
     ) -> Result<Value, CallError> {
-        let masters = self.view().masters();
-        let Some(address) = masters.iter().find(|master| master.to_string() == server) else {
-            let message = format!("{server} is no master of the cluster");
-            return Err(Fault::new(FaultKind::Invalid, message).not_sent());
-        };
-        let node = self.node(address);
+        let node = self.node(&self.master(server)?);
         let link = node.link(deadline).await?;
         let sent = link.exchange(command, deadline);
         node.answer_past_breaker(&link, sent).await

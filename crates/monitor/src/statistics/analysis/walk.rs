@@ -8,27 +8,28 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use redkit_core::coordination::Backoff;
-use redkit_core::{CallError, Client, Command, Error as CoreError, FromValue, ServerNode};
+use redkit_core::{Client, Command, Error as CoreError, ServerNode};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::lane::{Lane, is_elsewhere, read};
 use super::report::{Collector, Expiring, KeyspaceReport, Looked};
-use super::{AnalysisConfig, PATIENCE, Progress};
+use super::{AnalysisConfig, Progress};
 use crate::error::Error;
 use crate::statistics::ServerInfo;
 
 type SlotRange = RangeInclusive<u16>;
 
-/// Keys that the server is asked for at once.
-const PAGE: u32 = 200;
+/// How many times in a second a server is asked for keys, when the pace allows it: it answers nobody else while it
+/// looks for them, so that it is better asked often for few.
+const PAGES_PER_SECOND: u32 = 100;
 
-/// Keys that are looked at at once: so few that other callers of the connection do not wait long.
-const TOGETHER: usize = 32;
+/// The fewest and the most keys that a server is asked for at once.
+const PAGE: RangeInclusive<u32> = 50..=200;
 
-/// How often a command is tried.
-const ATTEMPTS: u32 = 4;
+/// Keys that are looked at at once: so few that other callers of the server do not wait long.
+const TOGETHER: usize = 16;
 
 pub(super) struct Walk {
     client: Client,
@@ -97,7 +98,9 @@ impl Walk {
     /// Which processes serve which slots. A process is known by its run id; where that cannot be asked for, by its name.
     async fn layout(&self, servers: &[ServerNode]) -> BTreeMap<Arc<str>, (Vec<SlotRange>, String)> {
         let asked = servers.iter().map(async |server| {
-            let info = self.ask::<String>(server, || Command::new("INFO").arg("server"));
+            // A new connection, which is to whatever server has the place now.
+            let mut lane = Lane::new(&self.client, server);
+            let info = lane.ask::<String>(Command::new("INFO").arg("server"));
             let run_id = info.await.map(|text| ServerInfo::parse(&text).run_id);
             let slots = server.slots.clone();
             (
@@ -109,21 +112,24 @@ impl Walk {
     }
 
     async fn server(&self, server: &ServerNode) -> Result<(), (Arc<str>, CoreError)> {
-        let failed = |error| (Arc::clone(&server.name), error);
-        let total: u64 = self
-            .ask(server, || Command::new("DBSIZE"))
-            .await
-            .map_err(failed)?;
+        let walked = self.walk(&mut Lane::new(&self.client, server)).await;
+        walked.map_err(|error| (Arc::clone(&server.name), error))
+    }
+
+    async fn walk(&self, lane: &mut Lane<'_>) -> Result<(), CoreError> {
+        let total: u64 = lane.ask(Command::new("DBSIZE")).await?;
         self.progress
             .send_modify(|progress| progress.total += total.min(self.config.max_keys));
+        let (least, most) = PAGE.into_inner();
+        let page = (self.config.keys_per_second / PAGES_PER_SECOND).clamp(least, most);
         let (mut cursor, mut seen) = (0_u64, 0_u64);
         loop {
             let began = Instant::now();
-            let scan = || Command::new("SCAN").arg(cursor).arg("COUNT").arg(PAGE);
-            let (next, keys): (u64, Vec<Bytes>) = self.ask(server, scan).await.map_err(failed)?;
+            let scan = Command::new("SCAN").arg(cursor).arg("COUNT").arg(page);
+            let (next, keys): (u64, Vec<Bytes>) = lane.ask(scan).await?;
             let count = u64::try_from(keys.len()).unwrap_or(u64::MAX);
             seen += count;
-            self.page(server, keys).await.map_err(failed)?;
+            self.page(lane, keys).await?;
             if next == 0 {
                 return Ok(());
             }
@@ -133,8 +139,8 @@ impl Walk {
             }
             cursor = next;
             // An empty page costs the server as much as a full one.
-            let page = Duration::from_secs(1) * u32::try_from(count).unwrap_or(PAGE).max(PAGE);
-            let pace = page / self.config.keys_per_second;
+            let time = Duration::from_secs(1) * u32::try_from(count).unwrap_or(page).max(page);
+            let pace = time / self.config.keys_per_second;
             tokio::select! {
                 () = sleep(pace.saturating_sub(began.elapsed())) => {}
                 () = self.cancel.cancelled() => {}
@@ -142,7 +148,7 @@ impl Walk {
         }
     }
 
-    async fn page(&self, server: &ServerNode, keys: Vec<Bytes>) -> Result<(), CoreError> {
+    async fn page(&self, lane: &mut Lane<'_>, keys: Vec<Bytes>) -> Result<(), CoreError> {
         let every = u64::from(self.config.sample_every);
         let mut sampled = Vec::new();
         let count = keys.len();
@@ -154,10 +160,10 @@ impl Walk {
             }
         });
         for some in sampled.chunks(TOGETHER) {
-            let looked = join_all(some.iter().map(|key| self.look(server, key))).await;
+            let looked = look(lane, some).await?;
             for (key, looked) in some.iter().zip(looked) {
-                // Gone in the meantime.
-                let Some(looked) = looked? else { continue };
+                // Gone in the meantime, or on its way to another server.
+                let Some(looked) = looked else { continue };
                 self.collect(|collector| collector.looked(key.clone(), looked));
             }
         }
@@ -167,49 +173,6 @@ impl Walk {
         Ok(())
     }
 
-    async fn look(&self, server: &ServerNode, key: &Bytes) -> Result<Option<Looked>, CoreError> {
-        let (bytes, ttl, kind) = tokio::join!(
-            self.ask::<Option<u64>>(server, || Command::new("MEMORY").arg("USAGE").key(key)),
-            self.ask::<i64>(server, || Command::new("PTTL").key(key)),
-            self.ask::<String>(server, || Command::new("TYPE").key(key)),
-        );
-        let looked = (|| {
-            let (bytes, ttl, kind) = (bytes?, ttl?, kind?);
-            let (Some(bytes), true) = (bytes, ttl != -2) else {
-                return Ok(None);
-            };
-            let ttl = u64::try_from(ttl).ok().map(Duration::from_millis);
-            Ok(Some(Looked { bytes, kind, ttl }))
-        })();
-        match looked {
-            // Its slot is on its way to another server.
-            Err(error) if is_elsewhere(&error) => Ok(None),
-            looked => looked,
-        }
-    }
-
-    /// Reads something; a few times when the server does not answer.
-    async fn ask<T: FromValue>(
-        &self,
-        server: &ServerNode,
-        command: impl Fn() -> Command,
-    ) -> Result<T, CoreError> {
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        let mut attempt = 1;
-        loop {
-            let command = command().deadline(Instant::now() + PATIENCE);
-            match self.client.call_server(&server.name, command).await {
-                Err(error)
-                    if error.is_retryable() && attempt < ATTEMPTS && !is_elsewhere(&error) =>
-                {
-                    attempt += 1;
-                    sleep(backoff.next_pause()).await;
-                }
-                reply => return reply,
-            }
-        }
-    }
-
     fn collect(&self, work: impl FnOnce(&mut Collector)) {
         if let Some(collector) = &mut *self.collector.lock() {
             work(collector);
@@ -217,15 +180,40 @@ impl Walk {
     }
 }
 
-fn is_elsewhere(error: &CoreError) -> bool {
-    let CoreError::Call {
-        error: CallError::Replied(error),
-        ..
-    } = error
-    else {
-        return false;
+/// Looks at some keys; `None` for one that is not there any more.
+async fn look(lane: &mut Lane<'_>, keys: &[Bytes]) -> Result<Vec<Option<Looked>>, CoreError> {
+    let mut commands = Vec::with_capacity(keys.len() * 3);
+    for key in keys {
+        commands.push(Command::new("MEMORY").arg("USAGE").key(key));
+        commands.push(Command::new("PTTL").key(key));
+        commands.push(Command::new("TYPE").key(key));
+    }
+    let mut replies = lane.ask_all(commands).await?.into_iter();
+    let mut one = || {
+        let (bytes, ttl, kind) = (replies.next(), replies.next(), replies.next());
+        looked(read("MEMORY", bytes), read("PTTL", ttl), read("TYPE", kind))
     };
-    matches!(error.code(), "MOVED" | "ASK" | "TRYAGAIN")
+    keys.iter().map(|_| one()).collect()
+}
+
+fn looked(
+    bytes: Result<Option<u64>, CoreError>,
+    ttl: Result<i64, CoreError>,
+    kind: Result<String, CoreError>,
+) -> Result<Option<Looked>, CoreError> {
+    let looked: Result<_, CoreError> = (|| {
+        let (bytes, ttl, kind) = (bytes?, ttl?, kind?);
+        let (Some(bytes), true) = (bytes, ttl != -2) else {
+            return Ok(None);
+        };
+        let ttl = u64::try_from(ttl).ok().map(Duration::from_millis);
+        Ok(Some(Looked { bytes, kind, ttl }))
+    })();
+    match looked {
+        // Its slot is on its way to another server.
+        Err(error) if error.call_error().is_some_and(is_elsewhere) => Ok(None),
+        looked => looked,
+    }
 }
 
 /// The prefixes of the patterns whose keys have a time to live: `docs/keyspace.md`.
