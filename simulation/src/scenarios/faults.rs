@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use redkit_testkit::simulation::{FaultKind, FaultMenu, Violation, World};
 
+/// How long a fault lasts at most.
+pub(super) const LONGEST: Duration = Duration::from_millis(2_500);
+
 /// Faults of processes, clocks of processes, network, and servers that keep their data.
 pub(super) fn that_keep_data() -> FaultMenu {
     FaultMenu::all()
@@ -13,14 +16,14 @@ pub(super) fn that_keep_data() -> FaultMenu {
             FaultKind::FlushAll,
             FaultKind::JumpServerClock,
         ])
-        .longest(Duration::from_millis(2_500))
+        .longest(LONGEST)
 }
 
 /// The same, and servers that lose their data, or some of them. Their clocks go on.
 pub(super) fn that_lose_data() -> FaultMenu {
     FaultMenu::all()
         .without(&[FaultKind::JumpServerClock])
-        .longest(Duration::from_millis(2_500))
+        .longest(LONGEST)
 }
 
 /// # Errors

@@ -2,8 +2,10 @@
 --
 -- Needs clock.lua before it.
 --
--- An entry is kept only while the consumer owns it: XCLAIM alone would take it from its new owner. An entry that the
--- consumer does not know of was in a reply that was lost; giving it back costs no attempt.
+-- It is a sign of life also of a consumer that knows of no entry: one may be in a reply that is late, and would else be
+-- taken for a dead consumer's, with an attempt. An entry is kept only while the consumer owns it: XCLAIM alone would take
+-- it from its new owner. An entry that the consumer does not know of was in a reply that was lost, or is late; giving it
+-- back costs no attempt.
 --
 -- KEYS[1]  the stream    KEYS[2]  the group's retries
 -- ARGV[1]  the group    ARGV[2]  the consumer    ARGV[3]  the name of `waiting`
@@ -13,6 +15,9 @@
 --            1764428400000-0 → {}
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local lost, known = {}, {}
+-- This reads nothing, as no entry has a greater id. (The greatest id of all means `>` to servers.)
+local beyond = '18446744073709551615-18446744073709551614'
+redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, beyond)
 for i = 5, #ARGV do
   local id = ARGV[i]
   known[id] = true

@@ -11,6 +11,7 @@ mod bad_input;
 mod batches;
 mod channels;
 mod consumers;
+mod endings;
 mod fault_topologies;
 mod faults;
 mod handling;

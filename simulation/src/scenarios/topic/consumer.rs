@@ -10,7 +10,7 @@ use redkit_testkit::simulation::checkers::Handled;
 use tokio::time::{Instant, sleep};
 
 use super::Settings;
-use super::notes::{Notes, outcome};
+use super::notes::{Absence, Notes, outcome};
 
 const GROUP: &str = "mail";
 const KEYS: u64 = 4;
@@ -42,7 +42,6 @@ pub(super) async fn consume(process: Process, settings: Settings, notes: Notes) 
         };
         let stays = Duration::from_millis(process.random_range(500..=4_000));
         stay(stays, &notes).await;
-        notes.leaves(&process);
         leave(&process, worker).await;
     }
     drop(publishing.await);
@@ -208,11 +207,20 @@ impl Presence {
             }
             let now = self.process.now();
             if now.saturating_sub(self.seen).max(self.seen_here.elapsed()) > longest {
-                self.notes.away(&self.process, self.seen, now);
+                self.was_away(now, false);
             }
             (self.seen, self.seen_here) = (asked, asked_here);
         }
         self.is_over = true;
+    }
+
+    fn was_away(&self, until: Duration, is_death: bool) {
+        self.notes.away(Absence {
+            process: self.process.id(),
+            from: self.seen,
+            until,
+            is_death,
+        });
     }
 }
 
@@ -220,7 +228,7 @@ impl Drop for Presence {
     fn drop(&mut self) {
         if !self.is_over {
             let now = self.process.now();
-            self.notes.away(&self.process, self.seen, now);
+            self.was_away(now, true);
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use redkit_testkit::simulation::Violation;
 use redkit_testkit::simulation::checkers::{Delivery, Handled, Publishing};
-use redkit_testkit::simulation::{Fault, PlannedFault, Schedule, Violation};
 
 use super::notes::Notes;
+use crate::scenarios::faults::LONGEST;
 
 /// # Errors
 /// The first message that was lost, doubled, out of order, or robbed of an attempt.
-pub(super) fn judge(notes: &Notes, is_ordered: bool, schedule: &Schedule) -> Result<(), Violation> {
+pub(super) fn judge(notes: &Notes, is_ordered: bool) -> Result<(), Violation> {
     let mut delivery = match is_ordered {
         true => Delivery::new().ordered(),
         false => Delivery::new(),
@@ -41,23 +42,15 @@ pub(super) fn judge(notes: &Notes, is_ordered: bool, schedule: &Schedule) -> Res
         let last = earliest.max();
         delivery.dead_lettered(message, last.unwrap_or(Duration::ZERO));
     }
-    for (process, from, until) in notes.absences() {
-        delivery.away(process, from, until);
-    }
-    for (process, at) in notes.left() {
-        let was_late = |planned: &PlannedFault| match planned.fault {
-            // The next reply comes after the fault, so it is there a little after this time.
-            Fault::DelayReply {
-                process: whose, by, ..
-            } => whose == process && (planned.at..planned.at + by + SOON).contains(&at),
-            _ => false,
-        };
-        if schedule.faults.iter().any(was_late) {
-            delivery.left_unheard(at);
+    for absence in notes.absences() {
+        let (process, from, until) = (absence.process, absence.from, absence.until);
+        match absence.is_death {
+            true => delivery.died(process, from, until, until + LONGEST + SOON),
+            false => delivery.away(process, from, until),
         }
     }
     delivery.check()
 }
 
-/// A consumer is sent a reply at least this often: it asks whether it is seen.
-const SOON: Duration = Duration::from_millis(200);
+/// What a request takes at most on top of what a fault keeps it back for.
+const SOON: Duration = Duration::from_millis(50);

@@ -92,7 +92,7 @@ impl Scenario for Topics {
             see_to_the_end(process, settings, seen.clone())
         });
         let is_done = world.run_until_done(LIMIT);
-        judge(&notes, settings.is_ordered, context.schedule())?;
+        judge(&notes, settings.is_ordered)?;
         faults::ends(is_done, &world)
     }
 }

@@ -22,13 +22,22 @@ pub(super) struct Message {
     pub(super) key: u64,
 }
 
+/// A time for which a process could not be seen by the server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Absence {
+    pub(super) process: ProcessId,
+    pub(super) from: Duration,
+    pub(super) until: Duration,
+    /// It was killed then.
+    pub(super) is_death: bool,
+}
+
 #[derive(Default)]
 struct State {
     last: u64,
     handled: Vec<Handling>,
-    away: Vec<(ProcessId, Duration, Duration)>,
+    away: Vec<Absence>,
     dead: Vec<u64>,
-    left: Vec<(ProcessId, Duration)>,
     is_done: bool,
 }
 
@@ -77,13 +86,8 @@ impl Notes {
     }
 
     /// A process was dead, held up, or without the server.
-    pub(super) fn away(&self, process: &Process, from: Duration, until: Duration) {
-        self.state.lock().away.push((process.id(), from, until));
-    }
-
-    /// A consumer of a process leaves.
-    pub(super) fn leaves(&self, process: &Process) {
-        self.state.lock().left.push((process.id(), process.now()));
+    pub(super) fn away(&self, absence: Absence) {
+        self.state.lock().away.push(absence);
     }
 
     pub(super) fn are_dead(&self, messages: impl IntoIterator<Item = u64>) {
@@ -103,13 +107,8 @@ impl Notes {
         self.state.lock().handled.clone()
     }
 
-    pub(super) fn absences(&self) -> Vec<(ProcessId, Duration, Duration)> {
+    pub(super) fn absences(&self) -> Vec<Absence> {
         self.state.lock().away.clone()
-    }
-
-    /// When consumers left, and of which processes.
-    pub(super) fn left(&self) -> Vec<(ProcessId, Duration)> {
-        self.state.lock().left.clone()
     }
 
     pub(super) fn dead(&self) -> Vec<u64> {

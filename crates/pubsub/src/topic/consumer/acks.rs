@@ -44,16 +44,17 @@ impl Default for Acks {
     }
 }
 
-impl Acks {
-    /// Acknowledges an entry soon. When the worker ends before that, it is handed back with all that is held.
-    pub(super) fn push(
+impl HeldSeat {
+    /// Acknowledges an entry soon. When the worker is ended before that, it is handed back with all that is held.
+    pub(super) fn acknowledge(
         &self,
         entry: &RawEntry,
         lost: &CancellationToken,
         permit: Option<OwnedSemaphorePermit>,
     ) {
+        self.held.tells(entry.entry, lost);
         // The receiver lives as long as this.
-        let _ = self.sender.send(Ack::Entry(Handled {
+        let _ = self.acks.sender.send(Ack::Entry(Handled {
             entry: entry.into(),
             lost: lost.clone(),
             permit,
@@ -62,21 +63,17 @@ impl Acks {
 }
 
 impl<T, H> Shared<T, H> {
-    /// Waits until the server has answered for all that was acknowledged, or the worker ends.
+    /// Waits until the server has answered for all that was acknowledged.
     pub(super) async fn flush(&self) {
         let flushes = self.seats.iter().map(|seat| {
             let (told, answer) = oneshot::channel();
             let is_sent = seat.acks.sender.send(Ack::Flush(told)).is_ok();
             async move { is_sent && answer.await.is_ok() }
         });
-        tokio::select! {
-            biased;
-            _ = join_all(flushes) => {}
-            () = self.aborting.cancelled() => {}
-        }
+        join_all(flushes).await;
     }
 
-    /// Tells the server of one partition's acknowledgements, until the worker ends.
+    /// Tells the server of one partition's acknowledgements, for ever.
     pub(super) async fn tell_acknowledged(&self, seat: &HeldSeat) {
         let mut queue = seat.acks.queue.lock().await;
         let mut acks = Vec::with_capacity(MOST_ACKNOWLEDGED);
@@ -88,16 +85,12 @@ impl<T, H> Shared<T, H> {
                     Ack::Flush(told) => flushes.push(told),
                 }
             }
-            let told = AssertUnwindSafe(self.acknowledge(seat, &entries)).catch_unwind();
-            match told.await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(_) => {
-                    tracing::error!(target: "redkit::pubsub", "an acknowledgement panicked");
-                    // Others get them, instead of heartbeats for ever.
-                    for Handled { entry, lost, .. } in &entries {
-                        seat.held.remove(entry.entry, lost);
-                    }
+            let told = AssertUnwindSafe(self.tell_of(seat, &entries)).catch_unwind();
+            if told.await.is_err() {
+                tracing::error!(target: "redkit::pubsub", "an acknowledgement panicked");
+                // Others get them, instead of heartbeats for ever.
+                for Handled { entry, lost, .. } in &entries {
+                    seat.held.remove(entry.entry, lost);
                 }
             }
             // Together, so that the reader asks for as many at once.
@@ -113,10 +106,9 @@ impl<T, H> Shared<T, H> {
         }
     }
 
-    /// Gives whether the worker goes on.
-    async fn acknowledge(&self, seat: &HeldSeat, entries: &[Handled]) -> bool {
+    async fn tell_of(&self, seat: &HeldSeat, entries: &[Handled]) {
         if entries.is_empty() {
-            return true;
+            return;
         }
         let request = || {
             // Whatever is another consumer's by now is not to be acknowledged for it.
@@ -136,10 +128,8 @@ impl<T, H> Shared<T, H> {
                     self.put_off(seat, entry, lost).await;
                     seat.held.remove(entry.entry, lost);
                 }
-                return true;
+                return;
             }
-            // Handed back with all that is held.
-            Told::Ended => return false,
         };
         for Handled { entry, lost, .. } in entries {
             seat.held.remove(entry.entry, lost);
@@ -149,6 +139,5 @@ impl<T, H> Shared<T, H> {
         for _ in done..count {
             self.count_lost();
         }
-        true
     }
 }

@@ -121,7 +121,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                 // The handler is free for the next message; this one keeps its room until the server has answered.
                 Some(Outcome::Ack) if !entry.lost.is_cancelled() => {
                     let room = entry.permit.take();
-                    entry.seat.acks.push(entry.entry, &entry.lost, room);
+                    entry.seat.acknowledge(entry.entry, &entry.lost, room);
                 }
                 Some(outcome) if !entry.lost.is_cancelled() => others.push((entry, outcome)),
                 _ => self.count_lost(),
@@ -171,7 +171,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         } = of;
         if !entry.group.is_empty() && *entry.group != *self.group.as_bytes() {
             // It keeps its room until the server has answered.
-            seat.acks.push(entry, lost, of.permit.take());
+            seat.acknowledge(entry, lost, of.permit.take());
             return None;
         }
         let delivery = match self.open(seat, entry, lost) {

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::worker::Which;
 use crate::inbox::ItemId;
 
 /// The entries of one partition that are in this process: waiting, or being handled.
@@ -16,6 +17,8 @@ pub(super) struct Held {
 
 struct HeldEntry {
     deliveries: u32,
+    /// Its outcome is on its way to the server.
+    is_told: bool,
     lost: CancellationToken,
     /// When the last call was sent that showed that the worker owns it.
     owned: Instant,
@@ -26,6 +29,7 @@ impl Held {
     pub(super) fn insert(&self, id: ItemId, deliveries: u32, sent: Instant) {
         let entry = HeldEntry {
             deliveries,
+            is_told: false,
             lost: CancellationToken::new(),
             owned: sent,
         };
@@ -80,10 +84,19 @@ impl Held {
         }
     }
 
-    /// Everything that is left, with the number of its deliveries.
-    pub(super) fn take_all(&self) -> Vec<(ItemId, u32)> {
-        let taken = std::mem::take(&mut *self.entries.lock());
-        let taken = taken.into_iter();
+    /// The outcome of an entry is on its way to the server.
+    pub(super) fn tells(&self, id: ItemId, lost: &CancellationToken) {
+        if !lost.is_cancelled()
+            && let Some(entry) = self.entries.lock().get_mut(&id)
+        {
+            entry.is_told = true;
+        }
+    }
+
+    /// Takes what is left, each with the number of its deliveries.
+    pub(super) fn take(&self, which: Which) -> Vec<(ItemId, u32)> {
+        let mut entries = self.entries.lock();
+        let taken = entries.extract_if(.., |_, entry| which == Which::All || !entry.is_told);
         taken
             .map(|(id, entry)| {
                 entry.lost.cancel();

@@ -1,6 +1,7 @@
 //! [`ConsumerBuilder`]: how a process consumes a topic.
 
 mod acks;
+mod ending;
 mod handle;
 mod held;
 mod jobs;

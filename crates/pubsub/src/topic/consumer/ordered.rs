@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::line::is_group_missing;
 use super::making::{make_missing, remake};
 use super::reader::{TRIM, trim};
-use super::run::{HeldSeat, Shared};
+use super::run::{HeldSeat, OwnedPartition, Shared};
 use super::settle::cut;
 use crate::topic::delivery::{BatchHandler, Outcome};
 use crate::topic::entry::RawEntry;
@@ -137,7 +137,11 @@ async fn take_up_to<T, H>(
                     lease,
                     yielding: yielding.clone(),
                 };
-                shared.owned.lock().insert(index, token);
+                let partition = OwnedPartition {
+                    token,
+                    is_telling: false,
+                };
+                shared.owned.lock().insert(index, partition);
                 let task = AbortOnDropHandle::new(tokio::spawn(owner.run()));
                 owned.insert(index, Owned { yielding, task });
             }
@@ -387,28 +391,34 @@ where
 
     /// Tells the server until it answers; without the lease it is not told any more.
     async fn tell(&self, call: Invocation) -> Next {
+        self.is_telling(true);
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        loop {
+        let next = loop {
             let error = match self.shared.client.eval::<Value>(call.clone()).await {
                 Ok(Value::Int(-1)) => {
                     self.shared.count_lost();
-                    return Next::Stop;
+                    break Next::Stop;
                 }
-                Ok(_) => return Next::GoOn,
+                Ok(_) => break Next::GoOn,
                 Err(error) => error,
             };
             if is_group_missing(&error) {
-                return Next::GoOn;
+                break Next::GoOn;
             }
             if !error.is_retryable() {
                 tracing::warn!(target: "redkit::pubsub", %error, "an outcome cannot be told");
-                return Next::Stop;
+                break Next::Stop;
             }
-            tokio::select! {
-                biased;
-                () = sleep(backoff.next_pause()) => {}
-                () = self.shared.aborting.cancelled() => return Next::Stop,
-            }
+            sleep(backoff.next_pause()).await;
+        };
+        self.is_telling(false);
+        next
+    }
+
+    /// While it is, the partition is not given up over its head: the outcome would be refused.
+    fn is_telling(&self, is_telling: bool) {
+        if let Some(partition) = self.shared.owned.lock().get_mut(&self.index) {
+            partition.is_telling = is_telling;
         }
     }
 }

@@ -45,15 +45,22 @@ pub(super) struct Shared<T, H> {
     pub(super) gathering: Mutex<()>,
     /// Nothing more is begun.
     pub(super) draining: CancellationToken,
-    /// What runs is dropped.
+    /// Handlers that run are dropped.
     pub(super) aborting: CancellationToken,
     pub(super) metrics: WorkerMetrics,
     pub(super) counts: Counts,
     /// This worker's name among the members of an ordered group.
     pub(super) member: Box<str>,
-    /// The partitions that it owns in an ordered group, by their tokens.
-    pub(super) owned: parking_lot::Mutex<BTreeMap<usize, Token>>,
+    /// The partitions that it owns in an ordered group.
+    pub(super) owned: parking_lot::Mutex<BTreeMap<usize, OwnedPartition>>,
     pub(super) message: PhantomData<fn() -> T>,
+}
+
+/// A partition that a worker owns in an ordered group.
+pub(super) struct OwnedPartition {
+    pub(super) token: Token,
+    /// An outcome is on its way to the server.
+    pub(super) is_telling: bool,
 }
 
 #[derive(Default)]

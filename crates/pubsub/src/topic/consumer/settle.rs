@@ -16,7 +16,7 @@ use crate::topic::scripts::Burial;
 const MOST_REASON: usize = 4 * 1024;
 
 impl<T, H> Shared<T, H> {
-    /// Tells the server, until it answers. When the worker ends before that, the entry is handed back with
+    /// Tells the server, until it answers. When this task is ended before that, the entry is handed back with
     /// all that is held.
     pub(super) async fn settle(
         &self,
@@ -34,7 +34,7 @@ impl<T, H> Shared<T, H> {
         };
         let is_repeatable = !matches!(outcome, Outcome::HandBack);
         let (request, metric, count): (Request, _, _) = match &outcome {
-            Outcome::Ack => return seat.acks.push(entry, lost, None),
+            Outcome::Ack => return seat.acknowledge(entry, lost, None),
             Outcome::Retry { after, .. } => {
                 let after = after.unwrap_or_else(|| self.settings.pause_after(attempt));
                 let release = seat.seat.release([(entry.entry, attempt, attempt, after)]);
@@ -58,17 +58,15 @@ impl<T, H> Shared<T, H> {
                 (bury.into(), &self.metrics.dead, &self.counts.dead)
             }
         };
+        seat.held.tells(entry.entry, lost);
         let request = || (!lost.is_cancelled()).then(|| request.clone());
-        let told = self.tell(request, is_repeatable).await;
-        match told {
+        match self.tell(request, is_repeatable).await {
             Told::Done(_) => {
                 metric.increment(1);
                 self.counts.add(count);
             }
             Told::NotOwned => self.count_lost(),
             Told::Refused => self.put_off(seat, &entry.into(), lost).await,
-            // Handed back with all that is held.
-            Told::Ended => return,
         }
         seat.held.remove(entry.entry, lost);
     }
@@ -90,7 +88,6 @@ impl<T, H> Shared<T, H> {
                 self.counts.add(&self.counts.retried);
             }
             Told::NotOwned | Told::Refused => self.count_lost(),
-            Told::Ended => {}
         }
     }
 
@@ -117,16 +114,12 @@ impl<T, H> Shared<T, H> {
                     Request::Script(call) => self.client.eval::<Value>(call).await,
                 }
             };
-            let error = tokio::select! {
-                biased;
-                told = told => match told {
-                    Ok(Value::Int(0)) if !may_be_done => return Told::NotOwned,
-                    // Said twice, the reply says nothing: the first time may have done it.
-                    Ok(_) if may_be_done => return Told::Done(Value::Nil),
-                    Ok(reply) => return Told::Done(reply),
-                    Err(error) => error,
-                },
-                () = self.aborting.cancelled() => return Told::Ended,
+            let error = match told.await {
+                Ok(Value::Int(0)) if !may_be_done => return Told::NotOwned,
+                // Said twice, the reply says nothing: the first time may have done it.
+                Ok(_) if may_be_done => return Told::Done(Value::Nil),
+                Ok(reply) => return Told::Done(reply),
+                Err(error) => error,
             };
             may_be_done |= error.is_maybe();
             if super::line::is_group_missing(&error) {
@@ -146,11 +139,7 @@ impl<T, H> Shared<T, H> {
             }
             let pause = backoff.next_pause();
             tracing::debug!(target: "redkit::pubsub", %error, ?pause, "an outcome is told again");
-            tokio::select! {
-                biased;
-                () = sleep(pause) => {}
-                () = self.aborting.cancelled() => return Told::Ended,
-            }
+            sleep(pause).await;
         }
     }
 }
@@ -164,8 +153,6 @@ pub(super) enum Told {
     NotOwned,
     /// It cannot be done, however often it is said.
     Refused,
-    /// The worker ended before the server answered.
-    Ended,
 }
 
 /// Not repeated by the client.

@@ -6,18 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redkit_core::coordination::Release;
 use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Client, Invocation};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Settings;
 use super::acks::Acks;
+use super::ending::Tasks;
 use super::held::Held;
 use super::jobs::JobQueue;
 use super::making::{self, Making, Start, tell_of_gap};
@@ -35,13 +34,12 @@ use crate::unique_id::unique_id;
 /// A process's consumer of a topic, from [`ConsumerBuilder::start`](super::ConsumerBuilder::start).
 ///
 /// [`shutdown`](Self::shutdown) ends it in order. Dropping it ends it at once: handlers are dropped, and
-/// what they had goes back to the group in the background.
+/// what they had goes back to the group in the background, as what is on its way to this process does when it comes.
+/// Outcomes that are on their way to the server are told to the end.
 pub struct Worker {
     team: Arc<dyn Team>,
-    readers: Vec<AbortOnDropHandle<()>>,
-    workers: Vec<AbortOnDropHandle<()>>,
-    /// Tasks that readers and workers need until these have ended: heartbeats, and those that send acknowledgements.
-    services: Vec<AbortOnDropHandle<()>>,
+    tasks: Option<Tasks>,
+    runtime: Handle,
     _inspected: Arc<dyn Inspect>,
 }
 
@@ -74,15 +72,25 @@ const ORDERED: &str = "ordered";
 /// How many entries one script gives back.
 const AT_ONCE: usize = 500;
 
+/// Which of the things that a worker has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// Those of which no outcome is on its way to the server.
+    WithoutOutcome,
+}
+
 /// A worker's shared part, whatever its message and handler.
 #[async_trait]
-trait Team: Send + Sync {
+pub(super) trait Team: Send + Sync {
     fn stats(&self) -> WorkerStats;
     fn drain(&self);
     fn abort(&self);
     fn settings(&self) -> &Settings;
-    /// The requests that give everything back which is held, without an attempt.
-    fn hand_back(&self) -> Vec<Invocation>;
+    /// The requests that give messages back which are held, without an attempt.
+    fn hand_back(&self, which: Which) -> Vec<Invocation>;
+    /// The requests that give partitions of an ordered group up.
+    fn disown(&self, which: Which) -> Vec<Invocation>;
     fn client(&self) -> &Client;
     /// Waits until the server has answered for all that was acknowledged.
     async fn flush(&self);
@@ -111,15 +119,10 @@ where
         &self.settings
     }
 
-    fn hand_back(&self) -> Vec<Invocation> {
+    fn hand_back(&self, which: Which) -> Vec<Invocation> {
         let mut requests = Vec::new();
-        for (index, token) in std::mem::take(&mut *self.owned.lock()) {
-            if let Some(seat) = self.seats.get(index) {
-                requests.push(scripts::disown(&seat.seat, token));
-            }
-        }
         for seat in &self.seats {
-            let all = seat.held.take_all();
+            let all = seat.held.take(which);
             for some in all.chunks(AT_ONCE) {
                 let entries = some
                     .iter()
@@ -128,6 +131,18 @@ where
             }
         }
         requests
+    }
+
+    fn disown(&self, which: Which) -> Vec<Invocation> {
+        let mut owned = self.owned.lock();
+        let taken = owned.extract_if(.., |_, partition| {
+            which == Which::All || !partition.is_telling
+        });
+        let requests = taken.filter_map(|(index, partition)| {
+            let seat = self.seats.get(index)?;
+            Some(scripts::disown(&seat.seat, partition.token))
+        });
+        requests.collect()
     }
 
     fn client(&self) -> &Client {
@@ -256,10 +271,9 @@ where
     let snapshot = move || snapshot(&*worker);
     let inspected = inspect::register(topic, group, Some(Box::new(snapshot)));
     Ok(Worker {
+        tasks: Some(Tasks::new(&team, readers, workers, services)),
         team,
-        readers,
-        workers,
-        services,
+        runtime: Handle::current(),
         _inspected: inspected,
     })
 }
@@ -294,79 +308,19 @@ impl Worker {
     }
 
     /// Ends it in order: nothing more is begun; what is being handled has `grace` to end, and is dropped
-    /// then; what was not finished goes back to the group at once, without having cost an attempt.
+    /// then; what was not finished goes back to the group at once, without having cost an attempt. A server that does
+    /// not answer holds this up for five seconds beyond `grace`.
     pub async fn shutdown(mut self, grace: Duration) {
-        self.team.drain();
-        let ends = Instant::now() + grace;
-        let readers = std::mem::take(&mut self.readers);
-        let workers = std::mem::take(&mut self.workers);
-        let team = Arc::clone(&self.team);
-        let all = async {
-            for task in readers.into_iter().chain(workers) {
-                drop(task.await);
-            }
-            team.flush().await;
-        };
-        let mut all = std::pin::pin!(all);
-        if tokio::time::timeout_at(ends, &mut all).await.is_err() {
-            self.team.abort();
-            // Handlers end at their next `await`, and readers when their wait at the server is over.
-            let _ = timeout(LONGEST_READ, all).await;
+        if let Some(tasks) = &mut self.tasks {
+            tasks.end(grace).await;
         }
-        self.services.clear();
-        leave(&*self.team).await;
     }
 }
-
-/// Hands everything back, and leaves the group.
-async fn leave(team: &dyn Team) {
-    let requests = team.hand_back();
-    let left = async {
-        if let Err(error) = team.client().eval_all(requests.clone()).await {
-            tracing::debug!(target: "redkit::pubsub", %error, "messages are handed back later");
-            release_later(team, requests.clone());
-        }
-        team.leave().await;
-    };
-    if timeout(FAREWELL, left).await.is_err() {
-        release_later(team, requests);
-    }
-}
-
-/// In the background, for as long as it makes sense: after a lease others take what is left.
-fn release_later(team: &dyn Team, requests: Vec<Invocation>) {
-    if !requests.is_empty() {
-        let until = Instant::now() + team.settings().lease;
-        team.client()
-            .release_later(Release::new(requests).until(until));
-    }
-}
-
-/// How long an end in order waits for the server beyond its grace.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// How long a reader may be held by a reply that does not come.
-const LONGEST_READ: Duration = Duration::from_secs(3);
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.team.drain();
-        self.team.abort();
-        release_later(&*self.team, self.team.hand_back());
-        let readers = std::mem::take(&mut self.readers);
-        if let Ok(runtime) = Handle::try_current()
-            && !readers.is_empty()
-        {
-            // What is on its way to a reader would be nobody's, so they end by themselves, for a bounded time.
-            let team = Arc::clone(&self.team);
-            runtime.spawn(async move {
-                let all = async {
-                    for reader in readers {
-                        drop(reader.await);
-                    }
-                };
-                let _ = timeout(LONGEST_READ, all).await;
-                leave(&*team).await;
-            });
+        if let Some(tasks) = self.tasks.take() {
+            tasks.end_in_background(&self.runtime);
         }
     }
 }

@@ -57,8 +57,8 @@ pub struct Handling {
 ///   second is not begun before the first was done.
 /// - A message is handled at the same time as before, or again after it was done, only where the consumer before
 ///   [was away](Self::away): dead, or paused or cut off for longer than its lease.
-/// - Attempts are used by handlers that failed, by consumers that were away, and by those that
-///   [left without having heard](Self::left_unheard) what they were given, and by nothing else.
+/// - Attempts are used by handlers that failed, and by consumers that were away, or [died](Self::died), when the message
+///   was there, and by nothing else.
 ///
 /// ```
 /// use std::time::Duration;
@@ -86,8 +86,6 @@ pub struct Delivery {
     handled: BTreeMap<u64, Vec<Handling>>,
     dead: BTreeMap<u64, Duration>,
     away: Vec<Away>,
-    /// When consumers left to which a reply was under way.
-    left_unheard: Vec<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +93,8 @@ struct Away {
     process: ProcessId,
     from: Duration,
     until: Duration,
+    /// Until when a request of that time may arrive.
+    heard_until: Duration,
 }
 
 impl Delivery {
@@ -134,14 +134,25 @@ impl Delivery {
             process,
             from,
             until,
+            heard_until: until,
         });
     }
 
-    /// A consumer left at this time, while a reply was late that may have brought it messages. It did not know of them
-    /// and could not hand them back, so that another takes them after a lease, each with an attempt more. Nobody
-    /// began them, so this excuses no message that is handled twice.
-    pub fn left_unheard(&mut self, at: Duration) {
-        self.left_unheard.push(at);
+    /// A consumer's process died, after it was last seen at `from`. What it had sent arrives until `heard_until`, and may
+    /// take messages for it.
+    pub fn died(
+        &mut self,
+        process: ProcessId,
+        from: Duration,
+        at: Duration,
+        heard_until: Duration,
+    ) {
+        self.away.push(Away {
+            process,
+            from,
+            until: at,
+            heard_until,
+        });
     }
 
     /// # Errors
@@ -149,7 +160,7 @@ impl Delivery {
     pub fn check(&self) -> Result<(), Violation> {
         let of_messages = self.handled.iter().map(|(message, handlings)| {
             let wrong = earlier(self.invented(*message, handlings), self.doubled(handlings));
-            earlier(wrong, self.robbed(handlings))
+            earlier(wrong, self.robbed(*message, handlings))
         });
         let wrong = of_messages.fold(None, earlier);
         let wrong = earlier(wrong, self.out_of_order());
@@ -188,15 +199,16 @@ impl Delivery {
     }
 
     /// A handling with a higher attempt than failures and absences explain.
-    fn robbed(&self, handlings: &[Handling]) -> Option<Violation> {
+    fn robbed(&self, message: u64, handlings: &[Handling]) -> Option<Violation> {
+        let published = self.published.get(&message)?.start;
         let robbed = handlings.iter().enumerate().find(|(index, handling)| {
             let before = handlings.iter().take(*index);
             let failed = before.filter(|other| other.how == Handled::Failed).count();
             let absences = self.away.iter();
-            let absences = absences.filter(|away| away.from <= handling.start).count();
-            let unheard = self.left_unheard.iter();
-            let unheard = unheard.filter(|at| **at <= handling.start).count();
-            let most = failed + absences + unheard + 1;
+            let absences = absences
+                .filter(|away| away.from <= handling.start && away.heard_until >= published)
+                .count();
+            let most = failed + absences + 1;
             usize::try_from(handling.attempt).is_ok_and(|attempt| attempt > most)
         });
         let (index, handling) = robbed?;

@@ -140,17 +140,20 @@ fn an_attempt_that_a_drain_has_used_is_refused() {
 }
 
 #[test]
-fn a_consumer_that_left_with_a_reply_under_way_costs_an_attempt_and_excuses_no_second_handling() {
+fn an_absence_that_was_over_before_the_publication_costs_no_attempt() {
     let mut delivery = two(&[
-        handling(2, 1, 2, 5, Handled::Done),
-        handling(2, 2, 1, 7, Handled::Done),
+        handling(2, 1, 1, 3, Handled::Done),
+        handling(2, 2, 2, 5, Handled::Done),
     ]);
-    delivery.left_unheard(second(6));
-    assert_eq!(guarantee(&delivery), "attempts", "it left later");
-    delivery.left_unheard(second(4));
+    delivery.away(ProcessId(1), second(0), second(1));
+    assert_eq!(guarantee(&delivery), "attempts");
+    let mut later = delivery.clone();
+    delivery.away(ProcessId(1), second(1), second(2));
     delivery.check().unwrap();
-    delivery.handled(handling(3, 1, 2, 9, Handled::Done));
-    assert_eq!(guarantee(&delivery), "a message is handled once");
+    later.died(ProcessId(1), second(0), second(1), second(2));
+    later.check().unwrap();
+    later.handled(handling(1, 1, 1, 6, Handled::Done));
+    assert_eq!(guarantee(&later), "a message is handled once");
 }
 
 #[test]

@@ -1,0 +1,183 @@
+//! Workers that end while something is under way, in virtual time: what their handlers have done is acknowledged, and
+//! what is on its way to them costs no attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redkit_core::{Client, Command, Value};
+use redkit_embedded::Embedded;
+use redkit_pubsub::topic::{ConsumerBuilder, Delivery, Outcome, Topic, Worker};
+use redkit_testkit::{FaultyBackend, Injection, Rule};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+
+use crate::handling::{Seen, acknowledge, topic, until, until_stats};
+
+const LEASE: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_millis(10);
+
+fn is_acknowledgement(command: &Command) -> bool {
+    command.iter().any(|arg| arg == b"queue")
+}
+
+fn consumer(topic: &Topic<u32>, is_ordered: bool) -> ConsumerBuilder<u32> {
+    let consumer = topic.consumer("g").lease(LEASE);
+    match is_ordered {
+        true => consumer.ordered(),
+        false => consumer.concurrency(3),
+    }
+}
+
+/// A worker whose handlers wait for the gate.
+async fn gated(consumer: ConsumerBuilder<u32>, go: &Arc<Semaphore>) -> Worker {
+    let go = Arc::clone(go);
+    let started = consumer.start(move |_: Delivery<u32>| {
+        let go = Arc::clone(&go);
+        async move {
+            go.acquire().await.unwrap().forget();
+            Outcome::Ack
+        }
+    });
+    started.await.unwrap()
+}
+
+/// Ends a worker in one of the ways.
+async fn end(worker: Worker, is_dropped: bool) {
+    match is_dropped {
+        true => drop(worker),
+        false => worker.shutdown(Duration::ZERO).await,
+    }
+}
+
+/// Another worker is given nothing, and there is nothing.
+async fn check_all_is_done(topic: &Topic<u32>, is_ordered: bool, told: &str) {
+    let seen = Seen::default();
+    let _worker = acknowledge(consumer(topic, is_ordered), &seen).await;
+    sleep(10 * LEASE).await;
+    assert_eq!(seen.all(), [], "{told}");
+    assert_eq!(topic.stats("g").await.unwrap().length, 0, "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acknowledgement_whose_script_the_server_has_forgotten_is_told_to_the_end() {
+    for (is_ordered, is_dropped) in [(true, true), (true, false), (false, true), (false, false)] {
+        let told = format!("ordered: {is_ordered}, dropped: {is_dropped}");
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
+        let (topic, go) = (topic(&client), Arc::new(Semaphore::new(0)));
+        let worker = gated(consumer(&topic, is_ordered), &go).await;
+        topic.publish(&1).await.unwrap();
+        until("it has begun", || worker.stats().running == 1).await;
+        let flush = Command::new("SCRIPT").arg("FLUSH");
+        client.call::<Value>(flush).await.unwrap();
+        // The answer is that there is no such script.
+        let late = Injection::DelayReply(Duration::from_millis(300));
+        backend.add(Rule::new(late).on(is_acknowledgement).times(1));
+        go.add_permits(1);
+        sleep(MOMENT).await;
+        assert_eq!(worker.stats().running, 0);
+        end(worker, is_dropped).await;
+        check_all_is_done(&topic, is_ordered, &told).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledgements_behind_one_that_is_under_way_are_told_to_the_end() {
+    for is_dropped in [true, false] {
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
+        let (topic, go) = (topic(&client), Arc::new(Semaphore::new(0)));
+        let worker = gated(consumer(&topic, false), &go).await;
+        for n in 0..3 {
+            topic.publish(&n).await.unwrap();
+        }
+        until("all have begun", || worker.stats().running == 3).await;
+        let late = Injection::DelayReply(Duration::from_millis(300));
+        backend.add(Rule::new(late).on(is_acknowledgement).times(1));
+        go.add_permits(1);
+        sleep(MOMENT).await;
+        go.add_permits(2);
+        sleep(MOMENT).await;
+        assert_eq!(worker.stats().running, 0);
+        end(worker, is_dropped).await;
+        check_all_is_done(&topic, false, &format!("dropped: {is_dropped}")).await;
+    }
+}
+
+/// Two ways to one server: the calls of the first can be made to fail.
+fn two_ways() -> (Arc<FaultyBackend>, Client, Client) {
+    let engine = Arc::new(Embedded::new());
+    let ways = FaultyBackend::new(Arc::clone(&engine) as _);
+    let other = FaultyBackend::new(engine);
+    let (first, second) = (ways.client(), other.client());
+    (ways, first, second)
+}
+
+/// What became of a message that was read when the reply is late by two leases, while its reader stays or ends.
+async fn read_late(ends: Option<bool>) -> Vec<(u32, u32)> {
+    let (ways, client, other) = two_ways();
+    let late = Injection::DelayReply(2 * LEASE);
+    ways.add(Rule::new(late).on_name("XREADGROUP"));
+    let seen = Seen::default();
+    let first = acknowledge(consumer(&topic(&client), false), &seen).await;
+    topic(&other).publish(&1).await.unwrap();
+    until_stats(&topic(&other), "g", |stats| stats.in_flight == 1).await;
+    let _second = acknowledge(consumer(&topic(&other), false), &seen).await;
+    let _first = match ends {
+        Some(is_dropped) => {
+            end(first, is_dropped).await;
+            None
+        }
+        None => Some(first),
+    };
+    sleep(10 * LEASE).await;
+    assert_eq!(topic(&other).stats("g").await.unwrap().length, 0);
+    seen.all()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_reply_is_later_than_a_lease_costs_no_attempt() {
+    for ends in [None, Some(true), Some(false)] {
+        assert_eq!(read_late(ends).await, [(1, 1)], "dropped: {ends:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_that_is_dropped_gives_back_what_the_worker_had() {
+    for is_ordered in [true, false] {
+        let client = FaultyBackend::embedded().client();
+        let (topic, go) = (topic(&client), Arc::new(Semaphore::new(0)));
+        let worker = gated(consumer(&topic, is_ordered), &go).await;
+        topic.publish(&1).await.unwrap();
+        until("it has begun", || worker.stats().running == 1).await;
+        let began = Instant::now();
+        let shutdown = worker.shutdown(Duration::from_secs(60));
+        tokio::time::timeout(MOMENT, shutdown).await.unwrap_err();
+        let seen = Seen::default();
+        let _worker = acknowledge(consumer(&topic, is_ordered), &seen).await;
+        until("it was handled", || seen.len() == 1).await;
+        assert_eq!(seen.all(), [(1, 1)]);
+        assert!(began.elapsed() < LEASE, "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_server_does_not_answer_ends_soon_after_its_grace() {
+    for is_ordered in [true, false] {
+        let (ways, client, other) = two_ways();
+        let go = Arc::new(Semaphore::new(0));
+        let worker = gated(consumer(&topic(&client), is_ordered), &go).await;
+        topic(&other).publish(&1).await.unwrap();
+        until("it has begun", || worker.stats().running == 1).await;
+        ways.add(Rule::new(Injection::HangBefore));
+        go.add_permits(1);
+        sleep(MOMENT).await;
+        let began = Instant::now();
+        worker.shutdown(Duration::from_secs(1)).await;
+        assert!(
+            began.elapsed() < Duration::from_secs(7),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+}
