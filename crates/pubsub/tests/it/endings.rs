@@ -124,6 +124,7 @@ async fn read_late(ends: Option<bool>, after: Duration) -> Vec<(u32, u32)> {
     sleep(after).await;
     topic(&other).publish(&1).await.unwrap();
     until_stats(&topic(&other), "g", |stats| stats.in_flight == 1).await;
+    sleep(LEASE / 10).await;
     let _second = acknowledge(consumer(&topic(&other), false), &seen).await;
     let _first = match ends {
         Some(is_dropped) => {
