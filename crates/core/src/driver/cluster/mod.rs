@@ -8,6 +8,7 @@ mod dedicated;
 mod fan_out;
 mod nodes;
 mod pipelines;
+mod redirections;
 mod slots;
 mod subscriptions;
 
@@ -190,7 +191,7 @@ impl Shared {
                 match redirect(error.code(), error.message(), from) {
                     _ if *redirects > MOST_REDIRECTS => Follow::Later,
                     Some(Redirect::Moved(slot, address)) => {
-                        self.nodes.moved(slot, &address);
+                        self.nodes.moved(slot, from, &address);
                         Follow::Again
                     }
                     Some(Redirect::Ask(address)) => Follow::To(address),

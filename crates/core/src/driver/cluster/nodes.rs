@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::redirections::Redirections;
 use super::slots::SlotMap;
 use crate::backend::{Capabilities, ConnectionState, ServerKind};
 use crate::breaker::{Breaker, Breakers, Outcome, Permit};
@@ -46,6 +47,7 @@ pub(super) struct Nodes {
     seeds: Vec<Address>,
     breakers: Breakers,
     view: watch::Sender<Arc<SlotMap>>,
+    redirections: Mutex<Redirections>,
     known: Mutex<HashMap<Address, Arc<Supervisor<NativeLink>>>>,
     state: watch::Sender<ConnectionState>,
     refresh: Notify,
@@ -93,6 +95,7 @@ impl Nodes {
             timing,
             seeds,
             view: watch::Sender::new(Arc::new(SlotMap::empty())),
+            redirections: Mutex::default(),
             known: Mutex::default(),
             state: watch::Sender::new(ConnectionState::Connecting),
             refresh: Notify::new(),
@@ -306,8 +309,11 @@ impl Nodes {
             .find_map(|address| self.reach_if_connected(address))
     }
 
-    /// A node said that `slot` has moved.
-    pub(super) fn moved(&self, slot: u16, to: &Address) {
+    /// The node at `from` said that `slot` has moved.
+    pub(super) fn moved(&self, slot: u16, from: &Address, to: &Address) {
+        // Held until the view has it, so that what the nodes see does not come in between.
+        let mut redirections = self.redirections.lock();
+        redirections.note(slot, from, to);
         self.view.send_if_modified(|map| {
             if map.owner(slot) == Some(to) {
                 return false;
@@ -315,6 +321,7 @@ impl Nodes {
             Arc::make_mut(map).set_owner(slot, to);
             true
         });
+        drop(redirections);
         self.refresh.notify_one();
     }
 
@@ -429,7 +436,9 @@ impl Nodes {
             .ok_or_else(|| Fault::new(FaultKind::Protocol, "CLUSTER SLOTS has another shape"))
     }
 
-    fn take_over(&self, map: SlotMap) {
+    fn take_over(&self, mut map: SlotMap) {
+        let mut redirections = self.redirections.lock();
+        redirections.correct(&mut map);
         let all = map.all();
         {
             // Held until the breakers follow, so that none is taken from a node that comes meanwhile.
@@ -449,6 +458,7 @@ impl Nodes {
             *view = Arc::new(map);
             true
         });
+        drop(redirections);
         self.publish();
     }
 }
@@ -495,5 +505,40 @@ fn into_fault(error: CallError) -> Fault {
             };
             Fault::new(FaultKind::Handshake, format!("{error}; {fix}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ClientConfig;
+
+    #[test]
+    fn a_look_does_not_undo_what_a_node_has_just_said_of_its_slot() {
+        let config = ClientConfig::from_url("redis-cluster://localhost:1").unwrap();
+        let nodes = Nodes::new(
+            NativeConnector::new(&config).unwrap(),
+            Vec::new(),
+            Timing::of(&config),
+            Breakers::new("test", config.breaker.clone()).unwrap(),
+        );
+        let [before, after] = [1, 2].map(|port| Address {
+            host: "localhost".to_owned(),
+            port,
+        });
+        let mut behind = SlotMap::empty();
+        behind.set_owner(7, &before);
+        behind.set_owner(8, &after);
+        nodes.take_over(behind.clone());
+        assert_eq!(nodes.view().owner(7), Some(&before));
+        nodes.moved(7, &before, &after);
+        let mut views = nodes.views();
+        views.borrow_and_update();
+        for _ in 0..3 {
+            nodes.take_over(behind.clone());
+            assert_eq!(nodes.view().owner(7), Some(&after));
+        }
+        // What stands at the slot's node is not moved to and fro.
+        assert!(!views.has_changed().unwrap());
     }
 }

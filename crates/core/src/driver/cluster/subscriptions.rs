@@ -308,7 +308,7 @@ async fn follow(by_node: Arc<ByNode>) {
 /// says of the slots.
 fn is_elsewhere(shared: &Shared, refusal: &ServerError, from: &Address) -> bool {
     if let Some(Redirect::Moved(slot, to)) = redirect(refusal.code(), refusal.message(), from) {
-        shared.nodes.moved(slot, &to);
+        shared.nodes.moved(slot, from, &to);
         return true;
     }
     let is_for_now = super::is_elsewhere(refusal);

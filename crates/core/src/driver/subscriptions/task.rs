@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{Change, Name, PushConnector, PushLink, Registry, Request, is_for_now};
 use crate::driver::link::{Link, Timing};
 use crate::driver::supervisor::is_worth_a_line;
-use crate::error::{CallError, Fault, FaultKind};
+use crate::error::{CallError, Fault, FaultKind, ServerError};
 
 /// How soon a name is asked for again that the server cannot take now.
 const NOT_NOW: Duration = Duration::from_millis(100);
@@ -119,6 +119,11 @@ impl<C: PushConnector> Task<C> {
         let mut standing = Vec::new();
         match self.change(link, Change::Subscribe, &lost).await {
             Ok(()) => standing = lost,
+            Err(CallError::Replied(error)) if lost.len() == 1 => {
+                for name in &lost {
+                    self.refused(link, name, &error).await?;
+                }
+            }
             // One name that is refused must not keep the others waiting.
             Err(CallError::Replied(_)) => {
                 for name in lost {
@@ -135,26 +140,36 @@ impl<C: PushConnector> Task<C> {
         Ok(())
     }
 
-    /// Whether it stands. Ends the streams that listen to a name which the server refuses for good.
+    /// Whether it stands.
     async fn settle_one(&self, link: &C::Link, name: &Name) -> Result<bool, CallError> {
         match self
             .change(link, Change::Subscribe, std::slice::from_ref(name))
             .await
         {
             Ok(()) => Ok(true),
-            Err(CallError::Replied(error)) if is_for_now(&error) => {
-                self.connector.is_elsewhere(&error);
-                Ok(false)
-            }
             Err(CallError::Replied(error)) => {
-                tracing::warn!(target: "redkit::connection", %error, "a subscription is refused");
-                self.registry.end(name);
-                let abandoned = self.registry.prune();
-                self.unsubscribe(link, abandoned).await?;
+                self.refused(link, name, &error).await?;
                 Ok(false)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The server does not take a name that stood: not now, or never, which ends the streams that listen to it.
+    async fn refused(
+        &self,
+        link: &C::Link,
+        name: &Name,
+        error: &ServerError,
+    ) -> Result<(), CallError> {
+        if is_for_now(error) {
+            self.connector.is_elsewhere(error);
+            return Ok(());
+        }
+        tracing::warn!(target: "redkit::connection", %error, "a subscription is refused");
+        self.registry.end(name);
+        let abandoned = self.registry.prune();
+        self.unsubscribe(link, abandoned).await
     }
 
     /// Serves requests until the connection breaks or is not needed any more.
@@ -300,7 +315,6 @@ mod tests {
     use crate::config::ReconnectConfig;
     use crate::driver::activity::Activity;
     use crate::driver::subscriptions::Subscriptions;
-    use crate::error::ServerError;
     use crate::push::{GapReason, Interest, Push};
     use crate::value::Value;
 
