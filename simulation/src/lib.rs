@@ -8,4 +8,4 @@ mod scenarios;
 mod seeds;
 
 pub use scenarios::all;
-pub use seeds::{FAILED_ONCE, UNEXPLAINED};
+pub use seeds::{FAILED_ONCE, FEW_SEEDS, UNEXPLAINED};

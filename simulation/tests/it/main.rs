@@ -14,7 +14,7 @@ use redkit_simulation::{FAILED_ONCE, UNEXPLAINED, all};
 use redkit_testkit::simulation::{Campaign, shrink, simulate};
 
 /// For each scenario. Together they stay under ten seconds.
-const TIME: Duration = Duration::from_millis(350);
+const TIME: Duration = Duration::from_millis(300);
 
 #[test]
 fn every_scenario_holds_for_some_seeds() {

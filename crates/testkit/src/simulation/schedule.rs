@@ -44,6 +44,12 @@ pub struct FaultMenu {
     most: usize,
     within: Duration,
     longest: Duration,
+    /// How long a server that has lost its data is down at least.
+    away: Duration,
+    /// By how much a server's clock is set at most; by the longest time when it is not said.
+    server_leaps: Option<Duration>,
+    /// Servers that restart have their data.
+    keeps_data: bool,
 }
 
 impl FaultMenu {
@@ -83,6 +89,9 @@ impl FaultMenu {
             most: 12,
             within: Duration::from_secs(5),
             longest: Duration::from_secs(3),
+            away: Duration::ZERO,
+            server_leaps: None,
+            keeps_data: false,
         }
     }
 
@@ -111,6 +120,30 @@ impl FaultMenu {
     #[must_use]
     pub fn longest(mut self, time: Duration) -> Self {
         self.longest = time;
+        self
+    }
+
+    /// How long a server that [restarts](FaultKind::RestartServer) without its data is down at least, on top of what
+    /// it is down otherwise: an operator keeps it away until what it has forgotten counts no more. Default: it is not
+    /// kept away.
+    #[must_use]
+    pub fn kept_away(mut self, time: Duration) -> Self {
+        self.away = time;
+        self
+    }
+
+    /// Servers that [restart](FaultKind::RestartServer) still have all their data. Default: half of them have none.
+    #[must_use]
+    pub fn keeping_data(mut self) -> Self {
+        self.keeps_data = true;
+        self
+    }
+
+    /// By how much a server's clock [is set](FaultKind::JumpServerClock) at most, forward or back. Default: by the
+    /// longest time.
+    #[must_use]
+    pub fn server_leaps(mut self, most: Duration) -> Self {
+        self.server_leaps = Some(most);
         self
     }
 
@@ -194,14 +227,14 @@ impl FaultMenu {
                 server,
                 lasts: self.some_time(random),
             },
-            FaultKind::RestartServer => Fault::RestartServer {
-                server,
-                down: self.some_time(random) / 4,
-                data: match chance(random, 0.5) {
-                    true => Data::Kept,
-                    false => Data::Lost,
-                },
-            },
+            FaultKind::RestartServer => {
+                let down = self.some_time(random) / 4;
+                let (data, down) = match chance(random, 0.5) || self.keeps_data {
+                    true => (Data::Kept, down),
+                    false => (Data::Lost, down + self.away),
+                };
+                Fault::RestartServer { server, down, data }
+            }
             FaultKind::Failover => Fault::Failover {
                 server,
                 lag: self.some_time(random) / 4,
@@ -214,7 +247,8 @@ impl FaultMenu {
             FaultKind::ForgetScripts => Fault::ForgetScripts { server },
             FaultKind::FlushAll => Fault::FlushAll { server },
             FaultKind::JumpServerClock => {
-                let most = i64::try_from(self.longest.as_micros()).unwrap_or(i64::MAX);
+                let most = self.server_leaps.unwrap_or(self.longest);
+                let most = i64::try_from(most.as_micros()).unwrap_or(i64::MAX);
                 Fault::JumpServerClock {
                     server,
                     by_micros: random.random_range(-most..=most),
@@ -271,6 +305,45 @@ mod tests {
         let processes = all.iter().filter_map(|planned| planned.fault.process());
         assert!(processes.map(|id| id.0).max() == Some(2));
         assert!(FaultMenu::none().draw(&mut stream(1, "faults"), 3, 1) == Schedule::default());
+    }
+
+    #[test]
+    fn a_server_without_its_data_is_kept_away_and_clocks_leap_as_far_as_the_menu_says() {
+        let (away, leap) = (Duration::from_secs(2), Duration::from_millis(3));
+        let menu = FaultMenu::only(&[FaultKind::RestartServer, FaultKind::JumpServerClock])
+            .longest(Duration::from_secs(1))
+            .kept_away(away)
+            .server_leaps(leap);
+        let (mut kept, mut lost, mut leaps) = (0, 0, 0);
+        let drawn = |menu: &FaultMenu, seed| menu.draw(&mut stream(seed, "faults"), 1, 1).faults;
+        for seed in 0..100 {
+            for planned in drawn(&menu.clone().keeping_data(), seed) {
+                let is_lost = matches!(planned.fault, Fault::RestartServer { data, .. } if data != Data::Kept);
+                assert!(!is_lost);
+            }
+            for planned in drawn(&menu, seed) {
+                match planned.fault {
+                    Fault::RestartServer {
+                        down,
+                        data: Data::Lost,
+                        ..
+                    } => {
+                        assert!(down > away);
+                        lost += 1;
+                    }
+                    Fault::RestartServer { down, .. } => {
+                        assert!(down < away);
+                        kept += 1;
+                    }
+                    Fault::JumpServerClock { by_micros, .. } => {
+                        assert!(u128::from(by_micros.unsigned_abs()) <= leap.as_micros());
+                        leaps += 1;
+                    }
+                    other => panic!("{other}"),
+                }
+            }
+        }
+        assert!(kept > 0 && lost > 0 && leaps > 0);
     }
 
     #[test]

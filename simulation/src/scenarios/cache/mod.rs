@@ -9,6 +9,7 @@ mod loads;
 mod settings;
 mod source;
 mod worker;
+mod writes;
 
 use redkit_testkit::simulation::Scenario;
 
@@ -18,5 +19,6 @@ pub(super) fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(freshness::CacheFreshness { has_l1: false }),
         Box::new(freshness::CacheFreshness { has_l1: true }),
         Box::new(loads::SingleLoads),
+        Box::new(writes::WritesThrough),
     ]
 }

@@ -26,6 +26,9 @@ const PROCESSES: [&str; 3] = ["ann", "bob", "cem"];
 const TASKS: usize = 2;
 const KEYS: [&str; 2] = ["oven", "sink"];
 const CHANNEL: &str = "wake-ups";
+/// In some runs all tasks come at the same time, this far apart, and nobody in between who would wake a waiter that was
+/// forgotten.
+const BURSTS: Duration = Duration::from_secs(1);
 /// Without a message a waiter looks again when this has passed.
 const TTL: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(600);
@@ -88,6 +91,8 @@ impl Scenario for WakeUps {
         let operations = context.operations(16);
         // As for a user who may not subscribe.
         let is_deaf = context.random().random_bool(0.25);
+        // Who may not subscribe finds that out anew with each burst, in up to half a second.
+        let has_bursts = context.random().random_bool(0.3) && !is_deaf;
         let bound = match (context.schedule().faults.is_empty(), is_deaf) {
             (true, false) => AT_ONCE,
             (true, true) => WHILE_DEAF,
@@ -101,7 +106,7 @@ impl Scenario for WakeUps {
         for name in PROCESSES {
             let notes = notes.clone();
             world.process(name, move |process| {
-                work(process, notes.clone(), operations)
+                work(process, notes.clone(), operations, has_bursts)
             });
         }
         for process in (0..)
@@ -122,7 +127,7 @@ impl Scenario for WakeUps {
     }
 }
 
-async fn work(process: Process, notes: Notes, operations: usize) {
+async fn work(process: Process, notes: Notes, operations: usize, has_bursts: bool) {
     let client = process.client();
     let mut tasks = JoinSet::new();
     for _ in 0..TASKS {
@@ -130,6 +135,7 @@ async fn work(process: Process, notes: Notes, operations: usize) {
             process: process.clone(),
             client: client.clone(),
             notes: notes.clone(),
+            has_bursts,
         };
         tasks.spawn(async move {
             for _ in 0..operations / TASKS {
@@ -145,6 +151,7 @@ struct Caller {
     process: Process,
     client: Client,
     notes: Notes,
+    has_bursts: bool,
 }
 
 impl Caller {
@@ -152,11 +159,22 @@ impl Caller {
         Duration::from_micros(self.process.random_range(0..=millis * 1_000))
     }
 
+    /// Waits until the task has something to do.
+    async fn rest(&self) {
+        if self.has_bursts {
+            let now = self.process.now().as_nanos();
+            let since = u64::try_from(now % BURSTS.as_nanos()).unwrap_or_default();
+            sleep(BURSTS - Duration::from_nanos(since) + self.time(10)).await;
+            return;
+        }
+        // Now and then nobody else comes who would wake a waiter that was forgotten.
+        let longest = if self.process.chance(0.1) { 2_000 } else { 40 };
+        sleep(self.time(longest)).await;
+    }
+
     async fn cook(&self) {
         let process = &self.process;
-        // Now and then nobody else comes who would wake a waiter that was forgotten.
-        let longest = if process.chance(0.1) { 2_000 } else { 40 };
-        sleep(self.time(longest)).await;
+        self.rest().await;
         let key = KEYS[process.random_range(0..KEYS.len())];
         let patience = process.chance(0.3).then(|| self.time(40));
         let began = process.now();

@@ -1,10 +1,11 @@
-//! Locks: mutual exclusion, what a failover may lose, semaphores, readers and writers, elections.
+//! Locks: mutual exclusion, what a failover may lose, semaphores, readers and writers, elections, locks on several servers.
 
 mod election;
 mod exclusion;
 mod failover;
 mod permits;
 mod read_write;
+mod redlock;
 mod work;
 
 use redkit_testkit::simulation::Scenario;
@@ -17,5 +18,7 @@ pub(super) fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(permits::SemaphorePermits),
         Box::new(read_write::ReadWrite),
         Box::new(election::Elections),
+        Box::new(redlock::OnSeveral { loses_data: false }),
+        Box::new(redlock::OnSeveral { loses_data: true }),
     ]
 }

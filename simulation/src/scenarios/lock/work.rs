@@ -16,7 +16,7 @@ use crate::holds::{Hold, Holding, Holds, hold};
 /// The keys that processes compete for.
 pub(super) const KEYS: [&str; 2] = ["order-7", "order-8"];
 
-/// The server of the registers, which no fault befalls.
+/// The server of the registers beside one for locks, which no fault befalls.
 const REGISTERS: ServerId = ServerId(1);
 
 /// What locks are like in a run.
@@ -25,6 +25,8 @@ pub(super) struct Settings {
     pub(super) ttl: Duration,
     pub(super) is_fair: bool,
     pub(super) hold_at_least: Duration,
+    /// For how long a holder goes on, at most, before it extends or gives back.
+    pub(super) holds_for: Duration,
     pub(super) operations: usize,
 }
 
@@ -38,6 +40,7 @@ impl Settings {
                 true => Duration::from_millis(random.random_range(50..=600)),
                 false => Duration::ZERO,
             },
+            holds_for: Duration::from_millis(900),
             operations,
         }
     }
@@ -52,10 +55,10 @@ impl Settings {
 }
 
 /// A lock that was held, and its fence.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Lock {
-    key: &'static str,
-    fence: u64,
+    pub(super) key: &'static str,
+    pub(super) fence: u64,
 }
 
 /// A write to a register.
@@ -73,14 +76,34 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// # Errors
-    /// The first time that two held a lock, or that a fence was not greater; of fences alone where a fault may
-    /// have lost locks.
-    pub(super) fn check(&self, loses_locks: bool) -> Result<(), Violation> {
-        let mut locks = match loses_locks {
-            true => MutualExclusion::new().fences_only(),
-            false => MutualExclusion::new(),
+    /// A process was told that it holds a lock.
+    pub(super) fn begin(&self, process: &Process, lock: Lock) -> Holding<Lock> {
+        let Lock { key, fence } = lock;
+        process.note(|| format!("holds {key} under fence {fence}"));
+        self.holds.begin(process, lock)
+    }
+
+    /// A holder writes to the register of a lock's key under its fence.
+    pub(super) async fn write(&self, process: &Process, registers: &FencedRegister, lock: Lock) {
+        let Lock { key, fence } = lock;
+        let (id, start) = (process.id(), process.now());
+        let write = self.writes.begin(id, start, Write { key, fence });
+        let value = process.random_range(0..1_000_u32);
+        let written = registers.write(key, Fence::new(fence), &value).await;
+        let accepted = match written {
+            Ok(()) => Outcome::Replied(true),
+            Err(Error::Fenced { .. }) => Outcome::Replied(false),
+            Err(Error::Core(error)) if error.is_maybe() => Outcome::Maybe,
+            Err(_) => Outcome::NotSent,
         };
+        write.ended(process.now(), accepted);
+    }
+
+    /// # Errors
+    /// The first time that two held a lock, for longer than `together` where a fault may have lost locks; or that a fence
+    /// was not greater.
+    pub(super) fn check(&self, together: Duration) -> Result<(), Violation> {
+        let mut locks = MutualExclusion::new().together_for(together);
         for hold in self.holds.all() {
             let Hold {
                 process,
@@ -117,6 +140,7 @@ struct Worker {
     locks: LockManager,
     registers: FencedRegister,
     notes: Notes,
+    holds_for: Duration,
 }
 
 impl Worker {
@@ -127,6 +151,7 @@ impl Worker {
             registers: FencedRegister::new(&registers, "orders")?,
             process,
             notes,
+            holds_for: settings.holds_for,
         })
     }
 
@@ -177,23 +202,17 @@ impl Worker {
         let held: Vec<Lock> = fences.map(|(key, fence)| Lock { key, fence }).collect();
         let holdings: Vec<Holding<Lock>> = held
             .iter()
-            .map(|lock| {
-                let Lock { key, fence } = lock;
-                self.process
-                    .note(|| format!("holds {key} under fence {fence}"));
-                self.notes.holds.begin(&self.process, lock.clone())
-            })
+            .map(|lock| self.notes.begin(&self.process, *lock))
             .collect();
         let remaining = || (!guard.is_lost()).then(|| guard.remaining());
-        if hold(&self.process, &holdings, self.time(0..=900), remaining).await
-            && self.process.chance(0.2)
-        {
+        let time = self.time_of_hold();
+        if hold(&self.process, &holdings, time, remaining).await && self.process.chance(0.2) {
             drop(guard.extend().await);
             hold(&self.process, &holdings, self.time(0..=600), remaining).await;
         }
         // Also after a loss: the holder does not look before it writes.
         for lock in &held {
-            self.write(lock).await;
+            self.write(*lock).await;
         }
         if !guard.is_lost() {
             holdings.iter().for_each(Holding::is_held);
@@ -211,25 +230,19 @@ impl Worker {
             key,
             fence: fence.get(),
         };
-        let holding = [self.notes.holds.begin(&self.process, lock.clone())];
+        let holding = [self.notes.holds.begin(&self.process, lock)];
         let remaining = || Some(Duration::from_millis(8));
-        hold(&self.process, &holding, self.time(0..=900), remaining).await;
-        self.write(&lock).await;
+        hold(&self.process, &holding, self.time_of_hold(), remaining).await;
+        self.write(lock).await;
     }
 
-    async fn write(&self, lock: &Lock) {
-        let Lock { key, fence } = *lock;
-        let (id, start) = (self.process.id(), self.process.now());
-        let write = self.notes.writes.begin(id, start, Write { key, fence });
-        let value = self.process.random_range(0..1_000_u32);
-        let written = self.registers.write(key, Fence::new(fence), &value).await;
-        let accepted = match written {
-            Ok(()) => Outcome::Replied(true),
-            Err(Error::Fenced { .. }) => Outcome::Replied(false),
-            Err(Error::Core(error)) if error.is_maybe() => Outcome::Maybe,
-            Err(_) => Outcome::NotSent,
-        };
-        write.ended(self.process.now(), accepted);
+    async fn write(&self, lock: Lock) {
+        self.notes.write(&self.process, &self.registers, lock).await;
+    }
+
+    fn time_of_hold(&self) -> Duration {
+        let longest = u64::try_from(self.holds_for.as_millis()).unwrap_or_default();
+        self.time(0..=longest)
     }
 
     fn time(&self, millis: std::ops::RangeInclusive<u64>) -> Duration {

@@ -8,7 +8,7 @@ use redkit_ratelimit::{Algorithm, Error, Policy, Quota, RateLimiter};
 use redkit_testkit::simulation::checkers::{Rate, RatePromise};
 use redkit_testkit::simulation::history::{Operation, Outcome, Recorder};
 use redkit_testkit::simulation::{
-    FaultMenu, Process, Scenario, ScenarioContext, Violation, WorldOptions,
+    Fault, FaultMenu, Process, Scenario, ScenarioContext, ServerId, Violation, WorldOptions,
 };
 use tokio::time::sleep;
 
@@ -96,11 +96,25 @@ impl Scenario for Rates {
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(25);
         let (settings, promise) = self.algorithm.draw(context.random(), operations);
+        let goes_back = self.algorithm.draw_back(context.random());
+        let promise = match goes_back {
+            // Units stay taken for longer then. That there are never too many holds all the same.
+            Some(_) => promise.without_denials(),
+            None => promise,
+        };
         let asked: Recorder<Asked, Told> = Recorder::new();
         let mut world = context.world(WorldOptions::default());
         for name in PROCESSES {
             let asked = asked.clone();
             world.process(name, move |process| ask(process, settings, asked.clone()));
+        }
+        if let Some((at, by)) = goes_back {
+            world.run_for(at);
+            let by_micros = i64::try_from(by.as_micros()).unwrap_or_default();
+            world.inject(Fault::JumpServerClock {
+                server: ServerId(0),
+                by_micros: -by_micros,
+            });
         }
         let is_done = world.run_until_done(LIMIT);
         check(promise, &asked)?;
@@ -109,6 +123,17 @@ impl Scenario for Rates {
 }
 
 impl Kind {
+    /// When the server's clock goes back, and by how much, in some runs: an exact log stands still then until the clock has
+    /// caught up, and many units have the same time.
+    fn draw_back(self, random: &mut impl Rng) -> Option<(Duration, Duration)> {
+        if !matches!(self, Kind::Log) || !random.random_bool(0.2) {
+            return None;
+        }
+        let at = Duration::from_millis(random.random_range(200..=1_500));
+        let by = Duration::from_millis(random.random_range(100..=3_000));
+        Some((at, by))
+    }
+
     /// Settings of a run, and what they promise.
     fn draw(self, random: &mut impl Rng, operations: usize) -> (Settings, RatePromise) {
         let limit = random.random_range(2..=6_u64);

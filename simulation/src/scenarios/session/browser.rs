@@ -19,6 +19,8 @@ pub(super) struct Browsers {
 #[derive(Debug, Clone)]
 pub(super) struct Browser {
     pub(super) user: &'static str,
+    /// Its name in the list of the user's sessions.
+    pub(super) device: String,
     /// All its ids, the newest last.
     pub(super) ids: Vec<String>,
     /// Entries that a commit has acknowledged.
@@ -65,6 +67,10 @@ pub(super) enum Request {
     RevokeAll {
         user: &'static str,
     },
+    /// The list of the user's sessions has it.
+    Listed {
+        session: u64,
+    },
 }
 
 /// What was found of a session when all had settled.
@@ -88,18 +94,32 @@ impl Browsers {
         process: &Process,
         start: Duration,
         user: &'static str,
+        device: String,
         id: String,
     ) {
         let mut signed_in = self.signed_in.lock();
         let session = number(signed_in.len());
         signed_in.push(Browser {
             user,
+            device,
             ids: vec![id],
             entries: Vec::new(),
         });
         let request = Request::SignedIn { session };
         let noted = self.requests.begin(process.id(), start, request);
         noted.ended(process.now(), Outcome::Replied(true));
+    }
+
+    /// A list of a user's sessions had these devices.
+    pub(super) fn listed(&self, process: &Process, start: Duration, devices: &[String]) {
+        let listed = self.all().into_iter().enumerate();
+        for (at, _) in listed.filter(|(_, browser)| devices.contains(&browser.device)) {
+            let request = Request::Listed {
+                session: number(at),
+            };
+            let noted = self.requests.begin(process.id(), start, request);
+            noted.ended(process.now(), Outcome::Replied(true));
+        }
     }
 
     /// The session got another id.
@@ -127,6 +147,12 @@ impl Browsers {
             number: number(at),
             id: ids.get(at)?.clone(),
         })
+    }
+
+    /// The user whose browser brings an id.
+    pub(super) fn user_of(&self, cookie: &Cookie) -> Option<&'static str> {
+        let session = usize::try_from(cookie.session).ok()?;
+        Some(self.signed_in.lock().get(session)?.user)
     }
 
     pub(super) fn all(&self) -> Vec<Browser> {

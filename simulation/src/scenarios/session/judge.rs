@@ -47,6 +47,9 @@ pub(super) fn judge(browsers: &Browsers, now: Duration) -> Result<(), Violation>
 /// The process that looks at the end.
 const AUDITOR: ProcessId = ProcessId(4);
 
+/// In place of the number of an id.
+const LISTED: u64 = u64::MAX;
+
 fn lost_change(left: &[Left]) -> Result<(), Violation> {
     for Left {
         session,
@@ -86,6 +89,10 @@ impl Judged<'_> {
                 if let Some(is_live) = known {
                     sessions.loaded(process, session, id, start, end, is_live);
                 }
+            }
+            // A session that is listed is there, by whatever id.
+            Request::Listed { session } => {
+                sessions.loaded(process, session, LISTED, start, end, true);
             }
             Request::Rotate { session, id } => match outcome {
                 Outcome::Replied(_) => {

@@ -59,13 +59,31 @@ impl Requests {
             return;
         };
         match self.process.random_range(0..100) {
-            0..30 => {}
+            0..5 => self.list(self.browsers.user_of(cookie)).await,
+            5..30 => {}
             30..60 => self.commit(session, cookie).await,
             60..82 => self.rotate(session, cookie).await,
-            82..88 => self.delete(session, cookie).await,
-            88..93 => self.revoke_others(&session, cookie).await,
-            93..97 => self.revoke(&session, cookie).await,
-            _ => self.revoke_all(&session).await,
+            choice => {
+                match choice {
+                    ..88 => self.delete(session, cookie).await,
+                    88..93 => self.revoke_others(&session, cookie).await,
+                    93..97 => self.revoke(&session, cookie).await,
+                    _ => self.revoke_all(&session).await,
+                }
+                // What has ended is not among the user's sessions, whatever is under way.
+                self.list(self.browsers.user_of(cookie)).await;
+            }
+        }
+    }
+
+    async fn list(&self, user: Option<&'static str>) {
+        let Some(user) = user else { return };
+        // What the process was told before, in the same moment, is known to it.
+        let start = self.process.now() + Duration::from_nanos(1);
+        if let Ok(listed) = self.sessions.sessions_of(user).await {
+            let devices: Vec<String> = listed.into_iter().map(|info| info.device).collect();
+            self.process.note(|| format!("lists {devices:?} of {user}"));
+            self.browsers.listed(&self.process, start, &devices);
         }
     }
 
@@ -76,13 +94,14 @@ impl Requests {
         let Ok(mut session) = self.sessions.start() else {
             return;
         };
-        let signed_in = session.sign_in(SignIn::new(user).device("browser")).await;
+        let device = format!("{}-{}", self.process.name(), start.as_micros());
+        let signed_in = session.sign_in(SignIn::new(user).device(&device)).await;
         let end = self.process.now();
         match signed_in {
             Ok(()) => {
                 pending.ended(end, Outcome::Replied(true));
                 self.browsers
-                    .sign_in(&self.process, start, user, exposed(&session));
+                    .sign_in(&self.process, start, user, device, exposed(&session));
             }
             Err(_) => pending.ended(end, Outcome::NotSent),
         }
@@ -243,6 +262,9 @@ pub(super) async fn audit(process: Process, browsers: Browsers) {
     let Some(requests) = Requests::new(process.clone(), browsers.clone()) else {
         return;
     };
+    for user in USERS {
+        requests.list(Some(user)).await;
+    }
     for (session, browser) in browsers.all().iter().enumerate() {
         let session = number(session);
         let (mut live, mut missing) = (0, None);

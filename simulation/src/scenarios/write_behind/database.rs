@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_cache::write_behind::{Change, Sink, SinkError, Verdict};
-use redkit_testkit::simulation::Process;
 use redkit_testkit::simulation::checkers::WriteBehind;
+use redkit_testkit::simulation::{Process, ProcessId};
 use tokio::time::sleep;
 
 /// A row of the database: the number that was written last, and the version that came with it.
@@ -22,17 +22,28 @@ struct Row {
 pub(super) struct Database {
     rows: Arc<Mutex<BTreeMap<String, Row>>>,
     pub(super) seen: Arc<Mutex<WriteBehind>>,
+    /// The processes that write now.
+    writing: Arc<Mutex<Vec<ProcessId>>>,
+    /// How often a batch takes long, and how long at most.
+    slow: (f64, Duration),
     /// Whether it refuses a version that is older than the one that it has.
     compares_versions: bool,
 }
 
 impl Database {
-    pub(super) fn new(compares_versions: bool) -> Self {
+    pub(super) fn new(compares_versions: bool, slow: (f64, Duration)) -> Self {
         Self {
+            writing: Arc::default(),
+            slow,
             rows: Arc::default(),
             seen: Arc::default(),
             compares_versions,
         }
+    }
+
+    /// The processes that write now, one of them as often as it has batches under way.
+    pub(super) fn writing(&self) -> Vec<ProcessId> {
+        self.writing.lock().clone()
     }
 
     /// The number of a key, 0 before the first.
@@ -60,18 +71,41 @@ pub(super) struct Way {
     pub(super) process: Process,
 }
 
+/// A batch that is being written.
+struct Writing {
+    database: Database,
+    process: ProcessId,
+}
+
+impl Writing {
+    fn begin(way: &Way) -> Self {
+        let (database, process) = (way.database.clone(), way.process.id());
+        database.writing.lock().push(process);
+        Self { database, process }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        let mut writing = self.database.writing.lock();
+        if let Some(at) = writing.iter().position(|process| *process == self.process) {
+            writing.remove(at);
+        }
+    }
+}
+
 impl Sink<u64> for Way {
-    /// One batch in ten fails, before or after it was written; one change in ten is refused; one batch in ten may take
+    /// One batch in ten fails, before or after it was written; one change in ten is refused; some batches may take
     /// longer than a lease that is not renewed.
     async fn write(&self, batch: Vec<Change<u64>>) -> Result<Vec<Verdict>, SinkError> {
         let process = &self.process;
-        let longest = if process.chance(0.1) {
-            2_500_000
-        } else {
-            20_000
+        let (how_often, how_long) = self.database.slow;
+        let longest = match process.chance(how_often) {
+            true => how_long,
+            false => Duration::from_millis(20),
         };
-        let there = Duration::from_micros(process.random_range(0..longest));
-        sleep(there).await;
+        let _writing = Writing::begin(self);
+        sleep(longest.mul_f64(process.random_range(0.0..1.0))).await;
         if process.chance(0.05) {
             return Err(SinkError::new("the connection broke on the way there"));
         }

@@ -57,12 +57,18 @@ impl Scenario for Queue {
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(60);
+        let lease = Duration::from_millis(context.random().random_range(150..1_000));
+        let is_late = context.random().random_bool(0.4);
+        let slow = match is_late {
+            true => (0.4, lease.mul_f64(1.5)),
+            false => (0.1, Duration::from_millis(2_500)),
+        };
         let shared = Shared {
-            database: Database::new(self.compares_versions),
+            database: Database::new(self.compares_versions, slow),
             read: Arc::new(Mutex::new(Freshness::new(Duration::ZERO))),
             numbers: Arc::default(),
             processes: PROCESSES.len(),
-            lease: Duration::from_millis(context.random().random_range(150..1_000)),
+            lease,
         };
         let mut world = context.world(WorldOptions::new());
         for name in PROCESSES {
@@ -71,8 +77,8 @@ impl Scenario for Queue {
                 work(process, shared.clone(), operations)
             });
         }
-        if context.random().random_bool(0.4) {
-            be_late(&mut world, context.random(), shared.lease);
+        if is_late {
+            be_late(&mut world, context.random(), &shared);
         }
         let is_done = world.run_until_done(Duration::from_secs(300));
         shared.read.lock().check()?;
@@ -84,14 +90,26 @@ impl Scenario for Queue {
     }
 }
 
-/// Some requests are late by about a lease: a report among them arrives when another has the partition.
-fn be_late(world: &mut World, random: &mut impl Rng, lease: Duration) {
+/// Some requests are late by about a lease, of processes that write: what they report then arrives when another has the
+/// partition, and writes.
+fn be_late(world: &mut World, random: &mut impl Rng, shared: &Shared) {
+    const LOOKS: usize = 40;
+    const PAUSE: Duration = Duration::from_millis(5);
     for _ in 0..6 {
         world.run_for(Duration::from_millis(random.random_range(50..400)));
+        let mut looks = (0..LOOKS).map(|_| {
+            world.run_for(PAUSE);
+            shared.database.writing()
+        });
+        let writing = looks.find(|writing| !writing.is_empty());
+        let process = match writing.unwrap_or_default() {
+            writing if writing.is_empty() => ProcessId(random.random_range(0..3)),
+            writing => writing[random.random_range(0..writing.len())],
+        };
         world.inject(Fault::DelayRequest {
-            process: ProcessId(random.random_range(0..3)),
+            process,
             server: ServerId(0),
-            by: lease.mul_f64(random.random_range(0.9..2.0)),
+            by: shared.lease.mul_f64(random.random_range(0.9..2.0)),
         });
     }
 }

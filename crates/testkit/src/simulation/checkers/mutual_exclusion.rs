@@ -26,23 +26,41 @@ use crate::simulation::violation::{Violation, earlier};
 /// locks.held(ProcessId(1), "order-7", Some(102), second(4), second(6));
 /// assert!(locks.check().is_err());
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct MutualExclusion {
     held: BTreeMap<String, Vec<(Span, Option<u64>)>>,
-    fences_only: bool,
+    /// For so long two holders may meet; for any time when it is not said.
+    together: Option<Duration>,
+}
+
+impl Default for MutualExclusion {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl MutualExclusion {
     /// Nothing was held yet.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            held: BTreeMap::new(),
+            together: Some(Duration::ZERO),
+        }
     }
 
     /// Checks fences alone: for faults that lose locks which are held, such as a failover. Two may hold a lock
     /// then, and what protects data is the fence.
     #[must_use]
     pub fn fences_only(mut self) -> Self {
-        self.fences_only = true;
+        self.together = None;
+        self
+    }
+
+    /// Two may hold a lock for so long: for faults that lose locks which are held, of which the holder finds out when it
+    /// renews its lease.
+    #[must_use]
+    pub fn together_for(mut self, time: Duration) -> Self {
+        self.together = Some(time);
         self
     }
 
@@ -71,9 +89,10 @@ impl MutualExclusion {
     /// The first holder that met another, or whose fence is not greater than one before.
     pub fn check(&self) -> Result<(), Violation> {
         let violations = self.held.iter().map(|(key, held)| {
-            let together = match self.fences_only {
-                true => None,
-                false => two_holders(key, held),
+            let together = match self.together {
+                None => None,
+                Some(Duration::ZERO) => two_holders(key, held),
+                Some(longest) => too_long_together(key, held, longest),
             };
             earlier(together, old_fence(key, held))
         });
@@ -91,6 +110,33 @@ fn two_holders(key: &str, held: &[(Span, Option<u64>)]) -> Option<Violation> {
         violation = violation.event(span.from, span.process, story(key, span, *fence));
     }
     Some(violation)
+}
+
+/// Two holders who met for longer than that.
+fn too_long_together(
+    key: &str,
+    held: &[(Span, Option<u64>)],
+    longest: Duration,
+) -> Option<Violation> {
+    let pairs = held.iter().enumerate().flat_map(|(index, first)| {
+        let others = held.iter().skip(index + 1);
+        others.map(move |second| (first, second))
+    });
+    let together = pairs.filter_map(|(first, second)| {
+        let (from, until) = (
+            first.0.from.max(second.0.from),
+            first.0.until.min(second.0.until),
+        );
+        let is_too_long = until.saturating_sub(from) > longest;
+        let event = |violation: Violation, (span, fence): &(Span, Option<u64>)| {
+            violation.event(span.from, span.process, story(key, span, *fence))
+        };
+        is_too_long.then(|| {
+            let violation = Violation::new("a lost lock is noticed", from + longest);
+            event(event(violation, first), second)
+        })
+    });
+    together.map(Some).fold(None, earlier)
 }
 
 /// A holder whose fence is not greater than that of a holder before, with that holder.
@@ -180,6 +226,15 @@ mod tests {
     fn two_holders_after_a_failover_can_be_allowed() {
         let locks = locks(&[(8, 1, 3), (7, 2, 4)]).fences_only();
         locks.check().unwrap();
+    }
+
+    #[test]
+    fn two_holders_after_a_failover_are_refused_when_they_meet_for_longer_than_a_lease() {
+        let second = Duration::from_secs;
+        let meet = locks(&[(7, 1, 4), (8, 2, 9)]);
+        meet.clone().together_for(second(2)).check().unwrap();
+        let violation = meet.together_for(second(1)).check().unwrap_err();
+        assert_eq!(violation.guarantee(), "a lost lock is noticed");
     }
 
     #[test]
