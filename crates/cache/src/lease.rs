@@ -250,7 +250,8 @@ mod tests {
         world.run(ask(lost, None)).await;
         let leased = world.run(ask(asked, Some(lost))).await;
         assert_eq!(scripts::looked_up(leased).unwrap(), LookUpReply::Leased);
-        let invalidate = scripts::invalidate(&world.keys, &world.names, Broadcast::No, 60_000);
+        let invalidate =
+            scripts::invalidate(&world.keys, &world.names, None, Broadcast::No, 60_000);
         world.run(invalidate).await;
         // It arrives once more.
         world.run(ask(lost, None)).await;
@@ -259,6 +260,46 @@ mod tests {
         for one in [ask(lost, None), world.begin_write(lost)] {
             assert!(!one.by_hash().is_idempotent(), "it is not repeated");
         }
+    }
+
+    #[tokio::test]
+    async fn the_lease_of_contested_writes_ends_with_the_last_of_them() {
+        let (a, b, reader) = (
+            LeaseToken::new(0x1),
+            LeaseToken::new(0x12),
+            LeaseToken::new(3),
+        );
+        let world = World::new();
+        let end =
+            |ended| scripts::invalidate(&world.keys, &world.names, ended, Broadcast::No, 60_000);
+        let is_free = async || {
+            let reply = scripts::looked_up(world.run(world.look_up(reader)).await).unwrap();
+            reply == LookUpReply::Leased
+        };
+        for (first, last) in [(a, b), (b, a)] {
+            assert_eq!(world.run(world.begin_write(a)).await, Value::Int(1));
+            // The second one's reply was lost, and it asks again.
+            for _ in 0..2 {
+                assert_eq!(world.run(world.begin_write(b)).await, Value::Int(0));
+            }
+            for ended in [None, Some(first), Some(first), None] {
+                world.run(end(ended)).await;
+                assert!(!is_free().await, "{ended:?}");
+            }
+            let waits = world.kind().await;
+            assert_eq!(waits, 'W', "the reader will be woken");
+            world.run(end(Some(last))).await;
+            assert!(is_free().await);
+            world.run(end(None)).await;
+        }
+        // An invalidation keeps what the write gives from being kept, and readers from loading before it has ended.
+        world.run(world.begin_write(a)).await;
+        world.run(end(None)).await;
+        assert!(!is_free().await);
+        let renewed = world.run(scripts::renew(&world.keys.lease, a, 60_000));
+        assert_eq!(renewed.await, Value::Int(0));
+        world.run(end(Some(a))).await;
+        assert!(is_free().await);
     }
 
     #[tokio::test]

@@ -266,15 +266,18 @@ pub(crate) fn written(reply: Value) -> Result<Written, ValueError> {
     }
 }
 
+/// `ended` is the write that ends by this.
 pub(crate) fn invalidate(
     keys: &EntryKeys,
     names: &Names,
+    ended: Option<LeaseToken>,
     broadcast: Broadcast,
     meta_ms: u64,
 ) -> Invocation {
     let invocation = INVALIDATE
         .invoke(keys_with_meta(keys, names, broadcast))
-        .arg(&names.wake);
+        .arg(&names.wake)
+        .arg(ended.map(|token| token.to_string()).unwrap_or_default());
     // Removing twice is as good as once; only the answer may then be "there was none".
     with_broadcast(invocation, names, broadcast, meta_ms).idempotent(true)
 }

@@ -29,7 +29,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// The entry is removed before the write begins, and loads in progress in any process are not
     /// kept: a reader that comes meanwhile waits for the write, and is given the written value. When two
     /// writes of one key overlap, nobody can tell which of them the source carried out last: neither
-    /// value is kept, and the next reader loads. When the write fails nothing is kept either, since
+    /// value is kept, and the next reader loads, once both have ended. An [`invalidate`](Self::invalidate) meanwhile
+    /// does the same to a single write. When the write fails nothing is kept either, since
     /// such an error does not always mean that nothing was written.
     ///
     /// It runs in a task of its own: a caller that goes away does not leave the source written and
@@ -91,14 +92,15 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 (Ok(written), Some((lease, snapshot))) => {
                     let (broadcast, cost) = (store.broadcast(), began.elapsed());
                     let fill = store.fill_one(lease, &snapshot, some(written), cost, broadcast);
-                    settle(&store, &keys, fill.await).await
+                    settle(&store, &keys, token, fill.await).await
                 }
-                (Ok(written), None) => invalidate(&store, &keys)
-                    .await
-                    .map(|()| Arc::new(written.value)),
+                (Ok(written), None) => match store.end_write(&keys, token).await {
+                    Ok(()) => Ok(Arc::new(written.value)),
+                    Err(error) => Err(error.into()),
+                },
                 (Err(error), _) => {
                     // Best effort: the error that matters is the writer's.
-                    let _ = invalidate(&store, &keys).await;
+                    let _ = store.end_write(&keys, token).await;
                     Err(error)
                 }
             };
@@ -119,6 +121,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
 async fn settle<V: Serialize + DeserializeOwned + Send + Sync + 'static>(
     store: &Store<V>,
     keys: &EntryKeys,
+    token: LeaseToken,
     outcome: Result<FillOutcome<V>, Error>,
 ) -> Result<Arc<V>, Error> {
     match outcome {
@@ -126,20 +129,12 @@ async fn settle<V: Serialize + DeserializeOwned + Send + Sync + 'static>(
         // The entry that is there is newer than this.
         Ok(FillOutcome::Newer(value)) => value.ok_or(Error::NotLoaded),
         Ok(FillOutcome::NotKept(value)) => {
-            invalidate(store, keys).await?;
+            store.end_write(keys, token).await?;
             value.ok_or(Error::NotLoaded)
         }
         Err(error) => {
-            invalidate(store, keys).await?;
+            store.end_write(keys, token).await?;
             Err(error)
         }
     }
-}
-
-async fn invalidate<V: Serialize + DeserializeOwned + Send + Sync + 'static>(
-    store: &Store<V>,
-    keys: &EntryKeys,
-) -> Result<(), Error> {
-    store.invalidate(keys).await?;
-    Ok(())
 }

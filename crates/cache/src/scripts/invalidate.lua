@@ -1,27 +1,43 @@
--- Removes an entry, and the lease with it: what is being loaded now was read too early to be kept.
+-- Removes an entry, and the lease of a load with it: what is being loaded now was read too early to be
+-- kept. Writes under way will not be kept either, but their lease stays until the last of them has
+-- ended: a reader that loads before that would keep what a write replaces, and whose writer may die.
 --
 -- KEYS  1 entry   2 lease   3 the cache's meta hash, when the change is to be announced here
 -- ARGV  1 channel on which waiting callers are woken
---       with KEYS[3]: 2 channel of changes   3 a random number   4 ttl of the meta hash
+--       2 token of the caller's write, which ends here, or empty
+--       with KEYS[3]: 3 channel of changes   4 a random number   5 ttl of the meta hash
 -- Reply 1 there was an entry, 0 there was none
 --
--- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease cache:p:wake  →  1
+-- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease cache:p:wake ""  →  1
 local removed = redis.call('UNLINK', KEYS[1])
 local lease = redis.call('GET', KEYS[2])
 if lease then
-    redis.call('DEL', KEYS[2])
-    local wake = string.sub(lease, 1, 1)
-    if wake == 'L' or wake == 'W' then
-        wake_up(ARGV[1], KEYS[1], 'r')
+    local kind, under_way = string.sub(lease, 1, 1), ''
+    if kind == 'w' or kind == 'W' then
+        local holder = string.sub(lease, 2)
+        under_way = string.match(holder, '^contested(.*)$') or ' ' .. holder
+        local from, to = string.find(under_way .. ' ', ' ' .. ARGV[2] .. ' ', 1, true)
+        if ARGV[2] ~= '' and from then
+            under_way = string.sub(under_way, 1, from - 1) .. string.sub(under_way, to)
+        end
+    end
+    local left = under_way ~= '' and redis.call('PTTL', KEYS[2]) or 0
+    if left > 0 then
+        redis.call('SET', KEYS[2], kind .. 'contested' .. under_way, 'PX', left)
+    else
+        redis.call('DEL', KEYS[2])
+        if kind == 'L' or kind == 'W' then
+            wake_up(ARGV[1], KEYS[1], 'r')
+        end
     end
 end
 
 if KEYS[3] then
-    if redis.call('HSETNX', KEYS[3], 'i', ARGV[3]) == 1 then
-        redis.call('PEXPIRE', KEYS[3], ARGV[4])
+    if redis.call('HSETNX', KEYS[3], 'i', ARGV[4]) == 1 then
+        redis.call('PEXPIRE', KEYS[3], ARGV[5])
     end
     local number = redis.call('HINCRBY', KEYS[3], 's', 1)
     local payload = redis.call('HGET', KEYS[3], 'i') .. ' ' .. string.format('%.0f', number)
-    redis.call('PUBLISH', ARGV[2], payload .. ' k' .. KEYS[1])
+    redis.call('PUBLISH', ARGV[3], payload .. ' k' .. KEYS[1])
 end
 return removed

@@ -1,5 +1,7 @@
 -- Begins a write of the source: the entry goes, loads in progress will not be kept, and two writes
--- at once disqualify each other, because nobody knows which the source carried out last.
+-- at once disqualify each other, because nobody knows which the source carried out last. The lease
+-- then is `contested`, and names those under way: it ends with the last of them (invalidate.lua), or
+-- with its time. What a reader loaded before that would stay when a writer dies.
 --
 -- The entry goes now and not after the write: a process that dies in between must not leave behind
 -- what the source does not have any more.
@@ -23,9 +25,15 @@ end
 
 local lease = redis.call('GET', KEYS[2])
 local kind = lease and string.sub(lease, 1, 1)
-if (kind == 'w' or kind == 'W') and string.sub(lease, 2) ~= ARGV[1] then
-    -- A token that is nobody's: neither of them will be kept.
-    redis.call('SET', KEYS[2], kind .. 'contested', 'PX', ARGV[2])
+local holder = lease and string.sub(lease, 2)
+if (kind == 'w' or kind == 'W') and holder ~= ARGV[1] then
+    -- As a whole it is no write's token: none of them will be kept.
+    local under_way = string.match(holder, '^contested(.*)$') or ' ' .. holder
+    -- A key that hundreds write at once has no value worth a longer list.
+    if #under_way < 4096 and not string.find(under_way .. ' ', ' ' .. ARGV[1] .. ' ', 1, true) then
+        under_way = under_way .. ' ' .. ARGV[1]
+    end
+    redis.call('SET', KEYS[2], kind .. 'contested' .. under_way, 'PX', ARGV[2])
     return 0
 end
 -- Begun already, and somebody waits: the first reply was lost.

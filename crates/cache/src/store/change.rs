@@ -187,9 +187,22 @@ impl<V> Store<V> {
     }
 
     pub(crate) async fn invalidate(&self, keys: &EntryKeys) -> Result<bool, CoreError> {
+        self.remove(keys, None).await
+    }
+
+    /// Ends a write of which nothing is kept.
+    pub(crate) async fn end_write(
+        &self,
+        keys: &EntryKeys,
+        token: LeaseToken,
+    ) -> Result<(), CoreError> {
+        self.remove(keys, Some(token)).await.map(drop)
+    }
+
+    async fn remove(&self, keys: &EntryKeys, ended: Option<LeaseToken>) -> Result<bool, CoreError> {
         let broadcast = self.broadcast();
         let meta_ms = self.settings.meta_ms(0);
-        let invalidate = scripts::invalidate(keys, &self.names, broadcast, meta_ms);
+        let invalidate = scripts::invalidate(keys, &self.names, ended, broadcast, meta_ms);
         let removed = self.client.eval(invalidate).await?;
         self.broadcast_after(broadcast, Invalidation::Entry(&keys.entry))
             .await?;

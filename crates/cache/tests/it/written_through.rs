@@ -1,5 +1,7 @@
 //! Write-through: the source first, and never the cache alone.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use redkit_cache::{Cache, Error, L1, Source};
@@ -44,6 +46,31 @@ async fn hold(cache: &Cache<u64>) -> Held {
     });
     begins.await.unwrap();
     Held { go, caller }
+}
+
+/// A reader that comes during a write loads when the write has ended, and not before: if the writer died, what was
+/// loaded before would stay.
+async fn reads_after(write: Held, cache: &Cache<u64>) -> Result<(), Error> {
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&has_ended);
+    let load = || async move { Ok::<_, OnFire>(if seen.load(SeqCst) { 2 } else { 0 }) };
+    let reader = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get_or_load("k", load).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    has_ended.store(true, SeqCst);
+    write.go.send(Ok(2)).unwrap();
+    assert_eq!(*write.caller.await.unwrap()?, 2);
+    let got = reader.await.unwrap()?;
+    assert_eq!((*got, got.source()), (2, Source::Loaded));
+    assert_eq!(
+        cache.get("k").await?.as_deref(),
+        Some(&2),
+        "and it was kept"
+    );
+    cache.invalidate("k").await?;
+    Ok(())
 }
 
 redkit_testkit::suite! {
@@ -155,6 +182,28 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn a_reader_waits_until_the_last_of_two_writes_has_ended(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let [a, b] = [&fixture.client, &other].map(|client| leasing(client, Duration::from_secs(10)));
+        for first_ends_first in [true, false] {
+            let (mut earlier, mut later) = (hold(&a).await, hold(&b).await);
+            if !first_ends_first {
+                std::mem::swap(&mut earlier, &mut later);
+            }
+            earlier.go.send(Ok(1)).unwrap();
+            earlier.caller.await.unwrap()?;
+            reads_after(later, &b).await?;
+        }
+        Ok(())
+    }
+
+    async fn a_reader_waits_for_a_write_although_the_key_was_invalidated(fixture: Fixture) -> Result<(), Error> {
+        let cache = leasing(&fixture.client, Duration::from_secs(10));
+        let write = hold(&cache).await;
+        cache.invalidate("k").await?;
+        reads_after(write, &cache).await
+    }
+
     async fn a_caller_that_goes_away_does_not_leave_the_old_value(fixture: Fixture) -> Result<(), Error> {
         let cache = numbers(&fixture.client);
         cache.set("k", &1).await?;
@@ -206,8 +255,8 @@ redkit_testkit::suite! {
         let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let config = fixture.config().unwrap();
         let (began, begins) = oneshot::channel();
-        let fixture = std::sync::Arc::new(fixture);
-        let theirs = std::sync::Arc::clone(&fixture);
+        let fixture = Arc::new(fixture);
+        let theirs = Arc::clone(&fixture);
         process.spawn(async move {
             let client = theirs.connect(config).await.unwrap();
             let cache = leasing(&client, Duration::from_secs(1));
