@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::breaker::Breakers;
 use crate::command::Command;
-use crate::error::CallError;
+use crate::error::{CallError, Fault, FaultKind};
 use crate::push::{Interest, PushStream};
 use crate::value::Value;
 
@@ -63,14 +63,21 @@ pub trait Backend: Send + Sync + 'static {
     /// [`CallError`] when no connection could be made.
     async fn dedicated(&self) -> Result<Arc<dyn Backend>, CallError>;
 
-    /// The same to one of the [servers](Self::servers). It does not follow a redirection.
+    /// The same to one of the [servers](Self::servers). It does not follow a redirection. Where there is one server, that
+    /// is it, by whatever name.
     ///
     /// # Errors
     /// [`CallError`] when no connection could be made;
-    /// [`FaultKind::Invalid`](crate::FaultKind::Invalid) for a server that is not among them.
+    /// [`FaultKind::Invalid`] for a server that is not among several;
+    /// [`FaultKind::Unsupported`] where there are several and the backend does not implement this.
     async fn dedicated_to(&self, server: &str) -> Result<Arc<dyn Backend>, CallError> {
-        let _ = server;
-        self.dedicated().await
+        match self.servers().len() {
+            0 | 1 => self.dedicated().await,
+            _ => {
+                let message = format!("this backend makes no connection to {server} alone");
+                Err(Fault::new(FaultKind::Unsupported, message).not_sent())
+            }
+        }
     }
 
     /// How the servers behind this backend are laid out.

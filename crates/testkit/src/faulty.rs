@@ -52,7 +52,7 @@ pub struct FaultyBackend {
     /// It is a dedicated connection on which nothing was called yet.
     is_fresh: AtomicBool,
     is_dedicated: bool,
-    /// The one of the servers that a dedicated connection is to, if it was asked for.
+    /// The server that a dedicated connection is to, if the client named one.
     to: Option<Arc<str>>,
 }
 
@@ -168,7 +168,7 @@ impl FaultyBackend {
         alone.map(|seen| seen.command.clone()).collect()
     }
 
-    /// Those of them that were sent on the shared connection, and not on a dedicated one.
+    /// The commands of [`seen`](Self::seen) that were sent on the shared connection, and not on a dedicated one.
     pub fn seen_shared(&self) -> Vec<Command> {
         let seen = self.shared.seen.lock();
         let is_meant = |seen: &&Seen| seen.is_shared && seen.command.name() != CONNECT;

@@ -37,6 +37,10 @@ impl Backend for Counted {
         self.0.dedicated().await
     }
 
+    async fn dedicated_to(&self, server: &str) -> Result<Arc<dyn Backend>, CallError> {
+        self.0.dedicated_to(server).await
+    }
+
     fn topology(&self) -> Topology {
         self.0.topology()
     }

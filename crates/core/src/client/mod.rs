@@ -340,7 +340,8 @@ impl Client {
     /// error, as in [`call_server`](Self::call_server).
     ///
     /// # Errors
-    /// [`Error::Call`] when no connection could be made, or the server is not among them.
+    /// [`Error::Call`] when no connection could be made, or the server is not among several. Where there is one server,
+    /// that is it, by whatever name.
     pub async fn dedicated_to(&self, server: &str) -> Result<Self, Error> {
         self.on_its_own(self.backend().dedicated_to(server)).await
     }

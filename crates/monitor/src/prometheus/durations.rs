@@ -90,7 +90,8 @@ struct Classes(Box<[Stripe]>);
 struct Stripe {
     /// For each of [`DURATION_BUCKETS`] the durations up to it and above the one before, and those above all.
     counts: [AtomicU64; DURATION_BUCKETS.len() + 1],
-    nanos: AtomicU64,
+    /// Their sum in seconds, as the bits of an `f64`.
+    sum: AtomicU64,
 }
 
 impl Default for Classes {
@@ -110,26 +111,23 @@ impl HistogramFn for Classes {
     }
 
     fn record_many(&self, seconds: f64, count: usize) {
-        // Less than nothing, and what is no number, is no duration.
-        if seconds.is_nan() || seconds < 0.0 {
+        if !seconds.is_finite() || seconds < 0.0 {
             return;
         }
         let class = DURATION_BUCKETS.partition_point(|bound| *bound < seconds);
         let Some(stripe) = self.0.get(turn() % self.0.len()) else {
             return;
         };
-        let count = count as u64;
         if let Some(class) = stripe.counts.get(class) {
-            class.fetch_add(count, Ordering::Relaxed);
+            class.fetch_add(count as u64, Ordering::Relaxed);
         }
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "it is not negative, and ends at the most that there is"
-        )]
-        let nanos = (seconds * 1e9) as u64;
-        let nanos = nanos.saturating_mul(count);
-        stripe.nanos.fetch_add(nanos, Ordering::Relaxed);
+        #[allow(clippy::cast_precision_loss, reason = "a sum of seconds")]
+        let added = seconds * count as f64;
+        let add = |sum| Some((f64::from_bits(sum) + added).to_bits());
+        // It always has a value to set.
+        let _ = stripe
+            .sum
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 }
 
@@ -149,7 +147,7 @@ impl Classes {
             for (sum, count) in counted.counts.iter_mut().zip(&stripe.counts) {
                 *sum += count.load(Ordering::Relaxed);
             }
-            counted.nanos += u128::from(stripe.nanos.load(Ordering::Relaxed));
+            counted.sum += f64::from_bits(stripe.sum.load(Ordering::Relaxed));
         }
         counted
     }
@@ -159,7 +157,8 @@ impl Classes {
 #[derive(Default)]
 struct Counted {
     counts: [u64; DURATION_BUCKETS.len() + 1],
-    nanos: u128,
+    /// In seconds.
+    sum: f64,
 }
 
 impl Counted {
@@ -177,13 +176,12 @@ impl Counted {
             "" => String::new(),
             labels => format!("{{{labels}}}"),
         };
-        #[allow(clippy::cast_precision_loss, reason = "a sum of seconds")]
-        let sum = self.nanos as f64 / 1e9;
+        let sum = self.sum;
         let ends = write!(
             text,
             "{name}_sum{braced} {sum}\n{name}_count{braced} {up_to}\n"
         );
-        // Into a text it always can be written.
+        // A text takes whatever is written.
         debug_assert!(ends.is_ok());
     }
 }
@@ -204,12 +202,13 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    // What is as long as a bound belongs below it.
+                    // A duration as long as a bound belongs below it.
                     histogram.record(Duration::from_micros(100));
                     histogram.record(Duration::from_micros(101));
                     durations.register(&key).record_many(20.0, 2);
                     histogram.record(f64::NAN);
                     histogram.record(-1.0);
+                    histogram.record(f64::INFINITY);
                 });
             }
         });
@@ -222,11 +221,28 @@ mod tests {
             &row(",le=\"0.00025\"} 16"),
             &row(",le=\"10\"} 16"),
             &row(",le=\"+Inf\"} 32"),
-            &row("} 320.001608"),
             &row("} 32"),
         ] {
             assert!(text.contains(expected), "{expected} {text}");
         }
+        assert!((sum(&text) - 320.001_608).abs() < 1e-9, "{text}");
         assert!(!text.contains("app_never"), "{text}");
+    }
+    #[test]
+    fn long_durations_do_not_bring_the_sum_to_its_end() {
+        let durations = Durations::default();
+        let histogram = durations.register(&Key::from_static_name("app_ttl_seconds"));
+        let month = 30.0 * 86_400.0;
+        histogram.record_many(month, 100_000);
+        histogram.record(month);
+        let mut text = String::new();
+        durations.write(&mut text);
+        assert!((sum(&text) - month * 100_001.0).abs() < 1.0, "{text}");
+    }
+
+    fn sum(text: &str) -> f64 {
+        let mut rows = text.lines().filter(|row| row.contains("_sum"));
+        let (_, value) = rows.next().unwrap().rsplit_once(' ').unwrap();
+        value.parse().unwrap()
     }
 }

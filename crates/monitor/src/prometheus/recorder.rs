@@ -10,8 +10,8 @@ use super::descriptions;
 use super::durations::Durations;
 
 /// A recorder of metrics for Prometheus, from [`recorder`](super::recorder). Histograms whose names end with
-/// `_seconds` have [`DURATION_BUCKETS`](super::DURATION_BUCKETS); others are summaries, as
-/// [`metrics_exporter_prometheus`] makes them.
+/// `_seconds` have [`DURATION_BUCKETS`](super::DURATION_BUCKETS), and leave out what is no duration: values below zero,
+/// infinite ones, and what is no number. Others are summaries, as [`metrics_exporter_prometheus`] makes them.
 pub struct Recorder {
     inner: PrometheusRecorder,
     durations: Arc<Durations>,
@@ -27,7 +27,7 @@ impl Recorder {
         recorder
     }
 
-    /// What shows what it has counted.
+    /// A handle that shows what this recorder has counted.
     pub fn handle(&self) -> RecorderHandle {
         RecorderHandle {
             inner: self.inner.handle(),

@@ -202,6 +202,18 @@ async fn until_there_are(client: &Client, wanted: usize) {
     }
 }
 
+/// How many connections there are when none is being opened or closed any more.
+async fn settled_connections(client: &Client) -> usize {
+    let (mut there, mut seen) = (connections(client).await, 0);
+    while seen < 10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = connections(client).await;
+        seen = if now == there { seen + 1 } else { 0 };
+        there = now;
+    }
+    there
+}
+
 /// An analysis that goes on for long has one more connection to each server, and closes it.
 async fn own_connections_are_closed(url: &str, driver: Driver) {
     let config = ClientConfig::from_url(url).unwrap().driver(driver);
@@ -209,7 +221,7 @@ async fn own_connections_are_closed(url: &str, driver: Driver) {
     for number in 0..500 {
         set(&client, &format!("k:{number}"), 1, None).await;
     }
-    let before = connections(&client).await;
+    let before = settled_connections(&client).await;
     let slow = AnalysisConfig::default().keys_per_second(1);
     let analysis = Statistics::new(&client).analyze(slow).unwrap();
     until_there_are(&client, before + client.servers().len()).await;

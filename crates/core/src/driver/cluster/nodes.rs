@@ -513,8 +513,8 @@ mod tests {
     use super::*;
     use crate::config::ClientConfig;
 
-    #[test]
-    fn a_look_does_not_undo_what_a_node_has_just_said_of_its_slot() {
+    #[tokio::test(start_paused = true)]
+    async fn a_look_does_not_undo_what_a_node_has_just_said_of_its_slot() {
         let config = ClientConfig::from_url("redis-cluster://localhost:1").unwrap();
         let nodes = Nodes::new(
             NativeConnector::new(&config).unwrap(),

@@ -74,7 +74,9 @@ impl<'c> Lane<'c> {
         let commands = commands.map(|command| command.deadline(deadline)).collect();
         let replies = own.pipeline(commands).await?;
         // A connection that has failed is not kept.
-        self.own = Some(own);
+        if replies.iter().all(is_answered) {
+            self.own = Some(own);
+        }
         Ok(replies)
     }
 }
@@ -100,6 +102,11 @@ pub(super) fn read<T: FromValue>(
 pub(super) fn is_elsewhere(error: &CallError) -> bool {
     let refusal = error.server_error();
     refusal.is_some_and(|error| matches!(error.code(), "MOVED" | "ASK" | "TRYAGAIN"))
+}
+
+/// Whether a server answered, be it with a refusal.
+fn is_answered(reply: &Result<Value, CallError>) -> bool {
+    matches!(reply, Ok(_) | Err(CallError::Replied(_)))
 }
 
 /// Whether the same command may be answered later.
