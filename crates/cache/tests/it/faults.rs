@@ -84,6 +84,7 @@ async fn a_server_without_memory_still_takes_invalidations() {
     let server = Server::redis(options).await.unwrap();
     let client = client(&server).await;
     let numbers: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(60))
         .build()
         .unwrap();

@@ -31,6 +31,7 @@ async fn load(cache: &Cache<u32>, key: &str) {
 redkit_testkit::suite! {
     async fn a_cache_shows_its_numbers_and_lets_values_be_removed(fixture: Fixture) {
         let cache: Cache<u32> = Cache::builder(&fixture.client, "numbers")
+            .redis_timeout(crate::PATIENT)
             .ttl(Duration::from_secs(60))
             .l1(L1::entries(100))
             .build()
