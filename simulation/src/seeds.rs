@@ -60,4 +60,9 @@ pub const FEW_SEEDS: &[&str] = &[
 
 /// Scenarios and seeds that show a violation which is not mended yet: with `cargo xtask simulate --pattern` they
 /// run, with all others they do not.
-pub const UNEXPLAINED: &[(&str, u64)] = &[];
+pub const UNEXPLAINED: &[(&str, u64)] = &[
+    // Of two writes of a key at once the one that ends first removes the entry, and with it the lease that says that another
+    // is under way. A load between that and the other's write of the source keeps the older value, which stays there when
+    // the other process dies before it removes the entry.
+    ("cache-writes", 46_001_758),
+];
