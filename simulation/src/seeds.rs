@@ -44,19 +44,7 @@ pub const FAILED_ONCE: &[(&str, u64)] = &[
 
 /// Scenarios of which too few seeds have been run yet (3,000) to stand among the others: a false alarm there would keep
 /// every change from landing. With `cargo xtask simulate --pattern` they run.
-pub const FEW_SEEDS: &[&str] = &[
-    // New.
-    "cache-writes",
-    "lock-redlock",
-    "lock-redlock-restarts",
-    // Checked for more than before, or differently.
-    "core-wake-ups",
-    "lock-failover",
-    "ratelimit-log",
-    "session",
-    "write-behind",
-    "write-behind-versions",
-];
+pub const FEW_SEEDS: &[&str] = &["core-wake-ups"];
 
 /// Scenarios and seeds that show a violation which is not mended yet: with `cargo xtask simulate --pattern` they
 /// run, with all others they do not.

@@ -73,7 +73,7 @@ impl<'c> Lane<'c> {
         let commands = commands.iter().cloned();
         let commands = commands.map(|command| command.deadline(deadline)).collect();
         let replies = own.pipeline(commands).await?;
-        // One that has failed is of no more use.
+        // A connection that has failed is not kept.
         self.own = Some(own);
         Ok(replies)
     }
