@@ -44,20 +44,13 @@ pub const FAILED_ONCE: &[(&str, u64)] = &[
 
 /// Scenarios of which too few seeds have been run yet (3,000) to stand among the others: a false alarm there would keep
 /// every change from landing. With `cargo xtask simulate --pattern` they run.
-pub const FEW_SEEDS: &[&str] = &[
-    // New.
-    "cache-writes",
-    "lock-redlock",
-    "lock-redlock-restarts",
-    // Checked for more than before, or differently.
-    "core-wake-ups",
-    "lock-failover",
-    "ratelimit-log",
-    "session",
-    "write-behind",
-    "write-behind-versions",
-];
+pub const FEW_SEEDS: &[&str] = &["core-wake-ups"];
 
 /// Scenarios and seeds that show a violation which is not mended yet: with `cargo xtask simulate --pattern` they
 /// run, with all others they do not.
-pub const UNEXPLAINED: &[(&str, u64)] = &[];
+pub const UNEXPLAINED: &[(&str, u64)] = &[
+    // Of two writes of a key at once the one that ends first removes the entry, and with it the lease that says that another
+    // is under way. A load between that and the other's write of the source keeps the older value, which stays there when
+    // the other process dies before it removes the entry.
+    ("cache-writes", 46_001_758),
+];
