@@ -40,6 +40,12 @@ pub const FAILED_ONCE: &[(&str, u64)] = &[
     ("topic-ordered", 300_366),
     // What a process that was killed had sent arrived seconds later and took a message: a mistake of the checker.
     ("topic-shared", 300_124),
+    // Of two writes of a key at once the one that ended first removed the lease as well, which said that another was under
+    // way. A load between that and the other's write of the source kept the older value, which stayed there when the
+    // other process died before it removed the entry.
+    ("cache-writes", 46_001_758),
+    // A waiter that could not subscribe asked after the half second for which it had tried: a mistake of the scenario.
+    ("core-wake-ups", 61_001_159),
 ];
 
 /// Scenarios of which too few seeds have been run yet (3,000) to stand among the others: a false alarm there would keep
@@ -48,9 +54,4 @@ pub const FEW_SEEDS: &[&str] = &["core-wake-ups"];
 
 /// Scenarios and seeds that show a violation which is not mended yet: with `cargo xtask simulate --pattern` they
 /// run, with all others they do not.
-pub const UNEXPLAINED: &[(&str, u64)] = &[
-    // Of two writes of a key at once the one that ends first removes the entry, and with it the lease that says that another
-    // is under way. A load between that and the other's write of the source keeps the older value, which stays there when
-    // the other process dies before it removes the entry.
-    ("cache-writes", 46_001_758),
-];
+pub const UNEXPLAINED: &[(&str, u64)] = &[];

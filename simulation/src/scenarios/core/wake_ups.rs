@@ -36,8 +36,9 @@ const LIMIT: Duration = Duration::from_secs(600);
 const IN_FLIGHT: Duration = Duration::from_secs(6);
 /// Until a waiter knows, when nothing goes wrong: a message, a visit and their delays.
 const AT_ONCE: Duration = Duration::from_millis(100);
-/// The same where messages are not heard: the waiters of a name ask 20 times a second together.
-const WHILE_DEAF: Duration = Duration::from_millis(500);
+/// The same where messages are not heard: a waiter tries to subscribe for half a second and asks then, and the waiters
+/// of a name ask 20 times a second together.
+const WHILE_DEAF: Duration = Duration::from_millis(600);
 /// The same while connections break, and everybody has to find that out.
 const IN_TIME: Duration = Duration::from_secs(12);
 
@@ -91,7 +92,7 @@ impl Scenario for WakeUps {
         let operations = context.operations(16);
         // As for a user who may not subscribe.
         let is_deaf = context.random().random_bool(0.25);
-        // Who may not subscribe finds that out anew with each burst, in up to half a second.
+        // A user who may not subscribe finds that out anew with each burst, in up to half a second.
         let has_bursts = context.random().random_bool(0.3) && !is_deaf;
         let bound = match (context.schedule().faults.is_empty(), is_deaf) {
             (true, false) => AT_ONCE,
