@@ -10,7 +10,7 @@ use super::Client;
 use super::calls::Calls;
 use crate::codec::Codec;
 use crate::coordination::{
-    Lease, LeaseConfig, LeaseRenewal, Leases, Release, Waiter, Wake, WakeUps,
+    Lease, LeaseConfig, LeaseRenewal, Leases, Release, Releasing, Waiter, Wake, WakeUps,
 };
 
 /// A client that does not keep its connections open: for tasks that the client owns.
@@ -91,6 +91,13 @@ impl Client {
             ..self.clone()
         };
         releases.send(client, release);
+    }
+
+    /// Says that a task of the caller's gives something back, in more steps than a [`Release`] has:
+    /// [`shutdown`](Self::shutdown) waits a second for it, too, before it refuses calls. To be taken where
+    /// the task is begun, and dropped at its end.
+    pub fn releasing(&self) -> Releasing {
+        self.calls.coordination.releases.releasing()
     }
 
     /// Starts what [`release_later`](Self::release_later) needs, so that a guard may be dropped outside

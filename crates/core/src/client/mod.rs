@@ -402,8 +402,9 @@ impl Client {
         self.calls.reset_stats();
     }
 
-    /// Gives what is left to be [released](Self::release_later) a second, refuses new calls, waits for those in flight (each ends by its deadline; at most 5 s) and
-    /// closes the connections. All clones are shut down. Doing it twice is fine.
+    /// Gives what is left to be [released](Self::release_later), and tasks that [release](Self::releasing), a second; refuses
+    /// new calls, waits for those in flight (each ends by its deadline; at most 5 s) and closes the connections. All clones
+    /// are shut down. Doing it twice is fine.
     pub async fn shutdown(&self) {
         self.calls.coordination.shutdown().await;
         self.calls.shutdown(SHUTDOWN_GRACE).await;

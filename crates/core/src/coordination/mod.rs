@@ -5,7 +5,7 @@
 //! - [`Waiter`]: waiting for another process, woken by a message; a bounded sleep besides, and asking
 //!   now and then where the user may not subscribe.
 //! - [`QueuedCaller`]: waiting in a queue on the server, first come, first served.
-//! - [`Release`]: what a dropped guard leaves to be done.
+//! - [`Release`]: what a dropped guard leaves to be done; [`Releasing`]: a task that does more than that.
 //! - [`Backoff`]: growing pauses between attempts.
 //! - [`Token`]: a name that nothing else has, for owners and waiters.
 //! - [`lua`]: parts of scripts, the server's side of all this.
@@ -28,8 +28,8 @@ use crate::inspection::Registry;
 pub use self::backoff::Backoff;
 pub(crate) use self::lease::Leases;
 pub use self::lease::{Lease, LeaseConfig, LeaseRenewal};
-pub use self::release_queue::Release;
 use self::release_queue::ReleaseQueue;
+pub use self::release_queue::{Release, Releasing};
 pub use self::token::Token;
 pub use self::wait_queue::{QueueOutcome, QueueStatus, QueuedCaller, WAITER_ALIVE, WaitQueue};
 pub(crate) use self::wake_up::WakeUps;

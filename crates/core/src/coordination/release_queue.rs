@@ -57,6 +57,11 @@ impl Release {
     }
 }
 
+/// Says that a task gives something back itself, from [`Client::releasing`]. Dropped when it has.
+#[derive(Debug)]
+#[must_use = "a shutdown waits for it only until it is dropped"]
+pub struct Releasing(Arc<watch::Sender<usize>>);
+
 /// The releases of one client. One task runs from the first need on; it is replaced should it ever
 /// end early. Releases go out in batches, each a pipeline, so that a hung node of a cluster holds up
 /// the replies of one batch and not the other releases.
@@ -139,6 +144,12 @@ impl ReleaseQueue {
         drop(running.queue.send(queued));
     }
 
+    /// Counts a task that releases by itself among what is outstanding.
+    pub(crate) fn releasing(&self) -> Releasing {
+        self.outstanding.send_modify(|count| *count += 1);
+        Releasing(Arc::clone(&self.outstanding))
+    }
+
     /// Waits until nothing is left to be released, at most for `limit`.
     pub(crate) async fn drain(&self, limit: Duration) {
         let mut outstanding = self.outstanding.subscribe();
@@ -161,6 +172,12 @@ impl Drop for Queued {
             lost.add_one();
         }
         self.outstanding.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Drop for Releasing {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 

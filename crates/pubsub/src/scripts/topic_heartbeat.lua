@@ -2,10 +2,10 @@
 --
 -- Needs clock.lua before it.
 --
--- It is a sign of life also of a consumer that knows of no entry: one may be in a reply that is late, and would else be
--- taken for a dead consumer's, with an attempt. An entry is kept only while the consumer owns it: XCLAIM alone would take
--- it from its new owner. An entry that the consumer does not know of was in a reply that was lost, or is late; giving it
--- back costs no attempt.
+-- The script is a sign of life also of a consumer that knows of no entry: an entry may be in a reply that is late, and
+-- would else be taken for a dead consumer's, with an attempt. An entry is kept only while the consumer owns it: XCLAIM
+-- alone would take it from its new owner. An entry that the consumer does not know of was in a reply that was lost, or is
+-- late; giving it back costs no attempt.
 --
 -- KEYS[1]  the stream    KEYS[2]  the group's retries
 -- ARGV[1]  the group    ARGV[2]  the consumer    ARGV[3]  the name of `waiting`

@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::handling::{Seen, acknowledge, topic, until, until_stats};
 
-const LEASE: Duration = Duration::from_secs(1);
-const MOMENT: Duration = Duration::from_millis(10);
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
+pub(crate) const MOMENT: Duration = Duration::from_millis(10);
 
-fn is_acknowledgement(command: &Command) -> bool {
+pub(crate) fn is_acknowledgement(command: &Command) -> bool {
     command.iter().any(|arg| arg == b"queue")
 }
 
-fn consumer(topic: &Topic<u32>, is_ordered: bool) -> ConsumerBuilder<u32> {
+pub(crate) fn consumer(topic: &Topic<u32>, is_ordered: bool) -> ConsumerBuilder<u32> {
     let consumer = topic.consumer("g").lease(LEASE);
     match is_ordered {
         true => consumer.ordered(),
@@ -29,13 +29,22 @@ fn consumer(topic: &Topic<u32>, is_ordered: bool) -> ConsumerBuilder<u32> {
 }
 
 /// A worker whose handlers wait for the gate.
-async fn gated(consumer: ConsumerBuilder<u32>, go: &Arc<Semaphore>) -> Worker {
+pub(crate) async fn gated(consumer: ConsumerBuilder<u32>, go: &Arc<Semaphore>) -> Worker {
+    answering(consumer, go, Outcome::Ack).await
+}
+
+/// A worker whose handlers wait for the gate, and have this outcome then.
+async fn answering(
+    consumer: ConsumerBuilder<u32>,
+    go: &Arc<Semaphore>,
+    outcome: Outcome,
+) -> Worker {
     let go = Arc::clone(go);
     let started = consumer.start(move |_: Delivery<u32>| {
-        let go = Arc::clone(&go);
+        let (go, outcome) = (Arc::clone(&go), outcome.clone());
         async move {
             go.acquire().await.unwrap().forget();
-            Outcome::Ack
+            outcome
         }
     });
     started.await.unwrap()
@@ -50,7 +59,7 @@ async fn end(worker: Worker, is_dropped: bool) {
 }
 
 /// Another worker is given nothing, and there is nothing.
-async fn check_all_is_done(topic: &Topic<u32>, is_ordered: bool, told: &str) {
+pub(crate) async fn check_all_is_done(topic: &Topic<u32>, is_ordered: bool, told: &str) {
     let seen = Seen::default();
     let _worker = acknowledge(consumer(topic, is_ordered), &seen).await;
     sleep(10 * LEASE).await;
@@ -101,6 +110,65 @@ async fn acknowledgements_behind_one_that_is_under_way_are_told_to_the_end() {
         assert_eq!(worker.stats().running, 0);
         end(worker, is_dropped).await;
         check_all_is_done(&topic, false, &format!("dropped: {is_dropped}")).await;
+    }
+}
+
+/// What is to become of a message whose handler has failed, for good or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    Once,
+    ForGood,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_is_under_way_is_told_to_the_end() {
+    let ways = [(true, true), (true, false), (false, true), (false, false)];
+    let all = ways.map(|way| [(way, Failed::Once), (way, Failed::ForGood)]);
+    for ((is_ordered, is_dropped), failed) in all.into_iter().flatten() {
+        let told = format!("ordered: {is_ordered}, dropped: {is_dropped}, {failed:?}");
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
+        let (topic, go) = (topic(&client), Arc::new(Semaphore::new(0)));
+        let outcome = match failed {
+            Failed::Once => Outcome::retry("not yet"),
+            Failed::ForGood => Outcome::dead("no use"),
+        };
+        let worker = answering(consumer(&topic, is_ordered), &go, outcome).await;
+        topic.publish(&1).await.unwrap();
+        until("it has begun", || worker.stats().running == 1).await;
+        // It is told again after a pause.
+        let fails = Rule::new(Injection::NotSent).on(|command| command.name().starts_with("EVAL"));
+        backend.add(fails.times(1));
+        go.add_permits(1);
+        sleep(MOMENT).await;
+        assert_eq!(worker.stats().running, 0, "{told}");
+        end(worker, is_dropped).await;
+        let seen = Seen::default();
+        let _worker = acknowledge(consumer(&topic, is_ordered), &seen).await;
+        sleep(60 * LEASE).await;
+        let (expected, dead) = match failed {
+            Failed::Once => (vec![(1, 2)], 0),
+            Failed::ForGood => (Vec::new(), 1),
+        };
+        let stats = topic.stats("g").await.unwrap();
+        assert_eq!((seen.all(), stats.dead), (expected, dead), "{told}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grace_without_an_end_waits_for_the_handlers() {
+    for is_ordered in [true, false] {
+        let client = FaultyBackend::embedded().client();
+        let (topic, go) = (topic(&client), Arc::new(Semaphore::new(0)));
+        let worker = gated(consumer(&topic, is_ordered), &go).await;
+        topic.publish(&1).await.unwrap();
+        until("it has begun", || worker.stats().running == 1).await;
+        let later = async {
+            sleep(5 * LEASE).await;
+            go.add_permits(1);
+        };
+        tokio::join!(worker.shutdown(Duration::MAX), later);
+        check_all_is_done(&topic, is_ordered, &format!("ordered: {is_ordered}")).await;
     }
 }
 

@@ -24,6 +24,7 @@ mod lost_replies;
 mod ordered;
 mod replay;
 mod schedules;
+mod shutdowns;
 mod spans;
 mod sse;
 mod topic_processes;

@@ -38,6 +38,29 @@ async fn a_release_outlives_the_last_handle_of_its_client() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_a_second_for_a_task_that_releases() {
+    for (takes, waits) in [(400, 400), (5_000, 1_000)] {
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
+        let (releasing, releases) = (client.releasing(), client.clone());
+        let task = tokio::spawn(async move {
+            sleep(Duration::from_millis(takes)).await;
+            let released = releases.call::<u64>(Command::new("DEL").key("k")).await;
+            drop(releasing);
+            released.is_ok()
+        });
+        let start = Instant::now();
+        client.shutdown().await;
+        let took = start.elapsed();
+        assert!(
+            took.abs_diff(Duration::from_millis(waits)) < Duration::from_millis(20),
+            "{took:?}"
+        );
+        assert_eq!(task.await.unwrap(), takes == waits);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn releases_go_together() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();

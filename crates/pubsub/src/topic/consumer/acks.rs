@@ -126,10 +126,11 @@ impl<T, H> Shared<T, H> {
             Told::Refused => {
                 for Handled { entry, lost, .. } in entries {
                     self.put_off(seat, entry, lost).await;
-                    seat.held.remove(entry.entry, lost);
                 }
                 return;
             }
+            // Handed back with all that is held.
+            Told::Closed => return,
         };
         for Handled { entry, lost, .. } in entries {
             seat.held.remove(entry.entry, lost);

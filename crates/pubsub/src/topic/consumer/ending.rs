@@ -31,8 +31,10 @@ pub(super) struct Tasks {
 const LONGEST_END: Duration = Duration::from_secs(3);
 /// How long the farewell itself waits for the server.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long a task that is aborted has to end. One that blocks its thread does not.
+/// How long a task that is aborted has to end. A handler that blocks its thread does not end.
 const LONGEST_ABORT: Duration = Duration::from_millis(100);
+/// A longer grace is as good as none: no clock counts further.
+const LONGEST_GRACE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Tasks {
     pub(super) fn new(
@@ -57,7 +59,7 @@ impl Tasks {
         }
         let team = Arc::clone(&self.team);
         team.drain();
-        let ends = Instant::now() + grace;
+        let ends = Instant::now() + grace.min(LONGEST_GRACE);
         let (readers, workers) = (&mut self.readers, &mut self.workers);
         {
             // The heartbeats go on meanwhile: what is yet to come to a reader is not to be taken for a dead consumer's.
@@ -90,11 +92,17 @@ impl Tasks {
         }
         self.team.drain();
         self.team.abort();
-        // Right away, as the program may shut its client down next.
+        // The program may shut its client down next: that waits a second for what is done here.
+        let releasing = self.team.client().releasing();
         let mut requests = self.team.disown(Which::WithoutOutcome);
         requests.extend(self.team.hand_back(Which::WithoutOutcome));
         drop(HandBack::new(&*self.team, requests));
-        runtime.spawn(async move { self.end(Duration::ZERO).await });
+        // This task has no owner. It ends by itself, after `LONGEST_END`, `LONGEST_ABORT` and `FAREWELL` at the latest, or
+        // with the runtime, and is not needed then: others take what is left after a lease.
+        runtime.spawn(async move {
+            self.end(Duration::ZERO).await;
+            drop(releasing);
+        });
     }
 
     async fn abort(&mut self) {

@@ -34,7 +34,8 @@ impl Held {
             owned: sent,
         };
         // It was another's, or forgotten, before it came again.
-        if let Some(before) = self.entries.lock().insert(id, entry) {
+        let mut entries = self.entries.lock();
+        if let Some(before) = entries.insert(id, entry) {
             before.lost.cancel();
         }
     }
@@ -86,8 +87,10 @@ impl Held {
 
     /// The outcome of an entry is on its way to the server.
     pub(super) fn tells(&self, id: ItemId, lost: &CancellationToken) {
+        let mut entries = self.entries.lock();
+        // The same entry may have come again meanwhile. The earlier one is lost under the lock.
         if !lost.is_cancelled()
-            && let Some(entry) = self.entries.lock().get_mut(&id)
+            && let Some(entry) = entries.get_mut(&id)
         {
             entry.is_told = true;
         }

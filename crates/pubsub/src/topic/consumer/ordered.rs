@@ -17,7 +17,7 @@ use super::line::is_group_missing;
 use super::making::{make_missing, remake};
 use super::reader::{TRIM, trim};
 use super::run::{HeldSeat, OwnedPartition, Shared};
-use super::settle::cut;
+use super::settle::{cut, is_shut_down};
 use crate::topic::delivery::{BatchHandler, Outcome};
 use crate::topic::entry::RawEntry;
 use crate::topic::scripts::{self, Burial, Tick};
@@ -404,6 +404,10 @@ where
             };
             if is_group_missing(&error) {
                 break Next::GoOn;
+            }
+            if is_shut_down(&error) {
+                tracing::debug!(target: "redkit::pubsub", %error, "an outcome is not told any more");
+                break Next::Stop;
             }
             if !error.is_retryable() {
                 tracing::warn!(target: "redkit::pubsub", %error, "an outcome cannot be told");

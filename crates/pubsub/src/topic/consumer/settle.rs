@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redkit_core::coordination::Backoff;
-use redkit_core::{Request, Value};
+use redkit_core::{CallError, Error, FaultKind, Request, Value};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +66,9 @@ impl<T, H> Shared<T, H> {
                 self.counts.add(count);
             }
             Told::NotOwned => self.count_lost(),
-            Told::Refused => self.put_off(seat, &entry.into(), lost).await,
+            Told::Refused => return self.put_off(seat, &entry.into(), lost).await,
+            // Handed back with all that is held.
+            Told::Closed => return,
         }
         seat.held.remove(entry.entry, lost);
     }
@@ -88,7 +90,9 @@ impl<T, H> Shared<T, H> {
                 self.counts.add(&self.counts.retried);
             }
             Told::NotOwned | Told::Refused => self.count_lost(),
+            Told::Closed => return,
         }
+        seat.held.remove(entry.entry, lost);
     }
 
     /// `request` is asked before each attempt, and gives nothing once no entry of it is this worker's any more.
@@ -130,6 +134,10 @@ impl<T, H> Shared<T, H> {
                 tracing::debug!(target: "redkit::pubsub", %error, "an outcome may have been told");
                 return Told::Done(Value::Nil);
             }
+            if is_shut_down(&error) {
+                tracing::debug!(target: "redkit::pubsub", %error, "an outcome is not told any more");
+                return Told::Closed;
+            }
             if !error.is_retryable() {
                 tracing::error!(
                     target: "redkit::pubsub", topic = &*self.topic.name, group = &*self.group, %error,
@@ -153,6 +161,14 @@ pub(super) enum Told {
     NotOwned,
     /// It cannot be done, however often it is said.
     Refused,
+    /// The client is shut down: nobody can be told anything any more.
+    Closed,
+}
+
+/// The client is shut down, which the server knows nothing of.
+pub(super) fn is_shut_down(error: &Error) -> bool {
+    let fault = error.call_error().and_then(CallError::fault);
+    fault.is_some_and(|fault| fault.kind() == FaultKind::Shutdown)
 }
 
 /// Not repeated by the client.

@@ -35,7 +35,8 @@ use crate::unique_id::unique_id;
 ///
 /// [`shutdown`](Self::shutdown) ends it in order. Dropping it ends it at once: handlers are dropped, and
 /// what they had goes back to the group in the background, as what is on its way to this process does when it comes.
-/// Outcomes that are on their way to the server are told to the end.
+/// Outcomes that are on their way to the server are told to the end, until the server has not answered for three seconds,
+/// or the client is shut down: [`Client::shutdown`] gives a worker that was dropped before a second for all of this.
 pub struct Worker {
     team: Arc<dyn Team>,
     tasks: Option<Tasks>,
@@ -76,7 +77,7 @@ const AT_ONCE: usize = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
     All,
-    /// Those of which no outcome is on its way to the server.
+    /// All but the things of which an outcome is on its way to the server.
     WithoutOutcome,
 }
 
