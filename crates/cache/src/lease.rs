@@ -166,8 +166,21 @@ mod tests {
         }
 
         fn begin_write(&self, token: LeaseToken) -> Invocation {
+            self.begin_write_for(token, 60_000)
+        }
+
+        fn begin_write_for(&self, token: LeaseToken, lease_ms: u64) -> Invocation {
             let broadcast = Broadcast::No;
-            scripts::begin_write(&self.keys, &self.names, token, 60_000, broadcast, 60_000)
+            scripts::begin_write(&self.keys, &self.names, token, lease_ms, broadcast, 60_000)
+        }
+
+        fn end_write(&self, ended: Option<LeaseToken>) -> Invocation {
+            scripts::invalidate(&self.keys, &self.names, ended, Broadcast::No, 60_000)
+        }
+
+        async fn is_free(&self) -> bool {
+            let reply = self.run(self.look_up(LeaseToken::new(0x99))).await;
+            scripts::looked_up(reply).unwrap() == LookUpReply::Leased
         }
 
         async fn kind(&self) -> char {
@@ -264,18 +277,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_lease_of_contested_writes_ends_with_the_last_of_them() {
-        let (a, b, reader) = (
-            LeaseToken::new(0x1),
-            LeaseToken::new(0x12),
-            LeaseToken::new(3),
-        );
+        let (a, b) = (LeaseToken::new(0x1), LeaseToken::new(0x12));
         let world = World::new();
-        let end =
-            |ended| scripts::invalidate(&world.keys, &world.names, ended, Broadcast::No, 60_000);
-        let is_free = async || {
-            let reply = scripts::looked_up(world.run(world.look_up(reader)).await).unwrap();
-            reply == LookUpReply::Leased
-        };
         for (first, last) in [(a, b), (b, a)] {
             assert_eq!(world.run(world.begin_write(a)).await, Value::Int(1));
             // The second one's reply was lost, and it asks again.
@@ -283,23 +286,80 @@ mod tests {
                 assert_eq!(world.run(world.begin_write(b)).await, Value::Int(0));
             }
             for ended in [None, Some(first), Some(first), None] {
-                world.run(end(ended)).await;
-                assert!(!is_free().await, "{ended:?}");
+                world.run(world.end_write(ended)).await;
+                assert!(!world.is_free().await, "{ended:?}");
             }
             let waits = world.kind().await;
             assert_eq!(waits, 'W', "the reader will be woken");
-            world.run(end(Some(last))).await;
-            assert!(is_free().await);
-            world.run(end(None)).await;
+            world.run(world.end_write(Some(last))).await;
+            assert!(world.is_free().await);
+            world.run(world.end_write(None)).await;
         }
-        // An invalidation keeps what the write gives from being kept, and readers from loading before it has ended.
+        // After an invalidation a write's value is not kept, and readers do not load before the write has ended.
         world.run(world.begin_write(a)).await;
-        world.run(end(None)).await;
-        assert!(!is_free().await);
-        let renewed = world.run(scripts::renew(&world.keys.lease, a, 60_000));
-        assert_eq!(renewed.await, Value::Int(0));
-        world.run(end(Some(a))).await;
-        assert!(is_free().await);
+        world.run(world.end_write(None)).await;
+        assert!(!world.is_free().await);
+        assert_eq!(world.run(world.release(a, 0, &[])).await, Value::Int(0));
+        world.run(world.end_write(Some(a))).await;
+        assert!(world.is_free().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_contested_write_counts_for_its_own_time_only_which_is_renewed() {
+        let world = World::new();
+        let write = async |number, lease_ms| {
+            let begin = world.begin_write_for(LeaseToken::new(number), lease_ms);
+            world.run(begin).await;
+        };
+        let renew = async |number| {
+            let token = LeaseToken::new(number);
+            world
+                .run(scripts::renew(&world.keys.lease, token, 1_000))
+                .await
+        };
+        let pass = |ms| tokio::time::sleep(Duration::from_millis(ms));
+        // The writer of this dies.
+        write(1, 1_000).await;
+        for number in 2..5 {
+            pass(300).await;
+            write(number, 1_000).await;
+            assert!(!world.is_free().await);
+            world
+                .run(world.end_write(Some(LeaseToken::new(number))))
+                .await;
+            assert!(!world.is_free().await);
+        }
+        pass(300).await;
+        assert!(world.is_free().await, "the dead one's time is over");
+        world.run(world.end_write(None)).await;
+
+        // A shorter lease of another process does not shorten the longer one, which is renewed.
+        write(6, 1_000).await;
+        write(7, 100).await;
+        for _ in 0..3 {
+            pass(700).await;
+            assert!(!world.is_free().await);
+            assert_eq!(renew(6).await, Value::Int(1));
+            assert_eq!(renew(7).await, Value::Int(0), "this one had run out");
+        }
+        pass(1_100).await;
+        assert!(world.is_free().await);
+    }
+
+    #[tokio::test]
+    async fn a_hundred_writes_at_once_are_told_apart_and_more_are_waited_for_together() {
+        let world = World::new();
+        let tokens: Vec<_> = (1..=300).map(LeaseToken::new).collect();
+        for token in &tokens {
+            world.run(world.begin_write_for(*token, 600_000)).await;
+        }
+        let length = Command::new("STRLEN").key(&world.keys.lease);
+        let length: u64 = world.client.call(length).await.unwrap();
+        assert!(length < 2_500, "{length}");
+        for token in tokens {
+            world.run(world.end_write(Some(token))).await;
+        }
+        assert!(!world.is_free().await, "not all of them had a name");
     }
 
     #[tokio::test]

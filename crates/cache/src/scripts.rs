@@ -25,19 +25,31 @@ macro_rules! waking_script {
             Script::of_parts(&[lua::WAKE_UP, include_str!(concat!("scripts/", $file))]);
     };
 }
+
+/// The same, and it knows which writes of a key are under way.
+macro_rules! write_script {
+    ($name:ident, $file:literal) => {
+        static $name: Script = Script::of_parts(&[
+            lua::WAKE_UP,
+            include_str!("scripts/writes_under_way.lua"),
+            include_str!(concat!("scripts/", $file)),
+        ]);
+    };
+}
+
 script!(LOOK_UP, "look_up.lua");
-script!(RENEW, "renew.lua");
+write_script!(RENEW, "renew.lua");
 waking_script!(FILL, "fill.lua");
 waking_script!(RELEASE, "release.lua");
 waking_script!(SET, "set.lua");
-waking_script!(INVALIDATE, "invalidate.lua");
+write_script!(INVALIDATE, "invalidate.lua");
 script!(BROADCAST, "broadcast.lua");
 script!(SNAPSHOT, "snapshot.lua");
 script!(LOG_POSITION, "log_position.lua");
 script!(TAG_OPEN, "tag_open.lua");
 script!(TAG_MARK, "tag_mark.lua");
 script!(CLEAR, "clear.lua");
-waking_script!(WRITE_BEGIN, "write_begin.lua");
+write_script!(WRITE_BEGIN, "write_begin.lua");
 
 /// The value that a caller already has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

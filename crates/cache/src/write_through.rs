@@ -29,8 +29,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// The entry is removed before the write begins, and loads in progress in any process are not
     /// kept: a reader that comes meanwhile waits for the write, and is given the written value. When two
     /// writes of one key overlap, nobody can tell which of them the source carried out last: neither
-    /// value is kept, and the next reader loads, once both have ended. An [`invalidate`](Self::invalidate) meanwhile
-    /// does the same to a single write. When the write fails nothing is kept either, since
+    /// value is kept, and the next reader loads once both have ended. An [`invalidate`](Self::invalidate) meanwhile
+    /// does the same to a single write. Readers of a key that is written without a pause wait for
+    /// [`wait_timeout`](crate::CacheBuilder::wait_timeout), and are given what they load then. When the write fails nothing is kept either, since
     /// such an error does not always mean that nothing was written.
     ///
     /// It runs in a task of its own: a caller that goes away does not leave the source written and
@@ -78,13 +79,13 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let cache = self.clone();
         let key: Box<[u8]> = with_bytes(&key, |key| key.into());
         self.inner.tasks.spawn(async move {
-            let lease = match begun {
-                Ok(Some(snapshot)) => {
-                    let lease = Lease::hold(&store, &keys, Have::Nothing, token, sent);
-                    Some((lease, snapshot))
-                }
-                // Another write is in progress, or Redis could not be asked.
-                Ok(None) | Err(_) => None,
+            let hold = || Lease::hold(&store, &keys, Have::Nothing, token, sent);
+            let (lease, contested) = match begun {
+                Ok(Some(snapshot)) => (Some((hold(), snapshot)), None),
+                // Another write is in progress: readers wait for both.
+                Ok(None) => (None, Some(hold())),
+                // Redis could not be asked.
+                Err(_) => (None, None),
             };
             let began = Instant::now();
             let written = writing.await;
@@ -104,6 +105,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                     Err(error)
                 }
             };
+            drop(contested);
             cache.inner.loads.detach(&keys.entry);
             if let Some(local) = &store.local {
                 local.remove(&key);

@@ -2,6 +2,8 @@
 -- kept. Writes under way will not be kept either, but their lease stays until the last of them has
 -- ended: a reader that loads before that would keep what a write replaces, and whose writer may die.
 --
+-- Needs writes_under_way.lua before it.
+--
 -- KEYS  1 entry   2 lease   3 the cache's meta hash, when the change is to be announced here
 -- ARGV  1 channel on which waiting callers are woken
 --       2 token of the caller's write, which ends here, or empty
@@ -12,18 +14,10 @@
 local removed = redis.call('UNLINK', KEYS[1])
 local lease = redis.call('GET', KEYS[2])
 if lease then
-    local kind, under_way = string.sub(lease, 1, 1), ''
-    if kind == 'w' or kind == 'W' then
-        local holder = string.sub(lease, 2)
-        under_way = string.match(holder, '^contested(.*)$') or ' ' .. holder
-        local from, to = string.find(under_way .. ' ', ' ' .. ARGV[2] .. ' ', 1, true)
-        if ARGV[2] ~= '' and from then
-            under_way = string.sub(under_way, 1, from - 1) .. string.sub(under_way, to)
-        end
-    end
-    local left = under_way ~= '' and redis.call('PTTL', KEYS[2]) or 0
-    if left > 0 then
-        redis.call('SET', KEYS[2], kind .. 'contested' .. under_way, 'PX', left)
+    local kind, now = string.sub(lease, 1, 1), now_in_ms()
+    local writes = writes_under_way(lease, redis.call('PTTL', KEYS[2]), now, ARGV[2])
+    if #writes > 0 then
+        contest(KEYS[2], kind, writes, now)
     else
         redis.call('DEL', KEYS[2])
         if kind == 'L' or kind == 'W' then

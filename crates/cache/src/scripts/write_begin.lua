@@ -1,7 +1,9 @@
 -- Begins a write of the source: the entry goes, loads in progress will not be kept, and two writes
 -- at once disqualify each other, because nobody knows which the source carried out last. The lease
--- then is `contested`, and names those under way: it ends with the last of them (invalidate.lua), or
--- with its time. What a reader loaded before that would stay when a writer dies.
+-- then is `contested`, which is no write's token, and ends with the last of them (invalidate.lua): a
+-- reader that loaded before that would keep an old value, should a writer die.
+--
+-- Needs writes_under_way.lua before it.
 --
 -- The entry goes now and not after the write: a process that dies in between must not leave behind
 -- what the source does not have any more.
@@ -25,15 +27,13 @@ end
 
 local lease = redis.call('GET', KEYS[2])
 local kind = lease and string.sub(lease, 1, 1)
-local holder = lease and string.sub(lease, 2)
-if (kind == 'w' or kind == 'W') and holder ~= ARGV[1] then
-    -- As a whole it is no write's token: none of them will be kept.
-    local under_way = string.match(holder, '^contested(.*)$') or ' ' .. holder
-    -- A key that hundreds write at once has no value worth a longer list.
-    if #under_way < 4096 and not string.find(under_way .. ' ', ' ' .. ARGV[1] .. ' ', 1, true) then
-        under_way = under_way .. ' ' .. ARGV[1]
-    end
-    redis.call('SET', KEYS[2], kind .. 'contested' .. under_way, 'PX', ARGV[2])
+if (kind == 'w' or kind == 'W') and string.sub(lease, 2) ~= ARGV[1] then
+    local now = now_in_ms()
+    local writes = writes_under_way(lease, redis.call('PTTL', KEYS[2]), now, ARGV[1])
+    -- A key that a hundred write at once needs no longer list: the last place is that of all others, and no write ends it.
+    local place = math.min(#writes + 1, 101)
+    writes[place] = { place <= 100 and ARGV[1] or '*', now + ARGV[2] }
+    contest(KEYS[2], kind, writes, now)
     return 0
 end
 -- Begun already, and somebody waits: the first reply was lost.

@@ -23,6 +23,7 @@ fn leasing(client: &Client, lease: Duration) -> Cache<u64> {
         .redis_timeout(crate::PATIENT)
         .ttl(Duration::from_secs(60))
         .lease(lease)
+        .wait_timeout(Duration::from_secs(60))
         .build()
         .unwrap()
 }
@@ -184,7 +185,7 @@ redkit_testkit::suite! {
 
     async fn a_reader_waits_until_the_last_of_two_writes_has_ended(fixture: Fixture) -> Result<(), Error> {
         let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
-        let [a, b] = [&fixture.client, &other].map(|client| leasing(client, Duration::from_secs(10)));
+        let [a, b] = [&fixture.client, &other].map(|client| leasing(client, Duration::from_secs(30)));
         for first_ends_first in [true, false] {
             let (mut earlier, mut later) = (hold(&a).await, hold(&b).await);
             if !first_ends_first {
@@ -198,7 +199,7 @@ redkit_testkit::suite! {
     }
 
     async fn a_reader_waits_for_a_write_although_the_key_was_invalidated(fixture: Fixture) -> Result<(), Error> {
-        let cache = leasing(&fixture.client, Duration::from_secs(10));
+        let cache = leasing(&fixture.client, Duration::from_secs(30));
         let write = hold(&cache).await;
         cache.invalidate("k").await?;
         reads_after(write, &cache).await
