@@ -42,7 +42,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
 
     /// Removes the value at `key`; gives whether there was one. One round trip; on a cluster two. A
     /// load of the same key that is in progress in any process will not be kept, so that what it
-    /// read before this call does not outlive it.
+    /// read before this call does not outlive it. What a [`write_through`](Self::write_through) in progress gives will
+    /// not be kept either, and readers wait until it has ended.
     ///
     /// # Errors
     /// [`Error::Core`]; the value may then still be there until its time is up. Try again: doing it

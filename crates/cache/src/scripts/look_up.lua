@@ -20,7 +20,7 @@
 -- The lease's first letter says what it is: `l` a load, `w` a write, in capitals when a caller waits
 -- to be woken; or what has become of a load: `c` a rest, `f` a failure. The token follows, and behind
 -- a space the error of a load that a caller waited for: a caller that the message did not reach finds
--- it here. The lease of a load from before the cache was cleared is free: its value will not be kept.
+-- it here. Of contested writes see writes_under_way.lua. The lease of a load from before the cache was cleared is free: its value will not be kept.
 --
 -- Example: EVALSHA … 2 cache:p:{42} cache:p:{42}:lease 9f3c.1b7d 3000 "" nothing "" ""  →  {1}
 

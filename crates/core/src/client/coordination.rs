@@ -94,8 +94,8 @@ impl Client {
     }
 
     /// Says that a task of the caller's gives something back, in more steps than a [`Release`] has:
-    /// [`shutdown`](Self::shutdown) waits a second for it, too, before it refuses calls. To be taken where
-    /// the task is begun, and dropped at its end.
+    /// [`shutdown`](Self::shutdown) waits a second for it, too, before it refuses calls. The caller takes
+    /// this where the task is begun, and drops it at the task's end.
     pub fn releasing(&self) -> Releasing {
         self.calls.coordination.releases.releasing()
     }

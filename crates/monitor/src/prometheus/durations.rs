@@ -123,8 +123,11 @@ impl HistogramFn for Classes {
         }
         #[allow(clippy::cast_precision_loss, reason = "a sum of seconds")]
         let added = seconds * count as f64;
-        let add = |sum| Some((f64::from_bits(sum) + added).to_bits());
-        // It always has a value to set.
+        let add = |sum| {
+            let sum = f64::from_bits(sum) + added;
+            sum.is_finite().then(|| sum.to_bits())
+        };
+        // A sum beyond all numbers stays as it was.
         let _ = stripe
             .sum
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);

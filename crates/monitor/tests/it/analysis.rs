@@ -205,7 +205,9 @@ async fn until_there_are(client: &Client, wanted: usize) {
 /// How many connections there are when none is being opened or closed any more.
 async fn settled_connections(client: &Client) -> usize {
     let (mut there, mut seen) = (connections(client).await, 0);
-    while seen < 10 {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while seen < 20 {
+        assert!(Instant::now() < deadline, "connections come and go");
         tokio::time::sleep(Duration::from_millis(20)).await;
         let now = connections(client).await;
         seen = if now == there { seen + 1 } else { 0 };

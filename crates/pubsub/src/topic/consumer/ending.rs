@@ -92,7 +92,7 @@ impl Tasks {
         }
         self.team.drain();
         self.team.abort();
-        // The program may shut its client down next: that waits a second for what is done here.
+        // The program may shut its client down next. The shutdown waits a second for what is done here.
         let releasing = self.team.client().releasing();
         let mut requests = self.team.disown(Which::WithoutOutcome);
         requests.extend(self.team.hand_back(Which::WithoutOutcome));

@@ -161,7 +161,7 @@ pub(super) enum Told {
     NotOwned,
     /// It cannot be done, however often it is said.
     Refused,
-    /// The client is shut down: nobody can be told anything any more.
+    /// The client is shut down, and tells the server nothing any more.
     Closed,
 }
 
