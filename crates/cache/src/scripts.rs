@@ -26,7 +26,7 @@ macro_rules! waking_script {
     };
 }
 
-/// The same, and it knows which writes of a key are under way.
+/// A waking script that knows which writes of a key are under way.
 macro_rules! write_script {
     ($name:ident, $file:literal) => {
         static $name: Script = Script::of_parts(&[

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::DURATION_BUCKETS;
 
-/// What the names of durations end with.
+/// The end of each duration's name.
 const SUFFIX: &str = "_seconds";
 
 /// The histograms of a recorder whose names say that they are durations.
@@ -156,7 +156,7 @@ impl Classes {
     }
 }
 
-/// What was counted until now.
+/// The counts of all threads until now.
 #[derive(Default)]
 struct Counted {
     counts: [u64; DURATION_BUCKETS.len() + 1],

@@ -92,7 +92,7 @@ impl From<PrometheusHandle> for RecorderHandle {
 }
 
 impl RecorderHandle {
-    /// What was counted, in Prometheus' text format.
+    /// The counts of the recorder, in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut text = self.inner.render();
         self.durations.write(&mut text);

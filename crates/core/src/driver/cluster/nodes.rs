@@ -538,7 +538,7 @@ mod tests {
             nodes.take_over(behind.clone());
             assert_eq!(nodes.view().owner(7), Some(&after));
         }
-        // What stands at the slot's node is not moved to and fro.
+        // Subscriptions stay at the slot's node, as no view has changed.
         assert!(!views.has_changed().unwrap());
     }
 }

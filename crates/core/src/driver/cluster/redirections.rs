@@ -12,7 +12,7 @@ use crate::config::Address;
 /// others, on a busy machine more than a second later. The node that sends callers away knows.
 const BELIEVED: Duration = Duration::from_secs(2);
 
-/// What nodes have said lately of each slot. There are at most as many entries as slots, and old ones are forgotten whenever
+/// The latest redirections of each slot. There are at most as many entries as slots, and old ones are forgotten whenever
 /// the nodes are asked.
 #[derive(Debug, Default)]
 pub(super) struct Redirections(HashMap<u16, Redirection>);

@@ -81,7 +81,7 @@ impl<'c> Lane<'c> {
     }
 }
 
-/// What a reply says.
+/// The value of a reply, or the server's error.
 pub(super) fn read<T: FromValue>(
     command: &str,
     reply: Option<Result<Value, CallError>>,

@@ -22,7 +22,7 @@ pub(super) struct Tasks {
     team: Arc<dyn Team>,
     readers: Vec<Task>,
     workers: Vec<Task>,
-    /// What readers and workers need until these have ended: heartbeats, and those that send acknowledgements.
+    /// Tasks that readers and workers need until these have ended: they send heartbeats and acknowledgements.
     services: Vec<Task>,
     is_over: bool,
 }
