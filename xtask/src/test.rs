@@ -1,6 +1,7 @@
 //! `cargo xtask test`: all tests on the backends, and what was left out.
 
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
+use std::num::NonZero;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Instant;
 
@@ -28,6 +29,16 @@ pub(crate) const CRATES: Selection = &[
 /// The benchmarks and the patterns' programs as well, which have tests of their own.
 pub(crate) const EVERYTHING: Selection = &["--workspace", "--all-features"];
 
+/// How many tests a program runs at once, as the test runner is told.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+
+/// The runner would take one for each core. But tests wait, for servers and for time to pass: on two cores they use a
+/// fifth of the processors.
+fn at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    cores.max(4)
+}
+
 /// Provides what `backends` need, runs the tests of `selection`, and says what ran. Gives cargo's exit code.
 pub(crate) fn run(
     sh: &Shell,
@@ -46,6 +57,9 @@ pub(crate) fn run(
         .args(arguments)
         .env("REDKIT_TEST_BACKENDS", &names)
         .stdout(Stdio::piped());
+    if std::env::var_os(TEST_THREADS).is_none() {
+        cargo.env(TEST_THREADS, at_once().to_string());
+    }
     if std::io::stdout().is_terminal() {
         // Its output goes through a pipe, where it would take colours for unwanted.
         cargo.arg("--color=always");
