@@ -21,8 +21,8 @@ use crate::simulation::violation::{Violation, earlier};
 /// taken.held(ProcessId(1), "report", second(0), second(1), second(2));
 /// taken.held(ProcessId(2), "report", second(1), second(5), second(6));
 /// assert!(taken.check().is_ok());
-/// taken.held(ProcessId(3), "report", second(3), second(9), second(9));
-/// assert!(taken.check().is_err()); // it was taken no sooner than at second 2, and had at second 5
+/// taken.held(ProcessId(3), "report", second(3), second(6), second(9));
+/// assert!(taken.check().is_err()); // it was taken no sooner than at second 2, and again at second 6 at the latest
 /// ```
 #[derive(Debug, Clone)]
 pub struct StaysTaken {
