@@ -137,3 +137,29 @@ async fn a_bulk_load_waits_no_longer_for_others_because_it_loads_meanwhile() {
     let waited = start.elapsed();
     assert!(waited < wait + 3 * step, "{waited:?} for {wait:?}");
 }
+
+/// The write has begun at the server, and the reply is on its way.
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_caller_goes_away_before_it_has_begun_is_not_waited_for() {
+    let backend = FaultyBackend::embedded();
+    let lease = MINUTE;
+    let cache = Cache::<u32>::builder(&backend.client(), "numbers")
+        .ttl(MINUTE)
+        .lease(lease)
+        .wait_timeout(2 * lease)
+        .redis_timeout(MINUTE)
+        .build()
+        .unwrap();
+    let write = || async { Ok::<_, Infallible>(1) };
+    // From now on the server knows the scripts.
+    cache.write_through("other", write).await.unwrap();
+    let late = Duration::from_millis(500);
+    backend.set(Rule::new(Injection::DelayReply(late)).times(1));
+    let leaves = tokio::time::timeout(late / 2, cache.write_through("k", write));
+    leaves.await.expect_err("the reply is on its way");
+    let start = Instant::now();
+    let got = cache.get_or_load("k", write).await.unwrap();
+    assert_eq!((*got, got.source()), (1, Source::Loaded));
+    let waited = start.elapsed();
+    assert!(waited < lease / 2, "{waited:?}");
+}
