@@ -36,7 +36,7 @@ const TEST_THREADS: &str = "RUST_TEST_THREADS";
 /// fifth of the processors.
 fn at_once() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    cores.max(4)
+    cores.max(3)
 }
 
 /// Provides what `backends` need, runs the tests of `selection`, and says what ran. Gives cargo's exit code.
