@@ -57,7 +57,8 @@ impl MutualExclusion {
     }
 
     /// Two may hold a lock for so long: for faults that lose locks which are held, of which the holder finds out when it
-    /// renews its lease.
+    /// renews its lease. A holder who is told that it has the lock within such a time after another has ended may have been
+    /// granted it before.
     #[must_use]
     pub fn together_for(mut self, time: Duration) -> Self {
         self.together = Some(time);
@@ -94,7 +95,10 @@ impl MutualExclusion {
                 Some(Duration::ZERO) => two_holders(key, held),
                 Some(longest) => too_long_together(key, held, longest),
             };
-            earlier(together, old_fence(key, held))
+            earlier(
+                together,
+                old_fence(key, held, self.together.unwrap_or_default()),
+            )
         });
         violations.fold(None, earlier).map_or(Ok(()), Err)
     }
@@ -139,17 +143,18 @@ fn too_long_together(
     together.map(Some).fold(None, earlier)
 }
 
-/// A holder whose fence is not greater than that of a holder before, with that holder.
-fn old_fence(key: &str, held: &[(Span, Option<u64>)]) -> Option<Violation> {
+/// A holder whose fence is not greater than that of a holder who ended more than `together` before, with that holder.
+fn old_fence(key: &str, held: &[(Span, Option<u64>)], together: Duration) -> Option<Violation> {
     let fenced = held
         .iter()
         .filter_map(|(span, fence)| Some((span, (*fence)?)));
     let mut fenced: Vec<(&Span, u64)> = fenced.collect();
     fenced.sort_by_key(|(span, _)| span.from);
     for (index, (span, fence)) in fenced.iter().enumerate() {
-        // Holders that met took the lock in an order that is not known, and yet not under the same fence.
+        // Holders that met took the lock in an order that is not known, and yet not under the same fence. So may holders
+        // have that could have met, if the first had not ended so soon: one is told later than it is granted the lock.
         let is_wrong = |earlier: &Span, other: u64| {
-            other == *fence || (earlier.until <= span.from && other > *fence)
+            other == *fence || (earlier.until + together <= span.from && other > *fence)
         };
         let mut before = fenced.iter().take(index);
         let newer = before.find(|(earlier, other)| is_wrong(earlier, *other));
