@@ -8,19 +8,21 @@ use xshell::{Shell, cmd};
 
 use crate::Failure;
 use crate::provision::{REDIS, chromium};
-use crate::test::{CARGO_TEST, exit_code};
+use crate::test::{Selection, exit_code};
 
 /// The checker of accessibility, from the npm registry.
 const AXE: &str = "axe-core@4.14.1";
 
-/// Provides Chromium, its driver, axe-core and a server, and runs the scenarios. Gives the program's exit code.
+/// Provides Chromium, its driver, axe-core and a server, and runs the scenarios, built as the tests of `selection` are.
+/// Gives the program's exit code.
 pub(crate) fn run(
     sh: &Shell,
+    selection: Selection,
     scenarios: &[String],
     update_images: bool,
 ) -> Result<ExitCode, Failure> {
     let found = chromium::provide(sh)?;
-    let folder = build(sh)?;
+    let folder = build(sh, selection)?;
     let mut program = Command::new(folder.join("redkit-browser-tests"));
     program
         .arg("run")
@@ -40,8 +42,7 @@ pub(crate) fn run(
 /// Builds the scenarios and the shop that they visit, and gives the folder of the programs. The same packages and
 /// features as those of the tests, and the features of what only tests depend on (hence a test among them), so that
 /// all that the tests have built is used again.
-fn build(sh: &Shell) -> Result<PathBuf, Failure> {
-    let [_, tested @ ..] = CARGO_TEST;
+fn build(sh: &Shell, selection: Selection) -> Result<PathBuf, Failure> {
     let programs = [
         "--bin",
         "storefront",
@@ -50,7 +51,7 @@ fn build(sh: &Shell) -> Result<PathBuf, Failure> {
         "--test",
         "chaos",
     ];
-    cmd!(sh, "cargo build {tested...} {programs...}").run()?;
+    cmd!(sh, "cargo build {selection...} {programs...}").run()?;
     let metadata = cmd!(sh, "cargo metadata --no-deps --format-version 1")
         .quiet()
         .read()?;

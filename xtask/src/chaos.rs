@@ -6,7 +6,7 @@ use xshell::Shell;
 
 use crate::Failure;
 use crate::backends::BACKENDS;
-use crate::test::{exit_code, provide};
+use crate::test::{cargo, exit_code, provide};
 
 /// Where scenarios live: each is a test of the program `chaos` of a package.
 const SUBJECTS: &[(&str, &str)] = &[
@@ -48,11 +48,10 @@ pub(crate) fn run(
 }
 
 fn chaos(sh: &Shell, package: &str) -> Command {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = cargo(sh);
     cargo
         .args(["test", "-p", package, "--all-features", "--test", "chaos"])
-        .arg("--")
-        .current_dir(sh.current_dir());
+        .arg("--");
     cargo
 }
 

@@ -11,7 +11,8 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 pub(crate) use self::toolchain::{rust_version, toolchain};
-use crate::{Failure, browser, links, simulate, test};
+use crate::test::{self, CRATES, EVERYTHING};
+use crate::{Failure, browser, links, simulate};
 
 type Step = (&'static str, fn(&Shell) -> Result<(), Failure>);
 
@@ -25,10 +26,6 @@ const STEPS: &[Step] = &[
     ("clippy, everything", clippy),
     ("clippy, each published crate alone", clippy_alone),
     ("tests on every backend, and doc tests", tests),
-    (
-        "tests of the benchmarks and of the patterns' programs",
-        tests_of_programs,
-    ),
     ("simulation, a minute of new seeds", simulate::a_minute),
     ("pages in a browser", pages),
     ("documentation", documentation),
@@ -97,21 +94,15 @@ fn clippy_alone(sh: &Shell) -> Result<(), Failure> {
 }
 
 fn tests(sh: &Shell) -> Result<(), Failure> {
-    let code = test::run(sh, None, &[])?;
+    let code = test::run(sh, EVERYTHING, None, &[])?;
     match code == ExitCode::SUCCESS {
         true => Ok(()),
         false => Err("tests failed".into()),
     }
 }
 
-/// Apart from the others, because they need all the peers to be built.
-/// After the tests on every backend, which provide the servers.
-fn tests_of_programs(sh: &Shell) -> Result<(), Failure> {
-    Ok(cmd!(sh, "cargo test -p redkit-benches -p patterns").run()?)
-}
-
 fn pages(sh: &Shell) -> Result<(), Failure> {
-    match browser::run(sh, &[], false)? == ExitCode::SUCCESS {
+    match browser::run(sh, EVERYTHING, &[], false)? == ExitCode::SUCCESS {
         true => Ok(()),
         false => Err("a scenario failed".into()),
     }
@@ -119,7 +110,7 @@ fn pages(sh: &Shell) -> Result<(), Failure> {
 
 fn documentation(sh: &Shell) -> Result<(), Failure> {
     let _strict = sh.push_env("RUSTDOCFLAGS", "-D warnings");
-    Ok(cmd!(sh, "cargo doc --workspace --no-deps --all-features").run()?)
+    Ok(cmd!(sh, "cargo doc {CRATES...} --no-deps").run()?)
 }
 
 /// A crate that goes to the registry.

@@ -121,7 +121,7 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
         Task::Test {
             backends,
             arguments,
-        } => test::run(&sh, backends.as_deref(), &arguments),
+        } => test::run(&sh, test::CRATES, backends.as_deref(), &arguments),
         Task::Matrix { backends } => matrix::run(&sh, backends.as_deref()),
         Task::Chaos {
             subject,
@@ -132,7 +132,7 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
         Task::Browser {
             scenarios,
             update_images,
-        } => browser::run(&sh, &scenarios, update_images),
+        } => browser::run(&sh, test::CRATES, &scenarios, update_images),
         Task::Ci => ci::run(&sh),
         Task::Links => links::run(&sh),
         Task::Book => book::run(&sh),

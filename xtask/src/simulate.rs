@@ -1,16 +1,16 @@
 //! `cargo xtask simulate`: fleets in virtual time, with faults from seeds.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use xshell::{Shell, cmd};
+use xshell::Shell;
 
 use crate::Failure;
-use crate::test::exit_code;
+use crate::test::{cargo, exit_code};
 
 /// Runs the program `simulate`, optimised, with these arguments. Gives its exit code: it fails when something
 /// that is promised did not hold.
 pub(crate) fn run(sh: &Shell, arguments: &[String]) -> Result<ExitCode, Failure> {
-    let status = Command::from(cmd!(sh, "cargo"))
+    let status = cargo(sh)
         .args([
             "run",
             "--profile",

@@ -4,17 +4,19 @@ use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Instant;
 
-use xshell::Shell;
+use xshell::{Shell, cmd};
 
 use crate::Failure;
 use crate::backends::{BACKENDS, Backend, chosen, names_of, servers};
 use crate::totals::Totals;
 
-/// What cargo is told, so that it builds what the tests need and no more: the benchmarks' peers are
-/// some ninety crates, and each of the patterns' programs is linked. `cargo xtask ci` runs the tests of
-/// both besides.
-pub(crate) const CARGO_TEST: [&str; 7] = [
-    "test",
+/// Packages and their features, as cargo is told them. Cargo chooses the features of what these depend on for all of
+/// them together: steps that name the same selection share what they build.
+pub(crate) type Selection = &'static [&'static str];
+
+/// What the tests of the crates need and no more: the benchmarks' peers are some ninety crates, and each of the
+/// patterns' programs is linked.
+pub(crate) const CRATES: Selection = &[
     "--workspace",
     "--all-features",
     "--exclude",
@@ -23,21 +25,25 @@ pub(crate) const CARGO_TEST: [&str; 7] = [
     "patterns",
 ];
 
-/// Provides what `backends` need, runs the tests, and says what ran. Gives cargo's exit code.
+/// The benchmarks and the patterns' programs as well, which have tests of their own.
+pub(crate) const EVERYTHING: Selection = &["--workspace", "--all-features"];
+
+/// Provides what `backends` need, runs the tests of `selection`, and says what ran. Gives cargo's exit code.
 pub(crate) fn run(
     sh: &Shell,
+    selection: Selection,
     backends: Option<&str>,
     arguments: &[String],
 ) -> Result<ExitCode, Failure> {
     let backends = chosen(backends)?;
     let names = names_of(backends.iter().copied());
-    let mut cargo = Command::new("cargo");
+    let mut cargo = cargo(sh);
     cargo
-        .args(CARGO_TEST)
+        .arg("test")
+        .args(selection)
         .arg("--no-fail-fast")
         .arg("--")
         .args(arguments)
-        .current_dir(sh.current_dir())
         .env("REDKIT_TEST_BACKENDS", &names)
         .stdout(Stdio::piped());
     if std::io::stdout().is_terminal() {
@@ -104,6 +110,11 @@ fn left_out(run: &[&Backend]) -> Vec<String> {
             lines
         }
     }
+}
+
+/// Cargo in the folder of `sh` and with its environment.
+pub(crate) fn cargo(sh: &Shell) -> Command {
+    cmd!(sh, "cargo").into()
 }
 
 /// The code of a process, for handing on.

@@ -38,7 +38,10 @@ macro_rules! write_script {
 }
 
 script!(LOOK_UP, "look_up.lua");
-write_script!(RENEW, "renew.lua");
+static RENEW: Script = Script::of_parts(&[
+    include_str!("scripts/writes_under_way.lua"),
+    include_str!("scripts/renew.lua"),
+]);
 waking_script!(FILL, "fill.lua");
 waking_script!(RELEASE, "release.lua");
 waking_script!(SET, "set.lua");

@@ -34,9 +34,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// [`wait_timeout`](crate::CacheBuilder::wait_timeout), and are given what they load then. When the write fails nothing is kept either, since
     /// such an error does not always mean that nothing was written.
     ///
-    /// It runs in a task of its own: a caller that goes away does not leave the source written and
+    /// `write` runs in a task of its own: a caller that goes away does not leave the source written and
     /// the cache not, and neither does one that drops the last handle of the cache. There is no timeout
-    /// but the writer's own, for the same reason. When it takes longer than
+    /// but the writer's own, for the same reason. A caller that goes away before `write` was called, while Redis is
+    /// asked, writes nothing; the entry may be gone. When it takes longer than
     /// [`load_timeout`](crate::CacheBuilder::load_timeout), readers do not wait for it any more: they
     /// load what the source has, and what is written later is not kept, and removes what they have
     /// loaded. When the process dies half-way, readers load once its
@@ -64,7 +65,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         let keys = store.names.of_entry(&key)?;
         let token = LeaseToken::random(None);
         let sent = Instant::now();
+        let beginning = Beginning(Some((&store, &keys, token)));
         let begun = store.begin_write(&keys, token).await;
+        beginning.has_ended();
         self.overtake(&key, &keys);
         let writing = begin(write);
         let writing = async move {
@@ -116,6 +119,24 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         });
         let value = outcome.await.unwrap_or(Err(Error::LoaderPanicked))?;
         Ok(Fetched::new(value, Source::Written))
+    }
+}
+
+/// A write while Redis is asked to begin it: a caller that goes away meanwhile writes nothing, and readers are not to
+/// wait for that.
+struct Beginning<'w, V>(Option<(&'w Store<V>, &'w EntryKeys, LeaseToken)>);
+
+impl<V> Beginning<'_, V> {
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<V> Drop for Beginning<'_, V> {
+    fn drop(&mut self) {
+        if let Some((store, keys, token)) = self.0 {
+            store.end_unwritten(keys, token);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use crate::Failure;
-use crate::test::CARGO_TEST;
+use crate::test::CRATES;
 
 /// A test program.
 pub(super) struct Program {
@@ -51,7 +51,7 @@ impl Program {
 
 /// Builds all test programs, as `cargo xtask test` does, and asks each for its tests.
 pub(super) fn build(sh: &Shell) -> Result<Vec<Program>, Failure> {
-    let messages = cmd!(sh, "cargo {CARGO_TEST...}")
+    let messages = cmd!(sh, "cargo test {CRATES...}")
         .args(["--no-run", "--message-format=json-render-diagnostics"])
         .read()?;
     let mut programs = Vec::new();

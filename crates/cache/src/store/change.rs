@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use redkit_core::coordination::Release;
 use redkit_core::{CallError, Command, Error as CoreError};
+use tokio::time::Instant;
 
 use super::Store;
 use super::trip::{next, next_value, odd};
@@ -197,6 +199,14 @@ impl<V> Store<V> {
         token: LeaseToken,
     ) -> Result<(), CoreError> {
         self.remove(keys, Some(token)).await.map(drop)
+    }
+
+    /// Ends a write in the background that has perhaps begun and writes nothing: there is no news for other processes.
+    pub(crate) fn end_unwritten(&self, keys: &EntryKeys, token: LeaseToken) {
+        let end = scripts::invalidate(keys, &self.names, Some(token), Broadcast::No, 0);
+        let runs_out = Instant::now() + self.settings.lease;
+        let release = Release::new([end]).until(runs_out);
+        self.client.release_later(release);
     }
 
     async fn remove(&self, keys: &EntryKeys, ended: Option<LeaseToken>) -> Result<bool, CoreError> {

@@ -78,6 +78,55 @@ async fn a_write_through_is_fenced_all_the_same() {
     client.shutdown().await;
 }
 
+/// The server has no room for the list of the writes that are under way once one of them has ended, unless the script
+/// has removed something before.
+#[tokio::test]
+async fn the_end_of_one_of_two_writes_is_noted_all_the_same() {
+    let (server, client) = start().await;
+    let numbers: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
+        .ttl(LONG)
+        .lease(LONG)
+        .wait_timeout(LONG)
+        .build()
+        .unwrap();
+    let mut writes = Vec::new();
+    for value in 0..2 {
+        let (began, begins) = oneshot::channel();
+        let (go, told) = oneshot::channel::<()>();
+        let cache = numbers.clone();
+        let write = move || async move {
+            began.send(()).unwrap();
+            told.await.unwrap();
+            Ok::<_, io::Error>(value)
+        };
+        let caller = tokio::spawn(async move { cache.write_through("k", write).await });
+        begins.await.unwrap();
+        writes.push((go, caller));
+    }
+    let reader = tokio::spawn({
+        let numbers = numbers.clone();
+        async move {
+            let load = || async { Ok::<_, io::Error>(1) };
+            numbers.get_or_load("k", load).await.map(|got| *got)
+        }
+    });
+    // A full server does not take the mark that somebody waits.
+    while numbers.stats().waits == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    fill(&server).await;
+    for (go, caller) in writes {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!reader.is_finished(), "a write is under way");
+        go.send(()).unwrap();
+        caller.await.unwrap().unwrap();
+    }
+    let read = tokio::time::timeout(Duration::from_secs(20), reader).await;
+    assert_eq!(read.expect("no write is under way").unwrap().unwrap(), 1);
+    client.shutdown().await;
+}
+
 struct Rejects;
 
 impl Sink<u64> for Rejects {

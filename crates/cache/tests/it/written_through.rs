@@ -281,6 +281,23 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn a_caller_that_goes_away_while_redis_is_asked_holds_no_reader_up(fixture: Fixture) -> Result<(), Error> {
+        let cache = leasing(&fixture.client, Duration::from_secs(60));
+        cache.write_through("warm", || async { Ok::<_, OnFire>(2) }).await?;
+        let keys = 0..40_u32;
+        for key in keys.clone() {
+            let write = cache.write_through(key, || async { Ok::<_, OnFire>(2) });
+            let _ = tokio::time::timeout(Duration::from_micros(u64::from(key) * 20), write).await;
+        }
+        let start = Instant::now();
+        for key in keys {
+            assert_eq!(*cache.get_or_load(key, || async { Ok::<_, OnFire>(2) }).await?, 2);
+        }
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(20), "the lease of a minute was waited for: {took:?}");
+        Ok(())
+    }
+
     async fn a_writer_that_hangs_is_not_waited_for_longer_than_for_a_load(fixture: Fixture) -> Result<(), Error> {
         let cache = Cache::builder(&fixture.client, "numbers").redis_timeout(crate::PATIENT)
             .ttl(Duration::from_secs(60))

@@ -9,16 +9,19 @@
 --
 -- KEYS[1]  the stream    KEYS[2]  the group's retries
 -- ARGV[1]  the group    ARGV[2]  the consumer    ARGV[3]  the name of `waiting`
--- ARGV[4]  how long an unknown entry has been idle at least (ms)    ARGV[5…] the entries that are known
+-- ARGV[4]  how long an unknown entry has been idle at least (ms)
+-- ARGV[5]  before when it was delivered (ms since 1970), '' for whenever: what was read after this call was made is left
+--          alone by an attempt that arrives late
+-- ARGV[6…] the entries that are known
 -- Reply    the known entries that the consumer does not own any more
 -- Example  EVALSHA … 2 ns:topic:mail:{mail.0} ns:topic:mail:{mail.0}:retries:senders senders 0198… ~waiting 30000
---            1764428400000-0 → {}
+--            '' 1764428400000-0 → {}
 local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 local lost, known = {}, {}
 -- This reads nothing, as no entry has a greater id. (The greatest id of all means `>` to servers.)
 local beyond = '18446744073709551615-18446744073709551614'
 redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, beyond)
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   local id = ARGV[i]
   known[id] = true
   local row = redis.call('XPENDING', stream, group, id, id, 1)[1]
@@ -28,7 +31,11 @@ for i = 5, #ARGV do
     lost[#lost + 1] = id
   end
 end
-local rows = redis.call('XPENDING', stream, group, 'IDLE', ARGV[4], '-', '+', #ARGV + 100, consumer)
+local idle = tonumber(ARGV[4])
+if ARGV[5] ~= '' then
+  idle = math.max(idle, math.floor(now / 1000) - ARGV[5] + 1)
+end
+local rows = redis.call('XPENDING', stream, group, 'IDLE', string.format('%.0f', idle), '-', '+', #ARGV + 100, consumer)
 for _, row in ipairs(rows) do
   if not known[row[1]] then
     redis.call('XCLAIM', stream, group, ARGV[3], 0, row[1], 'RETRYCOUNT', math.max(0, row[4] - 1), 'JUSTID')

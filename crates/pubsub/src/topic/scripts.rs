@@ -66,6 +66,7 @@ static SCHEDULE: Script = Script::of_parts(&[
 static DISOWN: Script = Script::of_parts(&[FENCE, include_str!("../scripts/topic_disown.lua")]);
 static RELEASE: Script =
     Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_release.lua")]);
+static NOW: Script = Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_now.lua")]);
 static HEARTBEAT: Script =
     Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_heartbeat.lua")]);
 static BURY: Script = Script::of_parts(&[lua::CLOCK, ENTRY, FINISH, BURY_TEXT]);
@@ -230,12 +231,41 @@ impl Seat {
         known: &[ItemId],
         unknown_after: Duration,
     ) -> Result<Vec<ItemId>, Error> {
+        let idle = micros(unknown_after) / 1000;
+        self.keep(client, known, idle, None).await
+    }
+
+    /// The same, and gives back all that this consumer owns and does not name. While it reads on, `before` is a
+    /// [`time`](Self::now) from before the call: an attempt that arrives late gives back nothing that was read since.
+    pub(crate) async fn give_back_unknown(
+        &self,
+        client: &Client,
+        known: &[ItemId],
+        before: Option<u64>,
+    ) -> Result<Vec<ItemId>, Error> {
+        self.keep(client, known, 0, before).await
+    }
+
+    /// The server's time (ms since 1970).
+    pub(crate) async fn now(&self, client: &Client) -> Result<u64, Error> {
+        let call = NOW.invoke([&self.partition.stream]);
+        client.eval(call.idempotent(true)).await
+    }
+
+    async fn keep(
+        &self,
+        client: &Client,
+        known: &[ItemId],
+        idle: u64,
+        before: Option<u64>,
+    ) -> Result<Vec<ItemId>, Error> {
         let call = HEARTBEAT
             .invoke([&self.partition.stream, &self.keys.retries])
             .arg(&*self.group)
             .arg(&*self.consumer)
             .arg(WAITING)
-            .arg(micros(unknown_after) / 1000);
+            .arg(idle)
+            .arg(before.map_or_else(String::new, |before| before.to_string()));
         let call = known.iter().fold(call, |call, id| call.arg(id.to_string()));
         let lost: Option<Vec<String>> = client.eval(call.idempotent(true)).await?;
         Ok(lost

@@ -7,6 +7,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../it/clocks.rs"]
+mod clocks;
 mod fleet;
 mod judge;
 mod processes;
+mod schedules;

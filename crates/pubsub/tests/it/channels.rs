@@ -31,6 +31,27 @@ async fn subscribers(fixture: &Fixture, channel: &str) -> Result<u64, redkit_cor
     Ok(counts.iter().map(|(_, count)| count).sum())
 }
 
+/// A namespace whose bytes would be a pattern of another one.
+#[tokio::test(start_paused = true)]
+async fn a_namespace_is_no_pattern() {
+    let engine = std::sync::Arc::new(redkit_embedded::Embedded::new());
+    let of = |namespace: &str| {
+        let config = redkit_core::ClientConfig::default().namespace(namespace);
+        let backend = redkit_testkit::FaultyBackend::new(std::sync::Arc::clone(&engine) as _);
+        Channel::<u32>::new(&backend.client_with(&config), "numbers").unwrap()
+    };
+    for (pattern, other) in [("a*", "ab"), ("a?", "ab"), ("[ab]", "a"), ("[^a]", "b")] {
+        let (meant, other) = (of(pattern), of(other));
+        let mut all = meant.subscribe_all().await.unwrap();
+        let mut some = meant.subscribe_matching("k*").await.unwrap();
+        other.publish("k", &1).await.unwrap();
+        meant.publish("k", &2).await.unwrap();
+        for subscription in [&mut all, &mut some] {
+            assert_eq!(message(subscription).await.payload, 2, "{pattern}");
+        }
+    }
+}
+
 redkit_testkit::suite! {
     async fn a_message_reaches_the_subscribers_of_its_key_and_no_others(fixture: Fixture) -> Result<(), Error> {
         let numbers = plain(&fixture);

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redkit_core::{Client, Command, Value};
 use redkit_embedded::Embedded;
+use redkit_pubsub::ItemId;
 use redkit_pubsub::topic::{ConsumerBuilder, Delivery, Outcome, Topic, Worker};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::sync::Semaphore;
@@ -152,6 +154,91 @@ async fn a_failure_that_is_under_way_is_told_to_the_end() {
         };
         let stats = topic.stats("g").await.unwrap();
         assert_eq!((seen.all(), stats.dead), (expected, dead), "{told}");
+    }
+}
+
+/// A worker whose handler drops the worker, and has this outcome right then.
+async fn dropped_by_its_handler(
+    consumer: ConsumerBuilder<u32>,
+    seen: &Seen,
+    outcome: Outcome,
+    is_slow: bool,
+) -> Arc<Mutex<Option<Worker>>> {
+    let worker = Arc::new(Mutex::new(None));
+    let (itself, seen) = (Arc::clone(&worker), seen.clone());
+    let started = consumer.start(move |delivery: Delivery<u32>| {
+        let (itself, outcome) = (Arc::clone(&itself), outcome.clone());
+        seen.add(&delivery);
+        async move {
+            if is_slow {
+                sleep(MOMENT).await;
+            }
+            let worker = itself.lock().take();
+            drop(worker);
+            outcome
+        }
+    });
+    *worker.lock() = Some(started.await.unwrap());
+    worker
+}
+
+fn names_an_entry(command: &Command) -> bool {
+    let is_entry =
+        |arg: &[u8]| std::str::from_utf8(arg).is_ok_and(|arg| arg.parse::<ItemId>().is_ok());
+    command.iter().any(is_entry)
+}
+
+/// As when another thread drops it between the end of the handler and the first word of it.
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_says_at_the_moment_of_the_drop_is_told() {
+    let outcomes = [
+        (Outcome::Ack, vec![(1, 1)], 0),
+        (Outcome::HandBack, vec![(1, 1), (1, 1)], 0),
+        (Outcome::retry("not yet"), vec![(1, 1), (1, 2)], 0),
+        (Outcome::dead("no use"), vec![(1, 1)], 1),
+    ];
+    for (is_ordered, is_slow) in [(true, true), (true, false), (false, true), (false, false)] {
+        for (outcome, expected, dead) in outcomes.clone() {
+            let told = format!("ordered: {is_ordered}, slow: {is_slow}, {outcome:?}");
+            let backend = FaultyBackend::embedded();
+            let topic = topic(&backend.client());
+            if is_ordered {
+                // Behind what gives the partition up, had the drop sent that.
+                let late = Injection::DelayRequest(MOMENT);
+                backend.add(Rule::new(late).on(names_an_entry));
+            }
+            let seen = Seen::default();
+            let consumer = consumer(&topic, is_ordered);
+            let worker = dropped_by_its_handler(consumer, &seen, outcome, is_slow).await;
+            topic.publish(&1).await.unwrap();
+            until("it was dropped", || worker.lock().is_none()).await;
+            let _worker = acknowledge(self::consumer(&topic, is_ordered), &seen).await;
+            sleep(60 * LEASE).await;
+            let stats = topic.stats("g").await.unwrap();
+            assert_eq!((seen.all(), stats.dead), (expected, dead), "{told}");
+        }
+    }
+}
+
+/// A handler that is dropped with its worker has no outcome: what it had goes back without waiting for a lease.
+#[tokio::test(start_paused = true)]
+async fn what_a_dropped_worker_was_handling_goes_back_at_once() {
+    for is_ordered in [true, false] {
+        let (ways, client, other) = two_ways();
+        let (topic, go) = (topic(&other), Arc::new(Semaphore::new(0)));
+        // Its reader waits for a reply for longer than that.
+        let late = Injection::DelayReply(2 * LEASE);
+        ways.add(Rule::new(late).on_name("XREADGROUP").skip(1));
+        let worker = gated(consumer(&crate::handling::topic(&client), is_ordered), &go).await;
+        topic.publish(&1).await.unwrap();
+        until("it has begun", || worker.stats().running == 1).await;
+        drop(worker);
+        let began = Instant::now();
+        let seen = Seen::default();
+        let _worker = acknowledge(consumer(&topic, is_ordered), &seen).await;
+        until("it was handled", || seen.len() == 1).await;
+        assert_eq!(seen.all(), [(1, 1)]);
+        assert!(began.elapsed() < LEASE, "{:?}", began.elapsed());
     }
 }
 

@@ -28,13 +28,15 @@ fn is_release(command: &Command) -> bool {
     after_waiting(command).is_some_and(|arg| arg.contains(&b'-'))
 }
 
-/// A heartbeat that names several entries: it has two keys, and a tick has five.
-fn is_heartbeat_for_several(command: &Command) -> bool {
+/// A heartbeat has two keys, and a tick has five.
+fn is_heartbeat(command: &Command) -> bool {
     let is_of_two = command.iter().nth(1).is_some_and(|arg| arg == b"2");
-    is_of_two
-        && after_waiting(command).is_some()
-        && !is_release(command)
-        && command.iter().count() > 9
+    is_of_two && after_waiting(command).is_some() && !is_release(command)
+}
+
+/// A heartbeat that names several entries.
+fn is_heartbeat_for_several(command: &Command) -> bool {
+    is_heartbeat(command) && command.iter().count() > 10
 }
 
 /// The first attempt ends so; the second takes three seconds. Gives what was seen, and how much was lost.
@@ -299,6 +301,52 @@ async fn what_a_lost_reply_brought_to_a_worker_that_ends_costs_no_attempt() {
     sleep(Duration::from_secs(5)).await;
     // The first came to the worker itself, by a read that was sent before.
     assert_eq!(seen.all(), [(0, 1), (1, 1), (2, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_back_what_a_lost_reply_brought_takes_nothing_that_was_read_since_when_it_arrives_late()
+ {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let topic = topic(&client);
+    let begun = Seen::default();
+    let _first = never_done(topic.consumer("g").concurrency(3), &begun).await;
+    sleep(Duration::from_secs(2)).await;
+    let sent: Arc<Mutex<Vec<Command>>> = Arc::default();
+    let all = Arc::clone(&sent);
+    let keep = move |command: &Command| {
+        if is_heartbeat(command) {
+            all.lock().push(command.clone());
+        }
+        false
+    };
+    backend.add(Rule::new(Injection::Pass).on(keep));
+    backend.add(
+        Rule::new(Injection::LoseReply)
+            .on_name("XREADGROUP")
+            .times(1),
+    );
+    // The first comes by a read that was sent before.
+    for n in 1..3 {
+        topic.publish(&n).await.unwrap();
+        let begun = begun.clone();
+        until("it was begun", move || begun.len() == n as usize).await;
+    }
+    backend.clear();
+    topic.publish(&3).await.unwrap();
+    until("it was begun", || begun.len() == 3).await;
+    let sent = std::mem::take(&mut *sent.lock());
+    assert!(!sent.is_empty());
+    for late in sent {
+        client.call::<Value>(late).await.unwrap();
+    }
+    let seen = Seen::default();
+    let _second = acknowledge(topic.consumer("g"), &seen).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(
+        (begun.all(), seen.all()),
+        (vec![(1, 1), (2, 1), (3, 1)], vec![])
+    );
 }
 
 #[tokio::test(start_paused = true)]

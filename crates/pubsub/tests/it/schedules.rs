@@ -4,17 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::civil::{Date, time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use parking_lot::Mutex;
 use redkit_core::breaker::BreakerConfig;
 use redkit_core::{Client, ClientConfig, Command, FromValue};
 use redkit_embedded::Embedded;
-use redkit_pubsub::topic::{Delivery, Missed, Outcome, Schedule, Topic};
+use redkit_pubsub::topic::{Delivery, Missed, Outcome, Topic};
 use redkit_testkit::simulation::{Fault, ProcessOptions, World, WorldOptions};
 use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::time::sleep;
+
+use crate::clocks::{Stretch, check_each_time_comes_once, expected_of_both, start, start_both};
 
 async fn call<T: FromValue>(client: &Client, command: Command) -> T {
     client.call(command).await.unwrap()
@@ -27,11 +28,6 @@ async fn server_time(client: &Client) -> Timestamp {
 
 fn topic(client: &Client) -> Topic<String> {
     Topic::builder(client, "t").build().unwrap()
-}
-
-fn start(topic: &Topic<String>, name: &str, cron: &str, zone: &str, missed: Missed) -> Schedule {
-    let schedule = topic.schedule(name, cron, zone).missed(missed);
-    schedule.start(|tick| tick.timestamp().to_string()).unwrap()
 }
 
 /// What was published and waits for its time, or stands in the stream: nobody consumes.
@@ -53,47 +49,6 @@ async fn published(client: &Client) -> Vec<String> {
     }
     ids.sort();
     ids
-}
-
-/// Two schedules: a time of day in Berlin, where the clocks change twice a year, and a time of the month.
-fn start_both(topic: &Topic<String>) -> [Schedule; 2] {
-    [
-        start(topic, "daily", "30 2 * * *", "Europe/Berlin", Missed::Skip),
-        start(topic, "first", "0 12 1 * *", "UTC", Missed::Skip),
-    ]
-}
-
-/// What they publish after one moment and up to another, by the calendar.
-fn expected_of_both(begin: Timestamp, end: Timestamp) -> Vec<String> {
-    let berlin = TimeZone::get("Europe/Berlin").unwrap();
-    let is_within = |tick: Timestamp| tick > begin && tick <= end;
-    let mut expected = Vec::new();
-    let mut day: Date = begin.to_zoned(berlin.clone()).date();
-    let mut month = begin.to_zoned(TimeZone::UTC).date().first_of_month();
-    while day <= end.to_zoned(berlin.clone()).date() {
-        let at = |hour, minute| day.to_datetime(time(hour, minute, 0, 0));
-        // In spring there is no half past two: the next time is three.
-        let tick = match berlin.to_ambiguous_timestamp(at(2, 30)).is_ambiguous() && day.month() < 6
-        {
-            true => at(3, 0),
-            false => at(2, 30),
-        };
-        let tick = tick.to_zoned(berlin.clone()).unwrap().timestamp();
-        if is_within(tick) {
-            expected.push(format!("daily@{tick}"));
-        }
-        day = day.tomorrow().unwrap();
-    }
-    for _ in 0..14 {
-        let tick = month.to_datetime(time(12, 0, 0, 0));
-        let tick = tick.to_zoned(TimeZone::UTC).unwrap().timestamp();
-        if is_within(tick) {
-            expected.push(format!("first@{tick}"));
-        }
-        month += 1.month();
-    }
-    expected.sort();
-    expected
 }
 
 /// In a world of its own: five processes whose clocks run at their own paces and leap, and that die, around a night.
@@ -151,6 +106,21 @@ fn processes_whose_clocks_disagree_publish_each_time_once() {
         assert_eq!(ids, [format!("daily@{time}")]);
         assert_eq!(ids, expected_of_both(begin, end));
     }
+}
+
+/// The hour in which the clocks of Berlin change. A year: `cargo xtask chaos pubsub year`.
+#[test]
+fn processes_whose_clocks_run_apart_publish_each_minute_of_an_hour_once() {
+    let figures = check_each_time_comes_once(&Stretch {
+        begin: "2028-03-26T00:30:00Z",
+        lasts: Duration::from_secs(3_600),
+        look: Duration::from_secs(20),
+        often: ("* * * * *", 60),
+        notice: Duration::from_secs(1),
+    });
+    assert!(figures.ticks >= 61, "{figures:?}");
+    assert!(figures.apart > Duration::from_secs(60), "{figures:?}");
+    assert!(figures.kills > 10 && figures.cuts > 10, "{figures:?}");
 }
 
 /// Sleeps until a few days before the next year with a leap day, and gives the time.

@@ -12,7 +12,6 @@ use redkit_pubsub::topic::{ReadFrom, Retention, Topic};
 use redkit_pubsub::{Channel, Inbox, ws};
 use redkit_testkit::Fixture;
 use serde_json::{Value, json};
-use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -169,7 +168,7 @@ redkit_testkit::suite! {
     }
 }
 
-async fn until_receivers(channel: &Channel<u32>, count: u64) {
+pub(crate) async fn until_receivers(channel: &Channel<u32>, count: u64) {
     for _ in 0..2_000 {
         if channel.publish("k", &0).await.unwrap().receivers == count {
             return;
@@ -177,51 +176,4 @@ async fn until_receivers(channel: &Channel<u32>, count: u64) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("never {count} receivers");
-}
-
-/// A listener with one connection, in memory, so that it can be in virtual time.
-struct InMemory(Option<DuplexStream>);
-
-impl axum::serve::Listener for InMemory {
-    type Io = DuplexStream;
-    type Addr = ();
-
-    async fn accept(&mut self) -> (DuplexStream, ()) {
-        match self.0.take() {
-            Some(stream) => (stream, ()),
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_browser_that_does_not_answer_is_let_go() {
-    let client = redkit_testkit::FaultyBackend::embedded().client();
-    let channel: Channel<u32> = Channel::new(&client, "n").unwrap();
-    let subscribed = channel.clone();
-    let app = Router::new().route(
-        "/",
-        get(async move |upgrade: WebSocketUpgrade| {
-            let subscription = subscribed.subscribe(["k"]).await.unwrap();
-            ws::of_channel(upgrade, subscription, std::future::pending())
-        }),
-    );
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    let _server = AbortOnDropHandle::new(tokio::spawn(async move {
-        axum::serve(InMemory(Some(far)), app).await.unwrap();
-    }));
-    let (browser, _) = tokio_tungstenite::client_async("ws://test/", near)
-        .await
-        .unwrap();
-    until_receivers(&channel, 1).await;
-    tokio::time::sleep(Duration::from_secs(16)).await;
-    until_receivers(&channel, 1).await;
-    // It has read nothing, so it has answered no ping.
-    tokio::time::sleep(Duration::from_secs(15)).await;
-    until_receivers(&channel, 0).await;
-    drop(browser);
 }

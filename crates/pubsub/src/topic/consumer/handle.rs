@@ -102,7 +102,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         }
         let (mut taken, mut deliveries) = (Vec::new(), Vec::new());
         for ((entry, permit), delivery) in prepared.into_iter().zip(opened) {
-            if self.is_certainly_owned(&entry) {
+            if self.begins(&entry) {
                 taken.push((entry, permit));
                 deliveries.push(delivery);
             }
@@ -111,6 +111,10 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             return;
         }
         let Some(outcomes) = self.handle_until_lost(&taken, deliveries).await else {
+            // Handed back with all that is held.
+            for (entry, _) in &taken {
+                entry.seat.held.is_cut(entry.entry.entry, &entry.lost);
+            }
             return;
         };
         let mut outcomes = outcomes.into_iter();
@@ -252,16 +256,16 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         }
     }
 
-    /// Whether nobody else can have the entry yet: a lease is not over since the last call that showed that it is this
-    /// worker's was sent. Otherwise it is let go of; a heartbeat gives it back, should it be this worker's after all.
-    fn is_certainly_owned(&self, of: &Unfinished<'_, T, H>) -> bool {
+    /// Whether the entry may be handled, and nobody else can have it yet: a lease is not over since the last call that
+    /// showed that it is this worker's was sent. Otherwise it is let go of; a heartbeat gives it back, should it be this
+    /// worker's after all.
+    fn begins(&self, of: &Unfinished<'_, T, H>) -> bool {
         let Unfinished {
             seat, entry, lost, ..
         } = of;
         // The clocks of this process and the server do not run at the same pace.
         let lease = self.settings.lease - self.settings.lease / 20;
-        let owned = seat.held.owned(entry.entry);
-        if !lost.is_cancelled() && owned.is_some_and(|owned| owned.elapsed() < lease) {
+        if seat.held.begins(entry.entry, lost, lease) {
             return true;
         }
         seat.held.remove(entry.entry, lost);

@@ -1,6 +1,7 @@
 //! [`Held`]: the entries that a worker has.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -17,8 +18,8 @@ pub(super) struct Held {
 
 struct HeldEntry {
     deliveries: u32,
-    /// Its outcome is on its way to the server.
-    is_told: bool,
+    /// It is being handled, or its outcome is on its way to the server.
+    is_busy: bool,
     lost: CancellationToken,
     /// When the last call was sent that showed that the worker owns it.
     owned: Instant,
@@ -29,7 +30,7 @@ impl Held {
     pub(super) fn insert(&self, id: ItemId, deliveries: u32, sent: Instant) {
         let entry = HeldEntry {
             deliveries,
-            is_told: false,
+            is_busy: false,
             lost: CancellationToken::new(),
             owned: sent,
         };
@@ -53,6 +54,23 @@ impl Held {
 
     pub(super) fn token(&self, id: ItemId) -> Option<CancellationToken> {
         self.entries.lock().get(&id).map(|entry| entry.lost.clone())
+    }
+
+    /// Marks an entry as being handled, if it is still there and the worker was known to own it within that time. Nobody
+    /// takes it from then on without what becomes of it: whether a handler has an outcome cannot be seen from outside.
+    pub(super) fn begins(&self, id: ItemId, lost: &CancellationToken, within: Duration) -> bool {
+        let mut entries = self.entries.lock();
+        let entry = entries.get_mut(&id).filter(|_| !lost.is_cancelled());
+        let Some(entry) = entry.filter(|entry| entry.owned.elapsed() < within) else {
+            return false;
+        };
+        entry.is_busy = true;
+        true
+    }
+
+    /// The handler of an entry was dropped, without an outcome.
+    pub(super) fn is_cut(&self, id: ItemId, lost: &CancellationToken) {
+        self.mark(id, lost, false);
     }
 
     /// When the worker was last known to own it.
@@ -87,19 +105,23 @@ impl Held {
 
     /// The outcome of an entry is on its way to the server.
     pub(super) fn tells(&self, id: ItemId, lost: &CancellationToken) {
+        self.mark(id, lost, true);
+    }
+
+    fn mark(&self, id: ItemId, lost: &CancellationToken, is_busy: bool) {
         let mut entries = self.entries.lock();
         // The same entry may have come again meanwhile. The earlier one is lost under the lock.
         if !lost.is_cancelled()
             && let Some(entry) = entries.get_mut(&id)
         {
-            entry.is_told = true;
+            entry.is_busy = is_busy;
         }
     }
 
     /// Takes what is left, each with the number of its deliveries.
     pub(super) fn take(&self, which: Which) -> Vec<(ItemId, u32)> {
         let mut entries = self.entries.lock();
-        let taken = entries.extract_if(.., |_, entry| which == Which::All || !entry.is_told);
+        let taken = entries.extract_if(.., |_, entry| which == Which::All || !entry.is_busy);
         taken
             .map(|(id, entry)| {
                 entry.lost.cancel();

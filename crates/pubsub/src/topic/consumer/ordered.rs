@@ -139,7 +139,7 @@ async fn take_up_to<T, H>(
                 };
                 let partition = OwnedPartition {
                     token,
-                    is_telling: false,
+                    is_busy: false,
                 };
                 shared.owned.lock().insert(index, partition);
                 let task = AbortOnDropHandle::new(tokio::spawn(owner.run()));
@@ -311,12 +311,15 @@ where
                         return Next::Stop;
                     };
                     // Whatever came before may have taken its time.
-                    if self.lease.is_lost() {
+                    if self.lease.is_lost() || !self.mark_busy(true) {
                         return Next::Stop;
                     }
                     tokio::select! {
                         biased;
-                        () = shared.aborting.cancelled() => return Next::Stop,
+                        () = shared.aborting.cancelled() => {
+                            self.mark_busy(false);
+                            return Next::Stop;
+                        }
                         outcomes = shared.run(vec![delivery]) => match outcomes.into_iter().next() {
                             Some(outcome) => outcome,
                             None => Outcome::retry("the handler gave no outcome"),
@@ -342,6 +345,7 @@ where
                     after.unwrap_or_else(|| shared.settings.pause_after(attempt))
                 }
                 Outcome::HandBack => {
+                    self.mark_busy(false);
                     shared.metrics.handed_back.increment(1);
                     shared.counts.add(&shared.counts.handed_back);
                     Duration::from_millis(10)
@@ -391,7 +395,7 @@ where
 
     /// Tells the server until it answers; without the lease it is not told any more.
     async fn tell(&self, call: Invocation) -> Next {
-        self.is_telling(true);
+        self.mark_busy(true);
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let next = loop {
             let error = match self.shared.client.eval::<Value>(call.clone()).await {
@@ -415,14 +419,17 @@ where
             }
             sleep(backoff.next_pause()).await;
         };
-        self.is_telling(false);
+        self.mark_busy(false);
         next
     }
 
-    /// While it is, the partition is not given up over its head: the outcome would be refused.
-    fn is_telling(&self, is_telling: bool) {
-        if let Some(partition) = self.shared.owned.lock().get_mut(&self.index) {
-            partition.is_telling = is_telling;
-        }
+    /// From before a message is handled until the server knows its outcome the partition is not given up over the
+    /// owner's head: the outcome would be refused. Gives whether it is this owner's still.
+    fn mark_busy(&self, is_busy: bool) -> bool {
+        let mut owned = self.shared.owned.lock();
+        let partition = owned.get_mut(&self.index);
+        partition
+            .map(|partition| partition.is_busy = is_busy)
+            .is_some()
     }
 }

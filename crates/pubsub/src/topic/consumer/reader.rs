@@ -111,20 +111,23 @@ impl<T, H> Reader<T, H> {
         let shared = Arc::clone(&self.shared);
         if let Some(seat) = shared.seats.get(self.index)
             && self.may_have_forgotten
-            && let Err(error) = self.give_back_forgotten(seat).await
+            && let Err(error) = self.give_back_forgotten(seat, None).await
         {
             tracing::debug!(target: "redkit::pubsub", %error, "others take what a lost reply brought");
         }
     }
 
-    /// Gives back what came in a reply that was lost, which costs no attempt.
-    async fn give_back_forgotten(&mut self, seat: &HeldSeat) -> Result<(), Error> {
+    /// Gives back what came in a reply that was lost, which costs no attempt; what was delivered before that time of the
+    /// server's, unless nothing more is read.
+    async fn give_back_forgotten(
+        &mut self,
+        seat: &HeldSeat,
+        before: Option<u64>,
+    ) -> Result<(), Error> {
         let known = seat.held.ids();
         let sent = Instant::now();
-        let heartbeat = seat
-            .seat
-            .heartbeat(&self.shared.client, &known, Duration::ZERO);
-        let lost = heartbeat.await?;
+        let client = &self.shared.client;
+        let lost = seat.seat.give_back_unknown(client, &known, before).await?;
         seat.held.kept(&known, &lost, sent);
         self.may_have_forgotten = false;
         Ok(())
@@ -143,7 +146,8 @@ impl<T, H> Reader<T, H> {
             self.pause(pause).await;
         }
         if self.may_have_forgotten {
-            self.give_back_forgotten(seat).await?;
+            let before = seat.seat.now(&shared.client).await?;
+            self.give_back_forgotten(seat, Some(before)).await?;
         }
         if Instant::now() >= self.next_tick {
             self.tick(None).await?;

@@ -59,8 +59,8 @@ pub(super) struct Shared<T, H> {
 /// A partition that a worker owns in an ordered group.
 pub(super) struct OwnedPartition {
     pub(super) token: Token,
-    /// An outcome is on its way to the server.
-    pub(super) is_telling: bool,
+    /// A message is being handled, or its outcome is on its way to the server.
+    pub(super) is_busy: bool,
 }
 
 #[derive(Default)]

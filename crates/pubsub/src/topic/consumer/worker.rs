@@ -77,7 +77,7 @@ const AT_ONCE: usize = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
     All,
-    /// All but the things of which an outcome is on its way to the server.
+    /// All but the things of which an outcome is on its way to the server, or may be any moment.
     WithoutOutcome,
 }
 
@@ -136,9 +136,7 @@ where
 
     fn disown(&self, which: Which) -> Vec<Invocation> {
         let mut owned = self.owned.lock();
-        let taken = owned.extract_if(.., |_, partition| {
-            which == Which::All || !partition.is_telling
-        });
+        let taken = owned.extract_if(.., |_, partition| which == Which::All || !partition.is_busy);
         let requests = taken.filter_map(|(index, partition)| {
             let seat = self.seats.get(index)?;
             Some(scripts::disown(&seat.seat, partition.token))
