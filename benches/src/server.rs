@@ -56,11 +56,7 @@ pub struct Cost {
 }
 
 /// What each of so many operations costs that `work` does.
-pub async fn cost_of<T>(
-    server: &Server,
-    operations: usize,
-    work: impl Future<Output = T>,
-) -> Cost {
+pub async fn cost_of<T>(server: &Server, operations: usize, work: impl Future<Output = T>) -> Cost {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
     let operations = operations as f64;
     server.raw(&["CONFIG", "RESETSTAT"]).await.unwrap();

@@ -143,7 +143,11 @@ redkit_testkit::suite! {
 async fn the_id_of_a_message_that_another_group_left_is_let_go_of_while_others_are_acknowledged() {
     let client = FaultyBackend::embedded().client();
     let topic = topic(&client);
-    let until_done = || Publication::new().id("a").deduplicate(Deduplication::UntilDone);
+    let until_done = || {
+        Publication::new()
+            .id("a")
+            .deduplicate(Deduplication::UntilDone)
+    };
     let seen = Seen::default();
     let other = acknowledge(topic.consumer("other"), &Seen::default()).await;
     other.shutdown(Duration::from_secs(1)).await;
@@ -152,7 +156,10 @@ async fn the_id_of_a_message_that_another_group_left_is_let_go_of_while_others_a
     until("it was handled", || worker.stats().acknowledged == 1).await;
     // The message is still there for the other group, which is destroyed by hand.
     let stream = client.keyspace("topic", "t").unwrap().key("t.0");
-    let destroy = Command::new("XGROUP").arg("DESTROY").key(stream).arg("other");
+    let destroy = Command::new("XGROUP")
+        .arg("DESTROY")
+        .key(stream)
+        .arg("other");
     assert_eq!(client.call::<u64>(destroy).await.unwrap(), 1);
     publish(&topic, 1..21).await;
     until("all were handled", || worker.stats().acknowledged == 21).await;
