@@ -48,6 +48,8 @@ pub struct FaultMenu {
     away: Duration,
     /// By how much a server's clock is set at most; by the longest time when it is not said.
     server_leaps: Option<Duration>,
+    /// By how much a process's clock leaps at most; as other faults last when it is not said.
+    clock_leaps: Option<Duration>,
     /// Servers that restart have their data.
     keeps_data: bool,
 }
@@ -91,6 +93,7 @@ impl FaultMenu {
             longest: Duration::from_secs(3),
             away: Duration::ZERO,
             server_leaps: None,
+            clock_leaps: None,
             keeps_data: false,
         }
     }
@@ -144,6 +147,15 @@ impl FaultMenu {
     #[must_use]
     pub fn server_leaps(mut self, most: Duration) -> Self {
         self.server_leaps = Some(most);
+        self
+    }
+
+    /// By how much a process's clock [leaps ahead](FaultKind::JumpClock) at most, long leaps as likely as short ones.
+    /// Default: as far as other faults last, and rather a little than far. What is decided by a lease of some seconds
+    /// takes longer leaps than that.
+    #[must_use]
+    pub fn clock_leaps(mut self, most: Duration) -> Self {
+        self.clock_leaps = Some(most);
         self
     }
 
@@ -221,7 +233,10 @@ impl FaultMenu {
             },
             FaultKind::JumpClock => Fault::JumpClock {
                 process,
-                by: self.some_time(random),
+                by: match self.clock_leaps {
+                    Some(most) => most.mul_f64(random.random()),
+                    None => self.some_time(random),
+                },
             },
             FaultKind::PauseServer => Fault::PauseServer {
                 server,
@@ -344,6 +359,23 @@ mod tests {
             }
         }
         assert!(kept > 0 && lost > 0 && leaps > 0);
+    }
+
+    #[test]
+    fn clocks_leap_as_far_as_the_menu_says() {
+        let most = Duration::from_secs(10);
+        let menu = FaultMenu::only(&[FaultKind::JumpClock])
+            .longest(Duration::from_secs(1))
+            .clock_leaps(most);
+        let all = (0..100).flat_map(|seed| menu.draw(&mut stream(seed, "faults"), 1, 1).faults);
+        let leaps = all.map(|planned| match planned.fault {
+            Fault::JumpClock { by, .. } => by,
+            other => panic!("{other}"),
+        });
+        let leaps: Vec<Duration> = leaps.collect();
+        let far = leaps.iter().filter(|by| **by > most / 2).count();
+        assert!(leaps.iter().all(|by| *by <= most));
+        assert!(leaps.len() / 3 < far && far < leaps.len() * 2 / 3, "{far}");
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rand::RngExt;
+use rand::{Rng, RngExt};
 use redkit_cache::Cache;
 use redkit_testkit::simulation::checkers::Freshness;
 use redkit_testkit::simulation::{
-    FaultKind, FaultMenu, Process, Scenario, ScenarioContext, Violation, WorldOptions,
+    Fault, FaultKind, FaultMenu, Process, ProcessId, Scenario, ScenarioContext, Violation, World,
+    WorldOptions,
 };
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -34,7 +35,29 @@ const TTL: Duration = Duration::from_secs(600);
 struct Shared {
     numbers: Arc<Mutex<[u64; KEYS]>>,
     seen: Arc<Mutex<Freshness>>,
+    /// The processes that have written to the source, and have not told the cache yet.
+    written: Arc<Mutex<Vec<ProcessId>>>,
     lease: Duration,
+}
+
+/// The time between a write of the source and the end of the call.
+struct Written<'a> {
+    shared: &'a Shared,
+    process: ProcessId,
+}
+
+impl<'a> Written<'a> {
+    fn begin(shared: &'a Shared, process: ProcessId) -> Self {
+        shared.written.lock().push(process);
+        Self { shared, process }
+    }
+}
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        let mut written = self.shared.written.lock();
+        written.retain(|process| *process != self.process);
+    }
 }
 
 impl Scenario for WritesThrough {
@@ -69,6 +92,7 @@ impl Scenario for WritesThrough {
         let shared = Shared {
             numbers: Arc::new(Mutex::new([1; KEYS])),
             seen: Arc::new(Mutex::new(Freshness::new(lease + LOADS))),
+            written: Arc::default(),
             lease,
         };
         let mut world = context.world(WorldOptions::new());
@@ -78,12 +102,32 @@ impl Scenario for WritesThrough {
                 work(process, shared.clone(), operations)
             });
         }
+        kill_writers(&mut world, context.random(), &shared);
         let is_done = world.run_until_done(Duration::from_secs(300));
         shared.seen.lock().check()?;
         match is_done {
             true => Ok(()),
             false => Err(Violation::new("every call ends", world.now())),
         }
+    }
+}
+
+/// Kills processes that have written to the source and have not told the cache yet.
+fn kill_writers(world: &mut World, random: &mut impl Rng, shared: &Shared) {
+    const TIMES: usize = 4;
+    const LOOKS: usize = 200;
+    const PAUSE: Duration = Duration::from_millis(5);
+    for _ in 0..TIMES {
+        world.run_for(Duration::from_millis(random.random_range(0..700)));
+        let written = (0..LOOKS).find_map(|_| {
+            world.run_for(PAUSE);
+            shared.written.lock().last().copied()
+        });
+        let Some(process) = written else { return };
+        world.inject(Fault::KillProcess {
+            process,
+            restart_after: Some(Duration::from_millis(random.random_range(1..60))),
+        });
     }
 }
 
@@ -123,7 +167,11 @@ struct Worker {
 
 impl Worker {
     async fn read(&self) {
-        let key = self.process.random_range(0..KEYS);
+        // Often the key that is being written now.
+        let key = match self.process.chance(0.4) {
+            true => key_of(meeting(self.process.now())),
+            false => self.process.random_range(0..KEYS),
+        };
         let (process, numbers) = (self.process.clone(), Arc::clone(&self.shared.numbers));
         let load = move || async move {
             some_time(&process, 2).await;
@@ -144,13 +192,14 @@ impl Worker {
     /// Waits for the next moment at which the processes meet, and writes.
     async fn write(&self) {
         let now = self.process.now();
-        let number = u32::try_from(now.as_nanos() / MEETING.as_nanos() + 1).unwrap_or_default();
+        let number = meeting(now) + 1;
         sleep((MEETING * number).saturating_sub(now)).await;
         some_time(&self.process, 20).await;
-        let key = usize::try_from(number).unwrap_or_default() % KEYS;
+        let key = key_of(number);
         let (process, shared) = (self.process.clone(), self.shared.clone());
         let write = move || async move {
-            some_time(&process, 10).await;
+            let longest = if process.chance(0.3) { 80 } else { 10 };
+            some_time(&process, longest).await;
             let number = {
                 let mut numbers = shared.numbers.lock();
                 numbers[key] += 1;
@@ -159,6 +208,7 @@ impl Worker {
             process.note(|| format!("writes {} = {number}", name(key)));
             let (id, now) = (process.id(), process.now());
             shared.seen.lock().invalidated(id, &name(key), number, now);
+            let _written = Written::begin(&shared, id);
             let longest = if process.chance(0.5) { 200 } else { 10 };
             some_time(&process, longest).await;
             Ok::<_, io::Error>(number)
@@ -167,4 +217,14 @@ impl Worker {
             self.process.note(|| format!("is not told: {error}"));
         }
     }
+}
+
+/// The number of the last moment at which processes met.
+fn meeting(now: Duration) -> u32 {
+    u32::try_from(now.as_nanos() / MEETING.as_nanos()).unwrap_or_default()
+}
+
+/// The key that they write then.
+fn key_of(meeting: u32) -> usize {
+    usize::try_from(meeting).unwrap_or_default() % KEYS
 }

@@ -11,12 +11,16 @@ use redkit_testkit::simulation::{
 use tokio::time::{sleep, timeout};
 
 use super::exclusion::LIMIT;
+use super::failover::REPLICA_BEHIND;
 use crate::holds::{Hold, Holds, hold};
 use crate::scenarios::faults;
 
 /// Processes stand for election, resign, leave, and are paused, killed and cut off. No two work as leaders at the
 /// same time, and every term has a greater fence than the terms before.
-pub(super) struct Elections;
+pub(super) struct Elections {
+    /// The server loses data, too: two may lead for a lease then, and the newer one has the greater fence.
+    pub(super) loses_data: bool,
+}
 
 const PROCESSES: [&str; 3] = ["ann", "bob", "cem"];
 const KEY: &str = "leader";
@@ -29,7 +33,10 @@ struct Settings {
 
 impl Scenario for Elections {
     fn name(&self) -> &'static str {
-        "lock-election"
+        match self.loses_data {
+            true => "lock-election-failover",
+            false => "lock-election",
+        }
     }
 
     fn pattern(&self) -> &'static str {
@@ -41,7 +48,10 @@ impl Scenario for Elections {
     }
 
     fn faults(&self) -> FaultMenu {
-        faults::that_keep_data()
+        match self.loses_data {
+            true => faults::that_lose_data(),
+            false => faults::that_keep_data(),
+        }
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
@@ -56,7 +66,11 @@ impl Scenario for Elections {
             world.process(name, move |process| stand(process, settings, terms.clone()));
         }
         let is_done = world.run_until_done(LIMIT);
-        let mut leaders = MutualExclusion::new();
+        let together = match self.loses_data {
+            true => settings.ttl + REPLICA_BEHIND,
+            false => Duration::ZERO,
+        };
+        let mut leaders = MutualExclusion::new().together_for(together);
         for hold in terms.all() {
             let Hold {
                 process,

@@ -16,7 +16,7 @@ use crate::scenarios::faults;
 
 /// Processes take locks, hold them past their leases, and are paused, killed and cut off, with clocks that drift
 /// within the allowance. Between two of them there is never a third: no two hold a lock at the same time; fences
-/// grow; and when all is over, every lock is free again and nothing is left.
+/// grow; a lock that is to stay taken for a time does so; and when all is over, every lock is free again and nothing is left.
 pub(super) struct Exclusion;
 
 /// By how much the clock of a process is fast or slow, in parts per million: leases allow for a hundredth.
@@ -60,6 +60,7 @@ impl Scenario for Exclusion {
         let is_done = world.run_until_done(LIMIT);
         world.heal();
         notes.check(Duration::ZERO)?;
+        notes.check_rest(settings.hold_at_least)?;
         faults::ends(is_done, &world)?;
         free_again(&mut world, settings, Duration::ZERO)?;
         world.run_for(settings.ttl.max(settings.hold_at_least) + Duration::from_secs(4));

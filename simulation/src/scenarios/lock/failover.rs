@@ -16,7 +16,7 @@ pub(super) struct Failover;
 /// Longer than the lease of most runs, which must not go on when the server does not know of the lock.
 const HELD_FOR: Duration = Duration::from_millis(2_000);
 /// A replica that takes over may bring the older of two holders back: see the longest time of its faults.
-const REPLICA_BEHIND: Duration = Duration::from_millis(700);
+pub(super) const REPLICA_BEHIND: Duration = Duration::from_millis(700);
 
 const PROCESSES: [&str; 4] = ["ann", "bob", "cem", "dot"];
 

@@ -9,11 +9,12 @@ use redkit_core::breaker::BreakerConfig;
 use redkit_core::{Client, ClientConfig};
 use redkit_lock::{Error, FencedRegister, Redlock, RedlockGuard};
 use redkit_testkit::simulation::{
-    Fault, FaultKind, FaultMenu, Process, ProcessOptions, Scenario, ScenarioContext, ServerId,
-    Violation, World, WorldOptions,
+    Fault, FaultKind, FaultMenu, Process, ProcessOptions, Scenario, ScenarioContext, Schedule,
+    ServerId, Violation, World, WorldOptions,
 };
 use tokio::time::{sleep, timeout};
 
+use super::callers::{Callers, calm_until, cut_holders_off, run_and_look};
 use super::exclusion::{DRIFT, LIMIT, is_free, nothing_is_left};
 use super::work::{KEYS, Lock, Notes};
 use crate::holds::{Holding, hold};
@@ -32,19 +33,24 @@ const PROCESSES: [&str; 3] = ["ann", "bob", "cem"];
 /// Faults befall these; the registers are on the one after them.
 const SERVERS: usize = 5;
 const LONGEST_TTL: u64 = 1_200;
-/// By how much the clock of a server leaps, and by how much all leaps of a run (12 at most) and the drift of a process
-/// come to within a TTL.
+const MEETING: Duration = Duration::from_millis(400);
+/// By how much the clock of a server leaps at a time.
 const LEAP: Duration = Duration::from_millis(3);
-const ALLOWANCE: Duration = Duration::from_millis(50);
 /// By how much the clocks of two servers differ at the start, at most twice this.
-const APART: i64 = 2_000_000;
+pub(super) const APART: i64 = 2_000_000;
 
 #[derive(Debug, Clone, Copy)]
-struct Settings {
+pub(super) struct Settings {
     servers: usize,
-    ttl: Duration,
-    node_timeout: Duration,
+    pub(super) ttl: Duration,
+    pub(super) node_timeout: Duration,
     hold_at_most: Option<Duration>,
+    /// By how much clocks may differ within a TTL: the drift of a process, and all leaps of a server.
+    drift: Duration,
+    /// Callers turn to a lock at the same time, again and again.
+    meets: bool,
+    /// Holders are cut off from a majority as soon as they have the lock.
+    cuts: bool,
     operations: usize,
 }
 
@@ -83,8 +89,10 @@ impl Scenario for OnSeveral {
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(8);
-        let settings = Settings::draw(context.random(), operations);
-        let notes = Notes::default();
+        let drift = drift(context.schedule());
+        let settings = Settings::draw(context.random(), drift, operations);
+        let (notes, callers) = (Notes::default(), Callers::default());
+        let calm_until = calm_until(context.schedule());
         let drifts = PROCESSES.map(|_| context.random().random_range(-DRIFT..=DRIFT));
         let mut world = context.world(WorldOptions::default().servers(SERVERS + 1));
         if !self.loses_data {
@@ -94,13 +102,19 @@ impl Scenario for OnSeveral {
             }
         }
         for (name, drift) in PROCESSES.iter().zip(drifts) {
-            let notes = notes.clone();
+            let (notes, callers) = (notes.clone(), callers.clone());
             let options = ProcessOptions::new(name).drift(drift);
             world.process_with(options, move |process| {
-                work(process, settings, notes.clone())
+                work(process, settings, notes.clone(), callers.clone())
             });
         }
-        let is_done = world.run_until_done(LIMIT);
+        let is_done = match settings.cuts {
+            true => {
+                cut_holders_off(&mut world, context.random(), settings, &callers);
+                world.run_until_done(LIMIT)
+            }
+            false => run_and_look(&mut world, settings, &callers, calm_until)?,
+        };
         world.heal();
         notes.check(Duration::ZERO)?;
         faults::ends(is_done, &world)?;
@@ -111,8 +125,21 @@ impl Scenario for OnSeveral {
     }
 }
 
+/// How far the leaps of the clock of one server come to, at most.
+fn drift(schedule: &Schedule) -> Duration {
+    let mut of_servers = [Duration::ZERO; SERVERS];
+    for planned in &schedule.faults {
+        if let Fault::JumpServerClock { server, by_micros } = planned.fault
+            && let Some(drift) = of_servers.get_mut(server.0)
+        {
+            *drift += Duration::from_micros(by_micros.unsigned_abs());
+        }
+    }
+    of_servers.into_iter().max().unwrap_or_default()
+}
+
 impl Settings {
-    fn draw(random: &mut impl Rng, operations: usize) -> Self {
+    fn draw(random: &mut impl Rng, drift: Duration, operations: usize) -> Self {
         let ttl = Duration::from_millis(random.random_range(300..=LONGEST_TTL));
         let has_limit = random.random_bool(0.2);
         Self {
@@ -120,11 +147,14 @@ impl Settings {
             ttl,
             node_timeout: (ttl / 4).min(Duration::from_millis(random.random_range(20..=150))),
             hold_at_most: has_limit.then(|| ttl.mul_f64(random.random_range(1.0..=2.0))),
+            drift: ttl / 100 + Duration::from_millis(2) + drift,
+            meets: random.random_bool(0.4),
+            cuts: random.random_bool(0.3),
             operations,
         }
     }
 
-    fn nodes(self) -> impl Iterator<Item = ServerId> {
+    pub(super) fn nodes(self) -> impl Iterator<Item = ServerId> {
         (0..self.servers).map(ServerId)
     }
 
@@ -137,7 +167,7 @@ impl Settings {
         let mut locks = Redlock::builder(&clients, "orders")
             .ttl(self.ttl)
             .node_timeout(self.node_timeout)
-            .drift(ALLOWANCE);
+            .drift(self.drift);
         if let Some(limit) = self.hold_at_most {
             locks = locks.hold_at_most(limit);
         }
@@ -145,7 +175,7 @@ impl Settings {
     }
 }
 
-async fn work(process: Process, settings: Settings, notes: Notes) {
+async fn work(process: Process, settings: Settings, notes: Notes, callers: Callers) {
     let registers = process.client_with(ServerId(SERVERS), &ClientConfig::default());
     let registers = FencedRegister::new(&registers, "orders");
     let (Ok(locks), Ok(registers)) = (settings.locks(&process), registers) else {
@@ -155,10 +185,17 @@ async fn work(process: Process, settings: Settings, notes: Notes) {
         process,
         registers,
         notes,
+        callers,
+        settings,
     };
     for _ in 0..settings.operations {
         sleep(worker.time(250)).await;
+        if settings.meets {
+            worker.meet().await;
+        }
         let key = KEYS[usize::from(worker.process.chance(0.3))];
+        let asked = worker.process.now();
+        let call = worker.callers.begin(&worker.process, key);
         let longest = worker.time(1_500);
         let acquired = match worker.process.random_range(0..10) {
             0 => locks.try_acquire(key).await.ok(),
@@ -170,7 +207,8 @@ async fn work(process: Process, settings: Settings, notes: Notes) {
             _ => locks.acquire(key, longest).await.ok(),
         };
         if let Some(guard) = acquired {
-            worker.hold(guard, key).await;
+            call.holds();
+            worker.hold(guard, key, asked).await;
         }
     }
 }
@@ -180,15 +218,30 @@ struct Worker {
     process: Process,
     registers: FencedRegister,
     notes: Notes,
+    callers: Callers,
+    settings: Settings,
 }
 
 impl Worker {
-    async fn hold(&self, guard: RedlockGuard, key: &'static str) {
+    /// Waits for the next moment at which all of them turn to a lock.
+    async fn meet(&self) {
+        let now = self.process.now();
+        let past = now.as_nanos() % MEETING.as_nanos();
+        let past = Duration::from_nanos(u64::try_from(past).unwrap_or_default());
+        sleep(MEETING - past).await;
+    }
+
+    async fn hold(&self, guard: RedlockGuard, key: &'static str, asked: Duration) {
         let fence = guard.fence().get();
-        let lock = Lock { key, fence };
+        let lock = Lock { key, fence, asked };
         let holding = [self.notes.begin(&self.process, lock)];
         let remaining = || (!guard.is_lost()).then(|| guard.remaining());
-        let mut is_held = hold(&self.process, &holding, self.time(700), remaining).await;
+        // One that is cut off is to be there when its lease ends.
+        let longest = match self.settings.cuts {
+            true => 2 * u64::try_from(self.settings.ttl.as_millis()).unwrap_or_default(),
+            false => 700,
+        };
+        let mut is_held = hold(&self.process, &holding, self.time(longest), remaining).await;
         while is_held && self.process.chance(0.4) {
             // On servers that have lost it, or were away, it is taken again.
             drop(guard.extend().await);

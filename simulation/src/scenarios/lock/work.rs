@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 
 use redkit_core::{Client, ClientConfig};
 use redkit_lock::{Error, Fence, FencedRegister, Guard, LockManager};
-use redkit_testkit::simulation::checkers::{FencedWrites, MutualExclusion};
+use redkit_testkit::simulation::checkers::{FencedWrites, MutualExclusion, StaysTaken};
 use redkit_testkit::simulation::history::{Outcome, Recorder};
 use redkit_testkit::simulation::{Process, ServerId, Violation};
 use tokio::time::sleep;
@@ -59,6 +59,8 @@ impl Settings {
 pub(super) struct Lock {
     pub(super) key: &'static str,
     pub(super) fence: u64,
+    /// When its holder asked for it.
+    pub(super) asked: Duration,
 }
 
 /// A write to a register.
@@ -78,14 +80,14 @@ pub(super) struct Notes {
 impl Notes {
     /// A process was told that it holds a lock.
     pub(super) fn begin(&self, process: &Process, lock: Lock) -> Holding<Lock> {
-        let Lock { key, fence } = lock;
+        let Lock { key, fence, .. } = lock;
         process.note(|| format!("holds {key} under fence {fence}"));
         self.holds.begin(process, lock)
     }
 
     /// A holder writes to the register of a lock's key under its fence.
     pub(super) async fn write(&self, process: &Process, registers: &FencedRegister, lock: Lock) {
-        let Lock { key, fence } = lock;
+        let Lock { key, fence, .. } = lock;
         let (id, start) = (process.id(), process.now());
         let write = self.writes.begin(id, start, Write { key, fence });
         let value = process.random_range(0..1_000_u32);
@@ -122,6 +124,22 @@ impl Notes {
         }
         writes.check()
     }
+
+    /// # Errors
+    /// The first holder that had a lock sooner than it may be had after it was taken.
+    pub(super) fn check_rest(&self, hold_at_least: Duration) -> Result<(), Violation> {
+        let mut taken = StaysTaken::new(hold_at_least);
+        for hold in self.holds.all() {
+            let Hold {
+                process,
+                what,
+                from,
+                until,
+            } = hold;
+            taken.held(process, what.key, what.asked, from, until);
+        }
+        taken.check()
+    }
 }
 
 /// The body of a process.
@@ -157,6 +175,7 @@ impl Worker {
 
     async fn once(&self) {
         let timeout = self.time(0..=1_500);
+        let asked = self.process.now();
         let (first, second) = (KEYS[0], KEYS[1]);
         let key = if self.process.chance(0.5) {
             first
@@ -166,40 +185,41 @@ impl Worker {
         match self.process.random_range(0..10) {
             0 => {
                 if let Ok(guard) = self.locks.acquire_all([second, first], timeout).await {
-                    self.hold(guard, &[first, second]).await;
+                    self.hold(guard, &[first, second], asked).await;
                 }
             }
             1 | 2 => {
                 let run = self
                     .locks
-                    .run(key, timeout, |fence| self.hold_in_run(key, fence));
+                    .run(key, timeout, |fence| self.hold_in_run(key, fence, asked));
                 drop(run.await);
             }
             3 => {
                 if let Ok(guard) = self.locks.try_acquire(key).await {
-                    self.hold(guard, &[key]).await;
+                    self.hold(guard, &[key], asked).await;
                 }
             }
             // A caller that gives up while it waits.
             4 => {
                 let acquired = tokio::time::timeout(timeout / 2, self.locks.acquire(key, timeout));
                 if let Ok(Ok(guard)) = acquired.await {
-                    self.hold(guard, &[key]).await;
+                    self.hold(guard, &[key], asked).await;
                 }
             }
             _ => {
                 if let Ok(guard) = self.locks.acquire(key, timeout).await {
-                    self.hold(guard, &[key]).await;
+                    self.hold(guard, &[key], asked).await;
                 }
             }
         }
     }
 
-    async fn hold(&self, guard: Guard, keys: &[&'static str]) {
+    async fn hold(&self, guard: Guard, keys: &[&'static str], asked: Duration) {
         let fences = keys
             .iter()
             .filter_map(|key| Some((*key, guard.fence_of(key)?.get())));
-        let held: Vec<Lock> = fences.map(|(key, fence)| Lock { key, fence }).collect();
+        let held = fences.map(|(key, fence)| Lock { key, fence, asked });
+        let held: Vec<Lock> = held.collect();
         let holdings: Vec<Holding<Lock>> = held
             .iter()
             .map(|lock| self.notes.begin(&self.process, *lock))
@@ -225,10 +245,11 @@ impl Worker {
     }
 
     /// Work that is dropped when the lock is lost: while it is polled, the lock is held.
-    async fn hold_in_run(&self, key: &'static str, fence: Fence) {
+    async fn hold_in_run(&self, key: &'static str, fence: Fence, asked: Duration) {
         let lock = Lock {
             key,
             fence: fence.get(),
+            asked,
         };
         let holding = [self.notes.holds.begin(&self.process, lock)];
         let remaining = || Some(Duration::from_millis(8));

@@ -19,6 +19,11 @@ use super::database::{Database, Way};
 /// Keys of each process, and of each that takes its place.
 const KEYS: usize = 3;
 
+/// How long the queue remembers the ids of writes.
+pub(super) const ID_WINDOW: Duration = Duration::from_secs(30);
+/// For so long a write may be repeated: what is held up on its way arrives within the window yet.
+const REPEATED_WITHIN: Duration = Duration::from_secs(15);
+
 /// What the processes of a run share.
 #[derive(Clone)]
 pub(super) struct Shared {
@@ -53,6 +58,7 @@ pub(super) async fn open(client: &Client, lease: Duration) -> WriteBehind<u64> {
                 .max_age(Duration::from_millis(60))
                 .max_batch(4)
                 .max_attempts(1_000)
+                .write_id_window(ID_WINDOW)
                 .backoff(Duration::from_millis(5), Duration::from_millis(100))
                 .lease(lease);
             if let Ok(queue) = queue.open().await {
@@ -98,14 +104,22 @@ pub(super) async fn work(process: Process, shared: Shared, operations: usize) {
 }
 
 /// A write that was accepted.
-type Accepted = (WriteId, u64);
+struct Accepted {
+    id: WriteId,
+    number: u64,
+    /// When it was sent for the first time.
+    since: Duration,
+}
 
 /// Writes once more what was accepted before, as a queue of messages does that delivers one twice: nothing comes of it.
 async fn repeat(process: &Process, queue: &WriteBehind<u64>, key: &str, accepted: &[Accepted]) {
-    if accepted.is_empty() {
+    let oldest = process.now().saturating_sub(REPEATED_WITHIN);
+    let young = accepted.iter().filter(|write| write.since >= oldest);
+    let young: Vec<_> = young.collect();
+    if young.is_empty() {
         return;
     }
-    let (id, number) = accepted[process.random_range(0..accepted.len())];
+    let Accepted { id, number, .. } = *young[process.random_range(0..young.len())];
     let repeated = queue.put_as(id, key, &number).await;
     process.note(|| format!("repeats {key} = {number}: {}", repeated.is_ok()));
 }
@@ -130,7 +144,10 @@ async fn put(
         attempts += 1;
         match queue.put_as(id, key, &number).await {
             Ok(_) => break Outcome::Replied(()),
-            Err(error) if attempts < 20 && error.is_retryable() => {}
+            Err(error)
+                if attempts < 20
+                    && error.is_retryable()
+                    && process.now() < start + REPEATED_WITHIN => {}
             Err(error) => {
                 process.note(|| format!("gives up writing {key} = {number}: {error}"));
                 break Outcome::Maybe;
@@ -143,7 +160,11 @@ async fn put(
         let mut read = shared.read.lock();
         read.invalidated(process.id(), key, number, process.now());
     }
-    (outcome == Outcome::Replied(())).then_some((id, number))
+    (outcome == Outcome::Replied(())).then_some(Accepted {
+        id,
+        number,
+        since: start,
+    })
 }
 
 async fn read(process: &Process, shared: &Shared, queue: &WriteBehind<u64>) {

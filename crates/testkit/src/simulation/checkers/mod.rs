@@ -15,6 +15,8 @@
 //! | permits are never more than the limit | [`Permits`] |
 //! | a waiter is woken when there is something to have, and nobody is refused it | [`Promptness`] |
 //! | one holder at a time, with fences that grow | [`MutualExclusion`] |
+//! | waiters are served in the order in which they came | [`FirstCome`] |
+//! | what is taken stays taken for a time | [`StaysTaken`] |
 //! | many readers or one writer | [`ReadersAndWriters`] |
 //! | an older fence never writes after a newer one | [`FencedWrites`] |
 //! | a session that has ended never comes back | [`Sessions`] |
@@ -37,6 +39,7 @@
 
 mod delivery;
 mod fenced_writes;
+mod first_come;
 mod freshness;
 pub mod linearizability;
 mod mutual_exclusion;
@@ -47,10 +50,12 @@ mod rate;
 mod readers_and_writers;
 mod sessions;
 mod single_load;
+mod stays_taken;
 mod write_behind;
 
 pub use self::delivery::{Delivery, Handled, Handling, Publishing};
 pub use self::fenced_writes::FencedWrites;
+pub use self::first_come::FirstCome;
 pub use self::freshness::Freshness;
 pub use self::mutual_exclusion::MutualExclusion;
 pub use self::permits::Permits;
@@ -59,4 +64,5 @@ pub use self::rate::{Rate, RatePromise};
 pub use self::readers_and_writers::ReadersAndWriters;
 pub use self::sessions::Sessions;
 pub use self::single_load::SingleLoad;
+pub use self::stays_taken::StaysTaken;
 pub use self::write_behind::WriteBehind;
