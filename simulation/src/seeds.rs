@@ -50,11 +50,7 @@ pub const FAILED_ONCE: &[(&str, u64)] = &[
 
 /// Scenarios of which too few seeds have been run yet (3,000) to stand among the others: a false alarm there would keep
 /// every change from landing. With `cargo xtask simulate --pattern` they run.
-pub const FEW_SEEDS: &[&str] = &[
-    "lock-fair",
-    "lock-election-failover",
-    "lock-redlock-rolling",
-];
+pub const FEW_SEEDS: &[&str] = &[];
 
 /// Scenarios and seeds that show a violation which is not mended yet: with `cargo xtask simulate --pattern` they
 /// run, with all others they do not.
