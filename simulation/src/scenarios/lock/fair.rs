@@ -23,8 +23,6 @@ const PROCESSES: [&str; 4] = ["ann", "bob", "cem", "dot"];
 const KEY: &str = "order-7";
 /// Within this time a waiter has its place, when nothing is late.
 const COMES_WITHIN: Duration = Duration::from_millis(60);
-/// The driver's pause after a failed attempt and the next visit of the waiter.
-const CONNECTS_AGAIN_WITHIN: Duration = Duration::from_millis(400);
 /// Far longer than anything is late: only the lease of a holder that was killed ends.
 const TTL: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -86,8 +84,6 @@ fn late(schedule: &Schedule) -> Duration {
     let times = faults.map(|planned| match planned.fault {
         Fault::DelayReply { by, .. } | Fault::DelayRequest { by, .. } => by,
         Fault::PauseProcess { lasts, .. } => lasts,
-        // A clock that leaps while a connection is being made ends the attempt: at the start, or of a successor.
-        Fault::JumpClock { .. } | Fault::KillProcess { .. } => CONNECTS_AGAIN_WITHIN,
         _ => Duration::ZERO,
     });
     times.sum()

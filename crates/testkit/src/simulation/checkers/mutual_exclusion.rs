@@ -57,8 +57,7 @@ impl MutualExclusion {
     }
 
     /// Two may hold a lock for so long: for faults that lose locks which are held, of which the holder finds out when it
-    /// renews its lease. A holder who is told that it has the lock within such a time after another has ended may have been
-    /// granted it before.
+    /// renews its lease.
     #[must_use]
     pub fn together_for(mut self, time: Duration) -> Self {
         self.together = Some(time);
@@ -95,10 +94,7 @@ impl MutualExclusion {
                 Some(Duration::ZERO) => two_holders(key, held),
                 Some(longest) => too_long_together(key, held, longest),
             };
-            earlier(
-                together,
-                old_fence(key, held, self.together.unwrap_or_default()),
-            )
+            earlier(together, old_fence(key, held))
         });
         violations.fold(None, earlier).map_or(Ok(()), Err)
     }
@@ -143,18 +139,17 @@ fn too_long_together(
     together.map(Some).fold(None, earlier)
 }
 
-/// A holder whose fence is not greater than that of a holder who ended more than `together` before, with that holder.
-fn old_fence(key: &str, held: &[(Span, Option<u64>)], together: Duration) -> Option<Violation> {
+/// A holder whose fence is not greater than that of a holder before, with that holder.
+fn old_fence(key: &str, held: &[(Span, Option<u64>)]) -> Option<Violation> {
     let fenced = held
         .iter()
         .filter_map(|(span, fence)| Some((span, (*fence)?)));
     let mut fenced: Vec<(&Span, u64)> = fenced.collect();
     fenced.sort_by_key(|(span, _)| span.from);
     for (index, (span, fence)) in fenced.iter().enumerate() {
-        // Holders that met took the lock in an order that is not known, and yet not under the same fence. So may holders
-        // have that could have met, if the first had not ended so soon: one is told later than it is granted the lock.
+        // Holders that met took the lock in an order that is not known, and yet not under the same fence.
         let is_wrong = |earlier: &Span, other: u64| {
-            other == *fence || (earlier.until + together <= span.from && other > *fence)
+            other == *fence || (earlier.until <= span.from && other > *fence)
         };
         let mut before = fenced.iter().take(index);
         let newer = before.find(|(earlier, other)| is_wrong(earlier, *other));
