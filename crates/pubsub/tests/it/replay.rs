@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redkit_core::Command;
+use redkit_core::{Client, Command, Key};
 use redkit_pubsub::{Channel, Error, GapReason, Position, Replay};
-use redkit_testkit::Fixture;
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 
 use crate::listening::{gap, is_silent, message, payloads};
 
@@ -24,7 +24,93 @@ async fn publish(channel: &Channel<u32>, range: std::ops::Range<u32>) -> Vec<Pos
     positions
 }
 
+/// The channel, its log and its last number.
+fn keys(client: &Client) -> [Key; 3] {
+    ["", ":log", ":last"].map(|role| client.key(format!("channel:numbers:{{k}}{role}")))
+}
+
+fn number(position: Position) -> u64 {
+    position.to_string().parse().unwrap()
+}
+
+/// As a message is heard that the server may know nothing of.
+async fn tell(client: &Client, before: u64, number: u64, message: u32) {
+    let [channel, ..] = keys(client);
+    let frame = format!("{before} {number}\n{message}");
+    let tell = Command::new("PUBLISH").key(&channel).arg(frame);
+    client.call::<u64>(tell).await.unwrap();
+}
+
+/// The log has this message alone.
+async fn begin_anew(client: &Client, number: u64, message: u32) {
+    let [_, log, last] = keys(client);
+    client
+        .call::<u64>(Command::new("DEL").key(&log).key(&last))
+        .await
+        .unwrap();
+    let add = Command::new("XADD").key(&log).arg(format!("{number}-0"));
+    let add = add.arg("p").arg(0).arg("m").arg(message.to_string());
+    client.call::<String>(add).await.unwrap();
+    client
+        .call::<()>(Command::new("SET").key(&last).arg(number))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_be_read_is_a_gap() {
+    let backend = FaultyBackend::embedded();
+    let channel = Channel::<u32>::builder(&backend.client(), "numbers").replay(Replay::last(10));
+    let channel = channel.build().unwrap();
+    let positions = publish(&channel, 0..2).await;
+    let refuse = Injection::Refuse("NOPERM", "this user has no permissions to run 'xrange'");
+    backend.add(Rule::new(refuse).on_name("XRANGE").alone());
+    let mut subscription = channel.subscribe_after("k", positions[0]).await.unwrap();
+    assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+}
+
 redkit_testkit::suite! {
+    async fn a_message_behind_others_that_were_lost_with_the_data_comes_behind_a_gap(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 100);
+        let mut subscription = numbers.subscribe(["k"]).await?;
+        let first = publish(&numbers, 0..1).await;
+        assert_eq!(payloads(&mut subscription, 1).await, [0]);
+        // It and the one before it went with a master, and only it was heard.
+        let at = number(first[0]);
+        tell(&fixture.client, at + 10, at + 20, 2).await;
+        assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+        assert_eq!(payloads(&mut subscription, 1).await, [2]);
+        Ok(())
+    }
+
+    async fn a_message_that_was_under_way_when_the_subscription_was_made_is_not_handed_on(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 100);
+        let at = number(publish(&numbers, 0..1).await[0]);
+        let mut subscription = numbers.subscribe(["k"]).await?;
+        tell(&fixture.client, 0, at, 0).await;
+        assert!(is_silent(&mut subscription).await);
+        publish(&numbers, 1..2).await;
+        assert_eq!(payloads(&mut subscription, 1).await, [1]);
+        Ok(())
+    }
+
+    async fn a_history_that_went_back_once_more_is_told(fixture: Fixture) -> Result<(), Error> {
+        let numbers = numbers(&fixture, 100);
+        let at = number(publish(&numbers, 0..1).await[0]);
+        begin_anew(&fixture.client, at - 1_000, 1).await;
+        let mut subscription = numbers.subscribe_after("k", at.to_string().parse().unwrap()).await?;
+        assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+        begin_anew(&fixture.client, at - 500, 2).await;
+        tell(&fixture.client, at - 1_000, at - 500, 2).await;
+        assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+        assert_eq!(payloads(&mut subscription, 1).await, [2]);
+        begin_anew(&fixture.client, at - 700, 3).await;
+        tell(&fixture.client, 0, at - 700, 3).await;
+        assert_eq!(gap(&mut subscription).await, GapReason::WentBack);
+        assert_eq!(payloads(&mut subscription, 1).await, [3]);
+        Ok(())
+    }
+
     async fn a_subscriber_goes_on_where_it_was(fixture: Fixture) -> Result<(), Error> {
         let numbers = numbers(&fixture, 100);
         let positions = publish(&numbers, 0..10).await;
@@ -156,9 +242,11 @@ redkit_testkit::suite! {
         fixture.client.call::<u64>(Command::new("DEL").key(&log).key(&last)).await?;
         let mut subscription = numbers.subscribe_after("k", positions[2]).await?;
         assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
-        // As it comes over the bus of a cluster, late: the subscriber has seen it before.
-        let late = format!("{} {}\n1", positions[0], positions[1]);
-        fixture.client.call::<u64>(Command::new("PUBLISH").key(&channel).arg(late)).await?;
+        // As they come over the bus of a cluster, late: the subscriber has seen them before.
+        for (before, n) in [(0, 0), (number(positions[0]), 1)] {
+            let late = format!("{before} {}\n{n}", positions[n]);
+            fixture.client.call::<u64>(Command::new("PUBLISH").key(&channel).arg(late)).await?;
+        }
         assert!(is_silent(&mut subscription).await);
         publish(&numbers, 3..5).await;
         assert_eq!(payloads(&mut subscription, 2).await, [3, 4]);

@@ -112,7 +112,22 @@ redkit_testkit::suite! {
         let subscription = inbox.subscribe("k", None).await.unwrap();
         let text = text(sse::of_inbox(subscription, soon())).await;
         assert!(text.contains("event: undecodable\n") && text.contains("event: message\ndata: 1\n"), "{text}");
-        let _: String = fixture.client.call(Command::new("PING")).await.unwrap();
+        // A browser that comes back goes on behind it.
+        let retention = Retention::Log { keep: None, most: None };
+        let texts: Topic<String> = Topic::builder(&fixture.client, "t").retention(retention).build().unwrap();
+        let topic: Topic<u32> = Topic::builder(&fixture.client, "t").retention(retention).build().unwrap();
+        texts.publish("no number").await.unwrap();
+        let of_topic = sse::of_topic(topic.read(ReadFrom::Beginning).await.unwrap(), soon());
+        let of_topic = self::text(of_topic).await;
+        let texts: Channel<String> = Channel::builder(&fixture.client, "n").replay(Replay::last(3)).build().unwrap();
+        let channel: Channel<u32> = Channel::builder(&fixture.client, "n").replay(Replay::last(3)).build().unwrap();
+        let first = texts.publish("k", "before").await.unwrap().position.unwrap();
+        texts.publish("k", "no number").await.unwrap();
+        let subscription = channel.subscribe_after("k", first).await.unwrap();
+        let of_channel = self::text(sse::of_channel(subscription, soon())).await;
+        for text in [of_topic, of_channel] {
+            assert!(text.starts_with("event: undecodable\n") && text.contains("\nid: "), "{text}");
+        }
         assert_eq!(sse::last_event_id::<ItemId>(&headers(&"nonsense")), None);
         assert_eq!(sse::last_event_id::<ItemId>(&HeaderMap::new()), None);
     }
