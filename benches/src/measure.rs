@@ -141,7 +141,7 @@ fn histogram() -> Histogram<u64> {
 }
 
 /// The CPU time that this process has used.
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 

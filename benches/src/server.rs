@@ -8,6 +8,8 @@
 
 use redkit_testkit::Server;
 
+use crate::measure::cpu_time;
+
 /// The server's own time for one call of a command while `work` runs, in µs.
 pub async fn micros_of(server: &Server, command: &str, work: impl Future<Output = ()>) -> f64 {
     server.raw(&["CONFIG", "RESETSTAT"]).await.unwrap();
@@ -40,6 +42,46 @@ pub async fn calls_of(server: &Server, command: &str) -> (f64, f64) {
         Some(line) => (field(line, "calls="), field(line, "usec=")),
         None => (0.0, 0.0),
     }
+}
+
+/// What an operation costs on both sides.
+#[derive(Debug, Clone)]
+pub struct Cost {
+    /// Microseconds of this process's CPU time.
+    pub client: f64,
+    /// Microseconds of the server's CPU time.
+    pub server: f64,
+    /// The calls of each command, those that scripts make among them, the most first.
+    pub calls: Vec<(String, f64)>,
+}
+
+/// What each of so many operations costs that `work` does.
+pub async fn cost_of<T>(server: &Server, operations: usize, work: impl Future<Output = T>) -> Cost {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
+    let operations = operations as f64;
+    server.raw(&["CONFIG", "RESETSTAT"]).await.unwrap();
+    let (client, before) = (cpu_time(), cpu_of(server).await);
+    work.await;
+    let (client, after) = (cpu_time() - client, cpu_of(server).await);
+    let stats = info(server, "commandstats").await;
+    let calls = stats.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+        let is_ours = !name.starts_with("config") && name != "info";
+        is_ours.then(|| (name.to_owned(), field(rest, "calls=") / operations))
+    });
+    let mut calls: Vec<_> = calls.collect();
+    calls.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    Cost {
+        client: client.as_secs_f64() * 1e6 / operations,
+        server: (after - before) * 1e6 / operations,
+        calls,
+    }
+}
+
+/// The CPU time that the server has used, in seconds.
+async fn cpu_of(server: &Server) -> f64 {
+    let info = info(server, "cpu").await;
+    number(&info, "used_cpu_user:") + number(&info, "used_cpu_sys:")
 }
 
 /// The version, as `7.0.15`.

@@ -33,6 +33,9 @@ struct Arguments {
     /// Few and short rounds, and nothing is written.
     #[arg(long)]
     quick: bool,
+    /// Only the pipelines of which this is a part of the row's first two columns, and nothing is written.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// Tasks that publish, one message after the other each.
@@ -58,13 +61,17 @@ async fn run(arguments: &Arguments) -> ExitCode {
     let client = client(&server).await;
     let quick = arguments.quick;
     let mut targets = Vec::new();
-    let channels = channels::measure(&server, &client, quick, &mut targets).await;
+    let only = arguments.only.as_deref();
+    let channels = match only {
+        None => channels::measure(&server, &client, quick, &mut targets).await,
+        Some(_) => String::new(),
+    };
     println!("{channels}");
-    let topics = topics::measure(&server, &client, quick, &mut targets).await;
+    let topics = topics::measure(&server, &client, quick, only, &mut targets).await;
     println!("{topics}");
     let text = text(&server::version(&server).await, &channels, &topics);
     client.shutdown().await;
-    if !quick {
+    if !quick && only.is_none() {
         let section = Section {
             name: "pubsub",
             text,

@@ -26,8 +26,17 @@ const PREFETCH: usize = 128;
 
 /// Messages from publication to acknowledgement.
 pub(crate) trait Pipeline {
-    /// Publishes so many messages, and waits until all of them are acknowledged. Gives how long that took.
-    async fn run(&self, messages: usize) -> Duration;
+    /// Publishes so many messages, and waits until all of them are acknowledged.
+    async fn run(&self, messages: usize) -> Took;
+}
+
+/// How long a pipeline took for its messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Took {
+    /// Until the last one was handled.
+    pub(crate) handled: Duration,
+    /// Until the server had been told of the last one, and had answered.
+    pub(crate) acknowledged: Duration,
 }
 
 /// How a topic is used.
@@ -44,6 +53,7 @@ pub(crate) struct Redkit {
     worker: Worker,
     with_ids: bool,
     published: AtomicUsize,
+    handled: Arc<AtomicUsize>,
 }
 
 /// Each pipeline has streams of its own.
@@ -61,14 +71,25 @@ impl Redkit {
             .consumer("bench")
             .concurrency(HANDLERS)
             .prefetch(PREFETCH);
-        let handler = |delivery: Delivery<String>| async move {
-            assert_eq!(delivery.payload.len(), 64);
-            Outcome::Ack
+        let handled = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&handled);
+        let handler = move |delivery: Delivery<String>| {
+            let count = Arc::clone(&count);
+            async move {
+                assert_eq!(delivery.payload.len(), 64);
+                count.fetch_add(1, Ordering::Relaxed);
+                Outcome::Ack
+            }
         };
-        let of_batch = |deliveries: Vec<Delivery<String>>| async move {
-            let lengths = deliveries.iter().map(|delivery| delivery.payload.len());
-            assert!(lengths.into_iter().all(|length| length == 64));
-            Outcome::Ack
+        let count = Arc::clone(&handled);
+        let of_batch = move |deliveries: Vec<Delivery<String>>| {
+            let count = Arc::clone(&count);
+            async move {
+                let mut lengths = deliveries.iter().map(|delivery| delivery.payload.len());
+                assert!(lengths.all(|length| length == 64));
+                count.fetch_add(deliveries.len(), Ordering::Relaxed);
+                Outcome::Ack
+            }
         };
         let worker = match settings.in_batches {
             true => {
@@ -83,13 +104,15 @@ impl Redkit {
             topic,
             with_ids: settings.with_ids,
             published: AtomicUsize::new(0),
+            handled,
         }
     }
 }
 
 impl Pipeline for Redkit {
-    async fn run(&self, messages: usize) -> Duration {
+    async fn run(&self, messages: usize) -> Took {
         let before = self.worker.stats().acknowledged;
+        let handled_before = self.handled.load(Ordering::Relaxed);
         let started = Instant::now();
         let publishers = (0..PUBLISHERS).map(|publisher| {
             let (topic, message) = (self.topic.clone(), message());
@@ -109,10 +132,15 @@ impl Pipeline for Redkit {
             })
         });
         let publishers: Vec<_> = publishers.collect();
+        until(|| self.handled.load(Ordering::Relaxed) - handled_before >= messages).await;
+        let handled = started.elapsed();
         until(|| self.worker.stats().acknowledged - before >= messages as u64).await;
-        let took = started.elapsed();
+        let acknowledged = started.elapsed();
         join_all(publishers).await;
-        took
+        Took {
+            handled,
+            acknowledged,
+        }
     }
 }
 
@@ -227,7 +255,7 @@ async fn acknowledge_all(connection: &mut MultiplexedConnection, stream: &str, i
 }
 
 impl Pipeline for ByHand {
-    async fn run(&self, messages: usize) -> Duration {
+    async fn run(&self, messages: usize) -> Took {
         let before = self.acknowledged.load(Ordering::Relaxed);
         let started = Instant::now();
         let publishers = (0..PUBLISHERS).map(|publisher| {
@@ -241,9 +269,13 @@ impl Pipeline for ByHand {
         });
         let publishers: Vec<_> = publishers.collect();
         until(|| self.acknowledged.load(Ordering::Relaxed) - before >= messages).await;
-        let took = started.elapsed();
+        let acknowledged = started.elapsed();
         join_all(publishers).await;
-        took
+        Took {
+            // Its handlers are not asked: nothing compares that.
+            handled: acknowledged,
+            acknowledged,
+        }
     }
 }
 
@@ -253,10 +285,13 @@ struct Job {
     text: String,
 }
 
-/// Its workers acknowledge after they have handled, which nobody is told: a message counts when it was handled.
+/// Its acknowledgements wait in the process behind its handlers, one is told after the other, and nobody is told when:
+/// the set of what is done grows with each.
 pub(crate) struct Apalis {
     storage: RedisStorage<Job>,
     handled: Arc<AtomicUsize>,
+    done: String,
+    looking: MultiplexedConnection,
     _worker: AbortOnDropHandle<()>,
 }
 
@@ -267,6 +302,8 @@ impl Apalis {
             .set_namespace(&next_name())
             .set_poll_interval(poll)
             .set_buffer_size(buffer);
+        let done = config.done_jobs_set();
+        let looking = crate::connection(&raw(server)).await;
         let storage = RedisStorage::new_with_config(connection, config);
         let handled = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&handled);
@@ -284,14 +321,27 @@ impl Apalis {
         Self {
             storage,
             handled,
+            done,
+            looking,
             _worker: spawn(async move { worker.run().await }),
         }
     }
 }
 
+impl Apalis {
+    /// How many messages the server knows to be done.
+    async fn done(&self) -> usize {
+        let mut looking = self.looking.clone();
+        let mut count = redis::cmd("ZCARD");
+        let count = count.arg(&self.done);
+        count.query_async(&mut looking).await.unwrap()
+    }
+}
+
 impl Pipeline for Apalis {
-    async fn run(&self, messages: usize) -> Duration {
+    async fn run(&self, messages: usize) -> Took {
         let before = self.handled.load(Ordering::Relaxed);
+        let done_before = self.done().await;
         let started = Instant::now();
         let publishers = (0..PUBLISHERS).map(|publisher| {
             let (mut storage, text) = (self.storage.clone(), message());
@@ -304,9 +354,16 @@ impl Pipeline for Apalis {
         });
         let publishers: Vec<_> = publishers.collect();
         until(|| self.handled.load(Ordering::Relaxed) - before >= messages).await;
-        let took = started.elapsed();
+        let handled = started.elapsed();
+        while self.done().await - done_before < messages {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let acknowledged = started.elapsed();
         join_all(publishers).await;
-        took
+        Took {
+            handled,
+            acknowledged,
+        }
     }
 }
 

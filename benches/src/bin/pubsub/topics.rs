@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redkit_benches::{COMPARISON, Load, Target, Worker, compare, comparison, median};
+use redkit_benches::{COMPARISON, Load, Target, Worker, compare, comparison, median, server};
 use redkit_core::Client;
 use redkit_pubsub::topic::{Publication, Retention, Topic};
 use redkit_testkit::Server;
 
-use crate::pipelines::{Acknowledge, Apalis, ByHand, Pipeline, Redkit, Settings};
+use crate::pipelines::{Acknowledge, Apalis, ByHand, Pipeline, Redkit, Settings, Took};
 use crate::{at_least, connection, message, per_second, raw};
 
 const LEAST_BY_HAND: f64 = 0.9;
@@ -19,67 +19,59 @@ pub(crate) async fn measure(
     server: &Server,
     client: &Client,
     quick: bool,
+    only: Option<&str>,
     targets: &mut Vec<Target>,
 ) -> String {
     let mut text = String::new();
-    publishing(server, client, quick, &mut text).await;
+    if only.is_none() {
+        publishing(server, client, quick, &mut text).await;
+    }
     let _ = writeln!(
         text,
         "\nPublished by {} tasks, taken by one worker with 64 handlers and a prefetch of 128, acknowledged; messages a \
          second until the last\nis acknowledged. By hand: `XADD`, `XREADGROUP` of 128 at once, 64 tasks, an `XACK` for each \
-         message or one for each read, and\nnothing else: no claims, no retries, no heartbeats. Targets: {LEAST_BY_HAND} \
-         times the pipeline by hand that acknowledges each,\n{LEAST_APALIS} times `apalis-redis` (0.7).\n\n\
+         message or one for each read, and\nnothing else: no claims, no retries, no heartbeats. `apalis-redis` (0.7) counts \
+         until the set of what is done has the last one, as\nours until the server has answered; \"handled\" is until the \
+         last handler has run, on both sides. The sides run in turns, each from an\nempty queue. Targets: {LEAST_BY_HAND} \
+         times the pipeline by hand that acknowledges each, {LEAST_APALIS} times `apalis-redis`.\n\n\
          | redkit | beside | redkit messages/s | peer's | ratio |\n|---|---|---|---|---|",
         crate::PUBLISHERS,
     );
     let (messages, rounds) = if quick { (5_000, 3) } else { (20_000, 7) };
-    let log = Settings {
-        retention: Retention::Log {
-            keep: None,
-            most: None,
-        },
-        with_ids: false,
-        in_batches: false,
-    };
-    let queue = Settings {
-        retention: Retention::Queue,
-        with_ids: false,
-        in_batches: false,
-    };
-    let with_ids = Settings {
-        with_ids: true,
-        ..queue
-    };
-    let mut row = |ours: &str, peer: &str, run: &Run, least: Option<f64>| {
-        let _ = writeln!(
-            text,
-            "| {ours} | {peer} | {:.0} | {:.0} | **{:.2}** |",
-            run.ours, run.peer, run.ratio
-        );
-        if let Some(least) = least {
-            let what = format!("a topic ({ours}) beside {peer}");
-            targets.push(at_least(what, run.ratio, least));
-        }
+    let mut table = Table {
+        server,
+        only,
+        targets,
+        rows: String::new(),
+        costs: String::new(),
     };
     for (what, settings, least) in [
-        ("log", log, Some(LEAST_BY_HAND)),
-        ("queue, which deletes", queue, None),
-        ("queue, with ids", with_ids, None),
+        ("log", LOG, Some(LEAST_BY_HAND)),
+        ("queue, which deletes", QUEUE, Some(LEAST_BY_HAND)),
+        ("queue, with ids", WITH_IDS, None),
     ] {
+        let peer = "by hand, each acknowledged";
+        if table.leaves_out(what, peer) {
+            continue;
+        }
         let ours = Redkit::start(client, settings).await;
         let each = ByHand::start(server, Acknowledge::Each).await;
         let run = beside(&ours, &each, messages, rounds).await;
-        row(what, "by hand, each acknowledged", &run, least);
+        table.row(what, peer, &run.acknowledged, least);
+        table.cost(what, &ours, messages).await;
+        if least.is_some() {
+            table.cost(peer, &each, messages).await;
+        }
     }
-    let batches = Settings {
-        in_batches: true,
-        ..log
-    };
-    for (what, settings) in [("log", log), ("log, in batches of 128", batches)] {
+    for (what, settings) in [("log", LOG), ("log, in batches of 128", IN_BATCHES)] {
+        let peer = "by hand, each read acknowledged";
+        if table.leaves_out(what, peer) {
+            continue;
+        }
         let ours = Redkit::start(client, settings).await;
         let read = ByHand::start(server, Acknowledge::EachRead).await;
         let run = beside(&ours, &read, messages, rounds).await;
-        row(what, "by hand, each read acknowledged", &run, None);
+        table.row(what, peer, &run.acknowledged, None);
     }
 
     // So few messages that the peer ends: it takes 10 every 100 ms unless it is told otherwise.
@@ -87,27 +79,109 @@ pub(crate) async fn measure(
         ("`apalis-redis` as it comes", 100, 10, 200),
         ("`apalis-redis`, 1,000 every 5 ms", 5, 1_000, messages / 10),
     ] {
-        let ours = Redkit::start(client, queue).await;
+        let what = "queue, which deletes";
+        if table.leaves_out(what, peer) {
+            continue;
+        }
+        let ours = Redkit::start(client, QUEUE).await;
         let apalis = Apalis::start(server, Duration::from_millis(poll), buffer).await;
-        let run = beside(&ours, &apalis, messages, rounds.min(5)).await;
-        row("queue, which deletes", peer, &run, Some(LEAST_APALIS));
+        let run = beside(&ours, &apalis, messages, rounds).await;
+        table.row(what, peer, &run.acknowledged, Some(LEAST_APALIS));
+        let of_handled = format!("{peer}, handled");
+        table.row(what, &of_handled, &run.handled, None);
+        table.cost(peer, &apalis, messages).await;
     }
+    let _ = writeln!(
+        text,
+        "{}\nWhat a message costs, in a round alone: CPU time of the client (its process, with the other side's idle worker, and the questions whether `apalis-redis` is done) and of the \
+         server, and the calls\nthat come to the server or are made by its scripts.\n\n\
+         | pipeline | client µs | server µs | calls for each message |\n|---|---|---|---|\n{}",
+        table.rows, table.costs
+    );
     text
 }
 
-struct Run {
+const LOG: Settings = Settings {
+    retention: Retention::Log {
+        keep: None,
+        most: None,
+    },
+    with_ids: false,
+    in_batches: false,
+};
+const QUEUE: Settings = Settings {
+    retention: Retention::Queue,
+    ..LOG
+};
+const WITH_IDS: Settings = Settings {
+    with_ids: true,
+    ..QUEUE
+};
+const IN_BATCHES: Settings = Settings {
+    in_batches: true,
+    ..LOG
+};
+
+struct Table<'a> {
+    server: &'a Server,
+    only: Option<&'a str>,
+    targets: &'a mut Vec<Target>,
+    rows: String,
+    costs: String,
+}
+
+impl Table<'_> {
+    fn leaves_out(&self, what: &str, peer: &str) -> bool {
+        let row = format!("{what} | {peer}");
+        self.only.is_some_and(|only| !row.contains(only))
+    }
+
+    fn row(&mut self, ours: &str, peer: &str, run: &Rates, least: Option<f64>) {
+        let _ = writeln!(
+            self.rows,
+            "| {ours} | {peer} | {:.0} | {:.0} | **{:.2}** |",
+            run.ours, run.peer, run.ratio
+        );
+        if let Some(least) = least {
+            let what = format!("a topic ({ours}) beside {peer}");
+            self.targets.push(at_least(what, run.ratio, least));
+        }
+    }
+
+    async fn cost(&mut self, what: &str, pipeline: &impl Pipeline, messages: usize) {
+        let cost = server::cost_of(self.server, messages, pipeline.run(messages)).await;
+        let calls = cost.calls.iter().filter(|(_, calls)| *calls >= 0.005);
+        let calls: Vec<_> = calls
+            .map(|(name, calls)| format!("{name} {calls:.2}"))
+            .collect();
+        let _ = writeln!(
+            self.costs,
+            "| {what} | {:.1} | {:.1} | {} |",
+            cost.client,
+            cost.server,
+            calls.join(", ")
+        );
+    }
+}
+
+struct Rates {
     ours: f64,
     peer: f64,
     ratio: f64,
+}
+
+struct Run {
+    handled: Rates,
+    acknowledged: Rates,
 }
 
 /// Both in turns, each first in every other round.
 async fn beside(ours: &impl Pipeline, peer: &impl Pipeline, messages: usize, rounds: usize) -> Run {
     ours.run(messages / 10).await;
     peer.run(messages / 10).await;
-    let (mut of_ours, mut of_peer, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut took = Vec::new();
     for round in 0..rounds {
-        let (one, other) = match round % 2 {
+        took.push(match round % 2 {
             0 => {
                 let one = ours.run(messages).await;
                 (one, peer.run(messages).await)
@@ -116,15 +190,23 @@ async fn beside(ours: &impl Pipeline, peer: &impl Pipeline, messages: usize, rou
                 let other = peer.run(messages).await;
                 (ours.run(messages).await, other)
             }
-        };
-        of_ours.push(per_second(messages, one));
-        of_peer.push(per_second(messages, other));
-        ratios.push(other.as_secs_f64() / one.as_secs_f64());
+        });
     }
+    let rates = |of: fn(&Took) -> Duration| {
+        let took = || took.iter().map(|(one, other)| (of(one), of(other)));
+        Rates {
+            ours: median(took().map(|(one, _)| per_second(messages, one)).collect()),
+            peer: median(took().map(|(_, one)| per_second(messages, one)).collect()),
+            ratio: median(
+                took()
+                    .map(|(one, other)| other.as_secs_f64() / one.as_secs_f64())
+                    .collect(),
+            ),
+        }
+    };
     Run {
-        ours: median(of_ours),
-        peer: median(of_peer),
-        ratio: median(ratios),
+        handled: rates(|took| took.handled),
+        acknowledged: rates(|took| took.acknowledged),
     }
 }
 

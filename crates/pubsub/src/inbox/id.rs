@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bytes::Bytes;
 use redkit_core::{FromValue, Value, ValueError};
 
 /// The id of an item: the server's time in ms, and a number. Later items have greater ids. Its text
@@ -63,7 +64,9 @@ impl FromStr for ItemId {
 
 impl FromValue for ItemId {
     fn from_value(value: Value) -> Result<Self, ValueError> {
-        value.to::<String>()?.parse().map_err(|_| ValueError {
+        let bytes = value.to::<Bytes>()?;
+        let id = std::str::from_utf8(&bytes).ok().map(str::parse);
+        id.and_then(Result::ok).ok_or(ValueError {
             expected: "the id of an entry",
             got: "another text",
         })

@@ -5,8 +5,8 @@
 --
 -- KEYS[1]  the stream    KEYS[2…] the deduplication records of the ids of the first entries
 -- ARGV[1]  the group    ARGV[2]  retention: `queue` or `log`    ARGV[3]  how many entries (a hundred at most)
--- ARGV[4]  how many of them have a record: they come first    ARGV[5…] the entries, and after them the fields `d` of those
---          that have a record
+-- ARGV[4]  how many of them have a record: they come first    ARGV[5…] the entries, those without a record in their order,
+--          and after them the fields `d` of those that have a record
 -- Reply    how many of them were pending
 -- Example  EVALSHA … 2 ns:topic:mail:{mail.0} ns:topic:mail:{mail.0}:id:order-7 senders queue 2 1 1764428400000-3
 --            1764428400000-0 1 → 2

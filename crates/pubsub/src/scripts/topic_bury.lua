@@ -21,7 +21,7 @@ local entry = redis.call('XRANGE', stream, id, id)[1]
 if entry then
   local fields = fields_of(entry[2])
   redis.call('XADD', dead, 'MAXLEN', '=', ARGV[8], '*', 'o', id, 'a', ARGV[6], 'r', ARGV[7], 'i', fields['i'] or '',
-    'k', fields['k'] or '', 'h', fields['h'] or '', 'm', fields['m'] or '')
+    'k', fields['k'] or '', 'h', fields['h'] or '{}', 'm', fields['m'] or '')
   redis.call('XTRIM', dead, 'MINID', '=', string.format('%.0f', math.max(0, math.floor(now / 1000) - ARGV[9])))
   redis.call('PEXPIRE', dead, ARGV[9])
 end

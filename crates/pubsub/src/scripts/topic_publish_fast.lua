@@ -3,7 +3,12 @@
 if ARGV[3] == '' and (ARGV[1] == 'for' or ARGV[1] == 'none') then
   local is_named, record, id = ARGV[1] == 'for', KEYS[4], ARGV[4]
   if not is_named or (redis.call('EXISTS', record) == 0 and not redis.call('ZSCORE', KEYS[2], id)) then
-    local entry = redis.call('XADD', KEYS[1], '*', 'i', id, 'k', ARGV[5], 'h', ARGV[6], 'm', ARGV[7], 'g', '', 'd', '0')
+    local entry
+    if ARGV[5] == '' and ARGV[6] == '{}' then
+      entry = redis.call('XADD', KEYS[1], '*', 'i', id, 'm', ARGV[7])
+    else
+      entry = redis.call('XADD', KEYS[1], '*', 'i', id, 'k', ARGV[5], 'h', ARGV[6], 'm', ARGV[7], 'g', '', 'd', '0')
+    end
     if is_named then
       redis.call('HSET', record, 'e', entry, 'd', '0', 'i', id)
       redis.call('PEXPIRE', record, ARGV[2])

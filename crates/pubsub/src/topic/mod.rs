@@ -288,6 +288,9 @@ impl Inner {
     }
 
     fn partition_of(&self, key: &[u8], id: &str) -> Option<&Partition> {
+        if let [only] = &*self.partitions {
+            return Some(only);
+        }
         let of = match key {
             [] => slot(id.as_bytes()),
             key => slot(key),
@@ -330,9 +333,16 @@ impl Inner {
         };
         let headers = check_size(headers, self.max_message_bytes)?;
         if mode == "none" && publication.due == Due::Now && self.wake.is_none() {
-            let add = Command::new("XADD").key(&to.stream).arg("*");
-            let add = add.arg("i").arg(&*id).arg("k").arg(publication.key);
-            let add = add.arg("h").arg(headers).arg("m").arg(payload);
+            let add =
+                Command::with_capacity("XADD", 64 + to.stream.as_bytes().len() + payload.len());
+            let mut add = add.key(&to.stream).arg("*").arg("i").arg(&*id);
+            // Each field costs the server, and whoever reads it, as much as a small message does. Entries have all of them
+            // or these two: other shapes would not share their names.
+            if publication.key.is_empty() && publication.headers.is_empty() {
+                return Ok((id, to, add.arg("m").arg(payload).into()));
+            }
+            add = add.arg("k").arg(publication.key).arg("h").arg(headers);
+            let add = add.arg("m").arg(payload);
             return Ok((id, to, add.arg("g").arg("").arg("d").arg("0").into()));
         }
         let call = scripts::publish(

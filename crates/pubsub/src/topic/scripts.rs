@@ -334,6 +334,8 @@ impl Seat {
             with_record.filter_map(|entry| Some((entry, entry.record.as_ref()?)))
         };
         let without_record = entries.iter().filter(|entry| entry.record.is_none());
+        let mut without_record: Vec<_> = without_record.collect();
+        without_record.sort_unstable_by_key(|entry| entry.entry);
         let records = recorded().map(|(_, record)| self.partition.record(&record.id));
         let mut keys = vec![self.partition.stream.clone()];
         keys.extend(records);

@@ -13,25 +13,28 @@ const EVERY: Duration = Duration::from_secs(15);
 /// So many publications may add less than one round of trimming removes.
 pub(super) const PUBLISHED_A_ROUND: usize = 250;
 
-/// When each partition is trimmed next; empty for a topic that is not trimmed.
-pub(super) struct Trims(Mutex<Vec<Instant>>);
+/// When each partition is trimmed next; none for a topic that is not trimmed, whose publishers are not to meet here.
+pub(super) struct Trims(Option<Mutex<Vec<Instant>>>);
 
 impl Trims {
     pub(super) fn new(retention: Retention, partitions: u32) -> Self {
-        let count = match retention {
+        let next = || Mutex::new(vec![Instant::now(); partitions as usize]);
+        Self(match retention {
             Retention::Queue
             | Retention::Log {
                 keep: None,
                 most: None,
-            } => 0,
-            Retention::Log { .. } => partitions as usize,
-        };
-        Self(Mutex::new(vec![Instant::now(); count]))
+            } => None,
+            Retention::Log { .. } => Some(next()),
+        })
     }
 
     /// Whether a partition is to be trimmed now; the next time is later.
     pub(super) fn is_due(&self, partition: u32) -> bool {
-        let mut next = self.0.lock();
+        let Some(next) = &self.0 else {
+            return false;
+        };
+        let mut next = next.lock();
         let Some(next) = next.get_mut(partition as usize) else {
             return false;
         };
@@ -45,7 +48,9 @@ impl Trims {
 
     /// There is more to trim than was: the next publication goes on.
     pub(super) fn has_more(&self, partition: u32) {
-        if let Some(next) = self.0.lock().get_mut(partition as usize) {
+        if let Some(next) = &self.0
+            && let Some(next) = next.lock().get_mut(partition as usize)
+        {
             *next = Instant::now();
         }
     }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_core::{Client, Command, Value};
-use redkit_pubsub::topic::{Delivery, Outcome, Publication, Retention, Topic};
-use redkit_testkit::{FaultyBackend, Injection, Rule};
+use redkit_pubsub::topic::{
+    Deduplication, Delivery, Outcome, Publication, PublishOutcome, Retention, Topic,
+};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
@@ -104,6 +106,66 @@ async fn a_queue_keeps_messages_that_another_group_has_not_acknowledged() {
     let _worker = acknowledge(topic.consumer("second").concurrency(40), &second).await;
     until_stats(&topic, "second", |stats| stats.length == 0).await;
     assert_eq!(second.sorted(), (0..40).collect::<Vec<_>>());
+}
+
+redkit_testkit::suite! {
+    async fn what_is_pending_stays_in_a_queue_whatever_is_acknowledged_before_and_behind_it(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let go = Arc::new(Semaphore::new(0));
+        // The first of the first twenty, the last of the second, both of the third.
+        let slow = |number: u32| matches!(number, 0 | 39 | 40 | 59);
+        let gate = Arc::clone(&go);
+        let worker = topic.consumer("g").concurrency(20).start(move |delivery: Delivery<u32>| {
+            let gate = Arc::clone(&gate);
+            async move {
+                if slow(delivery.payload) {
+                    gate.acquire().await.unwrap().forget();
+                }
+                Outcome::Ack
+            }
+        });
+        let worker = worker.await.unwrap();
+        for (first, waiting) in [(0, 1), (20, 1), (40, 2)] {
+            publish(&topic, first..first + 20).await;
+            let all = u64::from(first + 20);
+            until("the quick ones were handled", || worker.stats().acknowledged == all - waiting).await;
+            let stats = topic.stats("g").await.unwrap();
+            assert_eq!((stats.pending, stats.length, stats.lag), (waiting, waiting, Some(0)));
+            go.add_permits(usize::try_from(waiting).unwrap());
+            until("all were handled", || worker.stats().acknowledged == all).await;
+            assert_eq!(topic.stats("g").await.unwrap().length, 0);
+        }
+        assert_eq!(worker.stats().lost, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_id_of_a_message_that_another_group_left_is_let_go_of_while_others_are_acknowledged() {
+    let client = FaultyBackend::embedded().client();
+    let topic = topic(&client);
+    let until_done = || {
+        Publication::new()
+            .id("a")
+            .deduplicate(Deduplication::UntilDone)
+    };
+    let seen = Seen::default();
+    let other = acknowledge(topic.consumer("other"), &Seen::default()).await;
+    other.shutdown(Duration::from_secs(1)).await;
+    let worker = acknowledge(topic.consumer("g").concurrency(20), &seen).await;
+    topic.publish_with(&0, until_done()).await.unwrap();
+    until("it was handled", || worker.stats().acknowledged == 1).await;
+    // The message is still there for the other group, which is destroyed by hand.
+    let stream = client.keyspace("topic", "t").unwrap().key("t.0");
+    let destroy = Command::new("XGROUP")
+        .arg("DESTROY")
+        .key(stream)
+        .arg("other");
+    assert_eq!(client.call::<u64>(destroy).await.unwrap(), 1);
+    publish(&topic, 1..21).await;
+    until("all were handled", || worker.stats().acknowledged == 21).await;
+    until_stats(&topic, "g", |stats| stats.length == 0).await;
+    let again = topic.publish_with(&0, until_done()).await.unwrap();
+    assert_eq!(again.outcome, PublishOutcome::New);
 }
 
 async fn claim(client: &Client, id: &str) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redkit_core::Error;
 use redkit_core::coordination::Backoff;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, TryAcquireError};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::jobs::Job;
@@ -150,7 +150,7 @@ impl<T, H> Reader<T, H> {
             self.give_back_forgotten(seat, Some(before)).await?;
         }
         if Instant::now() >= self.next_tick {
-            self.tick(Vec::new()).await?;
+            self.tick(None).await?;
         }
         self.trim().await;
         if self.is_paused {
@@ -159,31 +159,31 @@ impl<T, H> Reader<T, H> {
                 .await;
             return Ok(());
         }
-        let Some(permits) = self.permits().await else {
+        let Some(room) = self.room().await else {
             return Ok(());
         };
         // What is due comes before what is new, now that there is room for it.
         if self.is_due || Instant::now() >= self.next_look {
-            return self.tick(permits).await;
+            return self.tick(Some(room)).await;
         }
         if shared.seats.len() == 1 {
             // No other reader needs the places.
-            let (most, wait) = (permits.len(), self.until_tick());
+            let (most, wait) = (room.num_permits(), self.until_tick());
             let read = self.read(seat, most, Some(wait)).await?;
             hold(seat, &read);
-            self.hand_over(read.entries, permits);
+            self.hand_over(read.entries, Some(room));
             return Ok(());
         }
         if !self.is_idle {
-            let read = self.read(seat, permits.len(), None).await?;
+            let read = self.read(seat, room.num_permits(), None).await?;
             if !read.entries.is_empty() {
                 hold(seat, &read);
-                self.hand_over(read.entries, permits);
+                self.hand_over(read.entries, Some(room));
                 return Ok(());
             }
         }
         // The places are the others' while this one waits at the server.
-        drop(permits);
+        drop(room);
         let wait = self.until_tick();
         let read = self.read(seat, 1, Some(wait)).await?;
         self.is_idle = read.entries.is_empty();
@@ -230,22 +230,23 @@ impl<T, H> Reader<T, H> {
             () = self.shared.draining.cancelled() => return Ok(()),
         };
         if let Ok(permit) = permit {
-            self.hand_over(entries, vec![permit]);
+            self.hand_over(entries, Some(permit));
         }
         Ok(())
     }
 
     /// Takes what is due, as far as there is room for it.
-    async fn tick(&mut self, mut permits: Vec<OwnedSemaphorePermit>) -> Result<(), Error> {
+    async fn tick(&mut self, room: Option<OwnedSemaphorePermit>) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
         let Some(seat) = shared.seats.get(self.index) else {
             return Ok(());
         };
-        self.fill(&mut permits);
+        let room = self.fill(room);
+        let places = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let sent = Instant::now();
         // Without room, what a dead consumer had could not be taken.
-        let looks = sent >= self.next_look && !permits.is_empty();
-        let tick = seat.seat.tick(&shared.client, permits.len(), looks).await?;
+        let looks = sent >= self.next_look && places > 0;
+        let tick = seat.seat.tick(&shared.client, places, looks).await?;
         if looks {
             self.next_look = sent + shared.settings.lease / 4;
         }
@@ -270,7 +271,7 @@ impl<T, H> Reader<T, H> {
                     sent,
                 };
                 hold(seat, &read);
-                self.hand_over(read.entries, permits);
+                self.hand_over(read.entries, room);
             }
         }
         Ok(())
@@ -278,7 +279,7 @@ impl<T, H> Reader<T, H> {
 
     /// A place for at least one entry; `None` when something else is to be done first. The reader keeps its
     /// place in the line for them meanwhile.
-    async fn permits(&mut self) -> Option<Vec<OwnedSemaphorePermit>> {
+    async fn room(&mut self) -> Option<OwnedSemaphorePermit> {
         let slots = &self.shared.slots;
         let line = self
             .in_line
@@ -290,27 +291,37 @@ impl<T, H> Reader<T, H> {
             () = self.shared.draining.cancelled() => return None,
         };
         self.in_line = None;
-        let mut permits = vec![first.ok()?];
-        self.fill(&mut permits);
-        Some(permits)
+        self.fill(Some(first.ok()?))
     }
 
-    /// Takes what is free, up to this partition's share.
-    fn fill(&self, permits: &mut Vec<OwnedSemaphorePermit>) {
-        while permits.len() < self.shared.share() {
-            match Arc::clone(&self.shared.slots).try_acquire_owned() {
-                Ok(permit) => permits.push(permit),
-                Err(_) => break,
+    /// Takes what is free, up to this partition's share, at once: a reader has room for many and reads few at a time.
+    fn fill(&self, mut room: Option<OwnedSemaphorePermit>) -> Option<OwnedSemaphorePermit> {
+        let has = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let slots = &self.shared.slots;
+        loop {
+            let more = self.shared.share().saturating_sub(has);
+            let more = u32::try_from(more.min(slots.available_permits())).unwrap_or(u32::MAX);
+            if more == 0 {
+                return room;
+            }
+            match (room, Arc::clone(slots).try_acquire_many_owned(more)) {
+                (Some(mut room), Ok(more)) => {
+                    room.merge(more);
+                    return Some(room);
+                }
+                (None, Ok(more)) => return Some(more),
+                (kept, Err(TryAcquireError::Closed)) => return kept,
+                // Another reader was faster, and left fewer.
+                (kept, Err(TryAcquireError::NoPermits)) => room = kept,
             }
         }
     }
 
-    fn hand_over(&self, entries: Vec<RawEntry>, permits: Vec<OwnedSemaphorePermit>) {
-        let jobs = entries.into_iter().zip(permits);
-        self.shared.jobs.push(jobs.map(|(entry, permit)| Job {
+    fn hand_over(&self, entries: Vec<RawEntry>, mut room: Option<OwnedSemaphorePermit>) {
+        self.shared.jobs.push(entries.into_iter().map(|entry| Job {
             seat: self.index,
             entry,
-            permit: Some(permit),
+            permit: room.as_mut().and_then(|room| room.split(1)),
         }));
     }
 
