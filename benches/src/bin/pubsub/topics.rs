@@ -93,7 +93,7 @@ pub(crate) async fn measure(
     }
     let _ = writeln!(
         text,
-        "{}\nWhat a message costs, in a round alone: CPU time of the client (its process, the other side idle) and of the \
+        "{}\nWhat a message costs, in a round alone: CPU time of the client (its process, with the other side's idle worker, and the questions whether `apalis-redis` is done) and of the \
          server, and the calls\nthat come to the server or are made by its scripts.\n\n\
          | pipeline | client µs | server µs | calls for each message |\n|---|---|---|---|\n{}",
         table.rows, table.costs

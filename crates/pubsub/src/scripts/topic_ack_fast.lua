@@ -24,7 +24,8 @@ if recorded == 0 then
       end
     end
     -- The server looks for each entry that is deleted by its id; the oldest ones it cuts off together. These are the oldest
-    -- when the stream holds nothing else but what is pending and what is to come, and all of that stands behind them.
+    -- when the stream holds nothing else but what is pending and what is to come, and all of that stands behind them. Where
+    -- somebody deletes pending entries by hand, what a destroyed group left may be cut off as well: its id stays known for its time.
     local last = ARGV[4 + count]
     if count > 2 and lag and redis.call('XLEN', stream) == count + pending + lag then
       local beyond = 1

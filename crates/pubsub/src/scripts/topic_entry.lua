@@ -1,7 +1,7 @@
 -- Part: an entry of a topic's stream, and the form in which it waits elsewhere.
 --
--- An entry has these fields in this order; entries with the same ones share their names in the stream's memory. A field
--- that has nothing to say (`k` and `g` empty, `h` without headers, `d` 0) may be left out, as most publications do:
+-- An entry has these fields in this order, or `i` and `m` alone where the others have nothing to say (`k` and `g` empty, no
+-- headers, `d` 0): entries with the same ones share their names in the stream's memory.
 -- `i` the message's id, `k` its key, `h` its headers (JSON), `m` the message, `g` the only group that it is for
 -- ('' for all), `d` not 0 when a deduplication record is to be looked at once every group has acknowledged it: 1, or
 -- when the message was published to wait for its time, by which the record knows it.

@@ -21,6 +21,13 @@ local lost, known = {}, {}
 -- This reads nothing, as no entry has a greater id. (The greatest id of all means `>` to servers.)
 local beyond = '18446744073709551615-18446744073709551614'
 redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, beyond)
+-- Before all that takes time: a server may count idle time by its clock of the moment. All that is not known, where it
+-- need not be idle: the caller does not ask again. That is no more than a consumer has at most.
+local idle, most = tonumber(ARGV[4]), #ARGV + (ARGV[4] == '0' and 10000 or 100)
+if ARGV[5] ~= '' then
+  idle = math.max(idle, math.floor(now / 1000) - ARGV[5] + 1)
+end
+local rows = redis.call('XPENDING', stream, group, 'IDLE', string.format('%.0f', idle), '-', '+', most, consumer)
 for i = 6, #ARGV do
   local id = ARGV[i]
   known[id] = true
@@ -31,11 +38,6 @@ for i = 6, #ARGV do
     lost[#lost + 1] = id
   end
 end
-local idle = tonumber(ARGV[4])
-if ARGV[5] ~= '' then
-  idle = math.max(idle, math.floor(now / 1000) - ARGV[5] + 1)
-end
-local rows = redis.call('XPENDING', stream, group, 'IDLE', string.format('%.0f', idle), '-', '+', #ARGV + 100, consumer)
 for _, row in ipairs(rows) do
   if not known[row[1]] then
     redis.call('XCLAIM', stream, group, ARGV[3], 0, row[1], 'RETRYCOUNT', math.max(0, row[4] - 1), 'JUSTID')

@@ -7,7 +7,7 @@ if ARGV[3] == '' and (ARGV[1] == 'for' or ARGV[1] == 'none') then
     if ARGV[5] == '' and ARGV[6] == '{}' then
       entry = redis.call('XADD', KEYS[1], '*', 'i', id, 'm', ARGV[7])
     else
-      entry = redis.call('XADD', KEYS[1], '*', 'i', id, 'k', ARGV[5], 'h', ARGV[6], 'm', ARGV[7])
+      entry = redis.call('XADD', KEYS[1], '*', 'i', id, 'k', ARGV[5], 'h', ARGV[6], 'm', ARGV[7], 'g', '', 'd', '0')
     end
     if is_named then
       redis.call('HSET', record, 'e', entry, 'd', '0', 'i', id)

@@ -336,14 +336,14 @@ impl Inner {
             let add =
                 Command::with_capacity("XADD", 64 + to.stream.as_bytes().len() + payload.len());
             let mut add = add.key(&to.stream).arg("*").arg("i").arg(&*id);
-            // Each field costs the server, and whoever reads it, as much as a small message does.
-            if !publication.key.is_empty() {
-                add = add.arg("k").arg(publication.key);
+            // Each field costs the server, and whoever reads it, as much as a small message does. Entries have all of them
+            // or these two: other shapes would not share their names.
+            if publication.key.is_empty() && publication.headers.is_empty() {
+                return Ok((id, to, add.arg("m").arg(payload).into()));
             }
-            if !publication.headers.is_empty() {
-                add = add.arg("h").arg(headers);
-            }
-            return Ok((id, to, add.arg("m").arg(payload).into()));
+            add = add.arg("k").arg(publication.key).arg("h").arg(headers);
+            let add = add.arg("m").arg(payload);
+            return Ok((id, to, add.arg("g").arg("").arg("d").arg("0").into()));
         }
         let call = scripts::publish(
             to,

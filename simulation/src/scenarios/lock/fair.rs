@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use redkit_lock::LockManager;
 use redkit_testkit::simulation::checkers::FirstCome;
 use redkit_testkit::simulation::{
-    Fault, FaultKind, FaultMenu, Process, Scenario, ScenarioContext, Schedule, Violation,
-    WorldOptions,
+    Fault, FaultKind, FaultMenu, Process, ProcessId, Scenario, ScenarioContext, Schedule,
+    Violation, WorldOptions,
 };
 use tokio::time::{sleep, timeout};
 
@@ -23,6 +23,8 @@ const PROCESSES: [&str; 4] = ["ann", "bob", "cem", "dot"];
 const KEY: &str = "order-7";
 /// Within this time a waiter has its place, when nothing is late.
 const COMES_WITHIN: Duration = Duration::from_millis(60);
+/// The longest pause before a driver connects anew, and before a call is sent again.
+const RECONNECTS_WITHIN: Duration = Duration::from_millis(400);
 /// Far longer than anything is late: only the lease of a holder that was killed ends.
 const TTL: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -78,15 +80,21 @@ impl Scenario for Fair {
     }
 }
 
-/// By how much all faults of a run together may hold one message up.
+/// By how much the faults of any one process together may hold its first call up.
 fn late(schedule: &Schedule) -> Duration {
-    let faults = schedule.faults.iter();
-    let times = faults.map(|planned| match planned.fault {
-        Fault::DelayReply { by, .. } | Fault::DelayRequest { by, .. } => by,
-        Fault::PauseProcess { lasts, .. } => lasts,
-        _ => Duration::ZERO,
+    let of_processes = (0..).map(ProcessId).take(PROCESSES.len()).map(|process| {
+        let faults = schedule.faults.iter().map(|planned| &planned.fault);
+        let own = faults.filter(|fault| fault.process() == Some(process));
+        let times = own.map(|fault| match *fault {
+            Fault::DelayReply { by, .. } | Fault::DelayRequest { by, .. } => by,
+            Fault::PauseProcess { lasts, .. } => lasts,
+            // A connection that is being made is given up, and made anew after a pause.
+            Fault::JumpClock { .. } => RECONNECTS_WITHIN,
+            _ => Duration::ZERO,
+        });
+        times.sum()
     });
-    times.sum()
+    of_processes.max().unwrap_or_default()
 }
 
 async fn work(process: Process, operations: usize, order: Arc<Mutex<FirstCome>>) {

@@ -64,7 +64,16 @@ impl Tasks {
         {
             // The heartbeats go on meanwhile: what is yet to come to a reader is not to be taken for a dead consumer's.
             let handled = async {
-                ended(workers).await;
+                // One that blocks its thread, or tells its outcome again and again, keeps nothing of the others'.
+                if timeout_at(ends + LONGEST_ABORT, ended(workers))
+                    .await
+                    .is_err()
+                {
+                    HandBack::new(&*team, team.hand_back(Which::WithoutOutcome))
+                        .send()
+                        .await;
+                    ended(workers).await;
+                }
                 team.flush().await;
                 HandBack::new(&*team, team.hand_back(Which::WithoutOutcome))
                     .send()

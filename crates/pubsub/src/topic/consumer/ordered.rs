@@ -299,6 +299,9 @@ where
             let Ok(_slot) = shared.slots.acquire().await else {
                 return Next::Stop;
             };
+            if self.stops() {
+                return Next::Stop;
+            }
             let is_for_others = !entry.group.is_empty() && *entry.group != *shared.group.as_bytes();
             let outcome = match shared.open(seat, &entry, &lost) {
                 _ if is_for_others => Outcome::Ack,

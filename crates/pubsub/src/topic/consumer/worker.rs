@@ -218,7 +218,11 @@ where
     }
     // So that a drop outside of a runtime can give back.
     client.prepare_releases();
-    let at_once = settings.at_once();
+    // An ordered group's messages that wait take no room: there are so many for each partition.
+    let at_once = match settings.is_ordered {
+        true => settings.concurrency,
+        false => settings.at_once(),
+    };
     let shared = Arc::new(Shared {
         metrics: WorkerMetrics::new(&inner.name, &group),
         client: client.clone(),
