@@ -206,19 +206,21 @@ impl Presence {
                 continue;
             }
             let now = self.process.now();
-            if now.saturating_sub(self.seen).max(self.seen_here.elapsed()) > longest {
-                self.was_away(now, false);
+            let lasted = now.saturating_sub(self.seen).max(self.seen_here.elapsed());
+            if lasted > longest {
+                self.was_away(now, lasted, false);
             }
             (self.seen, self.seen_here) = (asked, asked_here);
         }
         self.is_over = true;
     }
 
-    fn was_away(&self, until: Duration, is_death: bool) {
+    fn was_away(&self, until: Duration, lasted: Duration, is_death: bool) {
         self.notes.away(Absence {
             process: self.process.id(),
             from: self.seen,
             until,
+            lasted,
             is_death,
         });
     }
@@ -228,7 +230,7 @@ impl Drop for Presence {
     fn drop(&mut self) {
         if !self.is_over {
             let now = self.process.now();
-            self.was_away(now, true);
+            self.was_away(now, Duration::MAX, true);
         }
     }
 }

@@ -5,15 +5,17 @@ use std::time::Duration;
 use redkit_testkit::simulation::Violation;
 use redkit_testkit::simulation::checkers::{Delivery, Handled, Publishing};
 
+use super::Settings;
 use super::notes::Notes;
 use crate::scenarios::faults::LONGEST;
 
 /// # Errors
 /// The first message that was lost, doubled, out of order, or robbed of an attempt.
-pub(super) fn judge(notes: &Notes, is_ordered: bool) -> Result<(), Violation> {
-    let mut delivery = match is_ordered {
-        true => Delivery::new().ordered(),
-        false => Delivery::new(),
+pub(super) fn judge(notes: &Notes, settings: Settings) -> Result<(), Violation> {
+    let delivery = Delivery::new().lease(settings.lease);
+    let mut delivery = match settings.is_ordered {
+        true => delivery.ordered(),
+        false => delivery,
     };
     for operation in notes.published.history().operations() {
         let publishing = Publishing {
@@ -44,9 +46,10 @@ pub(super) fn judge(notes: &Notes, is_ordered: bool) -> Result<(), Violation> {
     }
     for absence in notes.absences() {
         let (process, from, until) = (absence.process, absence.from, absence.until);
+        let heard_until = until + LONGEST + SOON;
         match absence.is_death {
-            true => delivery.died(process, from, until, until + LONGEST + SOON),
-            false => delivery.away(process, from, until),
+            true => delivery.died(process, from, until, heard_until),
+            false => delivery.away(process, from, until, heard_until, absence.lasted),
         }
     }
     delivery.check()

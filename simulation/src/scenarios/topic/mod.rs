@@ -92,7 +92,7 @@ impl Scenario for Topics {
             see_to_the_end(process, settings, seen.clone())
         });
         let is_done = world.run_until_done(LIMIT);
-        judge(&notes, settings.is_ordered)?;
+        judge(&notes, settings)?;
         faults::ends(is_done, &world)
     }
 }

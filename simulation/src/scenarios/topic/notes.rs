@@ -28,6 +28,8 @@ pub(super) struct Absence {
     pub(super) process: ProcessId,
     pub(super) from: Duration,
     pub(super) until: Duration,
+    /// How long it was, by the world's clock or the process's own, by which it was longer.
+    pub(super) lasted: Duration,
     /// It was killed then.
     pub(super) is_death: bool,
 }

@@ -56,9 +56,10 @@ pub struct Handling {
 /// - Of two messages of a key, where one was published before the other was ([`ordered`](Self::ordered)), the
 ///   second is not begun before the first was done.
 /// - A message is handled at the same time as before, or again after it was done, only where the consumer before
-///   [was away](Self::away): dead, or paused or cut off for longer than its lease.
-/// - Attempts are used by handlers that failed, and by consumers that were away, or [died](Self::died), when the message
-///   was there, and by nothing else.
+///   [was away](Self::away) while it had the message: dead, or paused or cut off. A consumer acknowledges at once, so
+///   what becomes of it [a third of a lease](Self::lease) after it was done explains nothing.
+/// - Attempts are used by handlers that failed, and by consumers that were away for half a lease, or [died](Self::died),
+///   when the message was there, and by nothing else.
 ///
 /// ```
 /// use std::time::Duration;
@@ -82,6 +83,7 @@ pub struct Handling {
 #[derive(Debug, Clone, Default)]
 pub struct Delivery {
     is_ordered: bool,
+    lease: Option<Duration>,
     published: BTreeMap<u64, Publishing>,
     handled: BTreeMap<u64, Vec<Handling>>,
     dead: BTreeMap<u64, Duration>,
@@ -95,7 +97,12 @@ struct Away {
     until: Duration,
     /// Until when a request of that time may arrive.
     heard_until: Duration,
+    /// How long it was; for ever for a process that died.
+    lasted: Duration,
 }
+
+/// What a request, and a process that notices a reply, take at most where nothing goes wrong.
+const SOON: Duration = Duration::from_millis(50);
 
 impl Delivery {
     /// Nothing was published yet.
@@ -107,6 +114,14 @@ impl Delivery {
     #[must_use]
     pub fn ordered(mut self) -> Self {
         self.is_ordered = true;
+        self
+    }
+
+    /// After which time without a sign of life consumers are taken for dead. Without it each absence, however short or
+    /// late, may be why a message comes again.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
         self
     }
 
@@ -128,13 +143,23 @@ impl Delivery {
         *first = at.min(*first);
     }
 
-    /// A consumer was dead, or for longer than its lease paused or without the server.
-    pub fn away(&mut self, process: ProcessId, from: Duration, until: Duration) {
+    /// A consumer was paused or without the server from one time of the world until another. `lasted` is how long that
+    /// was, by the world's clock or the consumer's own, by which it was longer. What it had sent arrives until
+    /// `heard_until`, on a connection that broke meanwhile, and may take messages for a consumer that has left.
+    pub fn away(
+        &mut self,
+        process: ProcessId,
+        from: Duration,
+        until: Duration,
+        heard_until: Duration,
+        lasted: Duration,
+    ) {
         self.away.push(Away {
             process,
             from,
             until,
-            heard_until: until,
+            heard_until,
+            lasted,
         });
     }
 
@@ -152,6 +177,7 @@ impl Delivery {
             from,
             until: at,
             heard_until,
+            lasted: Duration::MAX,
         });
     }
 
@@ -185,7 +211,8 @@ impl Delivery {
             let mut before = handlings.iter().take(index);
             let doubled = before.find(|first| {
                 let is_double = first.how == Handled::Done || first.end > again.start;
-                is_double && !self.was_away(first.process, first.start, again.start)
+                is_double
+                    && !self.was_away(first.process, first.start, self.had_until(first, again))
             });
             if let Some(first) = doubled {
                 let violation = Violation::new("a message is handled once", again.start)
@@ -198,6 +225,14 @@ impl Delivery {
         None
     }
 
+    /// Until when an absence of the consumer explains that its message came again.
+    fn had_until(&self, first: &Handling, again: &Handling) -> Duration {
+        match (first.how, self.lease) {
+            (Handled::Done, Some(lease)) => again.start.min(first.end + lease / 3 + SOON),
+            _ => again.start,
+        }
+    }
+
     /// A handling with a higher attempt than failures and absences explain.
     fn robbed(&self, message: u64, handlings: &[Handling]) -> Option<Violation> {
         let published = self.published.get(&message)?.start;
@@ -205,7 +240,9 @@ impl Delivery {
             let before = handlings.iter().take(*index);
             let failed = before.filter(|other| other.how == Handled::Failed).count();
             let absences = self.away.iter();
+            let shortest = self.lease.unwrap_or_default() / 2;
             let absences = absences
+                .filter(|away| away.lasted >= shortest)
                 .filter(|away| away.from <= handling.start && away.heard_until >= published)
                 .count();
             let most = failed + absences + 1;

@@ -109,9 +109,38 @@ fn a_message_that_was_done_is_handled_again_only_after_its_consumer_was_away() {
         handling(2, 2, 1, 8, Handled::Done),
     ]);
     assert_eq!(guarantee(&delivery), "a message is handled once");
-    delivery.away(ProcessId(2), second(4), second(5));
+    delivery.away(ProcessId(2), second(4), second(5), second(5), second(1));
     assert_eq!(guarantee(&delivery), "a message is handled once");
-    delivery.away(ProcessId(1), second(4), second(5));
+    delivery.away(ProcessId(1), second(4), second(5), second(5), second(1));
+    delivery.check().unwrap();
+}
+
+#[test]
+fn an_absence_long_after_a_message_was_done_does_not_excuse_that_it_comes_again() {
+    let mut delivery = two(&[
+        handling(1, 1, 1, 3, Handled::Done),
+        handling(2, 1, 1, 9, Handled::Done),
+        handling(2, 2, 1, 11, Handled::Done),
+    ])
+    .lease(second(3));
+    delivery.away(ProcessId(1), second(6), second(8), second(8), second(2));
+    assert_eq!(guarantee(&delivery), "a message is handled once");
+    // Its acknowledgement was under way then.
+    delivery.away(ProcessId(1), second(5), second(8), second(8), second(3));
+    delivery.check().unwrap();
+}
+
+#[test]
+fn an_absence_that_is_too_short_for_anybody_to_notice_costs_no_attempt() {
+    let mut delivery = two(&[
+        handling(1, 1, 1, 3, Handled::Cut),
+        handling(2, 1, 2, 5, Handled::Done),
+        handling(2, 2, 1, 7, Handled::Done),
+    ])
+    .lease(second(4));
+    delivery.away(ProcessId(1), second(3), second(4), second(4), second(1));
+    assert_eq!(guarantee(&delivery), "attempts");
+    delivery.away(ProcessId(1), second(3), second(4), second(4), second(2));
     delivery.check().unwrap();
 }
 
@@ -135,7 +164,13 @@ fn an_attempt_that_a_drain_has_used_is_refused() {
     ]);
     assert_eq!(guarantee(&delivery), "attempts");
     let mut delivery = delivery;
-    delivery.away(ProcessId(1), second(4), Duration::MAX);
+    delivery.away(
+        ProcessId(1),
+        second(4),
+        Duration::MAX,
+        Duration::MAX,
+        Duration::MAX,
+    );
     delivery.check().unwrap();
 }
 
@@ -145,10 +180,10 @@ fn an_absence_that_was_over_before_the_publication_costs_no_attempt() {
         handling(2, 1, 1, 3, Handled::Done),
         handling(2, 2, 2, 5, Handled::Done),
     ]);
-    delivery.away(ProcessId(1), second(0), second(1));
+    delivery.away(ProcessId(1), second(0), second(1), second(1), second(1));
     assert_eq!(guarantee(&delivery), "attempts");
     let mut later = delivery.clone();
-    delivery.away(ProcessId(1), second(1), second(2));
+    delivery.away(ProcessId(1), second(1), second(2), second(2), second(1));
     delivery.check().unwrap();
     later.died(ProcessId(1), second(0), second(1), second(2));
     later.check().unwrap();
