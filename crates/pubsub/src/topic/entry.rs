@@ -53,7 +53,7 @@ impl RawEntry {
 
     /// The headers; none when they are not what this crate writes.
     pub(crate) fn read_headers(&self) -> BTreeMap<String, String> {
-        if *self.headers == *b"{}" {
+        if self.headers.is_empty() || *self.headers == *b"{}" {
             return BTreeMap::new();
         }
         serde_json::from_slice(&self.headers).unwrap_or_default()

@@ -23,6 +23,7 @@ mod listening;
 mod logs;
 mod lost_replies;
 mod ordered;
+mod ordered_slots;
 mod replay;
 mod schedules;
 mod shutdowns;

@@ -9,6 +9,7 @@ use redkit_core::coordination::{Backoff, Lease, LeaseConfig, LeaseRenewal, Token
 use redkit_core::random::random_range;
 use redkit_core::{Command, Error, Invocation, Key, Value};
 use serde::de::DeserializeOwned;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -72,12 +73,13 @@ where
             () = shared.draining.cancelled() => {}
         }
     }
-    for owned in owned.into_values() {
-        drop(owned.task.await);
-    }
+    // Others take what is given up while the last handlers run.
     if let Some(members) = members(&shared) {
         let gone = Command::new("ZREM").key(&members).arg(&*shared.member);
         drop(shared.client.call::<u64>(gone.idempotent(true)).await);
+    }
+    for owned in owned.into_values() {
+        drop(owned.task.await);
     }
 }
 
@@ -214,8 +216,11 @@ where
         let mut is_first = true;
         let count = 1 + shared.settings.prefetch;
         let mut next_trim = Instant::now() + TRIM;
+        // A slot for which the owner has waited for so long that it looks again before it uses it.
+        let mut slot = None;
         while !self.stops() {
             if !make_missing(shared, seat).await {
+                slot = None;
                 self.pause(backoff.next_pause()).await;
                 continue;
             }
@@ -227,6 +232,7 @@ where
             let (next_due, is_paused, entries) = match taken {
                 Ok(None) => return,
                 Ok(Some(Tick::NoGroup)) => {
+                    slot = None;
                     remake(shared, seat).await;
                     self.pause(backoff.next_pause()).await;
                     continue;
@@ -237,6 +243,7 @@ where
                     taken,
                 })) => (next_due, is_paused, taken),
                 Err(error) => {
+                    slot = None;
                     let pause = backoff.next_pause();
                     tracing::debug!(target: "redkit::pubsub", %error, ?pause, "a topic is read again");
                     self.pause(pause).await;
@@ -249,15 +256,24 @@ where
             let is_empty = entries.is_empty();
             let next_look = Instant::now() + TICK;
             for entry in entries {
+                let has = match slot.take() {
+                    Some(slot) => slot,
+                    None => match self.slot().await {
+                        Some(slot) => slot,
+                        None => return,
+                    },
+                };
                 // The group may be paused meanwhile. What was taken and is not acknowledged is given again.
                 if Instant::now() >= next_look {
+                    slot = Some(has);
                     break;
                 }
-                if self.stops() || self.handle(seat, entry).await == Next::Stop {
+                if self.stops() || self.handle(seat, entry, has).await == Next::Stop {
                     return;
                 }
             }
             if is_empty {
+                slot = None;
                 let wait = next_due.map_or(TICK, |due| due.min(TICK));
                 let wait = wait.max(Duration::from_millis(10));
                 tokio::select! {
@@ -290,18 +306,26 @@ where
         }
     }
 
+    /// A place among the handlers that run; `None` when the owner is to stop, also while others have all places.
+    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        tokio::select! {
+            biased;
+            () = self.stopped() => None,
+            slot = self.shared.slots.acquire() => slot.ok(),
+        }
+    }
+
     /// Handles one message until it is done: those behind it wait.
-    async fn handle(&self, seat: &HeldSeat, mut entry: RawEntry) -> Next {
+    async fn handle(
+        &self,
+        seat: &HeldSeat,
+        mut entry: RawEntry,
+        mut slot: SemaphorePermit<'_>,
+    ) -> Next {
         let shared = &self.shared;
         let lost = CancellationToken::new();
         let _lost_at_the_end = lost.clone().drop_guard();
         loop {
-            let Ok(_slot) = shared.slots.acquire().await else {
-                return Next::Stop;
-            };
-            if self.stops() {
-                return Next::Stop;
-            }
             let is_for_others = !entry.group.is_empty() && *entry.group != *shared.group.as_bytes();
             let outcome = match shared.open(seat, &entry, &lost) {
                 _ if is_for_others => Outcome::Ack,
@@ -330,6 +354,8 @@ where
                     }
                 }
             };
+            // Others may handle while this outcome is on its way: the server may take its time.
+            drop(slot);
             let attempt = entry.deliveries;
             let pause = match outcome {
                 Outcome::Ack => return self.ack(seat, &entry).await,
@@ -354,12 +380,15 @@ where
                     Duration::from_millis(10)
                 }
             };
-            drop(_slot);
             tokio::select! {
                 biased;
                 () = sleep(pause) => {}
                 () = self.stopped() => return Next::Stop,
             }
+            slot = match self.slot().await {
+                Some(slot) => slot,
+                None => return Next::Stop,
+            };
         }
     }
 
