@@ -44,7 +44,7 @@ pub async fn calls_of(server: &Server, command: &str) -> (f64, f64) {
     }
 }
 
-/// What an operation costs on both sides.
+/// The costs of an operation on both sides.
 #[derive(Debug, Clone)]
 pub struct Cost {
     /// Microseconds of this process's CPU time.
@@ -55,7 +55,7 @@ pub struct Cost {
     pub calls: Vec<(String, f64)>,
 }
 
-/// What each of so many operations costs that `work` does.
+/// The costs of each of so many operations, which `work` does.
 pub async fn cost_of<T>(server: &Server, operations: usize, work: impl Future<Output = T>) -> Cost {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53")]
     let operations = operations as f64;

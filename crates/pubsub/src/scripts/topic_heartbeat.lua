@@ -21,8 +21,8 @@ local lost, known = {}, {}
 -- This reads nothing, as no entry has a greater id. (The greatest id of all means `>` to servers.)
 local beyond = '18446744073709551615-18446744073709551614'
 redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, beyond)
--- Before all that takes time: a server may count idle time by its clock of the moment. All that is not known, where it
--- need not be idle: the caller does not ask again. That is no more than a consumer has at most.
+-- This stands before the loop, which takes time: a server may count idle time by its clock of the moment. With an idle time
+-- of 0 the caller wants all unknown entries, because it does not ask again; a consumer has 10,000 at most.
 local idle, most = tonumber(ARGV[4]), #ARGV + (ARGV[4] == '0' and 10000 or 100)
 if ARGV[5] ~= '' then
   idle = math.max(idle, math.floor(now / 1000) - ARGV[5] + 1)

@@ -109,7 +109,7 @@ async fn a_queue_keeps_messages_that_another_group_has_not_acknowledged() {
 }
 
 redkit_testkit::suite! {
-    async fn what_is_pending_stays_in_a_queue_whatever_is_acknowledged_before_and_behind_it(fixture: Fixture) {
+    async fn pending_messages_stay_in_a_queue_whatever_is_acknowledged_before_and_behind_them(fixture: Fixture) {
         let topic = topic(&fixture.client);
         let go = Arc::new(Semaphore::new(0));
         // The first of the first twenty, the last of the second, both of the third.

@@ -20,15 +20,15 @@ pub(crate) struct Stretch {
     /// When it begins, by the server.
     pub(crate) begin: &'static str,
     pub(crate) lasts: Duration,
-    /// What is due is taken so often, as a consumer does it.
+    /// The server is asked so often for messages that are due, as a consumer asks.
     pub(crate) look: Duration,
     /// A third pattern, beside the time of day and the time of the month, and how many seconds lie between its times.
     pub(crate) often: (&'static str, i64),
-    /// What is late to notice a message is late by so much: the longer, the faster the stretch is over.
+    /// A message is noticed so much late: the longer, the faster the stretch is over.
     pub(crate) notice: Duration,
 }
 
-/// What came of a stretch.
+/// The outcome of a stretch.
 #[derive(Debug)]
 pub(crate) struct Figures {
     pub(crate) ticks: usize,
@@ -63,7 +63,7 @@ pub(crate) fn start_both(topic: &Topic<String>) -> [Schedule; 2] {
     ]
 }
 
-/// What they publish after one moment and up to another, by the calendar.
+/// The publications after one moment and up to another, by the calendar.
 pub(crate) fn expected_of_both(begin: Timestamp, end: Timestamp) -> Vec<String> {
     let berlin = TimeZone::get(PLACE).unwrap();
     let is_within = |tick: Timestamp| tick > begin && tick <= end;
@@ -106,7 +106,7 @@ pub(crate) fn check_each_time_comes_once(stretch: &Stretch) -> Figures {
         published.extend(fleet.take());
         fleet.trouble();
     }
-    // What a process that is late still publishes.
+    // Ticks that a process which is late still publishes.
     fleet.world.heal();
     fleet.world.run_for(Duration::from_secs(120));
     published.extend(fleet.take());

@@ -367,36 +367,6 @@ async fn all_of_a_large_reply_that_was_lost_comes_again_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ordered_group_runs_as_many_handlers_as_were_asked_for_and_begins_none_when_it_ends() {
-    let client = FaultyBackend::embedded().client();
-    let topic = redkit_pubsub::topic::Topic::<u32>::builder(&client, "t").partitions(8);
-    let topic = topic.build().unwrap();
-    for n in 0..80_u32 {
-        let publication = Publication::new().key(n.to_string());
-        topic.publish_with(&n, publication).await.unwrap();
-    }
-    let seen = Seen::default();
-    let worker = {
-        let seen = seen.clone();
-        let consumer = topic.consumer("g").ordered().concurrency(1).prefetch(20);
-        consumer.start(move |delivery: Delivery<u32>| {
-            seen.add(&delivery);
-            async {
-                sleep(Duration::from_secs(1)).await;
-                Outcome::Ack
-            }
-        })
-    };
-    let worker = worker.await.unwrap();
-    sleep(Duration::from_millis(3_500)).await;
-    assert_eq!(worker.stats().running, 1);
-    let begun = seen.len();
-    assert!((3..=4).contains(&begun), "{begun}");
-    worker.shutdown(Duration::from_secs(60)).await;
-    assert_eq!(seen.len(), begun);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_worker_that_cannot_hand_back_takes_no_message_along() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();

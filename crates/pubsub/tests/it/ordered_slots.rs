@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redkit_pubsub::topic::{Delivery, Outcome, Publication, Topic};
+use redkit_pubsub::topic::{ConsumerBuilder, Delivery, Outcome, Publication, Topic, Worker};
 use redkit_testkit::{FaultyBackend, Gate, Injection, Rule};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -21,6 +21,33 @@ async fn full(backend: &Arc<FaultyBackend>) -> Topic<u32> {
         topic.publish_with(&n, publication).await.unwrap();
     }
     topic
+}
+
+/// A worker for one message at a time, whose handler takes so long.
+async fn slow(consumer: ConsumerBuilder<u32>, time: Duration, seen: &Seen) -> Worker {
+    let seen = seen.clone();
+    let started = consumer.start(move |delivery: Delivery<u32>| {
+        seen.add(&delivery);
+        async move {
+            sleep(time).await;
+            Outcome::Ack
+        }
+    });
+    started.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ordered_group_runs_as_many_handlers_as_were_asked_for_and_begins_none_when_it_ends() {
+    let topic = full(&FaultyBackend::embedded()).await;
+    let seen = Seen::default();
+    let consumer = topic.consumer("g").ordered().concurrency(1).prefetch(20);
+    let worker = slow(consumer, Duration::from_secs(1), &seen).await;
+    sleep(Duration::from_millis(3_500)).await;
+    assert_eq!(worker.stats().running, 1);
+    let begun = seen.len();
+    assert!((3..=4).contains(&begun), "{begun}");
+    worker.shutdown(Duration::from_secs(60)).await;
+    assert_eq!(seen.len(), begun);
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,18 +92,8 @@ async fn partitions_that_wait_for_a_place_are_given_up_while_a_handler_runs() {
 async fn no_message_is_begun_in_a_paused_group_whose_owners_wait_for_a_place() {
     let topic = full(&FaultyBackend::embedded()).await;
     let seen = Seen::default();
-    let worker = {
-        let seen = seen.clone();
-        let consumer = topic.consumer("g").ordered().concurrency(1);
-        consumer.start(move |delivery: Delivery<u32>| {
-            seen.add(&delivery);
-            async {
-                sleep(Duration::from_secs(2)).await;
-                Outcome::Ack
-            }
-        })
-    };
-    let worker = worker.await.unwrap();
+    let consumer = topic.consumer("g").ordered().concurrency(1);
+    let worker = slow(consumer, Duration::from_secs(2), &seen).await;
     until("a handler runs", || worker.stats().running == 1).await;
     topic.pause("g").await.unwrap();
     sleep(Duration::from_secs(30)).await;

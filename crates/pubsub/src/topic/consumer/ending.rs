@@ -64,7 +64,7 @@ impl Tasks {
         {
             // The heartbeats go on meanwhile: what is yet to come to a reader is not to be taken for a dead consumer's.
             let handled = async {
-                // One that blocks its thread, or tells its outcome again and again, keeps nothing of the others'.
+                // A handler that blocks its thread, or tells its outcome again and again, keeps no message of the others' back.
                 if timeout_at(ends + LONGEST_ABORT, ended(workers))
                     .await
                     .is_err()

@@ -218,7 +218,7 @@ where
     }
     // So that a drop outside of a runtime can give back.
     client.prepare_releases();
-    // An ordered group's messages that wait take no room: there are so many for each partition.
+    // In an ordered group only running handlers take places: `prefetch` counts for each partition by itself.
     let at_once = match settings.is_ordered {
         true => settings.concurrency,
         false => settings.at_once(),
