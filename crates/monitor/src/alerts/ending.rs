@@ -25,7 +25,8 @@ impl Shared {
         let endings: Vec<_> = {
             let endings = self.endings.lock();
             let all = endings.iter();
-            all.map(|(id, ending)| (id.clone(), ending.clone())).collect()
+            all.map(|(id, ending)| (id.clone(), ending.clone()))
+                .collect()
         };
         let mut is_silent = false;
         for (id, mut ending) in endings {

@@ -248,7 +248,6 @@ impl Instance {
     }
 
     /// A page as the program's hook shows it, whether it is for this process's pages or another's.
-
     pub(super) async fn list(
         &self,
         kind: &str,

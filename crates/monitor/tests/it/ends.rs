@@ -231,9 +231,7 @@ async fn what_comes_back_after_a_failover_has_lost_the_end_is_told() {
     sleep(MINUTE).await;
     program.has_ended(&episode);
     let lost = format!("{episode}:open");
-    program
-        .episodes("HSET", &["unhealthy/orders", &lost])
-        .await;
+    program.episodes("HSET", &["unhealthy/orders", &lost]).await;
     // The one that was not in it has seen its end too.
     instances[1].fail();
     sleep(15 * SECOND).await;
@@ -256,7 +254,14 @@ async fn an_end_that_is_held_back_is_told_when_the_program_ends() {
 #[tokio::test(start_paused = true)]
 async fn episodes_that_were_over_long_ago_are_dropped() {
     let program = Program::new();
-    let rows = ["a/long", "7:over", "b/open", "7:open", "c/late", "9999999999:over"];
+    let rows = [
+        "a/long",
+        "7:over",
+        "b/open",
+        "7:open",
+        "c/late",
+        "9999999999:over",
+    ];
     program.episodes("HSET", &rows).await;
     let _instance = program.start(false);
     program.begun().await;

@@ -374,10 +374,7 @@ async fn tried(
 
 /// All commands on the pattern's first keys; on its other keys and channels, to which other rights may be needed, those
 /// that read, write and publish.
-fn samples(
-    need: Need,
-    commands: &[&'static str],
-) -> Vec<(&'static str, &'static str)> {
+fn samples(need: Need, commands: &[&'static str]) -> Vec<(&'static str, &'static str)> {
     let (keys, channels) = (stems::of_keys(need), stems::of_channels(need));
     let first = keys.first().copied().unwrap_or_default();
     let on_first = commands.iter().map(|command| (*command, first));

@@ -159,11 +159,20 @@ async fn groups_of_other_programs_hide_no_topic_and_do_not_command_the_terminal(
     let listed = engine.json(&["topics", "list"]).await;
     let groups = listed["topics"][0]["groups"].as_array().unwrap();
     let of = |name: &str| groups.iter().find(|group| group["name"] == name).unwrap();
-    assert!(of("debug:1")["error"].as_str().unwrap().contains("letters"), "{listed}");
-    assert!(of("mail")["error"].is_null() && of("mail")["pending"].is_u64(), "{listed}");
+    assert!(
+        of("debug:1")["error"].as_str().unwrap().contains("letters"),
+        "{listed}"
+    );
+    assert!(
+        of("mail")["error"].is_null() && of("mail")["pending"].is_u64(),
+        "{listed}"
+    );
     assert_eq!(listed["topics"][1]["name"], "refunds");
     let text = engine.redkit(&["topics", "list"]).await;
-    assert!(text.out.contains("debug:1") && text.out.contains("refunds"), "{text:?}");
+    assert!(
+        text.out.contains("debug:1") && text.out.contains("refunds"),
+        "{text:?}"
+    );
     let misspelt = engine.redkit(&["topics", "pause", "orders", "mali"]).await;
     misspelt.failed(1, "has no group mali", "debug:1");
     for shown in [text.out, misspelt.err] {

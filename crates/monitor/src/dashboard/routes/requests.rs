@@ -145,7 +145,10 @@ pub(super) async fn act(
         Ok(("done", text)) => Json(json!({ "outcome": "done", "text": text })).into_response(),
         Ok(("unknown", text)) => refusal(StatusCode::GATEWAY_TIMEOUT, &text),
         Ok((_, text)) => refusal(StatusCode::CONFLICT, &text),
-        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "it could not be carried out"),
+        Err(_) => refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "it could not be carried out",
+        ),
     }
 }
 

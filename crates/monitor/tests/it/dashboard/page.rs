@@ -323,9 +323,13 @@ async fn the_key_space_is_analyzed_for_viewers_who_may_and_on_demand() {
     let (_, entries) = get(&app, "admin", "/api/audit").await;
     let mut rows: Vec<_> = entries.as_array().unwrap().iter().collect();
     rows.sort_by_key(|row| row["id"].as_str());
-    let rows = rows
-        .iter()
-        .map(|row| (row["viewer"].as_str(), row["action"].as_str(), row["outcome"].as_str()));
+    let rows = rows.iter().map(|row| {
+        (
+            row["viewer"].as_str(),
+            row["action"].as_str(),
+            row["outcome"].as_str(),
+        )
+    });
     let mut rows: Vec<_> = rows
         .map(|(viewer, action, outcome)| format!("{viewer:?} {action:?} {outcome:?}"))
         .collect();
@@ -365,15 +369,17 @@ async fn the_slow_log_is_read_without_its_arguments_by_those_who_may_not_see_the
     let dashboard = builder(&client).start().unwrap();
     let app: Router = dashboard.routes();
     let (_, logs) = get(&app, "reader", "/api/logs").await;
-    assert_eq!((&logs["hidden"], &logs["slow"][0]["command"]), (&json!(true), &json!("SET")));
+    assert_eq!(
+        (&logs["hidden"], &logs["slow"][0]["command"]),
+        (&json!(true), &json!("SET"))
+    );
     assert!(!logs.to_string().contains("secret"), "{logs}");
     let (_, logs) = get(&app, "admin", "/api/logs").await;
     assert_eq!(logs["hidden"], false);
     assert_eq!(logs["slow"][0]["arguments"], "shop:k a secret");
     // The program's hook decides here too.
-    let hook = |field: &str, text: &str| {
-        (field == "arguments").then(|| text.replace("secret", "…"))
-    };
+    let hook =
+        |field: &str, text: &str| (field == "arguments").then(|| text.replace("secret", "…"));
     let dashboard = builder(&client).redact(hook).start().unwrap();
     let app: Router = dashboard.routes();
     let (_, logs) = get(&app, "admin", "/api/logs").await;
