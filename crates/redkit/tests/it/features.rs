@@ -44,7 +44,16 @@ fn a_feature_of_a_pattern_is_reached_by_the_umbrellas_of_the_same_name() {
     let umbrella = features("redkit");
     let mut checked = 0;
     for package in [
-        "core", "embedded", "collections", "cache", "http-cache", "lock", "monitor", "pubsub", "ratelimit", "session",
+        "core",
+        "embedded",
+        "collections",
+        "cache",
+        "http-cache",
+        "lock",
+        "monitor",
+        "pubsub",
+        "ratelimit",
+        "session",
     ] {
         // What is meant for redkit's own crates: the simulation's seams, and the types that layers share.
         let internal = |feature: &str| {
@@ -55,7 +64,8 @@ fn a_feature_of_a_pattern_is_reached_by_the_umbrellas_of_the_same_name() {
             reach(&umbrella, feature, &mut reached);
             let named = format!("redkit-{package}/{feature}");
             let named_if_there = format!("redkit-{package}?/{feature}");
-            let is_reached = reached.contains(named.as_str()) || reached.contains(named_if_there.as_str());
+            let is_reached =
+                reached.contains(named.as_str()) || reached.contains(named_if_there.as_str());
             assert!(is_reached, "`{feature}` of redkit does not reach {named}");
             checked += 1;
         }
