@@ -103,6 +103,7 @@ const COMMANDS: &[(Need, &[&str])] = &[
             "HINCRBY",
             "HMGET",
             "HSET",
+            "PERSIST",
             "PEXPIRE",
             "PEXPIREAT",
             "PTTL",
