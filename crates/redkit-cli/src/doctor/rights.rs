@@ -204,6 +204,7 @@ const COMMANDS: &[(Need, &[&str])] = &[
             "UNLINK",
             "XADD",
             "XDEL",
+            "XINFO",
             "XLEN",
             "XRANGE",
             "XREVRANGE",
