@@ -100,10 +100,10 @@ impl Error {
             | Error::NoCache => ErrorKind::Usage,
             // The source is the program's own, and what is wrong with it only the program knows.
             Error::Load(_) | Error::Write(_) => ErrorKind::Data,
-            Error::LoadTimeout(_)
-            | Error::Overloaded
-            | Error::QueueFull { .. }
-            | Error::NotFlushed { .. } => ErrorKind::Transport,
+            Error::QueueFull { .. } => ErrorKind::Server,
+            Error::LoadTimeout(_) | Error::Overloaded | Error::NotFlushed { .. } => {
+                ErrorKind::Transport
+            }
         }
     }
 
@@ -118,6 +118,11 @@ impl Error {
             | Error::NotFlushed { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether the operation may have been carried out although no answer came.
+    pub fn is_maybe(&self) -> bool {
+        matches!(self, Error::Core(error) if error.is_maybe())
     }
 
     /// The loader's error, or the writer's, when it is an `E`.

@@ -243,7 +243,8 @@ impl StdError for ServerError {}
 pub enum ErrorKind {
     /// The configuration, or the way the library was called: fix the program.
     Usage,
-    /// The data under the key is not what the program takes it for.
+    /// What is stored is not what the program takes it for: of another type, taken or changed by another caller
+    /// first, or over. Of a loader's or writer's own error, too, only the program knows more.
     Data,
     /// The server answered with an error.
     Server,

@@ -32,4 +32,9 @@ impl Error {
             Error::Cache(error) => error.is_retryable(),
         }
     }
+
+    /// Whether the operation may have been carried out although no answer came.
+    pub fn is_maybe(&self) -> bool {
+        matches!(self, Error::Cache(error) if error.is_maybe())
+    }
 }

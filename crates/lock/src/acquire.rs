@@ -56,7 +56,11 @@ impl LockManager {
             owner: &self.owner,
             token: Token::random(),
             deadline,
-            wire: Wire::new(inner),
+            wire: Wire::new(
+                &inner.client,
+                inner.settings.confirmation.as_ref(),
+                &inner.connections,
+            ),
         };
         let mut held = Held::new(inner, call.token);
         for locks in inner.groups(users) {
@@ -231,7 +235,7 @@ impl<'a> Call<'a> {
     fn release(&self, locks: &[LockKeys]) -> Release {
         let call = self.inner.undo(locks, self.token).idempotent(true);
         Release::new([call])
-            .until(Instant::now() + self.inner.settings.first_ttl())
+            .patiently_until(Instant::now() + self.inner.settings.first_ttl())
             .counted_by(Arc::clone(&self.inner.metrics.unreleased))
     }
 }
@@ -282,7 +286,7 @@ impl QueuedCaller for Queued<'_> {
         let locks = std::slice::from_ref(self.lock);
         let release = self.call.inner.undo(locks, self.call.token);
         Release::new([leave, release.idempotent(true)])
-            .until(Instant::now() + settings.first_ttl())
+            .patiently_until(Instant::now() + settings.first_ttl())
             .counted_by(Arc::clone(&self.call.inner.metrics.unreleased))
     }
 }

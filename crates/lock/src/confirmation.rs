@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_core::{
-    CallError, Client, Command, ConfigError, Error as CoreError, FaultKind, Invocation, Key,
-    Topology, Value,
+    CallError, Client, Command, ConfigError, ConnectionState, Error as CoreError, FaultKind,
+    Invocation, Key, Topology, Value,
 };
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::manager::Inner;
 use crate::time::millis;
 
 /// What confirms an acquisition.
@@ -46,7 +45,9 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// How the calls of one acquisition go to the server.
 pub(crate) struct Wire<'a> {
-    inner: &'a Inner,
+    client: &'a Client,
+    confirmation: Option<&'a Confirmation>,
+    connections: &'a Connections,
     /// The connection that the last call went over.
     used: Mutex<Option<Client>>,
 }
@@ -76,8 +77,8 @@ impl Confirmation {
         }
         if self.timeout < Duration::from_millis(1) || self.timeout > ttl / 2 {
             return wrong(
-                "its time is under a millisecond, or more than half of `ttl`",
-                "choose what replication takes at most, such as 100 ms, or a longer `ttl`",
+                "its time is under a millisecond, or more than half of `ttl` (of an execution, `lease`)",
+                "choose what replication takes at most, such as 100 ms, or a longer time to live",
             );
         }
         Ok(())
@@ -171,11 +172,21 @@ impl Confirmation {
 }
 
 impl Connections {
-    fn put(&self, connection: Client) {
+    /// Keeps a connection for a later call, as long as the client is not shut down.
+    fn put(&self, client: &Client, connection: Client) {
         let mut idle = self.idle.lock();
-        if idle.len() < MOST_IDLE {
+        if idle.len() < MOST_IDLE && !is_closed(client) {
             idle.push(connection);
         }
+    }
+
+    /// A connection without use; none, and none is left, when the client was shut down, whose calls they would outlive.
+    fn take(&self, client: &Client) -> Option<Client> {
+        let mut idle = self.idle.lock();
+        if is_closed(client) {
+            idle.clear();
+        }
+        idle.pop()
     }
 
     /// Runs a script on an idle connection that can, or a new one. Gives the connection when it is known to be
@@ -183,10 +194,11 @@ impl Connections {
     async fn eval(&self, client: &Client, call: Invocation) -> Result<(Value, Client), CoreError> {
         let mut of_other_nodes = Vec::new();
         let result = loop {
-            let idle = self.idle.lock().pop();
+            let idle = self.take(client);
             let is_new = idle.is_none();
             let connection = match idle {
                 Some(connection) => connection,
+                // A client that was shut down refuses.
                 None => client.dedicated().await?,
             };
             match connection.eval::<Value>(call.clone()).await {
@@ -202,28 +214,33 @@ impl Connections {
             }
         };
         for connection in of_other_nodes {
-            self.put(connection);
+            self.put(client, connection);
         }
         result
     }
 }
 
 impl<'a> Wire<'a> {
-    pub(crate) fn new(inner: &'a Inner) -> Self {
+    pub(crate) fn new(
+        client: &'a Client,
+        confirmation: Option<&'a Confirmation>,
+        connections: &'a Connections,
+    ) -> Self {
         Self {
-            inner,
+            client,
+            confirmation,
+            connections,
             used: Mutex::new(None),
         }
     }
 
     /// Runs the script of an acquisition.
     pub(crate) async fn eval(&self, call: Invocation) -> Result<Value, CoreError> {
-        let inner = self.inner;
-        if inner.settings.confirmation.is_none() {
-            return inner.client.eval(call).await;
+        if self.confirmation.is_none() {
+            return self.client.eval(call).await;
         }
         self.put_back();
-        let (reply, connection) = inner.connections.eval(&inner.client, call).await?;
+        let (reply, connection) = self.connections.eval(self.client, call).await?;
         *self.used.lock() = Some(connection);
         Ok(reply)
     }
@@ -231,7 +248,7 @@ impl<'a> Wire<'a> {
     /// The last call took nothing: others may use its connection.
     pub(crate) fn put_back(&self) {
         if let Some(connection) = self.used.lock().take() {
-            self.inner.connections.put(connection);
+            self.connections.put(self.client, connection);
         }
     }
 
@@ -241,14 +258,14 @@ impl<'a> Wire<'a> {
     /// [`Error::NotConfirmed`] when it was not in time; [`Error::Core`] when the server could not be asked, or cannot
     /// wait.
     pub(crate) async fn confirm(&self) -> Result<(), Error> {
-        let Some(confirmation) = &self.inner.settings.confirmation else {
+        let Some(confirmation) = self.confirmation else {
             return Ok(());
         };
         let connection = self.used.lock().take();
         let (wanted, mut confirmed) = (confirmation.wanted(), 0);
         if let Some(connection) = connection {
             let reply = connection.call::<Value>(confirmation.command()).await?;
-            self.inner.connections.put(connection);
+            self.connections.put(self.client, connection);
             confirmed = confirmation.confirmed(reply)?;
         }
         match confirmed >= wanted {
@@ -262,6 +279,10 @@ impl Drop for Wire<'_> {
     fn drop(&mut self) {
         self.put_back();
     }
+}
+
+fn is_closed(client: &Client) -> bool {
+    matches!(*client.state().borrow(), ConnectionState::Closed)
 }
 
 fn not_sent(error: &CoreError) -> Option<FaultKind> {

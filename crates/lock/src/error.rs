@@ -173,6 +173,11 @@ impl Error {
         }
     }
 
+    /// Whether the operation may have been carried out although no answer came.
+    pub fn is_maybe(&self) -> bool {
+        matches!(self, Error::Core(error) if error.is_maybe())
+    }
+
     /// Who has the lock, when it is taken and that is known.
     pub fn holder(&self) -> Option<&Holder> {
         match self {

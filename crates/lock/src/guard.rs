@@ -12,6 +12,7 @@ use crate::fence::Fence;
 use crate::held::Held;
 use crate::manager::Inner;
 use crate::registry::Registered;
+use crate::run::run;
 
 /// A lock that is held, or several of them, from a [`LockManager`](crate::LockManager). It is renewed in the
 /// background until it is released or dropped.
@@ -103,23 +104,7 @@ impl Guard {
     /// background.
     pub async fn run<T>(self, work: impl Future<Output = T>) -> Result<T, Error> {
         let lost = self.lost();
-        let done = tokio::select! {
-            biased;
-            () = lost => None,
-            done = work => Some(done),
-        };
-        let Some(done) = done else {
-            return Err(Error::Lost);
-        };
-        match self.release().await {
-            Ok(true) => {}
-            // It was taken away before the last renewal could tell.
-            Ok(false) => return Err(Error::Lost),
-            Err(error) => {
-                tracing::debug!(target: "redkit::lock", %error, "released in the background");
-            }
-        }
-        Ok(done)
+        run(self.release(), lost, work).await
     }
 
     /// Gives the lock back, and wakes the next. Gives whether it was still held: `false` says that the work

@@ -194,7 +194,7 @@ impl Drop for Held {
         }
         let calls: Vec<_> = self.releases().map(|call| call.idempotent(true)).collect();
         let release = Release::new(calls)
-            .until(ends)
+            .patiently_until(ends)
             .counted_by(Arc::clone(&self.inner.metrics.unreleased));
         self.inner.client.release_later(release);
     }

@@ -62,6 +62,7 @@ mod read_write;
 mod redlock;
 mod register;
 mod registry;
+mod run;
 mod scripts;
 mod semaphore;
 mod time;

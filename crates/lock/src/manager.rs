@@ -100,7 +100,9 @@ impl LockManager {
     /// Takes a lock if it is free. One round trip.
     ///
     /// # Errors
-    /// [`Error::Taken`] says who has it; [`Error::EmptyKey`]; [`Error::Core`] when the server could not be asked.
+    /// [`Error::Taken`] says who has it; [`Error::EmptyKey`]; [`Error::Lost`] when the reply came later than the lease
+    /// was over: what was taken is given back, and asking again makes sense; [`Error::NotConfirmed`] where the manager
+    /// [asks for it](LockManagerBuilder::confirmed_by_replicas); [`Error::Core`] when the server could not be asked.
     pub async fn try_acquire(&self, key: impl ToArg) -> Result<Guard, Error> {
         self.acquire(key, Duration::ZERO).await
     }

@@ -2,15 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Client, Command, Error as CoreError, Key, Keyspace, Script, ToArg, ValueError};
+use redkit_core::{
+    Client, Command, ConfigError, Error as CoreError, Key, Keyspace, Script, ToArg, ValueError,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::fence::Fence;
 use crate::keys::user_key;
+use crate::time::millis;
 
 static WRITE: Script = Script::new(include_str!("scripts/register_write.lua"));
 
@@ -67,6 +71,15 @@ pub struct Fenced<T> {
     pub value: T,
 }
 
+/// What becomes of a register.
+enum Change<'v> {
+    Write(&'v [u8]),
+    Announce,
+    Delete(Duration),
+}
+
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
+
 impl FencedRegister {
     /// Registers named `name`, with values by the client's codec. Nothing is sent.
     ///
@@ -93,7 +106,7 @@ impl FencedRegister {
     ) -> Result<(), Error> {
         let key = self.keyspace.key(user_key(key)?);
         let encoded = self.client.codec().encode(key.as_bytes(), value)?;
-        self.send(&key, fence, Some(&encoded)).await
+        self.send(&key, fence, Change::Write(&encoded)).await
     }
 
     /// Announces a fence without writing: from now on older holders are rejected. For a holder that reads first,
@@ -103,10 +116,35 @@ impl FencedRegister {
     /// As [`write`](Self::write).
     pub async fn announce(&self, key: impl ToArg, fence: Fence) -> Result<(), Error> {
         let key = self.keyspace.key(user_key(key)?);
-        self.send(&key, fence, None).await
+        self.send(&key, fence, Change::Announce).await
     }
 
-    /// The value, and the newest fence; `None` when nothing was written yet.
+    /// Deletes the value, if no newer fence has written. The fence stays for `remember_for`, so that an older holder is
+    /// rejected until then as after a write; **after it, nothing is left to compare with, and an older holder's write is
+    /// taken**. Choose far more than the TTL of the lock and than any process may be held up, such as a day. A later write
+    /// or announcement keeps the fence for good again.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and [`Error::Core`] for a `remember_for` under a second or over a year.
+    pub async fn delete(
+        &self,
+        key: impl ToArg,
+        fence: Fence,
+        remember_for: Duration,
+    ) -> Result<(), Error> {
+        if !(Duration::from_secs(1)..=YEAR).contains(&remember_for) {
+            return Err(ConfigError::new(
+                "remember_for",
+                "it is under a second or over a year",
+                "give far more than a holder may be held up, such as a day",
+            )
+            .into());
+        }
+        let key = self.keyspace.key(user_key(key)?);
+        self.send(&key, fence, Change::Delete(remember_for)).await
+    }
+
+    /// The value, and the newest fence; `None` when nothing was written yet, or it was deleted.
     ///
     /// # Errors
     /// [`Error::EmptyKey`]. [`Error::Core`] when the server could not be asked, or the value is of another type.
@@ -126,14 +164,15 @@ impl FencedRegister {
         }))
     }
 
-    async fn send(&self, key: &Key, fence: Fence, value: Option<&[u8]>) -> Result<(), Error> {
-        // A write that arrives late must not undo a later one of the same holder, so it is not repeated.
-        let call = WRITE
-            .invoke([key])
-            .arg(fence)
-            .arg(u64::from(value.is_some()))
-            .arg(value.unwrap_or_default());
-        let newer: Option<Bytes> = self.client.eval(call.idempotent(value.is_none())).await?;
+    async fn send(&self, key: &Key, fence: Fence, change: Change<'_>) -> Result<(), Error> {
+        let call = WRITE.invoke([key]).arg(fence);
+        // A change that arrives late must not undo a later one of the same holder, so it is not repeated.
+        let call = match change {
+            Change::Write(value) => call.arg("write").arg(value),
+            Change::Announce => call.arg("announce").idempotent(true),
+            Change::Delete(remember_for) => call.arg("delete").arg(millis(remember_for)),
+        };
+        let newer: Option<Bytes> = self.client.eval(call).await?;
         match newer {
             None => Ok(()),
             Some(newer) => Err(Error::Fenced {

@@ -36,6 +36,13 @@ impl Error {
             Error::Core(error) | Error::NoServer { first: error, .. } => error.is_retryable(),
         }
     }
+
+    /// Whether the operation may have been carried out although no answer came.
+    pub fn is_maybe(&self) -> bool {
+        match self {
+            Error::Core(error) | Error::NoServer { first: error, .. } => error.is_maybe(),
+        }
+    }
 }
 
 impl From<ConfigError> for Error {

@@ -63,12 +63,17 @@ impl Error {
     }
 
     /// Whether the same call may succeed later without a change to the program. It does not say
-    /// that nothing was delivered: see [`redkit_core::Error::is_maybe`].
+    /// that nothing was delivered: see [`is_maybe`](Self::is_maybe).
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Core(error) => error.is_retryable(),
             Error::TooLarge { .. } | Error::GroupClash { .. } | Error::Invalid { .. } => false,
         }
+    }
+
+    /// Whether the operation may have been carried out although no answer came.
+    pub fn is_maybe(&self) -> bool {
+        matches!(self, Error::Core(error) if error.is_maybe())
     }
 
     pub(crate) fn invalid(

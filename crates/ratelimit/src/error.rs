@@ -90,13 +90,18 @@ impl Error {
     }
 
     /// Whether the same call may succeed later without a change to the program. It does not say
-    /// that nothing was taken: see [`redkit_core::Error::is_maybe`].
+    /// that nothing was taken: see [`is_maybe`](Self::is_maybe).
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Core(error) => error.is_retryable(),
             Error::QueueFull(_) => true,
             _ => false,
         }
+    }
+
+    /// Whether the operation may have been carried out although no answer came.
+    pub fn is_maybe(&self) -> bool {
+        matches!(self, Error::Core(error) if error.is_maybe())
     }
 }
 

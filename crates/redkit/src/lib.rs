@@ -32,11 +32,11 @@
 //! - `http-cache`: a cache of HTTP responses, on `redkit-cache`.
 //! - `monitor`: health, statistics and alerts; `prometheus`: its exporter; `webhook`: alerts by HTTP; `dashboard`: a page
 //!   for people.
-//! - `tower`: the layers of `ratelimit`, `session` and `lock` (idempotent requests); `axum`: what the layers do for it.
+//! - `tower`: the layers of `ratelimit`, `session` and `lock` (idempotent requests); `axum`: what these layers, the `http-cache`,
+//!   `pubsub` and `monitor` do for it. Both are of the patterns that are switched on.
 //! - `tower-sessions`: the store of `session` for that crate.
 //! - `schedule`: messages by cron patterns; `ws`: events for browsers by WebSocket, beside Server-Sent Events of `axum`.
 //! - `serde`: limiters from configuration files.
-//! - `schedule`: schedules of topics by cron patterns.
 //! - `fred`: a second networked driver, for one server or sentinels.
 //! - `full`: everything but `embedded`, `listen` and `fred`.
 

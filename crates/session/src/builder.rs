@@ -29,8 +29,8 @@ impl Lifetime {
     }
 
     /// # Errors
-    /// [`ConfigError`] with the timeout that cannot work.
-    pub(crate) fn check(self) -> Result<(), ConfigError> {
+    /// [`ConfigError`] with the setting that cannot work.
+    pub(crate) fn check(self, granularity: Duration) -> Result<(), ConfigError> {
         if self.idle < Duration::from_millis(1) || self.idle > self.absolute {
             return Err(ConfigError::new(
                 "idle_timeout",
@@ -43,6 +43,14 @@ impl Lifetime {
                 "absolute_timeout",
                 "it is longer than 400 days",
                 "choose 4 to 8 hours, as OWASP advises, and up to 400 days for remembered devices",
+            ));
+        }
+        if granularity >= self.idle {
+            // It would end though it is used.
+            return Err(ConfigError::new(
+                "touch_granularity",
+                "it is not shorter than the idle timeout",
+                "choose about a thirtieth of the idle timeout, the shortest one that a sign-in gives",
             ));
         }
         Ok(())
@@ -107,7 +115,8 @@ impl SessionStoreBuilder {
 
     /// A load moves the idle timeout only when that gains more than this, so that most loads write
     /// nothing. A session therefore ends between `idle_timeout − touch_granularity` and `idle_timeout`
-    /// after its last use. Default: 1 minute; less than the idle timeout.
+    /// after its last use. Default: 1 minute; less than the idle timeout, also of a
+    /// [sign-in](crate::SignIn::lifetime) with timeouts of its own.
     pub fn touch_granularity(mut self, granularity: Duration) -> Self {
         self.settings.granularity = granularity;
         self
@@ -158,14 +167,7 @@ impl SessionStoreBuilder {
         let wrong = |field: &'static str, problem: &'static str, fix: &'static str| {
             Err(Error::from(ConfigError::new(field, problem, fix)))
         };
-        settings.lifetime.check()?;
-        if settings.granularity >= settings.lifetime.idle {
-            return wrong(
-                "touch_granularity",
-                "it is not shorter than the idle timeout",
-                "choose about a thirtieth of the idle timeout",
-            );
-        }
+        settings.lifetime.check(settings.granularity)?;
         if settings.grace > Duration::from_secs(300) {
             return wrong(
                 "rotation_grace",

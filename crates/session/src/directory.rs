@@ -128,7 +128,8 @@ impl SessionDirectory {
     pub async fn revoke(&self, session: &ListedSession) -> Result<bool, Error> {
         let of_hash = |tag, hash: &str| self.keys(tag, hash);
         let keys = self.keys(session.tag, &session.handle.0);
-        end(&self.client, of_hash, keys, &session.user_hash, "").await
+        let user_hash = &session.user_hash;
+        end(&self.client, &self.keyspace, of_hash, keys, user_hash, "").await
     }
 
     /// Ends all sessions of a user, those too that begin before it is done, and gives how many it saw.
@@ -142,9 +143,9 @@ impl SessionDirectory {
             .map(|session| (session.tag, session.user_hash.as_str()))
             .collect();
         for (tag, user_hash) in users {
-            let (keys, generation) = (self.keys(tag, ""), id::random_name()?);
+            let (keys, name) = (self.keys(tag, ""), id::random_name()?);
             let kept = Lifetime::MAX;
-            scripts::revoke_all(&self.client, &keys, user_hash, &generation, kept, false).await?;
+            scripts::revoke_all(&self.client, &keys, user_hash, &name, kept, false).await?;
         }
         Ok(u64::try_from(sessions.len()).unwrap_or(u64::MAX))
     }

@@ -95,6 +95,12 @@ impl Error {
         match self {
             Error::Core(error) => error.kind(),
             Error::NoRandomness => ErrorKind::Server,
+            // Another request was first, or the user has what it may have: no mistake of the program.
+            Error::Gone
+            | Error::Rotated
+            | Error::Conflict { .. }
+            | Error::TooManySessions { .. }
+            | Error::IndexFull { .. } => ErrorKind::Data,
             _ => ErrorKind::Usage,
         }
     }
@@ -106,6 +112,11 @@ impl Error {
             Error::NoRandomness => true,
             _ => false,
         }
+    }
+
+    /// Whether the operation may have been carried out although no answer came.
+    pub fn is_maybe(&self) -> bool {
+        matches!(self, Error::Core(error) if error.is_maybe())
     }
 }
 

@@ -8,11 +8,11 @@
 
 use std::time::Duration;
 
-use redkit_core::{Client, Key, Script};
+use redkit_core::{Client, Invocation, Key, Keyspace, Script};
 
 use crate::error::Error;
 use crate::id::BucketTag;
-use crate::keys::SessionKeys;
+use crate::keys::{self, SessionKeys};
 use crate::scripts::{self, Deadline, Ended, micros};
 use crate::store::SessionStore;
 
@@ -56,11 +56,9 @@ impl SessionStore {
             let Some((tag, hash)) = found else { continue };
             let keys = inner.names.of_hash(tag, hash);
             // What it became by a rotation is noted as well, unless the user has signed in without it since.
-            if matches!(
-                scripts::end(&inner.client, &keys, "", "").await?,
-                Ended::Done { .. }
-            ) {
+            if let Ended::Done { indexes, .. } = scripts::end(&inner.client, &keys, "", "").await? {
                 ended += 1;
+                forget(&inner.client, &inner.names.keyspace, &indexes, &keys).await;
             }
         }
         if !sessions.is_empty() {
@@ -126,14 +124,31 @@ pub(crate) async fn confirm(
     Ok(true)
 }
 
-/// Takes a session that has ended out of its indexes. What cannot be taken out now is pruned by its deadline.
-pub(crate) async fn forget(store: &SessionStore, indexes: &str, keys: &SessionKeys) {
-    for key in keys_of(store, indexes) {
-        let call = REMOVE.invoke([&key]).arg(member(keys)).idempotent(true);
-        if let Err(error) = store.inner().client.eval::<i64>(call).await {
-            tracing::debug!(%error, "an index keeps a session that has ended until its deadline");
+/// Takes a session that has ended, or never was, out of its indexes. What cannot be taken out now is pruned by its
+/// deadline.
+pub(crate) async fn forget(
+    client: &Client,
+    keyspace: &Keyspace,
+    indexes: &str,
+    keys: &SessionKeys,
+) {
+    for call in forget_calls(keyspace, indexes, keys) {
+        if let Err(error) = client.eval::<i64>(call).await {
+            tracing::debug!(target: "redkit::session", %error, "an index keeps a session that has ended until its deadline");
         }
     }
+}
+
+/// The calls of [`forget`], for the release queue.
+pub(crate) fn forget_calls(
+    keyspace: &Keyspace,
+    indexes: &str,
+    keys: &SessionKeys,
+) -> Vec<Invocation> {
+    let key = |hash| keys::of_index(keyspace, hash);
+    // Taken out twice is as good as once.
+    let call = |key: Key| REMOVE.invoke([&key]).arg(member(keys)).idempotent(true);
+    indexes.split_whitespace().map(key).map(call).collect()
 }
 
 fn member(keys: &SessionKeys) -> String {

@@ -32,6 +32,11 @@ pub(crate) fn channel_of(keyspace: &Keyspace) -> Bytes {
     keyspace.key("ended").to_bytes()
 }
 
+/// The key of a named index's value, by its hash.
+pub(crate) fn of_index(keyspace: &Keyspace, hash: &str) -> Key {
+    keyspace.role_key(hash, "indexed")
+}
+
 impl SessionKeys {
     /// The keys of the session that a bucket knows under this hash.
     pub(crate) fn of_hash(
@@ -100,7 +105,7 @@ impl Names {
 
     /// The key of a named index's value, by its hash.
     pub(crate) fn of_index(&self, hash: &str) -> Key {
-        self.keyspace.role_key(hash, "indexed")
+        of_index(&self.keyspace, hash)
     }
 
     /// The keys of an id; `None` when its pepper is not known.

@@ -34,10 +34,10 @@ impl Session {
         let user = (&record.user, user.as_ref().unwrap_or(&record.user));
         match scripts::reencode(&inner.client, &self.keys, user, &entries).await {
             Ok(entries) => {
-                tracing::debug!(entries, "entries were encrypted with the current key");
+                tracing::debug!(target: "redkit::session", entries, "entries were encrypted with the current key");
             }
             Err(error) => {
-                tracing::debug!(%error, "entries could not be encrypted with the current key");
+                tracing::debug!(target: "redkit::session", %error, "entries could not be encrypted with the current key");
             }
         }
         // A rotation copies them.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redkit_core::coordination::Release;
-use redkit_core::{CallError, Client, Invocation};
+use redkit_core::{CallError, Client, Invocation, Value};
 use tokio::time::Instant;
 
 use crate::builder::{Lifetime, OnLimit};
@@ -17,6 +17,7 @@ use crate::record::{Record, followed, successor_mark};
 use crate::scripts::{self, Created, Deadline, NewSession, Retired};
 use crate::session::{Session, Stored};
 use crate::sign_in::SignIn;
+use crate::store::SessionStore;
 
 /// How often a step is tried again that others came between.
 const TRIES: usize = 16;
@@ -63,10 +64,9 @@ impl Session {
     /// [`Error::Rotated`] when the session ended meanwhile; [`Error::TooLarge`]; [`Error::Core`]. After
     /// an error the old id is valid as before.
     pub async fn sign_in(&mut self, sign_in: SignIn) -> Result<(), Error> {
-        let lifetime = sign_in
-            .lifetime
-            .unwrap_or(self.store.inner().settings.lifetime);
-        lifetime.check()?;
+        let settings = &self.store.inner().settings;
+        let lifetime = sign_in.lifetime.unwrap_or(settings.lifetime);
+        lifetime.check(settings.granularity)?;
         let (tag, user_hash) = self.store.user(&sign_in.user)?;
         let indexes = sign_in.index_hashes(&self.store.inner().names)?;
         let is_other = self
@@ -180,34 +180,38 @@ impl Session {
                 false => Vec::new(),
             };
             let replaced = self.record().map(|_| old.hash());
-            indexes::add(&self.store, successor.indexes, &keys, successor.deadline).await?;
-            // A caller that gives up while it waits leaves no session whose id nobody has.
-            let unclaimed = Unclaimed::new(&self.store.inner().client, &keys);
+            // A caller that gives up while it waits leaves no session whose id nobody has, and no place in an index.
+            let unclaimed = Unclaimed::new(&self.store, &keys, successor);
+            let noted = indexes::add(&self.store, successor.indexes, &keys, successor.deadline);
+            if let Err(error) = noted.await {
+                self.forget(unclaimed).await;
+                return Err(error);
+            }
             let created = self.create(successor, &keys, replaced, &entries).await;
             let New { record, excess } = match created {
                 Ok(Some(new)) => new,
                 Ok(None) => {
                     // It is another's.
-                    unclaimed.claimed();
+                    self.forget(unclaimed).await;
                     continue;
                 }
                 Err(Error::Core(error)) if may_be_done(&error) => {
-                    self.discard(&keys, unclaimed).await;
+                    self.discard(unclaimed).await;
                     return Err(error.into());
                 }
                 Err(error) => {
-                    unclaimed.claimed();
+                    self.forget(unclaimed).await;
                     return Err(error);
                 }
             };
             match self.confirm(successor, &old, &keys).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    self.discard(&keys, unclaimed).await;
+                    self.discard(unclaimed).await;
                     return Err(Error::Gone);
                 }
                 Err(error) => {
-                    self.discard(&keys, unclaimed).await;
+                    self.discard(unclaimed).await;
                     return Err(error);
                 }
             }
@@ -222,35 +226,39 @@ impl Session {
                     Ok(Retired::Done) => inner.metrics.rotated.add_one(),
                     Ok(Retired::Changed(newer)) => {
                         // Another request changed the old one: those changes are not to be lost.
-                        self.discard(&keys, unclaimed).await;
+                        self.discard(unclaimed).await;
                         self.stored = Some(Stored::new(*newer));
                         continue;
                     }
                     Ok(Retired::Over(over)) => {
-                        self.discard(&keys, unclaimed).await;
+                        self.discard(unclaimed).await;
                         return Err(over.into());
                     }
                     Err(Error::Core(error)) if may_be_done(&error) => {
-                        tracing::debug!(session = self.log_id(), %error, "the last step of a rotation is repeated");
-                        self.settle(&old, &keys, &mark).await?;
+                        tracing::debug!(target: "redkit::session", session = self.log_id(), %error, "the last step of a rotation is repeated");
+                        if let Err(error) = self.settle(&old, &keys, &mark).await {
+                            self.discard(unclaimed).await;
+                            return Err(error);
+                        }
                         inner.metrics.rotated.add_one();
                     }
                     Err(error) => {
-                        self.discard(&keys, unclaimed).await;
+                        self.discard(unclaimed).await;
                         return Err(error);
                     }
                 }
             }
-            unclaimed.claimed();
             let indexed = self.record().map(|old| old.indexes.clone());
             if let Some(indexed) = indexed.filter(|indexed| !indexed.is_empty()) {
                 // The old id is in its grace: its places in indexes run out with it.
                 let grace = Deadline::After(self.store.inner().settings.grace);
                 if let Err(error) = indexes::add(&self.store, &indexed, &old, grace).await {
-                    tracing::debug!(%error, "an index keeps an old id until its deadline");
+                    tracing::debug!(target: "redkit::session", %error, "an index keeps an old id until its deadline");
                 }
             }
             self.end_excess(&keys, successor.user_hash, &excess).await;
+            // Nothing is waited for between this and the caller's having the id.
+            unclaimed.claimed();
             return self.become_stored(id, keys, record);
         }
         Err(Error::Rotated)
@@ -335,12 +343,12 @@ impl Session {
             false => scripts::retire_call(old, None, grace, mark),
         };
         match scripts::status_of(&inner.client, call()).await {
-            // The caller's guard ends the new one, where the script has not.
+            // The caller ends the new one, where the script has not.
             Ok(4) => Err(Error::Rotated),
             Ok(0) if follows => Err(Error::Gone),
             Ok(_) => Ok(()),
             Err(error) => {
-                tracing::warn!(session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
+                tracing::warn!(target: "redkit::session", session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
                 let release = Release::new([call()]).until(Instant::now() + UNDONE_FOR);
                 let release = release.counted_by(inner.metrics.left.clone());
                 inner.client.release_later(release);
@@ -356,8 +364,8 @@ impl Session {
         for hash in excess {
             let keys = inner.names.of_hash(new.tag(), hash);
             if let Err(error) = inner.end_excess(keys.clone(), user_hash).await {
-                tracing::warn!(%error, "a session that its user has too many is yet to end");
-                let release = Release::new([scripts::end_call(&keys, user_hash)]);
+                tracing::warn!(target: "redkit::session", %error, "a session that its user has too many is yet to end");
+                let release = Release::new([scripts::end_call(&keys, user_hash, "")]);
                 let release = release.until(Instant::now() + UNDONE_FOR);
                 inner.client.release_later(release);
             }
@@ -434,44 +442,71 @@ impl Session {
         self.take(record)
     }
 
-    /// Ends a session that nobody has the id of. What cannot be ended now is ended later, or by its idle
-    /// timeout.
-    async fn discard(&self, keys: &SessionKeys, unclaimed: Unclaimed) {
+    /// Ends a session that nobody has the id of, and then takes it out of its indexes. What cannot be ended now is
+    /// ended later, or by its idle timeout; until then an index finds it.
+    async fn discard(&self, unclaimed: Unclaimed) {
         let client = &self.store.inner().client;
-        match scripts::end(client, keys, "", "").await {
-            Ok(_) => unclaimed.claimed(),
+        match client.eval::<Value>(unclaimed.end.clone()).await {
+            Ok(_) => self.forget(unclaimed).await,
             // The guard goes on.
             Err(error) => {
-                tracing::warn!(%error, "a session that nobody has the id of is yet to end");
+                tracing::warn!(target: "redkit::session", %error, "a session that nobody has the id of is yet to end");
             }
         }
+    }
+
+    /// Takes what was not stored out of its indexes.
+    async fn forget(&self, mut unclaimed: Unclaimed) {
+        unclaimed.is_over = true;
+        let client = &self.store.inner().client;
+        for call in &unclaimed.forget {
+            if let Err(error) = client.eval::<i64>(call.clone()).await {
+                tracing::debug!(target: "redkit::session", %error, "an index keeps a session that has ended until its deadline");
+            }
+        }
+        unclaimed.claimed();
     }
 }
 
 /// A session that is stored, or about to be, and whose id nobody has yet.
 struct Unclaimed {
     client: Client,
-    end: Option<Invocation>,
+    end: Invocation,
+    /// Takes it out of its indexes, once it has ended.
+    forget: Vec<Invocation>,
+    is_over: bool,
+    is_claimed: bool,
 }
 
 impl Unclaimed {
-    fn new(client: &Client, keys: &SessionKeys) -> Self {
+    fn new(store: &SessionStore, keys: &SessionKeys, successor: &Successor<'_>) -> Self {
+        let inner = store.inner();
+        let keyspace = &inner.names.keyspace;
         Self {
-            client: client.clone(),
-            end: Some(scripts::end_call(keys, "")),
+            client: inner.client.clone(),
+            end: scripts::end_call(keys, "", &successor.lineage),
+            forget: indexes::forget_calls(keyspace, successor.indexes, keys),
+            is_over: false,
+            is_claimed: false,
         }
     }
 
     fn claimed(mut self) {
-        self.end = None;
+        self.is_claimed = true;
     }
 }
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        if let Some(end) = self.end.take() {
-            let release = Release::new([end]).until(Instant::now() + UNDONE_FOR);
-            self.client.release_later(release);
+        let until = Instant::now() + UNDONE_FOR;
+        let forget = std::mem::take(&mut self.forget);
+        match (self.is_claimed, self.is_over) {
+            (true, _) => {}
+            (false, true) => self.client.release_later(Release::new(forget).until(until)),
+            (false, false) => {
+                let calls = std::iter::once(self.end.clone()).chain(forget);
+                self.client.release_later(Release::new(calls).until(until));
+            }
         }
     }
 }

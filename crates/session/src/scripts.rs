@@ -210,6 +210,8 @@ pub(crate) enum Ended {
     Done {
         /// See [`Record::successor`].
         successor: String,
+        /// See [`Record::indexes`].
+        indexes: String,
         kin: Vec<String>,
     },
     Absent {
@@ -228,14 +230,15 @@ impl Ended {
     }
 }
 
-/// Ends an id of a session; with a user, only of that user. The lineage may be empty: see `end.lua`.
+/// Ends an id of a session; with a user, only of that user. The lineage may be empty: see `end.lua`. With it, the id
+/// is not stored any more by a call that arrives late, also where there is no session of it.
 pub(crate) async fn end(
     client: &Client,
     keys: &SessionKeys,
     user_hash: &str,
     lineage: &str,
 ) -> Result<Ended, Error> {
-    let mut reply: Vec<Value> = client.eval(end_of(keys, user_hash, lineage)).await?;
+    let mut reply: Vec<Value> = client.eval(end_call(keys, user_hash, lineage)).await?;
     let status = status(&mut reply)?;
     if status == 2 {
         return Ok(Ended::OtherUser);
@@ -244,19 +247,20 @@ pub(crate) async fn end(
         .into_iter()
         .map(|value| value.to().map_err(unreadable));
     let successor = reply.next().unwrap_or_else(|| Ok(String::new()))?;
+    let indexes = reply.next().unwrap_or_else(|| Ok(String::new()))?;
     let kin = reply.collect::<Result<_, Error>>()?;
     Ok(match status {
-        1 => Ended::Done { successor, kin },
+        1 => Ended::Done {
+            successor,
+            indexes,
+            kin,
+        },
         _ => Ended::Absent { kin },
     })
 }
 
 /// The call of [`end`], for the release queue.
-pub(crate) fn end_call(keys: &SessionKeys, user_hash: &str) -> Invocation {
-    end_of(keys, user_hash, "")
-}
-
-fn end_of(keys: &SessionKeys, user_hash: &str, lineage: &str) -> Invocation {
+pub(crate) fn end_call(keys: &SessionKeys, user_hash: &str, lineage: &str) -> Invocation {
     // Ended twice is as good as once.
     invoke(&END, keys)
         .arg(user_hash)
@@ -449,19 +453,19 @@ pub(crate) async fn list(
         .collect()
 }
 
-/// Gives a user's sessions a new generation, and spares one of them.
+/// Gives a user's sessions a new generation, and spares one of them. A random name tells the call from others.
 pub(crate) async fn revoke_all(
     client: &Client,
     keys: &SessionKeys,
     user_hash: &str,
-    generation: &str,
+    name: &str,
     kept: Duration,
     spares: bool,
 ) -> Result<(), Error> {
     let call = REVOKE_ALL
         .invoke(keys.all())
         .arg(user_hash)
-        .arg(generation)
+        .arg(name)
         .arg(micros(kept))
         .arg(if spares { keys.hash() } else { "" })
         .arg(keys.channel())

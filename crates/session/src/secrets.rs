@@ -27,7 +27,11 @@ const LEAST: usize = 32;
 /// ```
 /// use redkit_session::SessionSecrets;
 ///
-/// // In production from a secret store, 32 random bytes each: `openssl rand 32`.
+/// // In production from a secret store, 32 random bytes each: `openssl rand -hex 32`.
+/// let (bucket_key, pepper, older) = ("01".repeat(32), "02".repeat(32), "03".repeat(32));
+/// let secrets = SessionSecrets::from_hex(&bucket_key, 2, &pepper)?.with_older_hex(1, &older)?;
+///
+/// // Where the secrets are bytes already:
 /// let secrets = SessionSecrets::new(vec![1; 32], 2, vec![2; 32])?.with_older(1, vec![3; 32])?;
 /// # Ok::<(), redkit_core::ConfigError>(())
 /// ```
@@ -54,7 +58,7 @@ impl SessionSecrets {
             return Err(ConfigError::new(
                 "pepper",
                 "it is the same as `bucket_key`",
-                "make each of them with `openssl rand -hex 32`",
+                "make each of them with `openssl rand -hex 32`, for `SessionSecrets::from_hex`",
             ));
         }
         Ok(Self {
@@ -62,6 +66,25 @@ impl SessionSecrets {
             current: version,
             peppers: Arc::new([(version, pepper)]),
         })
+    }
+
+    /// As [`new`](Self::new), from texts of hexadecimal digits, as `openssl rand -hex 32` makes them: 64 digits or
+    /// more each. Spaces around them are ignored.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`ConfigError`] for a text that is no such digits; it does not quote what it was
+    /// given.
+    pub fn from_hex(bucket_key: &str, version: u8, pepper: &str) -> Result<Self, ConfigError> {
+        let bucket_key = of_hex("bucket_key", bucket_key)?;
+        Self::new(bucket_key, version, of_hex("pepper", pepper)?)
+    }
+
+    /// As [`with_older`](Self::with_older), from a text as [`from_hex`](Self::from_hex) reads it.
+    ///
+    /// # Errors
+    /// As [`with_older`](Self::with_older), and [`ConfigError`] for a text that is no hexadecimal digits.
+    pub fn with_older_hex(self, version: u8, pepper: &str) -> Result<Self, ConfigError> {
+        self.with_older(version, of_hex("pepper", pepper)?)
     }
 
     /// Adds a pepper under which existing sessions are still found.
@@ -165,9 +188,35 @@ fn long_enough(
         len => Err(ConfigError::new(
             field,
             format!("it has {len} bytes"),
-            "use at least 32 random bytes, such as `openssl rand 32` gives",
+            "make it with `openssl rand -hex 32`, for `SessionSecrets::from_hex`",
         )),
     }
+}
+
+fn of_hex(field: &'static str, text: &str) -> Result<SecretSlice<u8>, ConfigError> {
+    let digits = text.trim().as_bytes();
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    let byte = |pair: &[u8]| match *pair {
+        [high, low] => u8::try_from(value(high)? << 4 | value(low)?).ok(),
+        _ => None,
+    };
+    // As large as it becomes at once: no copy of it is left behind.
+    let mut bytes = Vec::with_capacity(digits.len().div_ceil(2));
+    for pair in digits.chunks(2) {
+        match byte(pair) {
+            Some(byte) => bytes.push(byte),
+            None => {
+                // Wiped, too.
+                drop(SecretSlice::from(bytes));
+                return Err(ConfigError::new(
+                    field,
+                    "it is not pairs of hexadecimal digits",
+                    "make it with `openssl rand -hex 32`",
+                ));
+            }
+        }
+    }
+    Ok(bytes.into())
 }
 
 /// HMAC-SHA-256 of a value for a purpose: hashes of different purposes have nothing in common.
@@ -201,6 +250,29 @@ mod tests {
         assert!(refused(secrets.clone().with_older(1, vec![3; 32])).contains("already"));
         let shown = format!("{secrets:?}");
         assert_eq!(shown, "SessionSecrets { current: 1, versions: [1], .. }");
+    }
+
+    #[test]
+    fn secrets_in_hexadecimal_digits_are_those_in_bytes() {
+        let (one, two) = (
+            " 0aFf".to_owned() + &"01".repeat(30) + "\n",
+            "02".repeat(40),
+        );
+        let read = SessionSecrets::from_hex(&one, 1, &two).unwrap();
+        let read = read.with_older_hex(3, &"03".repeat(32)).unwrap();
+        let bytes = [vec![0x0a, 0xff], vec![1; 30]].concat();
+        let made = SessionSecrets::new(bytes, 1, vec![2; 40]).unwrap();
+        assert_eq!(read.hash_user(b"u"), made.hash_user(b"u"));
+        assert_eq!(read.hash_id(1, b"i"), made.hash_id(1, b"i"));
+        let older = made.with_older(3, vec![3; 32]).unwrap();
+        assert_eq!(read.hash_id(3, b"i"), older.hash_id(3, b"i"));
+        for wrong in ["", "0a", &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+            let error = SessionSecrets::from_hex(wrong, 1, &two).unwrap_err();
+            assert_eq!(error.field(), "bucket_key");
+            let error = error.to_string();
+            assert!(error.contains("openssl rand -hex 32"), "{error}");
+            assert!(!error.contains("gg"), "{error}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::entry::Change;
 use crate::error::Error;
 use crate::id::{self, SessionId};
+use crate::indexes;
 use crate::keys::SessionKeys;
 use crate::record::{Over, Record};
 use crate::scripts::{self, Committed};
@@ -249,8 +250,10 @@ impl Session {
         let ended = inner
             .end(self.keys.clone(), user_hash, &self.lineage)
             .await?;
-        if let Some(record) = self.record().filter(|record| !record.indexes.is_empty()) {
-            crate::indexes::forget(&self.store, &record.indexes, &self.keys).await;
+        // Where it had ended before, such as by its idle timeout, only this handle knows of its indexes.
+        if let Some(record) = self.record() {
+            let keyspace = &inner.names.keyspace;
+            indexes::forget(&inner.client, keyspace, &record.indexes, &self.keys).await;
         }
         Ok(ended)
     }

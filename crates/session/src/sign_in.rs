@@ -38,7 +38,9 @@ impl SignIn {
         self
     }
 
-    /// Timeouts of their own for this session, such as for "remember me". Default: the store's.
+    /// Timeouts of their own for this session, such as for "remember me". Default: the store's. The idle timeout is
+    /// longer than the store's [`touch_granularity`](crate::SessionStoreBuilder::touch_granularity), or the sign-in is
+    /// refused.
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = Some(lifetime);
         self

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use redkit_core::Client;
+use redkit_core::{Client, Keyspace};
 
 use crate::builder::{Lifetime, OnLimit, SessionStoreBuilder};
 use crate::error::Error;
 use crate::id::{self, BucketTag, SessionId};
+use crate::indexes;
 use crate::keys::{Names, SessionKeys};
 use crate::record::{Over, followed};
 use crate::scripts::{self, Ended};
@@ -148,6 +149,7 @@ impl SessionStore {
         }
         .add_one();
         tracing::debug!(
+            target: "redkit::session",
             session = self.inner.names.log_id(&id),
             ?over,
             "no session for an id"
@@ -220,9 +222,9 @@ impl Inner {
     pub(crate) async fn revoke_all(&self, user: &str) -> Result<(), Error> {
         let (tag, user_hash) = self.user(user)?;
         let keys = self.names.of_hash(tag, "");
-        let generation = id::random_name()?;
+        let name = id::random_name()?;
         let kept = Lifetime::MAX;
-        scripts::revoke_all(&self.client, &keys, &user_hash, &generation, kept, false).await
+        scripts::revoke_all(&self.client, &keys, &user_hash, &name, kept, false).await
     }
 
     /// Ends a session, and gives whether there was one; with a user, only a session of that user. All its ids
@@ -235,16 +237,19 @@ impl Inner {
         lineage: &str,
     ) -> Result<bool, Error> {
         let of_hash = |tag, hash: &str| self.names.of_hash(tag, hash);
-        end(&self.client, of_hash, keys, user_hash, lineage).await
+        let keyspace = &self.names.keyspace;
+        end(&self.client, keyspace, of_hash, keys, user_hash, lineage).await
     }
 
     /// Ends a session that its user has too many, and what it has become by a rotation. What it was before is
     /// left: the session for which it ends may be another successor of the same.
     pub(crate) async fn end_excess(&self, keys: SessionKeys, user_hash: &str) -> Result<(), Error> {
         let mut keys = keys;
-        while let Ended::Done { successor, .. } =
-            scripts::end(&self.client, &keys, user_hash, "").await?
+        while let Ended::Done {
+            successor, indexes, ..
+        } = scripts::end(&self.client, &keys, user_hash, "").await?
         {
+            indexes::forget(&self.client, &self.names.keyspace, &indexes, &keys).await;
             match followed(&successor) {
                 Some(successor) => keys = self.names.of_hash(keys.tag(), successor),
                 None => break,
@@ -264,6 +269,7 @@ impl Inner {
 /// See [`Inner::end`].
 pub(crate) async fn end(
     client: &Client,
+    keyspace: &Keyspace,
     of_hash: impl Fn(BucketTag, &str) -> SessionKeys,
     keys: SessionKeys,
     user_hash: &str,
@@ -273,7 +279,10 @@ pub(crate) async fn end(
     let mut has_ended = false;
     loop {
         let ended = scripts::end(client, &keys, user_hash, lineage).await?;
-        has_ended |= matches!(ended, Ended::Done { .. });
+        if let Ended::Done { indexes, .. } = &ended {
+            has_ended = true;
+            indexes::forget(client, keyspace, indexes, &keys).await;
+        }
         match ended.kin().first() {
             Some(next) => keys = of_hash(keys.tag(), next),
             None => return Ok(has_ended),

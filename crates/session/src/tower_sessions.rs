@@ -48,6 +48,7 @@ use crate::secrets::SessionSecrets;
 const TRIES: usize = 8;
 
 static CREATE: Script = Script::new(include_str!("scripts/record_create.lua"));
+static DELETE: Script = Script::new(include_str!("scripts/record_delete.lua"));
 
 /// A store for `tower-sessions`: see the [module](self) for an example and its limits. Clones are cheap and
 /// share it.
@@ -104,8 +105,17 @@ impl TowerSessionStore {
     }
 
     fn key(&self, id: &Id) -> Key {
+        self.key_of(id, "record")
+    }
+
+    /// Where it is known for a while that a record was deleted.
+    fn mark(&self, id: &Id) -> Key {
+        self.key_of(id, "deleted")
+    }
+
+    fn key_of(&self, id: &Id, role: &'static str) -> Key {
         let hash = self.inner.secrets.hash_record(&id.0.to_be_bytes());
-        self.inner.keyspace.role_key(id::text(&hash), "record")
+        self.inner.keyspace.role_key(id::text(&hash), role)
     }
 
     fn encode(&self, key: &Key, record: &Record) -> Result<bytes::Bytes> {
@@ -131,7 +141,7 @@ impl SessionStore for TowerSessionStore {
         for _ in 0..TRIES {
             let key = self.key(&record.id);
             let call = CREATE
-                .invoke([&key])
+                .invoke([&key, &self.mark(&record.id)])
                 .arg(&self.encode(&key, record)?[..])
                 .arg(millis(record.expiry_date))
                 // A repetition finds the same bytes.
@@ -182,8 +192,9 @@ impl SessionStore for TowerSessionStore {
     }
 
     async fn delete(&self, session_id: &Id) -> Result<()> {
-        let call = self.command("DEL", session_id).idempotent(true);
-        let _: i64 = self.inner.client.call(call).await.map_err(backend)?;
+        let keys = [&self.key(session_id), &self.mark(session_id)];
+        let call = DELETE.invoke(keys).idempotent(true);
+        let _: i64 = self.inner.client.eval(call).await.map_err(backend)?;
         Ok(())
     }
 }

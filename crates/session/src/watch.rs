@@ -109,7 +109,7 @@ impl Watch {
                 Ok(Ok(Err(Over::Rotated))) => return SessionEnd::Replaced,
                 Ok(Ok(Err(_))) => return SessionEnd::Ended,
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "a watched session could not be asked for")
+                    tracing::debug!(target: "redkit::session", %error, "a watched session could not be asked for")
                 }
                 Err(_) => return SessionEnd::Unconfirmed,
             }

@@ -1,5 +1,6 @@
-//! The smallest service with sessions, a cache, a limit and a health check: `cargo run -p app`, with `REDIS_URL` set
-//! to use a server. Then open http://localhost:3000, which is where browsers keep its cookie without TLS.
+//! The smallest service with sessions, a cache, a limit and a health check: `cargo run -p app -- --embedded`, or without
+//! that argument on the server that `REDIS_URL` names. Then open http://localhost:3000, which is where browsers keep its
+//! cookie without TLS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Redirect;
 use axum::routing::{get, post};
+use redkit::ClientConfig;
 use redkit::cache::Cache;
 use redkit::monitor::{Dependency, Health};
 use redkit::ratelimit::tower::{ClientAddress, RateLimitLayer};
@@ -49,8 +51,15 @@ async fn sign_in(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let url = std::env::var("REDIS_URL").unwrap_or_else(|_| "embedded://".to_owned());
-    let client = redkit::connect(&url).await?.with_namespace("app")?;
+    // The engine in this process only when it is asked for: a copy of the service that has lost its address must not have
+    // limits and sessions of its own.
+    let config = match std::env::args().any(|argument| argument == "--embedded") {
+        true => ClientConfig::from_url("embedded://")?,
+        false => ClientConfig::from_env()?,
+    };
+    // It starts though Redis is down; its health says so.
+    let client = redkit::connect_with(config.lazy(true)).await?;
+    let client = client.with_namespace("app")?;
 
     let teapots: Cache<String> = Cache::builder(&client, "teapots")
         .ttl(Duration::from_secs(60))
@@ -59,12 +68,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .policy(Policy::gcra(Quota::per_minute(100).burst(20)))
         .on_outage(OnOutage::Open)
         .build()?;
-    // Yours come from where you keep secrets; with these, sessions end with the process.
+    // Yours come from where you keep secrets, and all copies of the service have the same; with these, sessions end
+    // with the process.
     let random = || rand::random::<[u8; 32]>().to_vec();
     let secrets = SessionSecrets::new(random(), 1, random())?;
     let sessions = SessionStore::builder(&client, "web", secrets).build()?;
+    // Soft: a fleet that takes itself out of service when its one Redis is down answers nobody.
     let health = Health::builder()
-        .dependency(Dependency::hard("sessions", &client))
+        .dependency(Dependency::soft("redis", &client))
         .build()?;
 
     let app = Router::new()
@@ -72,6 +83,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/sign-in/{name}", post(sign_in))
         .route("/teapots/{id}", get(teapot))
         .layer(SessionLayer::builder(&sessions).build()?)
+        // Behind a proxy all requests come from its address: `ClientAddress::trusting` takes the proxies' word.
         .layer(RateLimitLayer::new(&limiter, ClientAddress::new()))
         .with_state(teapots)
         .nest("/health", health.routes());
@@ -79,6 +91,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("http://{}", listener.local_addr()?);
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).await?;
+    axum::serve(listener, service)
+        .with_graceful_shutdown(async { _ = tokio::signal::ctrl_c().await })
+        .await?;
+    client.shutdown().await;
     Ok(())
 }

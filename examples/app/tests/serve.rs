@@ -15,7 +15,7 @@ struct App(Child);
 impl App {
     fn start() -> (Self, String) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_app"))
-            .env_remove("REDIS_URL")
+            .arg("--embedded")
             .env("LISTEN", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .spawn()

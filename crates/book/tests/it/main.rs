@@ -17,4 +17,5 @@ mod blocks {
     include!(concat!(env!("OUT_DIR"), "/blocks.rs"));
 }
 mod profiles;
+mod settings;
 mod sizes;

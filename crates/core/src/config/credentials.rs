@@ -2,10 +2,17 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+#[cfg(any(feature = "native", feature = "fred"))]
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+#[cfg(any(feature = "native", feature = "fred"))]
+use futures_util::FutureExt;
 use secrecy::SecretString;
+
+#[cfg(any(feature = "native", feature = "fred"))]
+use crate::error::{Fault, FaultKind};
 
 /// A user's name and password.
 #[derive(Debug, Clone)]
@@ -48,7 +55,8 @@ pub trait CredentialProvider: Send + Sync + 'static {
     /// time is up. The wait counts towards the connect timeout.
     ///
     /// # Errors
-    /// Any error; the connection is then not made, and tried again like one that was refused.
+    /// Any error; the connection is then not made, and tried again like one that was refused. A panic is treated like
+    /// an error.
     async fn credentials(&self) -> Result<Credentials, Box<dyn StdError + Send + Sync>>;
 }
 
@@ -59,6 +67,25 @@ pub trait CredentialProvider: Send + Sync + 'static {
     expect(dead_code, reason = "without a driver nobody asks it")
 )]
 pub(crate) struct SharedProvider(pub(crate) Arc<dyn CredentialProvider>);
+
+#[cfg(any(feature = "native", feature = "fred"))]
+impl SharedProvider {
+    /// The credentials to use now. A provider that panics has failed once, like one that returns an error: it is asked
+    /// again for the next attempt. What it said in its panic may hold a secret, and is not repeated.
+    pub(crate) async fn credentials(&self) -> Result<Credentials, Fault> {
+        let asked = AssertUnwindSafe(async {
+            let given = self.0.credentials();
+            given.await
+        });
+        let failure = match asked.catch_unwind().await {
+            Ok(Ok(given)) => return Ok(given),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it panicked".to_owned(),
+        };
+        let message = format!("the credential provider failed: {failure}");
+        Err(Fault::new(FaultKind::Handshake, message))
+    }
+}
 
 impl fmt::Debug for SharedProvider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -28,6 +28,8 @@ use crate::tally::Tally;
 pub struct Release {
     requests: Vec<Request>,
     until: Option<Instant>,
+    /// It may go on for longer than [`LONGEST`].
+    is_patient: bool,
     lost: Option<Arc<Tally>>,
 }
 
@@ -37,6 +39,7 @@ impl Release {
         Self {
             requests: requests.into_iter().map(Into::into).collect(),
             until: None,
+            is_patient: false,
             lost: None,
         }
     }
@@ -46,6 +49,17 @@ impl Release {
     #[must_use]
     pub fn until(mut self, until: Instant) -> Self {
         self.until = Some(until.min(Instant::now() + LONGEST));
+        self.is_patient = false;
+        self
+    }
+
+    /// As [`until`](Self::until), for up to a day: for what would be missed if it were given up after a minute, such as
+    /// the result of work. The longer it goes on, the longer are the pauses, up to a quarter of a minute; the last attempts
+    /// are made shortly before the end. When half of the places are taken, it is given up after a minute as well.
+    #[must_use]
+    pub fn patiently_until(mut self, until: Instant) -> Self {
+        self.until = Some(until.min(Instant::now() + LONGEST_OF_THE_PATIENT));
+        self.is_patient = true;
         self
     }
 
@@ -95,8 +109,18 @@ const BATCH: usize = 64;
 const AT_ONCE: usize = 32;
 /// How long a release is repeated at most.
 const LONGEST: Duration = Duration::from_secs(60);
+/// How long one is repeated that is [patient](Release::patiently_until).
+const LONGEST_OF_THE_PATIENT: Duration = Duration::from_secs(86_400);
+/// With so many releases before it, no further one is patient: the others keep room though a node is away for long.
+const MOST_BEFORE_THE_PATIENT: usize = MOST / 2;
+/// The shortest pause between attempts.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// Pauses between attempts.
-const PAUSES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+const PAUSES: Backoff = Backoff::new(SHORTEST_PAUSE, Duration::from_secs(2));
+/// How many attempts fail, in about a minute, before the pauses grow further.
+const SOON: u32 = 45;
+/// Pauses from then on.
+const LATER_PAUSES: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(15));
 
 impl ReleaseQueue {
     pub(crate) fn new() -> Self {
@@ -116,12 +140,19 @@ impl ReleaseQueue {
     }
 
     /// Queues a release. Without a runtime, or with too many before it, it is lost.
-    pub(crate) fn send(&self, client: Client, release: Release) {
-        let mut has_room = false;
+    pub(crate) fn send(&self, client: Client, mut release: Release) {
+        let (mut has_room, mut may_be_patient) = (false, false);
         self.outstanding.send_modify(|count| {
             has_room = *count < MOST;
+            may_be_patient = *count < MOST_BEFORE_THE_PATIENT;
             *count += 1;
         });
+        if release.is_patient
+            && !may_be_patient
+            && let Some(until) = release.until
+        {
+            release = release.until(until);
+        }
         let queued = Queued {
             client,
             release,
@@ -205,7 +236,7 @@ async fn run(mut queue: mpsc::UnboundedReceiver<Queued>) {
                 }
             }
             Some(failed) = under_way.next(), if !under_way.is_empty() => {
-                if let Some(pause) = pause_of(&failed) {
+                if let Some(pause) = pause_of(&failed, Instant::now()) {
                     paused.push(async move { sleep(pause).await; failed });
                 }
             }
@@ -216,10 +247,9 @@ async fn run(mut queue: mpsc::UnboundedReceiver<Queued>) {
     }
 }
 
-fn pause_of(failed: &[Queued]) -> Option<Duration> {
+fn pause_of(failed: &[Queued], now: Instant) -> Option<Duration> {
     failed.first()?;
-    let pause = |queued: &Queued| PAUSES.pause_after(queued.failures);
-    failed.iter().map(pause).min()
+    failed.iter().map(|queued| queued.pause(now)).min()
 }
 
 /// Gives the releases that are to be tried again.
@@ -258,6 +288,18 @@ async fn release_all(mut batch: Vec<Queued>) -> Vec<Queued> {
 }
 
 impl Queued {
+    /// The pause before the next attempt. Half of the time that is left is the longest, so that the last attempts are
+    /// made just before the end.
+    fn pause(&self, now: Instant) -> Duration {
+        let pause = match self.failures.checked_sub(SOON) {
+            Some(further) => LATER_PAUSES.pause_after(further),
+            None => PAUSES.pause_after(self.failures),
+        };
+        let until = self.release.until.unwrap_or(now);
+        let left = until.saturating_duration_since(now);
+        pause.min(left / 2).max(SHORTEST_PAUSE)
+    }
+
     /// An attempt has ended, with this error of each request in turn, or with none. Keeps the requests
     /// that may be repeated.
     fn ended(&mut self, mut next_error: impl FnMut() -> Option<CallError>) {

@@ -9,13 +9,16 @@ static MAKE_UP: Script = Script::new(
      return redis.error_reply(ARGV[1])",
 );
 
-const ERRORS: [&str; 6] = [
+const ERRORS: [&str; 8] = [
     "BUSY made up",
     "READONLY made up",
     "LOADING made up",
     "CLUSTERDOWN made up",
     "MASTERDOWN made up",
     "TRYAGAIN made up",
+    "MOVED made up",
+    // To no slot of these keys.
+    "MOVED 0 127.0.0.1:1",
 ];
 
 redkit_testkit::suite! {

@@ -13,6 +13,7 @@ each_driver! {
     lazy_clients_connect_at_the_first_command,
     the_server_is_known_by_what_it_says,
     unix_sockets_and_databases,
+    a_credential_provider_that_panics_costs_an_attempt,
 }
 
 async fn ping_until_answered(client: &Client) {
@@ -211,6 +212,40 @@ async fn rotated_passwords_are_asked_for_at_every_connection() {
         .await
         .unwrap();
     assert_eq!(who, "app");
+    client.shutdown().await;
+}
+
+/// Panics when it is asked for the second time.
+struct Panics(std::sync::atomic::AtomicU32);
+
+#[async_trait::async_trait]
+impl redkit_core::CredentialProvider for Panics {
+    async fn credentials(
+        &self,
+    ) -> Result<redkit_core::Credentials, Box<dyn std::error::Error + Send + Sync>> {
+        let before = self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        assert_ne!(before, 1, "the store of secrets is in disorder");
+        Ok(redkit_core::Credentials {
+            username: None,
+            password: "pw".into(),
+        })
+    }
+}
+
+async fn a_credential_provider_that_panics_costs_an_attempt(driver: Driver) {
+    let server = Server::redis(ServerOptions::new().password("pw"))
+        .await
+        .unwrap();
+    let config = ClientConfig::from_url(&format!("redis://{}", server.addr()))
+        .unwrap()
+        .driver(driver)
+        .credential_provider(Panics(0.into()));
+    let client = Client::connect(config).await.unwrap();
+    ping_until_answered(&client).await;
+    for _ in 0..2 {
+        server.kill_clients().await.unwrap();
+        ping_until_answered(&client).await;
+    }
     client.shutdown().await;
 }
 

@@ -20,6 +20,26 @@ redkit_testkit::suite! {
         assert_eq!((error.code(), error.message()), ("CUSTOM", "it failed"));
         Ok(())
     }
+
+    async fn a_script_exists_when_every_server_knows_it(fixture: Fixture) -> Result<(), Error> {
+        let client = &fixture.client;
+        // One that no other test has loaded.
+        let text = format!("return '{}'", String::from_utf8_lossy(client.key("text").as_bytes()));
+        let script = |word: &str| Command::new("SCRIPT").arg(word);
+        let servers = client.servers();
+        let mut sha = String::new();
+        for (loaded, server) in servers.iter().enumerate() {
+            if loaded > 0 {
+                let known: Vec<i64> = client.call(script("EXISTS").arg(&sha)).await?;
+                assert_eq!(known, [0], "{loaded} of {} know it", servers.len());
+            }
+            sha = client.call_server(&server.name, script("LOAD").arg(&text)).await?;
+        }
+        let unknown = "0".repeat(40);
+        let known: Vec<i64> = client.call(script("EXISTS").arg(&sha).arg(unknown)).await?;
+        assert_eq!(known, [1, 0]);
+        Ok(())
+    }
 }
 
 each_driver! {

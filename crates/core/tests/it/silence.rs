@@ -389,7 +389,8 @@ async fn a_dead_connection_is_found_in_time_from_its_last_byte(driver: Driver) {
     let _alone = ALONE.lock().await;
     let server = Server::redis(ServerOptions::new()).await.unwrap();
     let (interval, timeout) = (Duration::from_secs(1), Duration::from_millis(400));
-    for subscription in [false, true] {
+    // The second subscription is asked for when the connection is dead already, and nobody answers.
+    for (subscription, second) in [(false, false), (true, false), (true, true)] {
         let proxy = Proxy::start(server.addr()).await.unwrap();
         let config = ClientConfig::from_url(&server.url_at(proxy.addr()))
             .unwrap()
@@ -414,6 +415,14 @@ async fn a_dead_connection_is_found_in_time_from_its_last_byte(driver: Driver) {
         }
         let last = Instant::now();
         proxy.half_open();
+        let another = second.then(|| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(interval / 2).await;
+                let interest = Interest::Channels(vec!["another".into()]);
+                drop(client.subscribe(interest).await);
+            })
+        });
         let found = async {
             if subscription {
                 let gap = stream.next().await;
@@ -429,8 +438,11 @@ async fn a_dead_connection_is_found_in_time_from_its_last_byte(driver: Driver) {
             .await
             .expect("it is found");
         let (took, late) = (last.elapsed(), lateness.worst());
-        println!("subscription: {subscription}: found after {took:?}, timers {late:?} late");
+        println!(
+            "subscription: {subscription}, another: {second}: found after {took:?}, timers {late:?} late"
+        );
         assert!(took <= interval + timeout / 2 + SLACK + late, "{took:?}");
+        another.iter().for_each(JoinHandle::abort);
         client.shutdown().await;
     }
 }

@@ -200,6 +200,65 @@ async fn a_restarted_server_is_subscribed_again_and_the_gap_is_told(driver: Driv
     end.await.expect("a shut down client ends its streams");
 }
 
+/// Whether anybody listens at a server.
+async fn has_subscribers(server: &Server) -> bool {
+    let list = server.raw(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+    !list.await.unwrap().text().unwrap().trim().is_empty()
+}
+
+#[tokio::test]
+async fn subscriptions_leave_a_node_that_has_left_the_cluster() {
+    let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
+    let config = ClientConfig::from_url(&cluster.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let mut plain = client.subscribe(channels(&["news"])).await.unwrap();
+    let mut leaving = None;
+    for node in cluster.nodes() {
+        if has_subscribers(node).await {
+            leaving = Some(node);
+        }
+    }
+    let leaving = leaving.expect("the connection is to one of them");
+    let addr = leaving.addr().to_string();
+    let servers = client.servers();
+    let served = &servers.iter().find(|server| *server.name == *addr).unwrap();
+    let shard = (0..).map(|n| format!("shard-{n}"));
+    let is_there = |name: &String| served.serves(redkit_core::slot(name.as_bytes()));
+    let shard = Bytes::from(shard.into_iter().find(is_there).unwrap());
+    let interest = Interest::Sharded(vec![shard.clone()]);
+    let mut sharded = client.subscribe(interest).await.unwrap();
+
+    let slots: Vec<String> = (0..16_384)
+        .filter(|slot| served.serves(*slot))
+        .map(|slot| slot.to_string())
+        .collect();
+    let id = cluster.id(leaving).await.unwrap();
+    let done = async |node: &Server, command: &[&str]| {
+        let reply = node.raw(command).await.unwrap();
+        assert!(!reply.is_error(), "{command:?}: {reply:?}");
+    };
+    let mut staying = cluster
+        .nodes()
+        .iter()
+        .filter(|node| node.addr() != leaving.addr());
+    let (heir, other) = (staying.next().unwrap(), staying.next().unwrap());
+    done(heir, &["CLUSTER", "FORGET", &id]).await;
+    done(other, &["CLUSTER", "FORGET", &id]).await;
+    done(leaving, &["CLUSTER", "RESET", "HARD"]).await;
+    let all = ["CLUSTER", "ADDSLOTS"]
+        .into_iter()
+        .chain(slots.iter().map(String::as_str));
+    done(heir, &all.collect::<Vec<_>>()).await;
+
+    // Nobody calls the node that has left: its subscribers find out by themselves.
+    lost_and_back(&mut plain).await;
+    lost_and_back(&mut sharded).await;
+    done(heir, &["PUBLISH", "news", "after"]).await;
+    assert_eq!(next(&mut plain).await, message(b"news", None, "after"));
+    heard(&client, &mut sharded, &shard, "after").await;
+    client.shutdown().await;
+}
+
 /// How many connections of a server listen to sharded channels, and to how many.
 async fn sharded_connections(server: &Server) -> (usize, u64) {
     let list = server.raw(&["CLIENT", "LIST"]).await.unwrap();

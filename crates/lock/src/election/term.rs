@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -40,6 +41,15 @@ impl Term {
     pub fn is_over(&self) -> bool {
         let is_held = self.lock.upgrade().is_some_and(|lock| !lock.is_lost());
         !is_held || *self.role.borrow() != Role::Leader(self.fence)
+    }
+
+    /// For how long the term certainly goes on from now on, if the lock is not renewed; nothing when it is over.
+    pub fn remaining(&self) -> Duration {
+        if *self.role.borrow() != Role::Leader(self.fence) {
+            return Duration::ZERO;
+        }
+        let lock = self.lock.upgrade().filter(|lock| !lock.is_lost());
+        lock.map_or(Duration::ZERO, |lock| lock.remaining())
     }
 
     /// Waits until the term is over: the lock was lost, the leader resigned, or the work has ended. The work

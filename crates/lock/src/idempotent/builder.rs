@@ -8,6 +8,7 @@ use redkit_core::{Client, Codec, ConfigError};
 
 use super::metrics::Metrics;
 use super::{IdempotentExecution, Shared};
+use crate::confirmation::{Confirmation, ConfirmedBy, Connections};
 use crate::error::Error;
 use crate::time::check_lease;
 
@@ -22,6 +23,7 @@ pub struct IdempotentExecutionBuilder {
     keep_for: Duration,
     max_result_bytes: usize,
     retry_after: Duration,
+    confirmation: Option<Confirmation>,
 }
 
 impl IdempotentExecutionBuilder {
@@ -34,6 +36,7 @@ impl IdempotentExecutionBuilder {
             keep_for: Duration::from_secs(86_400),
             max_result_bytes: 1024 * 1024,
             retry_after: Duration::from_secs(1),
+            confirmation: None,
         }
     }
 
@@ -71,6 +74,30 @@ impl IdempotentExecutionBuilder {
         self
     }
 
+    /// Work is begun only when so many replicas have its record in memory within `timeout` (`WAIT`); otherwise the key is
+    /// given back, with [`Error::NotConfirmed`]. Its result counts as [kept](crate::Executed::is_kept) only when they have
+    /// that, too; the caller gets it in any case. Each goes over a connection of its own. Default: off.
+    ///
+    /// It makes it less likely that a failover lets work be done twice, and not impossible: the replica that takes over
+    /// may be another one. Renewals are not confirmed.
+    pub fn confirmed_by_replicas(mut self, replicas: u32, timeout: Duration) -> Self {
+        self.confirmation = Some(Confirmation {
+            by: ConfirmedBy::Replicas(replicas),
+            timeout,
+        });
+        self
+    }
+
+    /// Like [`confirmed_by_replicas`](Self::confirmed_by_replicas), by what has reached disks: see
+    /// [`LockManagerBuilder::confirmed_on_disk`](crate::LockManagerBuilder::confirmed_on_disk).
+    pub fn confirmed_on_disk(mut self, is_local: bool, replicas: u32, timeout: Duration) -> Self {
+        self.confirmation = Some(Confirmation {
+            by: ConfirmedBy::Disks { is_local, replicas },
+            timeout,
+        });
+        self
+    }
+
     /// How results become bytes. Default: the client's codec. One that encrypts keeps them secret in Redis.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.client = self.client.with_codec(codec);
@@ -83,7 +110,7 @@ impl IdempotentExecutionBuilder {
     /// [`Error::Core`] with the setting that cannot work: a name with other characters than letters,
     /// digits, `-`, `_` and `.`; a lease under 100 ms or over a day; a `run_at_most` shorter than the
     /// lease, or over a day; a `keep_for` under 1 s or over a year; a limit of results of 0 or over 64
-    /// MiB.
+    /// MiB; a confirmation that this server cannot give, or that takes over half of the lease.
     pub fn build(self) -> Result<IdempotentExecution, Error> {
         let wrong = |field: &'static str, problem: &'static str, fix: &'static str| {
             Err(Error::from(ConfigError::new(field, problem, fix)))
@@ -110,6 +137,10 @@ impl IdempotentExecutionBuilder {
                 "give what a result needs, such as 1 MiB",
             );
         }
+        if let Some(confirmation) = &self.confirmation {
+            confirmation.check(self.lease, self.client.topology())?;
+            confirmation.check_version(self.client.capabilities().version)?;
+        }
         let shared = Arc::new(Shared {
             keyspace: self.client.keyspace("idempotent", &self.name)?,
             metrics: Metrics::new(&self.name),
@@ -120,6 +151,8 @@ impl IdempotentExecutionBuilder {
             keep_for: self.keep_for,
             max_result_bytes: self.max_result_bytes,
             retry_after: self.retry_after,
+            confirmation: self.confirmation,
+            connections: Connections::default(),
         });
         let inspected = Arc::downgrade(&shared);
         shared.client.register(inspected as Weak<dyn Inspect>);

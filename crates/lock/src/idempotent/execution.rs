@@ -51,11 +51,19 @@ pub(super) async fn begin<T: DeserializeOwned>(
         token,
         is_needed: true,
     };
-    let begun = scripts::begin(&shared.client, &key, token, &fingerprint.0, shared.lease).await;
-    if begun
-        .as_ref()
-        .map_or_else(|error| !error.is_maybe(), |_| true)
-    {
+    let wire = shared.wire();
+    let begun = scripts::begin(&wire, &key, token, &fingerprint.0, shared.lease).await;
+    undo.is_needed = match &begun {
+        Ok(begun) => *begun == Begin::Begun,
+        Err(error) => error.is_maybe(),
+    };
+    if let Ok(Begin::Begun) = begun {
+        if let Err(error) = wire.confirm().await {
+            metrics.failed.increment(1);
+            let call = scripts::forget(&key, Some(token));
+            undo.is_needed = shared.client.eval::<i64>(call).await.is_err();
+            return Err(error);
+        }
         undo.is_needed = false;
     }
     drop(undo);
@@ -154,7 +162,7 @@ impl Execution {
     }
 
     async fn finish_with(&mut self, result: Option<bytes::Bytes>) -> Result<bool, Error> {
-        let is_result = result.is_some();
+        let (shared, is_result) = (Arc::clone(&self.shared), result.is_some());
         let until = self.lease.valid_until();
         // The server decides as well: by the token, and by its own clock.
         if !self.lease.end() {
@@ -165,19 +173,24 @@ impl Execution {
         // Also when this is dropped before the answer: the work is done.
         let mut again = Again {
             execution: self,
-            release: Some(Release::new([call.clone()]).until(until)),
+            release: Some(Release::new([call.clone()]).patiently_until(until)),
         };
-        match again.execution.shared.client.eval::<i64>(call).await {
-            Ok(1) => {
+        let wire = shared.wire();
+        match scripts::finished(wire.eval(call).await) {
+            Ok(true) => {
                 again.release = None;
-                Ok(is_result)
+                let Err(error) = wire.confirm().await else {
+                    return Ok(is_result);
+                };
+                tracing::warn!(target: "redkit::lock", execution = shared.name, %error, "a result is kept, and not confirmed");
+                shared.metrics.not_stored.add_one();
+                Ok(false)
             }
-            Ok(_) => {
+            Ok(false) => {
                 again.release = None;
                 Err(Error::Lost)
             }
             Err(error) => {
-                let shared = &again.execution.shared;
                 tracing::warn!(target: "redkit::lock", execution = shared.name, %error, "cannot keep a result; trying again in the background");
                 shared.metrics.not_stored.add_one();
                 Ok(false)
@@ -193,7 +206,7 @@ impl Drop for Execution {
         self.lease.end();
         if self.farewell == Farewell::Forget {
             let call = scripts::forget(&self.key, Some(self.token));
-            let release = Release::new([call]).until(until);
+            let release = Release::new([call]).patiently_until(until);
             self.shared.client.release_later(release);
         }
     }
@@ -228,7 +241,7 @@ impl Drop for Undo<'_> {
             let until = Instant::now() + self.shared.lease;
             self.shared
                 .client
-                .release_later(Release::new([call]).until(until));
+                .release_later(Release::new([call]).patiently_until(until));
         }
     }
 }

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 pub use self::builder::IdempotentExecutionBuilder;
 use self::execution::Begun;
 use self::metrics::Metrics;
+use crate::confirmation::{Confirmation, Connections, Wire};
 use crate::error::Error;
 
 /// Does work once for a key, however often it is asked for: one execution is in flight for a key, in all
@@ -35,6 +36,10 @@ use crate::error::Error;
 /// - A process that dies in the middle leaves the key to the next call after the
 ///   [lease](IdempotentExecutionBuilder::lease): **the work is then begun a second time.** Make it so that its
 ///   own steps bear this (a transaction, a fence, a key of its own at the payment service).
+/// - All of it holds **while the server keeps its data**. A failover that loses the record of a key (replication is
+///   asynchronous), an eviction (`maxmemory-policy` is to be `noeviction`) and a restart without data make the key a new
+///   one: the work is then begun a second time as well. Where that is dear, have
+///   [replicas confirm](IdempotentExecutionBuilder::confirmed_by_replicas) that they have it, which makes it less likely.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -73,7 +78,15 @@ struct Shared {
     keep_for: Duration,
     max_result_bytes: usize,
     retry_after: Duration,
+    confirmation: Option<Confirmation>,
+    connections: Connections,
     metrics: Metrics,
+}
+
+impl Shared {
+    fn wire(&self) -> Wire<'_> {
+        Wire::new(&self.client, self.confirmation.as_ref(), &self.connections)
+    }
 }
 
 /// What [`IdempotentExecution::run`] gives.
@@ -86,8 +99,10 @@ pub struct Executed<T> {
     pub is_replayed: bool,
     /// Whether the server keeps it for later calls. It does not where the caller said so, where it is over
     /// [`max_result_bytes`](IdempotentExecutionBuilder::max_result_bytes) or cannot be encoded (later calls get
-    /// [`Error::NotKept`]), and where the server did not answer: then it is told in the background for as
-    /// long as the lease lasts, and if that fails as well the next call begins anew.
+    /// [`Error::NotKept`]), and where the server did not answer: then it is told in the background for what is left of the
+    /// lease (two thirds of it at least, when its renewals came through; a day at most), and if that fails as well the next
+    /// call begins anew. Where it is [to be confirmed](IdempotentExecutionBuilder::confirmed_by_replicas) and was not in
+    /// time, it is not said to be kept either, and is found all the same unless a failover loses it. With 8,192 releases of the client before it, it is told for a minute.
     pub is_kept: bool,
 }
 
@@ -119,7 +134,8 @@ impl IdempotentExecution {
     ///
     /// # Errors
     /// [`IdempotentError::NotExecuted`] with [`Error::InFlight`], [`Error::OtherFingerprint`],
-    /// [`Error::NotKept`], [`Error::EmptyKey`] (of the key or the scope), [`Error::Lost`], or [`Error::Core`]
+    /// [`Error::NotKept`], [`Error::EmptyKey`] (of the key or the scope), [`Error::Lost`],
+    /// [`Error::NotConfirmed`] (the work was not begun), or [`Error::Core`]
     /// (also for a key or a scope over 255 bytes); [`IdempotentError::Work`].
     pub async fn run<T, E, F>(
         &self,

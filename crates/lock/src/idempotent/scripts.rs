@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redkit_core::coordination::{LeaseRenewal, Token, lua};
-use redkit_core::{Client, Error as CoreError, FromValue, Invocation, Key, Script, Value};
+use redkit_core::{Error as CoreError, FromValue, Invocation, Key, Script, Value, ValueError};
 
+use crate::confirmation::Wire;
 use crate::time::micros;
 
 static BEGIN: Script =
@@ -18,6 +19,7 @@ static FINISH: Script =
 static FORGET: Script = Script::new(include_str!("../scripts/idempotent_forget.lua"));
 
 /// What the server says to a call.
+#[derive(PartialEq, Eq)]
 pub(super) enum Begin {
     Begun,
     InFlight,
@@ -27,7 +29,7 @@ pub(super) enum Begin {
 }
 
 pub(super) async fn begin(
-    client: &Client,
+    wire: &Wire<'_>,
     key: &Key,
     token: Token,
     fingerprint: &str,
@@ -39,21 +41,26 @@ pub(super) async fn begin(
         .arg(fingerprint)
         .arg(micros(lease));
     // By its token it begins once.
-    let reply: Vec<Value> = client.eval(call.idempotent(true)).await?;
+    let reply = wire.eval(call.idempotent(true)).await?;
+    let reply = reply.to::<Vec<Value>>().map_err(unexpected)?;
     let mut reply = reply.into_iter();
     let status = reply.next();
     Ok(match (status, reply.next()) {
         (Some(Value::Int(1)), _) => Begin::Begun,
         (Some(Value::Int(3)), _) => Begin::OtherFingerprint,
         (Some(Value::Int(4)), Some(result)) => {
-            Begin::Ended(Bytes::from_value(result).map_err(|error| CoreError::Reply {
-                command: "EVALSHA".into(),
-                error,
-            })?)
+            Begin::Ended(Bytes::from_value(result).map_err(unexpected)?)
         }
         (Some(Value::Int(5)), _) => Begin::NotKept,
         _ => Begin::InFlight,
     })
+}
+
+fn unexpected(error: ValueError) -> CoreError {
+    CoreError::Reply {
+        command: "EVALSHA".into(),
+        error,
+    }
 }
 
 /// The reply is 1 when the result is kept.
@@ -69,6 +76,12 @@ pub(super) fn finish(
         Some(result) => call.arg(result),
         None => call,
     }
+}
+
+/// Reads the reply to [`finish`]: whether the result is kept.
+pub(super) fn finished(reply: Result<Value, CoreError>) -> Result<bool, CoreError> {
+    let kept = reply?.to::<i64>().map_err(unexpected)?;
+    Ok(kept == 1)
 }
 
 /// The reply is 1 when there was something. Without a token it forgets whatever is there.

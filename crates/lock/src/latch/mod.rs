@@ -136,6 +136,9 @@ impl LatchManager {
 /// A count that goes down to zero, once: then the latch is open, and stays so. From
 /// [`LatchManager::latch`]; cheap to clone.
 ///
+/// It holds while the server keeps its data: a failover may lose counts (replication is asynchronous), so that the latch
+/// stays shut, and an eviction the latch itself.
+///
 /// While Redis is down, calls fail with [`Error::Core`], and waiters wait on until their timeout.
 #[derive(Clone)]
 pub struct CountDownLatch {

@@ -15,6 +15,7 @@ use super::scripts::{self, Caller, Keys};
 use crate::error::Error;
 use crate::fence::Fence;
 use crate::registry::Registered;
+use crate::run::run;
 
 /// A read/write lock that is held for reading, with a lease of its own. Dropping it gives the lock back in the
 /// background.
@@ -76,6 +77,17 @@ macro_rules! delegate {
                 true => Ok(()),
                 false => Err(Error::Lost),
             }
+        }
+
+        /// Does work that is dropped when the lock is lost, and gives the lock back after it. Work that blocks its
+        /// thread cannot be dropped meanwhile.
+        ///
+        /// # Errors
+        /// [`Error::Lost`], also for work that came to its end and whose lock is found to be lost only then. That the
+        /// lock could not be given back is none: it is repeated in the background.
+        pub async fn run<T>($self, work: impl Future<Output = T>) -> Result<T, Error> {
+            let lost = $self.lost();
+            run($self.release(), lost, work).await
         }
 
         /// Gives the lock back. Gives whether it was still held.
@@ -205,7 +217,7 @@ impl Drop for Held {
         self.lease.end();
         let call = scripts::release(&self.keys, &self.caller, &self.inner.channel);
         let release = Release::new([call.idempotent(true)])
-            .until(ends)
+            .patiently_until(ends)
             .counted_by(Arc::clone(&self.inner.metrics.unreleased));
         self.inner.client.release_later(release);
     }

@@ -91,23 +91,81 @@ impl ReadWriteLocks {
         }
     }
 
-    /// Takes a lock for reading, and waits for it for `timeout` at most, while a writer has it or waits for it.
+    /// Takes a lock for reading if no writer has it or waits for it. One round trip.
     ///
     /// # Errors
-    /// [`Error::Taken`] says which writer has it; [`Error::EmptyKey`]; [`Error::Core`] when the server could not be
-    /// asked.
+    /// As [`read`](Self::read).
+    pub async fn try_read(&self, key: impl ToArg) -> Result<ReadGuard, Error> {
+        self.read(key, Duration::ZERO).await
+    }
+
+    /// Takes a lock for writing if nobody has it. One round trip.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn try_write(&self, key: impl ToArg) -> Result<WriteGuard, Error> {
+        self.write(key, Duration::ZERO).await
+    }
+
+    /// Takes a lock for reading, and waits for it for `timeout` at most, while a writer has it or waits for it. The
+    /// reader is woken, and looks once in three seconds besides, so that no writer that died keeps it out.
+    ///
+    /// # Errors
+    /// [`Error::Taken`] says which writer has it; [`Error::EmptyKey`]; [`Error::Lost`] when the reply came later than
+    /// the lease was over: what was taken is given back, and asking again makes sense; [`Error::Core`] when the server
+    /// could not be asked.
     pub async fn read(&self, key: impl ToArg, timeout: Duration) -> Result<ReadGuard, Error> {
         let (held, _) = self.acquire(key, Mode::Read, timeout).await?;
         Ok(ReadGuard::new(held))
     }
 
-    /// Takes a lock for writing, and waits for it for `timeout` at most.
+    /// Takes a lock for writing, and waits for it for `timeout` at most. The writer is woken, and looks once a second
+    /// besides.
     ///
     /// # Errors
     /// As [`read`](Self::read); readers who have it are not named.
     pub async fn write(&self, key: impl ToArg, timeout: Duration) -> Result<WriteGuard, Error> {
         let (held, fence) = self.acquire(key, Mode::Write, timeout).await?;
         Ok(WriteGuard::new(held, fence))
+    }
+
+    /// Takes a lock for reading as [`read`](Self::read) does, begins work, drops the work when the lock is lost, and
+    /// gives the lock back after it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and as [`ReadGuard::run`].
+    pub async fn run_reading<F, W>(
+        &self,
+        key: impl ToArg,
+        timeout: Duration,
+        work: F,
+    ) -> Result<W::Output, Error>
+    where
+        F: FnOnce() -> W,
+        W: Future,
+    {
+        let guard = self.read(key, timeout).await?;
+        guard.run(work()).await
+    }
+
+    /// Takes a lock for writing as [`write`](Self::write) does, begins work with its fence, drops the work when the
+    /// lock is lost, and gives the lock back after it.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and as [`WriteGuard::run`].
+    pub async fn run_writing<F, W>(
+        &self,
+        key: impl ToArg,
+        timeout: Duration,
+        work: F,
+    ) -> Result<W::Output, Error>
+    where
+        F: FnOnce(Fence) -> W,
+        W: Future,
+    {
+        let guard = self.write(key, timeout).await?;
+        let work = work(guard.fence());
+        guard.run(work).await
     }
 
     /// How a lock stands. One round trip.
@@ -236,7 +294,8 @@ impl Call<'_> {
                     };
                     let expiry = expires_in.unwrap_or(HEARTBEAT) + Duration::from_millis(1);
                     let longest = match mode {
-                        Mode::Read => left,
+                        // A message may have gone to writers that wait, who may all be dead.
+                        Mode::Read => left.min(WAITER_ALIVE),
                         Mode::Write => left.min(HEARTBEAT),
                     };
                     waiter.wait(expiry.min(longest)).await;
@@ -315,7 +374,7 @@ impl Drop for LeftBehind<'_> {
         } = self.call;
         let call = scripts::release(keys, caller, &inner.channel);
         let release = Release::new([call.idempotent(true)])
-            .until(Instant::now() + inner.settings.ttl)
+            .patiently_until(Instant::now() + inner.settings.ttl)
             .counted_by(Arc::clone(&inner.metrics.unreleased));
         inner.client.release_later(release);
     }

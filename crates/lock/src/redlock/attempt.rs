@@ -101,7 +101,7 @@ impl<'a> Attempt<'a> {
         if let Some(config) = shared.lease_config(sent, sent) {
             for (number, (claim, outcome)) in self.claims.iter().zip(&outcomes).enumerate() {
                 if *outcome == NodeOutcome::Granted {
-                    let lease = claim.client.lease(claim.clone(), config.clone(), sent);
+                    let lease = claim.client.lease(claim.renewal(), config.clone(), sent);
                     leases.push((number, Arc::new(lease)));
                 }
             }
@@ -171,7 +171,7 @@ impl Drop for Attempt<'_> {
         for claim in &self.claims {
             let release = Release::new([claim.release(false)]);
             let until = Instant::now() + self.shared.ttl;
-            claim.client.release_later(release.until(until));
+            claim.client.release_later(release.patiently_until(until));
         }
     }
 }

@@ -156,6 +156,7 @@ impl RedlockBuilder {
             metrics: Metrics {
                 acquired: acquires("acquired"),
                 refused: acquires("refused"),
+                failed: acquires("failed"),
                 lost: Tally::new(metrics::counter!(
                     "redkit_redlock_lost_total", "lock" => self.name.clone()
                 )),

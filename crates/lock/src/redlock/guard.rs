@@ -15,6 +15,7 @@ use super::Shared;
 use super::node::{Claim, Take};
 use crate::error::Error;
 use crate::fence::Fence;
+use crate::run::run;
 
 /// A lock of a [`Redlock`](crate::Redlock), held until it is released, dropped or lost. Dropping it releases
 /// it on all servers, in the background, and never blocks.
@@ -71,29 +72,49 @@ impl RedlockGuard {
         self.valid_until().saturating_duration_since(Instant::now())
     }
 
-    /// Waits until the lock is lost, by the local clock and whatever the servers do. Put it in a `select!`
-    /// beside the work.
-    pub async fn lost(&self) {
-        let mut changes = self.leases.subscribe();
-        loop {
-            let leases = changes.borrow_and_update().clone();
-            let mut losses: FuturesUnordered<_> =
-                leases.iter().map(|(_, lease)| lease.lost()).collect();
-            // A lease that is lost stays so: as many as these leave a majority.
-            let bearable = leases.len().saturating_sub(self.shared.quorum());
-            let too_many = async {
-                for _ in 0..=bearable {
-                    losses.next().await;
+    /// A future that resolves when the lock is lost, by the local clock and whatever the servers do. Put it in a
+    /// `select!` beside the work. It can outlive the guard, and never resolves once the lock was given back in time.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (mut changes, quorum) = (self.leases.subscribe(), self.shared.quorum());
+        async move {
+            loop {
+                let mut losses: FuturesUnordered<_> = changes
+                    .borrow_and_update()
+                    .iter()
+                    .map(|(_, lease)| lease.watch_loss())
+                    .collect();
+                // A lease that is lost stays so: as many as these leave a majority.
+                let bearable = losses.len().saturating_sub(quorum);
+                let mut too_many = Box::pin(async move {
+                    for _ in 0..=bearable {
+                        losses.next().await;
+                    }
+                });
+                tokio::select! {
+                    biased;
+                    changed = changes.changed() => match changed {
+                        // Another server has granted the lock: what was lost before then counts no more.
+                        Ok(()) => {}
+                        // The guard is gone, and nothing changes any more. What it held is let go of.
+                        Err(_) => {
+                            drop(changes);
+                            return too_many.await;
+                        }
+                    },
+                    () = &mut too_many => return,
                 }
-            };
-            tokio::select! {
-                biased;
-                // Another server has granted the lock: what was lost before then counts no more. The sender is this
-                // guard's own.
-                _ = changes.changed() => {}
-                () = too_many => return,
             }
         }
+    }
+
+    /// Does work that is dropped when the lock is lost, and releases the lock after it. Work that blocks its thread
+    /// cannot be dropped meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], also for work that came to its end and whose lock is lost by then.
+    pub async fn run<T>(self, work: impl Future<Output = T>) -> Result<T, Error> {
+        let lost = self.lost();
+        run(async { Ok(self.release().await) }, lost, work).await
     }
 
     /// Renews the lock now, on all servers that granted it, each within the timeout of a server; the client's tasks
@@ -143,7 +164,7 @@ impl RedlockGuard {
             if given < self.fence && !matches!(claim.raise(self.fence, until).await, Ok(true)) {
                 return None;
             }
-            let lease = claim.client.lease(claim.clone(), config, sent);
+            let lease = claim.client.lease(claim.renewal(), config, sent);
             (!lease.is_lost()).then(|| (number, Arc::new(lease)))
         });
         let taken: Leases = join_all(taken).await.into_iter().flatten().collect();
@@ -236,7 +257,7 @@ impl Drop for Undo {
             if !is_told {
                 let release = Release::new([claim.release(true)]);
                 let until = Instant::now() + self.ttl;
-                claim.client.release_later(release.until(until));
+                claim.client.release_later(release.patiently_until(until));
             }
         }
     }

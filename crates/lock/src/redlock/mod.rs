@@ -24,6 +24,7 @@ pub use self::builder::RedlockBuilder;
 pub use self::guard::RedlockGuard;
 use self::node::Node;
 use crate::error::Error;
+use crate::fence::Fence;
 use crate::keys::user_key;
 use crate::time::deadline_after;
 
@@ -86,7 +87,10 @@ struct Shared {
 
 struct Metrics {
     acquired: Counter,
+    /// Others have the lock.
     refused: Counter,
+    /// Servers failed.
+    failed: Counter,
     lost: Tally,
 }
 
@@ -123,9 +127,30 @@ impl Redlock {
         let acquired = self.acquire_until(&key, deadline).await;
         match &acquired {
             Ok(_) => self.shared.metrics.acquired.increment(1),
-            Err(_) => self.shared.metrics.refused.increment(1),
+            Err(failed) if is_contended(failed) => self.shared.metrics.refused.increment(1),
+            Err(_) => self.shared.metrics.failed.increment(1),
         }
         acquired
+    }
+
+    /// Takes the lock as [`acquire`](Self::acquire) does, begins work with its fence, drops the work when the lock is
+    /// lost, and releases the lock after it.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), and as [`RedlockGuard::run`].
+    pub async fn run<F, W>(
+        &self,
+        key: impl ToArg,
+        timeout: Duration,
+        work: F,
+    ) -> Result<W::Output, Error>
+    where
+        F: FnOnce(Fence) -> W,
+        W: Future,
+    {
+        let guard = self.acquire(key, timeout).await?;
+        let work = work(guard.fence());
+        guard.run(work).await
     }
 
     /// The name.
@@ -183,6 +208,17 @@ impl Redlock {
         });
         join_all(made).await.into_iter().flatten().collect()
     }
+}
+
+/// Whether a majority would have granted the lock, had no other holder had it.
+fn is_contended(error: &Error) -> bool {
+    let Error::NoQuorum { needed, nodes } = error else {
+        return false;
+    };
+    let held = nodes
+        .iter()
+        .filter(|node| matches!(node, NodeOutcome::Held { .. }));
+    held.count() + granted(nodes) >= *needed
 }
 
 impl Shared {

@@ -38,6 +38,14 @@ pub(super) struct Claim {
     token: Token,
 }
 
+/// How a lock on one server is renewed. Who watches the lease holds this, and no client open by it.
+pub(super) struct Renewal {
+    lock: Key,
+    fence: Key,
+    fence_ttl: Duration,
+    token: Token,
+}
+
 /// What a server says to a caller that wants the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Take {
@@ -106,6 +114,16 @@ impl Claim {
         Ok(raised == 1)
     }
 
+    /// How the lock is renewed.
+    pub(super) fn renewal(&self) -> Renewal {
+        Renewal {
+            lock: self.lock.clone(),
+            fence: self.fence.clone(),
+            fence_ttl: self.fence_ttl,
+            token: self.token,
+        }
+    }
+
     /// Releases the lock; `wakes` the waiters when a majority held it.
     pub(super) fn release(&self, wakes: bool) -> Invocation {
         let channel: &[u8] = if wakes { &self.channel } else { b"" };
@@ -118,7 +136,7 @@ impl Claim {
     }
 }
 
-impl LeaseRenewal for Claim {
+impl LeaseRenewal for Renewal {
     fn renew(&self, ttl: Duration) -> Invocation {
         RENEW
             .invoke([&self.lock, &self.fence])

@@ -50,6 +50,9 @@ use crate::time::deadline_after;
 ///     }
 ///     permits.release().await?; // or drop it
 /// }
+/// // The same in one; `None` when they were not free in time:
+/// let exported = exports.run("eu", 2, Duration::from_secs(5), export).await?;
+/// # assert!(exported.is_some());
 /// # Ok(()) }
 /// ```
 ///
@@ -104,7 +107,8 @@ impl Semaphore {
     ///
     /// # Errors
     /// [`Error::EmptyKey`]; [`Error::NoPermits`] for none; [`Error::AbovePermits`] for more than there are;
-    /// [`Error::Core`] when the server could not be asked.
+    /// [`Error::Lost`] when the reply came later than the lease was over: what was taken is given back, and asking again
+    /// makes sense; [`Error::Core`] when the server could not be asked.
     pub async fn try_acquire(
         &self,
         key: impl ToArg,
@@ -170,6 +174,28 @@ impl Semaphore {
             Taken::None => Ok(None),
             Taken::QueueFull { waiters } => Err(Error::QueueFull { waiters }),
             Taken::Above { there_are } => Err(Error::AbovePermits { permits, there_are }),
+        }
+    }
+
+    /// Takes permits as [`acquire`](Self::acquire) does, begins work, drops the work when they are lost, and gives them
+    /// back after it; `None` when they were not free in time, and the work was not begun.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), and as [`Permits::run`].
+    pub async fn run<F, W>(
+        &self,
+        key: impl ToArg,
+        permits: u32,
+        timeout: Duration,
+        work: F,
+    ) -> Result<Option<W::Output>, Error>
+    where
+        F: FnOnce() -> W,
+        W: Future,
+    {
+        match self.acquire(key, permits, timeout).await? {
+            Some(permits) => permits.run(work()).await.map(Some),
+            None => Ok(None),
         }
     }
 

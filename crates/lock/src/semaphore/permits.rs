@@ -9,6 +9,7 @@ use redkit_core::coordination::{Lease, Release, Token};
 use super::Shared;
 use super::scripts::{self, Keys};
 use crate::error::Error;
+use crate::run::run;
 
 /// Permits of a [`Semaphore`](crate::Semaphore), held until they are released, dropped or lost.
 ///
@@ -54,11 +55,22 @@ impl Permits {
         self.lease.is_lost()
     }
 
-    /// Waits until they are lost, by the local clock and whatever the server does: at the latest when the
-    /// lease has passed since the last renewal that succeeded was sent, less the allowance for drift. Put
-    /// it in a `select!` beside the work.
-    pub async fn lost(&self) {
-        self.lease.lost().await;
+    /// A future that resolves when they are lost, by the local clock and whatever the server does: at the latest when
+    /// the lease has passed since the last renewal that succeeded was sent, less the allowance for drift. Put it in a
+    /// `select!` beside the work. It can outlive the permits, and never resolves once they were given back in time.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.lease.watch_loss()
+    }
+
+    /// Does work that is dropped when the permits are lost, and gives them back after it. Work that blocks its thread
+    /// cannot be dropped meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Lost`], also for work that came to its end and whose permits are found to be lost only then. That they
+    /// could not be given back is none: it is repeated in the background.
+    pub async fn run<T>(self, work: impl Future<Output = T>) -> Result<T, Error> {
+        let lost = self.lost();
+        run(self.release(), lost, work).await
     }
 
     /// For how long they are certainly held from now on, if they are not renewed.
@@ -84,7 +96,7 @@ impl Permits {
         self.permits = kept;
         self.shared.metrics.give_back(permits);
         let call = scripts::release(&self.keys, self.token, kept);
-        let release = Release::new([call.clone()]).until(self.lease.valid_until());
+        let release = Release::new([call.clone()]).patiently_until(self.lease.valid_until());
         let mut later = Later {
             shared: &self.shared,
             release: Some(release),
@@ -94,19 +106,24 @@ impl Permits {
         Ok(())
     }
 
-    /// Gives them back and waits until the server knows. Gives whether they were held until then: `false`
-    /// when they were lost, and when the reply of a first attempt was. Dropping the future before is as
-    /// good as dropping the permits.
+    /// Gives them back and waits until the server knows. Gives whether they were held until then, also when the reply
+    /// of a first attempt was lost. Dropping the future before is as good as dropping the permits.
     ///
     /// # Errors
     /// [`Error::Core`] when the server could not be told. It is then tried again in the background, and at
     /// the latest the permits are free when the lease has passed.
     pub async fn release(mut self) -> Result<bool, Error> {
         let was_held = self.lease.end();
-        let call = scripts::release(&self.keys, self.token, 0);
-        let given_back: u32 = self.shared.client.eval(call).await?;
+        let call = || scripts::release(&self.keys, self.token, 0);
+        let client = &self.shared.client;
+        let (given_back, is_repeat) = match client.eval::<u32>(call().idempotent(false)).await {
+            Ok(given_back) => (given_back, false),
+            // The first attempt may have given them back, so that the second finds nothing.
+            Err(error) if error.is_maybe() => (client.eval(call()).await?, true),
+            Err(error) => return Err(error.into()),
+        };
         self.is_released = true;
-        Ok(was_held && given_back > 0)
+        Ok(was_held && (given_back > 0 || is_repeat))
     }
 }
 
@@ -135,7 +152,7 @@ impl Drop for Permits {
             return;
         }
         let release = Release::new([scripts::release(&self.keys, self.token, 0)])
-            .until(until)
+            .patiently_until(until)
             .counted_by(Arc::clone(&self.shared.metrics.releases_lost));
         self.shared.client.release_later(release);
     }

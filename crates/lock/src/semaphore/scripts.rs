@@ -165,7 +165,7 @@ impl QueuedCaller for Take<'_> {
             self.queue().leave(&self.id()),
             release(&self.keys, self.token, 0),
         ];
-        Release::new(calls).until(Instant::now() + self.lease.max(WAITER_ALIVE))
+        Release::new(calls).patiently_until(Instant::now() + self.lease.max(WAITER_ALIVE))
     }
 }
 

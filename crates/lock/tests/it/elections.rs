@@ -334,11 +334,13 @@ redkit_testkit::suite! {
         assert!(timeout(SECOND, &mut run).await.is_err());
         let term: Term = begun.lock().clone().unwrap();
         assert!(election.is_leader() && !term.is_over());
+        assert!(term.remaining() > TTL / 2 && term.remaining() <= TTL);
         backend.set(Rule::new(Injection::HangBefore));
         let hung = Instant::now();
         timeout(2 * TTL, term.lost()).await.expect("a task that the work has spawned is told");
         assert!(hung.elapsed() <= TTL, "{:?}", hung.elapsed());
         assert!(term.is_over() && !election.is_leader() && !election.resign());
+        assert!(term.remaining().is_zero());
         let inspected = client.inspect();
         let found = inspected.iter().find(|object| object.kind() == "election").unwrap();
         assert_eq!(found.snapshot().get("is_leader"), Some(&false.into()));

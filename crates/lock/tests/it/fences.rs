@@ -93,6 +93,54 @@ redkit_testkit::suite! {
         assert!(matches!(register.write("", fence(1), &1).await, Err(Error::EmptyKey)));
     }
 
+    async fn a_deleted_value_takes_no_writes_of_older_holders(fixture: Fixture) {
+        let register = FencedRegister::new(&fixture.client, "stock").unwrap();
+        let (fence, day) = (Fence::new, Duration::from_secs(86_400));
+        let key = fixture.client.key("fenced:stock:{k}");
+        let expires = async || -> i64 {
+            fixture.client.call(Command::new("PTTL").key(&key)).await.unwrap()
+        };
+        register.write("k", fence(10), &1).await.unwrap();
+        let error = register.delete("k", fence(9), day).await.unwrap_err();
+        assert!(matches!(error, Error::Fenced { newer } if newer == fence(10)), "{error:?}");
+        assert_eq!(register.read::<u32>("k").await.unwrap().unwrap().value, 1);
+        register.delete("k", fence(11), day).await.unwrap();
+        assert!(register.read::<u32>("k").await.unwrap().is_none());
+        let left = expires().await;
+        assert!((86_000_000..=86_400_000).contains(&left), "{left}");
+        // Of a holder from before the deletion, and from before it was deleted at all.
+        for old in [1, 10] {
+            let error = register.write("k", fence(old), &2).await.unwrap_err();
+            assert!(matches!(error, Error::Fenced { newer } if newer == fence(11)), "{error:?}");
+        }
+        // The holder that deleted it, and the next, may write; then it is kept for good.
+        register.write("k", fence(11), &3).await.unwrap();
+        assert_eq!(expires().await, -1);
+        register.delete("k", fence(12), day).await.unwrap();
+        register.announce("k", fence(13)).await.unwrap();
+        assert_eq!(expires().await, -1);
+        assert!(register.write("k", fence(12), &4).await.is_err());
+        // Where nothing is, the fence is remembered all the same.
+        register.delete("none", fence(5), day).await.unwrap();
+        assert!(register.write("none", fence(4), &1).await.is_err());
+        for time in [Duration::ZERO, Duration::from_millis(999), 400 * day] {
+            let error = register.delete("k", fence(14), time).await.unwrap_err();
+            assert!(error.to_string().contains("remember_for"), "{error}");
+        }
+    }
+
+    #[paused]
+    async fn the_fence_of_a_deleted_value_is_forgotten_after_its_time(fixture: Fixture) {
+        let register = FencedRegister::new(&fixture.client, "stock").unwrap();
+        register.write("k", Fence::new(10), &1).await.unwrap();
+        register.delete("k", Fence::new(10), Duration::from_secs(60)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        assert!(register.write("k", Fence::new(9), &2).await.is_err());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let key = fixture.client.key("fenced:stock:{k}");
+        assert!(!crate::exists(&fixture.client, key).await, "nothing is left");
+    }
+
     #[paused]
     async fn the_record_of_a_fence_runs_out_and_fences_go_on_with_the_clock(fixture: Fixture) {
         let locks = crate::builder(&fixture.client).fence_ttl(Duration::from_secs(60)).build().unwrap();

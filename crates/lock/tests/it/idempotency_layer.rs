@@ -12,10 +12,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use redkit_core::Client;
 use redkit_lock::tower::{IdempotencyLayer, OnOutage};
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, Spans};
 use tokio::sync::Notify;
 use tokio::time::{advance, sleep, timeout};
 use tower::ServiceExt;
+use tracing::Instrument;
 
 const MOMENT: Duration = Duration::from_millis(10);
 
@@ -339,6 +340,33 @@ async fn a_service_goes_no_further_once_its_lease_is_lost() {
     advance(Duration::from_secs(60)).await;
     assert_eq!(running.await.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(shop.steps.load(Ordering::SeqCst), 0);
+}
+
+/// With a key it runs in a task of the layer, and what it notes belongs to its caller's span all the same.
+#[tokio::test]
+async fn a_service_runs_in_the_span_of_its_caller() {
+    let (_spans, _listening) = Spans::listen(&["it::idempotency_layer"]);
+    let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let notes = Arc::clone(&seen);
+    let handler = move || {
+        notes.lock().push(tracing::Span::current().id());
+        async { "done" }
+    };
+    let client = FaultyBackend::embedded().client();
+    let app = Router::new()
+        .route("/orders", post(handler))
+        .layer(layer(&client));
+    let span = tracing::info_span!("request");
+    assert!(span.id().is_some(), "somebody listens");
+    for has_key in [true, false] {
+        let mut request = request("", "k", "");
+        if !has_key {
+            request.headers_mut().remove("idempotency-key");
+        }
+        let sent = send(&app, request).instrument(span.clone());
+        assert_eq!(sent.await.0, StatusCode::OK);
+    }
+    assert_eq!(*seen.lock(), [span.id(), span.id()]);
 }
 
 /// The layer's tasks end with it.

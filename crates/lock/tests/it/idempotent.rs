@@ -444,6 +444,36 @@ async fn a_result_is_kept_after_an_outage_shorter_than_the_lease() {
     assert!(again.is_replayed && again.value == "run 1");
 }
 
+/// A lease of minutes, and an outage of two.
+#[tokio::test(start_paused = true)]
+async fn a_result_is_kept_after_an_outage_of_minutes_that_is_shorter_than_the_lease() {
+    let backend = FaultyBackend::embedded();
+    let payments = builder(&backend.client()).lease(300 * SECOND).build();
+    let (payments, runs) = (payments.unwrap(), AtomicU32::new(0));
+    let work = async {
+        backend.set(Rule::new(Injection::NotSent));
+        pay(&runs, MOMENT).await
+    };
+    let first = payments.run("alice", "k", "9900", work).await.unwrap();
+    assert!(first.value == "run 1" && !first.is_kept);
+    sleep(120 * SECOND).await;
+    backend.clear();
+    // The longest pause between two attempts.
+    sleep(16 * SECOND).await;
+    let again = payments
+        .run("alice", "k", "9900", pay(&runs, MOMENT))
+        .await
+        .unwrap();
+    assert!(again.is_replayed && again.value == "run 1");
+    // After the lease as well.
+    sleep(400 * SECOND).await;
+    let again = payments
+        .run("alice", "k", "9900", pay(&runs, MOMENT))
+        .await
+        .unwrap();
+    assert!(again.is_replayed && runs.load(Ordering::SeqCst) == 1);
+}
+
 #[tokio::test]
 async fn forgotten_scripts_are_sent_again() {
     let client = FaultyBackend::embedded().client();

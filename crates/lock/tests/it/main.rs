@@ -22,6 +22,7 @@ mod processes;
 mod readers_and_writers;
 mod redlock;
 mod replicas;
+mod runs;
 mod semaphore_faults;
 mod semaphores;
 mod server_calls;

@@ -202,6 +202,43 @@ redkit_testkit::suite! {
         assert!(start.elapsed() <= 4 * SECOND, "{:?}", start.elapsed());
     }
 
+    /// The wake-up goes to writers, as one of them waits: it is dead.
+    #[paused]
+    async fn a_writer_that_died_while_it_waited_keeps_no_reader_out_of_a_free_lock(fixture: Fixture) {
+        let all = LockManager::builder(&fixture.client, "docs").ttl(LONG).build_read_write().unwrap();
+        for is_forced in [false, true] {
+            let key = format!("k{is_forced}");
+            let writer = all.write(&key, NOW).await.unwrap();
+            let (waits, name) = (all.clone(), key.clone());
+            let reader = tokio::spawn(async move { waits.read(&name, 2 * LONG).await.map(drop) });
+            sleep(Duration::from_millis(300)).await;
+            let time: (u64, u64) = fixture.client.call(Command::new("TIME")).await.unwrap();
+            let until = (time.0 + 3) * 1_000_000 + time.1;
+            let writers = fixture.client.key(format!("rwlock:docs:{{{key}}}:writers"));
+            let add = Command::new("ZADD").key(&writers).arg(until).arg("dead");
+            fixture.client.call::<i64>(add).await.unwrap();
+            let start = Instant::now();
+            match is_forced {
+                true => assert!(all.force_release(&key, writer.fence()).await.unwrap()),
+                false => assert!(writer.release().await.unwrap()),
+            }
+            reader.await.unwrap().unwrap();
+            assert!(start.elapsed() <= 4 * SECOND, "{is_forced}: {:?}", start.elapsed());
+        }
+    }
+
+    async fn what_is_taken_is_tried_without_waiting(fixture: Fixture) {
+        let (one, two) = (locks(&fixture.client), another(&fixture).await);
+        let reader = one.try_read("k").await.unwrap();
+        drop(two.try_read("k").await.unwrap());
+        assert!(matches!(two.try_write("k").await, Err(Error::Taken { .. })));
+        assert!(reader.release().await.unwrap());
+        eventually("it is free", async || is_free(&one).await).await;
+        let writer = one.try_write("k").await.unwrap();
+        assert!(matches!(two.try_read("k").await, Err(Error::Taken { holder: Some(_) })));
+        assert!(writer.release().await.unwrap());
+    }
+
     async fn a_writer_is_put_out_by_its_fence_and_readers_together(fixture: Fixture) -> Result<(), Error> {
         let (locks, theirs) = (locks(&fixture.client), another(&fixture).await);
         let writer = theirs.write("k", SECOND).await?;

@@ -220,6 +220,43 @@ async fn answers_that_took_as_long_as_the_lock_is_held_give_no_lock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn servers_that_fail_are_not_counted_as_a_lock_that_is_taken() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    let nodes = Nodes::new(3);
+    let recorder = DebuggingRecorder::new();
+    let locks = metrics::with_local_recorder(&recorder, || nodes.redlock());
+    let counted = || {
+        let all = recorder.snapshotter().snapshot().into_vec();
+        let counted = all.into_iter().filter_map(|(key, _, _, value)| {
+            if key.key().name() != "redkit_redlock_acquires_total" {
+                return None;
+            }
+            let outcome = key.key().labels().find(|label| label.key() == "outcome")?;
+            let DebugValue::Counter(count @ 1..) = value else {
+                return None;
+            };
+            Some((outcome.value().to_owned(), count))
+        });
+        let mut counted: Vec<_> = counted.collect();
+        counted.sort();
+        counted
+    };
+    let of = |outcome: &str| (outcome.to_owned(), 1);
+    let guard = locks.try_acquire("k").await.unwrap();
+    assert_eq!(counted(), [of("acquired")]);
+    // A minority that fails does not make it another error.
+    nodes.stop(0);
+    assert!(locks.try_acquire("k").await.is_err());
+    assert_eq!(counted(), [of("refused")]);
+    nodes.stop(1);
+    assert!(locks.try_acquire("k").await.is_err());
+    assert!(locks.try_acquire("free").await.is_err());
+    assert_eq!(counted(), [("failed".to_owned(), 2)]);
+    drop(guard);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lock_that_is_extended_outlives_one_server_after_the_other() {
     let nodes = Nodes::new(3);
     nodes.stop(2);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use redkit_core::{Client, ClientConfig, ErrorKind, Topology};
-use redkit_lock::{Error, FencedRegister};
+use redkit_core::{CallError, Client, ClientConfig, ErrorKind, FaultKind, Topology};
+use redkit_lock::{Error, FencedRegister, IdempotentError};
 use redkit_testkit::{Fixture, Program, Proxy, Server, ServerOptions};
 
 use crate::{LONG, SECOND, builder, eventually, manager};
@@ -114,6 +114,30 @@ async fn an_acquisition_counts_when_a_replica_has_it() {
     drop(locks.acquire("k", LONG).await.unwrap());
 }
 
+/// Its connections of their own are idle then, and stand.
+#[tokio::test]
+async fn a_manager_whose_client_was_shut_down_takes_no_lock_that_is_to_be_confirmed() {
+    let (master, _replica) = pair(Program::Redis, ServerOptions::default()).await;
+    let client = connect(&master).await;
+    let locks = builder(&client).confirmed_by_replicas(1, SECOND);
+    let locks = locks.build().unwrap();
+    let guard = locks.try_acquire("k").await.unwrap();
+    assert!(guard.release().await.unwrap());
+    client.shutdown().await;
+    for timeout in [Duration::ZERO, LONG] {
+        let error = locks.acquire("k", timeout).await.unwrap_err();
+        let Error::Core(core) = &error else {
+            panic!("{error:?}");
+        };
+        let Some(CallError::NotSent(fault)) = core.call_error() else {
+            panic!("{error:?}");
+        };
+        assert_eq!(fault.kind(), FaultKind::Shutdown);
+        let theirs = master.raw(&["EXISTS", "lock:jobs:{k}"]).await.unwrap();
+        assert_eq!(theirs.int(), Some(0));
+    }
+}
+
 #[tokio::test]
 async fn an_acquisition_counts_when_it_is_on_disk() {
     let options = ServerOptions::default().config("appendonly yes");
@@ -201,6 +225,59 @@ async fn what_was_not_confirmed_does_not_rest() {
     assert!(locks.inspect("k").await.unwrap().is_none());
 }
 
+/// Work that is to be done once though its server fails over.
+#[tokio::test]
+async fn work_is_begun_and_its_result_is_kept_when_a_replica_has_it() {
+    let (master, replica) = pair(Program::Redis, ServerOptions::default()).await;
+    let client = connect(&master).await;
+    let payments = crate::idempotent::builder(&client);
+    let payments = payments
+        .confirmed_by_replicas(1, SECOND / 2)
+        .build()
+        .unwrap();
+    let theirs = async |field: &str| {
+        let key = "idempotent:payments:{3:ann:k}";
+        let reply = replica.raw(&["HEXISTS", key, field]).await.unwrap();
+        reply.int() == Some(1)
+    };
+    let work = async {
+        assert!(theirs("o").await, "the replica knows that it was begun");
+        Ok::<_, ()>(1)
+    };
+    let first = payments.run("ann", "k", "", work).await.unwrap();
+    assert!(first.is_kept && theirs("v").await, "and has the result");
+
+    // A replica that hangs confirms nothing: nothing is begun, and the key is free.
+    replica.stop().unwrap();
+    let work = async { panic!("it is begun") };
+    let refused = payments.run::<u32, (), _>("ann", "other", "", work).await;
+    let Err(IdempotentError::NotExecuted(error)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(matches!(error, Error::NotConfirmed { .. }), "{error:?}");
+    let left = master.raw(&["EXISTS", "idempotent:payments:{3:ann:other}"]);
+    assert_eq!(left.await.unwrap().int(), Some(0));
+    replica.cont().unwrap();
+    // One that hangs meanwhile: the caller has the result, and is told that it may be lost.
+    let work = async {
+        replica.stop().unwrap();
+        Ok::<_, ()>(2)
+    };
+    eventually("the replica is back", async || {
+        master.raw(&["WAIT", "1", "100"]).await.unwrap().int() == Some(1)
+    })
+    .await;
+    let done = payments.run("ann", "third", "", work).await.unwrap();
+    assert!(done.value == 2 && !done.is_kept);
+    replica.cont().unwrap();
+    let work = async { panic!("it is begun") };
+    let again = payments
+        .run::<u32, (), _>("ann", "third", "", work)
+        .await
+        .unwrap();
+    assert!(again.is_replayed && again.value == 2);
+}
+
 redkit_testkit::suite! {
     async fn a_confirmation_that_cannot_be_had_is_refused(fixture: Fixture) {
         let client = &fixture.client;
@@ -211,6 +288,15 @@ redkit_testkit::suite! {
             builder(client).confirmed_by_replicas(1, 6 * SECOND),
         ];
         for builder in wrong {
+            let error = builder.build().unwrap_err();
+            assert!(error.to_string().contains("confirmation"), "{error}");
+        }
+        let payments = || crate::idempotent::builder(client);
+        for builder in [
+            payments().confirmed_by_replicas(0, SECOND),
+            payments().confirmed_on_disk(false, 0, SECOND),
+            payments().confirmed_by_replicas(1, 16 * SECOND),
+        ] {
             let error = builder.build().unwrap_err();
             assert!(error.to_string().contains("confirmation"), "{error}");
         }

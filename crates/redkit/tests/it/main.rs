@@ -6,6 +6,7 @@
 )]
 
 mod clients;
+mod features;
 mod hung_server;
 
 use redkit::{Command, Error, Interest, Topology};

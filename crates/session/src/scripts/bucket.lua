@@ -10,10 +10,12 @@
 --       3 index: sorted set of `<hash of the user><hash of the id>`, all with score 0; behind a `~` for an id
 --         that was rotated, in its grace, and is no session of its own any more
 --       4 rows: hash, hash of the id → `<created>:<seen>:<absolute>:<generation>:<l>:<device>`; for a minute also
---         of an id that has ended before others of its lineage
---       5 deadlines: sorted set of `s<hash of the user><hash of the id>` by when the session expires and
+--         of an id that has ended: see `remember`
+--       5 deadlines: sorted set of `s<hash of the user><hash of the id>` by when the session expires (or its row is
+--         forgotten; `-` for each character of the user of a session without one) and
 --         `g<hash of the user>` by when a generation can be forgotten (µs)
 local USER = 22 -- characters of the hash of a user
+local KNOWN = 60 * 1000000 -- for how long it is known of an id that it has ended (µs)
 
 local function text(number)
   return string.format('%.0f', number)
@@ -131,16 +133,34 @@ local function leave(session, hash, grace, successor, channel)
   announce(channel, session.u, hash)
 end
 
+-- Notes for a while that an id has ended, in a row that stands in no list: a call that arrives late does not store
+-- it once more, and one that is repeated finds what it is to know. `over` as `open` gives it, 0 where it was ended.
+local function remember(user, hash, lineage, over, successor)
+  local row = '0:' .. over .. ':0::' .. lineage .. ':' .. successor
+  redis.call('HSET', KEYS[4], hash, row)
+  redis.call('ZADD', KEYS[5], text(now + KNOWN), 's' .. (user ~= '' and user or string.rep('-', USER)) .. hash)
+  keep(now + KNOWN, KEYS[4], KEYS[5])
+end
+
+-- Why an id is over that ended a while ago, and the successor that it had.
+local function remembered(hash)
+  local row = redis.call('HGET', KEYS[4], hash) or ''
+  local over, successor = string.match(row, '^0:(%d+):0::[^:]*:(.*)$')
+  return tonumber(over or 0), successor or ''
+end
+
 -- Ends a session that is over.
-local function finish(user, hash)
+local function finish(user, hash, over)
+  local found = redis.call('HMGET', KEYS[1], 'l', 'x')
   redis.call('DEL', KEYS[1])
   if user ~= '' then
     unindex(user, hash)
   end
+  remember(user, hash, found[1] or '', over, found[2] or '')
 end
 
--- Reads a session without its entries and ends it when it is over. Gives nil and why (0 absent, 2 past its
--- absolute timeout, 3 revoked), or a table of its fields.
+-- Reads a session without its entries and ends it when it is over. Gives nil, why (0 absent, 2 past its
+-- absolute timeout, 3 revoked) and its `x` or an empty text; or a table of its fields.
 local function open(hash)
   local fields = { 'c', 'a', 'i', 'm', 'r', 'z', 'u', 'n', 'g', 'd', 'l', 'x', 'k' }
   local session = {}
@@ -148,7 +168,7 @@ local function open(hash)
     session[fields[at]] = value
   end
   if not session.c then
-    return nil, 0
+    return nil, remembered(hash)
   end
   local over
   if now >= tonumber(session.a) then
@@ -160,8 +180,8 @@ local function open(hash)
     end
   end
   if over then
-    finish(session.u, hash)
-    return nil, over
+    finish(session.u, hash, over)
+    return nil, over, session.x or ''
   end
   return session
 end

@@ -26,6 +26,9 @@ local hash, user, name = ARGV[1], ARGV[5], ARGV[8]
 local present = redis.call('HGET', KEYS[1], 'l')
 if present and present ~= name then
   return { 0 }
+elseif not present and redis.call('HEXISTS', KEYS[4], hash) == 1 then
+  -- It was stored, and has ended: this call was repeated, and arrives late.
+  return { 3 }
 end
 
 local session = { u = user, n = ARGV[6], d = ARGV[7], l = name, i = ARGV[2], r = '1', g = '', k = ARGV[13] }

@@ -3,21 +3,21 @@
 -- KEYS  1 to 5: see `bucket.lua`
 -- ARGV  1 hash of the id   2 hash of the user whose session it must be, or empty   3 channel of announcements
 --       4 its `l`, where it is known: an id that has ended already is then good enough for its kin
--- Reply {1, x, kin …} ended, with `x` of `bucket.lua` or empty; {0, "", kin …} there is none; {2} it is another user's
+-- Reply {1, x, k, kin …} ended, with `x` and `k` of `bucket.lua` or empty; {0, "", "", kin …} there is none; {2} it
+--       is another user's
 --
--- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… "" session:web:ended ""  →  {1, ""}
-local KNOWN = 60 * 1000000 -- for how long an id is known that has ended before its kin (µs)
+-- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ… "" session:web:ended ""  →  {1, "", ""}
 local hash, wanted = ARGV[1], ARGV[2]
-local found = redis.call('HMGET', KEYS[1], 'u', 'l', 'x')
-local user, lineage = found[1], found[2]
+local found = redis.call('HMGET', KEYS[1], 'u', 'l', 'x', 'k')
+local user, lineage = found[1], found[2] or ''
 if user and wanted ~= '' and wanted ~= user then
   return { 2 }
 end
-local reply = { 0, '' }
+local reply = { 0, '', '' }
 if user then
   redis.call('DEL', KEYS[1])
   announce(ARGV[3], user, hash)
-  reply = { 1, found[3] or '' }
+  reply = { 1, found[3] or '', found[4] or '' }
 else
   user, lineage = wanted, ARGV[4]
   if user ~= '' and lineage == '' and redis.call('ZSCORE', KEYS[5], 's' .. user .. hash) then
@@ -25,21 +25,18 @@ else
     lineage = row and string.match(row, '^%d+:%d+:%d+:[^:]*:([^:]*):') or ''
   end
 end
-if user == '' then
+if user ~= '' then
+  unindex(user, hash)
+end
+if lineage == '' and reply[1] == 0 then
+  -- Nobody knows of such an id.
   return reply
 end
-unindex(user, hash)
-if lineage == '' then
-  return reply
+if user ~= '' and lineage ~= '' then
+  for _, other in ipairs(kin_of(user, lineage)) do
+    reply[#reply + 1] = other
+  end
 end
-local kin = kin_of(user, lineage)
-for at = 1, #kin do
-  reply[#reply + 1] = kin[at]
-end
-if #kin > 0 then
-  -- For the same call once more, should its answer be lost. It is in no list.
-  redis.call('HSET', KEYS[4], hash, '0:0:0::' .. lineage .. ':')
-  redis.call('ZADD', KEYS[5], text(now + KNOWN), 's' .. user .. hash)
-  keep(now + KNOWN, KEYS[4], KEYS[5])
-end
+-- For the same call once more, should its answer be lost, and for one that stores the session and arrives late.
+remember(user, hash, lineage, 0, '')
 return reply

@@ -1,7 +1,8 @@
 -- Ends `commit.lua`: ends a session that is over, or makes room in one that would be too large.
 if is_over then
-  finish(user, ARGV[1])
-  return { now >= absolute and 2 or 3 }
+  local over = now >= absolute and 2 or 3
+  finish(user, ARGV[1], over)
+  return { over }
 end
 -- Entries that have expired need no room.
 local left = expire_entries(redis.call('HGETALL', KEYS[1]), tonumber(found[5]))

@@ -6,7 +6,7 @@
 -- Reply {1} the successor stands; {0} it has ended; {4} it has ended since the old session has another
 --
 -- Example: EVALSHA … 6 session:web:{907}:s:pZ… … session:web:{907}:s:kW… pZ… kW… 10000000 session:web:ended  →  {1}
-local found = redis.call('HMGET', KEYS[6], 'c', 'u')
+local found = redis.call('HMGET', KEYS[6], 'c', 'u', 'g', 'l')
 local created, user = found[1], found[2]
 if not created then
   return { 0 }
@@ -14,7 +14,10 @@ end
 
 local session, over = open(ARGV[1])
 local has_ended = false
-if not session then
+if over == 3 then
+  -- Its user's sessions were revoked: all, or those that are not the successor's.
+  has_ended = redis.call('HGET', KEYS[2], user) ~= found[3]
+elseif not session then
   -- After its grace it is absent though everything went well. A sign-out that ended it has ended its successor.
   has_ended = over ~= 0 or now < created + ARGV[3]
 elseif session.x then
@@ -29,5 +32,6 @@ redis.call('DEL', KEYS[6])
 if user ~= '' then
   unindex(user, ARGV[2])
 end
+remember(user, ARGV[2], found[4], 0, '')
 announce(ARGV[4], user, ARGV[2])
 return { session and 4 or 0 }

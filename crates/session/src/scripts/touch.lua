@@ -1,7 +1,8 @@
 -- Ends `load.lua`: touches the session that it has read, or ends one that is over.
 if now >= absolute or is_revoked then
-  finish(user, ARGV[1])
-  return { now >= absolute and 2 or 3 }
+  local over = now >= absolute and 2 or 3
+  finish(user, ARGV[1], over)
+  return { over }
 end
 if not successor then
   local session = {}

@@ -5,10 +5,9 @@
 -- Reply {1, now, expires, x}, with `x` of `bucket.lua` or empty; {0}, {2}, {3} as `load.lua`
 --
 -- Example: EVALSHA … 5 session:web:{907}:s:pZ… … pZ…  →  {1, "1700000000000000", "1700001800000000", ""}
-local successor = redis.call('HGET', KEYS[1], 'x')
-local session, over = open(ARGV[1])
+local session, over, successor = open(ARGV[1])
 if not session then
-  if successor and over == 3 then
+  if over == 3 and successor ~= '' then
     -- A revocation of the others, which spared the successor, or of all: the successor tells.
     return { 1, text(now), text(now), successor }
   end

@@ -162,6 +162,7 @@ impl SessionLayerBuilder {
         check.trusted = trusted.collect::<Result<_, _>>()?;
         if !self.is_secure && transport.is_sent_by_itself() {
             tracing::warn!(
+                target: "redkit::session",
                 store = self.store.name(),
                 "session cookies travel without `Secure` and `__Host-`: for development only"
             );

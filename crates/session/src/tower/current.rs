@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use redkit_core::Error as CoreError;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -171,8 +172,10 @@ impl CurrentSession {
     /// # Errors
     /// As [`Session::sign_in`], and [`Error::Answered`].
     pub async fn sign_in(&self, sign_in: SignIn) -> Result<(), Error> {
+        let mut loaded = self.writable().await?;
+        // The answer may have gone out while this waited.
         self.check_unanswered()?;
-        self.writable().await?.session.sign_in(sign_in).await
+        loaded.session.sign_in(sign_in).await
     }
 
     /// Gives the session a new id, as at a change of rights: see [`Session::rotate`].
@@ -180,8 +183,9 @@ impl CurrentSession {
     /// # Errors
     /// As [`Session::rotate`], and [`Error::Answered`].
     pub async fn rotate(&self) -> Result<(), Error> {
+        let mut loaded = self.writable().await?;
         self.check_unanswered()?;
-        self.writable().await?.session.rotate().await
+        loaded.session.rotate().await
     }
 
     /// Ends the session, and gives whether there was one. What is written afterwards is in a new, anonymous
@@ -276,10 +280,11 @@ impl CurrentSession {
         let loaded = match &mut *state {
             State::Untouched => return Finished::new(false),
             State::Failed(error) => {
-                // What cannot be read now cannot be read later: without its cookie the client can begin anew.
-                let for_client = match error.is_retryable() {
-                    true => ForClient::Nothing,
-                    false => ForClient::TakeBack,
+                // What cannot be read now cannot be read later: without its cookie the client can begin anew. Where
+                // Redis was not asked, or has refused, the session is there all the same.
+                let for_client = match is_unreadable(error) {
+                    true => ForClient::TakeBack,
+                    false => ForClient::Nothing,
                 };
                 return Finished {
                     failure: Some(error.clone()),
@@ -375,13 +380,27 @@ impl Shared {
                 is_unreadable: false,
             }),
             Ok(None) => anonymous(None),
-            Err(error) if error.is_retryable() && self.on_outage == OnOutage::Anonymous => {
-                tracing::debug!(%error, "a request is anonymous since its session cannot be loaded");
+            Err(error) if is_outage(&error) && self.on_outage == OnOutage::Anonymous => {
+                tracing::debug!(target: "redkit::session", %error, "a request is anonymous since its session cannot be loaded");
                 anonymous(Some(error))
             }
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a session was read, and makes no sense.
+fn is_unreadable(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Core(CoreError::Decode { .. } | CoreError::Reply { .. })
+    )
+}
+
+/// Whether nothing was read: no answer, or a refusal, such as of a client that is shut down, or of a user who has
+/// lost a right.
+fn is_outage(error: &Error) -> bool {
+    matches!(error, Error::Core(error) if error.call_error().is_some())
 }
 
 impl Finished {

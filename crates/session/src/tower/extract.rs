@@ -18,7 +18,7 @@ pub struct NoSessionLayer;
 
 impl IntoResponse for NoSessionLayer {
     fn into_response(self) -> Response {
-        tracing::error!("{self}");
+        tracing::error!(target: "redkit::session", "{self}");
         (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response()
     }
 }
@@ -36,7 +36,7 @@ impl<S: Sync> FromRequestParts<S> for CurrentSession {
 /// 500 for mistakes. It shows nothing of the session.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        tracing::debug!(error = %self, "a handler's session failed");
+        tracing::debug!(target: "redkit::session", error = %self, "a handler's session failed");
         answer::failed(&self).map(Body::from)
     }
 }

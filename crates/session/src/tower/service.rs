@@ -61,7 +61,7 @@ where
     let (mut parts, body) = request.into_parts();
     let presented = rules.transport.read(&parts.headers);
     if let Err(reason) = rules.check(&parts, &presented) {
-        tracing::debug!(?reason, "a request is rejected");
+        tracing::debug!(target: "redkit::session", ?reason, "a request is rejected");
         return Ok(answer::rejected(reason).map(LayerBody::of_layer));
     }
     let session = CurrentSession::new(&rules.store, presented, rules.on_outage);
@@ -70,7 +70,7 @@ where
     let finished = session.finish(!response.status().is_server_error()).await;
     let mut response = match &finished.failure {
         Some(error) => {
-            tracing::debug!(%error, "the session of a request failed");
+            tracing::debug!(target: "redkit::session", %error, "the session of a request failed");
             answer::failed(error).map(LayerBody::of_layer)
         }
         None => response.map(LayerBody::of_service),

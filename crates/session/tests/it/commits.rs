@@ -123,7 +123,8 @@ redkit_testkit::suite! {
             assert!(store.load(&id).await.unwrap().is_none(), "revived in round {round}");
             assert!(store.sessions_of("racer").await.unwrap().is_empty());
             // Not even a part of one.
-            assert_eq!(crate::round_trips::keys_of(&fixture).await, []);
+            let keys = crate::round_trips::keys_of(&fixture).await;
+            assert!(!keys.iter().any(|key| key.to_string().contains("}:session:")), "{keys:?}");
         }
     }
 }

@@ -162,6 +162,14 @@ async fn settings_that_cannot_work_are_refused() {
     let mut session = builder(&client).build().unwrap().start().unwrap();
     let sign_in = SignIn::new("u").lifetime(redkit_session::Lifetime::new(day, 2 * 400 * day));
     assert!(session.sign_in(sign_in).await.is_err());
+    // One that would end while it is used: a load moves its expiry only when that gains a minute.
+    let short = redkit_session::Lifetime::new(Duration::from_secs(60), day);
+    let refused = session.sign_in(SignIn::new("u").lifetime(short)).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("touch_granularity"), "{refused}");
+    let longer = redkit_session::Lifetime::new(Duration::from_secs(61), day);
+    let sign_in = SignIn::new("u").lifetime(longer);
+    session.sign_in(sign_in).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use redkit_session::{Error, SignIn};
+use redkit_core::{Client, Command, Pattern};
+use redkit_session::{Error, OnLimit, SignIn};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 
 use crate::{again, builder, signed_in, store, text};
@@ -83,9 +84,23 @@ redkit_testkit::suite! {
         let Some(index) = keys.iter().find(|key| key.to_string().ends_with(":indexed")) else {
             return assert!(keys.is_empty(), "{keys:?}");
         };
-        let size: i64 = fixture.client.call(redkit_core::Command::new("HLEN").key(index)).await.unwrap();
+        let size: i64 = fixture.client.call(Command::new("HLEN").key(index)).await.unwrap();
         assert_eq!(size, 1);
     }
+}
+
+/// How many places there are in all indexes.
+async fn places(client: &Client) -> i64 {
+    let mut keys = client.scan(Pattern::all()).keys();
+    let mut places = 0;
+    while let Some(key) = keys.next().await {
+        let key = client.key(key.unwrap());
+        if key.to_string().ends_with(":indexed") {
+            let size: i64 = client.call(Command::new("HLEN").key(&key)).await.unwrap();
+            places += size;
+        }
+    }
+    places
 }
 
 /// A logout that comes at any point of a sign-in, in each of its steps.
@@ -193,23 +208,105 @@ async fn an_index_holds_one_place_for_each_session() {
         tokio::time::advance(Duration::from_secs(60)).await;
         session.rotate().await.unwrap();
     }
-    let places = async || {
-        let mut keys = client.scan(redkit_core::Pattern::all()).keys();
-        let mut places = 0;
-        while let Some(key) = keys.next().await {
-            let key = client.key(key.unwrap());
-            if key.to_string().ends_with(":indexed") {
-                let size: i64 = client
-                    .call(redkit_core::Command::new("HLEN").key(&key))
-                    .await
-                    .unwrap();
-                places += size;
+    // The last old id is in its grace, and the one before is pruned by the next rotation.
+    assert!(places(&client).await <= 3, "{}", places(&client).await);
+    session.delete().await.unwrap();
+    assert!(places(&client).await <= 2, "{}", places(&client).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sign_ins_that_are_refused_fill_no_index() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = builder(&client)
+        .max_sessions(1, OnLimit::Refuse)
+        .build()
+        .unwrap();
+    let mut session = store.start().unwrap();
+    session.sign_in(sign_in("op-1")).await.unwrap();
+    let mut other = store.start().unwrap();
+    for _ in 0..1_000 {
+        let refused = other.sign_in(sign_in("op-1")).await;
+        assert!(
+            matches!(refused, Err(Error::TooManySessions { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(places(&client).await, 1);
+    session.delete().await.unwrap();
+    other.sign_in(sign_in("op-1")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_ends_a_session_takes_it_out_of_its_indexes() {
+    for way in 0..6 {
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
+        let store = builder(&client)
+            .max_sessions(1, OnLimit::EndOldest)
+            .max_bytes(100);
+        let store = store.build().unwrap();
+        for _ in 0..2 {
+            let mut warm = store.create().await.unwrap();
+            warm.sign_in(SignIn::new("warm").index("sid", "warm"))
+                .await
+                .unwrap();
+            warm.rotate().await.unwrap();
+        }
+        store.revoke_indexed("sid", "warm").await.unwrap();
+        let mut session = store.start().unwrap();
+        let mut other = store.create().await.unwrap();
+        session
+            .sign_in(sign_in("op-1").index("tenant", "t"))
+            .await
+            .unwrap();
+        assert_eq!(places(&client).await, 2);
+        match way {
+            0 => assert!(store.revoke("user-7", &session.handle()).await.unwrap()),
+            1 => {
+                let mut old = again(&store, &session).await.unwrap();
+                session.rotate().await.unwrap();
+                assert!(old.delete().await.unwrap());
+            }
+            // It is one too many.
+            2 => other.sign_in(SignIn::new("user-7")).await.unwrap(),
+            3 => assert_eq!(store.revoke_indexed("sid", "op-1").await.unwrap(), 1),
+            4 => {
+                session.delete().await.unwrap();
+                let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
+                backend.set(hang.skip(1).times(1));
+                let signing_in = other.sign_in(sign_in("op-1"));
+                let dropped = tokio::time::timeout(Duration::from_millis(500), signing_in);
+                assert!(dropped.await.is_err());
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            _ => {
+                session.delete().await.unwrap();
+                other.insert("large", &"x".repeat(100)).unwrap();
+                let refused = other.sign_in(sign_in("op-1")).await;
+                assert!(
+                    matches!(refused, Err(Error::TooLarge { .. })),
+                    "{refused:?}"
+                );
             }
         }
-        places
-    };
-    // The last old id is in its grace, and the one before is pruned by the next rotation.
-    assert!(places().await <= 3, "{}", places().await);
-    session.delete().await.unwrap();
-    assert!(places().await <= 2, "{}", places().await);
+        assert_eq!(places(&client).await, 0, "way {way}");
+    }
+}
+
+/// Another request changes the session between the steps, and the rotation begins anew with another id.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_begins_anew_leaves_no_place_of_its_first_id() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = builder(&client).build().unwrap();
+    let mut session = store.start().unwrap();
+    session.sign_in(sign_in("op-1")).await.unwrap();
+    let mut other = again(&store, &session).await.unwrap();
+    other.insert("a", &1).unwrap();
+    other.commit().await.unwrap();
+    session.rotate().await.unwrap();
+    assert!(again(&store, &session).await.unwrap().contains("a"));
+    // Its own, and that of the old id in its grace.
+    assert_eq!(places(&client).await, 2);
 }

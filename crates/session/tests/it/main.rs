@@ -14,6 +14,7 @@ mod fleet;
 mod hostile;
 mod indexes;
 mod inspection;
+mod late;
 mod processes;
 #[cfg(feature = "tower-sessions")]
 mod records;

@@ -79,6 +79,13 @@ fn app(fixture: &Fixture, max_age: Option<Duration>, domain: Option<&str>) -> Ro
         .layer(layer)
 }
 
+/// The keys of records. (For a minute it is known of a record that it was deleted.)
+async fn records_of(fixture: &Fixture) -> Vec<String> {
+    let keys = crate::round_trips::keys_of(fixture).await.into_iter();
+    let keys = keys.map(|key| key.to_string());
+    keys.filter(|key| !key.ends_with("}:deleted")).collect()
+}
+
 const HOUR: Option<Duration> = Some(Duration::hours(1));
 
 /// The text of the answer, and the cookie that it sets.
@@ -177,7 +184,7 @@ redkit_testkit::suite! {
         let removed = send(&app, "/flush", Some(&set)).await.1.unwrap();
         assert_eq!((removed.value(), removed.max_age(), removed.path()), ("", Some(Duration::ZERO), Some("/")));
         assert_eq!(send(&app, "/get", Some(&set)).await.0, "None");
-        assert!(crate::round_trips::keys_of(&fixture).await.is_empty());
+        assert!(records_of(&fixture).await.is_empty());
     }
 
     async fn a_flush_names_the_domain(fixture: Fixture) {
@@ -232,7 +239,7 @@ redkit_testkit::suite! {
         store.save(&record).await.unwrap();
         assert_eq!(store.load(&record.id).await.unwrap(), None);
         assert_eq!(store.absent_saves(), 2);
-        assert!(crate::round_trips::keys_of(&fixture).await.is_empty());
+        assert!(records_of(&fixture).await.is_empty());
     }
 
     async fn of_two_records_with_one_id_the_second_gets_another(fixture: Fixture) {
@@ -298,4 +305,34 @@ async fn a_creation_whose_reply_was_lost_is_no_collision_with_itself() {
     assert!(store.save(&record).await.is_err());
     assert!(store.load(&record.id).await.is_err());
     assert!(store.delete(&record.id).await.is_err());
+}
+
+/// The first attempt of a creation that was repeated arrives late.
+#[tokio::test(start_paused = true)]
+async fn a_creation_that_arrives_late_brings_no_record_back() {
+    use redkit_core::Backend;
+    use std::time::Duration;
+    use tokio::time::{Instant, advance};
+
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = TowerSessionStore::new(&client, "web", secrets()).unwrap();
+    let mut other = record(60);
+    store.create(&mut other).await.unwrap();
+    backend.forget();
+    let mut record = record(60);
+    store.create(&mut record).await.unwrap();
+    let creation = backend.seen().remove(0);
+    store.delete(&record.id).await.unwrap();
+    store.delete(&record.id).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let creation = creation.deadline(deadline);
+    backend.call(&creation).await.unwrap();
+    assert_eq!(store.load(&record.id).await.unwrap(), None);
+    // A record that was never there leaves nothing, and the other's mark goes.
+    store.delete(&Id::default()).await.unwrap();
+    store.delete(&other.id).await.unwrap();
+    advance(Duration::from_secs(61)).await;
+    let mut keys = client.scan(redkit_core::Pattern::all()).keys();
+    assert!(keys.next().await.is_none());
 }

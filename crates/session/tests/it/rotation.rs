@@ -423,3 +423,55 @@ async fn a_rotation_does_not_lose_a_session_that_a_revocation_spares() {
     assert!(again(&store, &elsewhere).await.is_none());
     assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
 }
+
+/// The same rotation, and its last step arrives after the user has ended all others.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_is_settled_late_keeps_a_session_that_a_revocation_spared() {
+    for injection in [Injection::LoseRequest, Injection::LoseReply] {
+        let backend = FaultyBackend::embedded();
+        let store = builder(&backend.client())
+            .rotation_grace(Duration::from_millis(12_345))
+            .build()
+            .unwrap();
+        let mut session = signed_in(&store, "user-7").await;
+        session.rotate().await.unwrap();
+        let old = text(&session);
+        let other = signed_in(&store, "user-7").await;
+        backend.set(Rule::new(injection).on_part("12345000"));
+        session.rotate().await.unwrap();
+        session.revoke_others().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        // It is asked twice.
+        backend.set(Rule::new(Injection::LoseReply).on_part("12345000").times(1));
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(store.load(&old).await.unwrap().is_none());
+        assert!(again(&store, &other).await.is_none());
+        let live = again(&store, &session).await.unwrap();
+        assert_eq!(live.user(), Some("user-7"));
+        assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
+    }
+}
+
+/// The session that is one too many has ended, and its answer does not come.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_that_is_dropped_in_its_last_step_leaves_no_session_without_a_holder() {
+    let backend = FaultyBackend::embedded();
+    let store = builder(&backend.client())
+        .max_sessions(1, OnLimit::EndOldest)
+        .build()
+        .unwrap();
+    for user in ["warm", "warm", "user-7"] {
+        let mut session = store.create().await.unwrap();
+        session.sign_in(SignIn::new(user)).await.unwrap();
+    }
+    let mut session = store.create().await.unwrap();
+    let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
+    backend.set(hang.skip(2).times(1));
+    let signing_in = session.sign_in(SignIn::new("user-7"));
+    let dropped = timeout(Duration::from_millis(500), signing_in).await;
+    assert!(dropped.is_err());
+    backend.clear();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let listed = store.sessions_of("user-7").await.unwrap();
+    assert!(listed.is_empty(), "{}", listed.len());
+}

@@ -14,18 +14,27 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let orders: List<String> = List::new(&client, "{orders}:waiting");
     let mine: List<String> = List::new(&client, "{orders}:in-progress:worker-1");
     let mut consumer = orders.consumer().await?;
+    let waiting = orders.clone();
     let worker = tokio::spawn(async move {
         let wait = Duration::from_secs(5);
         let mut packed = 0;
-        while let Some(order) = consumer.move_to(&mine, End::Front, End::Back, wait).await? {
+        // What an earlier run of this worker had taken and not finished goes back to its place, in front.
+        while mine
+            .move_to(&waiting, End::Back, End::Front)
+            .await?
+            .is_some()
+        {}
+        loop {
+            let Some(order) = consumer.move_to(&mine, End::Front, End::Back, wait).await? else {
+                continue; // nothing came for so long
+            };
             packed += 1;
-            // A worker that dies here leaves it in its list, for whoever looks after it.
+            // A worker that dies here leaves it in its list, and finds it there when it starts again.
             mine.remove(&order, Occurrences::First(1)).await?;
             if order == "the last" {
-                break;
+                break Ok::<u32, redkit::collections::Error>(packed);
             }
         }
-        Ok::<u32, redkit::collections::Error>(packed)
     });
     for order in ["a teapot", "six cups", "the last"] {
         orders.push_back(&order.to_owned()).await?;

@@ -20,6 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let groups = client.scan(orders).group().run().await?;
     println!("{groups:?}");
 
+    // `Pattern::all` is all of the client's namespace; without a namespace it is all that the server has.
     let swept = client
         .scan(Pattern::all())
         .delete()

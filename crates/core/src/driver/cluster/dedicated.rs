@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
-use super::slots::{SlotMap, slot_of, slot_of_all};
+use super::pipelines::{is_aborted, is_one_transaction};
+use super::slots::{Redirect, SlotMap, redirection, slot_of, slot_of_all};
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::command::Command;
 use crate::config::Address;
@@ -20,7 +21,7 @@ use crate::value::Value;
 /// A dedicated connection that is made when it is known to which node.
 pub(super) struct OneNode {
     shared: Arc<Shared>,
-    inner: tokio::sync::Mutex<Option<Opened>>,
+    inner: tokio::sync::Mutex<Option<Arc<Opened>>>,
     state: watch::Sender<ConnectionState>,
 }
 
@@ -28,7 +29,7 @@ struct Opened {
     address: Address,
     /// Of the command that it was made for.
     slot: Option<u16>,
-    node: Arc<Dedicated<NativeConnector>>,
+    node: Dedicated<NativeConnector>,
 }
 
 impl OneNode {
@@ -42,11 +43,7 @@ impl OneNode {
 
     /// The connection, made now if need be; callers at the same time wait for the one, each until
     /// its own deadline.
-    async fn node(
-        &self,
-        slot: Option<u16>,
-        deadline: Instant,
-    ) -> Result<Arc<Dedicated<NativeConnector>>, CallError> {
+    async fn node(&self, slot: Option<u16>, deadline: Instant) -> Result<Arc<Opened>, CallError> {
         timeout_at(deadline, self.connected(slot, deadline))
             .await
             .unwrap_or_else(|_| {
@@ -59,26 +56,56 @@ impl OneNode {
         &self,
         slot: Option<u16>,
         deadline: Instant,
-    ) -> Result<Arc<Dedicated<NativeConnector>>, CallError> {
+    ) -> Result<Arc<Opened>, CallError> {
         let mut inner = self.inner.lock().await;
         let nodes = &self.shared.nodes;
         if let Some(opened) = &*inner {
             opened.check(slot, &nodes.view())?;
-            return Ok(Arc::clone(&opened.node));
+            return Ok(Arc::clone(opened));
         }
         // Waits for somebody to serve it: a lazy client has no view before it is asked.
         let address = nodes.serving(slot, deadline).await?.address;
         let connector = nodes.connector_to(&address);
         let state = self.state.clone();
         let node = Dedicated::open_as(connector, self.shared.limits, Topology::Cluster, state);
-        let node = Arc::new(node.await?);
-        *inner = Some(Opened {
+        let opened = Arc::new(Opened {
             address,
             slot,
-            node: Arc::clone(&node),
+            node: node.await?,
         });
-        Ok(node)
+        *inner = Some(Arc::clone(&opened));
+        Ok(opened)
     }
+
+    /// When the node sent `command` elsewhere: that another connection is needed. The client learns from it, so that
+    /// the next one is to the right node.
+    fn elsewhere(
+        &self,
+        opened: &Opened,
+        command: &Command,
+        reply: &Result<Value, CallError>,
+    ) -> Option<Fault> {
+        let error = reply.as_ref().err()?.server_error()?;
+        let address = &opened.address;
+        let message = match redirection(command, error, address)? {
+            Redirect::Moved(slot, to) => {
+                self.shared.nodes.moved(slot, address, &to);
+                not_any_more(address)
+            }
+            Redirect::Ask(..) => format!(
+                "this dedicated connection is to {address}, from which the key is being moved; \
+                 open another, in a while"
+            ),
+        };
+        Some(Fault::new(FaultKind::Disconnected, message).with_source(error.clone()))
+    }
+}
+
+fn not_any_more(address: &Address) -> String {
+    format!(
+        "this dedicated connection is to {address}, which does not serve the key any more; open \
+         another"
+    )
 }
 
 impl Opened {
@@ -90,11 +117,7 @@ impl Opened {
         let address = &self.address;
         // Nobody did anything wrong: it did serve the key.
         if self.slot == Some(slot) || !view.masters().contains(address) {
-            let message = format!(
-                "this dedicated connection is to {address}, which does not serve the key any more; \
-                 open another"
-            );
-            return Err(Fault::new(FaultKind::Disconnected, message).not_sent());
+            return Err(Fault::new(FaultKind::Disconnected, not_any_more(address)).not_sent());
         }
         let message = format!(
             "this dedicated connection is to {address}, which does not serve the key; open another \
@@ -108,10 +131,12 @@ impl Opened {
 impl Backend for OneNode {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
         let deadline = self.shared.limits.deadline(command);
-        self.node(slot_of(command)?, deadline)
-            .await?
-            .call(command)
-            .await
+        let opened = self.node(slot_of(command)?, deadline).await?;
+        let reply = opened.node.call(command).await;
+        match self.elsewhere(&opened, command, &reply) {
+            Some(fault) => Err(fault.not_sent()),
+            None => reply,
+        }
     }
 
     async fn pipeline(
@@ -122,7 +147,18 @@ impl Backend for OneNode {
             return Ok(Vec::new());
         };
         let slot = slot_of_all(commands)?;
-        self.node(slot, deadline).await?.pipeline(commands).await
+        let opened = self.node(slot, deadline).await?;
+        let mut replies = opened.node.pipeline(commands).await?;
+        let was_refused = is_one_transaction(commands) && is_aborted(&replies);
+        for (command, reply) in commands.iter().zip(&mut replies) {
+            if let Some(fault) = self.elsewhere(&opened, command, reply) {
+                if was_refused {
+                    return Err(fault.not_sent());
+                }
+                *reply = Err(fault.not_sent());
+            }
+        }
+        Ok(replies)
     }
 
     async fn subscribe(&self, _: Interest) -> Result<PushStream, CallError> {

@@ -1,8 +1,10 @@
 //! Commands without keys: some concern every master, the rest goes to any.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
@@ -27,6 +29,9 @@ impl Shared {
                     0 => Ok(Value::Nil),
                     n => Ok(keys.swap_remove(rand::random_range(0..n))),
                 }
+            }
+            "SCRIPT" if is_first(command, b"EXISTS") => {
+                everywhere(self.on_every_master(command).await?)
             }
             "FLUSHALL" | "FLUSHDB" | "SCRIPT" | "FUNCTION" => {
                 let replies = self.on_every_master(command).await?;
@@ -53,14 +58,11 @@ impl Shared {
         command: &Command,
         deadline: Instant,
     ) -> Result<Value, CallError> {
-        let mut redirects = 0;
         loop {
             let reached = self.nodes.reach(address, deadline).await?;
             let reply = self.send(&reached, command, false, deadline).await;
             let follow = match &reply {
-                Err(CallError::Replied(error)) => {
-                    self.follow(error, &reached.address, &mut redirects)
-                }
+                Err(CallError::Replied(error)) => self.follow(command, error, &reached.address),
                 _ => Follow::No,
             };
             if !matches!(follow, Follow::Later) || Instant::now() + NOT_NOW >= deadline {
@@ -251,35 +253,66 @@ fn merge(replies: Vec<Value>) -> Result<Value, CallError> {
     if replies.iter().all(|reply| matches!(reply, Value::Int(_))) {
         return sum(replies);
     }
-    let mut names: Vec<Value> = Vec::new();
-    let mut counts: Vec<(Value, i64)> = Vec::new();
+    let mut merged: Vec<(Value, Option<i64>)> = Vec::new();
+    // Every master may name the same thousands of channels.
+    let mut places: HashMap<Bytes, usize> = HashMap::new();
     for reply in replies {
         let Value::Array(items) = reply else { continue };
         let mut items = items.into_iter().peekable();
         while let Some(name) = items.next() {
-            let Some(count) = items.next_if(|next| matches!(next, Value::Int(_))) else {
-                if !names.contains(&name) {
-                    names.push(name);
-                }
+            let count = items.next_if(|next| matches!(next, Value::Int(_)));
+            let count = count.map(|count| count.to::<i64>().unwrap_or(0));
+            let Value::Bulk(bytes) = &name else {
+                merged.push((name, count));
                 continue;
             };
-            let count = count.to::<i64>().unwrap_or(0);
-            match counts.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, total)) => *total = total.saturating_add(count),
-                None => counts.push((name, count)),
+            let place = *places.entry(bytes.clone()).or_insert(merged.len());
+            match merged.get_mut(place) {
+                Some((_, Some(total))) => *total = total.saturating_add(count.unwrap_or(0)),
+                Some((_, total)) => *total = count,
+                None => merged.push((name, count)),
             }
         }
     }
-    let counts = counts
+    let items = merged
         .into_iter()
-        .flat_map(|(name, count)| [name, Value::Int(count)]);
-    Ok(Value::Array(names.into_iter().chain(counts).collect()))
+        .flat_map(|(name, count)| std::iter::once(name).chain(count.map(Value::Int)));
+    Ok(Value::Array(items.collect()))
+}
+
+/// Which scripts all masters know: a list of 1 and 0 from each.
+fn everywhere(replies: Vec<Value>) -> Result<Value, CallError> {
+    let mut everywhere: Option<Vec<i64>> = None;
+    for reply in replies {
+        let known: Vec<i64> = reply
+            .to()
+            .map_err(|error| Fault::new(FaultKind::Protocol, error.to_string()).maybe())?;
+        everywhere = Some(match everywhere {
+            None => known,
+            Some(before) => before
+                .into_iter()
+                .zip(known)
+                .map(|(a, b)| a.min(b))
+                .collect(),
+        });
+    }
+    let known = everywhere.ok_or_else(no_master)?.into_iter();
+    Ok(Value::Array(known.map(Value::Int).collect()))
+}
+
+/// Whether a command's first argument is this word.
+fn is_first(command: &Command, word: &[u8]) -> bool {
+    command
+        .get(0)
+        .is_some_and(|first| first.eq_ignore_ascii_case(word))
 }
 
 fn first(replies: Vec<Value>) -> Result<Value, CallError> {
-    replies.into_iter().next().ok_or_else(|| {
-        Fault::new(FaultKind::Connect, "no master of the cluster is known").not_sent()
-    })
+    replies.into_iter().next().ok_or_else(no_master)
+}
+
+fn no_master() -> CallError {
+    Fault::new(FaultKind::Connect, "no master of the cluster is known").not_sent()
 }
 
 #[cfg(test)]
@@ -308,6 +341,26 @@ mod tests {
             merge(vec![names(&["a"]), names(&["a", "b"])]).unwrap(),
             names(&["a", "b"])
         );
+    }
+
+    #[test]
+    fn names_of_many_channels_are_merged_in_no_time() {
+        let names = |from: u32| {
+            let names = (from..from + 30_000).map(|n| Value::bulk(format!("channel-{n}")));
+            Value::Array(names.collect())
+        };
+        let began = std::time::Instant::now();
+        let merged = merge(vec![names(0), names(10_000), names(20_000)]).unwrap();
+        assert!(matches!(merged, Value::Array(all) if all.len() == 50_000));
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+    }
+
+    #[test]
+    fn a_script_exists_that_every_master_knows() {
+        let known = |known: [i64; 3]| Value::Array(known.map(Value::Int).into());
+        let replies = vec![known([1, 1, 0]), known([1, 0, 1]), known([1, 1, 1])];
+        assert_eq!(everywhere(replies).unwrap(), known([1, 0, 0]));
     }
 
     #[test]

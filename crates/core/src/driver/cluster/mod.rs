@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::dedicated::OneNode;
 use self::nodes::{Nodes, Reached};
-use self::slots::{Redirect, redirect, slot_of};
+use self::slots::{Redirect, redirection, slot_of};
 use self::subscriptions::ClusterSubscriptions;
 use crate::backend::{Backend, Capabilities, ConnectionState, ServerNode, Topology};
 use crate::breaker::Breakers;
@@ -52,7 +52,7 @@ struct Shared {
 /// How long to wait before a server that said "not now" is asked again.
 const NOT_NOW: Duration = Duration::from_millis(10);
 
-/// How often one command is sent on before the view must be wrong.
+/// How often one command is sent on at once. If it is sent on even then, it is asked for more seldom, until its deadline.
 const MOST_REDIRECTS: u32 = 16;
 
 impl ClusterBackend {
@@ -94,7 +94,7 @@ impl Shared {
     async fn call_on(&self, command: &Command, slot: Option<u16>) -> Result<Value, CallError> {
         let deadline = self.limits.deadline(command);
         let mut ask = None;
-        let mut redirects = 0;
+        let mut sent_on = 0;
         loop {
             let asking = ask.is_some();
             let reached = match ask.take() {
@@ -103,25 +103,23 @@ impl Shared {
             };
             let reply = self.send(&reached, command, asking, deadline).await;
             let follow = match &reply {
-                Err(CallError::Replied(error)) => {
-                    match self.follow(error, &reached.address, &mut redirects) {
-                        Follow::Later if !is_certain(command, error) => Follow::No,
-                        follow => follow,
-                    }
-                }
+                Err(CallError::Replied(error)) => self.follow(command, error, &reached.address),
                 _ => Follow::No,
             };
-            match follow {
-                Follow::To(address) => ask = Some(address),
-                Follow::Again => {}
-                Follow::Later if Instant::now() + NOT_NOW < deadline => {
-                    drop(reached);
-                    sleep(NOT_NOW).await;
-                }
-                Follow::Later | Follow::No => {
-                    reached.settle(&reply, |breaker| breaker.judge(command, &reply));
-                    return reply;
-                }
+            sent_on += u32::from(matches!(follow, Follow::To(_) | Follow::Again));
+            // Nodes that send a command to and fro need time to agree.
+            let waits = matches!(follow, Follow::Later) || sent_on > MOST_REDIRECTS;
+            let is_late = waits && Instant::now() + NOT_NOW >= deadline;
+            if is_late || matches!(follow, Follow::No) {
+                reached.settle(&reply, |breaker| breaker.judge(command, &reply));
+                return reply;
+            }
+            if let Follow::To(address) = follow {
+                ask = Some(address);
+            }
+            drop(reached);
+            if waits {
+                sleep(NOT_NOW).await;
             }
         }
     }
@@ -183,27 +181,25 @@ impl Shared {
         result
     }
 
-    /// What to do about an error that says where, or when, to ask instead.
-    fn follow(&self, error: &ServerError, from: &Address, redirects: &mut u32) -> Follow {
+    /// What to do about an error that says where, or when, to ask for `command` instead. Only what was certainly not
+    /// carried out, or does no harm twice, is asked for again.
+    fn follow(&self, command: &Command, error: &ServerError, from: &Address) -> Follow {
+        match redirection(command, error, from) {
+            Some(Redirect::Moved(slot, address)) => {
+                self.nodes.moved(slot, from, &address);
+                return Follow::Again;
+            }
+            Some(Redirect::Ask(_, address)) => return Follow::To(address),
+            None => {}
+        }
         match error.code() {
-            "MOVED" | "ASK" => {
-                *redirects += 1;
-                match redirect(error.code(), error.message(), from) {
-                    _ if *redirects > MOST_REDIRECTS => Follow::Later,
-                    Some(Redirect::Moved(slot, address)) => {
-                        self.nodes.moved(slot, from, &address);
-                        Follow::Again
-                    }
-                    Some(Redirect::Ask(address)) => Follow::To(address),
-                    None => Follow::No,
-                }
-            }
-            "TRYAGAIN" => Follow::Later,
-            "CLUSTERDOWN" | "READONLY" | "MASTERDOWN" | "LOADING" => {
-                self.nodes.doubt();
-                Follow::Later
-            }
-            _ => Follow::No,
+            "TRYAGAIN" => {}
+            "CLUSTERDOWN" | "READONLY" | "MASTERDOWN" | "LOADING" => self.nodes.doubt(),
+            _ => return Follow::No,
+        }
+        match is_certain(command, error) {
+            true => Follow::Later,
+            false => Follow::No,
         }
     }
 }

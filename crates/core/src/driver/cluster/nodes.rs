@@ -334,6 +334,27 @@ impl Nodes {
         Arc::clone(&self.view.borrow())
     }
 
+    /// Waits for a first view, but not for long: without one, what was configured has to do.
+    pub(super) async fn first_view(&self) {
+        self.refresh.notify_one();
+        let limit = self.view_timeout().min(self.timing.connect_timeout / 2);
+        let mut views = self.views();
+        let first = views.wait_for(|view| !view.is_empty());
+        drop(timeout_at(Instant::now() + limit, first).await);
+    }
+
+    /// Waits until a view lacks the node at `address`: it has left the cluster, or serves nothing any more.
+    pub(super) fn left(&self, address: Address) -> impl Future<Output = ()> + use<> {
+        let mut views = self.views();
+        async move {
+            let lacks = |view: &Arc<SlotMap>| !view.is_empty() && !view.all().contains(&address);
+            if views.wait_for(lacks).await.is_err() {
+                // Nobody looks any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Tells when the view changes.
     pub(super) fn views(&self) -> watch::Receiver<Arc<SlotMap>> {
         self.view.subscribe()

@@ -11,7 +11,6 @@ use crate::breaker::Outcome;
 use crate::command::Command;
 use crate::config::Address;
 use crate::driver::link::CommandLink;
-use crate::driver::server::is_certain;
 use crate::error::CallError;
 use crate::value::Value;
 use tokio::time::{Instant, sleep};
@@ -108,14 +107,12 @@ impl Shared {
                 return Err(error);
             }
         };
-        let mut redirects = 0;
         let mut judged = Outcome::Success;
         let from = reached.address.clone();
         let elsewhere = |(command, reply): (&Command, Result<Value, CallError>)| match &reply {
-            Err(CallError::Replied(error)) => match self.follow(error, &from, &mut redirects) {
-                Follow::To(_) | Follow::Again => None,
-                Follow::Later if is_certain(command, error) => None,
-                Follow::Later | Follow::No => Some(reply),
+            Err(CallError::Replied(error)) => match self.follow(command, error, &from) {
+                Follow::To(_) | Follow::Again | Follow::Later => None,
+                Follow::No => Some(reply),
             },
             _ => Some(reply),
         };
@@ -147,14 +144,7 @@ impl Shared {
         deadline: Instant,
     ) -> Result<Replies, CallError> {
         let slot = slot_of_all(commands)?;
-        let is = |command: Option<&Command>, name: &str| {
-            command.is_some_and(|command| command.name().eq_ignore_ascii_case(name))
-        };
-        let multis = commands
-            .iter()
-            .filter(|command| is(Some(*command), "MULTI"))
-            .count();
-        let is_whole = multis == 1 && is(commands.first(), "MULTI") && is(commands.last(), "EXEC");
+        let is_whole = is_one_transaction(commands);
         let mut ask: Option<Address> = None;
         loop {
             let asking = ask.is_some();
@@ -171,10 +161,10 @@ impl Shared {
                     return Err(error);
                 }
             };
-            let (mut again, mut redirects) = (false, 0);
-            for error in replies.iter().filter_map(|reply| reply.as_ref().err()) {
-                if let CallError::Replied(error) = error {
-                    match self.follow(error, &reached.address, &mut redirects) {
+            let mut again = false;
+            for (command, reply) in commands.iter().zip(&replies) {
+                if let Err(CallError::Replied(error)) = reply {
+                    match self.follow(command, error, &reached.address) {
                         Follow::No => {}
                         Follow::To(address) => (again, ask) = (true, Some(address)),
                         Follow::Again | Follow::Later => again = true,
@@ -217,9 +207,20 @@ impl Shared {
     }
 }
 
+/// Whether commands are one transaction, and nothing else.
+pub(super) fn is_one_transaction(commands: &[Command]) -> bool {
+    let is = |command: Option<&Command>, name: &str| {
+        command.is_some_and(|command| command.name().eq_ignore_ascii_case(name))
+    };
+    let multis = commands
+        .iter()
+        .filter(|command| is(Some(*command), "MULTI"));
+    multis.count() == 1 && is(commands.first(), "MULTI") && is(commands.last(), "EXEC")
+}
+
 /// Whether a transaction was begun and then discarded by the server. Where `MULTI` was refused, by
 /// a right that is missing, the commands were carried out one by one.
-fn is_aborted(replies: &Replies) -> bool {
+pub(super) fn is_aborted(replies: &[Result<Value, CallError>]) -> bool {
     let has_begun = matches!(replies.first(), Some(Ok(Value::Ok)));
     // `EXEC` itself can be what is sent elsewhere. One that is refused for another reason has not
     // ended the transaction.

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use crate::backend::ServerNode;
 use crate::command::Command;
 use crate::config::Address;
-use crate::error::{CallError, Fault, FaultKind};
+use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::keys::slot;
 use crate::value::Value;
 
@@ -122,6 +122,11 @@ impl SlotMap {
             .map(|(_, replica)| to_address(replica))
     }
 
+    /// Whether nobody serves anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.owners.iter().all(|owner| *owner == NOBODY)
+    }
+
     /// Every node of the view.
     pub(super) fn all(&self) -> Vec<Address> {
         let replicas = self.replicas.iter().map(|(_, replica)| to_address(replica));
@@ -138,13 +143,18 @@ fn to_address((host, port): &Node) -> Address {
 
 fn node(value: Value, asked: &Address) -> Option<Address> {
     let mut parts = value.to::<Vec<Value>>().ok()?.into_iter();
-    // A node that does not know its own name leaves it empty: it is the one that was asked.
     let host: Option<String> = parts.next()?.to().ok()?;
     let port: u16 = parts.next()?.to().ok()?;
-    let host = host
-        .filter(|host| !host.is_empty())
-        .unwrap_or_else(|| asked.host.clone());
+    let host = named_or_asked(host.as_deref().unwrap_or_default(), asked).to_owned();
     Some(Address { host, port })
+}
+
+/// A node that has no name to give leaves it empty, or writes `?`: it is where the one is that was asked.
+fn named_or_asked<'h>(host: &'h str, asked: &'h Address) -> &'h str {
+    match host {
+        "" | "?" => &asked.host,
+        host => host,
+    }
 }
 
 /// The slot that a command's keys share; `None` when it has no keys.
@@ -187,7 +197,22 @@ pub(super) enum Redirect {
     /// For good.
     Moved(u16, Address),
     /// For this one command.
-    Ask(Address),
+    Ask(u16, Address),
+}
+
+/// Where the node at `from` sends a command, of which nothing was carried out then. `None` for any other error. A script
+/// can make up a redirection too, after it has written: one to another slot than its keys' is certainly not the server's.
+pub(super) fn redirection(
+    command: &Command,
+    error: &ServerError,
+    from: &Address,
+) -> Option<Redirect> {
+    let redirect = redirect(error.code(), error.message(), from)?;
+    let (Redirect::Moved(named, _) | Redirect::Ask(named, _)) = redirect;
+    match slot_of(command) {
+        Ok(Some(own)) if own != named => None,
+        _ => Some(redirect),
+    }
 }
 
 /// Reads `MOVED slot host:port` and `ASK slot host:port` from the node at `from`.
@@ -195,20 +220,14 @@ pub(super) fn redirect(code: &str, message: &str, from: &Address) -> Option<Redi
     let (slot, address) = message.split_once(' ')?;
     let slot = slot.parse().ok().filter(|&slot| slot < SLOTS)?;
     let (host, port) = address.rsplit_once(':')?;
-    let host = match host {
-        "" | "?" => from.host.clone(),
-        host => host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned(),
-    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     let address = Address {
-        host,
+        host: named_or_asked(host, from).to_owned(),
         port: port.parse().ok()?,
     };
     match code {
         "MOVED" => Some(Redirect::Moved(slot, address)),
-        "ASK" => Some(Redirect::Ask(address)),
+        "ASK" => Some(Redirect::Ask(slot, address)),
         _ => None,
     }
 }
@@ -240,18 +259,25 @@ mod tests {
         };
         let reply = Value::Array(vec![
             range(0, 99, vec![node("a", 1), node("b", 2)]),
-            range(100, 16_383, vec![node("", 3)]),
+            range(100, 199, vec![node("?", 4)]),
+            range(200, 16_383, vec![node("", 3)]),
         ]);
         let mut map = SlotMap::parse(reply, &at("asked", 9)).unwrap();
         assert_eq!(
-            (map.owner(99), map.owner(100)),
-            (Some(&at("a", 1)), Some(&at("asked", 3)))
+            (map.owner(99), map.owner(100), map.owner(200)),
+            (
+                Some(&at("a", 1)),
+                Some(&at("asked", 4)),
+                Some(&at("asked", 3))
+            )
         );
-        assert_eq!(map.masters(), [at("a", 1), at("asked", 3)]);
-        assert_eq!(map.all(), [at("a", 1), at("asked", 3), at("b", 2)]);
+        assert_eq!(map.masters(), [at("a", 1), at("asked", 3), at("asked", 4)]);
+        let all = [at("a", 1), at("asked", 3), at("asked", 4), at("b", 2)];
+        assert_eq!(map.all(), all);
         map.set_owner(100, &at("b", 2));
         assert_eq!(map.owner(100), Some(&at("b", 2)));
         assert_eq!(SlotMap::empty().owner(0), None);
+        assert!(SlotMap::empty().is_empty() && !map.is_empty());
         assert!(SlotMap::parse(Value::Ok, &at("a", 1)).is_none());
         assert!(SlotMap::parse(Value::Array(vec![Value::Int(1)]), &at("a", 1)).is_none());
     }
@@ -265,15 +291,32 @@ mod tests {
         );
         assert_eq!(
             redirect("ASK", "5 [::1]:2", &from),
-            Some(Redirect::Ask(at("::1", 2)))
+            Some(Redirect::Ask(5, at("::1", 2)))
         );
         assert_eq!(
             redirect("MOVED", "5 :2", &from),
             Some(Redirect::Moved(5, at("from", 2)))
         );
+        assert_eq!(
+            redirect("MOVED", "5 ?:2", &from),
+            Some(Redirect::Moved(5, at("from", 2)))
+        );
         for wrong in ["", "5", "16384 h:1", "x h:1", "5 h", "5 h:99999"] {
             assert_eq!(redirect("MOVED", wrong, &from), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_redirection_to_another_slot_than_the_keys_is_none() {
+        let get = Command::new("GET").key("a");
+        let (own, from) = (slot(b"a"), at("from", 1));
+        let moved = |slot: u16| ServerError::new("MOVED", format!("{slot} h:2"));
+        let expected = Some(Redirect::Moved(own, at("h", 2)));
+        assert_eq!(redirection(&get, &moved(own), &from), expected);
+        assert_eq!(redirection(&get, &moved(own + 1), &from), None);
+        // Keys that nobody has marked as such are known to the server.
+        let unmarked = Command::new("GET").arg("a");
+        assert_eq!(redirection(&unmarked, &moved(own), &from), expected);
     }
 
     #[test]

@@ -318,7 +318,8 @@ fn is_elsewhere(shared: &Shared, refusal: &ServerError, from: &Address) -> bool 
     is_for_now
 }
 
-/// Plain messages and patterns reach every node, so any will do; the next one after a loss.
+/// Plain messages and patterns reach every node, so any will do; the next one after a loss. Nothing reaches a node any
+/// more that has left the cluster, and its connection stands: it ends as soon as the view lacks the node.
 struct AnyNode(Arc<Shared>);
 
 #[async_trait]
@@ -326,7 +327,10 @@ impl PushConnector for AnyNode {
     type Link = PushedLink;
 
     async fn connect(&self, registry: &Arc<Registry>) -> Result<PushedLink, Fault> {
-        let addresses = self.0.nodes.addresses();
+        let nodes = &self.0.nodes;
+        // A view may name its nodes otherwise than the configuration does.
+        nodes.first_view().await;
+        let addresses = nodes.addresses();
         let Some(chosen) = addresses.get(rand::random_range(0..addresses.len().max(1))) else {
             return Err(Fault::new(
                 FaultKind::Connect,
@@ -334,9 +338,12 @@ impl PushConnector for AnyNode {
             ));
         };
         // When this fails the masters may be others by now.
-        self.0.nodes.doubt();
-        let connector = Route::Fixed(self.0.nodes.connector_to(chosen));
-        PushConnector::connect(&connector, registry).await
+        nodes.doubt();
+        let left = nodes.left(chosen.clone());
+        let connector = Route::Fixed(nodes.connector_to(chosen));
+        let mut link = PushConnector::connect(&connector, registry).await?;
+        link.end_when(left);
+        Ok(link)
     }
 
     fn target(&self) -> String {

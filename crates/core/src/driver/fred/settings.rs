@@ -15,7 +15,7 @@ use socket2_05::TcpKeepalive;
 use crate::config::{Address, ClientConfig, ConfigError, Endpoint, SharedProvider};
 #[cfg(feature = "tls")]
 use crate::driver::tls::Tls;
-use crate::error::{Fault, FaultKind};
+use crate::error::Fault;
 
 /// What every client of fred's is made of.
 #[derive(Clone)]
@@ -86,11 +86,8 @@ impl Settings {
             ..PerformanceConfig::default()
         };
         let mut config = self.config.clone();
-        if let Some(SharedProvider(provider)) = &self.provider {
-            let credentials = provider.credentials().await.map_err(|error| {
-                let message = format!("the credential provider failed: {error}");
-                Fault::new(FaultKind::Handshake, message)
-            })?;
+        if let Some(provider) = &self.provider {
+            let credentials = provider.credentials().await?;
             config.username = credentials.username.or(config.username);
             config.password = Some(credentials.password.expose_secret().to_owned());
         }

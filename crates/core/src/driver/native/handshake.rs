@@ -54,11 +54,8 @@ impl Introduction {
         let hello = Command::new("HELLO").arg(3);
         let (username, password) = match &self.provider {
             None => (self.username.clone(), self.password.clone()),
-            Some(SharedProvider(provider)) => {
-                let given = provider.credentials().await.map_err(|error| {
-                    let message = format!("the credential provider failed: {error}");
-                    Fault::new(FaultKind::Handshake, message)
-                })?;
+            Some(provider) => {
+                let given = provider.credentials().await?;
                 (
                     given.username.or_else(|| self.username.clone()),
                     Some(given.password),

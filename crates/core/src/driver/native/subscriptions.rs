@@ -14,7 +14,7 @@ use super::tracking::Tracking;
 use crate::backend::Capabilities;
 use crate::command::Command;
 use crate::driver::activity::Activity;
-use crate::driver::link::{Connector, Link};
+use crate::driver::link::{CommandLink, Connector, Link};
 use crate::driver::sentinel::Route;
 use crate::driver::server::Subscriber;
 use crate::driver::subscriptions::{
@@ -113,6 +113,17 @@ impl PushLink for PushedLink {
 }
 
 impl PushedLink {
+    /// Ends the connection when `over` does.
+    pub(in crate::driver) fn end_when(&mut self, over: impl Future<Output = ()> + Send + 'static) {
+        let closer = self.link.closer();
+        self.link.keep(async move {
+            tokio::select! {
+                () = over => closer.cancel(),
+                () = closer.cancelled() => {}
+            }
+        });
+    }
+
     /// One command for each name, so that each has one confirmation, or one refusal.
     async fn change_channels(&self, change: Change, names: &[&Name]) -> Result<(), CallError> {
         let mut commands = Vec::with_capacity(names.len());

@@ -176,6 +176,8 @@ impl<C: PushConnector> Task<C> {
     async fn serve(&mut self, link: &C::Link, first: Option<Request>) {
         let mut next = first;
         let mut next_prune = Instant::now() + self.timing.probe_interval;
+        // When what was refused is asked for again, however many requests come until then.
+        let mut again: Option<Instant> = None;
         loop {
             if let Some(request) = next.take()
                 && self.handle(link, request).await.is_err()
@@ -185,9 +187,9 @@ impl<C: PushConnector> Task<C> {
             if self.registry.is_empty() && self.incoming.is_empty() {
                 return;
             }
-            let again = match self.registry.lost().is_empty() {
+            again = match self.registry.lost().is_empty() {
                 true => None,
-                false => Some(Instant::now() + NOT_NOW),
+                false => again.or(Some(Instant::now() + NOT_NOW)),
             };
             tokio::select! {
                 () = link.closed() => return,
@@ -195,13 +197,17 @@ impl<C: PushConnector> Task<C> {
                     Some(request) => next = Some(request),
                     None => return,
                 },
-                () = self.registry.something_lost() => if self.settle(link).await.is_err() {
-                    return;
-                },
+                () = self.registry.something_lost() => {
+                    if self.settle(link).await.is_err() {
+                        return;
+                    }
+                    again = None;
+                }
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
                     if self.settle(link).await.is_err() {
                         return;
                     }
+                    again = None;
                 }
                 () = sleep_until(link.activity().last_sign() + self.timing.probe_interval) => {
                     // Bytes may have come meanwhile.
@@ -218,6 +224,21 @@ impl<C: PushConnector> Task<C> {
                     next_prune = Instant::now() + self.timing.probe_interval;
                     next = Some(Request::Prune);
                 }
+            }
+        }
+    }
+
+    /// Returns when a connection no longer answers. It is asked when it has been silent for the probe interval.
+    async fn falls_silent(&self, link: &C::Link) {
+        let mut asked = link.activity().last_sign();
+        loop {
+            let due = link.activity().last_sign().max(asked) + self.timing.probe_interval;
+            if due > Instant::now() {
+                sleep_until(due).await;
+            } else if self.answers(link).await {
+                asked = Instant::now();
+            } else {
+                return;
             }
         }
     }
@@ -293,147 +314,25 @@ impl<C: PushConnector> Task<C> {
         if names.is_empty() {
             return Ok(());
         }
-        match timeout(self.timing.connect_timeout, link.change(change, names)).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let message = "the server did not confirm a subscription in time";
-                Err(Fault::new(FaultKind::Timeout, message).maybe())
-            }
-        }
+        let changed = timeout(self.timing.connect_timeout, link.change(change, names));
+        let (kind, message) = tokio::select! {
+            biased;
+            outcome = changed => match outcome {
+                Ok(outcome) => return outcome,
+                Err(_) => (
+                    FaultKind::Timeout,
+                    "the server did not confirm a subscription in time",
+                ),
+            },
+            // Subscribers that stand must not wait for the answer to another.
+            () = self.falls_silent(link) => (
+                FaultKind::Disconnected,
+                "the connection for subscriptions no longer answers",
+            ),
+        };
+        Err(Fault::new(kind, message).maybe())
     }
 }
 
 #[cfg(all(test, feature = "native"))]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use async_trait::async_trait;
-
-    use super::*;
-    use crate::backend::Capabilities;
-    use crate::command::Command;
-    use crate::config::ReconnectConfig;
-    use crate::driver::activity::Activity;
-    use crate::driver::subscriptions::Subscriptions;
-    use crate::push::{GapReason, Interest, Push};
-    use crate::value::Value;
-
-    /// A server that takes every connection and every subscription, and hangs up at once.
-    struct Fickle {
-        connections: Arc<AtomicU64>,
-    }
-
-    struct Gone(Activity);
-
-    #[async_trait]
-    impl PushConnector for Fickle {
-        type Link = Gone;
-
-        async fn connect(&self, _: &Arc<Registry>) -> Result<Gone, Fault> {
-            self.connections.fetch_add(1, Ordering::Relaxed);
-            Ok(Gone(Activity::new()))
-        }
-
-        fn target(&self) -> String {
-            "fickle".to_owned()
-        }
-    }
-
-    #[async_trait]
-    impl Link for Gone {
-        async fn closed(&self) {}
-
-        async fn ping(&self) -> Result<Option<ServerError>, Fault> {
-            Ok(None)
-        }
-
-        fn activity(&self) -> &Activity {
-            &self.0
-        }
-
-        fn close(&self) {}
-
-        fn capabilities(&self) -> Capabilities {
-            Capabilities::UNKNOWN
-        }
-    }
-
-    #[async_trait]
-    impl PushLink for Gone {
-        async fn change(&self, _: Change, _: &[Name]) -> Result<(), CallError> {
-            Ok(())
-        }
-
-        async fn ask(&self, _: &Command) -> Result<Value, CallError> {
-            Ok(Value::Nil)
-        }
-    }
-
-    fn timing() -> Timing {
-        let second = Duration::from_secs(1);
-        Timing {
-            connect_timeout: second,
-            probe_interval: second,
-            probe_timeout: second,
-            stall_timeout: second,
-            reconnect: ReconnectConfig {
-                min_delay: second / 100,
-                max_delay: second,
-            },
-        }
-    }
-
-    /// Makes one connection, and panics when it is asked for another.
-    struct Panicking(Fickle);
-
-    #[async_trait]
-    impl PushConnector for Panicking {
-        type Link = Gone;
-
-        async fn connect(&self, registry: &Arc<Registry>) -> Result<Gone, Fault> {
-            let link = self.0.connect(registry).await;
-            assert_eq!(self.0.connections.load(Ordering::Relaxed), 1);
-            link
-        }
-
-        fn target(&self) -> String {
-            "panicking".to_owned()
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn streams_end_when_the_task_dies() {
-        let connections = Arc::new(AtomicU64::new(0));
-        let subscriptions = Subscriptions::start(Panicking(Fickle { connections }), timing());
-        let interest = Interest::Channels(vec!["c".into()]);
-        let deadline = Instant::now() + Duration::from_secs(1);
-        let mut stream = subscriptions.subscribe(interest, deadline).await.unwrap();
-        assert_eq!(stream.next().await, Some(Push::Gap(GapReason::Lost)));
-        let next = tokio::time::timeout(Duration::from_secs(60), stream.next());
-        assert_eq!(next.await.expect("it ends"), None);
-        let again = Interest::Channels(vec!["c".into()]);
-        let again = subscriptions.subscribe(again, Instant::now() + Duration::from_secs(1));
-        assert!(again.await.is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn connections_that_break_as_soon_as_they_stand_are_paced() {
-        let connections = Arc::new(AtomicU64::new(0));
-        let connector = Fickle {
-            connections: Arc::clone(&connections),
-        };
-        let second = Duration::from_secs(1);
-        let subscriptions = Subscriptions::start(connector, timing());
-        let interest = Interest::Channels(vec!["c".into()]);
-        let deadline = Instant::now() + second;
-        let mut stream = subscriptions.subscribe(interest, deadline).await.unwrap();
-        for _ in 0..20 {
-            assert_eq!(stream.next().await, Some(Push::Gap(GapReason::Lost)));
-            let again = stream.next().await;
-            assert_eq!(again, Some(Push::Gap(GapReason::Reconnected)));
-        }
-        let elapsed = deadline.elapsed() + second;
-        assert!(elapsed > second * 10, "20 connections in {elapsed:?}");
-        assert!(connections.load(Ordering::Relaxed) >= 20);
-    }
-}
+mod tests;

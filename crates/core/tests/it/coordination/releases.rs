@@ -128,6 +128,66 @@ async fn a_release_that_fails_is_repeated_while_it_is_worth_it() {
     assert!(backend.seen().is_empty(), "it is not tried for ever");
 }
 
+/// The server is away for hours.
+#[tokio::test(start_paused = true)]
+async fn what_is_patient_outlives_an_outage_of_hours_at_a_gentle_pace() {
+    let hour = 60 * MINUTE;
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let lost = tally("lost");
+    let patient = |held: &Held, time| {
+        let release = Release::new([held.release()]).patiently_until(Instant::now() + time);
+        client.release_later(release.counted_by(lost.clone()));
+    };
+    let held = Held::take(&client, "held", 10 * hour).await;
+    backend.set(Rule::new(Injection::NotSent).on_part("held"));
+    backend.forget();
+    patient(&held, 10 * hour);
+    sleep(8 * hour).await;
+    let attempts = backend.seen().len();
+    assert!(
+        (8 * 60 * 4..8 * 60 * 10).contains(&attempts),
+        "four to eight a minute, and a few more at first: {attempts}"
+    );
+    backend.clear();
+    sleep(MINUTE / 4).await;
+    assert!(!exists(&client, "held").await);
+    assert_eq!(lost.get(), 0);
+    // To its end, and no longer.
+    let held = Held::take(&client, "held", hour).await;
+    let until = Instant::now() + hour / 2;
+    backend.set(Rule::new(Injection::NotSent).on_part("held"));
+    patient(&held, hour / 2);
+    tokio::time::sleep_until(until - Duration::from_secs(1)).await;
+    backend.forget();
+    assert_eq!(lost.get(), 0);
+    sleep(Duration::from_millis(990)).await;
+    assert!(
+        !backend.seen().is_empty(),
+        "it is tried just before the end"
+    );
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(lost.get(), 1);
+}
+
+/// A node that is away for long leaves the others their room.
+#[tokio::test(start_paused = true)]
+async fn of_the_patient_no_more_than_half_of_the_places_are_for_longer_than_a_minute() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let lost = tally("lost");
+    backend.set(Rule::new(Injection::NotSent));
+    for _ in 0..8_192 + 100 {
+        let remove = Command::new("DEL").key("k").idempotent(true);
+        let release = Release::new([remove]).patiently_until(Instant::now() + 2 * MINUTE);
+        client.release_later(release.counted_by(lost.clone()));
+    }
+    sleep(3 * MINUTE / 2).await;
+    assert_eq!(lost.get(), 100);
+    sleep(MINUTE).await;
+    assert_eq!(lost.get(), 8_192 + 100);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_not_idempotent_is_not_repeated_when_its_reply_is_lost() {
     let backend = FaultyBackend::embedded();

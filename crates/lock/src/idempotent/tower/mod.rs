@@ -40,7 +40,8 @@
 //! Refusals are `application/problem+json` (RFC 9457). The request's body is read whole before the service sees
 //! it, and the answer's before the client does: this is not for uploads and streams.
 //!
-//! The service runs in a task of the layer, so that a client that goes away does not keep the answer from
+//! The service runs in a task of the layer, in the span of `tracing` that is the caller's then (values that a caller has
+//! set for its own task, such as those of `tokio::task_local!`, are not seen there; extensions of the request are), so that a client that goes away does not keep the answer from
 //! being kept: its next attempt finds it. The task ends when the layer and all its services are dropped, and
 //! at the latest with [`run_at_most`](crate::IdempotentExecutionBuilder::run_at_most).
 

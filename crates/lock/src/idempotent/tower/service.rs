@@ -14,6 +14,7 @@ use redkit_core::http_layer::{LayerBody, Layered, NotWhole, ResponseFuture, read
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tower_service::Service;
+use tracing::Instrument;
 
 use super::answer;
 use super::key::{self, Key};
@@ -203,12 +204,14 @@ where
         let mut tasks = rules.tasks.lock();
         while tasks.try_join_next().is_some() {}
         let (is_kept, cookies) = (Arc::clone(&rules.is_kept), rules.replays_cookies);
-        tasks.spawn(async move {
+        let answering = async move {
             let run = run(service, request, execution, &*is_kept, cookies);
             let caught = AssertUnwindSafe(run).catch_unwind().await;
             // The client may have gone away.
             drop(answered.send(caught));
-        });
+        };
+        // What the service notes belongs to the request, as where it is called without a key.
+        tasks.spawn(answering.in_current_span());
     }
     match answer.await {
         Ok(Ok(result)) => result,

@@ -276,6 +276,83 @@ async fn without_redis_the_answer_is_503_and_anonymous_only_where_that_is_asked_
     );
 }
 
+/// A permanent refusal, for all that the client can tell: a rolling deployment shuts its clients down, and a user of
+/// Redis loses a right.
+#[tokio::test]
+async fn neither_a_shutdown_nor_a_refusal_takes_a_cookie_back() {
+    for is_shut_down in [false, true] {
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
+        let store = builder(&client).build().unwrap();
+        let closed = app(&store);
+        let anonymous = app_with(SessionLayer::builder(&store).on_outage(OnOutage::Anonymous));
+        let mut visitor = Visitor::default();
+        visitor.post(&closed, "/sign-in?user=user-7").await;
+        let cookie = visitor.cookie.clone();
+        assert!(cookie.is_some());
+        match is_shut_down {
+            true => client.shutdown().await,
+            false => backend.set(Rule::new(Injection::Refuse("NOPERM", "no permission"))),
+        }
+        for path in ["/shown", "/swallows"] {
+            let answer = visitor.get(&closed, path).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+            assert!(!answer.headers.contains_key(SET_COOKIE), "{path}");
+        }
+        let answer = visitor.get(&anonymous, "/shown").await;
+        assert_eq!(
+            (answer.status, &*answer.text),
+            (StatusCode::OK, "None None")
+        );
+        assert!(!answer.headers.contains_key(SET_COOKIE));
+        assert_eq!(visitor.cookie, cookie);
+    }
+}
+
+/// It has waited for the session while the answer went out.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_comes_to_the_session_after_the_answer_makes_no_id() {
+    use std::time::Duration;
+
+    for signs_in in [false, true] {
+        let backend = FaultyBackend::embedded();
+        let store = builder(&backend.client()).build().unwrap();
+        let (sender, mut kept) = tokio::sync::mpsc::channel(1);
+        let keep = async move |session: CurrentSession| {
+            let loading = session.clone();
+            tokio::spawn(async move { loading.get::<u32>("n").await });
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            sender.send(session).await.unwrap();
+        };
+        let routes = routes().route("/keep", axum::routing::post(keep));
+        let app = routes.layer(SessionLayer::builder(&store).build().unwrap());
+        let mut visitor = Visitor::default();
+        visitor.post(&app, "/sign-in?user=user-7").await;
+        visitor.get(&app, "/shown").await;
+        let late = Injection::DelayReply(Duration::from_secs(1));
+        backend.set(Rule::new(late).on_name("EVALSHA").times(1));
+        let answering = tokio::spawn(async move {
+            let answer = visitor.post(&app, "/keep").await;
+            (answer.status, visitor)
+        });
+        let session = kept.recv().await.unwrap();
+        // The answer waits for the session, too.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let rotating = tokio::spawn(async move {
+            match signs_in {
+                true => session.sign_in(redkit_session::SignIn::new("user-8")).await,
+                false => session.rotate().await,
+            }
+        });
+        let (status, visitor) = answering.await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+        let rotated = rotating.await.unwrap();
+        assert!(matches!(rotated, Err(Error::Answered)), "{rotated:?}");
+        let id = visitor.cookie.unwrap().replace("__Host-id=", "");
+        assert!(!store.load(&id).await.unwrap().unwrap().is_rotated());
+    }
+}
+
 #[tokio::test]
 async fn a_save_that_fails_is_not_answered_as_if_it_were_done() {
     let backend = FaultyBackend::embedded();
