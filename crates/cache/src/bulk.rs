@@ -11,11 +11,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::{Cache, begin, failed, some};
+use crate::entry::Hit;
 use crate::error::Error;
 use crate::fetched::{Fetched, Loaded, Source};
+use crate::id::Id;
 use crate::load_task::Loader;
 use crate::local_cache::with_bytes;
 use crate::miss::{Missing, Outcome};
+use crate::refresh::is_due;
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// The values at several keys, in their order; what is missing is loaded together, by one call
@@ -28,6 +31,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// waited for, and only the rest is loaded here. Should the load of another process fail, `loader` is
     /// called again for its keys, unless errors are
     /// [shared](crate::CacheBuilder::share_errors).
+    ///
+    /// Values that are to be loaded anew before their end
+    /// ([`refresh_ahead`](crate::CacheBuilder::refresh_ahead)) are, by one call of `loader` in the
+    /// background.
     ///
     /// # Errors
     /// Each key has its own, as in [`get_or_load`](Self::get_or_load). The loader's error goes to
@@ -69,13 +76,23 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 })
             })
             .collect();
-        let (mut outcomes, missing) = self.read_all(&keys_by_index).await;
+        let ReadAll {
+            mut outcomes,
+            missing,
+            due,
+        } = self.read_all(&keys_by_index).await;
         let load = Arc::new(move |keys: Vec<K>| {
             let begun = begin(|| loader(keys));
             async move { begun?.await.map_err(failed) }
         });
         let keys_by_index = Arc::new(keys_by_index);
         let loader = || Some(of_many(Arc::clone(&keys_by_index), Arc::clone(&load)));
+        if !due.is_empty() {
+            let due = due
+                .into_iter()
+                .filter_map(|(index, id)| Some((index, keys_by_index.get(index)?, id)));
+            self.refresh(due, loader);
+        }
         for (index, outcome) in self.load_missing(missing, loader).await {
             outcomes.insert(index, outcome);
         }
@@ -90,13 +107,20 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             .collect()
     }
 
-    /// Reads all keys together; gives the values that are there, and the keys to be loaded.
-    async fn read_all<K: ToArg>(&self, all: &[K]) -> (HashMap<usize, Outcome<V>>, Vec<Missing<V>>) {
+    /// Reads all keys together.
+    async fn read_all<K: ToArg>(&self, all: &[K]) -> ReadAll<V> {
         let store = &self.inner.store;
+        let mut due = Vec::new();
+        let mut note_if_due = |index, hit: &Hit<V>| {
+            if is_due(store.settings.refresh, &hit.life) {
+                due.push((index, hit.id));
+            }
+        };
         let mut outcomes = HashMap::with_capacity(all.len());
         let mut wanted = Vec::new();
         for (index, key) in all.iter().enumerate() {
             if let Some(hit) = self.in_process(key) {
+                note_if_due(index, &hit);
                 let found = hit.value.map(|value| Fetched::new(value, Source::Local));
                 outcomes.insert(index, Ok(found));
                 continue;
@@ -119,7 +143,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             Ok(readings) => readings,
             Err(error) => wanted.iter().map(|_| Err(error.clone())).collect(),
         };
-        let mut all_missing = Vec::new();
+        let mut missing = Vec::new();
         for ((index, key, keys, ticket, leased), reading) in wanted.into_iter().zip(readings) {
             if let (Some(leased), Ok(reading)) = (leased, &reading) {
                 self.detach_if_obsolete(&keys, &leased, reading);
@@ -127,17 +151,32 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             match self.hit_or_missing((index, key, &keys), reading, true) {
                 Ok(hit) => {
                     store.metrics.hits.add_one();
+                    note_if_due(index, &hit);
                     if let (Some(local), Some(ticket)) = (&store.local, ticket) {
                         with_bytes(key, |key| local.put(key, ticket, &hit));
                     }
                     let found = hit.value.map(|value| Fetched::new(value, Source::Redis));
                     outcomes.insert(index, Ok(found));
                 }
-                Err(missing) => all_missing.push(missing),
+                Err(one) => missing.push(one),
             }
         }
-        (outcomes, all_missing)
+        ReadAll {
+            outcomes,
+            missing,
+            due,
+        }
     }
+}
+
+/// The result of reading several keys, each by its index.
+struct ReadAll<V> {
+    /// The values that are there.
+    outcomes: HashMap<usize, Outcome<V>>,
+    /// The keys to be loaded.
+    missing: Vec<Missing<V>>,
+    /// Those that are there and are to be loaded anew in the background, with their entries' ids.
+    due: Vec<(usize, Id)>,
 }
 
 /// The user's loader for several keys, as a task asks for them: by index, and in their order. A key

@@ -288,7 +288,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         loader: impl FnOnce() -> Option<Loader<V>>,
     ) {
         if is_due(self.inner.store.settings.refresh, &hit.life) {
-            self.refresh(key, hit.id, loader);
+            self.refresh([(0, key, hit.id)], loader);
         }
     }
 }

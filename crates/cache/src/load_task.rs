@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all, select_all};
-use redkit_core::coordination::{Waiter, Wake, WakeUp};
+use redkit_core::coordination::{Release, Waiter, Wake, WakeUp};
 use redkit_core::{CallError, Error as CoreError, FaultKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,10 +24,10 @@ use crate::id::{Id, LeaseToken};
 use crate::lease::Lease;
 use crate::local_cache::Ticket;
 use crate::names::EntryKeys;
-use crate::scripts::{Broadcast, Have, LookUp, LookUpReply, Rejected, Snapshot};
+use crate::scripts::{self, Broadcast, Have, LookUp, LookUpReply, Rejected, Snapshot};
 use crate::settings::A_MOMENT;
 use crate::single_flight::{Cutoff, Leader};
-use crate::store::{Lookup, Store};
+use crate::store::{LookUpFailure, Lookup, Store};
 
 /// The user's loader: gives the values of the members with these indices, in their order.
 pub(crate) type Loader<V> = Box<
@@ -141,13 +141,15 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             let mut sorted = Sorted::new();
             let (snapshot, replies) = match looked_up {
                 Ok(looked_up) => looked_up,
-                Err(error) if unanswered.is_none() && may_be_asked_again(&error) => {
+                Err(failure) if unanswered.is_none() && may_be_asked_again(&failure.error) => {
                     unanswered = Some(token);
                     token = LeaseToken::random(token.generation);
                     continue;
                 }
-                Err(error) => {
+                Err(LookUpFailure { error, may_hold }) => {
                     tracing::debug!(target: "redkit::cache", cache = %store.name, %error, "look-up failed");
+                    let tokens = may_hold.then_some(token).into_iter().chain(unanswered);
+                    self.give_back(&pending, tokens, sent);
                     return self.bypass(pending).await;
                 }
             };
@@ -161,7 +163,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                     Err(error) if can_ask_again && may_be_asked_again(&error) => {
                         sorted.look_again(member);
                     }
-                    Err(_) => sorted.unreachable.push(member),
+                    Err(error) => {
+                        let tokens = error.is_maybe().then_some(token);
+                        let tokens = tokens.into_iter().chain(unanswered);
+                        self.give_back(std::slice::from_ref(&member), tokens, sent);
+                        sorted.unreachable.push(member);
+                    }
                 }
             }
             // 2. to 4. Lease, load, fenced write.
@@ -196,6 +203,26 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             if pending.is_empty() {
                 return;
             }
+        }
+    }
+
+    /// Gives back, in the background, the leases of members that go on without them: look-ups with these
+    /// tokens, the last of them sent at `sent`, may have taken them all the same, or take them yet. Otherwise
+    /// every caller of the keys would wait for leases that nobody holds.
+    fn give_back(
+        &self,
+        members: &[Member<V>],
+        tokens: impl Iterator<Item = LeaseToken>,
+        sent: Instant,
+    ) {
+        let store = &*self.store;
+        for token in tokens {
+            let release = |member: &Member<V>| {
+                scripts::release(&member.request.keys, &store.names, token, 0, b"", 0)
+            };
+            let releases = Release::new(members.iter().map(release));
+            let runs_out = sent + store.settings.lease;
+            store.client.release_later(releases.until(runs_out));
         }
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use redkit_core::{Error as CoreError, ToArg};
 use serde::Serialize;
@@ -206,46 +207,55 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         }
     }
 
-    /// Loads a fresh value anew in the background, unless that is being done.
+    /// Loads fresh values anew in the background, by one task, but for those for which that is being
+    /// done. Each comes with the loader's index of its key and the id of its entry.
     #[cold]
-    pub(crate) fn refresh(
+    pub(crate) fn refresh<'k, K: ToArg + 'k>(
         &self,
-        key: &impl ToArg,
-        id: Id,
+        due: impl IntoIterator<Item = (usize, &'k K, Id)>,
         loader: impl FnOnce() -> Option<Loader<V>>,
     ) {
         let store = &self.inner.store;
-        let Ok(keys) = store.names.of_entry(key) else {
-            return;
+        let begin = |(index, key, id)| {
+            let keys = store.names.of_entry(key).ok()?;
+            let refreshing = self.inner.refreshes.begin(&keys.entry)?;
+            let Join::Leader(leader, follower) = self.inner.loads.join(&keys.entry) else {
+                return None;
+            };
+            let request = LoadRequest {
+                index,
+                key: with_bytes(key, |key| key.into()),
+                keys,
+                have: Have::Fresh,
+                rejected: Rejected::Entry(id),
+                generation: None,
+                is_unreachable: false,
+                // A source that has lost the value is an answer, too.
+                takes_none: true,
+            };
+            Some((Member::new(request, leader), (follower, refreshing)))
         };
-        let Some(refreshing) = self.inner.refreshes.begin(&keys.entry) else {
+        let (members, begun): (Vec<_>, Vec<_>) = due.into_iter().filter_map(begin).unzip();
+        if members.is_empty() {
             return;
-        };
-        let Join::Leader(leader, mut follower) = self.inner.loads.join(&keys.entry) else {
-            return;
-        };
+        }
         let Some(loader) = loader() else {
             return;
         };
-        let request = LoadRequest {
-            index: 0,
-            key: with_bytes(key, |key| key.into()),
-            keys,
-            have: Have::Fresh,
-            rejected: Rejected::Entry(id),
-            generation: None,
-            is_unreachable: false,
-            // A source that has lost the value is an answer, too.
-            takes_none: true,
-        };
-        let member = Member::new(request, leader);
-        store.metrics.refreshes.add_one();
+        members
+            .iter()
+            .for_each(|_| store.metrics.refreshes.add_one());
         let task = LoadTask::new(Arc::clone(store), loader);
         self.inner.tasks.spawn(async move {
-            task.run(vec![member]).await;
-            if let Completion::Outcome(outcome) = follower.wait().await {
-                refreshing.rest(&outcome).await;
-            }
+            task.run(members).await;
+            let ends = begun
+                .into_iter()
+                .map(|(mut follower, refreshing)| async move {
+                    if let Completion::Outcome(outcome) = follower.wait().await {
+                        refreshing.rest(&outcome).await;
+                    }
+                });
+            join_all(ends).await;
         });
     }
 }

@@ -69,7 +69,9 @@ impl ResponseCacheBuilder {
         self
     }
 
-    /// How many variants of a target are kept at most, by what `Vary` names. Default: 64.
+    /// How many variants of a target are kept at most, by what `Vary` names, for each of the kinds of requests that do
+    /// not share: with `Authorization`, with a cookie where there is a [`default_ttl`](Self::default_ttl), and others.
+    /// Default: 64.
     pub fn max_variants(mut self, variants: u64) -> Self {
         self.max_variants = variants;
         self

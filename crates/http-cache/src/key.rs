@@ -46,14 +46,19 @@ impl Audience {
     }
 }
 
-/// Another for every list of fields.
+/// Another for every list of fields: a variant of another list is out of date.
 pub(crate) fn random_id() -> String {
     format!("{:x}", random::<u64>())
 }
 
-/// The key of a variant. The id is the list's that names the fields, so that variants go with it.
-pub(crate) fn variant_key(id: &str, slot: u64, target: &[u8]) -> Vec<u8> {
-    [format!("v:{id}:{slot}:").as_bytes(), target].concat()
+/// The key of a variant. The list that names the fields is none of it: however often that is made anew, there are no
+/// more variants than places. What lies there names its list.
+pub(crate) fn variant_key(audience: Audience, slot: u64, target: &[u8]) -> Vec<u8> {
+    [
+        format!("v:{}:{slot}:", audience.letter()).as_bytes(),
+        target,
+    ]
+    .concat()
 }
 
 /// The resource that a request names, unless the program has a function of its own: the authority, the path
@@ -199,8 +204,8 @@ mod tests {
         let keys: std::collections::HashSet<_> = Audience::ALL
             .iter()
             .map(|audience| audience.primary_key(b"x"))
-            .chain([variant_key("1", 2, b"x")])
+            .chain(Audience::ALL.map(|audience| variant_key(audience, 2, b"x")))
             .collect();
-        assert_eq!(keys.len(), 4);
+        assert_eq!(keys.len(), 6);
     }
 }

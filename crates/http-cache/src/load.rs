@@ -29,15 +29,26 @@ use crate::vary::{self, Selected};
 pub(crate) enum KeyLevel {
     /// The target's.
     Primary,
-    /// That of one of its variants.
-    Variant(Vec<Selected>),
+    /// That of one of its variants, by the id of the list that names the fields.
+    Variant {
+        selected: Vec<Selected>,
+        list: Box<str>,
+    },
 }
 
 impl KeyLevel {
     pub(crate) fn selected(&self) -> &[Selected] {
         match self {
             Self::Primary => &[],
-            Self::Variant(selected) => selected,
+            Self::Variant { selected, .. } => selected,
+        }
+    }
+
+    /// Whether this was kept since the list was made: no page of another list is given to anybody.
+    pub(crate) fn is_current(&self, cached: &CachedResponse) -> bool {
+        match (self, &cached.0) {
+            (Self::Variant { list, .. }, Kind::Page(page)) => page.list == *list,
+            _ => true,
         }
     }
 }
@@ -163,10 +174,11 @@ where
                 .stale_for(Duration::ZERO)
                 .tags(tags)
         }
-        KeyLevel::Variant(selected) => {
+        KeyLevel::Variant { selected, list } => {
             let known = |name: &String| selected.iter().any(|(known, _)| known == name);
             if fill.terms.names.iter().all(known) {
                 fill.page.selected = selected;
+                fill.page.list = list;
                 return fill.loaded(context);
             }
             let names: Vec<_> = selected.into_iter().map(|(name, _)| name).collect();
@@ -186,8 +198,9 @@ async fn keep_variant(context: &Context, id: &str, fill: &mut Fill) {
         return;
     };
     let slot = vary::slot(&selected, context.rules.max_variants);
-    let key = variant_key(id, slot, &context.target);
+    let key = variant_key(context.audience, slot, &context.target);
     fill.page.selected = selected;
+    fill.page.list = id.into();
     let kept = context
         .rules
         .cache

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::Response;
 use http_body::Body;
-use redkit_cache::{Loaded, Source};
+use redkit_cache::{Error as CacheError, Fetched, Loaded, Source};
 use redkit_core::http_layer::LayerBody;
 
 use crate::answer;
@@ -79,8 +79,11 @@ where
                     return Ok(response.unwrap_or_else(answer::lost));
                 }
                 let slot = vary::slot(&selected, context.rules.max_variants);
-                let key = variant_key(id, slot, &context.target);
-                let level = KeyLevel::Variant(selected.clone());
+                let key = variant_key(context.audience, slot, &context.target);
+                let level = KeyLevel::Variant {
+                    selected: selected.clone(),
+                    list: id.as_str().into(),
+                };
                 let found = find(&context, &exchange, &key, level).await;
                 (key, found, selected)
             }
@@ -149,6 +152,13 @@ where
     E: Send + 'static,
 {
     let (stale, forward) = match peek(context, key).await? {
+        Lookup::Fresh(cached) | Lookup::Stale(cached) if !level.is_current(&cached) => {
+            // Loads that began before the change are not kept.
+            if context.may_load() && context.rules.cache.invalidate(key).await.is_err() {
+                return Err(NotFound::Unreachable);
+            }
+            (Stale::default(), Forward::Miss)
+        }
         Lookup::Fresh(cached) if !context.wants_newer(&cached) => {
             return Ok(Found {
                 cached,
@@ -181,8 +191,7 @@ where
     if !context.may_load() {
         return Err(NotFound::NotStored(forward));
     }
-    let loader = || load(context.clone(), exchange.clone(), level, stale);
-    match context.rules.cache.get_or_load(key, loader).await {
+    match load_current(context, exchange, key, &level, &stale).await {
         Ok(fetched) => {
             let origin = match fetched.source() {
                 Source::Local | Source::Redis => Origin::Hit,
@@ -191,6 +200,9 @@ where
                 _ => Origin::Loaded,
             };
             let cached = fetched.into_arc();
+            if !level.is_current(&cached) {
+                return Err(NotFound::Failed);
+            }
             // It was kept for its handler to be asked, which failed.
             if origin == Origin::InNeed && !cached.may_be_given_stale(SystemTime::now()) {
                 return Err(NotFound::Failed);
@@ -204,6 +216,36 @@ where
             Err(NotFound::Failed)
         }
     }
+}
+
+/// Loads what is not stored. A load of another request that it waited for may have begun before a change, with the
+/// list of that time: what it gives is not for this request, nor for any that comes later.
+async fn load_current<B, E>(
+    context: &Context,
+    exchange: &Exchange<B, E>,
+    key: &[u8],
+    level: &KeyLevel,
+    stale: &Stale,
+) -> Result<Fetched<CachedResponse>, CacheError>
+where
+    B: Body<Data = Bytes, Error: Send> + Send + 'static,
+    E: Send + 'static,
+{
+    let cache = &context.rules.cache;
+    let loader = || {
+        load(
+            context.clone(),
+            exchange.clone(),
+            level.clone(),
+            stale.clone(),
+        )
+    };
+    let fetched = cache.get_or_load(key, loader).await?;
+    if level.is_current(&fetched) {
+        return Ok(fetched);
+    }
+    cache.invalidate(key).await?;
+    cache.get_or_load(key, loader).await
 }
 
 /// Reads the stored page, without loading. One round trip; two when it has tags.

@@ -23,7 +23,7 @@ pub struct CachedResponse(pub(crate) Kind);
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     Page(Page),
-    /// The target has variants, told apart by these fields. The id is part of their keys.
+    /// The target has variants, told apart by these fields. They name the id.
     Varies {
         names: Vec<String>,
         id: String,
@@ -59,6 +59,10 @@ pub(crate) struct Page {
     pub(crate) has_made_etag: bool,
     /// Kept where the handler can be asked again: that answer need not name them.
     pub(crate) tags: Vec<Box<str>>,
+    /// Of a variant the id of the list by which it was found. Where there is another list by now, something has
+    /// removed the one, and what was kept with it is out of date.
+    #[serde(default)]
+    pub(crate) list: Box<str>,
 }
 
 impl CachedResponse {
@@ -133,6 +137,7 @@ impl Page {
             stale_ms: ms(lifetime.stale()),
             has_made_etag: false,
             tags: Vec::new(),
+            list: Box::default(),
         }
     }
 

@@ -99,12 +99,20 @@ impl RateLimiterBuilder {
     ///
     /// # Errors
     /// [`Error::Core`] with the setting that cannot work: a name with other characters than letters,
-    /// digits, `-`, `_` and `.`; no policy, or several that do not each have a name of their own; a
+    /// digits, `-` and `_` (a policy's may have a `.` as well); no policy, or several that do not each have a name of their own; a
     /// quota out of range; a share for an outage that is less than one unit.
     pub fn build(self) -> Result<RateLimiter, Error> {
         let wrong = |field: &'static str, problem: &'static str, fix: &'static str| {
             Err(Error::from(ConfigError::new(field, problem, fix)))
         };
+        if self.name.contains('.') {
+            return wrong(
+                "name",
+                "it holds a point, which parts a limiter's name from a policy's in keys: this \
+                 limiter's units could be those of a policy of another limiter",
+                "use `-` or `_` in its place",
+            );
+        }
         let mut limits: Vec<Limit> = Vec::with_capacity(self.policies.len());
         for policy in &self.policies {
             let is_leaky = matches!(policy.algorithm(), Algorithm::Leaky { .. });

@@ -82,7 +82,7 @@ pub(crate) async fn run(common: &Common, args: SessionsArgs) -> Result<ExitCode,
     let client = connect::client(common).await?;
     match args.task {
         SessionsTask::Stores => {
-            let stores = counts(&client, "session", |key| key.role == Some("session")).await?;
+            let stores = counts(&client, "session", is_session).await?;
             match common.json {
                 true => {
                     let rows: Vec<_> = stores
@@ -137,6 +137,11 @@ pub(crate) async fn run(common: &Common, args: SessionsArgs) -> Result<ExitCode,
     }
     client.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a key is a session: of the store itself, or of its store for `tower-sessions`.
+fn is_session(key: &redkit_core::PatternKey<'_>) -> bool {
+    matches!(key.role, Some("session" | "record"))
 }
 
 async fn of_user(

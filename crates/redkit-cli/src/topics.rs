@@ -109,7 +109,18 @@ struct TopicRow {
 }
 
 #[derive(Debug, Serialize)]
-struct GroupRow {
+#[serde(untagged)]
+enum GroupRow {
+    Read(Figures),
+    /// Made by another program, with a name that no consumer of redkit's has.
+    Foreign {
+        name: String,
+        error: String,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct Figures {
     name: String,
     length: u64,
     delayed: u64,
@@ -207,12 +218,12 @@ async fn with_group(client: &Client, of: &Group) -> Result<Topic<Value>, Failure
     }
     let known = match groups.is_empty() {
         true => "it has none yet".to_owned(),
-        false => format!("there are {}", groups.join(", ")),
+        false => format!("there are {}", format::printable(&groups.join(", "))),
     };
     Err(Failure::new(
         format!(
             "the topic {} has no group {}",
-            of.name,
+            format::printable(&of.name),
             format::printable(&of.group)
         ),
         known,
@@ -227,8 +238,14 @@ async fn list(common: &Common, client: &Client, name: Option<&str>) -> Result<()
             .build()?;
         let mut groups = Vec::new();
         for group in topic.groups().await? {
-            let stats = topic.stats(&group).await?;
-            groups.push(GroupRow::new(group, &stats));
+            groups.push(match topic.stats(&group).await {
+                Ok(stats) => GroupRow::Read(Figures::new(group, &stats)),
+                Err(error @ redkit_pubsub::Error::Invalid { .. }) => GroupRow::Foreign {
+                    error: error.to_string(),
+                    name: group,
+                },
+                Err(error) => return Err(error.into()),
+            });
         }
         rows.push(TopicRow {
             name,
@@ -257,6 +274,14 @@ async fn list(common: &Common, client: &Client, name: Option<&str>) -> Result<()
             table.row([row.name.clone(), "(no group)".to_owned()]);
         }
         for group in &row.groups {
+            let group = match group {
+                GroupRow::Read(figures) => figures,
+                GroupRow::Foreign { name, .. } => {
+                    let why = "(another program's: see --json)".to_owned();
+                    table.row([row.name.clone(), format::printable(name), why]);
+                    continue;
+                }
+            };
             let oldest = group.oldest_pending_seconds.map(|seconds| {
                 let time = Duration::try_from_secs_f64(seconds);
                 format::duration(time.unwrap_or_default())
@@ -402,7 +427,7 @@ async fn set_paused(
     }
 }
 
-impl GroupRow {
+impl Figures {
     fn new(name: String, stats: &GroupStats) -> Self {
         Self {
             name,

@@ -11,6 +11,14 @@ use crate::id::{Id, LeaseToken};
 use crate::names::stripe;
 use crate::scripts::{self, LookUp, LookUpReply, Snapshot};
 
+/// A look-up of which nothing can be used.
+#[derive(Debug)]
+pub(crate) struct LookUpFailure {
+    pub(crate) error: CoreError,
+    /// Whether it may have taken leases, or take them yet.
+    pub(crate) may_hold: bool,
+}
+
 impl<V> Store<V> {
     /// Looks keys up, each with its own outcome, and takes their leases if they are free; and reads
     /// what the loads will be judged by, on the same way. One round trip.
@@ -19,7 +27,7 @@ impl<V> Store<V> {
         look_ups: impl Iterator<Item = LookUp<'k>>,
         token: LeaseToken,
         unanswered: Option<LeaseToken>,
-    ) -> Result<(Snapshot, Vec<Result<LookUpReply, CoreError>>), CoreError> {
+    ) -> Result<(Snapshot, Vec<Result<LookUpReply, CoreError>>), LookUpFailure> {
         let lease_ms = millis(self.settings.lease);
         let meta_ms = self.settings.meta_ms(0);
         // The snapshot may be older than the lease, never younger than the load.
@@ -27,8 +35,20 @@ impl<V> Store<V> {
         steps.extend(
             look_ups.map(|look_up| scripts::look_up(&look_up, token, unanswered, lease_ms)),
         );
-        let mut replies = self.run_all_in_time(steps).await?.into_iter();
-        let snapshot = scripts::snapshotted(next_value(&mut replies)?).map_err(odd)?;
+        let replies = self.run_all_in_time(steps).await;
+        let mut replies = replies
+            .map_err(|error| LookUpFailure {
+                may_hold: error.is_maybe(),
+                error,
+            })?
+            .into_iter();
+        let snapshot = next_value(&mut replies)
+            .and_then(|reply| scripts::snapshotted(reply).map_err(odd))
+            // The others were sent as well, on a cluster perhaps to other nodes.
+            .map_err(|error| LookUpFailure {
+                may_hold: true,
+                error,
+            })?;
         self.know_generation(snapshot.generation);
         let found = replies
             .map(|reply| {

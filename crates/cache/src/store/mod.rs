@@ -20,6 +20,8 @@ use crate::settings::Settings;
 use crate::share::ErrorCodec;
 use crate::stats::Metrics;
 
+pub(crate) use self::look_up::LookUpFailure;
+
 /// The state that a load needs after its callers are gone.
 pub(crate) struct Store<V> {
     pub(crate) client: Client,

@@ -139,7 +139,9 @@ impl<V: DeserializeOwned> Store<V> {
         &self,
         keys: &EntryKeys,
     ) -> Result<Option<CoreError>, CoreError> {
-        if !self.settings.clearable || self.is_cluster {
+        // The error of a `GET` says so itself.
+        let is_read_with_others = self.settings.clearable || self.needs_left();
+        if self.is_cluster || !is_read_with_others {
             return Ok(None);
         }
         let ask = Command::new("TYPE").key(&keys.entry).idempotent(true);

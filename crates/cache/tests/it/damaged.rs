@@ -49,10 +49,10 @@ redkit_testkit::suite! {
     }
 
     async fn a_key_of_another_type_is_replaced_and_an_error_for_get(fixture: Fixture) -> Result<(), Error> {
-        for clearable in [true, false] {
-            let name = if clearable { "clearable" } else { "plain" };
+        for (name, clearable, stale_for) in [("clearable", true, 0), ("plain", false, 0), ("stale", false, 1)] {
             let cache: Cache<u64> = Cache::builder(&fixture.client, name).redis_timeout(crate::PATIENT)
                 .ttl(Duration::from_secs(60))
+                .stale_for(Duration::from_secs(stale_for))
                 .clearable(clearable)
                 .build()?;
             let entries = fixture.client.keyspace("cache", name)?;

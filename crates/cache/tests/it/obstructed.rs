@@ -7,7 +7,7 @@ use std::time::Duration;
 use redkit_cache::{Cache, CacheBuilder, Error, Loaded, Source};
 use redkit_core::{ClientConfig, Command, Value};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// How the engine treats commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,4 +149,43 @@ async fn a_stale_value_is_given_when_redis_does_not_answer_in_time() {
         "{:?}",
         start.elapsed()
     );
+}
+
+/// The server does what it was asked, and too late for the caller.
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_was_given_up_leaves_no_lease_that_others_wait_for() {
+    for (in_bulk, is_alone) in [(false, false), (true, false), (true, true)] {
+        let (backend, builder) = obstructed();
+        let cache = builder.build().unwrap();
+        // The server knows the scripts.
+        assert_eq!(one(&cache, 1).await.unwrap(), (2, Source::Loaded));
+        let is_look_up = |command: &Command| {
+            let mut args = command.iter();
+            command.name().starts_with("EVAL") && args.any(|arg| arg.ends_with(b"{2}:lease"))
+        };
+        let late = Injection::DelayReply(Duration::from_millis(300));
+        let late = Rule::new(late).on(is_look_up).times(1);
+        backend.add(if is_alone { late.alone() } else { late });
+        let start = Instant::now();
+        let got = match in_bulk {
+            true => many(&cache, 2).await,
+            false => one(&cache, 2).await,
+        };
+        assert_eq!(got.unwrap(), (2, Source::Bypassed));
+        assert!(
+            start.elapsed() < Duration::from_millis(260),
+            "{:?}",
+            start.elapsed()
+        );
+        sleep_until(start + Duration::from_millis(400)).await;
+        let other = Cache::builder(&backend.client(), "numbers").ttl(Duration::from_secs(60));
+        let other = other.build().unwrap();
+        let start = Instant::now();
+        assert_eq!(one(&other, 2).await.unwrap(), (2, Source::Loaded));
+        assert!(
+            start.elapsed() < Duration::from_millis(100),
+            "{:?}",
+            start.elapsed()
+        );
+    }
 }

@@ -1,10 +1,12 @@
 //! Values whose time is up, or nearly: when they are served, and when they are loaded anew.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use redkit_cache::{Cache, CacheBuilder, Error, Loaded, Source};
+use parking_lot::Mutex;
+use redkit_cache::{Cache, CacheBuilder, Error, L1, Loaded, Source};
 use redkit_testkit::Fixture;
 use tokio::time::{Instant, advance, sleep};
 
@@ -168,6 +170,50 @@ redkit_testkit::suite! {
         sleep(SECOND).await;
         assert_eq!(loads.load(Ordering::SeqCst), 2, "one load in the fleet");
         assert_eq!(*ask(1).await?, 2);
+        Ok(())
+    }
+
+    #[paused]
+    async fn values_that_are_read_together_are_refreshed_ahead_by_one_load(fixture: Fixture) -> Result<(), Error> {
+        for has_l1 in [false, true] {
+            let name = if has_l1 { "local" } else { "shared" };
+            let mut builder = Cache::<u64>::builder(&fixture.client, name).redis_timeout(crate::PATIENT).ttl(10 * SECOND).refresh_ahead(0.8);
+            if has_l1 {
+                builder = builder.l1(L1::entries(100).ttl(10 * SECOND));
+            }
+            let cache = builder.build()?;
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let ask = || {
+                let asked = Arc::clone(&asked);
+                cache.get_many_or_load([1_u64, 2, 3], move |keys: Vec<u64>| {
+                    let asked = Arc::clone(&asked);
+                    async move {
+                        sleep(SECOND / 2).await;
+                        let mut asked = asked.lock();
+                        asked.push(keys.clone());
+                        let load = asked.len() as u64;
+                        Ok::<HashMap<u64, u64>, OnFire>(keys.into_iter().map(|key| (key, load)).collect())
+                    }
+                })
+            };
+            let values = async || -> Result<Vec<u64>, Error> {
+                ask().await.into_iter().map(|got| Ok(*got?.expect("there is one"))).collect()
+            };
+            assert_eq!(values().await?, [1, 1, 1]);
+            advance(7 * SECOND).await;
+            assert!(cache.invalidate(2_u64).await?);
+            assert_eq!(values().await?, [1, 2, 1]);
+            advance(3 * SECOND / 2).await;
+            let start = Instant::now();
+            for _ in 0..20 {
+                assert_eq!(values().await?, [1, 2, 1]);
+            }
+            assert!(start.elapsed() < SECOND / 10, "nobody waits: {:?}", start.elapsed());
+            sleep(SECOND).await;
+            assert_eq!(*asked.lock(), [vec![1, 2, 3], vec![2], vec![1, 3]], "{name}");
+            assert_eq!(values().await?, [3, 2, 3]);
+            assert_eq!(cache.stats().refreshes, 2);
+        }
         Ok(())
     }
 

@@ -143,11 +143,10 @@ impl<T: Serialize + DeserializeOwned> List<T> {
 }
 
 impl<T> List<T> {
-    /// Keeps the items in a range of positions and removes all others.
+    /// Keeps the items in a range of positions and removes all others; with an empty range all.
     pub async fn trim(&self, range: impl RangeBounds<i64>) -> Result<(), Error> {
-        let Some((first, last)) = positions(&range) else {
-            return self.clear().await.map(drop);
-        };
+        // The second before the first: none. A key of another type is refused, as with any range.
+        let (first, last) = positions(&range).unwrap_or((1, 0));
         let command = self.handle.command("LTRIM").arg(first).arg(last);
         self.handle.call(command).await
     }

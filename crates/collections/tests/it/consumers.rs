@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redkit_collections::{End, Error, Lifetime, List, ListConsumer, Occurrences, SortedSet};
 use redkit_core::{Client, ClientConfig, Command, ErrorKind};
-use redkit_testkit::{Cluster, Fixture, Program, Proxy, Server, ServerOptions};
+use redkit_testkit::{BackendKind, Cluster, Fixture, Program, Proxy, Server, ServerOptions};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -103,6 +103,40 @@ redkit_testkit::suite! {
         assert_eq!(member.await.unwrap()?, Some((2, 2.0)));
         assert_eq!(done.range(..).await?, [7]);
         // Nobody else was held up meanwhile, which the calls in between have shown.
+        Ok(())
+    }
+
+    #[multi_thread]
+    async fn a_client_that_is_shut_down_takes_nothing_more(fixture: Fixture) -> Result<(), Error> {
+        let list: List<u32> = List::new(&fixture.client, "{l}");
+        let gone = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let theirs: List<u32> = List::new(&gone, "{l}");
+        let done: List<u32> = List::new(&gone, "{l}:done");
+        let (mut waits, mut idle) = (theirs.consumer().await?, theirs.consumer().await?);
+        assert_eq!(idle.pop_front(Duration::ZERO).await?, None);
+        let waited = waiting(async move {
+            let outcome = waits.move_to(&done, End::Front, End::Back, LONG).await;
+            (outcome, waits, done)
+        });
+        tokio::time::sleep(10 * SHORT).await;
+        let start = Instant::now();
+        gone.shutdown().await;
+        let (outcome, mut waits, done) = waited.await.unwrap();
+        assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
+        let error = outcome.unwrap_err();
+        // An engine in the process ends with the first of its clients.
+        let is_there = fixture.kind != BackendKind::Embedded;
+        if is_there {
+            assert!(error.is_maybe(), "{error}");
+            list.push_back(&7).await?;
+        }
+        let again = waits.move_to(&done, End::Front, End::Back, SHORT).await;
+        for error in [again.unwrap_err(), idle.pop_front(SHORT).await.unwrap_err()] {
+            assert!(!error.is_maybe() && error.to_string().contains("shut down"), "{error}");
+        }
+        if is_there {
+            assert_eq!(list.len().await?, 1, "it stays for the others");
+        }
         Ok(())
     }
 

@@ -140,6 +140,10 @@ redkit_testkit::suite! {
             assert_eq!(error.kind(), ErrorKind::Server);
             assert!(error.to_string().contains("WRONGTYPE"), "{error}");
         }
+        for range in [0..1, 0..0] {
+            let error = list.trim(range).await.unwrap_err();
+            assert!(error.to_string().contains("WRONGTYPE"), "{error}");
+        }
         let left: i64 = fixture.client.call(Command::new("PTTL").key(list.key())).await?;
         assert_eq!(left, -1, "what was there got no time to live");
         Ok(())

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::attempt::{Attempt, Batch, Single};
@@ -48,6 +49,8 @@ pub(super) struct Calls {
     connection: Mutex<watch::Receiver<ConnectionState>>,
     /// Whether the connection is one's own, where commands may change it.
     is_dedicated: bool,
+    /// Ends calls on connections of one's own, also those of clients that this one is made of.
+    ended: CancellationToken,
     /// Whether a transaction is known to be possible, or must not be tried out.
     transacts: AtomicBool,
     pub(super) coordination: Coordination,
@@ -72,6 +75,7 @@ impl Calls {
         Ok(Self {
             connection: Mutex::new(backend.state()),
             is_dedicated: false,
+            ended: CancellationToken::new(),
             transacts: AtomicBool::new(false),
             peer: Peer::new(&*backend, config.database),
             backend,
@@ -88,7 +92,7 @@ impl Calls {
         })
     }
 
-    /// The same treatment for a connection of one's own: no breaker and no retry.
+    /// The same treatment for a connection of one's own: no breaker and no retry. It ends with this client.
     pub(super) fn dedicated(&self, backend: Arc<dyn Backend>) -> Result<Self, Error> {
         let off = BreakerConfig {
             enabled: false,
@@ -99,6 +103,7 @@ impl Calls {
             metrics: Metrics::new(breakers.name()),
             connection: Mutex::new(backend.state()),
             is_dedicated: true,
+            ended: self.ended.child_token(),
             // It may be watching keys, which an empty transaction would end.
             transacts: AtomicBool::new(true),
             peer: self.peer.clone(),
@@ -150,11 +155,12 @@ impl Calls {
         self.backend.call_on(server, command).await
     }
 
-    /// Carries out several commands together.
+    /// Carries out several commands together. `earlier` tells of attempts that belong to the same calls.
     pub(super) async fn run_all(
         &self,
         commands: &mut [Command],
         budget: Option<Duration>,
+        earlier: &mut EarlierAttempts,
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         let start = Instant::now();
         let limits = self.limits(start, budget);
@@ -167,9 +173,8 @@ impl Calls {
             backend: &*self.backend,
             commands,
         };
-        let mut earlier = EarlierAttempts::default();
         let mut replies = self
-            .execute(attempt, checked, Span { start, deadline }, &mut earlier)
+            .execute(attempt, checked, Span { start, deadline }, earlier)
             .await?;
         for reply in &mut replies {
             if let Err(error) = reply {
@@ -186,7 +191,8 @@ impl Calls {
             return Ok(());
         }
         let mut empty = ["MULTI", "EXEC"].map(|name| Command::new(name).idempotent(true));
-        for reply in self.run_all(&mut empty, None).await? {
+        let mut earlier = EarlierAttempts::default();
+        for reply in self.run_all(&mut empty, None, &mut earlier).await? {
             reply.map_err(not_permitted)?;
         }
         self.transacts.store(true, Ordering::Relaxed);
@@ -234,13 +240,14 @@ impl Calls {
                 "shut down with calls in flight"
             );
         }
+        self.ended.cancel();
         self.backend.shutdown().await;
     }
 
     fn limits(&self, start: Instant, budget: Option<Duration>) -> Limits {
         Limits {
             usual: start + self.command_timeout,
-            budget: budget.map(|budget| start + budget),
+            budget: budget.and_then(|budget| start.checked_add(budget)),
         }
     }
 
@@ -308,7 +315,10 @@ impl Calls {
                     return (Err(error), now);
                 }
             };
-            let result = attempt.send().await;
+            let result = match self.is_dedicated {
+                true => self.send_until_ended(attempt).await,
+                false => attempt.send().await,
+            };
             now = Instant::now();
             if let (Some(permit), Some(breaker)) = (permit, &self.breaker) {
                 permit.settle_at(self.judge(attempt, &result, breaker, span), now);
@@ -330,6 +340,20 @@ impl Calls {
                     return (Err(error), now);
                 }
             }
+        }
+    }
+
+    /// Sends on a connection of one's own, where a call may wait for longer than a shutdown does.
+    async fn send_until_ended<A: Attempt>(&self, attempt: &A) -> Result<A::Reply, CallError> {
+        let message = "the client was shut down";
+        if self.ended.is_cancelled() {
+            return Err(Fault::new(FaultKind::Shutdown, message).not_sent());
+        }
+        tokio::select! {
+            biased;
+            result = attempt.send() => result,
+            // A call that is dropped takes its connection along.
+            () = self.ended.cancelled() => Err(Fault::new(FaultKind::Shutdown, message).maybe()),
         }
     }
 
@@ -458,7 +482,7 @@ struct Span {
 struct Limits {
     /// By the command timeout.
     usual: Instant,
-    /// By the caller's budget, which also shortens a deadline of the command's own.
+    /// By the caller's budget, which also shortens a deadline of the command's own. One beyond all clocks is none.
     budget: Option<Instant>,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::Client;
+use super::outcome::EarlierAttempts;
 use crate::backend::Topology;
 use crate::command::Command;
 use crate::error::{CallError, Error};
@@ -90,7 +91,9 @@ impl Client {
             return Ok(Vec::new());
         }
         let mut commands: Vec<Command> = requests.iter().map(|r| r.command().clone()).collect();
-        let mut replies = self.pipeline_ref(&mut commands).await?;
+        // Of all rounds: a script that was lost and then missing may have run before it was.
+        let mut earlier = EarlierAttempts::default();
+        let mut replies = self.pipeline_after(&mut commands, &mut earlier).await?;
         // A server that does not have a script ran nothing, so sending it again is no repetition. In
         // the second round a node is given each text once, before the calls by hash that follow. Only
         // where a slot moves meanwhile are there calls left for the third, which carries every text.
@@ -100,7 +103,7 @@ impl Client {
                 break;
             }
             let mut again = self.again(round, &missing, &commands);
-            let answered = match self.pipeline_ref(&mut again).await {
+            let answered = match self.pipeline_after(&mut again, &mut earlier).await {
                 Ok(answered) => answered,
                 // The other requests' replies stand.
                 Err(Error::Call { error, .. }) => vec![Err(error); missing.len()],

@@ -265,8 +265,18 @@ impl Client {
         &self,
         commands: &mut [Command],
     ) -> Result<Vec<Result<Value, CallError>>, Error> {
+        let mut earlier = EarlierAttempts::default();
+        self.pipeline_after(commands, &mut earlier).await
+    }
+
+    /// The same where attempts before it belong to the same calls.
+    async fn pipeline_after(
+        &self,
+        commands: &mut [Command],
+        earlier: &mut EarlierAttempts,
+    ) -> Result<Vec<Result<Value, CallError>>, Error> {
         self.calls
-            .run_all(commands, self.budget)
+            .run_all(commands, self.budget, earlier)
             .await
             .map_err(|error| Error::call("pipeline", error))
     }
@@ -403,8 +413,9 @@ impl Client {
     }
 
     /// Gives what is left to be [released](Self::release_later), and tasks that [release](Self::releasing), a second; refuses
-    /// new calls, waits for those in flight (each ends by its deadline; at most 5 s) and closes the connections. All clones
-    /// are shut down. Doing it twice is fine.
+    /// new calls, waits for those in flight (each ends by its deadline; at most 5 s) and closes the connections. Calls on
+    /// [dedicated](Self::dedicated) connections are not waited for: those that are under way then end as
+    /// [`CallError::Maybe`], and no further one is sent. All clones are shut down. Doing it twice is fine.
     pub async fn shutdown(&self) {
         self.calls.coordination.shutdown().await;
         self.calls.shutdown(SHUTDOWN_GRACE).await;

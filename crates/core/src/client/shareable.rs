@@ -103,10 +103,21 @@ fn kind(name: &str) -> Kind {
 
 /// Whether the option `BLOCK` stands where options do.
 fn blocks(command: &Command) -> bool {
-    command
-        .iter()
-        .take_while(|arg| !arg.eq_ignore_ascii_case(b"STREAMS"))
-        .any(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))
+    let mut args = command.iter();
+    while let Some(option) = args.next() {
+        let is = |word: &[u8]| option.eq_ignore_ascii_case(word);
+        if is(b"BLOCK") {
+            return true;
+        }
+        if is(b"STREAMS") {
+            return false;
+        }
+        if is(b"GROUP") {
+            // The group's and the consumer's names, which may be any words.
+            args.nth(1);
+        }
+    }
+    false
 }
 
 fn client_subcommand_changes_connection(command: &Command) -> bool {
@@ -145,6 +156,24 @@ mod tests {
         };
         assert!(refused(&read(true)).contains("dedicated"));
         assert!(check_shareable(&read(false)).is_ok());
+        for name in ["streams", "block", "group"] {
+            for (group, consumer) in [(name, "c"), ("g", name), (name, name)] {
+                let read = Command::new("XREADGROUP")
+                    .arg("GROUP")
+                    .arg(group)
+                    .arg(consumer);
+                let waits = read
+                    .clone()
+                    .arg("BLOCK")
+                    .arg(0)
+                    .arg("STREAMS")
+                    .key("k")
+                    .arg(">");
+                assert!(refused(&waits).contains("dedicated"), "{group} {consumer}");
+                let looks = read.arg("STREAMS").key("k").arg(">");
+                assert!(check_shareable(&looks).is_ok(), "{group} {consumer}");
+            }
+        }
         assert!(refused(&Command::new("Multi")).contains("pipeline"));
         assert!(refused(&Command::new("CLIENT").arg("reply").arg("off")).contains("dedicated"));
         for name in ["GET", "SET", "EVALSHA", "HGETALL", "PUBLISH", "UNLINK", ""] {

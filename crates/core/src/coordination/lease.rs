@@ -47,8 +47,10 @@ pub struct LeaseConfig {
 }
 
 impl LeaseConfig {
-    /// A lease that runs for `ttl` on the server, and is renewed after a third of it.
+    /// A lease that runs for `ttl` on the server, and is renewed after a third of it. A longer one than
+    /// a hundred years counts as one of a hundred.
     pub fn new(ttl: Duration) -> Self {
+        let ttl = ttl.min(LONGEST);
         Self {
             ttl,
             drift: ttl / 100,
@@ -87,6 +89,9 @@ impl LeaseConfig {
         self
     }
 }
+
+/// It is added to the time of day, which must not overflow.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A lease that this process holds, from [`Client::lease`]. One task of the client renews all its
 /// leases, those that are due in one batch.

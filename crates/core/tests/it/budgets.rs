@@ -64,3 +64,13 @@ async fn the_earliest_of_deadline_timeout_and_budget_ends_a_call() {
     let error = client.with_budget(Duration::ZERO).unwrap_err();
     assert!(error.to_string().contains("budget"), "{error}");
 }
+
+#[tokio::test]
+async fn a_budget_beyond_all_clocks_is_none() {
+    let client = FaultyBackend::embedded().client();
+    let patient = client.with_budget(Duration::MAX).unwrap();
+    let ping = Command::new("PING").idempotent(true);
+    assert_eq!(patient.call::<String>(ping.clone()).await.unwrap(), "PONG");
+    assert_eq!(patient.pipeline(vec![ping]).await.unwrap().len(), 1);
+    assert_eq!(patient.eval::<i64>(ONE.invoke(["k"])).await.unwrap(), 1);
+}

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use redkit_core::{
-    CallError, Client, ClientConfig, Command, Driver, Error, Fault, FaultKind, Script, Value,
+    CallError, Client, ClientConfig, Command, Driver, Error, Fault, FaultKind, Script, ServerError,
+    Value,
 };
 use redkit_testkit::{Close, FaultyBackend, Injection, Proxy, Rule, Server, ServerOptions};
 
@@ -134,4 +135,32 @@ async fn a_server_that_refuses_the_repetition_does_not_undo_the_first_attempt() 
 async fn a_reply_to_the_repetition_is_the_outcome() {
     let client = client([Injection::LoseRequest]);
     write(&client, Write::Command, "k").await.unwrap();
+}
+
+/// The same of several scripts at once, whether the whole second round fails or one part of it.
+#[tokio::test(start_paused = true)]
+async fn scripts_that_were_lost_forgotten_and_not_sent_again_may_have_run() {
+    let unsent_each = Injection::answer(|_| Err(unsent()));
+    for end in [unsent_each, Injection::NotSent] {
+        let backend = FaultyBackend::embedded();
+        for injection in [
+            Injection::LoseRequest,
+            Injection::answer(|_| Err(no_script())),
+        ] {
+            backend.add(Rule::new(injection).times(1));
+        }
+        backend.add(Rule::new(end));
+        let client = backend.client_with(&ClientConfig::default());
+        let set = |key| SET.invoke([key]).arg("v").idempotent(true);
+        let replies = client.eval_all([set("k"), set("l")]).await.unwrap();
+        let is_maybe = |reply: &Result<Value, CallError>| matches!(reply, Err(CallError::Maybe(_)));
+        assert!(
+            replies.len() == 2 && replies.iter().all(is_maybe),
+            "{replies:?}"
+        );
+    }
+}
+
+fn no_script() -> CallError {
+    CallError::Replied(ServerError::new("NOSCRIPT", "No matching script"))
 }

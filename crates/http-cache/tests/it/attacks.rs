@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redkit_core::Pattern;
 use redkit_testkit::Fixture;
 
 use crate::site::{Site, always, ask, at_once, response};
@@ -104,6 +105,25 @@ redkit_testkit::suite! {
         }
         assert_eq!(get("/a", "shop.test").await.text(), "shop.test");
         assert!(get("http://Shop.test/a", "shop.test").await.is_hit());
+    }
+
+    async fn variants_are_bounded_over_changes_of_their_target(fixture: Fixture) {
+        let headers = [("cache-control", "public, max-age=60"), ("vary", "accept-language")];
+        let site = Site::with(&fixture.client, |layer| layer.max_variants(4), always(&headers)).await;
+        for n in 0..60 {
+            assert_eq!(site.ask("POST", "/", &[]).await.status, 200);
+            let language = format!("made-up-{n}");
+            let asked = [("accept-language", &*language)];
+            assert!(!site.ask("GET", "/", &asked).await.is_hit());
+            assert!(site.ask("GET", "/", &asked).await.is_hit(), "the newest has its place");
+        }
+        let mut keys = fixture.client.scan(Pattern::all()).keys();
+        let mut variants = Vec::new();
+        while let Some(key) = keys.next().await {
+            let key = fixture.client.key(key.unwrap()).to_string();
+            variants.extend(key.contains(":cache:pages:{v:").then_some(key));
+        }
+        assert!((1..=4).contains(&variants.len()), "{variants:?}");
     }
 
     async fn variants_are_bounded_whoever_makes_them_up(fixture: Fixture) {

@@ -121,6 +121,64 @@ redkit_testkit::suite! {
     }
 }
 
+/// It is loaded while a change comes, and another request waits for that load after the change.
+#[tokio::test]
+async fn a_variant_that_was_asked_for_before_a_change_is_nobodys_after_it() {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handler: Handler = {
+        let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+        let (version, is_slow) = (
+            Arc::new(AtomicUsize::new(1)),
+            Arc::new(AtomicBool::new(true)),
+        );
+        Arc::new(move |request, _| {
+            let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+            let (version, is_slow) = (Arc::clone(&version), Arc::clone(&is_slow));
+            async move {
+                if request.method == "POST" {
+                    version.fetch_add(1, Ordering::SeqCst);
+                    return response(200, &[], "");
+                }
+                let read = version.load(Ordering::SeqCst);
+                let is_german = request
+                    .headers
+                    .get("accept-language")
+                    .is_some_and(|it| it == "de");
+                if is_german && is_slow.swap(false, Ordering::SeqCst) {
+                    begun.notify_one();
+                    go_on.notified().await;
+                }
+                let headers = [("cache-control", "max-age=60"), ("vary", "accept-language")];
+                response(200, &headers, &format!("version {read}")) as Response
+            }
+            .boxed()
+        })
+    };
+    let backend = redkit_testkit::FaultyBackend::embedded();
+    let site = Site::new(&backend.client(), handler).await;
+    let ask = async |language| site.ask("GET", "/", &[("accept-language", language)]).await;
+    assert_eq!(ask("en").await.text(), "version 1");
+    let early = ask("de");
+    let later = async {
+        begun.notified().await;
+        assert_eq!(site.ask("POST", "/", &[]).await.status, 200);
+        assert_eq!(ask("en").await.text(), "version 2");
+        let go_on = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            go_on.notify_one();
+        };
+        let (late, ()) = tokio::join!(ask("de"), go_on);
+        assert_eq!(late.text(), "version 2");
+    };
+    let (early, ()) = tokio::join!(early, later);
+    assert_eq!(early.text(), "version 1");
+    let kept = ask("de").await;
+    assert_eq!((kept.text(), kept.is_hit()), ("version 2", true));
+}
+
 /// Redis only: it is held up while the client goes away.
 #[tokio::test]
 async fn a_change_counts_though_its_client_goes_away() {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::alert::{Alert, AlertState, Context};
+use super::ending::Ending;
 use super::engine::{Standing, Transition};
 use super::observation::Observation;
 
@@ -38,6 +39,7 @@ impl Shared {
         for change in changes {
             self.tell(change, now).await;
         }
+        self.end_all(now, self.fleet.alive()).await;
         self.go_on_firing().await;
         match self.fleet.look().await {
             Some(open) => self.end_what_was_left_open(open, now).await,
@@ -47,26 +49,20 @@ impl Shared {
         self.evaluations.increment(1);
     }
 
-    /// Gives a change to the sinks.
+    /// Gives a change to the sinks; an end to the shared ones only once it is the fleet's.
     async fn tell(&self, change: Transition, now: Instant) {
         let Some(mut alert) = self.alert(&change, now) else {
             return;
         };
         let id = format!("{}/{}", alert.rule, alert.subject);
-        let (episode, is_the_fleets) = match change.state {
+        let episode = match change.state {
             AlertState::Firing => {
+                self.end_before(&id).await;
                 let episode = self.fleet.open(&id, 0).await;
                 self.episodes.lock().insert(id.clone(), episode);
-                (episode, true)
+                episode
             }
-            AlertState::Resolved => {
-                let episode = self.episodes.lock().remove(&id).unwrap_or_default();
-                // Without Redis: rather twice than never.
-                (
-                    episode,
-                    self.fleet.close(&id, episode).await.unwrap_or(true),
-                )
-            }
+            AlertState::Resolved => self.episodes.lock().remove(&id).unwrap_or_default(),
         };
         alert.key = format!("{}/{id}/{episode}/{}", self.name, change.state.as_str());
         if let Some([firing, resolved]) = self.fired.get(change.rule) {
@@ -75,10 +71,20 @@ impl Shared {
                 AlertState::Resolved => resolved.increment(1),
             }
         }
+        let is_firing = change.state == AlertState::Firing;
         for outlet in &*self.outlets.lock() {
-            if is_the_fleets || !outlet.is_shared() {
+            if is_firing || !outlet.is_shared() {
                 outlet.send(&alert);
             }
+        }
+        if !is_firing {
+            let ending = Ending {
+                alert,
+                episode,
+                since: now,
+                is_told: false,
+            };
+            self.endings.lock().insert(id, ending);
         }
     }
 
@@ -182,7 +188,7 @@ impl Shared {
         }
         for (id, episode, change) in left {
             // While others fire, and without Redis, it is asked again after the next look.
-            let Ok(is_over) = self.fleet.close(&id, episode).await else {
+            let Ok(is_over) = self.fleet.close(&id, episode, false).await else {
                 return;
             };
             if let (true, Some(mut alert)) = (is_over, self.alert(&change, now)) {
@@ -192,7 +198,7 @@ impl Shared {
         }
     }
 
-    fn send_shared(&self, alert: &Alert) {
+    pub(super) fn send_shared(&self, alert: &Alert) {
         for outlet in &*self.outlets.lock() {
             if outlet.is_shared() {
                 outlet.send(alert);

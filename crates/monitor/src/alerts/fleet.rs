@@ -27,6 +27,9 @@ const BUDGET: Duration = Duration::from_millis(500);
 /// others in the same state take the same.
 const COARSE: u64 = 300;
 
+/// How many alerts' ends are kept in mind when Redis has no row of them.
+const MOST_ENDS: usize = 20_000;
+
 /// This instance's part in the fleet.
 pub(super) struct Fleet {
     client: Client,
@@ -36,6 +39,9 @@ pub(super) struct Fleet {
     alive: Duration,
     /// The episodes by alert as they were last seen: number and whether it is open.
     known: Mutex<HashMap<String, (u64, bool)>>,
+    /// The latest episode of each alert whose end was told by this instance, or seen in Redis. It never goes on,
+    /// whatever Redis says: it may not have been told of the end, or have lost it.
+    over: Mutex<HashMap<String, u64>>,
 }
 
 /// Who is to deliver an alert.
@@ -57,6 +63,7 @@ impl Fleet {
             instance: Token::random(),
             alive,
             known: Mutex::default(),
+            over: Mutex::default(),
         })
     }
 
@@ -73,38 +80,76 @@ impl Fleet {
         let open = parsed.iter().filter(|(_, (_, is_open))| *is_open);
         let open = open.map(|(alert, (number, _))| (alert.clone(), *number));
         let open = open.collect();
+        for (alert, (number, _)) in parsed.iter().filter(|(_, (_, is_open))| !is_open) {
+            self.note_end(alert, *number);
+        }
+        {
+            let mut over = self.over.lock();
+            if over.len() > MOST_ENDS {
+                over.retain(|alert, _| parsed.contains_key(alert));
+            }
+        }
         *self.known.lock() = parsed;
         Some(open)
     }
 
+    /// Keeps in mind that the end of an episode was told.
+    pub(super) fn note_end(&self, alert: &str, episode: u64) {
+        let mut over = self.over.lock();
+        match over.get_mut(alert) {
+            Some(latest) => *latest = (*latest).max(episode),
+            None => {
+                over.insert(alert.to_owned(), episode);
+            }
+        }
+    }
+
+    /// The latest episode that is over, 0 for none.
+    fn last_over(&self, alert: &str) -> u64 {
+        self.over.lock().get(alert).copied().unwrap_or_default()
+    }
+
     /// The episode of an alert that fires here. `known` is the one that this instance is in, 0 for none yet.
     pub(super) async fn open(&self, alert: &str, known: u64) -> u64 {
+        let over = self.last_over(alert);
         let call = OPEN.invoke([self.episodes(), self.firing(alert)]);
         let call = call.arg(alert).arg(self.instance).arg(known);
         let call = call.arg(self.alive.as_micros()).arg(REMEMBERED.as_millis());
+        let call = call.arg(over);
         // Repeating it finds this instance firing in the episode that the first attempt has begun.
         match self.client.eval::<u64>(call.idempotent(true)).await {
             Ok(number) => {
                 self.known.lock().insert(alert.to_owned(), (number, true));
                 number
             }
-            Err(_) if known > 0 => known,
+            Err(_) if known > over => known,
             Err(_) => self.guess(alert),
         }
     }
 
-    /// Takes this instance out of an episode. Gives whether the episode is over.
+    /// Takes this instance out of an episode. Gives whether the episode is over: with the last instance, or with any
+    /// when its end `is_told` already.
     ///
     /// # Errors
     /// [`Error`] when Redis cannot be asked.
-    pub(super) async fn close(&self, alert: &str, episode: u64) -> Result<bool, Error> {
+    pub(super) async fn close(
+        &self,
+        alert: &str,
+        episode: u64,
+        is_told: bool,
+    ) -> Result<bool, Error> {
         let call = CLOSE.invoke([self.episodes(), self.firing(alert)]);
         let call = call
             .arg(alert)
             .arg(self.instance)
             .arg(episode)
+            .arg(u8::from(is_told))
+            .arg(REMEMBERED.as_millis())
             .idempotent(true);
         let is_over = self.client.eval::<bool>(call).await?;
+        if is_over {
+            self.note_end(alert, episode);
+        }
         self.known
             .lock()
             .insert(alert.to_owned(), (episode, !is_over));
@@ -175,9 +220,11 @@ impl Fleet {
 
     /// Without Redis: the open episode, or the one after the last. All instances that knew the same say the same.
     fn guess(&self, alert: &str) -> u64 {
+        let over = self.last_over(alert);
         match self.known.lock().get(alert) {
-            Some((number, true)) => *number,
-            Some((number, false)) => number + 1,
+            Some((number, true)) if *number > over => *number,
+            Some((number, _)) => over.max(*number) + 1,
+            None if over > 0 => over + 1,
             None => {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 now.unwrap_or_default().as_secs() / COARSE * COARSE

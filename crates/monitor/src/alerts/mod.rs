@@ -27,13 +27,15 @@
 //! told by one instance, which holds a claim in Redis while it does so, and the alert is over when the last
 //! instance says so. When the instances in which it fires end or die, another one, or the program's next start, tells
 //! its end once it has seen for three periods that all is well, or that what the alert is about is there no more;
-//! until then the episode goes on. An alert is delivered at least once: twice only when an instance dies between
+//! until then the episode goes on. While Redis cannot be asked whether others still fire, an end is held back for three
+//! periods and then told; what fires after that, here or elsewhere, is a new episode. An alert is delivered at least once: twice only when an instance dies between
 //! delivering and noting it, or while Redis cannot be reached, when every instance delivers, under one key as far
 //! as they knew the same before. Receivers tell doubles by the key.
 
 mod alert;
 mod compare;
 mod delivery;
+mod ending;
 mod engine;
 mod fleet;
 mod observation;
@@ -55,6 +57,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::alert::{Alert, AlertState, Context};
 use self::delivery::Outlet;
+use self::ending::Ending;
 use self::engine::Engine;
 use self::fleet::Fleet;
 use self::observation::Figures;
@@ -85,6 +88,8 @@ struct Shared {
     engine: Mutex<Engine>,
     /// The episodes that this instance is in.
     episodes: Mutex<HashMap<String, u64>>,
+    /// The ends that Redis has not been told of, by alert.
+    endings: Mutex<HashMap<String, Ending>>,
     /// The alerts that others have left open, and since when that is so as far as this instance has seen.
     left_open: Mutex<HashMap<String, Instant>>,
     /// When the notes of deliveries were last prolonged.
@@ -122,6 +127,7 @@ impl Alerts {
     pub async fn shutdown(self, grace: Duration) -> bool {
         let end = Instant::now() + grace;
         self.scheduler.shutdown(grace).await;
+        let _ = timeout_at(end, self.shared.end_all(Instant::now(), Duration::ZERO)).await;
         let episodes = std::mem::take(&mut *self.shared.episodes.lock());
         let left = self.shared.fleet.leave(episodes.into_keys());
         let _ = timeout_at(end, left).await;
@@ -322,6 +328,7 @@ impl AlertsBuilder {
             evaluations: metrics::counter!("redkit_alert_evaluations_total", "alerts" => self.name.clone()),
             engine: Mutex::new(Engine::new(self.rules)),
             episodes: Mutex::default(),
+            endings: Mutex::default(),
             left_open: Mutex::default(),
             remembered: Mutex::new(Instant::now()),
             name: self.name,

@@ -148,7 +148,8 @@ impl Rule {
     }
 
     /// The slowest server of a dependency takes longer than this for a `PING`, for a minute. The limit is below the
-    /// [timeout](crate::HealthBuilder::timeout) of a look: a `PING` that takes longer has failed.
+    /// [timeout](crate::HealthBuilder::timeout) of a look: a `PING` that takes longer has failed. While one server does
+    /// not answer nothing is over, since it may be the slow one.
     pub fn latency_over(limit: Duration) -> Self {
         Self::new(
             "latency",
@@ -159,7 +160,8 @@ impl Rule {
     }
 
     /// Less than this share of look-ups (0 to 1) finds a key, in the [window](Self::window): of the servers of
-    /// a dependency, and of each cache of this process. Windows with fewer than 100 look-ups say nothing.
+    /// a dependency, and of each cache of this process. Windows with fewer than 100 look-ups say nothing,
+    /// and neither do the servers that answer for those that do not.
     pub fn hit_rate_under(share: f64) -> Self {
         Self::new(
             "hit_rate",
@@ -199,7 +201,8 @@ impl Rule {
 
     /// The oldest message of a topic, or change of a queue, has been waiting for longer than this: the fact
     /// `oldest_pending`, or `oldest`, of a pattern (seconds). A process with a worker of a write-behind queue has it;
-    /// that of a topic is read by [`figures`](super::AlertsBuilder::figures).
+    /// a topic's is measured at every look, in each process with a worker of the topic or with
+    /// [`figures`](super::AlertsBuilder::figures) of its own.
     pub fn oldest_pending_over(limit: Duration) -> Self {
         Self::new(
             "oldest_pending",
@@ -209,7 +212,8 @@ impl Rule {
     }
 
     /// There are dead letters, more than so many: the fact `dead_letters` of a pattern. A process with a worker of a
-    /// write-behind queue has it; that of a topic is read by [`figures`](super::AlertsBuilder::figures).
+    /// write-behind queue has it; a topic's are measured at every look, as for
+    /// [`oldest_pending_over`](Self::oldest_pending_over).
     pub fn dead_letters_over(letters: u64) -> Self {
         Self::new(
             "dead_letters",
@@ -218,8 +222,9 @@ impl Rule {
         )
     }
 
-    /// A topic has nobody who consumes it, for a minute: the fact `consumers` of a pattern is zero. No process knows
-    /// it of itself: it is read by [`figures`](super::AlertsBuilder::figures).
+    /// A topic has nobody who consumes it, for a minute: the fact `consumers` of a pattern is zero. It is measured at
+    /// every look, as for [`oldest_pending_over`](Self::oldest_pending_over): a topic that no process but its publishers knows
+    /// is measured there when the program registers the group (`Topic::inspect` of redkit-pubsub).
     pub fn no_consumers() -> Self {
         Self::new("no_consumers", Severity::Critical, Condition::NoConsumers)
             .for_at_least(Duration::from_secs(60))

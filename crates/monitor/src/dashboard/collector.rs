@@ -2,9 +2,11 @@
 //! is.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use redkit_core::Error;
 use serde_json::{Value, json};
@@ -131,8 +133,10 @@ impl Collector {
                         return;
                     }
                 }
-                let text = match timeout(PATIENCE, collector.collect()).await {
-                    Ok(view) => view,
+                let collect = AssertUnwindSafe(collector.collect()).catch_unwind();
+                let text = match timeout(PATIENCE, collect).await {
+                    Ok(Ok(view)) => view,
+                    Ok(Err(_)) => json!({ "error": "putting the page together panicked" }),
                     Err(_) => json!({ "error": "putting the page together took too long" }),
                 };
                 collector

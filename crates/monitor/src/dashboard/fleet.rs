@@ -295,7 +295,11 @@ impl Rates {
         for instance in instances {
             match self.before.get(&instance.id) {
                 // It has said nothing new.
-                Some(before) if before.at >= instance.at => continue,
+                Some(before) if before.at == instance.at => continue,
+                // Its host's clock was set back: how much time has passed is not known.
+                Some(before) if before.at > instance.at => {
+                    self.growth.remove(&instance.id);
+                }
                 Some(before) => {
                     let grown = Growth::between(before, instance);
                     self.growth.insert(instance.id.clone(), grown);
@@ -447,6 +451,17 @@ mod tests {
         // A program that began anew counts from zero.
         let fleet = Fleet::of(vec![instance("a", 4_000, 10)], &mut rates);
         assert_eq!(rates.traffic(&fleet.instances).calls_per_second, 0.0);
+    }
+
+    #[test]
+    fn rates_go_on_when_the_clock_of_a_host_is_set_back() {
+        let mut rates = Rates::default();
+        Fleet::of(vec![instance("a", 9_000, 100)], &mut rates);
+        Fleet::of(vec![instance("a", 10_000, 200)], &mut rates);
+        let fleet = Fleet::of(vec![instance("a", 3_000, 300)], &mut rates);
+        assert_eq!(rates.traffic(&fleet.instances).calls_per_second, 0.0);
+        let fleet = Fleet::of(vec![instance("a", 5_000, 700)], &mut rates);
+        assert_eq!(rates.traffic(&fleet.instances).calls_per_second, 200.0);
     }
 
     #[test]

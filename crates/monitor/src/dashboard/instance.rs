@@ -1,11 +1,13 @@
 //! [`Instance`]: this process's part in the fleet. It publishes how it stands, and does what it is ordered to.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redkit_core::coordination::Token;
@@ -17,8 +19,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keys::Keys;
-use super::orders::{Order, Outcome, Signer, Taken, Task, answer};
+use super::orders::{Order, Outcome, Seal, Taken, Task, answer};
 use super::published::{ClientState, DependencyState, ObjectState, Published, millis, page_json};
+use super::redaction::Redaction;
 use crate::health::{Health, Report, Status};
 
 static BEAT: Script = Script::new(include_str!("../scripts/dashboard_beat.lua"));
@@ -47,7 +50,8 @@ pub(super) struct Instance {
     pub(super) is_observer: bool,
     pub(super) client: Client,
     pub(super) keys: Keys,
-    pub(super) signer: Option<Signer>,
+    pub(super) seal: Option<Seal>,
+    pub(super) redaction: Redaction,
     pub(super) health: Option<Health>,
     program: String,
     host: String,
@@ -76,7 +80,8 @@ impl Instance {
         keys: Keys,
         program: String,
         is_observer: bool,
-        signer: Option<Signer>,
+        seal: Option<Seal>,
+        redaction: Redaction,
         health: Option<Health>,
     ) -> Self {
         let mut clients: Vec<(String, Client)> = Vec::new();
@@ -99,7 +104,8 @@ impl Instance {
             id: Token::random().to_string(),
             is_observer,
             keys,
-            signer,
+            seal,
+            redaction,
             health,
             program,
             host: host(),
@@ -120,14 +126,18 @@ impl Instance {
         loop {
             let begun = Instant::now();
             while orders.try_join_next().is_some() {}
-            match timeout(BEAT_TIMEOUT + MEASURE_TIMEOUT, self.beat()).await {
-                Ok(Ok((now, signed))) => {
-                    for signed in signed {
-                        self.take(&mut orders, now, &signed);
+            let beat = AssertUnwindSafe(self.beat()).catch_unwind();
+            match timeout(BEAT_TIMEOUT + MEASURE_TIMEOUT, beat).await {
+                Ok(Ok(Ok((now, sealed)))) => {
+                    for sealed in sealed {
+                        self.take(&mut orders, now, sealed);
                     }
                 }
-                Ok(Err(error)) => {
+                Ok(Ok(Err(error))) => {
                     tracing::debug!(target: "redkit::monitor", %error, "this instance is not shown by dashboards");
+                }
+                Ok(Err(_)) => {
+                    tracing::error!(target: "redkit::monitor", "a beat of this instance panicked; the next one comes in time");
                 }
                 Err(_) => {
                     tracing::debug!(target: "redkit::monitor", "a beat took too long");
@@ -171,14 +181,15 @@ impl Instance {
         let _ = timeout(BEAT_TIMEOUT, self.client.pipeline(both)).await;
     }
 
-    /// Begins what was ordered, unless the order is not for this instance, not signed, or too old.
-    fn take(self: &Arc<Self>, orders: &mut JoinSet<()>, now: u64, signed: &[u8]) {
-        let Some(signer) = &self.signer else {
+    /// Begins what was ordered, unless the order is not for this instance, not sealed, or too old.
+    fn take(self: &Arc<Self>, orders: &mut JoinSet<()>, now: u64, sealed: Bytes) {
+        let Some(seal) = &self.seal else {
             tracing::warn!(target: "redkit::monitor", "an order was refused: this instance has no command key");
             return;
         };
-        let Some(order) = self.taken.accept(signer, &self.id, now, signed) else {
-            tracing::warn!(target: "redkit::monitor", "an order was refused: it is not signed for this instance, or too old");
+        let place = self.keys.orders(&self.id);
+        let Some(order) = self.taken.accept(seal, &place, &self.id, now, sealed) else {
+            tracing::warn!(target: "redkit::monitor", "an order was refused: it is not sealed for this instance, or too old");
             return;
         };
         let permit = Arc::clone(&self.at_once).try_acquire_owned();
@@ -193,8 +204,8 @@ impl Instance {
             });
             let Order { by, kind, name, .. } = &order;
             tracing::info!(target: "redkit::monitor", by, kind, name, "an order was carried out");
-            if let Some(signer) = &instance.signer {
-                answer(&instance.client, &instance.keys, signer, &order, outcome).await;
+            if let Some(seal) = &instance.seal {
+                answer(&instance.client, &instance.keys, seal, &order, outcome).await;
             }
         });
     }
@@ -221,7 +232,7 @@ impl Instance {
         let objects = self.clients.iter().flat_map(|(_, client)| client.inspect());
         objects
             .into_iter()
-            .find(|object| object.kind() == kind && object.name() == name)
+            .find(|object| names_of(&**object).is_some_and(|is| is.0 == kind && is.1 == name))
     }
 
     pub(super) async fn act(
@@ -233,9 +244,10 @@ impl Instance {
     ) -> Result<String, InspectError> {
         let gone = || InspectError::Failed("there is no such object in this process".into());
         let object = self.object(kind, name).ok_or_else(gone)?;
-        object.act(action, argument).await
+        guarded(async { object.act(action, argument).await }).await
     }
 
+    /// A page as the program's hook shows it, whether it is for this process's pages or another's.
     pub(super) async fn list(
         &self,
         kind: &str,
@@ -246,8 +258,10 @@ impl Instance {
     ) -> Result<Value, InspectError> {
         let gone = || InspectError::Failed("there is no such object in this process".into());
         let object = self.object(kind, name).ok_or_else(gone)?;
-        let page = object.list(list, query).await?;
-        Ok(page_json(&page, payloads))
+        let page = guarded(async { object.list(list, query).await }).await?;
+        let mut page = page_json(&page, payloads);
+        self.redaction.hide(&mut page);
+        Ok(page)
     }
 
     /// How this instance stands now.
@@ -330,18 +344,19 @@ impl Instance {
         let Some(turn) = objects.get(turn) else {
             return;
         };
-        let measures = turn.iter().map(async |(_, object)| {
-            let read = match timeout(MEASURE_TIMEOUT, object.measure()).await {
+        let named = |object: &Arc<dyn Inspect>| Some((names_of(&**object)?, Arc::clone(object)));
+        let turn = turn.iter().filter_map(|(_, object)| named(object));
+        let measures = turn.map(async |(names, object)| {
+            let measure = guarded(async { object.measure().await });
+            let read = match timeout(MEASURE_TIMEOUT, measure).await {
                 Ok(read) => read.map_err(|error| error.to_string()),
                 Err(_) => Err(format!("no answer within {MEASURE_TIMEOUT:?}")),
             };
-            ((object.kind().to_owned(), object.name()), read)
+            (names, read)
         });
         let read = join_all(measures).await;
-        let is_there: HashSet<_> = objects
-            .iter()
-            .map(|(_, object)| (object.kind().to_owned(), object.name()))
-            .collect();
+        let is_there = objects.iter().filter_map(|(_, object)| names_of(&**object));
+        let is_there: HashSet<_> = is_there.collect();
         let mut measured = self.measured.lock();
         measured.facts.retain(|object, _| is_there.contains(object));
         for (object, read) in read {
@@ -438,6 +453,25 @@ impl Instance {
 
 /// How long an order may take.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// An object's kind and name; nothing when it panics instead of giving them.
+fn names_of(object: &dyn Inspect) -> Option<(String, String)> {
+    catch_unwind(AssertUnwindSafe(|| {
+        (object.kind().to_owned(), object.name())
+    }))
+    .ok()
+}
+
+/// What an object does, which is the program's code: that it panics is an error of its own, and ends nothing else.
+async fn guarded<T>(
+    work: impl Future<Output = Result<T, InspectError>>,
+) -> Result<T, InspectError> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    done.unwrap_or_else(|_| {
+        let why = "it panicked: what was done until then is not known";
+        Err(InspectError::Failed(why.into()))
+    })
+}
 
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");

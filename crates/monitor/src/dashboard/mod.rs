@@ -38,7 +38,7 @@
 //! action is noted in an audit before it is done and after, and is not done when it cannot be noted.
 //!
 //! An action is done in this process when it has the object. Otherwise it is handed to an instance that has it, as an
-//! order signed with the [command key](DashboardBuilder::command_key) which all instances share, good for twenty seconds
+//! order sealed with the [command key](DashboardBuilder::command_key) which all instances share, good for twenty seconds
 //! and done once at most.
 //!
 //! # When Redis is down
@@ -57,6 +57,7 @@ mod keys;
 mod keyspace;
 mod orders;
 mod published;
+mod redaction;
 mod routes;
 mod servers;
 
@@ -67,6 +68,7 @@ use axum::Router;
 use parking_lot::Mutex;
 use redkit_core::{Client, ConfigError};
 use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::access::Anonymous;
@@ -76,7 +78,8 @@ use self::collector::Collector;
 use self::instance::Instance;
 use self::keys::{Keys, check_label};
 use self::keyspace::KeyspaceView;
-use self::orders::Signer;
+use self::orders::Seal;
+use self::redaction::Redaction;
 use crate::error::Error;
 use crate::health::Health;
 
@@ -95,11 +98,9 @@ struct Inner {
     access: Arc<dyn Access>,
     audit: Audit,
     keyspace: KeyspaceView,
-    redact: Option<Redact>,
+    /// Ends the streams of open pages.
+    ended: CancellationToken,
 }
-
-/// The program's hook: field and text, and what is shown of it.
-type Redact = Box<dyn Fn(&str, &str) -> Option<String> + Send + Sync>;
 
 impl Dashboard {
     /// Settings of the dashboard of the instances that share `client`'s servers and namespace.
@@ -110,7 +111,7 @@ impl Dashboard {
             health: None,
             access: Arc::new(Anonymous),
             command_key: None,
-            redact: None,
+            redaction: Redaction::default(),
             is_observer: false,
         }
     }
@@ -121,8 +122,23 @@ impl Dashboard {
         routes::router(&self.inner).with_state(())
     }
 
-    /// Is shown no more. Pages that are open in this process end.
+    /// Is shown no more. The streams of pages that are open in this process end at once, and no new one begins: call it
+    /// at the signal to stop, not after the server has ended, since a server that waits for its connections waits for
+    /// these.
+    ///
+    /// ```no_run
+    /// # async fn serve(dashboard: redkit_monitor::dashboard::Dashboard) -> std::io::Result<()> {
+    /// let app: axum::Router = axum::Router::new().nest("/admin", dashboard.routes());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    /// let stop = async move {
+    ///     let _ = tokio::signal::ctrl_c().await;
+    ///     dashboard.shutdown().await;
+    /// };
+    /// axum::serve(listener, app).with_graceful_shutdown(stop).await
+    /// # }
+    /// ```
     pub async fn shutdown(&self) {
+        self.inner.ended.cancel();
         let publisher = self.publisher.lock().take();
         if let Some(publisher) = publisher {
             drop(publisher);
@@ -148,7 +164,7 @@ pub struct DashboardBuilder {
     health: Option<Health>,
     access: Arc<dyn Access>,
     command_key: Option<SecretString>,
-    redact: Option<Redact>,
+    redaction: Redaction,
     is_observer: bool,
 }
 
@@ -172,7 +188,7 @@ impl DashboardBuilder {
         self
     }
 
-    /// The key with which instances sign what they order each other, at least 32 bytes, the same in all of them. Without
+    /// The key with which instances seal what they order each other, and what comes of it, at least 32 bytes, the same in all of them. Without
     /// it this instance gives and takes no orders: only objects of the process that serves the page can be acted on.
     pub fn command_key(mut self, key: SecretString) -> Self {
         self.command_key = Some(key);
@@ -180,12 +196,14 @@ impl DashboardBuilder {
     }
 
     /// Decides what is shown of payloads, to viewers who may see payloads at all: it is given the field (`payload`,
-    /// `headers`, `key`, `device`) and the text, and gives what is shown, or nothing to hide it.
+    /// `headers`, `key`, `device`; `arguments` in the slow log) and the text, and gives what is shown, or nothing to hide
+    /// it. It is asked in the process that has the object, before anything leaves it, and once more in the process
+    /// that serves the page, by the hook of each.
     pub fn redact(
         mut self,
         redact: impl Fn(&str, &str) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        self.redact = Some(Box::new(redact));
+        self.redaction = Redaction::new(Arc::new(redact));
         self
     }
 
@@ -211,9 +229,17 @@ impl DashboardBuilder {
         }
         let keys = Keys::new(&self.client)?;
         let audit = Audit::new(&self.client, &keys);
-        let signer = self.command_key.map(Signer::new);
+        let seal = self.command_key.as_ref().and_then(Seal::new);
         let (client, health) = (self.client, self.health);
-        let instance = Instance::new(client, keys, program, self.is_observer, signer, health);
+        let instance = Instance::new(
+            client,
+            keys,
+            program,
+            self.is_observer,
+            seal,
+            self.redaction,
+            health,
+        );
         let instance = Arc::new(instance);
         let publisher = (!self.is_observer)
             .then(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&instance).run())));
@@ -224,7 +250,7 @@ impl DashboardBuilder {
                 access: self.access,
                 audit,
                 keyspace: KeyspaceView::default(),
-                redact: self.redact,
+                ended: CancellationToken::new(),
             }),
             publisher: Arc::new(Mutex::new(publisher)),
         })

@@ -1,4 +1,5 @@
-//! Orders: an action or a page that only another instance can give, signed, and what came of it.
+//! Orders: an action or a page that only another instance can give, and what came of it. Both are sealed with the
+//! command key: whoever reads or writes the Redis without it reads neither, and makes none.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,8 +9,11 @@ use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
 use redkit_core::coordination::Token;
 use redkit_core::inspection::Query;
-use redkit_core::{Client, Command, Error as CoreError, Script};
+use redkit_core::{
+    Client, Codec, Command, EncryptionKey, Error as CoreError, Key, KeyRing, Script,
+};
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::Sha256;
@@ -77,7 +81,7 @@ pub(super) enum OrderError {
     #[error("the instance gave no answer within 20 s: whether it was done is unknown")]
     NoAnswer,
     #[error(
-        "what stands as the answer was not signed with the command key, or is not the instance's"
+        "what stands as the answer was not sealed with the command key, or is not the instance's"
     )]
     Forged,
 }
@@ -100,65 +104,48 @@ impl Task {
     }
 }
 
-/// The key that all instances of a fleet have.
-pub(super) struct Signer(SecretString);
+/// What all instances of a fleet seal with: a key made of the command key.
+pub(super) struct Seal(Codec);
 
-impl Signer {
-    pub(super) fn new(key: SecretString) -> Self {
-        Self(key)
-    }
+/// For what the key is made: another purpose has another key.
+const PURPOSE: &[u8] = b"redkit dashboard orders and outcomes";
 
-    /// `<signature>.<text>`: the purpose is signed along, so that no answer can pass for an order.
-    fn sign(&self, purpose: &str, text: &[u8]) -> Vec<u8> {
-        let mut signed = Vec::with_capacity(text.len() + 65);
-        if let Some(mac) = self.mac(purpose, text) {
-            for byte in mac.finalize().into_bytes() {
-                signed.extend_from_slice(format!("{byte:02x}").as_bytes());
-            }
-        }
-        signed.push(b'.');
-        signed.extend_from_slice(text);
-        signed
-    }
-
-    /// The text, when its signature is right. The comparison takes the same time wherever they differ.
-    fn verify<'t>(&self, purpose: &str, signed: &'t [u8]) -> Option<&'t [u8]> {
-        let (signature, text) = (signed.get(..64)?, signed.get(65..)?);
-        let digits = std::str::from_utf8(signature).ok()?;
-        let bytes = (0..32).map(|n| u8::from_str_radix(digits.get(2 * n..2 * n + 2)?, 16).ok());
-        let bytes = bytes.collect::<Option<Vec<_>>>()?;
-        self.mac(purpose, text)?.verify_slice(&bytes).ok()?;
-        Some(text)
-    }
-
-    fn mac(&self, purpose: &str, text: &[u8]) -> Option<Hmac<Sha256>> {
+impl Seal {
+    pub(super) fn new(command_key: &SecretString) -> Option<Self> {
         // A key of any length will do.
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret().as_bytes()).ok()?;
-        mac.update(purpose.as_bytes());
-        mac.update(b"\n");
-        mac.update(text);
-        Some(mac)
+        let secret = command_key.expose_secret().as_bytes();
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
+        mac.update(PURPOSE);
+        let key = EncryptionKey::from_bytes(mac.finalize().into_bytes().into());
+        Some(Self(Codec::json().encrypt(KeyRing::new(1, key))))
+    }
+
+    /// Seals for a place: nothing that stands at another opens there.
+    fn close(&self, place: &Key, value: &impl Serialize) -> Result<Bytes, CoreError> {
+        self.0.encode(place.as_bytes(), value)
+    }
+
+    /// What was sealed for this place; nothing for anything else.
+    fn open<T: DeserializeOwned>(&self, place: &Key, sealed: Bytes) -> Option<T> {
+        self.0.decode(place.as_bytes(), sealed).ok()
     }
 }
-
-const ORDERS: &str = "redkit dashboard order";
-const OUTCOMES: &str = "redkit dashboard outcome";
 
 /// Gives an order to an instance, and waits for what comes of it.
 pub(super) async fn send(
     client: &Client,
     keys: &Keys,
-    signer: &Signer,
+    seal: &Seal,
     mut order: Order,
 ) -> Result<Outcome, OrderError> {
     let (seconds, micros): (u64, u64) = client.call(Command::new("TIME")).await?;
     let now = seconds * 1_000_000 + micros;
     order.id = Token::random().to_string();
     order.until = now + u64::try_from(GOOD_FOR.as_micros()).unwrap_or_default();
-    let text = serde_json::to_vec(&order).unwrap_or_default();
-    let signed = signer.sign(ORDERS, &text);
-    let call = ORDER.invoke([keys.orders(&order.to), keys.snapshot(&order.to)]);
-    let call = call.arg(signed).arg(MOST_WAITING).arg(GOOD_FOR.as_millis());
+    let place = keys.orders(&order.to);
+    let sealed = seal.close(&place, &order)?;
+    let call = ORDER.invoke([place, keys.snapshot(&order.to)]);
+    let call = call.arg(sealed).arg(MOST_WAITING).arg(GOOD_FOR.as_millis());
     match client.eval::<i64>(call).await? {
         1 => {}
         0 => return Err(OrderError::Busy),
@@ -171,19 +158,15 @@ pub(super) async fn send(
         sleep(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_millis(400));
         let read = Command::new("GET").key(&key).idempotent(true);
-        let Some(signed) = client.call::<Option<Bytes>>(read).await? else {
+        let Some(sealed) = client.call::<Option<Bytes>>(read).await? else {
             continue;
         };
-        let text = signer.verify(OUTCOMES, &signed).ok_or(OrderError::Forged)?;
-        let (of, outcome): (String, Outcome) =
-            serde_json::from_slice(text).map_err(|_| OrderError::Forged)?;
+        // The order's id is in the key that it was sealed for.
+        let outcome = seal.open(&key, sealed).ok_or(OrderError::Forged)?;
         let delete = Command::new("DEL").key(&key).idempotent(true);
         // It expires by itself as well.
         let _ = client.call::<u64>(delete).await;
-        return match of == order.id {
-            true => Ok(outcome),
-            false => Err(OrderError::Forged),
-        };
+        return Ok(outcome);
     }
     Err(OrderError::NoAnswer)
 }
@@ -192,21 +175,24 @@ pub(super) async fn send(
 pub(super) async fn answer(
     client: &Client,
     keys: &Keys,
-    signer: &Signer,
+    seal: &Seal,
     order: &Order,
     outcome: Outcome,
 ) {
-    let encode = |outcome: &Outcome| serde_json::to_vec(&(&order.id, outcome)).unwrap_or_default();
-    let mut text = encode(&outcome);
-    if text.len() > MOST_BYTES {
-        text = encode(&Outcome::Failed("the answer is too large".to_owned()));
-    }
-    let set = Command::new("SET").key(keys.outcome(&order.id));
-    let set = set
-        .arg(signer.sign(OUTCOMES, &text))
-        .arg("PX")
-        .arg(KEPT.as_millis());
-    if let Err(error) = client.call::<String>(set.idempotent(true)).await {
+    let place = keys.outcome(&order.id);
+    let sealed = seal.close(&place, &outcome).and_then(|sealed| {
+        let too_large = Outcome::Failed("the answer is too large".to_owned());
+        match sealed.len() > MOST_BYTES {
+            true => seal.close(&place, &too_large),
+            false => Ok(sealed),
+        }
+    });
+    let left = async {
+        let set = Command::new("SET").key(&place).arg(sealed?);
+        let set = set.arg("PX").arg(KEPT.as_millis());
+        client.call::<String>(set.idempotent(true)).await
+    };
+    if let Err(error) = left.await {
         tracing::warn!(target: "redkit::monitor", %error, "the outcome of an order could not be left");
     }
 }
@@ -216,17 +202,17 @@ pub(super) async fn answer(
 pub(super) struct Taken(Mutex<HashMap<String, u64>>);
 
 impl Taken {
-    /// Reads an order for `instance` at the server's time `now` (µs): nothing for one that is not signed, not for this
-    /// instance, too old, or that was taken before.
+    /// Reads an order for `instance`, which stood at `place`, at the server's time `now` (µs): nothing for one that is
+    /// not sealed for it, too old, or that was taken before.
     pub(super) fn accept(
         &self,
-        signer: &Signer,
+        seal: &Seal,
+        place: &Key,
         instance: &str,
         now: u64,
-        signed: &[u8],
+        sealed: Bytes,
     ) -> Option<Order> {
-        let text = signer.verify(ORDERS, signed)?;
-        let order: Order = serde_json::from_slice(text).ok()?;
+        let order: Order = seal.open(place, sealed)?;
         let latest = now + 2 * u64::try_from(GOOD_FOR.as_micros()).unwrap_or_default();
         if order.to != instance || order.until < now || order.until > latest {
             return None;
@@ -259,53 +245,57 @@ mod tests {
         }
     }
 
-    fn signed(signer: &Signer, order: &Order) -> Vec<u8> {
-        signer.sign(ORDERS, &serde_json::to_vec(order).unwrap())
+    fn seal(letter: &str) -> Seal {
+        Seal::new(&SecretString::from(letter.repeat(32))).unwrap()
     }
 
-    #[test]
-    fn an_order_is_taken_once_by_the_instance_that_it_is_for_and_while_it_is_good() {
-        let signer = Signer::new(SecretString::from("k".repeat(32)));
-        let good = signed(&signer, &order("a", 100));
-        let fresh = Taken::default;
-        assert!(fresh().accept(&signer, "a", 100, &good).is_some());
-        assert!(
-            fresh().accept(&signer, "b", 100, &good).is_none(),
-            "for another"
-        );
-        assert!(
-            fresh().accept(&signer, "a", 101, &good).is_none(),
-            "too old"
-        );
-        let late = signed(&signer, &order("a", u64::MAX));
-        assert!(
-            fresh().accept(&signer, "a", 100, &late).is_none(),
-            "good for ever"
-        );
+    fn keys() -> Keys {
+        let backend = std::sync::Arc::new(redkit_embedded::Embedded::new());
+        let client = Client::from_backend(backend, &redkit_core::ClientConfig::default());
+        Keys::new(&client.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_order_is_taken_once_by_the_instance_that_it_is_for_and_while_it_is_good() {
+        let (seal, keys) = (seal("k"), keys());
+        let place = keys.orders("a");
+        let sealed = |order: &Order| seal.close(&place, order).unwrap();
+        let accept = |taken: &Taken, to: &str, now, sealed: &Bytes| {
+            taken.accept(&seal, &keys.orders(to), to, now, sealed.clone())
+        };
+        let (good, fresh) = (sealed(&order("a", 100)), Taken::default);
+        assert!(accept(&fresh(), "a", 100, &good).is_some());
+        assert!(accept(&fresh(), "b", 100, &good).is_none(), "moved");
+        assert!(accept(&fresh(), "a", 101, &good).is_none(), "too old");
+        let other = sealed(&order("b", 100));
+        assert!(accept(&fresh(), "a", 100, &other).is_none(), "for another");
+        let late = sealed(&order("a", u64::MAX));
+        assert!(accept(&fresh(), "a", 100, &late).is_none(), "good for ever");
         let taken = fresh();
-        assert!(taken.accept(&signer, "a", 50, &good).is_some());
-        assert!(taken.accept(&signer, "a", 60, &good).is_none(), "again");
+        assert!(accept(&taken, "a", 50, &good).is_some());
+        assert!(accept(&taken, "a", 60, &good).is_none(), "again");
     }
 
-    #[test]
-    fn an_order_that_is_not_signed_with_the_key_is_refused() {
-        let signer = Signer::new(SecretString::from("k".repeat(32)));
-        let other = Signer::new(SecretString::from("l".repeat(32)));
-        let taken = Taken::default();
-        let good = signed(&signer, &order("a", 100));
-        assert!(taken.accept(&other, "a", 1, &good).is_none(), "another key");
-        let mut changed = good.clone();
-        let at = changed.iter().position(|&b| b == b'm').unwrap();
-        changed[at] = b'n';
-        assert!(taken.accept(&signer, "a", 1, &changed).is_none(), "changed");
-        let answer = signer.sign(OUTCOMES, &serde_json::to_vec(&order("a", 100)).unwrap());
-        assert!(
-            taken.accept(&signer, "a", 1, &answer).is_none(),
-            "an answer"
-        );
-        for text in [&b""[..], b".", b"x.{}", &[0xff; 80], &good[..64]] {
-            assert!(taken.accept(&signer, "a", 1, text).is_none());
+    #[tokio::test]
+    async fn an_order_that_is_not_sealed_with_the_key_is_refused_and_says_nothing_to_others() {
+        let (ours, keys) = (seal("k"), keys());
+        let (place, taken) = (keys.orders("a"), Taken::default());
+        let good = ours.close(&place, &order("a", 100)).unwrap();
+        let shows = |text: &[u8]| good.windows(text.len()).any(|part| part == text);
+        assert!(!shows(b"ann") && !shows(b"redrive"), "{good:?}");
+        let accept = |seal: &Seal, sealed: Bytes| taken.accept(seal, &place, "a", 1, sealed);
+        assert!(accept(&seal("l"), good.clone()).is_none(), "another key");
+        for at in 0..good.len() {
+            let mut changed = good.to_vec();
+            changed[at] ^= 1;
+            assert!(accept(&ours, changed.into()).is_none(), "changed at {at}");
         }
-        assert!(taken.accept(&signer, "a", 1, &good).is_some());
+        let answer = ours.close(&keys.outcome("1"), &order("a", 100)).unwrap();
+        assert!(accept(&ours, answer).is_none(), "an answer");
+        let plain = serde_json::to_vec(&order("a", 100)).unwrap();
+        for text in [&b""[..], b".", b"{}", &[0xff; 80], &plain, &good[..64]] {
+            assert!(accept(&ours, Bytes::copy_from_slice(text)).is_none());
+        }
+        assert!(accept(&ours, good).is_some());
     }
 }

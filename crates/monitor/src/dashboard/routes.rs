@@ -82,14 +82,15 @@ async fn me(State(inner): State<Arc<Inner>>, Seen(viewer): Seen) -> Json<Value> 
         "rights": viewer.rights.to_json(),
         "instance": inner.instance.id,
         "isObserver": inner.instance.is_observer,
-        "canOrder": inner.instance.signer.is_some(),
+        "canOrder": inner.instance.seal.is_some(),
         "namespace": inner.instance.client.namespace(),
     }))
 }
 
 async fn logs(State(inner): State<Arc<Inner>>, Seen(viewer): Seen) -> Response<Body> {
     let statistics = Statistics::new(&inner.instance.client);
-    match servers::logs(&statistics, viewer.rights.may_see_payloads()).await {
+    let payloads = viewer.rights.may_see_payloads();
+    match servers::logs(&statistics, payloads, &inner.instance.redaction).await {
         Ok(logs) => Json(logs).into_response(),
         Err(error) => refusal(StatusCode::BAD_GATEWAY, &error.to_string()),
     }
@@ -114,24 +115,31 @@ async fn analysis(State(inner): State<Arc<Inner>>, Seen(viewer): Seen) -> Respon
 
 /// First what the charts show so far, and then everything whenever it changes.
 async fn events(State(inner): State<Arc<Inner>>) -> Response<Body> {
+    if inner.ended.is_cancelled() {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "this process is ending");
+    }
     let Some(page) = inner.collector.open() else {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "too many pages are open");
     };
     let end = Instant::now() + LONGEST_STREAM;
     let history = Some(page.history);
     let events = stream::unfold(
-        (page.shown, history),
-        move |(mut shown, history)| async move {
+        (page.shown, history, inner.ended.clone()),
+        move |(mut shown, history, ended)| async move {
             if let Some(history) = history {
                 let event = Event::default().event("history").data(history.to_string());
-                return Some((Ok::<_, Infallible>(event), (shown, None)));
+                return Some((Ok::<_, Infallible>(event), (shown, None, ended)));
             }
             loop {
-                timeout_at(end, shown.changed()).await.ok()?.ok()?;
+                tokio::select! {
+                    biased;
+                    () = ended.cancelled() => return None,
+                    changed = timeout_at(end, shown.changed()) => changed.ok()?.ok()?,
+                }
                 let text = shown.borrow_and_update().0.clone();
                 if let Some(text) = text {
                     let event = Event::default().event("state").data(text);
-                    return Some((Ok(event), (shown, None)));
+                    return Some((Ok(event), (shown, None, ended)));
                 }
             }
         },

@@ -6,6 +6,7 @@ use redkit_core::{Client, Topology};
 use serde_json::{Value, json};
 
 use super::published::millis;
+use super::redaction::Redaction;
 use crate::error::Error;
 use crate::statistics::{LogKind, ServerInfo, ServerStatistics, SlotStats, Statistics};
 
@@ -81,11 +82,16 @@ pub(super) fn slots_json(client: &Client) -> Value {
     Value::Array(map.collect())
 }
 
-/// The slow log, the hot keys and a cluster's busiest slots. Arguments may be personal, and are only for readers who may see such.
+/// The slow log, the hot keys and a cluster's busiest slots. Arguments may be personal: they are
+/// only for readers who may see such, as the program's hook shows them.
 ///
 /// # Errors
 /// [`Error::NoServer`] when no server answered.
-pub(super) async fn logs(statistics: &Statistics, payloads: bool) -> Result<Value, Error> {
+pub(super) async fn logs(
+    statistics: &Statistics,
+    payloads: bool,
+    redaction: &Redaction,
+) -> Result<Value, Error> {
     let (slow, hot, slots) = tokio::join!(
         statistics.log(LogKind::Slow, MOST_ROWS),
         statistics.hot_keys(),
@@ -96,11 +102,12 @@ pub(super) async fn logs(statistics: &Statistics, payloads: bool) -> Result<Valu
         rows.extend(entries.into_iter().map(|entry| {
             let arguments = entry.arguments().iter().map(|argument| argument.escape_ascii().to_string());
             let arguments = arguments.collect::<Vec<_>>().join(" ");
+            let arguments = payloads.then(|| redaction.shown("arguments", arguments));
             json!({
                 "server": &*server, "id": entry.id, "at": millis(entry.at),
                 "micros": u64::try_from(entry.took().as_micros()).unwrap_or(u64::MAX), "command": entry.command,
                 "client": entry.client, "address": if payloads { entry.address.as_str() } else { "" },
-                "arguments": payloads.then(|| arguments.chars().take(LONGEST).collect::<String>()),
+                "arguments": arguments.map(|arguments| arguments.chars().take(LONGEST).collect::<String>()),
             })
         }));
     }

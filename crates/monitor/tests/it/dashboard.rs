@@ -57,6 +57,7 @@ impl Inspect for Shelf {
     }
 
     fn name(&self) -> String {
+        assert_ne!(self.name, "nameless", "it has no name");
         self.name.to_owned()
     }
 
@@ -69,6 +70,7 @@ impl Inspect for Shelf {
     }
 
     async fn measure(&self) -> Result<Snapshot, InspectError> {
+        assert!(!self.name.starts_with("rotten"), "it falls down");
         Ok(Snapshot::default().fact("height", 7_u64))
     }
 
@@ -108,6 +110,7 @@ impl Inspect for Shelf {
     async fn act(&self, action: &str, argument: &str) -> Result<String, InspectError> {
         match (action, argument) {
             ("paint", "invisible") => Err(InspectError::Argument("there is no such colour".into())),
+            ("paint", "explosive") => panic!("it has exploded"),
             ("paint", colour) => {
                 self.painted.lock().push(colour.to_owned());
                 Ok(format!("it is {colour} now"))

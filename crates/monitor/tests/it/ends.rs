@@ -89,6 +89,18 @@ impl Program {
         }
     }
 
+    /// The hash of episodes, as another program sees it.
+    async fn episodes(&self, command: &'static str, arguments: &[&str]) -> redkit_core::Value {
+        let config = ClientConfig::default().namespace("shop");
+        let client = FaultyBackend::new(Arc::new(self.engine.clone())).client_with(&config);
+        let key = client.key("monitor:shop:{alerts}:episodes");
+        let command = redkit_core::Command::new(command).key(key);
+        let command = arguments
+            .iter()
+            .fold(command, |command, argument| command.arg(*argument));
+        client.call(command).await.unwrap()
+    }
+
     /// The one episode that has begun.
     async fn begun(&self) -> String {
         sleep(20 * SECOND).await;
@@ -101,6 +113,162 @@ impl Program {
     fn has_ended(&self, episode: &str) {
         assert_eq!(self.told.taken(), [format!("{episode}/resolved")]);
     }
+}
+
+impl Instance {
+    fn fail(&self) {
+        self.dependency.set(Fault::new(Injection::NotSent));
+    }
+
+    fn cut(&self) {
+        self.shared.set(Fault::new(Injection::NotSent));
+    }
+}
+
+/// An alert that fires once more: under a number that was not told before.
+fn is_anew(told: &[String], episode: &str) {
+    let number = |text: &str| text.split('/').next().unwrap().parse::<u64>().unwrap();
+    assert!(
+        told.len() == 1 && told[0].ends_with("/firing") && number(&told[0]) > number(episode),
+        "{told:?} after {episode}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_after_an_end_that_redis_was_not_told_of_is_told() {
+    // Redis is away for one look, or for longer than an end is held back.
+    for away in [10 * SECOND, 2 * MINUTE] {
+        let program = Program::new();
+        let instance = program.start(false);
+        let episode = program.begun().await;
+        instance.cut();
+        instance.dependency.clear();
+        sleep(away).await;
+        instance.shared.clear();
+        instance.fail();
+        sleep(20 * SECOND).await;
+        let mut told = program.told.taken();
+        assert_eq!(told.remove(0), format!("{episode}/resolved"));
+        is_anew(&told, &episode);
+        let again = told[0].strip_suffix("/firing").unwrap();
+        instance.dependency.clear();
+        sleep(MINUTE).await;
+        program.has_ended(again);
+        sleep(5 * MINUTE).await;
+        assert!(program.told.taken().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_alert_of_an_outage_of_redis_has_a_key_of_its_own() {
+    let program = Program::new();
+    let instance = program.start(true);
+    sleep(20 * SECOND).await;
+    instance.cut();
+    let mut keys = Vec::new();
+    for _ in 0..3 {
+        instance.fail();
+        sleep(MINUTE).await;
+        instance.dependency.clear();
+        sleep(2 * MINUTE).await;
+        let told = program.told.taken();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told[1], told[0].replace("/firing", "/resolved"));
+        keys.extend(told);
+    }
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 6, "{keys:?}");
+    // Redis learns of the last one.
+    instance.shared.clear();
+    sleep(MINUTE).await;
+    let last = keys[5].split('/').next().unwrap();
+    let row = program.episodes("HGET", &["unhealthy/orders"]).await;
+    assert_eq!(row.to::<String>().unwrap(), format!("{last}:over"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_not_told_before_its_time_because_redis_misses_a_call() {
+    let program = Program::new();
+    let (first, last) = (program.start(false), program.start(false));
+    let episode = program.begun().await;
+    first.cut();
+    first.dependency.clear();
+    sleep(15 * SECOND).await;
+    first.shared.clear();
+    sleep(2 * MINUTE).await;
+    assert!(program.told.taken().is_empty(), "the other still sees it");
+    last.dependency.clear();
+    sleep(MINUTE).await;
+    program.has_ended(&episode);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_told_too_early_is_followed_by_what_still_fires() {
+    let program = Program::new();
+    let (first, last) = (program.start(false), program.start(false));
+    let episode = program.begun().await;
+    // It alone has lost Redis, and cannot know that another still sees it.
+    first.cut();
+    first.dependency.clear();
+    sleep(2 * MINUTE).await;
+    program.has_ended(&episode);
+    first.shared.clear();
+    sleep(MINUTE).await;
+    let told = program.told.taken();
+    is_anew(&told, &episode);
+    last.dependency.clear();
+    sleep(MINUTE).await;
+    program.has_ended(told[0].strip_suffix("/firing").unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_after_a_failover_has_lost_the_end_is_told() {
+    let program = Program::new();
+    let instances = [program.start(false), program.start(true)];
+    let episode = program.begun().await;
+    instances[0].dependency.clear();
+    sleep(MINUTE).await;
+    program.has_ended(&episode);
+    let lost = format!("{episode}:open");
+    program.episodes("HSET", &["unhealthy/orders", &lost]).await;
+    // The one that was not in it has seen its end too.
+    instances[1].fail();
+    sleep(15 * SECOND).await;
+    is_anew(&program.told.taken(), &episode);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_held_back_is_told_when_the_program_ends() {
+    let program = Program::new();
+    let instance = program.start(false);
+    let episode = program.begun().await;
+    instance.cut();
+    instance.dependency.clear();
+    sleep(10 * SECOND).await;
+    assert!(program.told.taken().is_empty());
+    assert!(instance.alerts.shutdown(5 * SECOND).await);
+    program.has_ended(&episode);
+}
+
+#[tokio::test(start_paused = true)]
+async fn episodes_that_were_over_long_ago_are_dropped() {
+    let program = Program::new();
+    let rows = [
+        "a/long",
+        "7:over",
+        "b/open",
+        "7:open",
+        "c/late",
+        "9999999999:over",
+    ];
+    program.episodes("HSET", &rows).await;
+    let _instance = program.start(false);
+    program.begun().await;
+    let rows = program.episodes("HKEYS", &[]).await;
+    let mut rows = rows.to::<Vec<String>>().unwrap();
+    rows.sort();
+    assert_eq!(rows, ["b/open", "c/late", "unhealthy/orders"]);
 }
 
 #[tokio::test(start_paused = true)]

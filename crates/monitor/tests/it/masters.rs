@@ -52,13 +52,17 @@ impl Masters {
         let nodes = NAMES.iter().zip(slots);
         let nodes = nodes.map(|(name, slots)| ServerNode::new(name, vec![slots]));
         masters.backend.set_servers(nodes.collect());
+        masters.answer_info();
+        masters
+    }
+
+    fn answer_info(&self) {
         for (index, name) in NAMES.into_iter().enumerate() {
-            let figures = Arc::clone(&masters.figures);
+            let figures = Arc::clone(&self.figures);
             let info = Injection::answer(move |_| figures.lock()[index].info());
             let rule = Rule::new(info).on_name("INFO").on_server(name);
-            masters.backend.add(rule);
+            self.backend.add(rule);
         }
-        masters
     }
 
     /// Of which the client knows none.
@@ -72,6 +76,12 @@ impl Masters {
             .backend
             .set(Rule::new(Injection::answer(refuse)).on(is_command));
         masters
+    }
+
+    /// All faults anew: this one, and the figures.
+    fn replace(&self, rule: Rule) {
+        self.backend.set(rule);
+        self.answer_info();
     }
 
     fn b(&self, change: impl FnOnce(&mut Figures)) {
@@ -198,6 +208,63 @@ async fn the_hit_rate_is_that_of_the_window_though_masters_miss_a_look_or_are_re
     }
     traffic.abort();
     assert!(told.is_empty(), "{:?}", told.recv().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_master_that_was_slow_and_does_not_answer_is_no_end_of_the_slowness() {
+    let masters = Masters::new();
+    let rule = AlertRule::latency_over(Duration::from_millis(100)).for_at_least(Duration::ZERO);
+    let slow = Injection::DelayReply(Duration::from_millis(150));
+    let slow = || Rule::new(slow.clone()).on_name("PING").on_server("b");
+    masters.backend.add(slow());
+    let (alerts, mut told) = masters.watched(rule);
+    assert_eq!(next(&mut told).await.state, AlertState::Firing);
+    let silent = Rule::new(Injection::NotSent).on_name("PING");
+    masters.replace(silent.on_server("b"));
+    sleep(MINUTE * 3).await;
+    assert!(told.is_empty(), "{:?}", told.recv().await);
+    assert_eq!(alerts.firing().len(), 1);
+    masters.replace(slow());
+    sleep(MINUTE).await;
+    assert!(told.is_empty(), "{:?}", told.recv().await);
+    masters.replace(Rule::new(Injection::Pass).on_name("PING").on_server("b"));
+    assert_eq!(next(&mut told).await.state, AlertState::Resolved);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hit_rate_of_those_that_answer_begins_nothing_and_ends_nothing() {
+    let masters = Masters::new();
+    let rule = AlertRule::hit_rate_under(0.8).window(MINUTE);
+    let (alerts, mut told) = masters.watched(rule);
+    let traffic = Arc::clone(&masters.figures);
+    let well = Arc::new(Mutex::new([true, false, true]));
+    let is_well = Arc::clone(&well);
+    let traffic = tokio::spawn(async move {
+        loop {
+            for (master, is_well) in traffic.lock().iter_mut().zip(*is_well.lock()) {
+                match is_well {
+                    true => master.hits += 1_000,
+                    false => master.misses += 9_000,
+                }
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    // Only b misses.
+    assert_eq!(next(&mut told).await.state, AlertState::Firing);
+    masters.b(|b| b.is_silent = true);
+    sleep(MINUTE * 5).await;
+    assert!(told.is_empty(), "{:?}", told.recv().await);
+    assert_eq!(alerts.firing().len(), 1);
+    masters.b(|b| b.is_silent = false);
+    *well.lock() = [true, true, true];
+    assert_eq!(next(&mut told).await.state, AlertState::Resolved);
+    // Only b finds what is looked for: of the others alone nothing is said.
+    *well.lock() = [false, true, false];
+    masters.b(|b| b.is_silent = true);
+    sleep(MINUTE * 5).await;
+    assert!(told.is_empty(), "{:?}", told.recv().await);
+    traffic.abort();
 }
 
 #[tokio::test(start_paused = true)]

@@ -162,23 +162,14 @@ impl LimitSet {
     /// [`Error::NothingNamed`] and what [`RateLimiter::check_n`] gives.
     pub async fn check(self) -> Result<LimitSetDecision, Error> {
         let members = self.tagged_members();
-        let asked = ask_each(&members)?;
-        let denials = members.iter().filter_map(Member::remembered_denial);
-        if let Some(denial) = denials.max_by_key(Decision::retry_after) {
-            count(&members, &denial);
-            return Ok(LimitSetDecision {
-                decision: denial,
-                permits: Vec::new(),
-            });
+        let decided = decide(&members, self.best_effort).await;
+        for member in &members {
+            match &decided {
+                Ok(decided) => member.limiter.metrics.decided(&decided.decision),
+                Err(_) => member.limiter.metrics.failed(),
+            }
         }
-        let groups = group_by_slot(&asked, self.best_effort)?;
-        let decided = match take(&asked, &groups).await {
-            Ok(decided) => decided,
-            Err(error) if is_outage(&error) => take_in_outage(&members, error).await?,
-            Err(error) => return Err(error.into()),
-        };
-        count(&members, &decided.decision);
-        Ok(decided)
+        decided
     }
 
     /// Decides as [`check`](Self::check) would if nobody waited, taking nothing.
@@ -236,6 +227,23 @@ impl fmt::Debug for Member {
     }
 }
 
+async fn decide(members: &[Member], best_effort: bool) -> Result<LimitSetDecision, Error> {
+    let asked = ask_each(members)?;
+    let denials = members.iter().filter_map(Member::remembered_denial);
+    if let Some(decision) = denials.max_by_key(Decision::retry_after) {
+        return Ok(LimitSetDecision {
+            decision,
+            permits: Vec::new(),
+        });
+    }
+    let groups = group_by_slot(&asked, best_effort)?;
+    match take(&asked, &groups).await {
+        Ok(decided) => Ok(decided),
+        Err(error) if is_outage(&error) => take_in_outage(members, error).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The checked requests of each member.
 fn ask_each(members: &[Member]) -> Result<Vec<Asked<'_>>, Error> {
     let mut asked: Vec<Asked<'_>> = Vec::with_capacity(members.len());
@@ -287,10 +295,4 @@ fn group_by_slot<'g, 'a>(
         groups.push(vec![one]);
     }
     Ok(groups)
-}
-
-fn count(members: &[Member], decision: &Decision) {
-    for member in members {
-        member.limiter.metrics.decided(decision);
-    }
 }

@@ -263,6 +263,11 @@ redkit_testkit::suite! {
         let leaky = || Policy::leaky(Quota::per_second(10), Duration::from_secs(1));
         assert!(refused(start("l")).contains("policy"));
         assert!(refused(start("a b").policy(gcra())).contains("name"));
+        // Its keys would be those of the limiter `auth` with a policy `login`.
+        for policy in [gcra(), gcra().named("p")] {
+            let error = refused(start("auth.login").policy(policy));
+            assert!(error.contains("name") && error.contains('-'), "{error}");
+        }
         assert!(refused(start("l").policy(gcra()).policy(gcra())).contains("named"));
         assert!(refused(start("l").policy(gcra().named("x")).policy(gcra().named("x"))).contains("same name"));
         assert!(refused(start("l").policy(leaky()).waiters_first(true)).contains("leaky"));

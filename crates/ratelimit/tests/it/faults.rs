@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use redkit_core::inspection::Fact;
 use redkit_core::{Backend, Client, ClientConfig};
 use redkit_embedded::Embedded;
 use redkit_ratelimit::{
@@ -563,4 +564,26 @@ async fn a_shard_that_hangs_loses_nobody_elses_leases() {
     sleep(MINUTE).await;
     assert!(!healthy.is_lost(), "renewed all the while");
     assert_eq!((places.held(), places.lost()), (1, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_ends_with_an_error_is_counted_by_each_of_its_limiters() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let limiter = limiter(&client, OnOutage::Error);
+    let places = places(&client, OnOutage::Error);
+    backend.set(Rule::new(Injection::HangBefore));
+    let set = LimitSet::new().limit(&limiter, "k").lease(&places, "k");
+    assert!(matches!(set.check().await.unwrap_err(), Error::Core(_)));
+    let mut objects = client.inspect();
+    objects.retain(|object| object.kind() == "limiter");
+    assert_eq!(objects.len(), 2);
+    for object in objects {
+        let snapshot = object.snapshot();
+        assert_eq!(
+            snapshot.get("errors"),
+            Some(&Fact::Count(1)),
+            "{snapshot:?}"
+        );
+    }
 }

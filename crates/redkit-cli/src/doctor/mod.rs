@@ -6,6 +6,7 @@ mod finding;
 mod health;
 mod rights;
 mod server;
+mod stems;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Rights: every command of the patterns is queued in a transaction that is then discarded. The server checks the
-//! user's rights as it queues, and carries nothing out.
+//! Rights: every command of the patterns is queued in a transaction that is then discarded, and so is one on each kind
+//! of key and channel. The server checks the user's rights as it queues, and carries nothing out.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use redkit_core::{CallError, Client, Command, ServerNode, Value, slot};
 use tokio::time::{Instant, timeout};
 
-use super::Need;
 use super::finding::Finding;
+use super::{Need, stems};
 
 /// In place of a key of the pattern.
 const KEY: &str = "KEY";
@@ -204,6 +204,7 @@ const COMMANDS: &[(Need, &[&str])] = &[
             "UNLINK",
             "XADD",
             "XDEL",
+            "XINFO",
             "XLEN",
             "XRANGE",
             "XREVRANGE",
@@ -353,13 +354,14 @@ async fn tried(
         .call::<Value>(Command::new("MULTI").deadline(deadline))
         .await?;
     for (need, commands) in COMMANDS.iter().filter(|(need, _)| needs.contains(need)) {
-        let batch: Vec<Command> = commands
-            .iter()
-            .map(|command| sample(client, *need, command, &tag).deadline(deadline))
-            .collect();
-        let replies = connection.pipeline(batch).await?;
-        for (command, reply) in commands.iter().zip(replies) {
-            missing.note(client, *need, command, reply);
+        let samples = samples(*need, commands);
+        let batch = samples.iter().map(|(command, stem)| {
+            let sample = sample(client, stem, command, &tag);
+            sample.deadline(deadline)
+        });
+        let replies = connection.pipeline(batch.collect()).await?;
+        for ((command, stem), reply) in samples.into_iter().zip(replies) {
+            missing.note(client, *need, stem, command, reply);
         }
     }
     drop(
@@ -371,8 +373,20 @@ async fn tried(
     Ok(missing)
 }
 
-fn sample(client: &Client, need: Need, command: &str, tag: &str) -> Command {
-    let stem = stem(need);
+/// All commands on the pattern's first keys; on its other keys and channels, to which other rights may be needed, those
+/// that read, write and publish.
+fn samples(need: Need, commands: &[&'static str]) -> Vec<(&'static str, &'static str)> {
+    let (keys, channels) = (stems::of_keys(need), stems::of_channels(need));
+    let first = keys.first().copied().unwrap_or_default();
+    let on_first = commands.iter().map(|command| (*command, first));
+    let others = keys.iter().skip(1);
+    let others = others.flat_map(|stem| [("EXISTS", *stem), ("PEXPIRE", *stem)]);
+    let heard = channels.iter().filter(|stem| **stem != first);
+    let heard = heard.map(|stem| ("PUBLISH", *stem));
+    on_first.chain(others).chain(heard).collect()
+}
+
+fn sample(client: &Client, stem: &str, command: &str, tag: &str) -> Command {
     let sampled = Command::new(command);
     arguments(command)
         .iter()
@@ -381,21 +395,6 @@ fn sample(client: &Client, need: Need, command: &str, tag: &str) -> Command {
             CHANNEL => sampled.arg(client.key(format!("{stem}:redkit-doctor:wake"))),
             argument => sampled.arg(argument),
         })
-}
-
-/// What the pattern's keys begin with, behind the namespace.
-fn stem(need: Need) -> &'static str {
-    match need {
-        Need::Cache => "cache",
-        Need::WriteBehind => "write-behind",
-        // Keys of the program's own.
-        Need::Collections => "collections",
-        Need::Lock => "lock",
-        Need::Ratelimit => "ratelimit",
-        Need::Session => "session",
-        Need::Channel => "inbox",
-        Need::Topic => "topic",
-    }
 }
 
 /// A hash tag in a slot of this server.
@@ -410,6 +409,7 @@ impl Missing {
         &mut self,
         client: &Client,
         need: Need,
+        stem: &str,
         command: &str,
         reply: Result<Value, CallError>,
     ) {
@@ -417,7 +417,7 @@ impl Missing {
             return;
         };
         let message = error.message().to_ascii_lowercase();
-        let all = client.key(format!("{}:*", stem(need)));
+        let all = client.key(format!("{stem}:*"));
         let all = String::from_utf8_lossy(all.as_bytes());
         let right = match error.code() {
             "NOPERM" if message.contains("to run the") => {
@@ -452,7 +452,7 @@ impl Missing {
             let remedy = "run a later version, or see `rename-command` in its configuration";
             return Finding::error("rights", found, remedy).of(self.patterns);
         }
-        Finding::ok("rights", "every command of the patterns")
+        Finding::ok("rights", "every command, key and channel of the patterns")
     }
 }
 

@@ -204,6 +204,50 @@ async fn missing_rights_are_listed_as_they_are_granted() {
     );
     let (_, report) = as_user(&["~shop:cache:*", "&shop:*", "+@all"]).await;
     found(&report, "rights", "error", "~shop:lock:*", "~shop:topic:*");
+    found(
+        &report,
+        "rights",
+        "error",
+        "~shop:cache-meta:*",
+        "~shop:cache-tag:*",
+    );
+    // Some keys, and some channels, of a pattern are not all.
+    let rules = [
+        "~shop:lock:*",
+        "&shop:lock:*",
+        "&shop:monitor:*",
+        "~shop:monitor:*",
+        "+@all",
+    ];
+    let user = ["ACL", "SETUSER", "web", "reset", "on", ">secret"];
+    server.raw(&[&user[..], &rules].concat()).await.unwrap();
+    let url = format!("redis://web:secret@{}", server.addr());
+    let (_, report) = doctor(&url, &["--for", "lock"]).await;
+    for stem in [
+        "rwlock",
+        "semaphore",
+        "latch",
+        "redlock",
+        "idempotent",
+        "fenced",
+    ] {
+        let key = format!("~shop:{stem}:*");
+        found(&report, "rights", "error", &key, &key);
+    }
+    for stem in ["rwlock", "semaphore", "latch", "redlock", "election"] {
+        let channel = format!("&shop:{stem}:*");
+        found(&report, "rights", "error", &channel, &channel);
+    }
+    let rules = ["~shop:*", "&shop:inbox:*", "&shop:monitor:*", "+@all"];
+    server.raw(&[&user[..], &rules].concat()).await.unwrap();
+    let (_, report) = doctor(&url, &["--for", "channel"]).await;
+    found(
+        &report,
+        "rights",
+        "error",
+        "&shop:channel:*",
+        "&shop:channel:*",
+    );
     let (_, report) = as_user(&["~shop:*", "+@all"]).await;
     found(&report, "rights", "error", "&shop:lock:*", "&shop:topic:*");
     found(

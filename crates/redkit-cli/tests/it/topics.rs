@@ -139,3 +139,43 @@ async fn groups_are_paused_resumed_and_told_when_they_do_not_exist() {
         "{text:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_of_other_programs_hide_no_topic_and_do_not_command_the_terminal() {
+    let engine = engine().await;
+    for name in ["orders", "refunds"] {
+        let topic: Topic<String> = Topic::builder(&engine.client, name).build().unwrap();
+        topic.publish("x").await.unwrap();
+        let handler = |_: Delivery<String>| async { Outcome::Ack };
+        let worker = topic.consumer("mail").start(handler).await.unwrap();
+        worker.shutdown(Duration::from_secs(5)).await;
+    }
+    for name in ["debug:1", "a\u{1b}[2J"] {
+        let create = redkit_core::Command::new("XGROUP").arg("CREATE");
+        let create = create.key(engine.client.key("topic:orders:{orders.0}"));
+        let create = create.arg(name).arg("0");
+        engine.client.call::<()>(create).await.unwrap();
+    }
+    let listed = engine.json(&["topics", "list"]).await;
+    let groups = listed["topics"][0]["groups"].as_array().unwrap();
+    let of = |name: &str| groups.iter().find(|group| group["name"] == name).unwrap();
+    assert!(
+        of("debug:1")["error"].as_str().unwrap().contains("letters"),
+        "{listed}"
+    );
+    assert!(
+        of("mail")["error"].is_null() && of("mail")["pending"].is_u64(),
+        "{listed}"
+    );
+    assert_eq!(listed["topics"][1]["name"], "refunds");
+    let text = engine.redkit(&["topics", "list"]).await;
+    assert!(
+        text.out.contains("debug:1") && text.out.contains("refunds"),
+        "{text:?}"
+    );
+    let misspelt = engine.redkit(&["topics", "pause", "orders", "mali"]).await;
+    misspelt.failed(1, "has no group mali", "debug:1");
+    for shown in [text.out, misspelt.err] {
+        assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    }
+}

@@ -2,7 +2,8 @@
 -- holds, or the oldest is as old as it may get, or a flush asks for it.
 --
 -- KEYS  1 state   2 changes   3 age   4 ready   5 flight   6 tries   7 later   8 dead
--- ARGV  1 token       a random number for the lease; the same again when no reply came
+-- ARGV  1 token       a random number for the lease; the same again when no reply came, and gets nothing
+--                    once its batch has been reported
 --       2 lease       in microseconds
 --       3 items       in a batch, at most
 --       4 bytes       in a batch, at most, unless one change alone is larger
@@ -20,7 +21,7 @@
 --
 -- Example: EVALSHA … 8 write-behind:orders:{orders.0}:state … 9f3c 10000000 100 4194304 1000000 16 60000000
 --          →  {2, 0, 1, 1000000, 0, "42", "1760000000000000", 0, 0, "v{\"n\":1}"}
-local state = redis.call('HMGET', KEYS[1], 'p', 'owner', 'until', 'ttl', 'flush')
+local state = redis.call('HMGET', KEYS[1], 'p', 'owner', 'until', 'ttl', 'flush', 'reported')
 local owner = state[2]
 if state[1] and state[1] ~= ARGV[6] then
     return {-1, tonumber(state[1])}
@@ -35,6 +36,11 @@ local function reply(kind, wait)
     local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
     local oldest = first[2] and math.max(0, now - first[2]) or 0
     return {kind, wait, redis.call('HLEN', KEYS[2]), oldest, redis.call('HLEN', KEYS[8])}
+end
+
+-- A copy of a request that arrives when its batch has been reported: nobody would write another.
+if owner ~= ARGV[1] and state[6] == ARGV[1] then
+    return reply(1, -1)
 end
 
 if owner and owner ~= ARGV[1] then

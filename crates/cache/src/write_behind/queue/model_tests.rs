@@ -350,3 +350,42 @@ proptest! {
         runtime.block_on(run(steps));
     }
 }
+
+#[tokio::test]
+async fn a_copy_of_a_request_that_arrives_after_the_report_takes_nothing() {
+    let client = Client::from_backend(Arc::new(Embedded::new()), &ClientConfig::default()).unwrap();
+    let settings = Settings {
+        partitions: 1,
+        max_age: Duration::ZERO,
+        ..Settings::default()
+    };
+    let queue = Queue::new(client, "copies", settings).unwrap();
+    queue.open().await.unwrap();
+    let partition = &queue.partitions[0];
+    let put = async || {
+        let change = Bytes::from_static(b"d");
+        let put = partition.put(b"k", &change, WriteId::random(), &queue.settings);
+        assert!(matches!(put.await.unwrap(), Put::Accepted { .. }));
+    };
+    let take = async |token| partition.take(token, &queue.settings).await.unwrap().take;
+    put().await;
+    let Take::Batch(items) = take("a").await else {
+        panic!("it is due")
+    };
+    let written = items
+        .iter()
+        .map(|item| (item.key.clone(), item.version, Ending::Written));
+    let written: Vec<_> = written.collect();
+    assert!(partition.report("a", &written).await.unwrap());
+    put().await;
+    let copy = take("a").await;
+    assert!(matches!(copy, Take::Nothing(_)), "{copy:?}");
+    assert!(
+        partition.report("a", &written).await.unwrap(),
+        "again, for a lost reply"
+    );
+    assert!(
+        matches!(take("b").await, Take::Batch(_)),
+        "nobody has the lease"
+    );
+}

@@ -28,6 +28,19 @@ local function queue_look(queue, heartbeats, channel, id, alive)
     redis.call('ZREM', heartbeats, unpack(silent))
     queue_wake(queue, channel, id)
   end
+  -- The heartbeats were evicted or deleted: waiters without one keep their places for as long as one
+  -- lasts, in which those that live give signs of life, and the others are silent after it.
+  local head = redis.call('ZRANGE', queue, 0, 0)[1]
+  if head and head ~= id and not redis.call('ZSCORE', heartbeats, head) then
+    -- Out of memory, the server refuses a script whose first write may grow.
+    redis.call('PEXPIRE', queue, math.ceil(alive / 1000) + 1)
+    for _, other in ipairs(redis.call('ZRANGE', queue, 0, 99)) do
+      if not redis.call('ZSCORE', heartbeats, other) then
+        redis.call('ZADD', heartbeats, now + alive, other)
+      end
+    end
+    redis.call('PEXPIRE', heartbeats, math.ceil(alive / 1000) + 1)
+  end
   if redis.call('ZSCORE', heartbeats, '-' .. id) then
     return redis.call('ZCARD', queue) + 1, false
   end

@@ -282,3 +282,12 @@ async fn leases_of_different_lengths_do_not_hold_each_other_up() {
     sleep(15 * TTL).await;
     assert!(!short.is_lost() && !long.is_lost());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_would_outlast_all_clocks_is_one_of_a_hundred_years() {
+    let client = FaultyBackend::embedded().client();
+    let held = Held::take(&client, "held", TTL).await;
+    let lease = client.lease(held, LeaseConfig::new(Duration::MAX), Instant::now());
+    assert!(!lease.is_lost() && lease.remaining() > 3600 * TTL);
+    assert!(lease.renew().await.unwrap());
+}

@@ -290,3 +290,46 @@ async fn faults_are_outlived_when_the_visit_was_certainly_not_carried_out() {
         "what it may have left is given up"
     );
 }
+
+/// A full server may evict the heartbeats and keep the queue.
+#[tokio::test(start_paused = true)]
+async fn heartbeats_that_were_evicted_keep_no_dead_waiter_in_line_and_change_no_order() {
+    let client = FaultyBackend::embedded().client();
+    let places = Places::new(&client, 1);
+    let first = places.take(Duration::ZERO).await.unwrap();
+    for _ in 0..3 {
+        let (places, id) = (places.clone(), Token::random().to_bytes());
+        Caller { places, id }.visit(LONG).await.unwrap();
+    }
+    let evict = Command::new("DEL").key(&places.queue.heartbeats);
+    client.call::<i64>(evict.clone()).await.unwrap();
+    places.give_back(first).await;
+    let start = Instant::now();
+    let second = places.take(LONG).await.expect("the others are dead");
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        start.elapsed()
+    );
+
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut waiters = tokio::task::JoinSet::new();
+    for n in 0..3 {
+        let (places, order) = (places.clone(), Arc::clone(&order));
+        waiters.spawn(async move {
+            let id = places.take(LONG).await.expect("there is time");
+            order.lock().push(n);
+            places.give_back(id).await;
+        });
+        sleep(Duration::from_millis(100)).await;
+    }
+    client.call::<i64>(evict).await.unwrap();
+    // The last one looks first.
+    let (again, id) = (places.clone(), Token::random().to_bytes());
+    let late = Caller { places: again, id };
+    late.visit(LONG).await.unwrap();
+    let _: i64 = client.eval(places.queue.leave(&late.id)).await.unwrap();
+    places.give_back(second).await;
+    waiters.join_all().await;
+    assert_eq!(*order.lock(), [0, 1, 2]);
+}

@@ -33,6 +33,14 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    /// What is said by those servers that have answered, when others have not: no end, since it may be they.
+    fn without_some(self) -> Self {
+        match self {
+            Verdict::Good | Verdict::Between => Verdict::Lasting,
+            other => other,
+        }
+    }
+
     /// Of two about one subject the one with more weight is taken.
     pub(super) fn weight(self) -> u8 {
         match self {
@@ -146,11 +154,22 @@ pub(super) fn of(
         }
         Condition::HitRateUnder(_) => {
             if let Some(servers) = &seen.servers {
-                let grown = match servers {
-                    Ok(servers) => grown_of_servers(rule, seen, servers, &mut windows, now),
-                    Err(_) => None,
+                let (grown, is_whole) = match servers {
+                    Ok(servers) => (
+                        grown_of_servers(rule, seen, servers, &mut windows, now),
+                        servers.failed.is_empty(),
+                    ),
+                    Err(_) => (None, true),
                 };
-                readings.push(hit_rate(rule, seen.name.clone(), grown));
+                let mut reading = hit_rate(rule, seen.name.clone(), grown);
+                if !is_whole {
+                    reading.verdict = reading.verdict.without_some();
+                    // One that is silent may find, or miss, what would turn the rate.
+                    if reading.verdict == Verdict::Bad {
+                        reading.verdict = Verdict::Unknown;
+                    }
+                }
+                readings.push(reading);
             }
             for (subject, facts) in patterns(seen) {
                 if let (Some(hits), Some(misses)) =
@@ -239,19 +258,25 @@ fn unhealthy(seen: &Observed, report: &Report) -> Reading {
     }
 }
 
-/// The slowest server. One that does not answer has no latency: that is another rule's business.
+/// The slowest server. One that does not answer has no latency, which is another rule's business; but it may be the
+/// slow one.
 fn latency(rule: &Rule, seen: &Observed, report: &Report) -> Option<Reading> {
     let pings = report
         .of(&seen.name)
         .filter(|check| check.measurement == "ping");
-    let times = pings.filter_map(|check| match check.observed {
+    let times = pings.map(|check| match check.observed {
         Measured::Time(time) => Some(time),
         _ => None,
     });
-    let observed = times.max()?;
+    let times: Vec<_> = times.collect();
+    let observed = times.iter().flatten().max().copied()?;
+    let verdict = compare(rule, observed.as_secs_f64());
     Some(Reading {
         subject: seen.name.clone(),
-        verdict: compare(rule, observed.as_secs_f64()),
+        verdict: match times.contains(&None) {
+            true => verdict.without_some(),
+            false => verdict,
+        },
         context: Context::Latency {
             observed,
             limit: seconds(rule),

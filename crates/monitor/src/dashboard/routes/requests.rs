@@ -145,7 +145,10 @@ pub(super) async fn act(
         Ok(("done", text)) => Json(json!({ "outcome": "done", "text": text })).into_response(),
         Ok(("unknown", text)) => refusal(StatusCode::GATEWAY_TIMEOUT, &text),
         Ok((_, text)) => refusal(StatusCode::CONFLICT, &text),
-        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "the action panicked"),
+        Err(_) => refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "it could not be carried out",
+        ),
     }
 }
 
@@ -186,7 +189,7 @@ pub(super) async fn list(
     };
     match carry_out(&inner, order, payloads).await {
         Ok(Outcome::Page(mut page)) => {
-            for_viewer(&inner, &viewer, &kind, &mut page);
+            for_viewer(&viewer, &kind, &mut page);
             Json(page).into_response()
         }
         Ok(Outcome::Failed(text)) => refusal(StatusCode::CONFLICT, &text),
@@ -241,8 +244,8 @@ fn page_length(wanted: usize) -> usize {
     }
 }
 
-/// Takes out the actions that the viewer has no right to, and hides what the program's hook hides.
-fn for_viewer(inner: &Inner, viewer: &Viewer, kind: &str, page: &mut Value) {
+/// Takes out the actions that the viewer has no right to.
+fn for_viewer(viewer: &Viewer, kind: &str, page: &mut Value) {
     let Some(items) = page.get_mut("items").and_then(Value::as_array_mut) else {
         return;
     };
@@ -252,17 +255,6 @@ fn for_viewer(inner: &Inner, viewer: &Viewer, kind: &str, page: &mut Value) {
                 let name = action.get(0).and_then(Value::as_str).unwrap_or_default();
                 viewer.rights.may_act(kind, name)
             });
-        }
-        let Some(payload) = item.get_mut("payload").and_then(Value::as_object_mut) else {
-            continue;
-        };
-        if let Some(redact) = &inner.redact {
-            for (field, value) in payload.iter_mut() {
-                let text = value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned);
-                *value = json!(redact(field, &text).unwrap_or_else(|| "hidden".to_owned()));
-            }
         }
     }
 }
@@ -309,12 +301,17 @@ async fn carry_out(inner: &Inner, mut order: Order, payloads: bool) -> Result<Ou
             }
         }
     }
-    let Some(signer) = &instance.signer else {
+    let Some(seal) = &instance.seal else {
         let why =
             "only another process has it, and this one may give no orders: it has no command key";
         return Ok(Outcome::Failed(why.to_owned()));
     };
-    orders::send(&instance.client, &instance.keys, signer, order).await
+    let mut outcome = orders::send(&instance.client, &instance.keys, seal, order).await?;
+    // The owner's hook has been asked; this process may have another.
+    if let Outcome::Page(page) = &mut outcome {
+        instance.redaction.hide(page);
+    }
+    Ok(outcome)
 }
 
 pub(super) async fn begin_analysis(
@@ -360,7 +357,12 @@ pub(super) async fn cancel_analysis(
             "you have no right to analyze the key space",
         );
     }
+    let begun = match inner.audit.begin(act).await {
+        Ok(begun) => begun,
+        Err(error) => return refusal(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    };
     inner.keyspace.cancel();
+    inner.audit.end(&begun, act, "done", "").await;
     Json(inner.keyspace.read().await).into_response()
 }
 

@@ -132,8 +132,8 @@ pub(super) struct Looked {
 pub(super) struct Expiring {
     /// What they begin with.
     pub(super) prefix: Vec<u8>,
-    /// The end of those among them that stay.
-    pub(super) except: Option<&'static [u8; 9]>,
+    /// The ends of those among them that stay.
+    pub(super) except: &'static [&'static [u8]],
 }
 
 impl Expiring {
@@ -141,12 +141,12 @@ impl Expiring {
     pub(super) fn all(prefix: Vec<u8>) -> Self {
         Self {
             prefix,
-            except: None,
+            except: &[],
         }
     }
 
     fn matches(&self, key: &[u8]) -> bool {
-        let stays = self.except.is_some_and(|end| key.ends_with(end));
+        let stays = self.except.iter().any(|end| key.ends_with(end));
         key.starts_with(&self.prefix) && !stays
     }
 }

@@ -236,8 +236,13 @@ fn ours(client: &Client) -> Vec<Expiring> {
     ];
     let of = |pattern: &&str| Expiring {
         prefix: client.key(format!("{pattern}:")).as_bytes().to_vec(),
-        // How many permits there are stays until it is reset.
-        except: (*pattern == "semaphore").then_some(b"}:permits"),
+        except: match *pattern {
+            // How many permits there are stays until it is reset.
+            "semaphore" => &[b"}:permits"],
+            // The dashboard's audit is bounded by its length.
+            "monitor" => &[b"}:audit", b"}:refusals"],
+            _ => &[],
+        },
     };
     PATTERNS.iter().map(of).collect()
 }

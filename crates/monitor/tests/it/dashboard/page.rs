@@ -215,6 +215,67 @@ async fn a_stream_ends_after_five_minutes_so_that_the_viewer_is_resolved_anew() 
     assert!((299..=302).contains(&took), "{took}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_the_streams_of_open_pages_and_lets_none_begin() {
+    use futures_util::StreamExt;
+    let client = FaultyBackend::embedded().client();
+    // Also of an operator's tool, which publishes nothing.
+    for is_observer in [false, true] {
+        let dashboard = match is_observer {
+            true => builder(&client).observer(),
+            false => builder(&client),
+        };
+        let dashboard = dashboard.start().unwrap();
+        let app: Router = dashboard.routes();
+        let events = || {
+            let request = Request::get("/events").header("x-viewer", "reader");
+            app.clone().oneshot(request.body(Body::empty()).unwrap())
+        };
+        let mut body = events().await.unwrap().into_body().into_data_stream();
+        assert!(body.next().await.is_some());
+        let follow = tokio::spawn(async move { while body.next().await.is_some() {} });
+        sleep(Duration::from_secs(3)).await;
+        assert!(!follow.is_finished());
+        dashboard.shutdown().await;
+        let ended = tokio::time::timeout(Duration::from_secs(1), follow).await;
+        ended.expect("the stream goes on").unwrap();
+        let refused = events().await.unwrap().status();
+        assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_panics_takes_nobody_off_the_page() {
+    let backend = FaultyBackend::embedded();
+    let (client, other) = (backend.client(), backend.client());
+    let shelves = [
+        Shelf::registered(&client, "rotten"),
+        Shelf::registered(&client, "nameless"),
+        Shelf::registered(&client, "tools"),
+        Shelf::registered(&other, "rotten here too"),
+        Shelf::registered(&other, "books"),
+    ];
+    let (here, there) = (builder(&client).start(), builder(&other).start());
+    let app: Router = here.as_ref().unwrap().routes();
+    let is_measured = |state: &serde_json::Value, name: &str| {
+        object(state, "shelf", name).is_some_and(|found| found["measured"]["height"] == 7)
+    };
+    for _ in 0..3 {
+        // Long enough for everything to be measured, and for an instance that is silent to be forgotten.
+        sleep(Duration::from_secs(20)).await;
+        let state = event(&app, "state", |state| {
+            is_measured(state, "tools") && is_measured(state, "books")
+        })
+        .await;
+        for rotten in ["rotten", "rotten here too"] {
+            let why = &object(&state, "shelf", rotten).unwrap()["measureError"];
+            assert!(why.as_str().unwrap().contains("panicked"), "{why}");
+        }
+        assert_eq!(state["processes"].as_array().unwrap().len(), 2, "{state}");
+    }
+    drop((shelves, there));
+}
+
 #[tokio::test]
 async fn the_key_space_is_analyzed_for_viewers_who_may_and_on_demand() {
     let client = FaultyBackend::embedded().client();
@@ -258,15 +319,69 @@ async fn the_key_space_is_analyzed_for_viewers_who_may_and_on_demand() {
             .0,
         StatusCode::OK
     );
+    // All of it is in the audit.
+    let (_, entries) = get(&app, "admin", "/api/audit").await;
+    let mut rows: Vec<_> = entries.as_array().unwrap().iter().collect();
+    rows.sort_by_key(|row| row["id"].as_str());
+    let rows = rows.iter().map(|row| {
+        (
+            row["viewer"].as_str(),
+            row["action"].as_str(),
+            row["outcome"].as_str(),
+        )
+    });
+    let mut rows: Vec<_> = rows
+        .map(|(viewer, action, outcome)| format!("{viewer:?} {action:?} {outcome:?}"))
+        .collect();
+    rows.sort();
+    let row = |viewer: &str, action: &str, outcome: &str| {
+        format!("Some({viewer:?}) Some({action:?}) Some({outcome:?})")
+    };
+    assert_eq!(
+        rows,
+        [
+            row("admin", "begin", "begun"),
+            row("admin", "begin", "done"),
+            row("admin", "cancel", "begun"),
+            row("admin", "cancel", "done"),
+            row("reader", "begin", "refused"),
+        ]
+    );
 }
 
 #[tokio::test]
 async fn the_slow_log_is_read_without_its_arguments_by_those_who_may_not_see_them() {
-    let client = FaultyBackend::embedded().client();
+    use redkit_core::Value;
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let text = |text: &'static str| Value::Bulk(text.into());
+    let arguments = Value::Array(vec![text("SET"), text("shop:k"), text("a secret")]);
+    let row = Value::Array(vec![
+        Value::Int(7),
+        Value::Int(1_764_442_800),
+        Value::Int(20_000),
+        arguments,
+        text("10.0.0.1:5000"),
+        text("shop"),
+    ]);
+    let slow = Injection::answer(move |_| Ok(Value::Array(vec![row.clone()])));
+    backend.set(Rule::new(slow).on_name("SLOWLOG"));
     let dashboard = builder(&client).start().unwrap();
     let app: Router = dashboard.routes();
     let (_, logs) = get(&app, "reader", "/api/logs").await;
-    assert_eq!(logs["hidden"], true);
+    assert_eq!(
+        (&logs["hidden"], &logs["slow"][0]["command"]),
+        (&json!(true), &json!("SET"))
+    );
+    assert!(!logs.to_string().contains("secret"), "{logs}");
     let (_, logs) = get(&app, "admin", "/api/logs").await;
     assert_eq!(logs["hidden"], false);
+    assert_eq!(logs["slow"][0]["arguments"], "shop:k a secret");
+    // The program's hook decides here too.
+    let hook =
+        |field: &str, text: &str| (field == "arguments").then(|| text.replace("secret", "…"));
+    let dashboard = builder(&client).redact(hook).start().unwrap();
+    let app: Router = dashboard.routes();
+    let (_, logs) = get(&app, "admin", "/api/logs").await;
+    assert_eq!(logs["slow"][0]["arguments"], "shop:k a …");
 }

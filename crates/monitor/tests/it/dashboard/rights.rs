@@ -155,6 +155,90 @@ async fn payloads_are_for_viewers_who_may_see_them_and_as_the_hook_shows_them() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn payloads_of_another_instance_are_hidden_by_its_own_hook_and_pass_sealed_through_redis() {
+    let backend = FaultyBackend::embedded();
+    let (client, other) = (backend.client(), backend.client());
+    let _books = Shelf::registered(&other, "books");
+    let here = with_key(builder(&client)).start().unwrap();
+    let redact = |_: &str, text: &str| Some(text.replace("secret", "…"));
+    let there = with_key(builder(&other)).redact(redact).start().unwrap();
+    let app: Router = here.routes();
+    let has_books = |state: &serde_json::Value| object(state, "shelf", "books").is_some();
+    event(&app, "state", has_books).await;
+    // What stands in Redis is not taken out of it, so that it can be looked at.
+    backend.set(Rule::new(Injection::NotSent).on_name("DEL"));
+    let list = json!({ "kind": "shelf", "name": "books", "list": "boxes" });
+    let (status, page) = post(&app, "admin", "/api/list", list.clone()).await;
+    assert_eq!(status, StatusCode::OK, "{page}");
+    assert_eq!(page["items"][0]["payload"]["inside"], "a … letter");
+    let mut outcomes = 0;
+    let mut keys = client
+        .scan(redkit_core::Pattern::prefix("monitor:dashboard:"))
+        .keys();
+    while let Some(key) = keys.next().await {
+        let key = client.key(key.unwrap());
+        if !key.to_string().contains("}:outcome:") {
+            continue;
+        }
+        outcomes += 1;
+        let get = redkit_core::Command::new("GET").key(&key);
+        let raw: bytes::Bytes = client.call(get).await.unwrap();
+        for text in [&b"letter"[..], b"inside", b"number"] {
+            assert!(!raw.windows(text.len()).any(|part| part == text), "{raw:?}");
+        }
+    }
+    assert_eq!(outcomes, 1);
+    // The process that serves the page has a word too.
+    let hides = with_key(builder(&client))
+        .redact(|_, _| None)
+        .start()
+        .unwrap();
+    let app: Router = hides.routes();
+    let (_, page) = post(&app, "admin", "/api/list", list.clone()).await;
+    assert_eq!(page["items"][0]["payload"]["inside"], "hidden", "{page}");
+    // A hook that panics shows nothing.
+    let panics = with_key(builder(&client))
+        .redact(|_, _| panic!("the hook"))
+        .start()
+        .unwrap();
+    let app: Router = panics.routes();
+    let (_, page) = post(&app, "admin", "/api/list", list).await;
+    assert_eq!(page["items"][0]["payload"]["inside"], "hidden", "{page}");
+    drop((here, there));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_action_that_panics_has_failed_and_the_audit_says_so() {
+    let backend = FaultyBackend::embedded();
+    let (client, other) = (backend.client(), backend.client());
+    let shelves = [
+        Shelf::registered(&client, "tools"),
+        Shelf::registered(&other, "books"),
+    ];
+    let here = with_key(builder(&client)).start().unwrap();
+    let there = with_key(builder(&other)).start().unwrap();
+    let app: Router = here.routes();
+    let has_books = |state: &serde_json::Value| object(state, "shelf", "books").is_some();
+    event(&app, "state", has_books).await;
+    for name in ["tools", "books"] {
+        let act =
+            json!({ "kind": "shelf", "name": name, "action": "paint", "argument": "explosive" });
+        let (status, answer) = post(&app, "painter", "/api/act", act).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{answer}");
+        assert!(
+            answer["error"].as_str().unwrap().contains("panicked"),
+            "{answer}"
+        );
+        let (_, entries) = super::get(&app, "reader", "/api/audit").await;
+        let mut entries = entries.as_array().unwrap().iter();
+        let ended = entries.find(|entry| entry["name"] == name && entry["outcome"] == "failed");
+        let text = ended.unwrap()["text"].as_str().unwrap();
+        assert!(text.contains("panicked"), "{text}");
+    }
+    drop((there, shelves));
+}
+
+#[tokio::test(start_paused = true)]
 async fn instances_with_different_command_keys_do_not_obey_each_other() {
     let backend = FaultyBackend::embedded();
     let (client, other) = (backend.client(), backend.client());
