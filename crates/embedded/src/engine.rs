@@ -259,7 +259,7 @@ fn check<'a, 'b>(
         .map_or((&b""[..], &[][..]), |(name, args)| (*name, args));
     let command = commands::lookup(name).ok_or_else(|| error::unknown_command(name, args))?;
     match command.spec.check(args) {
-        Ok(()) if state.is_full && full_memory::is_refused(command.spec.name) => {
+        Ok(()) if state.is_full && full_memory::is_refused(command.spec.name, args) => {
             state.command_stats.rejected(command.number);
             Err(full_memory::refusal())
         }

@@ -2,7 +2,9 @@
 
 use redkit_core::ServerError;
 
-/// The commands with the server's flag `denyoom`, in alphabetical order.
+use crate::args::is;
+
+/// The commands with the server's flag `denyoom`, and families of which some have it, in alphabetical order.
 const REFUSED: &[&str] = &[
     "APPEND",
     "BITFIELD",
@@ -58,9 +60,19 @@ const REFUSED: &[&str] = &[
     "ZUNIONSTORE",
 ];
 
-/// Whether a full server refuses the command of this name.
-pub(crate) fn is_refused(name: &str) -> bool {
-    REFUSED.binary_search(&name).is_ok()
+/// Of a family of commands, the members with that flag.
+const REFUSED_MEMBERS: &[(&str, &[&str])] = &[("XGROUP", &["CREATE", "CREATECONSUMER"])];
+
+/// Whether a full server refuses the command of this name with these arguments.
+pub(crate) fn is_refused(name: &str, args: &[&[u8]]) -> bool {
+    if REFUSED.binary_search(&name).is_err() {
+        return false;
+    }
+    let family = REFUSED_MEMBERS.iter().find(|(family, _)| *family == name);
+    family.is_none_or(|(_, members)| {
+        let member = args.first();
+        member.is_some_and(|given| members.iter().any(|member| is(given, member)))
+    })
 }
 
 /// The server's error.
@@ -79,6 +91,10 @@ mod tests {
         for name in REFUSED {
             assert!(commands::lookup(name.as_bytes()).is_some(), "{name}");
         }
-        assert!(is_refused("SET") && !is_refused("DEL") && !is_refused("PEXPIRE"));
+        for (family, _) in REFUSED_MEMBERS {
+            assert!(REFUSED.contains(family), "{family}");
+        }
+        assert!(is_refused("SET", &[]) && !is_refused("DEL", &[]) && !is_refused("PEXPIRE", &[]));
+        assert!(is_refused("XGROUP", &[b"create"]) && !is_refused("XGROUP", &[b"destroy"]));
     }
 }

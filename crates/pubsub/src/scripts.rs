@@ -10,6 +10,7 @@ use crate::inbox::ItemId;
 
 static PUBLISH: Script = Script::new(include_str!("scripts/publish.lua"));
 static INBOX_PUSH: Script = Script::new(include_str!("scripts/inbox_push.lua"));
+static INBOX_PAGE: Script = Script::new(include_str!("scripts/inbox_page.lua"));
 static INBOX_READ: Script = Script::new(include_str!("scripts/inbox_read.lua"));
 
 /// What is published on a channel with replay.
@@ -101,6 +102,43 @@ pub(crate) async fn inbox_read(
     let (confirmed, _, Entries(items)): (u64, u64, Entries<RawItem>) =
         client.eval(call.idempotent(true)).await?;
     Ok(Reading { confirmed, items })
+}
+
+/// A page of a user's items, and how the inbox stood at that moment.
+pub(crate) struct InboxPage {
+    pub(crate) epoch: Option<u64>,
+    /// The last item that was dropped for want of room.
+    pub(crate) dropped: Option<ItemId>,
+    /// The last item that there ever was.
+    pub(crate) last: Option<ItemId>,
+    pub(crate) items: Vec<RawItem>,
+    /// The item behind which the page was to begin is of an inbox that was lost: it begins with the first item.
+    pub(crate) is_of_another: bool,
+}
+
+/// Reads a page behind an item, for a subscription that knows this epoch.
+pub(crate) async fn inbox_page(
+    client: &Client,
+    keys: &InboxKeys,
+    after: Option<ItemId>,
+    epoch: Option<u64>,
+    most: u32,
+) -> Result<InboxPage, Error> {
+    let call = INBOX_PAGE
+        .invoke([&keys.items, &keys.state])
+        .arg(after.map_or_else(String::new, |after| after.to_string()))
+        .arg(epoch.map_or_else(String::new, |epoch| epoch.to_string()))
+        .arg(most);
+    type Reply = (Entries<RawItem>, u64, (String, String, String));
+    let (Entries(items), is_of_another, (epoch, dropped, last)): Reply =
+        client.eval(call.idempotent(true)).await?;
+    Ok(InboxPage {
+        epoch: epoch.parse().ok(),
+        dropped: dropped.parse().ok(),
+        last: last.parse().ok(),
+        items,
+        is_of_another: is_of_another == 1,
+    })
 }
 
 /// What `XRANGE` gives.

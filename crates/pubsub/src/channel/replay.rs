@@ -23,6 +23,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 const KNOWN_FOR: u64 = 60_000_000;
 const MOST_KNOWN: usize = 4096;
 
+/// How far the clocks of servers are apart at most, in µs, for a number of one of them to be taken for real by the others.
+const CLOCKS_APART: u64 = 60_000_000;
+
 /// How many entries of a log are read at once.
 const PAGE: usize = 256;
 
@@ -272,7 +275,7 @@ impl Cursor {
             if is_empty && last != self.position {
                 // The log has nothing, and the last message is another one: some were dropped.
                 outlet.gap(GapReason::NotInLog);
-                if last < self.position {
+                if last < self.position && self.may_have_been_published(client).await {
                     self.lost_up_to = self.lost_up_to.max(self.position);
                 }
                 self.position = last;
@@ -281,6 +284,19 @@ impl Cursor {
                 return true;
             }
         }
+    }
+
+    /// Whether a message of the server's may have had this number. A subscriber says where it was, and may make that up:
+    /// each message below would be looked for in the log.
+    async fn may_have_been_published(&self, client: &Client) -> bool {
+        if self.has_gone_on {
+            return true;
+        }
+        let time = client.call::<(u64, u64)>(Command::new("TIME")).await;
+        time.is_ok_and(|(seconds, micros)| {
+            let now = seconds.saturating_mul(1_000_000).saturating_add(micros);
+            self.position <= now.saturating_add(CLOCKS_APART)
+        })
     }
 
     /// The last number, and a page of the log behind what was handed on: in this order, so that an

@@ -190,17 +190,15 @@ impl<T> Inbox<T> {
         Ok(removed)
     }
 
-    /// Removes everything.
+    /// Removes all items. Users who are connected are told nothing of it, and go on with what comes then.
     ///
     /// # Errors
     /// [`Error::Core`] when Redis could not be asked.
     pub async fn clear(&self, user: impl ToArg) -> Result<(), Error> {
-        let keys = self.inner.keys_of(user);
-        let unlink = Command::new("UNLINK")
-            .key(&keys.items)
-            .key(&keys.state)
-            .idempotent(true);
-        let _: u64 = self.inner.client.call(unlink).await?;
+        // The state stays for its time, as the stream does: without them the inbox would be one that was lost.
+        let items = self.inner.keys.key(user);
+        let trim = Command::new("XTRIM").key(&items).arg("MAXLEN").arg("=");
+        let _: u64 = self.inner.client.call(trim.arg(0).idempotent(true)).await?;
         Ok(())
     }
 }

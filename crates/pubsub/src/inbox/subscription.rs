@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redkit_core::{Command, GapReason as ConnectionGap, Interest, Push, PushStream, ToArg};
+use redkit_core::{GapReason as ConnectionGap, Interest, Push, PushStream, ToArg};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use super::{Inbox, Item, ItemId};
 use crate::error::Error;
-use crate::scripts::{InboxKeys, RawItem};
+use crate::scripts::{self, InboxKeys, RawItem};
 
 /// A connected user: first what waits in the inbox, then each item as it is pushed, without loss or doubles
 /// in between, and over reconnections. Items stay in the inbox until they are confirmed
@@ -24,6 +24,10 @@ pub struct InboxSubscription<T> {
     /// The last item that was queued in `waiting`.
     position: Option<ItemId>,
     number: u64,
+    /// The last items that were queued, with their epochs.
+    queued: VecDeque<(u64, ItemId)>,
+    /// Where `queued` begins, and else the subscription.
+    begin: Option<ItemId>,
     /// The inbox's epoch, once it is known.
     epoch: Option<u64>,
     /// Read from the inbox or received live, to be handed on.
@@ -46,6 +50,9 @@ pub enum InboxEvent<I> {
 /// How many items are read at once.
 const PAGE: u32 = 100;
 
+/// How many of the items that were queued are known again, when a server took over that had lost the last of them.
+const MOST_QUEUED: usize = 256;
+
 impl<T: DeserializeOwned> Inbox<T> {
     /// Subscribes to a user's inbox: what waits behind `after` (everything, without one), then what comes.
     /// The server has confirmed the subscription when this returns.
@@ -66,6 +73,8 @@ impl<T: DeserializeOwned> Inbox<T> {
             pushes,
             position: after,
             number: 0,
+            queued: VecDeque::new(),
+            begin: after,
             epoch: None,
             waiting: VecDeque::new(),
             must_catch_up: true,
@@ -120,7 +129,17 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
     fn queue(&mut self, item: RawItem) {
         self.position = Some(item.id);
         self.number = item.number;
+        if self.queued.len() >= MOST_QUEUED
+            && let Some((_, oldest)) = self.queued.pop_front()
+        {
+            self.begin = Some(oldest);
+        }
+        self.queued.push_back((item.epoch, item.id));
         self.waiting.push_back(InboxEvent::Item(item));
+    }
+
+    fn was_queued(&self, item: &RawItem) -> bool {
+        self.queued.contains(&(item.epoch, item.id))
     }
 
     /// A live item: the next one is queued, one that was queued already is not, and behind a hole the
@@ -130,49 +149,46 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
             return;
         };
         match (self.epoch, self.position) {
-            (Some(epoch), Some(position)) if epoch == item.epoch && item.id <= position => {}
-            (Some(epoch), Some(_)) if epoch == item.epoch && item.number == self.number + 1 => {
+            (Some(epoch), Some(position))
+                if epoch == item.epoch && item.number == self.number + 1 && item.id > position =>
+            {
                 self.queue(item);
             }
-            // The first one, or some are missing, or the inbox was lost.
+            _ if self.was_queued(&item) => {}
+            // The first one, or some are missing, or the inbox was lost, or its last items: then ids and numbers come again.
             _ => self.must_catch_up = true,
         }
     }
 
-    /// Reads a page behind the last item that was queued.
+    /// Reads a page behind the last item that was queued. Nothing changes before the page is there: a caller may drop this
+    /// any time.
     async fn catch_up(&mut self) -> Result<(), Error> {
         let inner = &self.inbox.inner;
-        let state = Command::new("HMGET")
-            .key(&self.keys.state)
-            .arg("e")
-            .arg("d");
-        // Before the items: what is dropped later is seen the next time.
-        let (epoch, dropped): (Option<u64>, Option<ItemId>) = inner.client.call(state).await?;
-        let known = self.epoch;
-        // An id that is older than the inbox is of one that was lost, or ran out, before this subscription.
-        let is_of_another = |after: ItemId, epoch: u64| after.millis() < epoch / 1000;
-        let was_lost = match (known, epoch) {
-            (Some(known), Some(epoch)) => known != epoch,
-            (None, Some(epoch)) => self
-                .position
-                .is_some_and(|after| is_of_another(after, epoch)),
-            (_, None) => false,
-        };
+        let (after, known) = (self.position, self.epoch);
+        let page = scripts::inbox_page(&inner.client, &self.keys, after, known, PAGE).await?;
+        let was_lost = page.is_of_another;
+        let has_gone_back = !was_lost && page.last.is_some_and(|last| after > Some(last));
+        let is_behind = !was_lost && after.is_some() && page.dropped > after;
         if was_lost {
             // Ids may begin before the last one that was queued.
-            self.position = None;
+            self.begin = None;
+            self.position = page.dropped;
+        } else if has_gone_back {
+            // A server took over that does not have the last items. Some of those that it has may be new to the subscriber,
+            // and their ids not greater than the ones that were lost: the inbox is read from where `queued` begins.
+            self.begin = self.begin.filter(|&begin| Some(begin) <= page.last);
+            self.position = self.begin;
+        } else if is_behind {
+            self.position = page.dropped;
         }
-        let is_behind = self.position.is_some() && dropped > self.position;
-        let page = inner.range(&self.keys.items, self.position, PAGE).await?;
-        if was_lost || is_behind {
+        if was_lost || has_gone_back || is_behind {
             self.waiting.push_back(InboxEvent::Gap);
-            self.position = self.position.max(dropped);
         }
-        self.epoch = epoch.or(known);
-        self.must_catch_up = page.len() >= PAGE as usize;
-        for item in page {
-            match was_lost && Some(item.epoch) == known {
-                // Only the state was lost, and this one was queued.
+        self.epoch = page.epoch.or(known);
+        self.must_catch_up = has_gone_back || page.items.len() >= PAGE as usize;
+        for item in page.items {
+            // It was queued when only the state was lost, or the last items.
+            match (was_lost && Some(item.epoch) == known) || self.was_queued(&item) {
                 true => self.position = Some(item.id),
                 false => self.queue(item),
             }

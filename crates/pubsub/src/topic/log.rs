@@ -15,7 +15,7 @@ use super::builder::Retention;
 use super::entry::RawEntry;
 use super::position::{LogPosition, Place};
 use super::tail::Tail;
-use super::{Topic, scripts};
+use super::{Topic, log_scripts};
 use crate::channel::read;
 use crate::error::Error;
 use crate::inbox::ItemId;
@@ -84,6 +84,9 @@ pub struct LogMessage<T> {
 /// Reads a topic that is a log, without a group: nothing is acknowledged, and every reader has every message.
 /// It begins anywhere, and says where messages are missing. A slow reader holds up nobody; what it is too slow
 /// for comes from the log.
+///
+/// Messages that are [delayed](super::Publication::delay) come up to five seconds late to a log that no group's worker
+/// consumes: then its readers move them, with each look.
 ///
 /// The messages of a partition come in their order. All readers of a topic in a process share one connection
 /// for each partition, which waits for what is new; each reads its messages itself, with one script a partition.
@@ -169,7 +172,7 @@ impl<T> Topic<T> {
         let position = match from {
             ReadFrom::Beginning => LogPosition(vec![beginning; count]),
             ReadFrom::Now => {
-                let calls = inner.partitions.iter().map(scripts::end_of_log);
+                let calls = inner.partitions.iter().map(log_scripts::end_of_log);
                 let mut places = Vec::with_capacity(count);
                 for reply in inner.client.eval_all(calls).await? {
                     places.push(read::<Page>("EVALSHA", reply)?.from);
@@ -248,7 +251,7 @@ impl<T: DeserializeOwned> LogReader<T> {
             {
                 asked.push((index, known));
                 let Place { entry, count } = reading.place;
-                calls.push(scripts::read_log(partition, entry, count));
+                calls.push(log_scripts::read_log(partition, entry, count));
             }
         }
         if asked.is_empty() {

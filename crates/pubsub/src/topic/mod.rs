@@ -1,6 +1,7 @@
 //! [`Topic`]: durable messages, on streams.
 
 mod builder;
+mod cancel;
 mod consumer;
 mod dead;
 mod delivery;
@@ -8,6 +9,7 @@ mod entry;
 mod inspect;
 mod keys;
 mod log;
+mod log_scripts;
 mod position;
 mod publication;
 #[cfg(feature = "schedule")]

@@ -96,15 +96,16 @@ impl Publication {
         self
     }
 
-    /// Delivers the message after this time of the server's clock, give or take half a second.
+    /// Delivers the message after this time of the server's clock, give or take half a second (five seconds in a
+    /// [log](super::Retention::Log) that has [readers](super::LogReader) only).
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.due = Due::After(delay);
         self
     }
 
-    /// Delivers the message at this time of the server's clock, give or take half a second; at once when
-    /// it has passed.
+    /// Delivers the message at this time of the server's clock, give or take half a second (five seconds in a
+    /// [log](super::Retention::Log) that has [readers](super::LogReader) only); at once when it has passed.
     #[must_use]
     pub fn deliver_at(mut self, time: SystemTime) -> Self {
         self.due = Due::At(time);

@@ -14,11 +14,11 @@ use super::keys::{GroupKeys, Partition};
 use crate::inbox::ItemId;
 use crate::scripts::{micros, millis};
 
-const ENTRY: &str = include_str!("../scripts/topic_entry.lua");
-const FINISH: &str = include_str!("../scripts/topic_finish.lua");
+pub(super) const ENTRY: &str = include_str!("../scripts/topic_entry.lua");
+pub(super) const FINISH: &str = include_str!("../scripts/topic_finish.lua");
 
 const FLOOR: &str = include_str!("../scripts/topic_floor.lua");
-const DELAYED: &str = include_str!("../scripts/topic_delayed.lua");
+pub(super) const DELAYED: &str = include_str!("../scripts/topic_delayed.lua");
 const FENCE: &str = include_str!("../scripts/topic_fence.lua");
 const BURY_TEXT: &str = include_str!("../scripts/topic_bury.lua");
 const ACK_FAST: &str = include_str!("../scripts/topic_ack_fast.lua");
@@ -92,7 +92,6 @@ static STATS: Script = Script::of_parts(&[
     ENTRY,
     include_str!("../scripts/topic_stats.lua"),
 ]);
-static READ: Script = Script::of_parts(&[ENTRY, FINISH, include_str!("../scripts/topic_read.lua")]);
 static LEAVE: Script = Script::new(include_str!("../scripts/topic_leave.lua"));
 
 /// How many entries one script acknowledges at most.
@@ -221,6 +220,13 @@ impl Seat {
             .arg(room)
             .arg(u8::from(looks_for_dead));
         client.eval(call).await
+    }
+
+    /// Whether the group is paused, asked by itself.
+    pub(crate) async fn is_paused(&self, client: &Client) -> Result<bool, Error> {
+        let paused = Command::new("HEXISTS").key(&self.partition.state);
+        let paused = paused.arg(format!("paused:{}", self.group));
+        Ok(client.call::<u64>(paused).await? == 1)
     }
 
     /// Gives the entries that this consumer does not own any more. Entries that it owns and does not name,
@@ -409,7 +415,7 @@ pub(crate) async fn redrive(
 /// How many entries one script removes.
 const MOST_TRIMMED: u32 = 500;
 /// How many bytes of entries one script reads.
-const MOST_READ: u32 = 256 * 1024;
+pub(super) const MOST_READ: u32 = 256 * 1024;
 
 pub(crate) async fn trim(
     client: &Client,
@@ -443,22 +449,6 @@ pub(crate) async fn sweep(client: &Client, partition: &Partition) -> Result<bool
         })?;
     }
     Ok(more == 1)
-}
-
-/// How many entries of a log are read at once.
-const PAGE: u32 = 100;
-
-/// Reads a log behind an entry, up to which so many had ever been added.
-pub(crate) fn read_log(partition: &Partition, after: ItemId, count: u64) -> Invocation {
-    let call = READ.invoke([&partition.stream]).arg(after.to_string());
-    let call = call.arg(count).arg(PAGE).arg(MOST_READ);
-    call.idempotent(true)
-}
-
-/// Where a log ends.
-pub(crate) fn end_of_log(partition: &Partition) -> Invocation {
-    let call = READ.invoke([&partition.stream]).arg("$").arg(0);
-    call.arg(0).arg(0).idempotent(true)
 }
 
 /// Replies with 1 when there was such a group.

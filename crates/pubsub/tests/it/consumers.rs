@@ -329,6 +329,27 @@ redkit_testkit::suite! {
         }
     }
 
+    /// Another program has put something in a key's place.
+    async fn what_is_new_is_handled_though_what_is_due_cannot_be_looked_for(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let delayed = fixture.client.keyspace("topic", "t").unwrap().role_key("t.0", "delayed");
+        let set = Command::new("SET").key(&delayed).arg("x");
+        fixture.client.call::<()>(set).await.unwrap();
+        let seen = Seen::default();
+        let _worker = acknowledge(topic.consumer("g"), &seen).await;
+        for n in 0..3 {
+            topic.publish(&n).await.unwrap();
+        }
+        until("all are handled", || seen.len() == 3).await;
+        topic.pause("g").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        topic.publish(&3).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(seen.len(), 3, "the group is paused");
+        topic.resume("g").await.unwrap();
+        until("it goes on", || seen.len() == 4).await;
+    }
+
     async fn a_lost_group_is_made_anew_from_the_beginning_with_one_gap(fixture: Fixture) {
         let topic = topic(&fixture.client);
         let (seen, gaps) = (Seen::default(), Arc::new(Mutex::new(Vec::<Gap>::new())));

@@ -1,10 +1,17 @@
 //! Inboxes of users who are connected.
 
-use redkit_core::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redkit_core::{Client, ClientConfig, Command};
+use redkit_embedded::{Embedded, Snapshot};
 use redkit_pubsub::{Error, Inbox, InboxEvent};
-use redkit_testkit::Fixture;
+use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
+use tokio::time::{sleep, timeout};
 
 use crate::listening::{item, next_item};
+
+const MS: Duration = Duration::from_millis(1);
 
 fn inbox(fixture: &Fixture, capacity: u32) -> Inbox<u32> {
     Inbox::builder(&fixture.client, "notes")
@@ -13,7 +20,132 @@ fn inbox(fixture: &Fixture, capacity: u32) -> Inbox<u32> {
         .unwrap()
 }
 
+/// The call by which a subscription reads its inbox.
+fn is_reading(command: &Command) -> bool {
+    let name = command.name();
+    name == "XRANGE"
+        || (name.starts_with("EVAL") && command.iter().any(|arg| arg.ends_with(b":state")))
+}
+
+/// Connected users behind a backend with faults, and others.
+fn two(engine: &Arc<Embedded>, capacity: u32) -> (Arc<FaultyBackend>, Inbox<u32>, Inbox<u32>) {
+    let backend = FaultyBackend::new(Arc::clone(engine) as _);
+    let pusher = Client::from_backend(Arc::clone(engine) as _, &ClientConfig::default()).unwrap();
+    let [connected, pusher] = [backend.client(), pusher].map(|client| {
+        let builder = Inbox::builder(&client, "notes").capacity(capacity);
+        builder.build().unwrap()
+    });
+    (backend, connected, pusher)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_full_inbox_drops_while_it_is_read_is_one_gap() {
+    let (backend, connected, pusher) = two(&Arc::default(), 10);
+    let first = pusher.push("ann", &0).await.unwrap().id;
+    for n in 1..5 {
+        pusher.push("ann", &n).await.unwrap();
+    }
+    let gate = Gate::closed();
+    let hold = Rule::new(Injection::HoldRequest(gate.clone())).on(is_reading);
+    backend.add(hold.times(1));
+    let mut subscription = connected.subscribe("ann", Some(first)).await.unwrap();
+    let push = async {
+        sleep(MS).await;
+        for n in 5..25 {
+            pusher.push("ann", &n).await.unwrap();
+        }
+        gate.open();
+    };
+    let (event, ()) = tokio::join!(next_item(&mut subscription), push);
+    assert!(matches!(event, InboxEvent::Gap), "{event:?}");
+    for n in 15..25 {
+        assert_eq!(item(&mut subscription).await, n);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbox_that_was_lost_is_a_gap_although_a_reading_fails_or_is_dropped() {
+    for is_dropped in [false, true] {
+        let engine = Arc::new(Embedded::new());
+        let (backend, connected, pusher) = two(&engine, 10);
+        let last = pusher.push("ann", &0).await.unwrap().id;
+        sleep(MS).await;
+        engine.restore(&Snapshot::default());
+        pusher.push("ann", &1).await.unwrap();
+        let injection = match is_dropped {
+            true => Injection::DelayReply(Duration::from_millis(500)),
+            false => Injection::NotSent,
+        };
+        backend.add(Rule::new(injection).on(is_reading).times(1));
+        let mut subscription = connected.subscribe("ann", Some(last)).await.unwrap();
+        if is_dropped {
+            let dropped = timeout(10 * MS, subscription.next()).await;
+            assert!(dropped.is_err());
+        }
+        let event = next_item(&mut subscription).await;
+        assert!(matches!(event, InboxEvent::Gap), "{event:?}");
+        assert_eq!(item(&mut subscription).await, 1);
+    }
+}
+
+/// Another server takes over, without the last items, and its clock is behind.
+#[tokio::test(start_paused = true)]
+async fn items_behind_lost_ones_come_though_their_ids_are_less() {
+    let engine = Arc::new(Embedded::new());
+    let (_, connected, pusher) = two(&engine, 100);
+    let mut subscription = connected.subscribe("ann", None).await.unwrap();
+    let push = async |n: u32| {
+        sleep(MS).await;
+        pusher.push("ann", &n).await.unwrap().id
+    };
+    for n in 0..3 {
+        push(n).await;
+        assert_eq!(item(&mut subscription).await, n);
+    }
+    let snapshot = engine.snapshot();
+    let mut last = push(3).await;
+    last = last.max(push(4).await);
+    for n in 3..5 {
+        assert_eq!(item(&mut subscription).await, n);
+    }
+    engine.restore(&snapshot);
+    engine.adjust_clock(-10_000_000);
+    assert!(push(5).await < last);
+    let event = next_item(&mut subscription).await;
+    assert!(matches!(event, InboxEvent::Gap), "{event:?}");
+    assert_eq!(item(&mut subscription).await, 5);
+    push(6).await;
+    assert_eq!(
+        item(&mut subscription).await,
+        6,
+        "none before it comes twice"
+    );
+    // A user who comes back with the id of an item that was lost.
+    let mut other = connected.subscribe("ann", Some(last)).await.unwrap();
+    let event = next_item(&mut other).await;
+    assert!(matches!(event, InboxEvent::Gap), "{event:?}");
+    for n in [0, 1, 2, 5, 6] {
+        assert_eq!(item(&mut other).await, n);
+    }
+}
+
 redkit_testkit::suite! {
+    async fn an_inbox_that_is_cleared_is_no_gap(fixture: Fixture) -> Result<(), Error> {
+        let inbox = inbox(&fixture, 100);
+        let mut subscription = inbox.subscribe("ann", None).await?;
+        for n in 0..3 {
+            let last = inbox.push("ann", &n).await?.id;
+            assert_eq!(item(&mut subscription).await, n);
+            inbox.clear("ann").await?;
+            assert_eq!(inbox.unread("ann").await?, 0);
+            assert!(inbox.read("ann", 10).await?.items.is_empty());
+            if n == 1 {
+                subscription = inbox.subscribe("ann", Some(last)).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn what_waits_comes_first_and_then_what_is_pushed(fixture: Fixture) -> Result<(), Error> {
         let inbox = inbox(&fixture, 1_000);
         for n in 0..250 {

@@ -1,8 +1,10 @@
 //! Topics that are logs, read without a group.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redkit_core::Command;
+use redkit_core::{Client, ClientConfig, Command};
+use redkit_embedded::Embedded;
 use redkit_pubsub::Error;
 use redkit_pubsub::topic::{
     LogEvent, LogMessage, LogPosition, LogReader, Publication, ReadFrom, Retention, Topic,
@@ -64,6 +66,59 @@ async fn trim(fixture: &Fixture, keep: u64) {
     let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
     let trim = Command::new("XTRIM").key(stream).arg("MAXLEN").arg("=");
     fixture.client.call::<u64>(trim.arg(keep)).await.unwrap();
+}
+
+/// A server was restarted, or another one took over, without the last entries; `more` are published then.
+async fn last_entries_are_lost(more: u32) {
+    let engine = Arc::new(Embedded::new());
+    let backend = Arc::clone(&engine);
+    let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
+    let retention = Retention::Log {
+        keep: None,
+        most: None,
+    };
+    let topic = builder(&client).retention(retention).build().unwrap();
+    publish(&topic, 0..3).await;
+    let snapshot = engine.snapshot();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    publish(&topic, 3..5).await;
+    let mut reader = topic.read(ReadFrom::Beginning).await.unwrap();
+    assert_eq!(payloads(&mut reader, 5).await, [0, 1, 2, 3, 4]);
+    engine.restore(&snapshot);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let count = usize::try_from(more).unwrap();
+    let new: Vec<u32> = (9..9 + more).collect();
+    publish(&topic, 9..9 + more).await;
+    let behind = gap(&mut reader).await;
+    assert_eq!(payloads(&mut reader, count).await, new);
+    assert!(is_silent(&mut reader).await);
+    // A reader that was told of the gap is not told again.
+    let mut again = topic.read(ReadFrom::After(behind)).await.unwrap();
+    assert_eq!(payloads(&mut again, count).await, new);
+    // What is dropped later and was read is no gap, and what was not is one.
+    let stream = client.keyspace("topic", "t").unwrap().key("t.0");
+    for (first, keep) in [(1_000, 2), (2_000, 1)] {
+        publish(&topic, first..first + 1).await;
+        for reader in [&mut reader, &mut again] {
+            assert_eq!(payloads(reader, 1).await, [first]);
+        }
+        let trim = Command::new("XTRIM").key(&stream).arg("MAXLEN").arg("=");
+        client.call::<u64>(trim.arg(keep)).await.unwrap();
+    }
+    publish(&topic, 3_000..3_004).await;
+    let trim = Command::new("XTRIM").key(&stream).arg("MAXLEN").arg("=");
+    client.call::<u64>(trim.arg(2)).await.unwrap();
+    for reader in [&mut reader, &mut again] {
+        gap(reader).await;
+        assert_eq!(payloads(reader, 2).await, [3_002, 3_003]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_lost_its_last_entries_is_one_gap_and_not_read_once_more() {
+    last_entries_are_lost(1).await;
+    // More than a page.
+    last_entries_are_lost(300).await;
 }
 
 redkit_testkit::suite! {
@@ -155,10 +210,21 @@ redkit_testkit::suite! {
         assert_eq!(payloads(&mut reader, 3).await, [0, 1, 2]);
         let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
         fixture.client.call::<u64>(Command::new("DEL").key(stream)).await.unwrap();
-        // More than there were.
+        // Ids are times. More than there were.
+        tokio::time::sleep(Duration::from_millis(5)).await;
         publish(&topic, 3..9).await;
         gap(&mut reader).await;
         assert_eq!(payloads(&mut reader, 6).await, (3..9).collect::<Vec<_>>());
+        assert!(is_silent(&mut reader).await);
+    }
+
+    #[paused]
+    async fn a_delayed_message_of_a_log_that_nobody_consumes_comes(fixture: Fixture) {
+        let topic = log(&fixture, None);
+        let mut reader = topic.read(ReadFrom::Now).await.unwrap();
+        topic.publish_with(&1, Publication::new().delay(Duration::from_secs(1))).await.unwrap();
+        let first = tokio::time::timeout(Duration::from_secs(7), reader.next()).await;
+        assert!(matches!(first, Ok(Some(LogEvent::Message(message))) if message.payload == 1));
         assert!(is_silent(&mut reader).await);
     }
 

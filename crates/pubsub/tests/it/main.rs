@@ -9,12 +9,14 @@
 mod acknowledgements;
 mod bad_input;
 mod batches;
+mod cancels;
 mod channels;
 mod clocks;
 mod consumers;
 mod endings;
 mod fault_topologies;
 mod faults;
+mod full_servers;
 mod handling;
 mod inbox_subscriptions;
 mod inboxes;

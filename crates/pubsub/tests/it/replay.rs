@@ -69,6 +69,24 @@ async fn a_log_that_cannot_be_read_is_a_gap() {
     assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
 }
 
+/// As a browser may send it.
+#[tokio::test(start_paused = true)]
+async fn a_position_that_was_made_up_costs_no_reading_for_each_message() {
+    let backend = FaultyBackend::embedded();
+    let channel = Channel::<u32>::builder(&backend.client(), "numbers").replay(Replay::last(10));
+    let channel = channel.build().unwrap();
+    publish(&channel, 0..1).await;
+    let position = u64::MAX.to_string().parse().unwrap();
+    let mut subscription = channel.subscribe_after("k", position).await.unwrap();
+    assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+    for n in 1..101 {
+        publish(&channel, n..n + 1).await;
+        assert_eq!(message(&mut subscription).await.payload, n);
+    }
+    let readings = backend.count("XRANGE");
+    assert!(readings <= 3, "{readings}");
+}
+
 redkit_testkit::suite! {
     async fn a_message_behind_others_that_were_lost_with_the_data_comes_behind_a_gap(fixture: Fixture) -> Result<(), Error> {
         let numbers = numbers(&fixture, 100);

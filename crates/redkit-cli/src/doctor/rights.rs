@@ -205,6 +205,7 @@ const COMMANDS: &[(Need, &[&str])] = &[
             "UNLINK",
             "XADD",
             "XDEL",
+            "XINFO",
             "XLEN",
             "XRANGE",
             "XREVRANGE",

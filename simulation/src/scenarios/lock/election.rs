@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::exclusion::LIMIT;
 use super::failover::REPLICA_BEHIND;
+use super::work::sent;
 use crate::holds::{Hold, Holds, hold};
 use crate::scenarios::faults;
 
@@ -24,6 +25,14 @@ pub(super) struct Elections {
 
 const PROCESSES: [&str; 3] = ["ann", "bob", "cem"];
 const KEY: &str = "leader";
+
+/// A term of a leader.
+#[derive(Clone, Copy)]
+struct Lead {
+    fence: u64,
+    /// When the call was sent that took the lock.
+    sent: Duration,
+}
 
 #[derive(Clone, Copy)]
 struct Settings {
@@ -59,7 +68,7 @@ impl Scenario for Elections {
             operations: context.operations(4),
             ttl: Duration::from_millis(context.random().random_range(300..=1_200)),
         };
-        let terms: Holds<u64> = Holds::default();
+        let terms: Holds<Lead> = Holds::default();
         let mut world = context.world(WorldOptions::default());
         for name in PROCESSES {
             let terms = terms.clone();
@@ -71,21 +80,33 @@ impl Scenario for Elections {
             false => Duration::ZERO,
         };
         let mut leaders = MutualExclusion::new().together_for(together);
+        let mut fences = MutualExclusion::new().fences_only();
         for hold in terms.all() {
             let Hold {
                 process,
+                what: Lead { fence, sent },
                 from,
                 until,
-                ..
             } = hold;
-            leaders.held(process, KEY, Some(hold.what), from, until);
+            // As with the locks of `lock-failover`: a leader may be told late of a term that the server has lost.
+            leaders.held(
+                process,
+                KEY,
+                (!self.loses_data).then_some(fence),
+                from,
+                until,
+            );
+            fences.held(process, KEY, Some(fence), sent, until);
         }
         leaders.check()?;
+        if self.loses_data {
+            fences.check()?;
+        }
         faults::ends(is_done, &world)
     }
 }
 
-async fn stand(process: Process, settings: Settings, terms: Holds<u64>) {
+async fn stand(process: Process, settings: Settings, terms: Holds<Lead>) {
     let locks = LockManager::builder(&process.client(), "orders").ttl(settings.ttl);
     let Ok(election) = locks.build().and_then(|locks| Election::new(&locks, KEY)) else {
         return;
@@ -93,17 +114,18 @@ async fn stand(process: Process, settings: Settings, terms: Holds<u64>) {
     let time = |millis: u64| Duration::from_millis(process.random_range(0..=millis));
     for _ in 0..settings.operations {
         sleep(time(300)).await;
-        let lead = |term: Term| lead(process.clone(), term, terms.clone());
+        let lead = |term: Term| lead(process.clone(), settings.ttl, term, terms.clone());
         // A candidate that is dropped leaves the office in order.
         drop(timeout(time(3_000), election.run(lead)).await);
     }
 }
 
 /// The work of a leader, which is dropped when its term is over.
-async fn lead(process: Process, term: Term, terms: Holds<u64>) {
+async fn lead(process: Process, ttl: Duration, term: Term, terms: Holds<Lead>) {
     let fence = term.fence().get();
+    let sent = sent(&process, ttl, term.remaining());
     process.note(|| format!("leads under fence {fence}"));
-    let holding = [terms.begin(&process, fence)];
+    let holding = [terms.begin(&process, Lead { fence, sent })];
     // While it is polled, its process leads.
     let remaining = || Some(Duration::from_millis(8));
     let time = Duration::from_millis(process.random_range(0..=1_200));

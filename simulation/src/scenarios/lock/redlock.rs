@@ -233,7 +233,12 @@ impl Worker {
 
     async fn hold(&self, guard: RedlockGuard, key: &'static str, asked: Duration) {
         let fence = guard.fence().get();
-        let lock = Lock { key, fence, asked };
+        let lock = Lock {
+            key,
+            fence,
+            asked,
+            sent: asked,
+        };
         let holding = [self.notes.begin(&self.process, lock)];
         let remaining = || (!guard.is_lost()).then(|| guard.remaining());
         // One that is cut off is to be there when its lease ends.

@@ -135,6 +135,7 @@ async fn work(process: Process, settings: Settings, notes: Notes, wanted: Wanted
             key: KEY,
             fence: guard.fence().get(),
             asked,
+            sent: asked,
         };
         let holding = [notes.begin(&holder.process, lock)];
         holder.roll(&guard, &holding).await;

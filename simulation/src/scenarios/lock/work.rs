@@ -61,6 +61,8 @@ pub(super) struct Lock {
     pub(super) fence: u64,
     /// When its holder asked for it.
     pub(super) asked: Duration,
+    /// When the call was sent that took it, as far as that is known; when its holder asked for it otherwise.
+    pub(super) sent: Duration,
 }
 
 /// A write to a register.
@@ -106,16 +108,25 @@ impl Notes {
     /// was not greater.
     pub(super) fn check(&self, together: Duration) -> Result<(), Violation> {
         let mut locks = MutualExclusion::new().together_for(together);
+        let mut fences = MutualExclusion::new().fences_only();
+        let loses_data = !together.is_zero();
         for hold in self.holds.all() {
             let Hold {
                 process,
+                what,
                 from,
                 until,
-                ..
             } = hold;
-            locks.held(process, hold.what.key, Some(hold.what.fence), from, until);
+            // A holder may be told late of what it was granted, when the server has lost that and another holder has
+            // had the lock: its fence is of when it was granted.
+            let fence = (!loses_data).then_some(what.fence);
+            locks.held(process, what.key, fence, from, until);
+            fences.held(process, what.key, Some(what.fence), what.sent, until);
         }
         locks.check()?;
+        if loses_data {
+            fences.check()?;
+        }
         let mut writes = FencedWrites::new();
         for write in self.writes.history().operations() {
             let (start, end) = (write.start, write.end.unwrap_or(write.start));
@@ -158,7 +169,14 @@ struct Worker {
     locks: LockManager,
     registers: FencedRegister,
     notes: Notes,
+    ttl: Duration,
     holds_for: Duration,
+}
+
+/// When the call was sent that took something with a lease of `ttl`, by what is left of it.
+pub(super) fn sent(process: &Process, ttl: Duration, remaining: Duration) -> Duration {
+    let used = (ttl - ttl / 100).saturating_sub(remaining);
+    process.now().saturating_sub(used)
 }
 
 impl Worker {
@@ -169,6 +187,7 @@ impl Worker {
             registers: FencedRegister::new(&registers, "orders")?,
             process,
             notes,
+            ttl: settings.ttl,
             holds_for: settings.holds_for,
         })
     }
@@ -218,7 +237,14 @@ impl Worker {
         let fences = keys
             .iter()
             .filter_map(|key| Some((*key, guard.fence_of(key)?.get())));
-        let held = fences.map(|(key, fence)| Lock { key, fence, asked });
+        // The first that was taken of several.
+        let sent = sent(&self.process, self.ttl, guard.remaining()).max(asked);
+        let held = fences.map(|(key, fence)| Lock {
+            key,
+            fence,
+            asked,
+            sent,
+        });
         let held: Vec<Lock> = held.collect();
         let holdings: Vec<Holding<Lock>> = held
             .iter()
@@ -250,6 +276,7 @@ impl Worker {
             key,
             fence: fence.get(),
             asked,
+            sent: asked,
         };
         let holding = [self.notes.holds.begin(&self.process, lock)];
         let remaining = || Some(Duration::from_millis(8));

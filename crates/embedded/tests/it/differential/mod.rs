@@ -6,6 +6,7 @@
 mod blocking;
 mod commands;
 mod compare;
+mod full;
 mod grammar;
 mod scenarios;
 mod sorts;

@@ -60,6 +60,8 @@ pub(super) struct Reader<T, H> {
     may_have_forgotten: bool,
     /// The last error was a refusal, and was told.
     was_refused: bool,
+    /// So was the last tick.
+    was_tick_refused: bool,
 }
 
 impl<T, H> Reader<T, H> {
@@ -79,6 +81,7 @@ impl<T, H> Reader<T, H> {
             in_line: None,
             may_have_forgotten: false,
             was_refused: false,
+            was_tick_refused: false,
         }
     }
 
@@ -246,7 +249,14 @@ impl<T, H> Reader<T, H> {
         let sent = Instant::now();
         // Without room, what a dead consumer had could not be taken.
         let looks = sent >= self.next_look && places > 0;
-        let tick = seat.seat.tick(&shared.client, places, looks).await?;
+        let tick = match seat.seat.tick(&shared.client, places, looks).await {
+            Ok(tick) => tick,
+            Err(error) if is_answer(&error) && !is_group_missing(&error) => {
+                return self.tick_later(seat, &error).await;
+            }
+            Err(error) => return Err(error),
+        };
+        self.was_tick_refused = false;
         if looks {
             self.next_look = sent + shared.settings.lease / 4;
         }
@@ -274,6 +284,25 @@ impl<T, H> Reader<T, H> {
                 self.hand_over(read.entries, room);
             }
         }
+        Ok(())
+    }
+
+    /// The server refuses a tick, as when another program has put something in a key's place: what is new is read
+    /// nevertheless, unless the group is paused.
+    async fn tick_later(&mut self, seat: &HeldSeat, error: &Error) -> Result<(), Error> {
+        match error.is_retryable() || std::mem::replace(&mut self.was_tick_refused, true) {
+            true => {
+                tracing::debug!(target: "redkit::pubsub", %error, "what is due is looked for later");
+            }
+            false => {
+                tracing::warn!(target: "redkit::pubsub", %error, "what is due in a topic cannot be looked for");
+            }
+        }
+        self.is_paused = seat.seat.is_paused(&self.shared.client).await?;
+        self.shared.set_paused(self.is_paused);
+        self.is_due = false;
+        self.next_tick = Instant::now() + TICK;
+        self.next_look = self.next_look.max(self.next_tick);
         Ok(())
     }
 
@@ -375,6 +404,12 @@ pub(super) async fn trim<T, H>(shared: &Shared<T, H>, seat: &HeldSeat) -> bool {
             false
         }
     }
+}
+
+/// It is the server's own answer.
+fn is_answer(error: &Error) -> bool {
+    let replied = error.call_error().and_then(|error| error.server_error());
+    replied.is_some()
 }
 
 /// The server, or the client itself, said no: nothing was taken.
