@@ -162,6 +162,7 @@ const COMMANDS: &[(Need, &[&str])] = &[
             "DEL",
             "EVAL",
             "EVALSHA",
+            "EXISTS",
             "GET",
             "HDEL",
             "HEXISTS",
