@@ -230,11 +230,11 @@ async fn what_was_not_confirmed_does_not_rest() {
 async fn work_is_begun_and_its_result_is_kept_when_a_replica_has_it() {
     let (master, replica) = pair(Program::Redis, ServerOptions::default()).await;
     let client = connect(&master).await;
-    let payments = crate::idempotent::builder(&client);
-    let payments = payments
-        .confirmed_by_replicas(1, SECOND / 2)
-        .build()
-        .unwrap();
+    let within = |timeout| {
+        let payments = crate::idempotent::builder(&client);
+        payments.confirmed_by_replicas(1, timeout).build().unwrap()
+    };
+    let payments = within(15 * SECOND);
     let theirs = async |field: &str| {
         let key = "idempotent:payments:{3:ann:k}";
         let reply = replica.raw(&["HEXISTS", key, field]).await.unwrap();
@@ -250,7 +250,8 @@ async fn work_is_begun_and_its_result_is_kept_when_a_replica_has_it() {
     // A replica that hangs confirms nothing: nothing is begun, and the key is free.
     replica.stop().unwrap();
     let work = async { panic!("it is begun") };
-    let refused = payments.run::<u32, (), _>("ann", "other", "", work).await;
+    let hasty = within(SECOND / 5);
+    let refused = hasty.run::<u32, (), _>("ann", "other", "", work).await;
     let Err(IdempotentError::NotExecuted(error)) = refused else {
         panic!("{refused:?}");
     };
@@ -263,11 +264,10 @@ async fn work_is_begun_and_its_result_is_kept_when_a_replica_has_it() {
         replica.stop().unwrap();
         Ok::<_, ()>(2)
     };
-    eventually("the replica is back", async || {
-        master.raw(&["WAIT", "1", "100"]).await.unwrap().int() == Some(1)
-    })
-    .await;
-    let done = payments.run("ann", "third", "", work).await.unwrap();
+    let back = payments.run("ann", "back", "", async { Ok::<_, ()>(0) });
+    assert!(back.await.unwrap().is_kept, "the replica is back");
+    let done = within(2 * SECOND).run("ann", "third", "", work).await;
+    let done = done.unwrap();
     assert!(done.value == 2 && !done.is_kept);
     replica.cont().unwrap();
     let work = async { panic!("it is begun") };
