@@ -99,18 +99,17 @@ impl RateLimiterBuilder {
     ///
     /// # Errors
     /// [`Error::Core`] with the setting that cannot work: a name with other characters than letters,
-    /// digits, `-` and `_` (a policy's may have a `.` as well); no policy, or several that do not each have a name of their own; a
-    /// quota out of range; a share for an outage that is less than one unit.
+    /// digits, `-`, `_` and `.`, or a limiter's with two points in a row or one at its end; no policy, or several that
+    /// do not each have a name of their own; a quota out of range; a share for an outage that is less than one unit.
     pub fn build(self) -> Result<RateLimiter, Error> {
         let wrong = |field: &'static str, problem: &'static str, fix: &'static str| {
             Err(Error::from(ConfigError::new(field, problem, fix)))
         };
-        if self.name.contains('.') {
+        if self.name.contains("..") || self.name.ends_with('.') {
             return wrong(
                 "name",
-                "it holds a point, which parts a limiter's name from a policy's in keys: this \
-                 limiter's units could be those of a policy of another limiter",
-                "use `-` or `_` in its place",
+                "it has two points in a row, which part a limiter's name from a policy's in keys, or one at its end",
+                "use single points between words, such as `auth.login`",
             );
         }
         let mut limits: Vec<Limit> = Vec::with_capacity(self.policies.len());
@@ -127,7 +126,8 @@ impl RateLimiterBuilder {
             let plan = Plan::new(policy.algorithm(), policy.quota())?;
             self.on_outage.check_share(&plan)?;
             let (space, name) = match (policy.name(), self.policies.len()) {
-                (Some(name), _) => (format!("{}.{name}", self.name), name),
+                // Where the first two points in a row stand, the limiter's name ends: no other limiter has these keys.
+                (Some(name), _) => (format!("{}..{name}", self.name), name),
                 (None, 1) => (self.name.clone(), self.name.as_str()),
                 (None, _) => {
                     return wrong(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use futures_util::future::try_join_all;
 use redkit_core::{Client, Command, Key};
-use redkit_ratelimit::{Algorithm, Policy, Quota, RateLimiter};
+use redkit_ratelimit::{Algorithm, Policy, Quota, RateLimiter, RateLimiterBuilder};
 use serde::Serialize;
 
 use crate::args::{Common, Consent};
@@ -19,7 +19,7 @@ use crate::names::each_key;
 use crate::output::{self, Table};
 
 const HELP: &str = "\
-A limit is named as in its keys: by the limiter's name, or `limiter.policy` where a policy has a name of its own.
+A limit is named as in its keys: by the limiter's name, or `limiter..policy` where a policy has a name of its own.
 How much it allows is the programs' setting and does not stand on the server.
 
 Examples:
@@ -263,6 +263,16 @@ impl DecisionRow {
     }
 }
 
+/// The limiter to which a limit of this name belongs, with this policy for it.
+fn limiter(client: &Client, name: &str, policy: Policy) -> RateLimiterBuilder {
+    match name.split_once("..") {
+        Some((limiter, of_policy)) => {
+            RateLimiter::builder(client, limiter).policy(policy.named(of_policy))
+        }
+        None => RateLimiter::builder(client, name).policy(policy),
+    }
+}
+
 /// What the next call would be told.
 async fn peek(
     client: &Client,
@@ -282,13 +292,12 @@ async fn peek(
         _ => {
             return Err(Failure::usage(
                 "the key has units of several algorithms, and the quota is of one",
-                "inspect the limits of the policies one by one (`limiter.policy`)",
+                "inspect the limits of the policies one by one (`limiter..policy`)",
             ));
         }
     };
     let quota = burst.map_or(quota, |burst| quota.burst(burst));
-    let limiter = RateLimiter::builder(client, &of.name)
-        .policy(Policy::new(algorithm, quota))
+    let limiter = limiter(client, &of.name, Policy::new(algorithm, quota))
         .decision_timeout(Duration::from_secs(1))
         .build()?;
     let decision = match &of.tag {
@@ -348,9 +357,8 @@ async fn reset(
     )?;
     for algorithm in &algorithms {
         // The quota does not matter for what is forgotten.
-        let limiter = RateLimiter::builder(client, &of.name)
-            .policy(Policy::new(*algorithm, Quota::per_second(1)))
-            .build()?;
+        let policy = Policy::new(*algorithm, Quota::per_second(1));
+        let limiter = limiter(client, &of.name, policy).build()?;
         match &of.tag {
             Some(tag) => limiter.tagged(tag.as_str()).reset(of.key.as_str()).await?,
             None => limiter.reset(of.key.as_str()).await?,

@@ -150,7 +150,7 @@ async fn serve_shop(args: &Args, shop: &Shop) -> Result<(), Box<dyn Error>> {
             () = signal => {}
             () = fleet::stdin_end(), if follows => {}
         }
-        stop_streams();
+        stop_streams.await;
     };
     let driving = async {
         match args.drive {

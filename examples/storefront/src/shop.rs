@@ -162,10 +162,14 @@ impl Shop {
         &self.database
     }
 
-    /// Ends what would keep a server from ending: streams to browsers.
-    pub(crate) fn stop(&self) -> impl FnOnce() + Send + 'static + use<> {
+    /// Ends what would keep a server from ending: streams to browsers, the dashboard's among them.
+    pub(crate) fn stop(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         let background = Arc::clone(&self.background);
-        move || background.stop()
+        let dashboard = self.parts.dashboard.clone();
+        async move {
+            background.stop();
+            dashboard.shutdown().await;
+        }
     }
 
     /// The customers' accounts.

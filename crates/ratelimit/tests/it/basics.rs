@@ -263,10 +263,10 @@ redkit_testkit::suite! {
         let leaky = || Policy::leaky(Quota::per_second(10), Duration::from_secs(1));
         assert!(refused(start("l")).contains("policy"));
         assert!(refused(start("a b").policy(gcra())).contains("name"));
-        // Its keys would be those of the limiter `auth` with a policy `login`.
-        for policy in [gcra(), gcra().named("p")] {
-            let error = refused(start("auth.login").policy(policy));
-            assert!(error.contains("name") && error.contains('-'), "{error}");
+        // Their keys could be those of the limiter `auth` with a policy `login`, or `.login`.
+        for name in ["auth..login", "auth."] {
+            let error = refused(start(name).policy(gcra().named("login")));
+            assert!(error.contains("name") && error.contains("auth.login"), "{error}");
         }
         assert!(refused(start("l").policy(gcra()).policy(gcra())).contains("named"));
         assert!(refused(start("l").policy(gcra().named("x")).policy(gcra().named("x"))).contains("same name"));
@@ -296,6 +296,24 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn a_policy_of_a_limiter_shares_no_units_with_a_limiter_of_a_longer_name(fixture: Fixture) -> Result<(), Error> {
+        let one = || Policy::sliding_log(Quota::per_hour(1));
+        let build = |name: &str, policy| {
+            RateLimiter::builder(&fixture.client, name).decision_timeout(crate::PATIENT).policy(policy).build()
+        };
+        let limiters = [
+            build("auth", one().named("login"))?,
+            build("auth.login", one())?,
+            build("auth", one().named(".login"))?,
+            build("auth.login", one().named("login"))?,
+        ];
+        for limiter in &limiters {
+            assert!(limiter.check("ann").await?.is_allowed());
+            assert!(!limiter.check("ann").await?.is_allowed());
+        }
+        Ok(())
+    }
+
     async fn keys_are_as_documented(fixture: Fixture) -> Result<(), Error> {
         let users = limiter(&fixture, "users", Policy::gcra(Quota::per_hour(5)));
         assert!(users.check("a}b").await?.is_allowed());
@@ -309,10 +327,10 @@ redkit_testkit::suite! {
         for key in [
             "ratelimit:users:{a%7Db}:gcra",
             "ratelimit:users:{t}:gcra:alice",
-            "ratelimit:tiers.hour:{alice}:fixed",
-            "ratelimit:tiers.hour:{alice}:refunds",
-            "ratelimit:tiers.day:{alice}:bucketed",
-            "ratelimit:tiers.day:{alice}:refunds",
+            "ratelimit:tiers..hour:{alice}:fixed",
+            "ratelimit:tiers..hour:{alice}:refunds",
+            "ratelimit:tiers..day:{alice}:bucketed",
+            "ratelimit:tiers..day:{alice}:refunds",
         ] {
             let key = fixture.client.key(key);
             let ttl: i64 = fixture

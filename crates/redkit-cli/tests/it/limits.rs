@@ -75,6 +75,43 @@ async fn what_is_used_up_is_listed_explained_and_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_a_policy_with_a_name_is_explained_and_given_back() {
+    let engine = engine().await;
+    let tiers = RateLimiter::builder(&engine.client, "auth.login")
+        .policy(Policy::fixed_window(Quota::per_hour(5)).named("hour"))
+        .policy(Policy::fixed_window(Quota::per_day(50)).named("day"))
+        .deny_cache(0)
+        .build()
+        .unwrap();
+    assert!(tiers.check_n("alice", 5).await.unwrap().is_allowed());
+    assert!(!tiers.check("alice").await.unwrap().is_allowed());
+
+    let listed = engine.json(&["limits", "list"]).await;
+    let rows = listed["limits"].as_array().unwrap();
+    let names: Vec<_> = rows
+        .iter()
+        .map(|row| row["limit"].as_str().unwrap())
+        .collect();
+    assert!(
+        names.contains(&"auth.login..hour") && names.contains(&"auth.login..day"),
+        "{names:?}"
+    );
+
+    let hour = ["auth.login..hour", "alice"];
+    let shown = engine
+        .json(&[&["limits", "inspect"], &hour[..], &["--quota", "5/1h"]].concat())
+        .await;
+    assert_eq!(shown["limits"][0]["used"], 5);
+    assert_eq!(shown["decision"]["remaining"], 0);
+    engine
+        .json(&[&["limits", "reset"], &hour[..], &["--yes"]].concat())
+        .await;
+    let left = tiers.peek("alice").await.unwrap();
+    let left: Vec<_> = left.verdicts().iter().map(|one| one.remaining()).collect();
+    assert_eq!(left, [5, 45]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tags_and_places_are_listed_and_places_stay() {
     let engine = engine().await;
     let policy = Policy::fixed_window(Quota::per_hour(5));
