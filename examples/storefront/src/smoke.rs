@@ -46,7 +46,7 @@ pub(crate) async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let serving = server::serve(listener, shop.router()?, async move {
         // Dropping the sender stops the shop too.
         let _ = stopped.await;
-        stop_streams();
+        stop_streams.await;
     });
     let visiting = async {
         let mut report = Report::default();
