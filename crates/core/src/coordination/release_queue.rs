@@ -82,6 +82,8 @@ pub struct Releasing(Arc<watch::Sender<usize>>);
 pub(crate) struct ReleaseQueue {
     runner: Mutex<Option<Runner>>,
     outstanding: Arc<watch::Sender<usize>>,
+    /// Whether the client is about to be shut down: then nothing waits for long to be tried again.
+    is_hurried: watch::Sender<bool>,
 }
 
 struct Runner {
@@ -127,6 +129,7 @@ impl ReleaseQueue {
         Self {
             runner: Mutex::default(),
             outstanding: Arc::new(watch::Sender::new(0)),
+            is_hurried: watch::Sender::new(false),
         }
     }
 
@@ -135,7 +138,7 @@ impl ReleaseQueue {
         let mut runner = self.runner.lock();
         let runs = runner.as_ref().is_some_and(|r| !r.queue.is_closed());
         if let (false, Ok(runtime)) = (runs, Handle::try_current()) {
-            *runner = Some(Runner::start(runtime));
+            *runner = Some(Runner::start(runtime, self.is_hurried.subscribe()));
         }
     }
 
@@ -171,7 +174,7 @@ impl ReleaseQueue {
         };
         // The task only ends early when it panics, or when its runtime is over: then so is the next.
         tracing::warn!(target: "redkit::coordination", "the task that releases had died, and is replaced");
-        *running = Runner::start(running.runtime.clone());
+        *running = Runner::start(running.runtime.clone(), self.is_hurried.subscribe());
         drop(running.queue.send(queued));
     }
 
@@ -181,17 +184,19 @@ impl ReleaseQueue {
         Releasing(Arc::clone(&self.outstanding))
     }
 
-    /// Waits until nothing is left to be released, at most for `limit`.
+    /// Waits until nothing is left to be released, at most for `limit`, in which everything is tried again that waits
+    /// to be.
     pub(crate) async fn drain(&self, limit: Duration) {
+        self.is_hurried.send_replace(true);
         let mut outstanding = self.outstanding.subscribe();
         let _ = timeout(limit, outstanding.wait_for(|count| *count == 0)).await;
     }
 }
 
 impl Runner {
-    fn start(runtime: Handle) -> Self {
+    fn start(runtime: Handle, is_hurried: watch::Receiver<bool>) -> Self {
         let (queue, releases) = mpsc::unbounded_channel();
-        runtime.spawn(run(releases));
+        runtime.spawn(run(releases, is_hurried));
         Self { queue, runtime }
     }
 }
@@ -221,7 +226,7 @@ impl fmt::Debug for ReleaseQueue {
 }
 
 /// Runs until the queue's client is gone and everything is done.
-async fn run(mut queue: mpsc::UnboundedReceiver<Queued>) {
+async fn run(mut queue: mpsc::UnboundedReceiver<Queued>, is_hurried: watch::Receiver<bool>) {
     let mut new = Vec::with_capacity(BATCH);
     let mut under_way = FuturesUnordered::<BoxFuture<'static, Vec<Queued>>>::new();
     let mut paused = FuturesUnordered::new();
@@ -237,13 +242,32 @@ async fn run(mut queue: mpsc::UnboundedReceiver<Queued>) {
             }
             Some(failed) = under_way.next(), if !under_way.is_empty() => {
                 if let Some(pause) = pause_of(&failed, Instant::now()) {
-                    paused.push(async move { sleep(pause).await; failed });
+                    let is_hurried = is_hurried.clone();
+                    paused.push(async move { wait(pause, is_hurried).await; failed });
                 }
             }
             Some(again) = paused.next(), if !paused.is_empty() => {
                 under_way.push(Box::pin(release_all(again)));
             }
         }
+    }
+}
+
+/// Waits before the next attempt, for a moment only when the client is about to be shut down.
+async fn wait(pause: Duration, mut is_hurried: watch::Receiver<bool>) {
+    if *is_hurried.borrow() {
+        return sleep(pause.min(SHORTEST_PAUSE)).await;
+    }
+    // The queue may be gone, and nobody hurries then.
+    let hurry = async {
+        if is_hurried.wait_for(|&hurried| hurried).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = hurry => {}
+        () = sleep(pause) => {}
     }
 }
 

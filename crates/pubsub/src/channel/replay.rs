@@ -292,8 +292,9 @@ impl Cursor {
         if self.has_gone_on {
             return true;
         }
-        let time = client.call::<(u64, u64)>(Command::new("TIME")).await;
-        time.is_ok_and(|(seconds, micros)| {
+        // Without an answer it is believed: that costs readings, and the other mistake a message handed on twice.
+        let time = client.call::<(u64, u64)>(Command::new("TIME").idempotent(true));
+        time.await.map_or(true, |(seconds, micros)| {
             let now = seconds.saturating_mul(1_000_000).saturating_add(micros);
             self.position <= now.saturating_add(CLOCKS_APART)
         })

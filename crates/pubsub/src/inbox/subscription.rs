@@ -177,7 +177,7 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
             // A server took over that does not have the last items. Some of those that it has may be new to the subscriber,
             // and their ids not greater than the ones that were lost: the inbox is read from where `queued` begins.
             self.begin = self.begin.filter(|&begin| Some(begin) <= page.last);
-            self.position = self.begin;
+            self.position = self.begin.max(page.dropped);
         } else if is_behind {
             self.position = page.dropped;
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use redkit_core::coordination::Backoff;
 use redkit_core::{Error as CoreError, FromValue, Value};
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::builder::Retention;
 use super::entry::RawEntry;
@@ -100,6 +100,8 @@ pub struct LogReader<T> {
     position: LogPosition,
     partitions: Vec<Reading>,
     ready: VecDeque<Ready>,
+    /// When it looks into all partitions, news or not.
+    next_look: Instant,
     backoff: Backoff,
 }
 
@@ -197,6 +199,7 @@ impl<T> Topic<T> {
             partitions: position.0.iter().map(reading).collect(),
             position,
             ready: VecDeque::new(),
+            next_look: Instant::now() + LOOK,
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
         })
     }
@@ -216,10 +219,8 @@ impl<T: DeserializeOwned> LogReader<T> {
                 Ok(true) => self.backoff.reset(),
                 Ok(false) => {
                     self.backoff.reset();
-                    // Looks by itself now and then, whatever became of the news.
-                    if timeout(LOOK, self.news()).await.is_err() {
-                        self.look_again();
-                    }
+                    // The time is up: it looks by itself.
+                    let _ = timeout_at(self.next_look, self.news()).await;
                 }
                 Err(error) if error.is_retryable() => {
                     let pause = self.backoff.next_pause();
@@ -241,6 +242,11 @@ impl<T: DeserializeOwned> LogReader<T> {
 
     /// Reads on where there may be more. Gives whether there was any such partition.
     async fn read(&mut self) -> Result<bool, Error> {
+        // Now and then it looks into each by itself, whatever became of the news, and however much there is of the others'.
+        if Instant::now() >= self.next_look {
+            self.look_again();
+            self.next_look = Instant::now() + LOOK;
+        }
         let inner = &self.topic.inner;
         let news = self.tail.news();
         let (mut asked, mut calls) = (Vec::new(), Vec::new());

@@ -228,6 +228,41 @@ redkit_testkit::suite! {
         assert!(is_silent(&mut reader).await);
     }
 
+    #[paused]
+    async fn a_delayed_message_comes_though_other_partitions_never_rest(fixture: Fixture) {
+        let retention = Retention::Log { keep: None, most: None };
+        let topic = builder(&fixture.client).partitions(2).retention(retention).build().unwrap();
+        let mut reader = topic.read(ReadFrom::Now).await.unwrap();
+        // Keys of both partitions: one rests, but for what is due in it.
+        let partition_of = async |reader: &mut LogReader<u32>, key: &str| {
+            topic.publish_with(&0, Publication::new().key(key)).await.unwrap();
+            message(reader).await.partition
+        };
+        let busy = "a";
+        let first = partition_of(&mut reader, busy).await;
+        let mut resting = None;
+        for key in ["b", "c", "d", "e", "f", "g"] {
+            if partition_of(&mut reader, key).await != first {
+                resting = Some(key);
+                break;
+            }
+        }
+        let due = Publication::new().key(resting.unwrap()).delay(Duration::from_secs(1));
+        topic.publish_with(&7, due).await.unwrap();
+        let talk = async {
+            loop {
+                topic.publish_with(&1, Publication::new().key(busy)).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let heard = async { while message(&mut reader).await.payload != 7 {} };
+        tokio::select! {
+            biased;
+            heard = tokio::time::timeout(Duration::from_secs(8), heard) => heard.expect("within eight seconds"),
+            () = talk => {}
+        }
+    }
+
     async fn partitions_are_read_each_in_its_order(fixture: Fixture) {
         let retention = Retention::Log { keep: None, most: None };
         let topic = builder(&fixture.client).partitions(4).retention(retention).build().unwrap();

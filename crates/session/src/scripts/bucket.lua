@@ -137,6 +137,8 @@ end
 -- it once more, and one that is repeated finds what it is to know. `over` as `open` gives it, 0 where it was ended.
 local function remember(user, hash, lineage, over, successor)
   local row = '0:' .. over .. ':0::' .. lineage .. ':' .. successor
+  -- Out of memory, the server refuses a script whose first write may grow.
+  redis.call('HDEL', KEYS[4], hash)
   redis.call('HSET', KEYS[4], hash, row)
   redis.call('ZADD', KEYS[5], text(now + KNOWN), 's' .. (user ~= '' and user or string.rep('-', USER)) .. hash)
   keep(now + KNOWN, KEYS[4], KEYS[5])

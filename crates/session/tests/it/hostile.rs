@@ -117,6 +117,10 @@ async fn a_server_without_memory_loads_and_touches() {
     let store = store.build().unwrap();
     let mut session = signed_in(&store, "user-7").await;
     let seen = store.sessions_of("user-7").await.unwrap()[0].last_seen;
+    let mut nobodys = store.start().unwrap();
+    nobodys.insert("a", &1).unwrap();
+    nobodys.commit().await.unwrap();
+    let mut other_handle = again(&store, &nobodys).await.unwrap();
     let full = ["CONFIG", "SET", "maxmemory", "1"];
     server.raw(&full).await.unwrap();
     session.insert("a", &1).unwrap();
@@ -128,6 +132,8 @@ async fn a_server_without_memory_loads_and_touches() {
     assert_eq!(loaded.user(), Some("user-7"));
     assert!(store.sessions_of("user-7").await.unwrap()[0].last_seen > seen);
     assert!(session.delete().await.unwrap());
+    assert!(nobodys.delete().await.unwrap());
+    assert!(!other_handle.delete().await.unwrap());
 }
 
 #[tokio::test]

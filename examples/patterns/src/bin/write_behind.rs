@@ -24,8 +24,7 @@ impl Sink<u64> for Database {
                 return Verdict::Reject(SinkError::new("no such product"));
             }
             // As `… WHERE version < $2` would: a batch of a worker that was thought dead may come late.
-            let stands = rows.get(&key).map_or(0, |(version, _)| *version);
-            if stands < change.version() {
+            if rows.get(&key).map_or(0, |row| row.0) < change.version() {
                 rows.insert(key, (change.version(), change.into_value()));
             }
             Verdict::Written
@@ -55,7 +54,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{key} was given up: {}", letter.error());
     }
     stock.discard_all().await?;
-    println!("{:?}", stock.stats().await?);
     worker.shutdown(Duration::from_secs(10)).await?;
     client.shutdown().await;
     Ok(())

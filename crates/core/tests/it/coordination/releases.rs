@@ -170,6 +170,27 @@ async fn what_is_patient_outlives_an_outage_of_hours_at_a_gentle_pace() {
     assert_eq!(lost.get(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_soon_after_a_long_outage_releases_what_waits_for_its_next_attempt() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let lost = tally("lost");
+    let held = Held::take(&client, "held", 60 * MINUTE).await;
+    backend.set(Rule::new(Injection::NotSent).on_part("held"));
+    let release = Release::new([held.release()]).patiently_until(Instant::now() + 60 * MINUTE);
+    client.release_later(release.counted_by(lost.clone()));
+    // By then the pauses are many seconds.
+    sleep(10 * MINUTE).await;
+    backend.clear();
+    assert!(exists(&client, "held").await);
+    let start = Instant::now();
+    client.shutdown().await;
+    // It had nothing to wait for after the release.
+    assert!(start.elapsed() < Duration::from_millis(100));
+    sleep(MINUTE).await;
+    assert_eq!(lost.get(), 0);
+}
+
 /// A node that is away for long leaves the others their room.
 #[tokio::test(start_paused = true)]
 async fn of_the_patient_no_more_than_half_of_the_places_are_for_longer_than_a_minute() {
