@@ -175,7 +175,7 @@ struct ReadAll<V> {
     outcomes: HashMap<usize, Outcome<V>>,
     /// The keys to be loaded.
     missing: Vec<Missing<V>>,
-    /// Those that are there and are to be loaded anew in the background, with their entries' ids.
+    /// The keys whose values are to be loaded anew in the background, with their entries' ids.
     due: Vec<(usize, Id)>,
 }
 

@@ -243,8 +243,8 @@ impl StdError for ServerError {}
 pub enum ErrorKind {
     /// The configuration, or the way the library was called: fix the program.
     Usage,
-    /// What is stored is not what the program takes it for: of another type, taken or changed by another caller
-    /// first, or over. Of a loader's or writer's own error, too, only the program knows more.
+    /// The stored data are not what the program takes them for: of another type, taken or changed by another caller
+    /// first, or over. A loader's or writer's own error counts here as well: only the program knows more of it.
     Data,
     /// The server answered with an error.
     Server,

@@ -18,7 +18,7 @@ fn known() -> BTreeSet<String> {
         .collect()
 }
 
-/// What stands between backticks in the first cells of the tables of the section on all settings.
+/// The names between backticks in the first cells of the tables of the section on all settings.
 fn documented() -> BTreeSet<String> {
     let (_, section) = PAGE.split_once("## All settings\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();

@@ -123,7 +123,7 @@ fn is_not_sent(error: &CallError) {
 }
 
 #[tokio::test]
-async fn what_is_redirected_on_a_connection_of_ones_own_was_not_sent() {
+async fn a_command_that_is_redirected_on_a_connection_of_ones_own_was_not_sent() {
     let cluster = cluster().await;
     let slot = redkit_core::slot(b"k");
     let get = || Command::new("GET").key("k");
@@ -169,7 +169,7 @@ async fn what_is_redirected_on_a_connection_of_ones_own_was_not_sent() {
         Command::new("EXEC"),
     ];
     is_to_be_opened_anew(&transaction.1.pipeline(commands).await.unwrap_err());
-    // Those that were told where the slot is. A slot that was moving has come to rest since, and nobody said so.
+    // These clients were told where the slot is. It was moving then and has come to rest since, and no node has said so.
     for (client, _) in &connections[1..] {
         let another = client.dedicated().await.unwrap();
         another.call::<Option<String>>(get()).await.unwrap();

@@ -181,8 +181,8 @@ impl Shared {
         result
     }
 
-    /// What to do about an error that says where, or when, to ask for `command` instead. Only what was certainly not
-    /// carried out, or does no harm twice, is asked for again.
+    /// How the client goes on after a node's error that says where, or when, to send `command` instead. It sends a
+    /// command again only when the node has certainly not carried it out, or when twice does no harm.
     fn follow(&self, command: &Command, error: &ServerError, from: &Address) -> Follow {
         match redirection(command, error, from) {
             Some(Redirect::Moved(slot, address)) => {

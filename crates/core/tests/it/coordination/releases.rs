@@ -130,7 +130,7 @@ async fn a_release_that_fails_is_repeated_while_it_is_worth_it() {
 
 /// The server is away for hours.
 #[tokio::test(start_paused = true)]
-async fn what_is_patient_outlives_an_outage_of_hours_at_a_gentle_pace() {
+async fn a_patient_release_outlives_an_outage_of_hours_at_a_gentle_pace() {
     let hour = 60 * MINUTE;
     let backend = FaultyBackend::embedded();
     let client = backend.client();
@@ -171,7 +171,7 @@ async fn what_is_patient_outlives_an_outage_of_hours_at_a_gentle_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_soon_after_a_long_outage_releases_what_waits_for_its_next_attempt() {
+async fn a_shutdown_soon_after_a_long_outage_sends_the_releases_that_wait() {
     let backend = FaultyBackend::embedded();
     let client = backend.client();
     let lost = tally("lost");

@@ -180,7 +180,7 @@ impl PushLink for Hesitates {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_refused_is_asked_for_again_however_many_requests_come_meanwhile() {
+async fn a_refused_name_is_asked_for_again_however_many_requests_come_meanwhile() {
     let server = Hesitant::default();
     let subscriptions = Subscriptions::start(server.clone(), timing());
     let subscribe = async |name: String| {
