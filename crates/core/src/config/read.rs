@@ -1,9 +1,10 @@
 //! A configuration from a URL, from serde or from the environment.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use secrecy::ExposeSecret;
 
+use super::profile::Profile;
 use super::settings::nearest;
 use super::text::{Addresses, HostName};
 use super::url::{self, ParsedUrl};
@@ -49,12 +50,16 @@ impl ClientConfig {
     ///
     /// A variable that begins with `REDKIT_` and names no field is an error, unless it names the
     /// field of another client ([`from_env_of`](Self::from_env_of)) or belongs to redkit's own tests
-    /// (`REDKIT_TEST_…`).
+    /// (`REDKIT_TEST_…`). What Kubernetes makes of services whose names begin with `redkit` is left alone.
+    ///
+    /// Without a variable that says where to connect to it is the server on this machine, but with
+    /// `REDKIT_PROFILE=production` an error: a program that has lost its address must not go on with another.
     ///
     /// # Errors
     /// [`ConfigError`] with the field, as for the other forms.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Settings::from_vars(None, std::env::vars_os())?.into_config(None)
+        let settings = Settings::from_vars(None, std::env::vars_os())?;
+        settings.of_environment()
     }
 
     /// From a URL, and from the environment what the URL does not say: as [`from_env`](Self::from_env), without the
@@ -118,7 +123,25 @@ fn is_foreign(field: &str) -> bool {
             .and_then(|rest| rest.strip_suffix('_'));
         client.is_some_and(|client| !client.is_empty())
     });
-    of_tests || (of_client && nearest(field).is_none())
+    // A name that is near to a field is meant for it, unless that field is what it ends with.
+    let is_misspelt = nearest(field).is_some_and(|meant| !field.ends_with(&format!("_{meant}")));
+    of_tests || (of_client && !is_misspelt)
+}
+
+/// Whether Kubernetes has set the variable: it tells every pod of the services of its namespace, also of one that
+/// is called `redkit` or `redkit-cache`, by `REDKIT_CACHE_SERVICE_HOST`, `REDKIT_CACHE_PORT=tcp://…` and their kin.
+fn is_of_kubernetes(variable: &str, value: &OsStr) -> bool {
+    let of_protocol = ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| {
+        let before = variable.split(protocol).next().unwrap_or_default();
+        let port = before.rsplit_once("_PORT_").map(|(_, port)| port);
+        before.len() < variable.len()
+            && port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    let is_link = variable.ends_with("_PORT") && value.to_string_lossy().contains("://");
+    let of_service = variable.ends_with("_SERVICE_HOST")
+        || variable.ends_with("_SERVICE_PORT")
+        || variable.contains("_SERVICE_PORT_");
+    of_protocol || is_link || of_service
 }
 
 impl Settings {
@@ -135,6 +158,7 @@ impl Settings {
                 continue;
             };
             let field = match variable.strip_prefix(&prefix) {
+                Some(_) if is_of_kubernetes(&variable, &value) => continue,
                 Some(field) => field.to_ascii_lowercase(),
                 // REDKIT_URL is the more specific of the two.
                 None if client.is_none() && variable == "REDIS_URL" && !settings.url.is_set() => {
@@ -188,6 +212,18 @@ impl Settings {
         let mut settings = Self::from_vars(None, vars)?;
         settings.set("url", url)?;
         Ok(settings)
+    }
+
+    /// The configuration of a program that takes everything from its environment.
+    fn of_environment(self) -> Result<ClientConfig, ConfigError> {
+        if self.profile.is(&Profile::Production) && !self.says_where() {
+            return Err(ConfigError::new(
+                "url",
+                "no variable says where to connect to, and the profile is production",
+                "set REDIS_URL, to redis://localhost for a server on this machine",
+            ));
+        }
+        self.into_config(None)
     }
 
     fn says_where(&self) -> bool {

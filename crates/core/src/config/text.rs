@@ -27,6 +27,14 @@ impl<T> Setting<T> {
         self.0.is_some()
     }
 
+    /// Whether it is set to `value`.
+    pub(super) fn is(&self, value: &T) -> bool
+    where
+        T: PartialEq,
+    {
+        self.0.as_ref() == Some(value)
+    }
+
     /// Takes over `other` unless this is set.
     pub(super) fn or(&mut self, other: Self) {
         if self.0.is_none() {

@@ -40,7 +40,7 @@ static ANNOUNCE: Script = Script::of_parts(&[
 /// # let backend = std::sync::Arc::new(redkit_embedded::Embedded::new());
 /// # let client = redkit_core::Client::from_backend(backend, &Default::default())?;
 /// let locks = LockManager::builder(&client, "schedulers").label("web-3").build()?;
-/// let election = Election::new(&locks, "nightly")?;
+/// let election = Election::new(&locks, "outbox-relay")?;
 ///
 /// // Waits until this process is the leader, and works until the work ends or leadership does.
 /// let done = election
@@ -52,6 +52,9 @@ static ANNOUNCE: Script = Script::of_parts(&[
 /// assert_eq!(done, 42);
 /// # Ok(()) }
 /// ```
+///
+/// The work is a loop that ends with the program. When it ends by itself, the next candidate leads and begins its own: for
+/// what is to be done once in a while, take a lock with [`hold_at_least`](crate::LockManagerBuilder::hold_at_least).
 ///
 /// # The order at the end of a term
 /// Whether the work ended, [resigned](Term::resign), or lost the lock: **the work is stopped first** (its

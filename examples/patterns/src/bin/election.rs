@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let locks = LockManager::builder(&client, "schedulers")
             .label(label)
             .build()?;
-        Election::new(&locks, "nightly")
+        Election::new(&locks, "outbox-relay")
     };
     let (one, other) = (candidate("web-1")?, candidate("web-2")?);
     let mut leaders = one.observe();

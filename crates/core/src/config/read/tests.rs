@@ -101,6 +101,70 @@ fn a_misspelt_variable_is_refused_and_variables_of_others_are_not() {
 }
 
 #[test]
+fn a_program_in_production_that_has_lost_its_address_does_not_take_this_machine() {
+    let read = |vars: &[(&str, &str)]| {
+        let vars = vars.iter().map(|(name, value)| (name.into(), value.into()));
+        Settings::from_vars(None, vars).unwrap().of_environment()
+    };
+    let production = ("REDKIT_PROFILE", "production");
+    let error = read(&[production]).unwrap_err();
+    assert_eq!(error.field(), "url");
+    assert!(error.to_string().contains("REDIS_URL"), "{error}");
+    for place in [
+        ("REDIS_URL", "redis://localhost"),
+        ("REDKIT_HOST", "h"),
+        ("REDKIT_CLUSTER", "a,b"),
+    ] {
+        assert!(read(&[production, place]).is_ok(), "{place:?}");
+    }
+    assert!(read(&[]).is_ok() && read(&[("REDKIT_PROFILE", "development")]).is_ok());
+}
+
+#[test]
+fn every_variable_of_another_client_is_left_to_it() {
+    for client in ["CACHE", "DB", "MAIN", "JOBS", "SESSIONS"] {
+        for field in Settings::NAMES {
+            let name = format!("REDKIT_{client}_{}", field.to_ascii_uppercase());
+            let read = Settings::from_vars(None, [(name.as_str().into(), "shop".into())]);
+            assert!(read.is_ok(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn variables_that_kubernetes_makes_of_a_service_are_no_settings() {
+    for service in ["REDKIT_CACHE", "REDKIT"] {
+        let variables = |url: &str| {
+            [
+                (format!("{url}_URL"), "redis://cache.internal"),
+                (format!("{service}_SERVICE_HOST"), "10.3.2.1"),
+                (format!("{service}_SERVICE_PORT"), "6379"),
+                (format!("{service}_SERVICE_PORT_REDIS"), "6379"),
+                (format!("{service}_PORT"), "tcp://10.3.2.1:6379"),
+                (format!("{service}_PORT_6379_TCP"), "tcp://10.3.2.1:6379"),
+                (format!("{service}_PORT_6379_TCP_PROTO"), "tcp"),
+                (format!("{service}_PORT_6379_TCP_PORT"), "6379"),
+                (format!("{service}_PORT_6379_TCP_ADDR"), "10.3.2.1"),
+            ]
+            .map(|(name, value)| (name.into(), value.into()))
+        };
+        for (client, url) in [(Some("cache"), "REDKIT_CACHE"), (None, "REDKIT")] {
+            let settings = Settings::from_vars(client, variables(url)).unwrap();
+            let config = settings.into_config(client).unwrap();
+            let there = Address {
+                host: "cache.internal".to_owned(),
+                port: 6379,
+            };
+            assert_eq!(
+                config.endpoint,
+                Endpoint::Standalone(there),
+                "{service}, {client:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn endpoints_of_every_scheme() {
     let endpoint = |url: &str| ClientConfig::from_url(url).unwrap().endpoint;
     let at = |host: &str, port| Address {
