@@ -9,6 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -78,9 +79,12 @@ impl DenyCache {
         since: Instant,
         verdicts: &[Verdict],
     ) {
-        let waits = verdicts.iter().map(Verdict::retry_after);
+        let wait = verdicts.iter().map(Verdict::retry_after).max();
+        // A wait for more than that is of a quota that was another before: the server is asked again.
+        let longest = verdicts.iter().map(longest_wait).max();
+        let wait = wait.min(longest).unwrap_or_default();
         // The server's clock ran from a later moment on, so this ends no later than it said.
-        let Some(until) = since.checked_add(waits.max().unwrap_or_default()) else {
+        let Some(until) = since.checked_add(wait) else {
             return;
         };
         if key.len() > LONGEST_KEY {
@@ -141,6 +145,14 @@ impl DenyCache {
     }
 }
 
+/// Twice the time in which a limit of this quota has all its units back.
+fn longest_wait(verdict: &Verdict) -> Duration {
+    let windows = verdict.limit.div_ceil(verdict.quota.limit().max(1));
+    let windows = u32::try_from(windows).unwrap_or(u32::MAX);
+    let window = verdict.quota.window();
+    window.saturating_mul(windows.max(1)).saturating_mul(2)
+}
+
 impl Shard {
     fn forget(&mut self, key: &[u8]) {
         // The key keeps its place in the order, so that there is one for each.
@@ -166,8 +178,6 @@ impl Denial {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn denied(wait: u64) -> Verdicts {
@@ -179,6 +189,7 @@ mod tests {
             remaining: 3,
             reset_after: Duration::from_secs(60),
             retry_after: Duration::from_secs(wait),
+            unit_after: None,
         }])
     }
 
@@ -223,6 +234,17 @@ mod tests {
         assert_eq!(known[0].reset_after(), Duration::from_secs(55));
         cache.forget(b"k");
         assert!(cache.look_up(b"k", 10, None).is_none());
+    }
+
+    /// Ten a minute: two minutes, whatever the server says.
+    #[tokio::test(start_paused = true)]
+    async fn no_denial_holds_for_longer_than_its_quota_needs() {
+        let cache = DenyCache::new(100);
+        cache.remember(b"k", 1, None, Instant::now(), &denied(100_000_000_000));
+        tokio::time::advance(Duration::from_secs(119)).await;
+        assert!(cache.look_up(b"k", 1, None).is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(cache.look_up(b"k", 1, None).is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,6 +25,13 @@ impl ConfigError {
         }
     }
 
+    /// The same error of a field inside of another: `limit` within `login` is `login.limit`.
+    #[must_use]
+    pub fn within(mut self, outer: &str) -> Self {
+        self.field = format!("{outer}.{}", self.field).into();
+        self
+    }
+
     /// The field's name, as in serde and (in capitals, after `REDKIT_`) in the environment.
     pub fn field(&self) -> &str {
         &self.field

@@ -7,6 +7,10 @@
 -- slices + 1 slots, in which slice x has slot x mod (slices + 1).
 -- Parameters from ARGV[p]: limit, slice (µs), slices.
 -- Mark: the slice's index.
+--
+-- A stored index is greater than now's when the clock went back, and when a policy of the same name had
+-- shorter slices (it was changed in a deployment): then the slice that had begun goes on. Nothing of it
+-- outlives the key, so no wait is longer than the key's time to live.
 
 -- The contents of the slots of the slices from `first` to `last`, as a list.
 local function slots_of_bucketed(key, first, last, slots)
@@ -24,10 +28,12 @@ local function look_bucketed(key, cost, p)
   local index = math.floor(now / slice)
   local state = redis.call('HMGET', key, 'i', 's')
   local stored, sum = tonumber(state[1]), tonumber(state[2])
+  local longest = math.huge
   if not stored or index - stored >= slots then
     stored, sum = nil, 0
   elseif stored > index then
-    index = stored -- The clock went back: the slice that had begun goes on.
+    index = stored
+    longest = (math.max(redis.call('PTTL', key), 0) + 1) * 1000
   elseif stored < index then
     for _, count in ipairs(slots_of_bucketed(key, stored + 1, index, slots)) do
       sum = sum - (tonumber(count) or 0)
@@ -37,7 +43,7 @@ local function look_bucketed(key, cost, p)
   if left >= 0 then
     local last = cost > 0 and index or stored
     local reset = sum + cost > 0 and (last + slots) * slice - now or 0
-    return true, left, reset, 0, index, stored, sum
+    return true, left, math.min(reset, longest), 0, index, stored, sum
   end
   -- Slices leave from the oldest on, until enough has left.
   local opens, excess = index, -left
@@ -48,7 +54,8 @@ local function look_bucketed(key, cost, p)
       break
     end
   end
-  return false, math.max(limit - sum, 0), (stored + slots) * slice - now, (opens + slots) * slice - now
+  local reset, wait = (stored + slots) * slice - now, (opens + slots) * slice - now
+  return false, math.max(limit - sum, 0), math.min(reset, longest), math.min(wait, longest)
 end
 
 local function take_bucketed(key, cost, p, index, stored, sum)

@@ -7,6 +7,10 @@
 -- Key: hash `i` (index of the current window), `c` (its count), `p` (the count before it).
 -- Parameters from ARGV[p]: limit, window (grains), grain (µs).
 -- Mark: the window's index.
+--
+-- A stored index is greater than now's when the clock went back, and when a policy of the same name had
+-- shorter windows (it was changed in a deployment): then the window that had begun goes on. Nothing of it
+-- outlives the key, so no wait is longer than the key's time to live.
 
 -- Gives: allowed, units left, µs until all are back, µs until it would be allowed, and for `take`
 -- the index and the count before it. Changes nothing.
@@ -23,9 +27,10 @@ local function look_counter(key, cost, p)
     before = tonumber(state[2])
   end
   local gone = tick - index * window
+  local longest = math.huge
   if stored and stored > index then
-    -- The clock went back: the window that had begun goes on.
     index, gone = stored, 0
+    longest = (math.max(redis.call('PTTL', key), 0) + 1) * 1000
   end
   local room = limit * window - before * (window - gone) - count * window
   local after = room - cost * window
@@ -36,7 +41,7 @@ local function look_counter(key, cost, p)
     elseif before > 0 then
       reset = (index + 1) * window * grain - now
     end
-    return true, math.floor(after / window), reset, 0, index, before, is_current
+    return true, math.floor(after / window), math.min(reset, longest), 0, index, before, is_current
   end
   local free = limit - count - cost
   local opens
@@ -46,7 +51,8 @@ local function look_counter(key, cost, p)
     opens = (index + 1) * window + window - math.floor((limit - cost) * window / count)
   end
   local last = count > 0 and index + 2 or index + 1
-  return false, math.max(math.floor(room / window), 0), last * window * grain - now, opens * grain - now
+  local reset, wait = last * window * grain - now, opens * grain - now
+  return false, math.max(math.floor(room / window), 0), math.min(reset, longest), math.min(wait, longest)
 end
 
 local function take_counter(key, cost, p, index, before, is_current)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redkit_core::Command;
-use redkit_ratelimit::{DecidedBy, Error, Policy, Quota, RateLimiter};
+use redkit_ratelimit::{Algorithm, DecidedBy, Error, Policy, Quota, RateLimiter};
 use redkit_testkit::Fixture;
 
 use crate::model::policies;
@@ -161,6 +161,42 @@ redkit_testkit::suite! {
             client.call::<i64>(Command::new("HINCRBY").key(&key).arg("i").arg(1)).await.unwrap();
             assert!(limiter.check("k").await.unwrap().is_allowed());
             assert!(!limiter.check("k").await.unwrap().is_allowed(), "{policy:?}");
+        }
+    }
+
+    /// A deployment that makes a window longer, or its slices longer, must not mistake what the old
+    /// processes wrote for something of a far future.
+    #[paused]
+    async fn a_policy_whose_window_grew_denies_for_no_longer_than_the_old_one(fixture: Fixture) {
+        let bucketed = |slices| Policy::new(Algorithm::Bucketed { slices }, Quota::per_minute(100));
+        for (n, (old, new)) in [
+            (Policy::sliding_counter(Quota::per_minute(100)), Policy::sliding_counter(Quota::per_hour(100))),
+            (bucketed(60), bucketed(10)),
+            (Policy::bucketed(Quota::per_minute(100)), Policy::bucketed(Quota::per_hour(100))),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let limiter = |policy| {
+                RateLimiter::builder(&fixture.client, &format!("l{n}"))
+                    .decision_timeout(crate::PATIENT)
+                    .policy(policy)
+                    .build()
+                    .unwrap()
+            };
+            let (old, new) = (limiter(old), limiter(new));
+            assert!(old.check_n("k", 99).await.unwrap().is_allowed());
+            let last = new.check("k").await.unwrap();
+            assert!(last.is_allowed());
+            let denied = new.check("k").await.unwrap();
+            assert!(!denied.is_allowed());
+            let most = Duration::from_secs(121);
+            for told in [last.reset_after(), denied.reset_after(), denied.retry_after()] {
+                assert!(told <= most, "{told:?}");
+            }
+            tokio::time::advance(denied.retry_after()).await;
+            let next = new.check("k").await.unwrap();
+            assert_eq!((next.decided_by(), next.is_allowed()), (DecidedBy::Redis, true));
         }
     }
 
