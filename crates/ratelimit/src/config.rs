@@ -8,6 +8,7 @@ use redkit_core::{Client, ConfigError};
 use crate::error::Error;
 use crate::limiter::RateLimiter;
 use crate::outage::OnOutage;
+use crate::plan::Plan;
 use crate::policy::{Algorithm, Policy};
 use crate::quota::Quota;
 
@@ -136,11 +137,17 @@ impl Limiters {
     /// Builds all of them. Nothing is sent.
     ///
     /// # Errors
-    /// [`Error::Core`] with the setting that cannot work.
+    /// [`Error::Core`] with the setting that cannot work, and where it stands: `login.policies[0].limit`.
     pub fn new(client: &Client, config: &BTreeMap<String, LimiterConfig>) -> Result<Self, Error> {
         let limiters = config.iter().map(|(name, config)| {
-            let limiter = config.limiter(client, name)?;
-            Ok((name.clone(), limiter))
+            let limiter = config.limiter(client, name);
+            match limiter {
+                Ok(limiter) => Ok((name.clone(), limiter)),
+                Err(Error::Core(redkit_core::Error::Config(error))) => {
+                    Err(error.within(name).into())
+                }
+                Err(error) => Err(error),
+            }
         });
         let mut defaults = config.iter().filter(|(_, config)| config.default);
         let default = defaults.next().map(|(name, _)| name.clone());
@@ -199,8 +206,13 @@ impl LimiterConfig {
         if let Some(waiters) = self.max_waiters {
             builder = builder.max_waiters(waiters);
         }
-        for policy in &self.policies {
-            builder = builder.policy(policy.policy()?);
+        for (n, config) in self.policies.iter().enumerate() {
+            let policy = config.policy().and_then(|policy| {
+                Plan::new(policy.algorithm(), policy.quota())?;
+                Ok(policy)
+            });
+            let policy = policy.map_err(|error| error.within(&format!("policies[{n}]")))?;
+            builder = builder.policy(policy);
         }
         builder.build()
     }
@@ -281,6 +293,33 @@ mod tests {
         assert!(error.to_string().contains("there are: a, b"), "{error}");
         let error = limiters(true, true).unwrap_err().to_string();
         assert!(error.contains("`a` and `b`"), "{error}");
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_the_limiter_and_the_policy_that_have_it() {
+        let engine = std::sync::Arc::new(redkit_embedded::Embedded::new());
+        let client = Client::from_backend(engine, &redkit_core::ClientConfig::default()).unwrap();
+        let error = |wrong: &str| {
+            let json = format!(
+                r#"{{"api":{{"policies":[{{"algorithm":"gcra","limit":9,"per":"1h"}}]}},"login":{wrong}}}"#
+            );
+            let limiters = Limiters::new(&client, &serde_json::from_str(&json).unwrap());
+            limiters.unwrap_err().to_string()
+        };
+        let zero = r#"{"policies":[{"algorithm":"gcra","limit":9,"per":"1h","name":"a"},
+            {"algorithm":"gcra","limit":0,"per":"1h","name":"b"}]}"#;
+        assert!(
+            error(zero).contains("`login.policies[1].limit`"),
+            "{}",
+            error(zero)
+        );
+        let never =
+            r#"{"policies":[{"algorithm":"gcra","limit":9,"per":"1h"}],"decision_timeout":"0s"}"#;
+        assert!(
+            error(never).contains("`login.decision_timeout`"),
+            "{}",
+            error(never)
+        );
     }
 
     #[test]

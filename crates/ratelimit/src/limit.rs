@@ -160,6 +160,7 @@ impl Limit {
                 true => Duration::ZERO,
                 false => reply.wait,
             },
+            unit_after: request.plan.unit_after(),
         }
     }
 
@@ -179,6 +180,7 @@ impl Limit {
             remaining: if allowed { limit } else { 0 },
             reset_after: Duration::ZERO,
             retry_after,
+            unit_after: request.plan.unit_after(),
         }
     }
 }

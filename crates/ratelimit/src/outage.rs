@@ -1,9 +1,11 @@
 //! [`OnOutage`]: what a limiter does while the server cannot be asked; and [`Outage`], which says
 //! when that begins and ends.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use redkit_core::{Client, ConfigError};
+use tokio::time::Instant;
 
 use crate::plan::Plan;
 
@@ -100,25 +102,58 @@ impl OnOutage {
 }
 
 /// Whether a limiter decides without the server, to say so once and not with each call.
-#[derive(Debug, Default)]
-pub(crate) struct Outage(AtomicBool);
+///
+/// A limiter's keys lie on all servers of a cluster, and one that is down fails a part of the calls only. So an
+/// outage has ended when no call has met a fault for [`CALM`], and not with the first call that is answered.
+#[derive(Debug)]
+pub(crate) struct Outage {
+    is_on: AtomicBool,
+    /// When a call last met a fault, in ms after `began`.
+    last_fault: AtomicU64,
+    began: Instant,
+}
+
+/// How long all calls are answered before an outage has ended.
+const CALM: Duration = Duration::from_secs(5);
+
+impl Default for Outage {
+    fn default() -> Self {
+        Self {
+            is_on: AtomicBool::new(false),
+            last_fault: AtomicU64::new(0),
+            began: Instant::now(),
+        }
+    }
+}
 
 impl Outage {
     /// Notes that the server could not be asked.
     pub(crate) fn begin(&self, limiter: &str, error: &redkit_core::Error) {
-        if !self.0.swap(true, Ordering::Relaxed) {
+        self.last_fault.fetch_max(self.now(), Ordering::Relaxed);
+        if !self.is_on.swap(true, Ordering::Relaxed) {
             tracing::warn!(target: "redkit::ratelimit", limiter, %error, "the server cannot be asked");
         }
     }
 
     pub(crate) fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_on.load(Ordering::Relaxed)
     }
 
     /// Notes that the server was asked.
     pub(crate) fn end(&self, limiter: &str) {
-        if self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed) {
+        // Of nearly all calls this is all.
+        if !self.is_on.load(Ordering::Relaxed) {
+            return;
+        }
+        let calm = self
+            .now()
+            .saturating_sub(self.last_fault.load(Ordering::Relaxed));
+        if u128::from(calm) >= CALM.as_millis() && self.is_on.swap(false, Ordering::Relaxed) {
             tracing::info!(target: "redkit::ratelimit", limiter, "the server is asked again");
         }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }

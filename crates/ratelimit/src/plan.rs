@@ -220,6 +220,14 @@ impl Plan {
         }
     }
 
+    /// How long a unit takes to come back, of a rate.
+    pub(crate) fn unit_after(&self) -> Option<Duration> {
+        match *self {
+            Plan::Rate { weight, share, .. } => Some(Duration::from_micros(weight.div_ceil(share))),
+            _ => None,
+        }
+    }
+
     /// For how long a receipt can be worth anything, in µs.
     pub(crate) fn receipt_life(&self) -> u64 {
         match *self {

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use redkit_core::Client;
+use redkit_core::coordination::Release;
 use redkit_core::random::random;
+use redkit_core::{Client, Tally};
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use crate::deny_cache::DenyCache;
 use crate::error::Error;
@@ -56,14 +59,45 @@ impl Receipt {
     /// [`Error::Core`] when the server could not be asked; it may then have been done in part.
     /// Calling again is safe.
     pub async fn refund(&self) -> Result<bool, Error> {
+        let given = self.give_back().await;
+        // Also when nobody knows whether it was done.
+        self.units_came_back();
+        Ok(given? > 0)
+    }
+
+    async fn give_back(&self) -> Result<u64, Error> {
         let mut given = 0;
         for (client, charge) in &self.charges {
             given += scripts::refund(client, self.id, charge).await?;
         }
+        Ok(given)
+    }
+
+    /// Gives the units back before `deadline` where the server answers until then, and otherwise in the
+    /// background, counting in `lost` what the server could not be told there.
+    pub(crate) async fn refund_before(self, deadline: Instant, lost: &Arc<Tally>) {
+        for (client, charge) in &self.charges {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let given = match client.with_budget(left) {
+                Ok(hasty) => scripts::refund(&hasty, self.id, charge).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = given {
+                tracing::debug!(target: "redkit::ratelimit", %error, "units are given back in the background");
+                let life = Duration::from_micros(charge.request.plan.receipt_life());
+                let release = Release::new([scripts::give_back(self.id, charge)])
+                    .until(Instant::now() + life)
+                    .counted_by(Arc::clone(lost));
+                client.release_later(release);
+            }
+        }
+        self.units_came_back();
+    }
+
+    fn units_came_back(&self) {
         for (cache, key) in &self.denials {
             cache.units_came_back(key);
         }
-        Ok(given > 0)
     }
 }
 

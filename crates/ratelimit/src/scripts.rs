@@ -264,6 +264,11 @@ pub(crate) struct Charge {
 
 /// Gives back what a call took, once; gives how many units that was.
 pub(crate) async fn refund(client: &Client, id: Id, charge: &Charge) -> Result<u64, Error> {
+    client.eval(give_back(id, charge)).await
+}
+
+/// The call that gives back what a call took.
+pub(crate) fn give_back(id: Id, charge: &Charge) -> Invocation {
     let plan = charge.request.plan.with_delay();
     let call = REFUND
         .invoke([&charge.request.key, &charge.refunds, &charge.waiters.queue])
@@ -275,7 +280,7 @@ pub(crate) async fn refund(client: &Client, id: Id, charge: &Charge) -> Result<u
         ..charge.request.clone()
     };
     let call = request.write(call).arg(&charge.waiters.channel);
-    client.eval(call.idempotent(true)).await
+    call.idempotent(true)
 }
 
 /// Forgets what was taken, and wakes the first waiter.

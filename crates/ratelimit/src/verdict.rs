@@ -20,6 +20,8 @@ pub struct Verdict {
     pub(crate) remaining: u64,
     pub(crate) reset_after: Duration,
     pub(crate) retry_after: Duration,
+    /// How long a unit takes to come back, where units come back one by one at a rate.
+    pub(crate) unit_after: Option<Duration>,
 }
 
 impl Verdict {

@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use redkit_core::ToArg;
 
-use self::take::{hasty_client, requests_of, take, take_in_outage, verdicts_of};
+use self::take::{hasty_client, requests_of, take, verdicts_of};
 use crate::concurrency::ConcurrencyLimiter;
 use crate::core::{Call, Inner};
 use crate::decision::{DecidedBy, Decision};
-use crate::error::{Error, is_outage};
+use crate::error::Error;
 use crate::limit::Owner;
 use crate::limiter::{RateLimiter, bytes_of};
 use crate::permit::Permit;
@@ -61,9 +61,10 @@ use crate::verdict::Verdicts;
 ///
 /// A leaky bucket among others lets a call through when it can go at once, also in an outage. The
 /// shortest [`decision_timeout`](crate::RateLimiterBuilder::decision_timeout) of the limiters is that
-/// of the set. While the server cannot be asked each limiter does what its
-/// [`OnOutage`](crate::OnOutage) says, one after the other, and what one took is given back when
-/// another denies.
+/// of the set, however many servers it asks. While a server cannot be asked each limiter with keys there
+/// does what its [`OnOutage`](crate::OnOutage) says, one after the other, and what one took is given back
+/// when another denies. Such a decision is [made](Decision::decided_by) by the limiter that denied, or by the
+/// first that had to decide without its server.
 #[derive(Debug, Clone, Default)]
 #[must_use = "it does nothing until `check`"]
 pub struct LimitSet {
@@ -147,7 +148,8 @@ impl LimitSet {
     /// back what was taken when a later one denies or fails. Until then others see it as taken. It
     /// stays so if this process dies in between or the future is dropped, as by a timeout around it:
     /// units then come back with time, as any that were used. Leases are given back in either case.
-    /// A round trip for each slot.
+    /// Units that cannot be given back before the decision timeout has passed are given back in the
+    /// background. A round trip for each slot; a server that hangs leaves less time to those after it.
     pub fn best_effort(mut self) -> Self {
         self.best_effort = true;
         self
@@ -237,11 +239,7 @@ async fn decide(members: &[Member], best_effort: bool) -> Result<LimitSetDecisio
         });
     }
     let groups = group_by_slot(&asked, best_effort)?;
-    match take(&asked, &groups).await {
-        Ok(decided) => Ok(decided),
-        Err(error) if is_outage(&error) => take_in_outage(members, error).await,
-        Err(error) => Err(error.into()),
-    }
+    take(&asked, &groups).await
 }
 
 /// The checked requests of each member.

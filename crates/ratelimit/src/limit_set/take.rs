@@ -1,16 +1,17 @@
 //! Taking from several limits: what is taken together, given back together, and held.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redkit_core::Client;
 use redkit_core::coordination::WaitQueue;
+use redkit_core::{Client, Tally};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Asked, LimitSetDecision, Member};
-use crate::core::FOR_WAITERS;
+use super::{Asked, LimitSetDecision};
+use crate::core::{FOR_WAITERS, Inner};
 use crate::decision::{DecidedBy, Decision};
-use crate::error::Error;
+use crate::error::{Error, is_outage};
 use crate::permit::Permit;
 use crate::receipt::Receipt;
 use crate::scripts::{self, LimitReply, LimitRequest};
@@ -18,119 +19,177 @@ use crate::verdict::{Verdict, Verdicts};
 
 /// The client whose calls end within the shortest decision timeout.
 pub(super) fn hasty_client<'a>(asked: &'a [Asked<'_>]) -> Option<&'a Client> {
-    let limiters = asked.iter().map(|one| &one.member.limiter);
-    let hastiest = limiters.min_by_key(|limiter| limiter.decision_timeout)?;
-    Some(&hastiest.hasty_client)
+    Some(&hastiest(asked)?.hasty_client)
 }
 
-/// Asks group after group, and gives everything back when one denies or fails.
+/// The limiter with the shortest decision timeout.
+fn hastiest<'a>(asked: &'a [Asked<'_>]) -> Option<&'a Inner> {
+    let limiters = asked.iter().map(|one| &*one.member.limiter);
+    limiters.min_by_key(|limiter| limiter.decision_timeout)
+}
+
+/// What was decided of one group, or of all groups so far.
+#[derive(Default)]
+struct Taken {
+    verdicts: Verdicts,
+    receipts: Vec<ReceiptOf>,
+    permits: Vec<Permit>,
+    /// The maker of the decision; `None` while it is the server's.
+    decided_by: Option<DecidedBy>,
+    is_denied: bool,
+}
+
+/// A receipt, and where its limiter counts what could not be given back.
+type ReceiptOf = (Arc<Tally>, Receipt);
+
+impl Taken {
+    fn add(&mut self, group: Self) {
+        self.verdicts.extend(group.verdicts);
+        self.receipts.extend(group.receipts);
+        self.permits.extend(group.permits);
+        self.is_denied = group.is_denied;
+        if group.is_denied || self.decided_by.is_none() {
+            self.decided_by = group.decided_by;
+        }
+    }
+
+    async fn give_back(&mut self, deadline: Instant) {
+        self.permits.clear();
+        for (lost, receipt) in self.receipts.drain(..) {
+            receipt.refund_before(deadline, &lost).await;
+        }
+    }
+
+    fn into_decision(self) -> LimitSetDecision {
+        let by = self.decided_by.unwrap_or(DecidedBy::Redis);
+        let mut decision = Decision::new(!self.is_denied, self.verdicts, Duration::ZERO, by);
+        let receipts = self.receipts.into_iter().map(|(_, receipt)| receipt);
+        decision.receipt = Receipt::joined(receipts.collect()).map(Box::new);
+        LimitSetDecision {
+            decision,
+            permits: self.permits,
+        }
+    }
+}
+
+/// Asks group after group, and gives everything back when one denies or fails. The members of a group
+/// that cannot be asked do what they do in an outage; what the other groups said stands.
 pub(super) async fn take(
     asked: &[Asked<'_>],
     groups: &[Vec<&Asked<'_>>],
-) -> Result<LimitSetDecision, redkit_core::Error> {
-    let mut verdicts = Verdicts::new();
-    let (mut receipts, mut leases) = (Vec::new(), Vec::new());
-    let mut all = true;
+) -> Result<LimitSetDecision, Error> {
+    let hastiest = hastiest(asked).ok_or(Error::NothingNamed)?;
+    let deadline = Instant::now() + hastiest.decision_timeout;
+    let mut taken = Taken::default();
+    let mut fault: Option<redkit_core::Error> = None;
     for group in groups {
-        let Some(client) = hasty_client(asked) else {
-            break;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = match (left.is_zero(), &fault) {
+            // A group before this one has used up the time.
+            (true, Some(fault)) => Err(fault.clone()),
+            _ => take_at_server(group, &hastiest.client, left.max(SHORTEST_BUDGET)).await,
         };
-        let sent = Instant::now();
-        let unclaimed = group.iter();
-        let unclaimed = unclaimed.filter_map(|one| UnclaimedLease::new(one, sent));
-        let unclaimed: SmallVec<[UnclaimedLease<'_>; 1]> = unclaimed.collect();
-        let (requests, queues) = (requests_of(group), queues_before(group));
-        let asked_all = scripts::decide_all(client, &requests, &queues, true);
-        let reply = match asked_all.await {
-            Ok(reply) => reply,
+        let of_group = match answer {
+            Err(error) if is_outage(&error) => {
+                fault = Some(error.clone());
+                take_in_outage(group, error, deadline).await
+            }
+            answer => answer.map_err(Error::from),
+        };
+        match of_group {
+            Ok(of_group) => taken.add(of_group),
             Err(error) => {
-                refund_all(receipts).await;
+                taken.give_back(deadline).await;
                 return Err(error);
             }
-        };
-        all = reply.allowed;
-        let replies = reply.replies;
-        match all {
-            true => leases.extend(unclaimed),
-            false => unclaimed
-                .into_iter()
-                .for_each(UnclaimedLease::was_not_given),
         }
-        for one in group {
-            let limiter = &one.member.limiter;
-            limiter.outage.end(&limiter.name);
+        if taken.is_denied {
+            taken.give_back(deadline).await;
+            break;
         }
-        let mut of_group: Verdicts = verdicts_of(group, &replies).collect();
-        if !all {
-            remember_denials(group, &of_group, sent);
-            // A limit that allowed the call still has what it would have taken.
-            let costs = group.iter().flat_map(|one| &one.requests);
-            for (verdict, request) in of_group.iter_mut().zip(costs) {
-                if verdict.allowed {
-                    verdict.remaining += request.cost;
-                }
+    }
+    Ok(taken.into_decision())
+}
+
+/// A server is asked for at least as long as a timer can measure.
+const SHORTEST_BUDGET: Duration = Duration::from_millis(1);
+
+/// Takes from the limits of one slot, if all of them allow it.
+async fn take_at_server(
+    group: &[&Asked<'_>],
+    client: &Client,
+    budget: Duration,
+) -> Result<Taken, redkit_core::Error> {
+    let client = client.with_budget(budget)?;
+    let sent = Instant::now();
+    let unclaimed = group.iter();
+    let unclaimed = unclaimed.filter_map(|one| UnclaimedLease::new(one, sent));
+    let unclaimed: SmallVec<[UnclaimedLease<'_>; 1]> = unclaimed.collect();
+    let (requests, queues) = (requests_of(group), queues_before(group));
+    let reply = scripts::decide_all(&client, &requests, &queues, true).await?;
+    for one in group {
+        let limiter = &one.member.limiter;
+        limiter.outage.end(&limiter.name);
+    }
+    let mut verdicts: Verdicts = verdicts_of(group, &reply.replies).collect();
+    let mut taken = Taken::default();
+    if reply.allowed {
+        let permits = unclaimed
+            .into_iter()
+            .filter_map(UnclaimedLease::into_permit);
+        taken.permits.extend(permits);
+        taken.receipts = receipts_of(group, &reply.replies);
+    } else {
+        unclaimed
+            .into_iter()
+            .for_each(UnclaimedLease::was_not_given);
+        remember_denials(group, &verdicts, sent);
+        // A limit that allowed the call still has what it would have taken.
+        for (verdict, request) in verdicts.iter_mut().zip(&requests) {
+            if verdict.allowed {
+                verdict.remaining += request.cost;
             }
         }
         if let Some(queue) = reply.waited_for {
-            in_favour_of_waiters(group, &mut of_group, queue);
+            in_favour_of_waiters(group, &mut verdicts, queue);
         }
-        verdicts.extend(of_group);
-        if !all {
-            break;
-        }
-        receipts.extend(receipts_of(group, &replies));
+        taken.is_denied = true;
     }
-    let mut decision = Decision::new(all, verdicts, Duration::ZERO, DecidedBy::Redis);
-    if !all {
-        refund_all(receipts).await;
-        return Ok(LimitSetDecision {
-            decision,
-            permits: Vec::new(),
-        });
-    }
-    decision.receipt = Receipt::joined(receipts).map(Box::new);
-    let permits = leases.into_iter().filter_map(UnclaimedLease::into_permit);
-    Ok(LimitSetDecision {
-        decision,
-        permits: permits.collect(),
-    })
+    taken.verdicts = verdicts;
+    Ok(taken)
 }
 
 /// Lets each limiter do what it does in an outage, and gives everything back when one denies.
-pub(super) async fn take_in_outage(
-    members: &[Member],
+async fn take_in_outage(
+    group: &[&Asked<'_>],
     error: redkit_core::Error,
-) -> Result<LimitSetDecision, Error> {
-    let (mut verdicts, mut receipts, mut permits) = (Verdicts::new(), Vec::new(), Vec::new());
-    let mut by = None;
-    let mut all = true;
-    for member in members {
-        let call = member.call();
-        let taken = member.limiter.take_in_outage(&call, error.clone());
-        let (decision, permit) = match taken.await {
-            Ok(taken) => taken,
+    deadline: Instant,
+) -> Result<Taken, Error> {
+    let mut taken = Taken::default();
+    for one in group {
+        let (limiter, call) = (&one.member.limiter, one.member.call());
+        let (decision, permit) = match limiter.take_in_outage(&call, error.clone()).await {
+            Ok(decided) => decided,
             Err(error) => {
-                refund_all(receipts).await;
+                taken.give_back(deadline).await;
                 return Err(error);
             }
         };
-        all = decision.allowed;
-        if by.is_none() || !all {
-            by = Some(decision.decided_by);
-        }
-        verdicts.extend(decision.verdicts);
-        receipts.extend(decision.receipt.map(|receipt| *receipt));
-        permits.extend(permit);
-        if !all {
-            refund_all(std::mem::take(&mut receipts)).await;
-            permits.clear();
+        let receipt = decision.receipt.map(|receipt| *receipt);
+        let lost = Arc::clone(&limiter.releases_lost);
+        taken.add(Taken {
+            verdicts: decision.verdicts,
+            receipts: receipt.map(|receipt| (lost, receipt)).into_iter().collect(),
+            permits: permit.into_iter().collect(),
+            decided_by: Some(decision.decided_by),
+            is_denied: !decision.allowed,
+        });
+        if taken.is_denied {
+            taken.give_back(deadline).await;
             break;
         }
     }
-    let by = by.unwrap_or(DecidedBy::Open);
-    let mut decision = Decision::new(all, verdicts, Duration::ZERO, by);
-    decision.receipt = Receipt::joined(receipts).map(Box::new);
-    Ok(LimitSetDecision { decision, permits })
+    Ok(taken)
 }
 
 pub(super) fn requests_of(group: &[&Asked<'_>]) -> Vec<LimitRequest> {
@@ -180,7 +239,7 @@ fn in_favour_of_waiters(group: &[&Asked<'_>], verdicts: &mut [Verdict], queue: u
 }
 
 /// A receipt for each member that takes units.
-fn receipts_of(group: &[&Asked<'_>], replies: &[LimitReply]) -> Vec<Receipt> {
+fn receipts_of(group: &[&Asked<'_>], replies: &[LimitReply]) -> Vec<ReceiptOf> {
     let mut replies = replies.iter();
     let mut receipts = Vec::new();
     for one in group {
@@ -189,7 +248,8 @@ fn receipts_of(group: &[&Asked<'_>], replies: &[LimitReply]) -> Vec<Receipt> {
         let own: SmallVec<[LimitReply; 1]> = own.copied().collect();
         if limiter.places.is_none() {
             let call = one.member.call();
-            receipts.push(limiter.receipt(&limiter.client, &call, one.requests.clone(), &own));
+            let receipt = limiter.receipt(&limiter.client, &call, one.requests.clone(), &own);
+            receipts.push((Arc::clone(&limiter.releases_lost), receipt));
         }
     }
     receipts
@@ -211,14 +271,6 @@ fn remember_denials(group: &[&Asked<'_>], verdicts: &[Verdict], sent: Instant) {
         let denial = Decision::new(false, own.into(), Duration::ZERO, DecidedBy::Redis);
         let limiter = &one.member.limiter;
         limiter.remember_denial(&one.member.call(), sent, &denial);
-    }
-}
-
-async fn refund_all(receipts: Vec<Receipt>) {
-    for receipt in receipts {
-        if let Err(error) = receipt.refund().await {
-            tracing::warn!(target: "redkit::ratelimit", %error, "cannot give back what another limit denied");
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::decision::Decision;
+use crate::verdict::Verdict;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -36,12 +37,10 @@ impl Headers {
                 if quota.window().subsec_nanos() == 0 {
                     let _ = write!(policies, ";w={}", quota.window().as_secs());
                 }
-                let reset = whole_seconds(verdict.reset_after());
-                let _ = write!(
-                    limits,
-                    "{comma}\"{name}\";r={};t={reset}",
-                    verdict.remaining()
-                );
+                let _ = write!(limits, "{comma}\"{name}\";r={}", verdict.remaining());
+                if let Some(more) = more_units_after(decision, verdict) {
+                    let _ = write!(limits, ";t={more}");
+                }
             }
             append(headers, POLICY, &policies);
             append(headers, LIMIT, &limits);
@@ -66,6 +65,17 @@ impl Headers {
 /// Whole seconds after which a denied call makes sense again: rounded up, and never 0.
 pub(super) fn retry_after(decision: &Decision) -> u64 {
     whole_seconds(decision.retry_after()).max(1)
+}
+
+/// Whole seconds until the limit has more units than now: what the draft calls the reset. A client must not
+/// be told a later time than in `Retry-After`, so of a denied call only the limits that denied it say so.
+fn more_units_after(decision: &Decision, verdict: &Verdict) -> Option<u64> {
+    if !verdict.is_allowed() {
+        return Some(whole_seconds(verdict.retry_after()).max(1));
+    }
+    let all = verdict.reset_after();
+    let more = verdict.unit_after.map_or(all, |unit| unit.min(all));
+    decision.is_allowed().then(|| whole_seconds(more))
 }
 
 fn whole_seconds(duration: Duration) -> u64 {

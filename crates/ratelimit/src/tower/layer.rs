@@ -70,10 +70,24 @@ impl RateLimitLayer {
     }
 
     /// Limits requests to `path` and everything below it by another limiter. Of several that fit
-    /// the longest path counts; `/a` fits `/a` and `/a/b`, not `/ab`.
+    /// the longest path counts; `/a` and `a` fit `/a` and `/a/b`, not `/ab`.
+    ///
+    /// A path is text: there are no patterns in it, and one that looks like a pattern (`/users/{id}`,
+    /// `/files/*`) is logged as a mistake; [`limiter_by`](Self::limiter_by) is for these. Requests have the
+    /// path that the layer sees: in a router that another one nests under `/api`, without `/api`.
     #[must_use]
     pub fn route(self, path: impl Into<String>, limiter: &RateLimiter) -> Self {
-        let (path, limiter) = (path.into(), limiter.clone());
+        let (mut path, limiter) = (path.into(), limiter.clone());
+        if !path.starts_with('/') {
+            path.insert(0, '/');
+        }
+        if path.contains(['{', '*', '?']) {
+            tracing::error!(
+                target: "redkit::ratelimit",
+                limiter = limiter.name(), path,
+                "a route's path is text and no pattern: no request may ever have it"
+            );
+        }
         self.with(|rules| {
             rules.routes.push((path, limiter));
             rules

@@ -48,7 +48,7 @@
 //! | header | of | |
 //! |---|---|---|
 //! | `RateLimit-Policy: "api";q=100;w=60` | every limit | [draft-ietf-httpapi-ratelimit-headers-11](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/) |
-//! | `RateLimit: "api";r=19;t=1` | every limit | the same |
+//! | `RateLimit: "api";r=19;t=1` | every limit | the same; `t` is when there are more units: of a rate the next one, of a denied call when it makes sense again (limits that allowed it have no `t`), otherwise when all are back |
 //! | `X-RateLimit-Limit`, `-Remaining`, `-Reset` | the limit that binds | the reset in seconds from now |
 //! | `Retry-After` | a denied call | whole seconds, rounded up, never 0 |
 //!

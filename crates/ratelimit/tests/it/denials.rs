@@ -40,3 +40,30 @@ async fn denied_meanwhile<F: Future<Output = ()>>(units_come_back: impl FnOnce(R
 async fn a_denial_that_crosses_a_reset_is_not_remembered() {
     denied_meanwhile(|limiter| async move { limiter.reset("k").await.unwrap() }).await;
 }
+
+/// The units are back, and the caller does not know it.
+#[tokio::test(start_paused = true)]
+async fn a_refund_whose_reply_is_lost_ends_what_is_remembered_of_denials() {
+    let backend = FaultyBackend::embedded();
+    let limiter = RateLimiter::builder(&backend.client(), "l")
+        .policy(Policy::gcra(Quota::per_hour(1)))
+        .decision_timeout(crate::PATIENT)
+        .build()
+        .unwrap();
+    // The engine knows the scripts then.
+    let other = limiter.check("other").await.unwrap();
+    limiter.refund(other.receipt().unwrap()).await.unwrap();
+    let allowed = limiter.check("k").await.unwrap();
+    assert!(!limiter.check("k").await.unwrap().is_allowed());
+    let remembered = limiter.check("k").await.unwrap();
+    assert_eq!(remembered.decided_by(), DecidedBy::DenyCache);
+    backend.set(Rule::new(Injection::LoseReply));
+    let error = limiter.refund(allowed.receipt().unwrap()).await;
+    assert!(error.unwrap_err().is_maybe());
+    backend.clear();
+    let next = limiter.check("k").await.unwrap();
+    assert_eq!(
+        (next.decided_by(), next.is_allowed()),
+        (DecidedBy::Redis, true)
+    );
+}

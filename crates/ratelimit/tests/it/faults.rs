@@ -283,12 +283,12 @@ async fn the_choice_for_an_outage_also_holds_for_waiters() {
 
 /// Counts what is said of outages.
 #[derive(Default)]
-struct Said {
-    begun: AtomicUsize,
-    ended: AtomicUsize,
+pub(crate) struct Said {
+    pub(crate) begun: AtomicUsize,
+    pub(crate) ended: AtomicUsize,
 }
 
-struct Listens(Arc<Said>);
+pub(crate) struct Listens(pub(crate) Arc<Said>);
 
 impl tracing::Subscriber for Listens {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -359,8 +359,10 @@ async fn every_kind_of_call_notices_the_beginning_and_the_end_of_an_outage() {
             {
                 for (is_down, how, expected) in [(true, begins, (1, 0)), (false, ends, (0, 1))] {
                     backend.clear();
-                    if is_down {
-                        backend.set(Rule::new(Injection::NotSent));
+                    match is_down {
+                        true => backend.set(Rule::new(Injection::NotSent)),
+                        // It has ended when it has been calm for this long.
+                        false => sleep(Duration::from_secs(5)).await,
                     }
                     ask(how).await;
                     ask(how).await;

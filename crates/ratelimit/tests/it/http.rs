@@ -29,7 +29,7 @@ pub(crate) fn limiter(client: &Client, name: &str, policy: Policy) -> RateLimite
         .unwrap()
 }
 
-async fn serve(routes: Router) -> SocketAddr {
+pub(crate) async fn serve(routes: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();

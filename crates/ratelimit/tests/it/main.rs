@@ -18,11 +18,14 @@ mod handover;
 mod http;
 mod inspection;
 mod known_failures;
+#[cfg(feature = "axum")]
+mod layer;
 mod leases;
 mod limit_set;
 mod model;
 mod outage;
 mod paced;
+mod partial_outage;
 mod processes;
 mod properties;
 mod recovery;
