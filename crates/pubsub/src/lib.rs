@@ -40,6 +40,7 @@ mod inbox;
 mod metrics;
 #[cfg(feature = "axum")]
 mod outgoing;
+mod page_size;
 mod queue;
 mod scripts;
 #[cfg(feature = "axum")]

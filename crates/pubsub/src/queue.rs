@@ -2,6 +2,7 @@
 //! subscriber is slower than the messages.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -44,6 +45,9 @@ struct State<I> {
     len: usize,
     has_ended: bool,
     waker: Option<Waker>,
+    /// How much room the task that fills the queue waits for.
+    wanted: usize,
+    wants_room: Option<Waker>,
 }
 
 impl<I> Queue<I> {
@@ -56,6 +60,8 @@ impl<I> Queue<I> {
                 len: 0,
                 has_ended: false,
                 waker: None,
+                wanted: 0,
+                wants_room: None,
             }),
         })
     }
@@ -113,13 +119,32 @@ impl<I> Queue<I> {
         wake(waker);
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Waits until there is room for so many items, which are no more than the capacity, or the queue has ended. One task
+    /// waits at a time.
+    pub(crate) async fn room(&self, wanted: usize) {
+        poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if state.has_ended || self.capacity - state.len >= wanted.min(self.capacity) {
+                return Poll::Ready(());
+            }
+            state.wanted = wanted.min(self.capacity);
+            state.wants_room = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Nothing comes after what is queued.
     pub(crate) fn end(&self) {
         let mut state = self.state.lock();
         state.has_ended = true;
-        let waker = state.waker.take();
+        let wakers = [state.waker.take(), state.wants_room.take()];
         drop(state);
-        wake(waker);
+        wakers.into_iter().for_each(wake);
     }
 
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Queued<I>>> {
@@ -131,7 +156,10 @@ impl<I> Queue<I> {
                 if matches!(next, Queued::Item(_)) {
                     state.len -= 1;
                 }
+                let has_room = self.capacity - state.len >= state.wanted;
+                let filler = has_room.then(|| state.wants_room.take()).flatten();
                 drop(state);
+                wake(filler);
                 turn.made_progress();
                 Poll::Ready(Some(next))
             }
@@ -201,8 +229,6 @@ fn wake(waker: Option<Waker>) {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
     use super::*;
 
     async fn all(queue: &Queue<u32>) -> Vec<Queued<u32>> {
@@ -267,6 +293,36 @@ mod tests {
         queue.end();
         let expected = [Kept(0), Item(0), Missed(998), Kept(999), Missed(1)];
         assert_eq!(all(&queue).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_waits_for_room_is_woken_by_it_and_by_the_end() {
+        let queue = Queue::new(4, Overflow::default());
+        queue.room(9).await;
+        for n in 0..4 {
+            queue.push(n);
+        }
+        let filler = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move {
+                queue.room(2).await;
+                queue.push(4);
+                queue.push(5);
+                queue.room(3).await;
+            }
+        });
+        for n in 0..2 {
+            tokio::task::yield_now().await;
+            let next = poll_fn(|cx| queue.poll_next(cx)).await;
+            assert_eq!(next, Some(Queued::Item(n)));
+        }
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!filler.is_finished());
+        queue.end();
+        filler.await.unwrap();
+        assert_eq!(all(&queue).await, [2, 3, 4, 5].map(Queued::Item));
     }
 
     #[tokio::test]

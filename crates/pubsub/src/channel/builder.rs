@@ -94,7 +94,8 @@ impl<T> ChannelBuilder<T> {
         self
     }
 
-    /// How many messages wait for a slow subscriber (1,024 at first), and what happens to more.
+    /// How many messages wait for a slow subscriber (1,024 at first), and what happens to more. What comes from the log of
+    /// a [`replay`](Self::replay) stays there until the subscriber has room for it.
     #[must_use]
     pub fn queue(mut self, messages: usize, overflow: Overflow) -> Self {
         self.capacity = messages;

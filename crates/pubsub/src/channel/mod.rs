@@ -183,6 +183,26 @@ impl<T: Serialize> Channel<T> {
     where
         Q: Serialize + ?Sized + 'q,
     {
+        let messages: Vec<_> = messages.collect();
+        let count = messages.len();
+        let published = self.publish_each(messages).await;
+        match &published {
+            Ok(published) => published
+                .iter()
+                .for_each(|one| self.inner.count_published(one)),
+            // Nothing is known of any of them.
+            Err(_) => self.inner.metrics.publish_failures.increment(count as u64),
+        }
+        published
+    }
+
+    async fn publish_each<'q, Q>(
+        &self,
+        messages: Vec<(Address, &'q Q)>,
+    ) -> Result<Vec<Result<Published, Error>>, Error>
+    where
+        Q: Serialize + ?Sized + 'q,
+    {
         let inner = &self.inner;
         let (mut commands, mut scripts) = (Vec::new(), Vec::new());
         for (to, message) in messages {
@@ -192,8 +212,8 @@ impl<T: Serialize> Channel<T> {
                 Some(log) => scripts.push(inner.script(&to, log, message)),
             }
         }
-        let published: Vec<Result<Published, Error>> = match inner.replay {
-            _ if commands.is_empty() && scripts.is_empty() => return Ok(Vec::new()),
+        Ok(match inner.replay {
+            _ if commands.is_empty() && scripts.is_empty() => Vec::new(),
             None => {
                 let replies = inner.client.pipeline(commands).await?;
                 let plain = |receivers| Published {
@@ -213,9 +233,7 @@ impl<T: Serialize> Channel<T> {
                     .map(|reply| read("EVALSHA", reply).map(numbered))
                     .collect()
             }
-        };
-        published.iter().for_each(|one| inner.count_published(one));
-        Ok(published)
+        })
     }
 }
 

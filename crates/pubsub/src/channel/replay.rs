@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redkit_core::{Client, Command, Key};
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, sleep};
 
 use super::builder::Replay;
 use super::event::{GapReason, Position};
 use super::subscription::Outlet;
 use super::{Address, read};
 use crate::error::Error;
+use crate::page_size::PageSize;
 use crate::scripts::{Entries, Entry, millis};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -26,7 +27,7 @@ const MOST_KNOWN: usize = 4096;
 /// How far the clocks of servers are apart at most, in µs, for a number of one of them to be taken for real by the others.
 const CLOCKS_APART: u64 = 60_000_000;
 
-/// How many entries of a log are read at once.
+/// How many entries of a log are read at once at most.
 const PAGE: usize = 256;
 
 /// Where a channel's log is.
@@ -78,6 +79,7 @@ struct Cursor {
     /// Whether a live message came that was published after the subscription was made. Until then, those that were under way before the
     /// subscription was made may still come: subscriptions share a connection.
     has_gone_on: bool,
+    page_size: PageSize,
 }
 
 impl Cursor {
@@ -89,6 +91,7 @@ impl Cursor {
             replayed: BTreeSet::new(),
             lost_up_to: 0,
             has_gone_on: false,
+            page_size: PageSize::new(),
         }
     }
 }
@@ -187,27 +190,12 @@ impl Cursors {
         true
     }
 
-    /// Lets the last numbers live on. A quiet channel's would go a day after its last message, and then nobody
-    /// could tell a day without messages from lost data.
-    pub(super) async fn keep_last_numbers(&self) {
-        let keys = self.by_channel.values().map(|cursor| &cursor.keys);
-        let keep = keys.map(|keys| {
-            let keep = Command::new("PEXPIRE").key(&keys.last);
-            let keep = keep.arg(millis(keys.replay.last_ttl()));
-            keep.idempotent(true)
-        });
-        if let Err(error) = self.client.pipeline(keep.collect()).await {
-            tracing::debug!(target: "redkit::pubsub", %error, "last numbers are kept later");
+    pub(super) fn last_numbers(&self) -> LastNumbers {
+        let keys = self.by_channel.values().map(|cursor| cursor.keys.clone());
+        LastNumbers {
+            client: self.client.clone(),
+            keys: keys.collect(),
         }
-    }
-
-    /// How often that is done.
-    pub(super) fn keeping_period(&self) -> Duration {
-        let ttls = self
-            .by_channel
-            .values()
-            .map(|cursor| cursor.keys.replay.last_ttl());
-        ttls.fold(DAY, Duration::min) / 4
     }
 
     fn of(client: &Client) -> Self {
@@ -221,6 +209,33 @@ impl Cursors {
         let channel = address.channel.to_bytes();
         let cursor = Cursor::new(channel.clone(), keys.clone(), position);
         self.by_channel.insert(channel, cursor);
+    }
+}
+
+/// The last numbers of the channels of a subscription.
+pub(super) struct LastNumbers {
+    client: Client,
+    keys: Vec<LogKeys>,
+}
+
+impl LastNumbers {
+    /// Lets them live on, until this is dropped. A quiet channel's would go a day after its last message, and then nobody
+    /// could tell a day without messages from lost data.
+    pub(super) async fn keep(&self) {
+        let ttls = self.keys.iter().map(|keys| keys.replay.last_ttl());
+        let mut keeping = tokio::time::interval(ttls.fold(DAY, Duration::min) / 4);
+        keeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            keeping.tick().await;
+            let keep = self.keys.iter().map(|keys| {
+                let keep = Command::new("PEXPIRE").key(&keys.last);
+                let keep = keep.arg(millis(keys.replay.last_ttl()));
+                keep.idempotent(true)
+            });
+            if let Err(error) = self.client.pipeline(keep.collect()).await {
+                tracing::debug!(target: "redkit::pubsub", %error, "last numbers are kept later");
+            }
+        }
     }
 }
 
@@ -244,15 +259,21 @@ impl Cursor {
     }
 
     /// Reads the log until its end, however long the server cannot be asked: the subscriber would
-    /// only be told of a gap that is none.
+    /// only be told of a gap that is none. Nor does it hand on more than the subscriber has room for: what is dropped from
+    /// the queue would not come again.
     async fn catch_up(&mut self, client: &Client, outlet: &Outlet) -> bool {
         const LEAST: Duration = Duration::from_millis(50);
         const MOST: Duration = Duration::from_secs(1);
         let mut pause = LEAST;
         loop {
-            let (last, page) = match self.page(client).await {
+            let most = self.page_size.of(outlet.page(PAGE));
+            outlet.room(most).await;
+            let (last, page) = match self.page(client, most).await {
                 Ok(page) => page,
                 Err(error) if error.is_retryable() => {
+                    if error.is_maybe() {
+                        self.page_size.was_lost(most);
+                    }
                     tracing::debug!(target: "redkit::pubsub", %error, ?pause, "the log is read again");
                     sleep(pause).await;
                     pause = (pause * 2).min(MOST);
@@ -265,7 +286,8 @@ impl Cursor {
                 }
             };
             pause = LEAST;
-            let is_last = page.len() < PAGE;
+            self.page_size.came();
+            let is_last = page.len() < most;
             let is_empty = page.is_empty();
             for entry in page {
                 if !self.hand_on(entry, outlet) {
@@ -302,7 +324,7 @@ impl Cursor {
 
     /// The last number, and a page of the log behind what was handed on: in this order, so that an
     /// empty page means that everything up to the last number was handed on or dropped.
-    async fn page(&self, client: &Client) -> Result<(u64, Vec<Entry<2>>), Error> {
+    async fn page(&self, client: &Client, most: usize) -> Result<(u64, Vec<Entry<2>>), Error> {
         let after = format!("({}-0", self.position);
         let range = Command::new("XRANGE")
             .key(&self.keys.log)
@@ -310,7 +332,7 @@ impl Cursor {
             .arg("+");
         let commands = vec![
             Command::new("GET").key(&self.keys.last),
-            range.arg("COUNT").arg(PAGE),
+            range.arg("COUNT").arg(most),
         ];
         let mut replies = client.pipeline(commands).await?.into_iter();
         let (Some(last), Some(page)) = (replies.next(), replies.next()) else {

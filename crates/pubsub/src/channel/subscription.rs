@@ -10,7 +10,6 @@ use bytes::Bytes;
 use futures_core::Stream;
 use redkit_core::{Client, GapReason as ConnectionGap, Keyspace, Push, PushStream};
 use serde::de::DeserializeOwned;
-use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Inner;
@@ -57,6 +56,16 @@ impl Outlet {
             raw,
             position,
         })
+    }
+
+    /// How many messages of a log are handed on at once: the subscriber's queue holds them.
+    pub(super) fn page(&self, most: usize) -> usize {
+        most.min(self.queue.capacity())
+    }
+
+    /// Waits until the subscriber has room for so many messages. Those of a log wait there meanwhile, and none is dropped.
+    pub(super) async fn room(&self, messages: usize) {
+        self.queue.room(messages).await;
     }
 
     pub(super) fn gap(&self, reason: GapReason) {
@@ -163,22 +172,22 @@ async fn receive(mut pushes: PushStream, outlet: &Outlet) {
     }
 }
 
-async fn receive_with_replay(mut pushes: PushStream, mut cursors: Cursors, outlet: &Outlet) {
+async fn receive_with_replay(pushes: PushStream, cursors: Cursors, outlet: &Outlet) {
+    // Also while a subscriber has no room for what the log holds.
+    let last_numbers = cursors.last_numbers();
+    tokio::select! {
+        biased;
+        () = receive_and_catch_up(pushes, cursors, outlet) => {}
+        () = last_numbers.keep() => {}
+    }
+}
+
+async fn receive_and_catch_up(mut pushes: PushStream, mut cursors: Cursors, outlet: &Outlet) {
     // What was published between the look at the end of the log and the confirmation.
     if !cursors.catch_up(outlet).await {
         return;
     }
-    let mut keeping = tokio::time::interval(cursors.keeping_period());
-    keeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let push = tokio::select! {
-            push = pushes.next() => push,
-            _ = keeping.tick() => {
-                cursors.keep_last_numbers().await;
-                continue;
-            }
-        };
-        let Some(push) = push else { return };
+    while let Some(push) = pushes.next().await {
         let goes_on = match push {
             Push::Message {
                 channel, payload, ..

@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use redkit_core::{GapReason as ConnectionGap, Interest, Push, PushStream, ToArg};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use super::{Inbox, Item, ItemId};
 use crate::error::Error;
+use crate::page_size::PageSize;
 use crate::scripts::{self, InboxKeys, RawItem};
 
 /// A connected user: first what waits in the inbox, then each item as it is pushed, without loss or doubles
@@ -30,10 +32,15 @@ pub struct InboxSubscription<T> {
     begin: Option<ItemId>,
     /// The inbox's epoch, once it is known.
     epoch: Option<u64>,
+    /// The last item that the inbox had dropped when the subscription looked first; `None` before that.
+    dropped_before: Option<Option<ItemId>>,
+    /// The greatest item of which a push told and that was not queued, with its epoch.
+    heard: Option<(u64, ItemId)>,
     /// Read from the inbox or received live, to be handed on.
     waiting: VecDeque<InboxEvent<RawItem>>,
     /// Whether the inbox may hold more than was queued.
     must_catch_up: bool,
+    page: PageSize,
 }
 
 /// What an [`InboxSubscription`] yields.
@@ -47,8 +54,8 @@ pub enum InboxEvent<I> {
     Gap,
 }
 
-/// How many items are read at once.
-const PAGE: u32 = 100;
+/// How many items are read at once at most.
+const PAGE: usize = 100;
 
 /// How many of the items that were queued are known again, when a server took over that had lost the last of them.
 const MOST_QUEUED: usize = 256;
@@ -76,8 +83,11 @@ impl<T: DeserializeOwned> Inbox<T> {
             queued: VecDeque::new(),
             begin: after,
             epoch: None,
+            dropped_before: None,
+            heard: None,
             waiting: VecDeque::new(),
             must_catch_up: true,
+            page: PageSize::new(),
         })
     }
 }
@@ -94,6 +104,7 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
                 return Some(self.hand_on(event));
             }
             if self.must_catch_up {
+                self.hear();
                 match self.catch_up().await {
                     Ok(()) => pause = LEAST,
                     Err(error) if error.is_retryable() => {
@@ -107,13 +118,26 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
                 }
                 continue;
             }
-            match self.pushes.next().await? {
-                Push::Message { payload, .. } => self.receive(&payload),
-                // It is made up for when the subscription stands again.
-                Push::Gap(ConnectionGap::Lost) => {}
-                Push::Gap(_) => self.must_catch_up = true,
-                _ => {}
-            }
+            let push = self.pushes.next().await?;
+            self.take(push);
+        }
+    }
+
+    /// Takes the pushes that are there. An item is in the inbox before a push tells of it: the page that is read next has
+    /// what these tell of, and need not be read again for each of them.
+    fn hear(&mut self) {
+        while let Some(Some(push)) = self.pushes.next().now_or_never() {
+            self.take(push);
+        }
+    }
+
+    fn take(&mut self, push: Push) {
+        match push {
+            Push::Message { payload, .. } => self.receive(&payload),
+            // It is made up for when the subscription stands again.
+            Push::Gap(ConnectionGap::Lost) => {}
+            Push::Gap(_) => self.must_catch_up = true,
+            _ => {}
         }
     }
 
@@ -156,7 +180,14 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
             }
             _ if self.was_queued(&item) => {}
             // The first one, or some are missing, or the inbox was lost, or its last items: then ids and numbers come again.
-            _ => self.must_catch_up = true,
+            _ => {
+                self.must_catch_up = true;
+                // Should the inbox be lost before it is read, it is known by this.
+                if self.position.is_none() {
+                    self.epoch = self.epoch.or(Some(item.epoch));
+                }
+                self.heard = self.heard.max(Some((item.epoch, item.id)));
+            }
         }
     }
 
@@ -165,10 +196,28 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
     async fn catch_up(&mut self) -> Result<(), Error> {
         let inner = &self.inbox.inner;
         let (after, known) = (self.position, self.epoch);
-        let page = scripts::inbox_page(&inner.client, &self.keys, after, known, PAGE).await?;
+        let most = self.page.of(PAGE);
+        let count = u32::try_from(most).unwrap_or(u32::MAX);
+        let page = scripts::inbox_page(&inner.client, &self.keys, after, known, count);
+        let page = page.await.map_err(Error::from);
+        if page.as_ref().is_err_and(Error::is_maybe) {
+            self.page.was_lost(most);
+        }
+        let page = page?;
+        self.page.came();
         let was_lost = page.is_of_another;
-        let has_gone_back = !was_lost && page.last.is_some_and(|last| after > Some(last));
-        let is_behind = !was_lost && after.is_some() && page.dropped > after;
+        let heard = self
+            .heard
+            .take()
+            .filter(|(epoch, _)| page.epoch == Some(*epoch));
+        let known_of = after.max(heard.map(|(_, id)| id));
+        let has_gone_back = !was_lost && page.last.is_some_and(|last| known_of > Some(last));
+        // Whoever begins with what waits does not miss what had been dropped before.
+        if was_lost {
+            self.dropped_before = None;
+        }
+        let dropped_before = *self.dropped_before.get_or_insert(page.dropped);
+        let is_behind = !was_lost && page.dropped > after.or(dropped_before);
         if was_lost {
             // Ids may begin before the last one that was queued.
             self.begin = None;
@@ -185,10 +234,14 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
             self.waiting.push_back(InboxEvent::Gap);
         }
         self.epoch = page.epoch.or(known);
-        self.must_catch_up = has_gone_back || page.items.len() >= PAGE as usize;
+        self.must_catch_up = has_gone_back || page.items.len() >= most;
+        if has_gone_back {
+            return Ok(());
+        }
         for item in page.items {
             // It was queued when only the state was lost, or the last items.
-            match (was_lost && Some(item.epoch) == known) || self.was_queued(&item) {
+            let is_of_known = was_lost && after.is_some() && Some(item.epoch) == known;
+            match is_of_known || self.was_queued(&item) {
                 true => self.position = Some(item.id),
                 false => self.queue(item),
             }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use redkit_core::Command;
-use redkit_pubsub::{Channel, Error, Event, GapReason, Overflow};
-use redkit_testkit::Fixture;
+use redkit_pubsub::{Channel, Error, Event, GapReason, Overflow, Replay};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 
 use crate::listening::{is_silent, message, next, payloads};
 
@@ -207,5 +207,43 @@ redkit_testkit::suite! {
             assert_eq!(numbers.publish("k", &1).await?.receivers, 1);
         }
         Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_a_batch_or_a_broadcast_that_fails_are_counted() {
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    for replay in [None, Some(Replay::last(10))] {
+        let backend = FaultyBackend::embedded();
+        let builder = Channel::<u32>::builder(&backend.client(), "numbers").max_message_bytes(4);
+        let builder = match replay {
+            Some(replay) => builder.replay(replay),
+            None => builder,
+        };
+        let recorder = DebuggingRecorder::new();
+        let channel = metrics::with_local_recorder(&recorder, || builder.build().unwrap());
+        let counted = || {
+            let all = recorder.snapshotter().snapshot().into_vec();
+            let counted = all.into_iter().filter_map(|(key, _, _, value)| {
+                let outcome = key.key().labels().find(|label| label.key() == "outcome")?;
+                let DebugValue::Counter(count @ 1..) = value else {
+                    return None;
+                };
+                Some((outcome.value().to_owned(), count))
+            });
+            counted.collect::<Vec<_>>()
+        };
+        let of = |outcome: &str, count: u64| (outcome.to_owned(), count);
+        channel.broadcast(["a", "b", "c"], &1).await.unwrap();
+        assert_eq!(counted(), [of("published", 3)]);
+        backend.add(Rule::new(Injection::NotSent));
+        channel.broadcast(["a", "b", "c"], &1).await.unwrap_err();
+        assert_eq!(counted(), [of("failed", 3)]);
+        channel.publish_batch("a", &[1, 2]).await.unwrap_err();
+        assert_eq!(counted(), [of("failed", 2)]);
+        // Nothing of it is sent.
+        channel.publish_batch("a", &[1, 10_000]).await.unwrap_err();
+        assert_eq!(counted(), [of("failed", 2)]);
     }
 }

@@ -88,6 +88,68 @@ async fn an_inbox_that_was_lost_is_a_gap_although_a_reading_fails_or_is_dropped(
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_inbox_that_was_lost_with_the_first_item_that_a_subscriber_heard_of_is_a_gap() {
+    let engine = Arc::new(Embedded::new());
+    let (_, connected, pusher) = two(&engine, 10);
+    let mut subscription = connected.subscribe("ann", None).await.unwrap();
+    assert!(timeout(MS, subscription.next()).await.is_err());
+    pusher.push("ann", &0).await.unwrap();
+    engine.restore(&Snapshot::default());
+    sleep(MS).await;
+    pusher.push("ann", &1).await.unwrap();
+    let event = next_item(&mut subscription).await;
+    assert!(matches!(event, InboxEvent::Gap), "{event:?}");
+    assert_eq!(item(&mut subscription).await, 1);
+    pusher.push("ann", &2).await.unwrap();
+    assert_eq!(item(&mut subscription).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_is_behind_does_not_read_the_inbox_for_each_push_that_it_has_read_already()
+ {
+    let (backend, connected, pusher) = two(&Arc::default(), 1_000);
+    let mut subscription = connected.subscribe("ann", None).await.unwrap();
+    for n in 0..600 {
+        pusher.push("ann", &n).await.unwrap();
+    }
+    backend.forget();
+    for n in 0..600 {
+        assert_eq!(item(&mut subscription).await, n);
+    }
+    assert!(timeout(MS, subscription.next()).await.is_err());
+    pusher.push("ann", &600).await.unwrap();
+    assert_eq!(item(&mut subscription).await, 600);
+    let readings = backend
+        .seen()
+        .iter()
+        .filter(|command| is_reading(command))
+        .count();
+    assert!(readings <= 9, "{readings} readings of 600 items");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_a_subscriber_heard_of_while_it_was_behind_is_a_gap_when_it_is_lost() {
+    let engine = Arc::new(Embedded::new());
+    let (backend, connected, pusher) = two(&engine, 1_000);
+    let first = pusher.push("ann", &0).await.unwrap().id;
+    pusher.confirm_up_to("ann", first).await.unwrap();
+    let mut subscription = connected.subscribe("ann", None).await.unwrap();
+    assert!(timeout(MS, subscription.next()).await.is_err());
+    // The subscriber hears of an item, and cannot read for a while.
+    backend.add(Rule::new(Injection::NotSent).on(is_reading));
+    let snapshot = engine.snapshot();
+    pusher.push("ann", &1).await.unwrap();
+    assert!(timeout(100 * MS, subscription.next()).await.is_err());
+    engine.restore(&snapshot);
+    backend.clear();
+    let event = next_item(&mut subscription).await;
+    assert!(matches!(event, InboxEvent::Gap), "{event:?}");
+    pusher.push("ann", &2).await.unwrap();
+    assert_eq!(item(&mut subscription).await, 2);
+    assert!(timeout(MS, subscription.next()).await.is_err());
+}
+
 /// Another server takes over, without the last items, and its clock is behind.
 #[tokio::test(start_paused = true)]
 async fn items_behind_lost_ones_come_though_their_ids_are_less() {
@@ -199,6 +261,37 @@ redkit_testkit::suite! {
         }
         inbox.push("ann", &8).await?;
         assert_eq!(item(&mut subscription).await, 8);
+        Ok(())
+    }
+
+    async fn what_a_full_inbox_dropped_behind_a_first_look_that_found_nothing_is_one_gap(fixture: Fixture) -> Result<(), Error> {
+        let inbox = inbox(&fixture, 3);
+        // Nothing was ever pushed to the one, and the other has dropped items and is empty.
+        let before = inbox.push("bob", &100).await?.id;
+        for n in 101..105 {
+            inbox.push("bob", &n).await?;
+        }
+        inbox.clear("bob").await?;
+        for user in ["ann", "bob"] {
+            let mut subscription = inbox.subscribe(user, None).await?;
+            assert!(timeout(50 * MS, subscription.next()).await.is_err());
+            for n in 0..8 {
+                inbox.push(user, &n).await?;
+            }
+            assert!(matches!(next_item(&mut subscription).await, InboxEvent::Gap), "{user}");
+            for n in 5..8 {
+                assert_eq!(item(&mut subscription).await, n);
+            }
+            inbox.push(user, &8).await?;
+            assert_eq!(item(&mut subscription).await, 8);
+        }
+        // What had been dropped before the first look is no gap.
+        assert!(before < inbox.push("bob", &9).await?.id);
+        inbox.confirm_up_to("bob", inbox.push("bob", &10).await?.id).await?;
+        let mut subscription = inbox.subscribe("bob", None).await?;
+        assert!(timeout(50 * MS, subscription.next()).await.is_err());
+        inbox.push("bob", &11).await?;
+        assert_eq!(item(&mut subscription).await, 11);
         Ok(())
     }
 

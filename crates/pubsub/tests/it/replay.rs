@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redkit_core::{Client, Command, Key};
-use redkit_pubsub::{Channel, Error, GapReason, Position, Replay};
+use redkit_pubsub::{Channel, Error, GapReason, Overflow, Position, Replay};
 use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 
 use crate::listening::{gap, is_silent, message, payloads};
@@ -11,7 +11,7 @@ use crate::listening::{gap, is_silent, message, payloads};
 fn numbers(fixture: &Fixture, last: u32) -> Channel<u32> {
     let builder = Channel::builder(&fixture.client, "numbers").replay(Replay::last(last));
     builder
-        .queue(100_000, redkit_pubsub::Overflow::DropOldest)
+        .queue(100_000, Overflow::DropOldest)
         .build()
         .unwrap()
 }
@@ -87,7 +87,50 @@ async fn a_position_that_was_made_up_costs_no_reading_for_each_message() {
     assert!(readings <= 3, "{readings}");
 }
 
+/// A reply with more than 16 entries takes longer than its time.
+#[tokio::test(start_paused = true)]
+async fn a_log_whose_pages_are_too_large_for_the_network_is_read_in_smaller_ones() {
+    let backend = FaultyBackend::embedded();
+    let channel = Channel::<u32>::builder(&backend.client(), "numbers").replay(Replay::last(1_000));
+    let channel = channel.build().unwrap();
+    let first = publish(&channel, 0..1).await;
+    publish(&channel, 1..301).await;
+    let is_large = |command: &Command| {
+        let count = command.iter().last().unwrap_or_default();
+        let count = String::from_utf8_lossy(count).parse::<u32>();
+        command.name() == "XRANGE" && count.is_ok_and(|count| count > 16)
+    };
+    backend.add(Rule::new(Injection::HangAfter).on(is_large));
+    let began = tokio::time::Instant::now();
+    let mut subscription = channel.subscribe_after("k", first[0]).await.unwrap();
+    assert_eq!(
+        payloads(&mut subscription, 300).await,
+        (1..301).collect::<Vec<_>>()
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
 redkit_testkit::suite! {
+    async fn what_the_log_holds_waits_for_a_subscriber_that_is_slow(fixture: Fixture) -> Result<(), Error> {
+        for overflow in [Overflow::DropOldest, Overflow::DropNewest, Overflow::Disconnect] {
+            let builder = Channel::<u32>::builder(&fixture.client, "numbers").replay(Replay::last(2_000));
+            let numbers = builder.queue(16, overflow).build()?;
+            let key = format!("{overflow:?}");
+            let all: Vec<u32> = (0..600).collect();
+            let first = numbers.publish_batch(&key, &all).await?.remove(0)?.position.unwrap();
+            let mut subscription = numbers.subscribe_after(&key, first).await?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(payloads(&mut subscription, 599).await, all[1..]);
+            numbers.publish(&key, &600).await?;
+            assert_eq!(payloads(&mut subscription, 1).await, [600]);
+        }
+        Ok(())
+    }
+
     async fn a_message_behind_others_that_were_lost_with_the_data_comes_behind_a_gap(fixture: Fixture) -> Result<(), Error> {
         let numbers = numbers(&fixture, 100);
         let mut subscription = numbers.subscribe(["k"]).await?;
