@@ -30,9 +30,25 @@ if mode == 'done' or mode == 'last' then
   recorded = at > now and string.format('%.0f', now) or '1'
 end
 
+-- Lets the record last for the time of one whose message waits no more (ms), and as long as the message waits before.
+local function keep_record(ttl)
+  local waits_until = redis.call('ZSCORE', delayed, id)
+  local waits = waits_until and math.max(0, math.ceil((waits_until - now) / 1000)) or 0
+  redis.call('PEXPIRE', record, ttl + waits)
+end
+
 if mode == 'debounce' then
   if redis.call('ZSCORE', delayed, id) then
     redis.call('ZADD', delayed, at, id)
+    local waiting = redis.call('HGET', bodies, id)
+    if waiting then
+      -- The record goes on to be the record of the message that waits, and ends with that.
+      local _, _, _, recorded_by = unpack_body(waiting)
+      recorded = recorded_by
+    end
+    if recorded ~= '0' and redis.call('HGET', record, 'd') == recorded then
+      keep_record(30 * 86400000)
+    end
     redis.call('HSET', bodies, id, pack_body(key, headers, message, recorded))
     return { '', 'replaced' }
   end
@@ -48,7 +64,7 @@ elseif mode ~= 'none' then
     -- The end of a message that is known for a time only is not looked at: what it kept would never be published.
     if mode == 'last' and of ~= '0' then
       redis.call('HSET', record, 'e', entry, 'd', of, 'i', id, 'b', pack_body(key, headers, message, recorded))
-      redis.call('PEXPIRE', record, ARGV[2])
+      keep_record(ARGV[2])
       return { entry, 'kept' }
     end
     return { entry, 'known' }

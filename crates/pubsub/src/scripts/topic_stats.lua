@@ -3,14 +3,20 @@
 -- Needs clock.lua and topic_entry.lua before it.
 --
 -- KEYS[1]  the stream    KEYS[2]  the delayed messages    KEYS[3]  the topic's state    KEYS[4]  the group's retries
--- KEYS[5]  its dead letters
+-- KEYS[5]  its dead letters    KEYS[6]  the members of an ordered group, which the first partition has
 -- ARGV[1]  the group    ARGV[2]  the name of `waiting`    ARGV[3]  the lease (ms)
 -- Reply    {length, delayed, dead, retries, 1 when paused, lag or -1, pending, age of the oldest pending entry (ms),
---          entries in the hands of consumers, live consumers, age of the oldest entry that was not delivered (ms) or -1}
+--          entries in the hands of consumers, live consumers (of an ordered group its members), age of the oldest entry
+--          that was not delivered (ms) or -1}
 -- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders ~waiting 30000 → {12, 0, 1, 2, 0, 5, 4, 1200, 2, 3, 800}
 local lag, pending, age, held, live, undelivered = -1, 0, 0, 0, 0, -1
 local function age_of(id)
   return math.max(0, math.floor(now / 1000) - tonumber(string.match(id, '^%d+')))
+end
+-- The partitions of an ordered group have one consumer each, whoever owns them.
+local is_ordered = redis.call('HGET', KEYS[3], 'mode:' .. ARGV[1]) == 'ordered'
+if is_ordered and KEYS[6] then
+  live = redis.call('ZCOUNT', KEYS[6], '(' .. string.format('%.0f', now), '+inf')
 end
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if not groups.err then
@@ -31,7 +37,7 @@ if not groups.err then
         local consumer = fields_of(row)
         if consumer['name'] ~= ARGV[2] then
           held = held + consumer['pending']
-          if consumer['idle'] <= tonumber(ARGV[3]) then
+          if not is_ordered and consumer['idle'] <= tonumber(ARGV[3]) then
             live = live + 1
           end
         end

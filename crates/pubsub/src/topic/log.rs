@@ -103,6 +103,8 @@ pub struct LogReader<T> {
     /// When it looks into all partitions, news or not.
     next_look: Instant,
     backoff: Backoff,
+    /// The server's refusal for good, of which the reader ends behind what was read.
+    refusal: Option<Error>,
 }
 
 /// How far a partition has been read.
@@ -112,6 +114,9 @@ struct Reading {
     news: Option<u64>,
     /// It begins with what is there: what is gone was never to be read.
     is_beginning: bool,
+    /// Until when it is not read, as it could not be, and the pauses.
+    trouble: Option<Instant>,
+    backoff: Backoff,
 }
 
 /// An event that was read, and is to be handed on.
@@ -126,6 +131,11 @@ struct Ready {
 const MOST_PARTITIONS: usize = 64;
 /// How long a reader waits for news before it looks anyway.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// The pauses after which it asks again.
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(1))
+}
 
 impl<T> Topic<T> {
     /// Reads the topic, which is a [log](Retention::Log), without a group.
@@ -192,6 +202,8 @@ impl<T> Topic<T> {
             place: *place,
             news: None,
             is_beginning,
+            trouble: None,
+            backoff: backoff(),
         };
         Ok(LogReader {
             topic: self.clone(),
@@ -200,7 +212,8 @@ impl<T> Topic<T> {
             position,
             ready: VecDeque::new(),
             next_look: Instant::now() + LOOK,
-            backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
+            backoff: backoff(),
+            refusal: None,
         })
     }
 }
@@ -220,7 +233,9 @@ impl<T: DeserializeOwned> LogReader<T> {
                 Ok(false) => {
                     self.backoff.reset();
                     // The time is up: it looks by itself.
-                    let _ = timeout_at(self.next_look, self.news()).await;
+                    let until = self.partitions.iter().filter_map(|reading| reading.trouble);
+                    let until = until.fold(self.next_look, Instant::min);
+                    let _ = timeout_at(until, self.news()).await;
                 }
                 Err(error) if error.is_retryable() => {
                     let pause = self.backoff.next_pause();
@@ -240,19 +255,24 @@ impl<T: DeserializeOwned> LogReader<T> {
         &self.position
     }
 
-    /// Reads on where there may be more. Gives whether there was any such partition.
+    /// Reads on where there may be more. Gives whether there was any such partition. One that cannot be read holds up no
+    /// other.
     async fn read(&mut self) -> Result<bool, Error> {
+        if let Some(refusal) = self.refusal.take() {
+            return Err(refusal);
+        }
         // Now and then it looks into each by itself, whatever became of the news, and however much there is of the others'.
         if Instant::now() >= self.next_look {
             self.look_again();
             self.next_look = Instant::now() + LOOK;
         }
         let inner = &self.topic.inner;
-        let news = self.tail.news();
+        let (news, now) = (self.tail.news(), Instant::now());
         let (mut asked, mut calls) = (Vec::new(), Vec::new());
         for (index, reading) in self.partitions.iter().enumerate() {
             let known = news.get(index).copied();
             if (reading.news.is_none() || reading.news != known)
+                && reading.trouble.is_none_or(|until| until <= now)
                 && let Some(partition) = inner.partitions.get(index)
             {
                 asked.push((index, known));
@@ -265,10 +285,27 @@ impl<T: DeserializeOwned> LogReader<T> {
         }
         let replies = inner.client.eval_all(calls).await?;
         for ((index, known), reply) in asked.into_iter().zip(replies) {
-            let page: Page = read("EVALSHA", reply)?;
             let Some(reading) = self.partitions.get_mut(index) else {
                 continue;
             };
+            let page: Page = match read("EVALSHA", reply) {
+                Ok(page) => page,
+                Err(error) if error.is_retryable() => {
+                    let pause = reading.backoff.next_pause();
+                    tracing::debug!(
+                        target: "redkit::pubsub", %error, partition = index, ?pause, "a log is read again"
+                    );
+                    reading.news = None;
+                    reading.trouble = Some(Instant::now() + pause);
+                    continue;
+                }
+                Err(error) => {
+                    self.refusal = Some(error);
+                    continue;
+                }
+            };
+            reading.trouble = None;
+            reading.backoff.reset();
             let mut place = page.from;
             if page.is_missing && !reading.is_beginning {
                 self.ready.push_back(Ready {
@@ -296,8 +333,12 @@ impl<T: DeserializeOwned> LogReader<T> {
         Ok(true)
     }
 
+    /// Waits for news of the partitions that can be read.
     async fn news(&self) {
-        let of = |reading: &Reading| reading.news.unwrap_or_default();
+        let of = |reading: &Reading| match reading.trouble {
+            Some(_) => None,
+            None => Some(reading.news.unwrap_or_default()),
+        };
         let known = self.partitions.iter().map(of).collect();
         self.tail.other_than(known).await;
     }

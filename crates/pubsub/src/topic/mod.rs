@@ -10,6 +10,7 @@ mod inspect;
 mod keys;
 mod log;
 mod log_scripts;
+mod ordered_scripts;
 mod position;
 mod publication;
 #[cfg(feature = "schedule")]
@@ -352,7 +353,7 @@ impl Inner {
             scripts::Publish {
                 mode,
                 record_ttl,
-                due: due(publication.due),
+                due: due(publication.due)?,
                 id: &id,
                 key: &publication.key,
                 headers,
@@ -445,13 +446,27 @@ impl Inner {
 }
 
 /// As `topic_publish.lua` reads it.
-fn due(due: Due) -> String {
+fn due(due: Due) -> Result<String, Error> {
+    // In µs. Scripts count exactly to 2^53, and add a delay to the time.
+    const LONGEST_DELAY: u128 = 1 << 51;
+    const LATEST: u128 = (1 << 53) - LONGEST_DELAY;
+    let fix = "give an earlier time";
     match due {
-        Due::Now => String::new(),
-        Due::After(delay) => format!("+{}", crate::scripts::micros(delay)),
+        Due::Now => Ok(String::new()),
+        Due::After(delay) if delay.as_micros() > LONGEST_DELAY => {
+            Err(Error::invalid("delay", "it is over 71 years", fix))
+        }
+        Due::After(delay) => Ok(format!("+{}", delay.as_micros())),
         Due::At(time) => {
             let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-            crate::scripts::micros(since).to_string()
+            match since.as_micros() > LATEST {
+                true => Err(Error::invalid(
+                    "deliver_at",
+                    "it is after the year 2183",
+                    fix,
+                )),
+                false => Ok(since.as_micros().to_string()),
+            }
         }
     }
 }

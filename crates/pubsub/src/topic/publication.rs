@@ -44,14 +44,15 @@ pub enum Deduplication {
     /// It is not published, for this time after the first one.
     For(Duration),
     /// It is not published until every group has acknowledged the first one (or moved it to its dead
-    /// letters). Only in topics with [`Retention::Queue`](super::Retention::Queue).
+    /// letters), and for 30 days at most after the first one has been delivered. Only in topics with [`Retention::Queue`](super::Retention::Queue).
     UntilDone,
     /// It takes the place of the first one while that waits for its time, and is delivered after its
     /// own delay: of many in a short time only the last is delivered. Needs a delay.
     Debounce,
     /// While the first one waits or is being handled, the last of the others is kept, and published when
     /// the first is done, whatever delay or time it was given; none is kept when the first was published with
-    /// [`For`](Self::For) or [`Debounce`](Self::Debounce), whose end is not looked at: it is just known. Only in topics
+    /// [`For`](Self::For) or [`Debounce`](Self::Debounce), whose end is not looked at: it is just known. What is kept is lost
+    /// when the first one is not done 30 days after the last one was kept and the first one delivered. Only in topics
     /// with [`Retention::Queue`](super::Retention::Queue).
     KeepLast,
 }

@@ -19,10 +19,9 @@ pub(super) const FINISH: &str = include_str!("../scripts/topic_finish.lua");
 
 const FLOOR: &str = include_str!("../scripts/topic_floor.lua");
 pub(super) const DELAYED: &str = include_str!("../scripts/topic_delayed.lua");
-const FENCE: &str = include_str!("../scripts/topic_fence.lua");
-const BURY_TEXT: &str = include_str!("../scripts/topic_bury.lua");
-const ACK_FAST: &str = include_str!("../scripts/topic_ack_fast.lua");
-const ACK_TEXT: &str = include_str!("../scripts/topic_ack.lua");
+pub(super) const BURY_TEXT: &str = include_str!("../scripts/topic_bury.lua");
+pub(super) const ACK_FAST: &str = include_str!("../scripts/topic_ack_fast.lua");
+pub(super) const ACK_TEXT: &str = include_str!("../scripts/topic_ack.lua");
 
 static PUBLISH: Script = Script::of_parts(&[
     include_str!("../scripts/topic_publish_fast.lua"),
@@ -39,18 +38,6 @@ static TICK: Script = Script::of_parts(&[
     include_str!("../scripts/topic_tick.lua"),
 ]);
 static ACK: Script = Script::of_parts(&[ACK_FAST, ENTRY, FINISH, ACK_TEXT]);
-static ORDERED_ACK: Script = Script::of_parts(&[FENCE, ACK_FAST, ENTRY, FINISH, ACK_TEXT]);
-static ORDERED_BURY: Script = Script::of_parts(&[FENCE, lua::CLOCK, ENTRY, FINISH, BURY_TEXT]);
-static OWN: Script = Script::new(include_str!("../scripts/topic_own.lua"));
-static MEMBERS: Script =
-    Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_members.lua")]);
-static TAKE: Script = Script::of_parts(&[
-    lua::CLOCK,
-    ENTRY,
-    DELAYED,
-    include_str!("../scripts/topic_take.lua"),
-]);
-static ATTEMPT: Script = Script::of_parts(&[FENCE, include_str!("../scripts/topic_attempt.lua")]);
 #[cfg(feature = "schedule")]
 static SCHEDULE_LOOK: Script = Script::of_parts(&[
     lua::CLOCK,
@@ -63,7 +50,6 @@ static SCHEDULE: Script = Script::of_parts(&[
     ENTRY,
     include_str!("../scripts/topic_schedule.lua"),
 ]);
-static DISOWN: Script = Script::of_parts(&[FENCE, include_str!("../scripts/topic_disown.lua")]);
 static RELEASE: Script =
     Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_release.lua")]);
 static NOW: Script = Script::of_parts(&[lua::CLOCK, include_str!("../scripts/topic_now.lua")]);
@@ -328,7 +314,7 @@ impl Seat {
         }
     }
 
-    fn ack_by(
+    pub(super) fn ack_by(
         &self,
         script: &'static Script,
         entries: &[&HandledEntry],
@@ -369,7 +355,12 @@ impl Seat {
         self.bury_args(call, entry, letter)
     }
 
-    fn bury_args(&self, call: Invocation, entry: &RawEntry, letter: &Burial<'_>) -> Invocation {
+    pub(super) fn bury_args(
+        &self,
+        call: Invocation,
+        entry: &RawEntry,
+        letter: &Burial<'_>,
+    ) -> Invocation {
         call.arg(&*self.group)
             .arg(&*self.consumer)
             .arg(entry.entry.to_string())
@@ -464,115 +455,24 @@ pub(crate) fn delete_group(partition: &Partition, group: &str) -> Invocation {
     call.arg(group)
 }
 
-/// Takes a partition that nobody owns.
-pub(crate) fn take_ownership(owner: &Key, token: Token, lease: Duration) -> Invocation {
-    let call = OWN.invoke([owner]).arg(token).arg(millis(lease));
-    call.arg(1).idempotent(true)
-}
-
-/// Prolongs the lease of the partition's owner.
-pub(crate) fn own(owner: &Key, token: Token, lease: Duration) -> Invocation {
-    let call = OWN.invoke([owner]).arg(token).arg(millis(lease));
-    call.arg(0).idempotent(true)
-}
-
-/// Replies with the number of members, and of those before this one.
-pub(crate) fn members(members: &Key, member: &str, lease: Duration) -> Invocation {
-    let call = MEMBERS.invoke([members]).arg(member).arg(millis(lease));
-    call.idempotent(true)
-}
-
-/// The next entries of an owner; `None` when the caller is none.
-pub(crate) async fn take(
-    seat: &Seat,
-    client: &Client,
-    count: usize,
-    is_first: bool,
-    token: Token,
-) -> Result<Option<Tick>, Error> {
-    let Partition {
-        stream,
-        delayed,
-        bodies,
-        state,
-        ..
-    } = &seat.partition;
-    let call = TAKE
-        .invoke([stream, delayed, bodies, state, &seat.keys.owner])
-        .arg(&*seat.group)
-        .arg(&*seat.consumer)
-        .arg(count)
-        .arg(u8::from(is_first))
-        .arg(token);
-    // The server gives an owner again what it has not acknowledged, and counts it as new once.
-    let reply: Value = client.eval(call.idempotent(true)).await?;
-    match &reply {
-        Value::Array(items) if items.first() == Some(&Value::Int(-2)) => Ok(None),
-        _ => reply.to().map(Some).map_err(|error| Error::Reply {
-            command: "EVALSHA".into(),
-            error,
-        }),
-    }
-}
-
-pub(crate) fn attempt(seat: &Seat, entry: &RawEntry, token: Token) -> Invocation {
-    ATTEMPT
-        .invoke([&seat.partition.stream, &seat.keys.owner])
-        .arg(&*seat.group)
-        .arg(&*seat.consumer)
-        .arg(entry.entry.to_string())
-        .arg(entry.deliveries)
-        .arg(token)
-        .idempotent(true)
-}
-
-pub(crate) fn disown(seat: &Seat, token: Token) -> Invocation {
-    DISOWN
-        .invoke([&seat.partition.stream, &seat.keys.owner])
-        .arg(&*seat.group)
-        .arg(&*seat.consumer)
-        .arg(token)
-        .idempotent(true)
-}
-
-pub(crate) fn ordered_ack(
-    seat: &Seat,
-    entry: &RawEntry,
-    retention: Retention,
-    token: Token,
+/// Replies with eleven numbers: see the script. `members` are given with the first partition.
+pub(crate) fn stats(
+    partition: &Partition,
+    members: Option<&Key>,
+    group: &str,
+    lease: Duration,
 ) -> Invocation {
-    let owner = Some((&seat.keys.owner, token));
-    seat.ack_by(
-        &ORDERED_ACK,
-        &[&HandledEntry::from(entry)],
-        retention,
-        owner,
-    )
-}
-
-pub(crate) fn ordered_bury(
-    seat: &Seat,
-    entry: &RawEntry,
-    letter: &Burial<'_>,
-    token: Token,
-) -> Invocation {
-    let record = seat.partition.record(&entry.id);
-    let (stream, keys) = (&seat.partition.stream, &seat.keys);
-    let call = ORDERED_BURY.invoke([stream, &keys.dead, &record, &keys.owner]);
-    seat.bury_args(call, entry, letter).arg(token)
-}
-
-/// Replies with eleven numbers: see the script.
-pub(crate) fn stats(partition: &Partition, group: &str, lease: Duration) -> Invocation {
     let keys = partition.group(group);
+    let mut named = vec![
+        partition.stream.clone(),
+        partition.delayed.clone(),
+        partition.state.clone(),
+        keys.retries,
+        keys.dead,
+    ];
+    named.extend(members.cloned());
     STATS
-        .invoke([
-            &partition.stream,
-            &partition.delayed,
-            &partition.state,
-            &keys.retries,
-            &keys.dead,
-        ])
+        .invoke(named)
         .arg(group)
         .arg(WAITING)
         .arg(millis(lease))

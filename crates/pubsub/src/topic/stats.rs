@@ -32,7 +32,8 @@ pub struct GroupStats {
     pub oldest_pending: Option<Duration>,
     /// The age of the oldest message that was not delivered to the group yet.
     pub oldest_undelivered: Option<Duration>,
-    /// Workers that gave a sign of life within a lease (30 s), the most of any partition.
+    /// Workers that gave a sign of life within a lease (30 s, or of an ordered group within their own), the most of any
+    /// partition.
     pub live_workers: u64,
     /// Whether the group is paused.
     pub is_paused: bool,
@@ -47,8 +48,12 @@ impl<T> Topic<T> {
         const LEASE: Duration = Duration::from_secs(30);
         check_group(group)?;
         let inner = &self.inner;
-        let calls = inner.partitions.iter();
-        let calls = calls.map(|partition| scripts::stats(partition, group, LEASE));
+        let members = inner.partitions.first().map(|first| first.members(group));
+        let calls = inner.partitions.iter().enumerate();
+        let calls = calls.map(|(index, partition)| {
+            let members = members.as_ref().filter(|_| index == 0);
+            scripts::stats(partition, members, group, LEASE)
+        });
         let mut stats = GroupStats {
             lag: Some(0),
             ..GroupStats::default()

@@ -61,11 +61,15 @@ impl Tail {
         self.news.borrow().clone()
     }
 
-    /// Waits until there are other news.
-    pub(super) async fn other_than(&self, known: Vec<u64>) {
+    /// Waits until there are other news of a partition whose news are given.
+    pub(super) async fn other_than(&self, known: Vec<Option<u64>>) {
         let mut news = self.news.subscribe();
+        let is_other =
+            |(news, known): (&u64, &Option<u64>)| known.is_some_and(|known| *news != known);
         // The sender is this tail's own.
-        let _ = news.wait_for(|news| *news != known).await;
+        let _ = news
+            .wait_for(|news| news.iter().zip(&known).any(is_other))
+            .await;
     }
 
     fn tell(&self, index: usize) {

@@ -1,8 +1,9 @@
 //! What is refused, and how it is said.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use redkit_core::{Client, ClientConfig, ErrorKind};
+use redkit_pubsub::topic::{Delivery, Outcome, Publication, Topic};
 use redkit_pubsub::{Channel, Error, Inbox, Overflow, Position, ReadToken, Replay};
 use redkit_testkit::{Fixture, Server, ServerOptions};
 
@@ -47,6 +48,18 @@ redkit_testkit::suite! {
         for text in ["", "7", "'; drop", &"g".repeat(32), &"a".repeat(33)] {
             is_refused(ReadToken::parse(text), "token");
         }
+    }
+
+    async fn consumers_and_publications_that_cannot_work_are_refused_by_name(fixture: Fixture) {
+        let topic = Topic::<u32>::builder(&fixture.client, "t").build().unwrap();
+        let done = |_: Delivery<u32>| async { Outcome::Ack };
+        for lease in [Duration::from_millis(499), Duration::from_secs(86_401), Duration::MAX] {
+            is_refused(topic.consumer("g").lease(lease).start(done).await, "lease");
+        }
+        const YEAR: Duration = Duration::from_secs(365 * 86_400);
+        let late = Publication::new().deliver_at(SystemTime::UNIX_EPOCH + 300 * YEAR);
+        is_refused(topic.publish_with(&1, late).await, "deliver_at");
+        is_refused(topic.publish_with(&1, Publication::new().delay(100 * YEAR)).await, "delay");
     }
 
     async fn times_beyond_all_clocks_are_as_long_as_the_server_counts(fixture: Fixture) {

@@ -1,14 +1,17 @@
 //! Handlers that are given several messages at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use redkit_pubsub::Error;
 use redkit_pubsub::topic::{Delivery, Outcome, Retention};
 use redkit_testkit::Fixture;
+use tokio::sync::Semaphore;
 
-use crate::handling::{Seen, builder, topic, until, until_stats};
+use crate::handling::{AtOnce, Seen, builder, topic, until, until_stats};
+use crate::lost_replies::PanicsWhenDropped;
 
 /// The batches that came, by the payloads.
 type Batches = Arc<Mutex<Vec<Vec<u32>>>>;
@@ -157,6 +160,60 @@ redkit_testkit::suite! {
         assert!(batches.lock().is_empty());
         tokio::time::sleep(Duration::from_millis(2)).await;
         assert_eq!(*batches.lock(), [[1, 2]]);
+    }
+
+    async fn a_batch_begins_with_the_messages_that_are_admitted_and_the_others_come_next(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let admission = Arc::new(AtOnce(Arc::new(Semaphore::new(3))));
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut workers = Vec::new();
+        for _ in 0..2 {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            let consumer = topic.consumer("g").concurrency(2).batch(4, Duration::from_millis(20));
+            let worker = consumer.admission(admission.clone()).start_batches(move |deliveries: Vec<Delivery<u32>>| {
+                let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+                async move {
+                    most.fetch_max(running.fetch_add(deliveries.len(), Ordering::SeqCst) + deliveries.len(), Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    running.fetch_sub(deliveries.len(), Ordering::SeqCst);
+                    Outcome::Ack
+                }
+            });
+            workers.push(worker.await.unwrap());
+        }
+        for n in 0..30 {
+            topic.publish(&n).await.unwrap();
+        }
+        until("all were handled", || workers.iter().map(|worker| worker.stats().acknowledged).sum::<u64>() == 30).await;
+        assert!((1..=3).contains(&most.load(Ordering::SeqCst)), "{most:?}");
+        assert!(workers.iter().all(|worker| (worker.stats().retried, worker.stats().lost) == (0, 0)));
+    }
+
+    #[paused]
+    async fn the_messages_behind_one_whose_task_panics_are_handled(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        for n in 0..3 {
+            topic.publish(&n).await.unwrap();
+        }
+        let admission = Arc::new(AtOnce(Arc::new(Semaphore::new(1))));
+        let seen = Seen::default();
+        let worker = {
+            let seen = seen.clone();
+            let consumer = topic.consumer("g").batch(3, Duration::from_millis(20)).admission(admission);
+            consumer.timeout(Duration::from_millis(50)).start_batches(move |deliveries: Vec<Delivery<u32>>| {
+                deliveries.iter().for_each(|delivery| seen.add(delivery));
+                async move {
+                    if (deliveries[0].payload, deliveries[0].attempt) == (0, 1) {
+                        let _bomb = PanicsWhenDropped;
+                        let _: () = std::future::pending().await;
+                    }
+                    Outcome::Ack
+                }
+            })
+        };
+        let worker = worker.await.unwrap();
+        until("all were handled", || worker.stats().acknowledged == 3).await;
+        assert_eq!(seen.all(), [(0, 1), (1, 1), (2, 1), (0, 2)]);
     }
 
     async fn batches_that_cannot_work_are_refused(fixture: Fixture) {

@@ -56,6 +56,22 @@ redkit_testkit::suite! {
         assert_eq!(seen.sorted(), [0, 1, 2, 3]);
     }
 
+    async fn the_id_of_a_debounced_message_that_was_cancelled_is_known_no_more_whatever_it_replaced(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let _worker = acknowledge(topic.consumer("g"), &Seen::default()).await;
+        for mode in [Deduplication::For(Duration::from_secs(60)), Deduplication::UntilDone, Deduplication::KeepLast] {
+            let id = format!("{mode:?}");
+            let publish = async |mode| {
+                let publication = delayed(&id, Duration::from_secs(9)).deduplicate(mode);
+                topic.publish_with(&0, publication).await.unwrap().outcome
+            };
+            assert_eq!(publish(mode).await, PublishOutcome::New, "{id}");
+            assert_eq!(publish(Deduplication::Debounce).await, PublishOutcome::Replaced, "{id}");
+            assert!(topic.cancel(&id, "").await.unwrap(), "{id}");
+            assert_eq!(publish(mode).await, PublishOutcome::New, "{id}");
+        }
+    }
+
     async fn a_message_is_found_by_its_key_in_its_partition(fixture: Fixture) {
         let topic = builder(&fixture.client).partitions(8).build().unwrap();
         for n in 0..8_u32 {

@@ -4,15 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use redkit_core::inspection::Fact;
-use redkit_core::{Admission, AdmissionPermit, Admitted, Command, Key, Value};
+use redkit_core::{Command, Key, Value};
 use redkit_pubsub::topic::{Delivery, Gap, GapReason, Outcome, Publication, Topic};
 use redkit_testkit::Fixture;
 use tokio::time::sleep;
 
-use crate::handling::{Seen, acknowledge, builder, handle, topic, until, until_stats};
+use crate::handling::{AtOnce, Seen, acknowledge, builder, handle, topic, until, until_stats};
 
 const SHORT: Duration = Duration::from_millis(10);
 
@@ -62,20 +61,6 @@ async fn steal(fixture: &Fixture, group: &str, id: &str) {
         .arg(group)
         .arg("thief");
     let _: Value = fixture.client.call(claim.arg(0).arg(id)).await.unwrap();
-}
-
-/// Admits so many at the same time.
-struct AtOnce(Arc<tokio::sync::Semaphore>);
-
-#[async_trait]
-impl Admission for AtOnce {
-    async fn admit(&self, key: &[u8], wait: Duration) -> Result<Admitted, redkit_core::Error> {
-        assert_eq!(key, b"t:g");
-        match tokio::time::timeout(wait, Arc::clone(&self.0).acquire_owned()).await {
-            Ok(permit) => Ok(Admitted::Now(AdmissionPermit::holding(permit.unwrap()))),
-            Err(_) => Ok(Admitted::Later(SHORT)),
-        }
-    }
 }
 
 redkit_testkit::suite! {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
-use redkit_core::Client;
+use redkit_core::{Admission, AdmissionPermit, Admitted, Client};
 use redkit_pubsub::topic::{
     ConsumerBuilder, Delivery, GroupStats, Outcome, Topic, TopicBuilder, Worker,
 };
@@ -65,6 +66,20 @@ pub(crate) async fn handle(
         })
         .await
         .unwrap()
+}
+
+/// Admits so many at the same time.
+pub(crate) struct AtOnce(pub(crate) Arc<tokio::sync::Semaphore>);
+
+#[async_trait]
+impl Admission for AtOnce {
+    async fn admit(&self, key: &[u8], wait: Duration) -> Result<Admitted, redkit_core::Error> {
+        assert_eq!(key, b"t:g");
+        match tokio::time::timeout(wait, Arc::clone(&self.0).acquire_owned()).await {
+            Ok(permit) => Ok(Admitted::Now(AdmissionPermit::holding(permit.unwrap()))),
+            Err(_) => Ok(Admitted::Later(Duration::from_millis(5))),
+        }
+    }
 }
 
 /// Waits until it is so.

@@ -9,7 +9,7 @@ use redkit_pubsub::Error;
 use redkit_pubsub::topic::{
     LogEvent, LogMessage, LogPosition, LogReader, Publication, ReadFrom, Retention, Topic,
 };
-use redkit_testkit::Fixture;
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 
 use crate::handling::{Seen, acknowledge, builder};
 
@@ -119,6 +119,83 @@ async fn a_log_that_lost_its_last_entries_is_one_gap_and_not_read_once_more() {
     last_entries_are_lost(1).await;
     // More than a page.
     last_entries_are_lost(300).await;
+}
+
+/// By partition.
+fn parted(messages: Vec<LogMessage<u32>>) -> [Vec<u32>; 3] {
+    let mut parted = [const { Vec::new() }; 3];
+    for message in messages {
+        parted[message.partition as usize].push(message.payload);
+    }
+    parted
+}
+
+async fn messages(reader: &mut LogReader<u32>, count: usize) -> [Vec<u32>; 3] {
+    let mut messages = Vec::new();
+    for _ in 0..count {
+        messages.push(message(reader).await);
+    }
+    parted(messages)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_cannot_be_read_holds_up_no_other() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let retention = Retention::Log {
+        keep: None,
+        most: None,
+    };
+    let topic = builder(&client).partitions(3).retention(retention);
+    let topic = topic.build().unwrap();
+    let publish = async |n: u32| {
+        let publication = Publication::new().key(format!("key-{n}"));
+        topic.publish_with(&n, publication).await.unwrap();
+    };
+    for n in 0..300 {
+        publish(n).await;
+    }
+    let mut all = topic.read(ReadFrom::Beginning).await.unwrap();
+    let [away, first, second] = messages(&mut all, 300).await;
+    drop(all);
+    for fault in [
+        Injection::NotSent,
+        Injection::HangBefore,
+        Injection::LoseReply,
+    ] {
+        backend.set(Rule::new(fault).on_part("{t.0}").alone());
+        let mut reader = topic.read(ReadFrom::Beginning).await.unwrap();
+        let read = messages(&mut reader, first.len() + second.len()).await;
+        assert_eq!(read, [vec![], first.clone(), second.clone()]);
+        backend.clear();
+        let read = messages(&mut reader, away.len()).await;
+        assert_eq!(read, [away.clone(), vec![], vec![]]);
+    }
+    // What comes is told at once, whatever another partition's state is.
+    let mut reader = topic.read(ReadFrom::Now).await.unwrap();
+    assert!(is_silent(&mut reader).await);
+    backend.set(Rule::new(Injection::NotSent).on_part("{t.0}").alone());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(is_silent(&mut reader).await);
+    for n in 1_000..1_050 {
+        let published = Publication::new().key(format!("key-{n}"));
+        if topic.publish_with(&n, published).await.is_err() {
+            continue;
+        }
+        let came = tokio::time::timeout(Duration::from_millis(20), reader.next());
+        let came = came.await.expect("it comes at once").unwrap();
+        assert!(matches!(came, LogEvent::Message(message) if message.payload == n));
+    }
+    // A refusal for good ends the reader, behind what was read.
+    let refuse = Injection::Refuse("NOPERM", "this user has no permissions to run 'xrange'");
+    backend.set(Rule::new(refuse).on_part("{t.0}").alone());
+    let mut reader = topic.read(ReadFrom::Beginning).await.unwrap();
+    let mut count = 0;
+    while let Some(event) = reader.next().await {
+        assert!(matches!(event, LogEvent::Message(message) if message.partition != 0));
+        count += 1;
+    }
+    assert!(count > 0);
 }
 
 redkit_testkit::suite! {

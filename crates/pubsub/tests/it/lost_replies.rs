@@ -24,7 +24,7 @@ fn after_waiting(command: &Command) -> Option<&[u8]> {
     args.next()
 }
 
-fn is_release(command: &Command) -> bool {
+pub(crate) fn is_release(command: &Command) -> bool {
     after_waiting(command).is_some_and(|arg| arg.contains(&b'-'))
 }
 
@@ -386,7 +386,7 @@ async fn a_worker_that_cannot_hand_back_takes_no_message_along() {
     assert_eq!(seen.payloads(), [1]);
 }
 
-struct PanicsWhenDropped;
+pub(crate) struct PanicsWhenDropped;
 
 impl Drop for PanicsWhenDropped {
     fn drop(&mut self) {
@@ -471,69 +471,6 @@ async fn a_lost_group_that_a_new_worker_finds_is_a_gap_and_begins_at_the_beginni
     let _second = handle(consumer(), &seen, |_| Outcome::Ack).await;
     until("it was handled", || seen.len() == 1).await;
     assert_eq!(gaps.lock().len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_outcome_that_was_told_twice_is_counted_as_done() {
-    let backend = FaultyBackend::embedded();
-    let client = backend.client();
-    let topic = topic(&client);
-    let consumer = topic.consumer("g").concurrency(4).max_attempts(3);
-    let worker = handle(consumer, &Seen::default(), |delivery| {
-        match (delivery.payload, delivery.attempt) {
-            (1, 1) => Outcome::retry_after(Duration::from_secs(5), "not yet"),
-            (2, _) => Outcome::dead("never"),
-            _ => Outcome::Ack,
-        }
-    })
-    .await;
-    let round = async || {
-        for n in 0..3 {
-            topic.publish(&n).await.unwrap();
-        }
-        sleep(Duration::from_secs(20)).await;
-    };
-    // The server knows the scripts then.
-    round().await;
-    let done = |rounds: u64| (2 * rounds, rounds, rounds, 0);
-    let counted = || {
-        let stats = worker.stats();
-        (stats.acknowledged, stats.retried, stats.dead, stats.lost)
-    };
-    assert_eq!(counted(), done(1));
-    let is_outcome = |command: &Command| {
-        let is_ack = command.iter().any(|arg| arg == b"queue");
-        is_ack || is_release(command)
-    };
-    backend.add(Rule::new(Injection::LoseReply).on(is_outcome).times(6));
-    round().await;
-    assert_eq!(counted(), done(2));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_outcome_that_the_server_refuses_is_an_attempt_with_the_longest_pause() {
-    let backend = FaultyBackend::embedded();
-    let client = backend.client();
-    let topic = topic(&client);
-    let refuse = Injection::Refuse("NOPERM", "this user has no permissions to run 'xadd'");
-    let is_burial = |command: &Command| command.iter().any(|arg| arg == b"poison");
-    backend.add(Rule::new(refuse).on(is_burial));
-    let seen = Seen::default();
-    let consumer = topic.consumer("g").lease(Duration::from_secs(5));
-    let consumer = consumer.backoff(Duration::from_millis(10), Duration::from_secs(60));
-    let worker = handle(consumer, &seen, |_| Outcome::dead("poison")).await;
-    topic.publish(&1).await.unwrap();
-    sleep(Duration::from_secs(30)).await;
-    assert_eq!(
-        seen.all(),
-        [(1, 1)],
-        "it is not handled again after each lease"
-    );
-    assert_eq!((worker.stats().retried, worker.stats().lost), (1, 0));
-    sleep(Duration::from_secs(65)).await;
-    assert_eq!(seen.all(), [(1, 1), (1, 2)], "its attempts are counted");
-    backend.clear();
-    until("it is buried", || worker.stats().dead == 1).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,6 +26,7 @@ mod logs;
 mod lost_replies;
 mod ordered;
 mod ordered_slots;
+mod outcomes;
 mod replay;
 mod schedules;
 mod shutdowns;

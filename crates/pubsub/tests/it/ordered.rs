@@ -207,6 +207,23 @@ redkit_testkit::suite! {
         assert_eq!(gaps.lock().len(), 1);
     }
 
+    #[paused]
+    async fn the_workers_of_an_ordered_group_are_counted_while_they_live(fixture: Fixture) {
+        let topic = parted(&fixture, 2);
+        let stays = |_: Delivery<u32>| async { sleep(Duration::from_secs(40)).await; Outcome::Ack };
+        let first = topic.consumer("g").ordered().start(stays).await.unwrap();
+        let second = topic.consumer("g").ordered().start(stays).await.unwrap();
+        topic.publish(&1).await.unwrap();
+        sleep(Duration::from_secs(35)).await;
+        assert_eq!(topic.stats("g").await.unwrap().live_workers, 2);
+        topic.pause("g").await.unwrap();
+        second.shutdown(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(topic.stats("g").await.unwrap().live_workers, 1);
+        first.shutdown(Duration::from_secs(1)).await;
+        assert_eq!(topic.stats("g").await.unwrap().live_workers, 0);
+    }
+
     async fn a_group_is_ordered_or_not(fixture: Fixture) {
         let topic = parted(&fixture, 1);
         let _worker = acknowledge(topic.consumer("g"), &Seen::default()).await;

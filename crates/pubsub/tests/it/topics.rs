@@ -450,6 +450,44 @@ redkit_testkit::suite! {
         assert_eq!(seen.payloads(), [0, 1]);
     }
 
+    #[paused]
+    async fn a_message_that_is_kept_behind_one_with_a_long_delay_is_published(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let stream = fixture.client.keyspace("topic", "t").unwrap().key("t.0");
+        call::<()>(&fixture, Command::new("XGROUP").arg("CREATE").key(&stream).arg("g").arg("0").arg("MKSTREAM")).await;
+        const DAY: Duration = Duration::from_secs(86_400);
+        let keep = with_id("a").deduplicate(Deduplication::KeepLast);
+        publish_and_expect(topic.publish_with(&0, keep.clone().delay(40 * DAY)).await, PublishOutcome::New);
+        publish_and_expect(topic.publish_with(&1, keep.clone()).await, PublishOutcome::Kept);
+        tokio::time::advance(41 * DAY).await;
+        let seen = Seen::default();
+        let _worker = acknowledge(topic.consumer("g"), &seen).await;
+        until("both were handled", || seen.len() == 2).await;
+        assert_eq!(seen.payloads(), [0, 1]);
+    }
+
+    async fn a_message_that_a_debounced_one_replaced_leaves_its_record_to_it(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        let seen = Seen::default();
+        let _worker = acknowledge(topic.consumer("g"), &seen).await;
+        let publish = async |n: u32, mode, delay| {
+            let publication = with_id("a").deduplicate(mode).delay(Duration::from_millis(delay));
+            topic.publish_with(&n, publication).await.unwrap().outcome
+        };
+        use Deduplication::{Debounce, KeepLast, UntilDone};
+        assert_eq!(publish(0, UntilDone, 500).await, PublishOutcome::New);
+        assert_eq!(publish(1, Debounce, 500).await, PublishOutcome::Replaced);
+        until("it was handled", || seen.len() == 1).await;
+        until_stats(&topic, "g", |stats| stats.length == 0).await;
+        assert_eq!(publish(2, UntilDone, 0).await, PublishOutcome::New, "the one before is done");
+        until_stats(&topic, "g", |stats| stats.length == 0).await;
+        assert_eq!(publish(3, KeepLast, 500).await, PublishOutcome::New);
+        assert_eq!(publish(4, KeepLast, 0).await, PublishOutcome::Kept);
+        assert_eq!(publish(5, Debounce, 500).await, PublishOutcome::Replaced);
+        until("the kept one was handled as well", || seen.len() == 4).await;
+        assert_eq!(seen.payloads(), [1, 2, 5, 4]);
+    }
+
     async fn a_delayed_message_stays_when_it_cannot_be_moved(fixture: Fixture) {
         let topic = topic(&fixture.client);
         let seen = Seen::default();

@@ -249,6 +249,7 @@ const COMMANDS: &[(Need, &[&str])] = &[
             "XTRIM",
             "ZADD",
             "ZCARD",
+            "ZCOUNT",
             "ZRANGE",
             "ZRANGEBYSCORE",
             "ZREM",

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::jobs::Job;
+use super::jobs::{Job, JobQueue};
 use super::run::{HeldSeat, Shared};
 use crate::inbox::ItemId;
 use crate::topic::delivery::{BatchHandler, Delivery, Outcome};
@@ -36,12 +36,22 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                 () = &mut draining => return,
                 jobs = self.gather() => jobs,
             };
-            tokio::select! {
-                biased;
-                () = &mut draining => return,
-                () = self.not_paused() => {}
+            let mut gathered = Gathered {
+                queue: &self.jobs,
+                jobs,
+                taken_up: 0,
+            };
+            while !gathered.jobs.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = &mut draining => return,
+                    () = self.not_paused() => {}
+                }
+                self.handle(&mut gathered.jobs, &mut gathered.taken_up)
+                    .await;
+                gathered.jobs.drain(..gathered.taken_up);
+                gathered.taken_up = 0;
             }
-            self.handle(jobs).await;
         }
     }
 
@@ -64,10 +74,14 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         jobs
     }
 
-    async fn handle(&self, mut jobs: Vec<Job>) {
+    /// Handles the first of the messages, and as many behind it as are admitted at once: so many are taken up.
+    ///
+    /// No message waits for its permit while others hold theirs: these might be what it waits for.
+    async fn handle(&self, jobs: &mut [Job], taken_up: &mut usize) {
         let mut prepared = Vec::with_capacity(jobs.len());
         let mut opened = Vec::with_capacity(jobs.len());
-        for job in &mut jobs {
+        for (index, job) in jobs.iter_mut().enumerate() {
+            *taken_up = index + 1;
             let Some(seat) = self.seats.get(job.seat) else {
                 continue;
             };
@@ -85,14 +99,23 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             let Some(delivery) = self.prepare(&mut entry).await else {
                 continue;
             };
-            match self.admit(&entry.lost).await {
-                Some(permit) => {
+            let admitted = match prepared.is_empty() {
+                true => self.admit(&entry.lost).await,
+                false => self.admit_at_once(&entry.lost).await,
+            };
+            match admitted {
+                Permission::Given(permit) => {
                     prepared.push((entry, permit));
                     opened.push(delivery);
                 }
+                Permission::Later => {
+                    job.permit = entry.permit.take();
+                    *taken_up = index;
+                    break;
+                }
                 // Handed back with all that is held.
-                None if self.draining.is_cancelled() => return,
-                None => {}
+                Permission::Never if self.draining.is_cancelled() => return,
+                Permission::Never => {}
             }
         }
         // Last of all: whatever came before may have taken its time.
@@ -273,33 +296,45 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         false
     }
 
-    /// `None` when the worker drains, or the message is lost, before it may begin.
-    pub(super) async fn admit(&self, lost: &CancellationToken) -> Option<Option<AdmissionPermit>> {
-        const PATIENCE: Duration = Duration::from_secs(5);
+    /// Waits until a message may begin.
+    pub(super) async fn admit(&self, lost: &CancellationToken) -> Permission {
+        self.ask_to_begin(lost, PATIENCE).await
+    }
+
+    /// Asks whether a message may begin, and does not wait for it.
+    async fn admit_at_once(&self, lost: &CancellationToken) -> Permission {
+        self.ask_to_begin(lost, Duration::ZERO).await
+    }
+
+    async fn ask_to_begin(&self, lost: &CancellationToken, patience: Duration) -> Permission {
         let Some(admission) = &self.settings.admission else {
-            return Some(None);
+            return Permission::Given(None);
         };
         let key = format!("{}:{}", self.topic.name, self.group);
         let admitted = async {
             loop {
-                match admission.admit(key.as_bytes(), PATIENCE).await {
-                    Ok(Admitted::Now(permit)) => return permit,
-                    Ok(Admitted::Later(after)) => sleep(after.min(PATIENCE)).await,
+                let pause = match admission.admit(key.as_bytes(), patience).await {
+                    Ok(Admitted::Now(permit)) => return Permission::Given(Some(permit)),
+                    Ok(Admitted::Later(after)) => after.min(PATIENCE),
                     Err(error) => {
                         tracing::debug!(target: "redkit::pubsub", %error, "nobody admits a message");
-                        sleep(Duration::from_secs(1)).await;
+                        Duration::from_secs(1)
                     }
+                };
+                if patience.is_zero() {
+                    return Permission::Later;
                 }
+                sleep(pause).await;
             }
         };
         tokio::select! {
             biased;
-            () = self.draining.cancelled() => None,
+            () = self.draining.cancelled() => Permission::Never,
             () = lost.cancelled() => {
                 self.count_lost();
-                None
+                Permission::Never
             }
-            permit = admitted => Some(Some(permit)),
+            permission = admitted => permission,
         }
     }
 
@@ -332,6 +367,35 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         drop(running);
         outcomes
     }
+}
+
+/// Messages that a task has gathered. Should the task panic, those that it has not taken up go back to the queue: they are
+/// not kept for a task that is not there any more.
+struct Gathered<'a> {
+    queue: &'a JobQueue,
+    jobs: Vec<Job>,
+    taken_up: usize,
+}
+
+impl Drop for Gathered<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.queue.push(self.jobs.drain(self.taken_up..));
+        }
+    }
+}
+
+/// For how long an admission is asked to wait at a time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a message may begin.
+pub(super) enum Permission {
+    /// With what is held while it is handled, when there is an admission.
+    Given(Option<AdmissionPermit>),
+    /// It may not begin at once.
+    Later,
+    /// The worker drains, or the message is lost.
+    Never,
 }
 
 /// An entry that a task has. Should the task panic (as when a handler that took too long does so while it is

@@ -157,7 +157,7 @@ impl<T> ConsumerBuilder<T> {
 
     /// After which time without a sign of life this process's messages go to others; 30 s at first. Signs
     /// of life come three times as often, however long the handlers take. All workers of a group give the
-    /// same.
+    /// same: between half a second and a day.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
@@ -172,7 +172,8 @@ impl<T> ConsumerBuilder<T> {
     }
 
     /// Asks before each message is handled: a rate, or how much runs at the same time, in all processes
-    /// together. The key that it is asked for is `<topic>:<group>`.
+    /// together. The key that it is asked for is `<topic>:<group>`. A batch has those of its messages that are admitted
+    /// at once, behind the first, which is waited for; the others come in the batch after it.
     pub fn admission(mut self, admission: Arc<dyn Admission>) -> Self {
         self.settings.admission = Some(admission);
         self
@@ -235,6 +236,11 @@ impl<T> ConsumerBuilder<T> {
                 return Err(Error::invalid(what, problem, "give more"));
             }
         }
+        if settings.lease > LONGEST_LEASE {
+            let problem = format!("it is over {LONGEST_LEASE:?}");
+            let fix = "give less: the messages of a process that dies wait for as long";
+            return Err(Error::invalid("lease", problem, fix));
+        }
         Ok(())
     }
 }
@@ -243,6 +249,7 @@ impl<T> ConsumerBuilder<T> {
 const MOST_AT_ONCE: usize = 10_000;
 /// A shorter lease would be lost by a slow reply.
 const LEAST_LEASE: Duration = Duration::from_millis(500);
+const LONGEST_LEASE: Duration = Duration::from_secs(86_400);
 
 impl<T: DeserializeOwned + Send + 'static> ConsumerBuilder<T> {
     /// Makes sure that the group exists, and starts to consume, in tasks of this runtime.
@@ -261,7 +268,8 @@ impl<T: DeserializeOwned + Send + 'static> ConsumerBuilder<T> {
     }
 
     /// As [`start`](Self::start), with a handler that is given several messages at once, as many as
-    /// [`batch`](Self::batch) says. Each of them has an attempt, a backoff and dead letters of its own.
+    /// [`batch`](Self::batch) says and an [`admission`](Self::admission) admits. Each of them has an attempt, a backoff and
+    /// dead letters of its own.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -14,14 +14,17 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::handle::Permission;
 use super::line::is_group_missing;
 use super::making::{make_missing, remake};
 use super::reader::{TRIM, trim};
 use super::run::{HeldSeat, OwnedPartition, Shared};
 use super::settle::{cut, is_shut_down};
+use crate::page_size::PageSize;
 use crate::topic::delivery::{BatchHandler, Outcome};
 use crate::topic::entry::RawEntry;
-use crate::topic::scripts::{self, Burial, Tick};
+use crate::topic::ordered_scripts;
+use crate::topic::scripts::{Burial, Tick};
 
 /// How often a worker looks whether it has its share of the partitions.
 const BALANCE: Duration = Duration::from_millis(500);
@@ -36,7 +39,7 @@ struct Ownership {
 
 impl LeaseRenewal for Ownership {
     fn renew(&self, ttl: Duration) -> Invocation {
-        scripts::own(&self.owner, self.token, ttl)
+        ordered_scripts::own(&self.owner, self.token, ttl)
     }
 }
 
@@ -93,7 +96,7 @@ async fn share_of<T, H>(shared: &Shared<T, H>) -> Result<usize, Error> {
     let Some(members) = members(shared) else {
         return Ok(0);
     };
-    let call = scripts::members(&members, &shared.member, shared.settings.lease);
+    let call = ordered_scripts::members(&members, &shared.member, shared.settings.lease);
     let (count, before): (u64, u64) = shared.client.eval(call).await?;
     let partitions = shared.seats.len() as u64;
     let share = partitions / count.max(1) + u64::from(before < partitions % count.max(1));
@@ -123,7 +126,7 @@ async fn take_up_to<T, H>(
         let (token, sent) = (Token::random(), Instant::now());
         let (owner, lease) = (&seat.seat.keys.owner, shared.settings.lease);
         // The token makes it harmless to ask twice.
-        let call = scripts::take_ownership(owner, token, lease);
+        let call = ordered_scripts::take_ownership(owner, token, lease);
         match shared.client.eval::<u64>(call).await {
             Ok(1) => {
                 let renewal = Ownership {
@@ -171,6 +174,8 @@ enum Next {
     GoOn,
     /// The partition is another worker's, or is to be.
     Stop,
+    /// The message has had a failed attempt, and has another one after this time.
+    TryAgain(Duration),
 }
 
 impl<T, H> Owner<T, H>
@@ -190,7 +195,7 @@ where
         let was_held = self.lease.end();
         self.shared.owned.lock().remove(&self.index);
         if was_held && let Some(seat) = self.shared.seats.get(self.index) {
-            let call = scripts::disown(&seat.seat, self.token);
+            let call = ordered_scripts::disown(&seat.seat, self.token);
             if let Err(error) = self.shared.client.eval::<Value>(call).await {
                 tracing::debug!(target: "redkit::pubsub", %error, "a partition is free when its lease is over");
             }
@@ -214,7 +219,7 @@ where
             None => None,
         };
         let mut is_first = true;
-        let count = 1 + shared.settings.prefetch;
+        let mut page_size = PageSize::new();
         let mut next_trim = Instant::now() + TRIM;
         // A slot for which the owner has waited for so long that it looks again before it uses it.
         let mut slot = None;
@@ -227,8 +232,10 @@ where
             if Instant::now() >= next_trim && !trim(shared, seat).await {
                 next_trim = Instant::now() + TRIM;
             }
+            let count = page_size.of(1 + shared.settings.prefetch);
             let taken =
-                scripts::take(&seat.seat, &shared.client, count, is_first, self.token).await;
+                ordered_scripts::take(&seat.seat, &shared.client, count, is_first, self.token)
+                    .await;
             let (next_due, is_paused, entries) = match taken {
                 Ok(None) => return,
                 Ok(Some(Tick::NoGroup)) => {
@@ -244,6 +251,9 @@ where
                 })) => (next_due, is_paused, taken),
                 Err(error) => {
                     slot = None;
+                    if error.is_maybe() {
+                        page_size.was_lost(count);
+                    }
                     let pause = backoff.next_pause();
                     tracing::debug!(target: "redkit::pubsub", %error, ?pause, "a topic is read again");
                     self.pause(pause).await;
@@ -251,6 +261,7 @@ where
                 }
             };
             backoff.reset();
+            page_size.came();
             is_first = false;
             shared.set_paused(is_paused);
             let is_empty = entries.is_empty();
@@ -268,7 +279,7 @@ where
                     slot = Some(has);
                     break;
                 }
-                if self.stops() || self.handle(seat, entry, has).await == Next::Stop {
+                if self.stops() || self.handle(seat, entry, has).await != Next::GoOn {
                     return;
                 }
             }
@@ -334,7 +345,7 @@ where
                     Outcome::dead("its attempts ended without an outcome: their consumers died")
                 }
                 Ok(delivery) => {
-                    let Some(_admitted) = shared.admit(&lost).await else {
+                    let Permission::Given(_admitted) = shared.admit(&lost).await else {
                         return Next::Stop;
                     };
                     // Whatever came before may have taken its time.
@@ -356,29 +367,9 @@ where
             };
             // Others may handle while this outcome is on its way: the server may take its time.
             drop(slot);
-            let attempt = entry.deliveries;
-            let pause = match outcome {
-                Outcome::Ack => return self.ack(seat, &entry).await,
-                Outcome::Dead { reason } => return self.bury(seat, &entry, &reason).await,
-                Outcome::Retry { reason, .. } if attempt >= shared.settings.max_attempts => {
-                    return self.bury(seat, &entry, &reason).await;
-                }
-                Outcome::Retry { after, .. } => {
-                    entry.deliveries = attempt.saturating_add(1);
-                    let call = scripts::attempt(&seat.seat, &entry, self.token);
-                    if self.tell(call).await == Next::Stop {
-                        return Next::Stop;
-                    }
-                    shared.metrics.retried.increment(1);
-                    shared.counts.add(&shared.counts.retried);
-                    after.unwrap_or_else(|| shared.settings.pause_after(attempt))
-                }
-                Outcome::HandBack => {
-                    self.mark_busy(false);
-                    shared.metrics.handed_back.increment(1);
-                    shared.counts.add(&shared.counts.handed_back);
-                    Duration::from_millis(10)
-                }
+            let pause = match self.settle(seat, &mut entry, outcome).await {
+                Next::TryAgain(pause) => pause,
+                next => return next,
             };
             tokio::select! {
                 biased;
@@ -392,10 +383,48 @@ where
         }
     }
 
+    /// Tells the server what became of a message.
+    async fn settle(&self, seat: &HeldSeat, entry: &mut RawEntry, outcome: Outcome) -> Next {
+        let shared = &self.shared;
+        let attempt = entry.deliveries;
+        let next = match outcome {
+            Outcome::Ack => self.ack(seat, entry).await,
+            Outcome::Dead { reason } => self.bury(seat, entry, &reason).await,
+            Outcome::Retry { reason, .. } if attempt >= shared.settings.max_attempts => {
+                self.bury(seat, entry, &reason).await
+            }
+            Outcome::Retry { after, .. } => {
+                Next::TryAgain(after.unwrap_or_else(|| shared.settings.pause_after(attempt)))
+            }
+            Outcome::HandBack => {
+                self.mark_busy(false);
+                shared.metrics.handed_back.increment(1);
+                shared.counts.add(&shared.counts.handed_back);
+                return Next::TryAgain(Duration::from_millis(10));
+            }
+        };
+        let Next::TryAgain(pause) = next else {
+            return next;
+        };
+        entry.deliveries = attempt.saturating_add(1);
+        let call = ordered_scripts::attempt(&seat.seat, entry, self.token);
+        let told = self.tell(call).await;
+        if told == Next::Stop {
+            return Next::Stop;
+        }
+        shared.metrics.retried.increment(1);
+        shared.counts.add(&shared.counts.retried);
+        match told {
+            // Only this owner counts it, then.
+            Next::TryAgain(longest) => Next::TryAgain(longest),
+            _ => Next::TryAgain(pause),
+        }
+    }
+
     async fn ack(&self, seat: &HeldSeat, entry: &RawEntry) -> Next {
         let retention = self.shared.topic.retention;
         let next = self
-            .tell(scripts::ordered_ack(
+            .tell(ordered_scripts::ack(
                 &seat.seat, entry, retention, self.token,
             ))
             .await;
@@ -414,7 +443,7 @@ where
             keep: self.shared.settings.keep_dead,
         };
         let next = self
-            .tell(scripts::ordered_bury(
+            .tell(ordered_scripts::bury(
                 &seat.seat, entry, &letter, self.token,
             ))
             .await;
@@ -446,8 +475,14 @@ where
                 break Next::Stop;
             }
             if !error.is_retryable() {
-                tracing::warn!(target: "redkit::pubsub", %error, "an outcome cannot be told");
-                break Next::Stop;
+                // A right is missing, say. Were the partition given up, the next owner would handle the message at once, and no
+                // attempt would be counted: so it is put off for as long as an attempt ever is.
+                let shared = &self.shared;
+                tracing::error!(
+                    target: "redkit::pubsub", topic = &*shared.topic.name, group = &*shared.group, %error,
+                    "the server refuses an outcome; the message is tried again later"
+                );
+                break Next::TryAgain(shared.settings.backoff.1);
             }
             sleep(backoff.next_pause()).await;
         };

@@ -13,6 +13,7 @@ use super::jobs::Job;
 use super::line::{Line, is_group_missing};
 use super::making::{make_missing, remake};
 use super::run::{HeldSeat, Shared};
+use crate::page_size::PageSize;
 use crate::topic::builder::Retention;
 use crate::topic::entry::RawEntry;
 use crate::topic::scripts::{self, Tick};
@@ -54,6 +55,8 @@ pub(super) struct Reader<T, H> {
     is_due: bool,
     /// The last wait at the server ended with nothing.
     is_idle: bool,
+    /// How many entries it asks for at once.
+    page_size: PageSize,
     /// Its place in the line for permits.
     in_line: Option<InLine>,
     /// A call got no reply: entries may be in its hands that this process does not know of.
@@ -78,6 +81,7 @@ impl<T, H> Reader<T, H> {
             is_paused: false,
             is_due: false,
             is_idle: false,
+            page_size: PageSize::new(),
             in_line: None,
             may_have_forgotten: false,
             was_refused: false,
@@ -206,8 +210,19 @@ impl<T, H> Reader<T, H> {
     ) -> Result<Read, Error> {
         let sent = Instant::now();
         let client = &self.shared.client;
-        let entries = self.line.read(client, &seat.seat, most, wait).await?;
+        let entries = self.line.read(client, &seat.seat, most, wait).await;
+        let entries = self.sized(most, entries)?;
         Ok(Read { entries, sent })
+    }
+
+    /// Notes how a reply came to a call that asked for so many entries.
+    fn sized<R>(&mut self, asked: usize, reply: Result<R, Error>) -> Result<R, Error> {
+        match &reply {
+            Ok(_) => self.page_size.came(),
+            Err(error) if error.is_maybe() => self.page_size.was_lost(asked),
+            Err(_) => {}
+        }
+        reply
     }
 
     /// Finds a place for an entry that came while the reader had none. Should all handlers be busy meanwhile,
@@ -249,7 +264,8 @@ impl<T, H> Reader<T, H> {
         let sent = Instant::now();
         // Without room, what a dead consumer had could not be taken.
         let looks = sent >= self.next_look && places > 0;
-        let tick = match seat.seat.tick(&shared.client, places, looks).await {
+        let tick = seat.seat.tick(&shared.client, places, looks).await;
+        let tick = match self.sized(places, tick) {
             Ok(tick) => tick,
             Err(error) if is_answer(&error) && !is_group_missing(&error) => {
                 return self.tick_later(seat, &error).await;
@@ -328,7 +344,8 @@ impl<T, H> Reader<T, H> {
         let has = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let slots = &self.shared.slots;
         loop {
-            let more = self.shared.share().saturating_sub(has);
+            let share = self.page_size.of(self.shared.share());
+            let more = share.saturating_sub(has);
             let more = u32::try_from(more.min(slots.available_permits())).unwrap_or(u32::MAX);
             if more == 0 {
                 return room;

@@ -28,7 +28,8 @@ use crate::metrics::WorkerMetrics;
 use crate::topic::Topic;
 use crate::topic::delivery::BatchHandler;
 use crate::topic::inspect;
-use crate::topic::scripts::{self, Made, Seat};
+use crate::topic::ordered_scripts;
+use crate::topic::scripts::{Made, Seat};
 use crate::unique_id::unique_id;
 
 /// A process's consumer of a topic, from [`ConsumerBuilder::start`](super::ConsumerBuilder::start).
@@ -139,7 +140,7 @@ where
         let taken = owned.extract_if(.., |_, partition| which == Which::All || !partition.is_busy);
         let requests = taken.filter_map(|(index, partition)| {
             let seat = self.seats.get(index)?;
-            Some(scripts::disown(&seat.seat, partition.token))
+            Some(ordered_scripts::disown(&seat.seat, partition.token))
         });
         requests.collect()
     }
