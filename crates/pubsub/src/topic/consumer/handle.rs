@@ -74,7 +74,8 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         jobs
     }
 
-    /// Handles the first of the messages, and as many behind it as are admitted at once: so many are taken up.
+    /// Handles the first of the messages, and as many behind it as are admitted at once. `taken_up` is how many
+    /// those are.
     ///
     /// No message waits for its permit while others hold theirs: these might be what it waits for.
     async fn handle(&self, jobs: &mut [Job], taken_up: &mut usize) {
