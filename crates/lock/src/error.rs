@@ -100,7 +100,7 @@ pub enum Error {
     /// read (HTTP). Remedy: raise [`max_result_bytes`](crate::IdempotentExecutionBuilder::max_result_bytes), let the work
     /// give an id in place of the data, or give a type that the codec can encode (the log says which it was).
     #[error(
-        "the work was done, and its result is not kept: it was over `max_result_bytes`, or could not be encoded"
+        "the work was done, and its result is not kept: it was over `max_result_bytes` or the client's `max_value_bytes`, or could not be encoded"
     )]
     NotKept,
 

@@ -411,6 +411,10 @@ impl Calls {
         }
     }
 
+    pub(super) fn max_value_bytes(&self) -> usize {
+        self.max_value_bytes
+    }
+
     /// Refuses a value that is too large for a connection that others share.
     fn check_size(&self, command: &Command) -> Result<(), CallError> {
         if command.byte_len() <= self.max_value_bytes {

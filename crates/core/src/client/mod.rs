@@ -219,6 +219,12 @@ impl Client {
         Ok(Keyspace::new(self.namespace(), pattern, name)?)
     }
 
+    /// How many bytes an argument of a command may have: see
+    /// [`ClientConfig::max_value_bytes`](crate::ClientConfig::max_value_bytes).
+    pub fn max_value_bytes(&self) -> usize {
+        self.calls.max_value_bytes()
+    }
+
     /// How this client's values become bytes.
     pub fn codec(&self) -> &Codec {
         &self.codec

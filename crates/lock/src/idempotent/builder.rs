@@ -60,8 +60,9 @@ impl IdempotentExecutionBuilder {
         self
     }
 
-    /// How many bytes a result may have, encoded. Of a larger one only that it was is kept: later calls get
-    /// [`Error::NotKept`]. Default: 1 MiB; at most 64 MiB. While Redis is down, results of work that was under
+    /// How many bytes a result may have, encoded; not more than the client's
+    /// [`max_value_bytes`](redkit_core::ClientConfig::max_value_bytes). Of a larger one only that it was is kept: later
+    /// calls get [`Error::NotKept`]. Default: 1 MiB; at most 64 MiB. While Redis is down, results of work that was under
     /// way wait in memory for the rest of their leases, so that this times the calls in flight is to be borne.
     pub fn max_result_bytes(mut self, bytes: usize) -> Self {
         self.max_result_bytes = bytes;
@@ -141,6 +142,8 @@ impl IdempotentExecutionBuilder {
             confirmation.check(self.lease, self.client.topology())?;
             confirmation.check_version(self.client.capabilities().version)?;
         }
+        // What the client refuses to send cannot be kept either.
+        let max_result_bytes = self.max_result_bytes.min(self.client.max_value_bytes());
         let shared = Arc::new(Shared {
             keyspace: self.client.keyspace("idempotent", &self.name)?,
             metrics: Metrics::new(&self.name),
@@ -149,7 +152,7 @@ impl IdempotentExecutionBuilder {
             lease: self.lease,
             run_at_most: self.run_at_most,
             keep_for: self.keep_for,
-            max_result_bytes: self.max_result_bytes,
+            max_result_bytes,
             retry_after: self.retry_after,
             confirmation: self.confirmation,
             connections: Connections::default(),

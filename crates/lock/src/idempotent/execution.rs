@@ -130,7 +130,7 @@ impl Execution {
         let result = match shared.client.codec().encode(self.key.as_bytes(), value) {
             Ok(encoded) if encoded.len() <= shared.max_result_bytes => Some(encoded),
             Ok(_) => {
-                tracing::warn!(target: "redkit::lock", execution = name, "a result is over `max_result_bytes`, and not kept");
+                tracing::warn!(target: "redkit::lock", execution = name, "a result is over `max_result_bytes`, or over the client's `max_value_bytes`, and not kept");
                 None
             }
             Err(error) => {

@@ -143,7 +143,11 @@ impl WriteGuard {
         }
         let reader = Held::new(inner, keys.clone(), caller.clone(), None, sent);
         self.held.is_done.store(true, Ordering::Release);
-        Ok(ReadGuard(reader))
+        // The reply may have taken longer than the lease.
+        match reader.is_lost() {
+            true => Err(Error::Lost),
+            false => Ok(ReadGuard(reader)),
+        }
     }
 }
 

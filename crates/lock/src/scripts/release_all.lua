@@ -8,7 +8,8 @@ for i = 1, #KEYS, 2 do
     local rest = 0
     if ARGV[3] ~= '0' then
       local _, since = fence_of(held)
-      rest = math.ceil((since + ARGV[3] - now) / 1000)
+      -- No longer than from now on: the server's clock may have gone back.
+      rest = math.ceil(math.min(since + ARGV[3] - now, tonumber(ARGV[3])) / 1000)
     end
     if rest > 0 then
       -- The first needs no memory: after it Redis lets the script go on though there is none.

@@ -158,17 +158,22 @@ impl Semaphore {
         let waited = shared.client.wait_in_queue(&take, deadline).await;
         drop(waiting);
         let waited = waited.inspect_err(|_| shared.metrics.failed.increment(1))?;
-        match waited.outcome {
-            Taken::Permits => shared.metrics.acquired.increment(1),
-            _ => shared.metrics.refused.increment(1),
+        if !matches!(waited.outcome, Taken::Permits) {
+            shared.metrics.refused.increment(1);
         }
         match waited.outcome {
             Taken::Permits => {
                 let permits = self.grant(&take, waited.sent);
                 // The answer may have taken longer than the lease.
                 match permits.is_lost() {
-                    true => Err(Error::Lost),
-                    false => Ok(Some(permits)),
+                    true => {
+                        shared.metrics.failed.increment(1);
+                        Err(Error::Lost)
+                    }
+                    false => {
+                        shared.metrics.acquired.increment(1);
+                        Ok(Some(permits))
+                    }
                 }
             }
             Taken::None => Ok(None),

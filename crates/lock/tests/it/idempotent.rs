@@ -153,6 +153,19 @@ redkit_testkit::suite! {
         assert!(payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await.is_ok());
     }
 
+    async fn a_result_over_the_clients_limit_is_not_kept_but_never_made_twice(fixture: Fixture) {
+        let config = fixture.config().unwrap().max_value_bytes(10_000);
+        let client = fixture.connect(config).await.unwrap();
+        let payments = payments(&client);
+        let large = async { Ok::<_, String>("x".repeat(20_000)) };
+        let executed = payments.run("alice", "k", "9900", large).await.unwrap();
+        assert!(executed.value.len() == 20_000 && !executed.is_kept);
+        let runs = AtomicU32::new(0);
+        let error = not_executed(payments.run("alice", "k", "9900", pay(&runs, MOMENT)).await);
+        assert!(matches!(error, Error::NotKept), "{error}");
+        assert_eq!(runs.load(Ordering::SeqCst), 0);
+    }
+
     async fn a_result_that_cannot_be_encoded_is_given_and_never_made_twice(fixture: Fixture) {
         let payments = payments(&fixture.client);
         // In JSON keys are strings.

@@ -107,6 +107,22 @@ redkit_testkit::suite! {
         assert!(both.write("k", SECOND).await.unwrap().release().await.unwrap());
     }
 
+    /// A replica that took over has a clock that is behind the old master's, by which the lock was taken.
+    async fn a_lock_rests_no_longer_than_it_is_to_though_the_clock_went_back(fixture: Fixture) {
+        let locks = builder(&fixture.client).hold_at_least(30 * SECOND).build().unwrap();
+        let guard = locks.try_acquire("k").await.unwrap();
+        let key = key_of(&fixture.client, "k", "");
+        let held: String = fixture.client.call(Command::new("GET").key(&key)).await.unwrap();
+        let mut parts: Vec<String> = held.split(' ').map(str::to_owned).collect();
+        let since: u64 = parts[2].parse().unwrap();
+        parts[2] = (since + 120_000_000).to_string();
+        let ahead = Command::new("SET").key(&key).arg(parts.join(" ")).arg("KEEPTTL");
+        let _: () = fixture.client.call(ahead).await.unwrap();
+        assert!(guard.release().await.unwrap());
+        let holder = locks.inspect("k").await.unwrap().unwrap();
+        assert!(holder.is_resting && holder.expires_in.unwrap() <= 30 * SECOND, "{holder:?}");
+    }
+
     async fn what_no_work_was_done_under_does_not_rest(fixture: Fixture) {
         // One by one, so that the first is taken before the second is found taken.
         let locks = builder(&fixture.client).hold_at_least(30 * SECOND).fair(true).build().unwrap();

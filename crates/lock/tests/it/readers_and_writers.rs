@@ -382,6 +382,24 @@ async fn a_writer_that_is_lost_by_its_own_clock_becomes_no_reader() {
     assert_eq!(all.inspect("k").await.unwrap().readers, 0);
 }
 
+/// The reply comes when the lease of the reader is over: a writer may be inside.
+#[tokio::test(start_paused = true)]
+async fn a_downgrade_whose_reply_is_later_than_its_lease_gives_no_reader() {
+    let backend = FaultyBackend::embedded();
+    let ttl = Duration::from_millis(500);
+    let all = LockManager::builder(&backend.client(), "docs").ttl(ttl);
+    let all = all.build_read_write().unwrap();
+    let writer = all.write("warm", NOW).await.unwrap();
+    assert!(writer.downgrade().await.unwrap().release().await.unwrap());
+    let writer = all.write("k", NOW).await.unwrap();
+    backend.set(Rule::new(Injection::DelayReply(ttl * 3 / 2)).times(1));
+    let downgraded = writer.downgrade().await;
+    assert!(matches!(downgraded, Err(Error::Lost)), "{downgraded:?}");
+    sleep(ttl).await;
+    assert_eq!(all.inspect("k").await.unwrap().readers, 0);
+    assert!(all.write("k", NOW).await.is_ok());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_readers_renewal_that_is_late_brings_no_reader_back() {
     let backend = FaultyBackend::embedded();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use redkit_lock::Error;
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::sleep;
@@ -53,14 +54,33 @@ async fn what_a_failed_call_took_is_given_back() {
 async fn permits_that_come_later_than_their_lease_are_not_handed_out() {
     let backend = FaultyBackend::embedded();
     let lease = Duration::from_millis(200);
-    let semaphore = builder(&backend.client(), 2).lease(lease).build().unwrap();
+    let recorder = DebuggingRecorder::new();
+    let semaphore = metrics::with_local_recorder(&recorder, || {
+        builder(&backend.client(), 2).lease(lease).build().unwrap()
+    });
     warm_up(&semaphore).await;
+    let counted = |outcome: &str| {
+        let snapshot = recorder.snapshotter().snapshot().into_vec();
+        let found = snapshot.into_iter().find_map(|(key, _, _, value)| {
+            let key = key.key();
+            let is_it = key.name() == "redkit_semaphore_acquires_total"
+                && key.labels().any(|label| label.value() == outcome);
+            is_it.then_some(value)
+        });
+        match found {
+            Some(DebugValue::Counter(count)) => count,
+            _ => 0,
+        }
+    };
+    assert_eq!(counted("acquired"), 1);
     backend.add(Rule::new(Injection::DelayReply(2 * lease)).times(1));
     assert!(matches!(
         semaphore.try_acquire("k", 1).await,
         Err(Error::Lost)
     ));
     assert_eq!((semaphore.held(), semaphore.lost()), (0, 1));
+    assert_eq!(counted("failed"), 1);
+    assert_eq!(counted("acquired"), 0);
     sleep(SECOND).await;
     assert_eq!(free(&semaphore).await, 2);
 }

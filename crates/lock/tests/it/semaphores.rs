@@ -147,6 +147,23 @@ redkit_testkit::suite! {
         drop(one);
     }
 
+    /// Though a late visit of its is still to get nothing.
+    #[paused]
+    async fn a_dropped_waiter_is_not_counted_as_waiting(fixture: Fixture) {
+        let semaphore = semaphore(&fixture.client, 1);
+        let held = semaphore.try_acquire("k", 1).await.unwrap().unwrap();
+        let other = semaphore.clone();
+        let waiting = tokio::spawn(async move { other.acquire("k", 1, LONG).await });
+        for _ in 0..3 {
+            let dropped = timeout(Duration::from_millis(200), semaphore.acquire("k", 1, LONG));
+            assert!(dropped.await.is_err());
+        }
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(semaphore.state("k").await.unwrap().waiters, 1);
+        drop(held);
+        assert!(waiting.await.unwrap().unwrap().is_some());
+    }
+
     async fn a_full_queue_refuses_and_names_its_setting(fixture: Fixture) {
         let semaphore = builder(&fixture.client, 1).max_waiters(1).build().unwrap();
         let held = semaphore.try_acquire("k", 1).await.unwrap().unwrap();
