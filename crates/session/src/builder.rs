@@ -151,8 +151,9 @@ impl SessionStoreBuilder {
     }
 
     /// How values become bytes. Default: the client's codec. One that
-    /// [encrypts](Codec::is_encrypting) covers all values and the user's name; they open in the session
-    /// in which they were stored only, and after its rotations.
+    /// [encrypts](Codec::is_encrypting) covers all values and the user's name. Values open in the session
+    /// in which they were stored only, and after its rotations; the user's name, or that there is none, under the
+    /// session's id only.
     pub fn codec(mut self, codec: Codec) -> Self {
         self.client = self.client.with_codec(codec);
         self

@@ -13,6 +13,7 @@ use crate::id::{self, BucketTag};
 use crate::keys::{SessionKeys, channel_of};
 use crate::scripts::{self, Sight};
 use crate::store::{SessionHandle, end, system_time};
+use crate::user;
 
 /// The sessions of a store as the key space has them, for administrators' tools: it needs none of the store's
 /// secrets, and can load no session.
@@ -203,12 +204,9 @@ impl SessionDirectory {
     }
 
     fn listed(&self, keys: &SessionKeys, sight: Sight) -> ListedSession {
-        let bound_to = self.keyspace.role_key(sight.lineage.as_str(), "user");
+        let bound_to = user::bound_to(&self.keyspace, &sight.lineage, keys.hash());
         ListedSession {
-            user: match sight.user.is_empty() {
-                true => Ok(None),
-                false => self.client.codec().decode(bound_to.as_bytes(), sight.user),
-            },
+            user: user::decode(self.client.codec(), &bound_to, &sight.user),
             handle: SessionHandle(keys.hash().into()),
             device: sight.device,
             created_at: system_time(sight.created),

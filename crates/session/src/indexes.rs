@@ -89,10 +89,7 @@ pub(crate) async fn add(
     deadline: Deadline,
 ) -> Result<(), Error> {
     let inner = store.inner();
-    let (lifetime, absolute) = match deadline {
-        Deadline::After(lifetime) => (micros(lifetime).to_string(), String::new()),
-        Deadline::At(absolute) => (String::new(), absolute.to_string()),
-    };
+    let (lifetime, absolute) = times(deadline);
     for key in keys_of(store, indexes) {
         // Not repeated: a first attempt that came late would undo a revocation.
         let call = ADD
@@ -100,12 +97,40 @@ pub(crate) async fn add(
             .arg(member(keys))
             .arg(lifetime.as_str())
             .arg(absolute.as_str())
-            .arg(MOST);
+            .arg(MOST)
+            .arg("");
         if inner.client.eval::<i64>(call).await? == 0 {
             return Err(Error::IndexFull { sessions: MOST });
         }
     }
     Ok(())
+}
+
+/// The calls that give a session its places again until this deadline, where it still has them and no revocation
+/// is under way, for the release queue.
+pub(crate) fn keep_calls(
+    keyspace: &Keyspace,
+    indexes: &str,
+    keys: &SessionKeys,
+    deadline: Deadline,
+) -> Vec<Invocation> {
+    let (lifetime, absolute) = times(deadline);
+    let key = |hash| keys::of_index(keyspace, hash);
+    let call = |key: Key| {
+        let call = ADD.invoke([&key]).arg(member(keys)).arg(lifetime.as_str());
+        let call = call.arg(absolute.as_str()).arg(MOST).arg("present");
+        // A first attempt that comes late undoes no revocation.
+        call.idempotent(true)
+    };
+    indexes.split_whitespace().map(key).map(call).collect()
+}
+
+/// A deadline as the script has it: a lifetime, or the time.
+fn times(deadline: Deadline) -> (String, String) {
+    match deadline {
+        Deadline::After(lifetime) => (micros(lifetime).to_string(), String::new()),
+        Deadline::At(absolute) => (String::new(), absolute.to_string()),
+    }
 }
 
 /// Whether no index of a session was revoked since it was noted there.

@@ -65,6 +65,7 @@ mod store;
 pub mod tower;
 #[cfg(feature = "tower-sessions")]
 pub mod tower_sessions;
+mod user;
 mod watch;
 
 pub use builder::{Lifetime, OnLimit, SessionStoreBuilder};

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::scripts;
 use crate::session::Session;
+use crate::user;
 
 impl Session {
     /// Encrypts entries anew that an older key of the codec encrypts. When that fails, the next load tries it
@@ -19,7 +20,11 @@ impl Session {
             false => codec.rewrap(bound_to, old).ok(),
         };
         let record = &stored.record;
-        let user = renew(&self.user_is_bound_to(), &record.user);
+        let bound_to = self.user_is_bound_to();
+        let user = match record.user.is_empty() {
+            true => user::encode(codec, &bound_to, None).ok(),
+            false => renew(&bound_to, &record.user),
+        };
         let entries: Vec<(Box<str>, Bytes, Bytes)> = record
             .entries
             .iter()

@@ -18,6 +18,7 @@ use crate::scripts::{self, Created, Deadline, NewSession, Retired};
 use crate::session::{Session, Stored};
 use crate::sign_in::SignIn;
 use crate::store::SessionStore;
+use crate::user;
 
 /// How often a step is tried again that others came between.
 const TRIES: usize = 16;
@@ -29,7 +30,7 @@ struct Successor<'a> {
     adds_session: bool,
     tag: Option<BucketTag>,
     user_hash: &'a str,
-    user: Bytes,
+    user: Option<&'a str>,
     device: &'a str,
     idle: Duration,
     deadline: Deadline,
@@ -62,7 +63,7 @@ impl Session {
     /// # Errors
     /// [`Error::EmptyUser`]; [`Error::TooManySessions`] where the store refuses; [`Error::Gone`] and
     /// [`Error::Rotated`] when the session ended meanwhile; [`Error::TooLarge`]; [`Error::Core`]. After
-    /// an error the old id is valid as before.
+    /// an error the old id is valid as before; when the call is dropped, as soon as Redis can be told.
     pub async fn sign_in(&mut self, sign_in: SignIn) -> Result<(), Error> {
         let settings = &self.store.inner().settings;
         let lifetime = sign_in.lifetime.unwrap_or(settings.lifetime);
@@ -81,7 +82,7 @@ impl Session {
             adds_session: true,
             tag: Some(tag),
             user_hash: &user_hash,
-            user: self.encode_user(&lineage, &sign_in.user)?,
+            user: Some(&sign_in.user),
             device: &sign_in.device,
             idle: lifetime.idle,
             deadline: Deadline::After(lifetime.absolute),
@@ -102,15 +103,12 @@ impl Session {
             return self.store().await;
         };
         let tag = (!record.user_hash.is_empty()).then(|| self.id.tag());
+        let user = self.user.clone();
         let successor = Successor {
             adds_session: false,
             tag,
             user_hash: &record.user_hash,
-            user: match &self.user {
-                // By the current key of the codec.
-                Some(user) => self.encode_user(&self.lineage, user)?,
-                None => Bytes::new(),
-            },
+            user: user.as_deref(),
             device: &record.device,
             idle: match record.idle.is_zero() {
                 true => lifetime.idle,
@@ -150,7 +148,7 @@ impl Session {
             adds_session: false,
             tag: None,
             user_hash: "",
-            user: Bytes::new(),
+            user: None,
             device: "",
             idle: lifetime.idle,
             deadline: Deadline::After(lifetime.absolute),
@@ -181,7 +179,7 @@ impl Session {
             };
             let replaced = self.record().map(|_| old.hash());
             // A caller that gives up while it waits leaves no session whose id nobody has, and no place in an index.
-            let unclaimed = Unclaimed::new(&self.store, &keys, successor);
+            let mut unclaimed = Unclaimed::new(&self.store, &keys, successor);
             let noted = indexes::add(&self.store, successor.indexes, &keys, successor.deadline);
             if let Err(error) = noted.await {
                 self.forget(unclaimed).await;
@@ -218,8 +216,10 @@ impl Session {
             if let Some(copied) = self.record() {
                 let is_same_user =
                     !copied.user_hash.is_empty() && *copied.user_hash == *successor.user_hash;
+                let record_of_old = copied;
                 let copied = (copied.revision, &*copied.generation);
                 let mark = successor_mark(keys.hash(), is_same_user);
+                unclaimed.takes_the_place_of(&self.store, &old, record_of_old, &mark);
                 let inner = self.store.inner();
                 let grace = inner.settings.grace;
                 match scripts::retire(&inner.client, &old, copied, grace, &mark).await {
@@ -294,12 +294,15 @@ impl Session {
         entries: &[(Box<str>, Option<Duration>, Bytes)],
     ) -> Result<Option<New>, Error> {
         let inner = self.store.inner();
+        // By the current key of the codec.
+        let bound_to = user::bound_to(&inner.names.keyspace, &successor.lineage, keys.hash());
+        let user = user::encode(inner.client.codec(), &bound_to, successor.user)?;
         let new = NewSession {
             keys,
             idle: successor.idle,
             deadline: successor.deadline,
             user_hash: successor.user_hash,
-            user: &successor.user,
+            user: &user,
             device: successor.device,
             lineage: &successor.lineage,
             max_sessions: match successor.adds_session {
@@ -312,7 +315,8 @@ impl Session {
                 .record()
                 .filter(|old| !old.user_hash.is_empty() && *old.user_hash == *successor.user_hash)
                 .map(|old| (&self.keys, &*old.generation)),
-            max_bytes: inner.settings.max_bytes,
+            // A session over a limit that was lowered goes on with what it has.
+            max_bytes: inner.settings.max_bytes.max(self.stored_bytes()),
             indexes: successor.indexes,
             entries,
         };
@@ -399,6 +403,20 @@ impl Session {
         stored.into_iter().flatten().chain(changed).collect()
     }
 
+    /// The bytes of the entries that are stored.
+    fn stored_bytes(&self) -> u64 {
+        let Some(stored) = &self.stored else {
+            return 0;
+        };
+        let now = stored.now();
+        let entries = stored.record.entries.iter();
+        let live = entries.filter(|(_, entry)| entry.expires.is_none_or(|at| at > now));
+        let bytes: usize = live
+            .map(|(name, entry)| name.len() + entry.value.len())
+            .sum();
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
     /// The session is stored with these entries, or was by an earlier call that was not answered: then with
     /// what there was at that time, and the rest is sent now.
     async fn have_stored(
@@ -474,6 +492,8 @@ struct Unclaimed {
     end: Invocation,
     /// Takes it out of its indexes, once it has ended.
     forget: Vec<Invocation>,
+    /// Gives the client back the session whose place it was to take.
+    give_back: Vec<Invocation>,
     is_over: bool,
     is_claimed: bool,
 }
@@ -486,9 +506,29 @@ impl Unclaimed {
             client: inner.client.clone(),
             end: scripts::end_call(keys, "", &successor.lineage),
             forget: indexes::forget_calls(keyspace, successor.indexes, keys),
+            give_back: Vec::new(),
             is_over: false,
             is_claimed: false,
         }
+    }
+
+    /// From here on the old session may be in its grace, and is what the client has.
+    fn takes_the_place_of(
+        &mut self,
+        store: &SessionStore,
+        old: &SessionKeys,
+        record: &Record,
+        mark: &str,
+    ) {
+        let keyspace = &store.inner().names.keyspace;
+        let deadline = Deadline::At(record.absolute);
+        self.give_back = vec![scripts::give_back_call(old, mark)];
+        self.give_back.extend(indexes::keep_calls(
+            keyspace,
+            &record.indexes,
+            old,
+            deadline,
+        ));
     }
 
     fn claimed(mut self) {
@@ -500,11 +540,14 @@ impl Drop for Unclaimed {
     fn drop(&mut self) {
         let until = Instant::now() + UNDONE_FOR;
         let forget = std::mem::take(&mut self.forget);
+        let give_back = std::mem::take(&mut self.give_back);
         match (self.is_claimed, self.is_over) {
             (true, _) => {}
             (false, true) => self.client.release_later(Release::new(forget).until(until)),
             (false, false) => {
-                let calls = std::iter::once(self.end.clone()).chain(forget);
+                let calls = std::iter::once(self.end.clone())
+                    .chain(give_back)
+                    .chain(forget);
                 self.client.release_later(Release::new(calls).until(until));
             }
         }

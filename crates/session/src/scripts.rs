@@ -38,6 +38,7 @@ script!(COMMIT, "commit.lua", "refuse.lua");
 script!(EXTEND, "extend.lua");
 script!(END, "end.lua");
 script!(RETIRE, "retire.lua");
+script!(GIVE_BACK, "give_back.lua");
 script!(LIST, "list.lua");
 script!(REVOKE_ALL, "revoke_all.lua");
 script!(SETTLE, "settle.lua");
@@ -311,6 +312,11 @@ pub(crate) fn retire_call(
         .arg(keys.channel())
         .arg(generation.unwrap_or_default())
         .idempotent(true)
+}
+
+/// Takes back that a session was left to its grace for a successor that nobody has the id of.
+pub(crate) fn give_back_call(keys: &SessionKeys, successor: &str) -> Invocation {
+    invoke(&GIVE_BACK, keys).arg(successor).idempotent(true)
 }
 
 /// Ends a rotation whose last step was not answered. Both sessions are in one bucket.

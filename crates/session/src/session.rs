@@ -17,6 +17,7 @@ use crate::keys::SessionKeys;
 use crate::record::{Over, Record};
 use crate::scripts::{self, Committed};
 use crate::store::{SessionHandle, SessionStore, system_time};
+use crate::user;
 
 /// A session as it was loaded or begun, with the changes that were not committed yet.
 ///
@@ -304,10 +305,8 @@ impl Session {
 
     /// Takes over what the server has. Changes that were not committed stay.
     pub(crate) fn take(&mut self, record: Record) -> Result<(), Error> {
-        self.user = match record.user.is_empty() {
-            true => None,
-            false => Some(self.decode_user(&record.user)?),
-        };
+        let codec = self.store.inner().client.codec();
+        self.user = user::decode(codec, &self.user_is_bound_to(), &record.user)?;
         self.stored = Some(Stored::new(record));
         Ok(())
     }
@@ -320,20 +319,10 @@ impl Session {
             .to_bytes()
     }
 
-    pub(crate) fn encode_user(&self, lineage: &str, user: &str) -> Result<Bytes, Error> {
-        let codec = self.store.inner().client.codec();
-        let bound_to = self.store.inner().names.keyspace.role_key(lineage, "user");
-        Ok(codec.encode(bound_to.as_bytes(), user)?)
-    }
-
-    fn decode_user(&self, user: &Bytes) -> Result<String, Error> {
-        let codec = self.store.inner().client.codec();
-        Ok(codec.decode(&self.user_is_bound_to(), user.clone())?)
-    }
-
+    /// The name that the encrypted user opens under: in this session, and under this id only.
     pub(crate) fn user_is_bound_to(&self) -> Bytes {
         let keyspace = &self.store.inner().names.keyspace;
-        keyspace.role_key(&*self.lineage, "user").to_bytes()
+        user::bound_to(keyspace, &self.lineage, self.keys.hash())
     }
 
     fn stored_value(&self, name: &str) -> Option<&Bytes> {

@@ -2,12 +2,19 @@
 --
 -- KEYS  1 index: hash, `<tag>:<hash of the id>` → absolute deadline (µs), or `!` while it is being revoked
 -- ARGV  1 `<tag>:<hash of the id>`   2 lifetime (µs), or empty   3 absolute deadline (µs), without a lifetime
---       4 most sessions
--- Reply 1 done, 0 there are too many
+--       4 most sessions   5 `present` where only a session that stands there, and is not being revoked, gets another
+--         deadline; or empty
+-- Reply 1 done, 0 there are too many, or none that stands there
 --
--- Example: EVALSHA … 1 session:web:{Vw…}:indexed 907:pZ… 28800000000 "" 1000  →  1
+-- Example: EVALSHA … 1 session:web:{Vw…}:indexed 907:pZ… 28800000000 "" 1000 ""  →  1
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+if ARGV[5] ~= '' then
+  local stands = redis.call('HGET', KEYS[1], ARGV[1])
+  if not stands or stands == '!' then
+    return 0
+  end
+end
 local flat, count = redis.call('HGETALL', KEYS[1]), 0
 for at = 1, #flat, 2 do
   local deadline = tonumber(flat[at + 1])

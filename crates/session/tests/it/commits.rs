@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redkit_session::Error;
+use redkit_session::{Error, SignIn};
 use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::task::JoinSet;
 
@@ -37,6 +37,33 @@ redkit_testkit::suite! {
             assert_eq!(entry, Some(number));
         }
         assert_eq!(session.revision(), Some(1_001));
+    }
+
+    async fn a_session_over_a_lowered_limit_can_shrink_and_sign_in(fixture: Fixture) {
+        let of = |bytes| crate::builder(&fixture.client).max_bytes(bytes).build().unwrap();
+        let (before, now) = (of(1_000), of(200));
+        let mut session = before.start().unwrap();
+        for name in ["a", "b", "c"] {
+            session.insert(name, &"x".repeat(200)).unwrap();
+        }
+        session.commit().await.unwrap();
+        let mut session = again(&now, &session).await.unwrap();
+        session.insert("d", &1).unwrap();
+        assert!(matches!(session.commit().await, Err(Error::TooLarge { limit: 200, .. })));
+        session.remove("d");
+        session.remove("a");
+        session.commit().await.unwrap();
+        // With no more than it has it goes to a user, and has a new id.
+        session.sign_in(SignIn::new("user-7")).await.unwrap();
+        session.rotate().await.unwrap();
+        let mut session = again(&now, &session).await.unwrap();
+        assert!(!session.contains("a") && session.contains("b") && session.contains("c"));
+        session.insert("d", &1).unwrap();
+        assert!(matches!(session.rotate().await, Err(Error::TooLarge { limit: 200, .. })));
+        session.remove("b");
+        session.remove("c");
+        session.commit().await.unwrap();
+        assert!(matches!(again(&now, &session).await.unwrap().get::<u32>("d"), Ok(Some(1))));
     }
 
     async fn the_last_commit_of_one_entry_counts(fixture: Fixture) {

@@ -121,6 +121,11 @@ async fn a_server_without_memory_loads_and_touches() {
     nobodys.insert("a", &1).unwrap();
     nobodys.commit().await.unwrap();
     let mut other_handle = again(&store, &nobodys).await.unwrap();
+    let spared = signed_in(&store, "user-8").await;
+    let other = signed_in(&store, "user-8").await;
+    let mut indexed = store.start().unwrap();
+    let sign_in = SignIn::new("user-9").index("sid", "op-1");
+    indexed.sign_in(sign_in).await.unwrap();
     let full = ["CONFIG", "SET", "maxmemory", "1"];
     server.raw(&full).await.unwrap();
     session.insert("a", &1).unwrap();
@@ -134,6 +139,13 @@ async fn a_server_without_memory_loads_and_touches() {
     assert!(session.delete().await.unwrap());
     assert!(nobodys.delete().await.unwrap());
     assert!(!other_handle.delete().await.unwrap());
+    spared.revoke_others().await.unwrap();
+    assert!(again(&store, &other).await.is_none());
+    assert!(again(&store, &spared).await.is_some());
+    store.revoke_all("user-8").await.unwrap();
+    assert!(again(&store, &spared).await.is_none());
+    assert_eq!(store.revoke_indexed("sid", "op-1").await.unwrap(), 1);
+    assert!(again(&store, &indexed).await.is_none());
 }
 
 #[tokio::test]

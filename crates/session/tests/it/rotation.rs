@@ -475,3 +475,116 @@ async fn a_sign_in_that_is_dropped_in_its_last_step_leaves_no_session_without_a_
     let listed = store.sessions_of("user-7").await.unwrap();
     assert!(listed.is_empty(), "{}", listed.len());
 }
+
+/// The caller goes away while the last step is carried out, or one after it: the id that the client has goes on.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_is_dropped_gives_the_old_id_back() {
+    // The steps of a rotation under an index: note, store, look twice, leave the old id, shorten its place.
+    for step in 0..6 {
+        for is_sign_in in [false, true] {
+            let backend = FaultyBackend::embedded();
+            let store = builder(&backend.client()).build().unwrap();
+            let sign_in = || SignIn::new("user-7").index("sid", "op-1");
+            let mut session = store.start().unwrap();
+            session.insert("cart", &3).unwrap();
+            session.sign_in(sign_in()).await.unwrap();
+            session.rotate().await.unwrap();
+            let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
+            backend.set(hang.skip(step).times(1));
+            let rotation = async {
+                match is_sign_in {
+                    true => session.sign_in(sign_in()).await,
+                    false => session.rotate().await,
+                }
+            };
+            let dropped = timeout(Duration::from_millis(500), rotation).await;
+            assert!(dropped.is_err(), "{step}");
+            backend.clear();
+            let old = text(&session);
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            let mut loaded = store.load(&old).await.unwrap().expect("the old id");
+            assert_eq!(loaded.user(), Some("user-7"));
+            assert_eq!(loaded.get::<u32>("cart").unwrap(), Some(3));
+            assert_eq!(
+                store.sessions_of("user-7").await.unwrap().len(),
+                1,
+                "{step}"
+            );
+            // Nothing is left of the time that its grace would have had.
+            tokio::time::sleep(Duration::from_secs(1_000)).await;
+            if is_sign_in {
+                loaded.rotate().await.unwrap();
+                let listed = store.sessions_of("user-7").await.unwrap();
+                assert_eq!(listed.len(), 1, "{step}");
+            } else {
+                // Its index still has it, though another sign-in has forgotten there what is over.
+                let mut other = store.start().unwrap();
+                other.sign_in(sign_in()).await.unwrap();
+                assert_eq!(store.revoke_indexed("sid", "op-1").await.unwrap(), 2);
+                assert!(store.load(&old).await.unwrap().is_none(), "{step}");
+            }
+        }
+    }
+}
+
+/// The same where the old session is a visitor's: it goes on as one.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_that_is_dropped_gives_the_visitor_the_old_id_back() {
+    let backend = FaultyBackend::embedded();
+    let store = builder(&backend.client()).build().unwrap();
+    for user in ["warm", "user-7"] {
+        let mut session = store.start().unwrap();
+        session.insert("cart", &3).unwrap();
+        session.commit().await.unwrap();
+        let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
+        if user != "warm" {
+            backend.set(hang.skip(1).times(1));
+        }
+        let signing_in = session.sign_in(SignIn::new(user));
+        let done = timeout(Duration::from_millis(500), signing_in).await;
+        assert_eq!(done.is_ok(), user == "warm");
+        backend.clear();
+        if user != "warm" {
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            let mut loaded = again(&store, &session).await.expect("the old id");
+            assert_eq!(
+                (loaded.user(), loaded.get::<u32>("cart").unwrap()),
+                (None, Some(3))
+            );
+            assert!(store.sessions_of(user).await.unwrap().is_empty());
+            loaded.sign_in(SignIn::new(user)).await.unwrap();
+            assert_eq!(store.sessions_of(user).await.unwrap().len(), 1);
+        }
+    }
+}
+
+/// A user who signs out while the rotation of another request is dropped stays signed out.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_that_is_dropped_gives_back_no_session_that_has_ended() {
+    for ends_all in [false, true] {
+        let backend = FaultyBackend::embedded();
+        let store = builder(&backend.client()).build().unwrap();
+        let mut session = signed_in(&store, "user-7").await;
+        session.rotate().await.unwrap();
+        let mut other = again(&store, &session).await.unwrap();
+        let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
+        backend.set(hang.skip(1).times(1));
+        let old = text(&session);
+        {
+            let mut rotation = std::pin::pin!(session.rotate());
+            assert!(
+                timeout(Duration::from_millis(500), &mut rotation)
+                    .await
+                    .is_err()
+            );
+            match ends_all {
+                true => store.revoke_all("user-7").await.unwrap(),
+                false => assert!(other.delete().await.unwrap()),
+            }
+        }
+        backend.clear();
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert!(store.load(&old).await.unwrap().is_none());
+        assert!(store.sessions_of("user-7").await.unwrap().is_empty());
+    }
+}

@@ -44,6 +44,7 @@ redkit_testkit::suite! {
         let routes = super::routes().route("/form", axum::routing::get(async |session: CurrentSession| {
             session.csrf_token().await.map(|token| token.expose_secret().to_owned())
         }));
+        let routes = routes.route("/socket", axum::routing::any(async || "hello"));
         let layer = SessionLayer::builder(&store(&fixture)).require_token();
         let app = routes.layer(layer.build().unwrap());
         let mut visitor = Visitor::default();
@@ -74,6 +75,11 @@ redkit_testkit::suite! {
         let upgrade = || Request::get("/shown").header("upgrade", "websocket");
         assert_eq!(visitor.send(&app, upgrade()).await.status, StatusCode::OK);
         let request = upgrade().header("sec-fetch-site", "cross-site");
+        assert_eq!(visitor.send(&app, request).await.status, StatusCode::FORBIDDEN);
+        // Nor over HTTP/2, where its handshake is a `CONNECT`.
+        let connect = || Request::builder().method("CONNECT").uri("/socket");
+        assert_eq!(visitor.send(&app, connect()).await.status, StatusCode::OK);
+        let request = connect().header("sec-fetch-site", "cross-site");
         assert_eq!(visitor.send(&app, request).await.status, StatusCode::FORBIDDEN);
         // A stranger's token is none.
         let request = Request::post("/count").header("x-csrf-token", &token);
