@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Response, StatusCode};
 use redkit_core::ErrorKind;
-use redkit_core::http_layer::Problem;
+use redkit_core::http_layer::{NotToBeKept, Problem};
 
 use crate::error::Error;
 
@@ -54,10 +54,13 @@ pub(super) fn failed(error: &Error) -> Response<Bytes> {
         ),
     };
     let problem = Problem::new(status, detail);
-    for_one_client(match status {
+    let mut response = for_one_client(match status {
         StatusCode::SERVICE_UNAVAILABLE => problem.retry_after(Duration::from_secs(1)),
         _ => problem,
-    })
+    });
+    // With its new id the client tries the same once more.
+    response.extensions_mut().insert(NotToBeKept);
+    response
 }
 
 /// No cache keeps it for others.

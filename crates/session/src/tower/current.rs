@@ -55,6 +55,8 @@ struct Loaded {
     was_signed_out: bool,
     /// What the client has presented is no id at all.
     is_unreadable: bool,
+    /// Why the changes could not be sent before the answer was to be kept.
+    failure: Option<Error>,
 }
 
 /// How a request's session stands when the service has answered.
@@ -273,10 +275,46 @@ impl CurrentSession {
         Ok(self.loaded().await?.session.log_id())
     }
 
+    /// Sends the changes before an answer is kept for later requests, and tells whether it may be: not where they could
+    /// not be sent, since the client is told so, and not where the client has gone away without its new id.
+    pub(super) async fn may_be_kept(&self, keeps_changes: bool) -> bool {
+        let mut state = self.shared.state.lock().await;
+        let loaded = match &mut *state {
+            State::Untouched => return true,
+            State::Failed(_) => return false,
+            State::Loaded(loaded) => loaded,
+        };
+        if loaded.outage.is_some() {
+            return true;
+        }
+        let session = &mut loaded.session;
+        if keeps_changes && loaded.failure.is_none() && session.has_changes() {
+            let sent = match session.is_stored() {
+                true => session.commit().await,
+                false => match self.check_unanswered() {
+                    Ok(()) => session.commit().await,
+                    answered => answered,
+                },
+            };
+            if let Err(error) = sent {
+                // The answer tells of it: they are not sent once more.
+                session.changes.clear();
+                loaded.failure = Some(error);
+            }
+        }
+        let is_new = session.is_stored() && loaded.known.as_ref() != Some(&session.handle());
+        loaded.failure.is_none() && !(is_new && self.check_unanswered().is_err())
+    }
+
+    /// No id is made from here on.
+    pub(super) fn end(&self) {
+        self.shared.is_answered.store(true, Ordering::SeqCst);
+    }
+
     /// Sends the changes and tells what the client is to learn.
     pub(super) async fn finish(&self, keeps_changes: bool) -> Finished {
         let mut state = self.shared.state.lock().await;
-        self.shared.is_answered.store(true, Ordering::SeqCst);
+        self.end();
         let loaded = match &mut *state {
             State::Untouched => return Finished::new(false),
             State::Failed(error) => {
@@ -299,7 +337,11 @@ impl CurrentSession {
             return finished;
         }
         let session = &mut loaded.session;
-        if keeps_changes && let Err(error) = session.commit().await {
+        finished.failure = loaded.failure.take();
+        if finished.failure.is_none()
+            && keeps_changes
+            && let Err(error) = session.commit().await
+        {
             finished.failure = Some(error);
         }
         let is_known = || loaded.known.as_ref() == Some(&session.handle());
@@ -361,6 +403,7 @@ impl Shared {
                 outage,
                 was_signed_out: false,
                 is_unreadable: self.presented.is_unreadable(),
+                failure: None,
             })
         };
         let id = match &self.presented {
@@ -378,6 +421,7 @@ impl Shared {
                 outage: None,
                 was_signed_out: false,
                 is_unreadable: false,
+                failure: None,
             }),
             Ok(None) => anonymous(None),
             Err(error) if is_outage(&error) && self.on_outage == OnOutage::Anonymous => {

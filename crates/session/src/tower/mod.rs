@@ -59,6 +59,11 @@
 //! Errors of the service itself (`Result::Err`) carry no cookie: below the layer they must be made answers, as
 //! axum's `HandleErrorLayer` does.
 //!
+//! Below this layer, `IdempotencyLayer` of `redkit-lock` keeps an answer only once the changes of the session are saved:
+//! where they cannot be, or the client has gone away and does not get its new id, the next request with the key is
+//! carried out. The answers of the table that follows are not kept. What a handler has done besides, it should be able
+//! to do twice, or the session is changed by [`CurrentSession::commit`] before it.
+//!
 //! # When something fails
 //!
 //! | what | answer |

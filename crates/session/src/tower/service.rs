@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use redkit_core::http_layer::{LayerBody, Layered, ResponseFuture};
+use redkit_core::http_layer::{BeforeKept, LayerBody, Layered, ResponseFuture};
 use secrecy::ExposeSecret;
 use tower_service::Service;
 
@@ -66,6 +66,13 @@ where
     }
     let session = CurrentSession::new(&rules.store, presented, rules.on_outage);
     parts.extensions.insert(session.clone());
+    let kept = session.clone();
+    BeforeKept::add(&mut parts.extensions, move |status| {
+        let session = kept.clone();
+        async move { session.may_be_kept(!status.is_server_error()).await }
+    });
+    // Also where the client goes away, and the service goes on in a task of another layer.
+    let _answered = Answered(session.clone());
     let response = service.call(Request::from_parts(parts, body)).await?;
     let finished = session.finish(!response.status().is_server_error()).await;
     let mut response = match &finished.failure {
@@ -77,6 +84,15 @@ where
     };
     rules.mark(response.headers_mut(), finished);
     Ok(response)
+}
+
+/// The end of a request: no id is made for its client after it.
+struct Answered(CurrentSession);
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 impl Rules {

@@ -37,6 +37,13 @@
 //! | with a body over [`max_body_bytes`](IdempotencyLayer::max_body_bytes) | 413 |
 //! | while Redis cannot be asked | 503, or by the service without protection ([`on_outage`](IdempotencyLayer::on_outage)) |
 //!
+//! An answer is kept only once outer layers have done what belongs to it ([`BeforeKept`]): where the layer of
+//! `redkit-session` outside of this one cannot save what the service has changed in its session, the answer is not kept, and
+//! neither is an answer that tells of a session that could not be changed (409), so that the next request with the key
+//! is carried out.
+//!
+//! [`BeforeKept`]: redkit_core::http_layer::BeforeKept
+//!
 //! Refusals are `application/problem+json` (RFC 9457). The request's body is read whole before the service sees
 //! it, and the answer's before the client does: this is not for uploads and streams.
 //!

@@ -10,7 +10,9 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Uri};
 use http_body::Body;
-use redkit_core::http_layer::{LayerBody, Layered, NotWhole, ResponseFuture, read_whole};
+use redkit_core::http_layer::{
+    BeforeKept, LayerBody, Layered, NotToBeKept, NotWhole, ResponseFuture, read_whole,
+};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -233,17 +235,27 @@ where
     ResBody: Body<Data = Bytes>,
 {
     let limit = execution.max_result_bytes();
+    let before_kept = BeforeKept::of(request.extensions());
     let handled = async {
         let response = service.call(request).await?;
-        if !is_kept(response.status()) {
+        let (status, extensions) = (response.status(), response.extensions());
+        if !is_kept(status) || extensions.get::<NotToBeKept>().is_some() {
             return Ok(Handled::NotToBeKept(response.map(LayerBody::of_service)));
         }
         let (head, body) = response.into_parts();
         // Until the execution is lost.
-        Ok(match read_whole(body, limit, None).await {
+        let handled = match read_whole(body, limit, None).await {
             Ok(body) => Handled::Whole(head, body),
-            Err((NotWhole::Failed, _)) => Handled::Broken,
+            Err((NotWhole::Failed, _)) => return Ok(Handled::Broken),
             Err((_, body)) => Handled::TooLarge(Response::from_parts(head, body)),
+        };
+        // What outer layers have yet to do, such as to save the session, has to be done by then.
+        Ok(match (before_kept.is_done(status).await, handled) {
+            (false, Handled::Whole(head, body)) => {
+                Handled::NotToBeKept(Response::from_parts(head, LayerBody::of_layer(body)))
+            }
+            (false, Handled::TooLarge(response)) => Handled::NotToBeKept(response),
+            (_, handled) => handled,
         })
     };
     let handled = tokio::select! {

@@ -4,6 +4,7 @@ mod answers;
 mod browser;
 mod cookies;
 mod cross_site;
+mod idempotent;
 
 use axum::Router;
 use axum::body::Body;
