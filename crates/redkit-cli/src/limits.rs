@@ -27,6 +27,7 @@ Examples:
   redkit limits list api --limit 20
   redkit limits inspect api alice
   redkit limits inspect api alice --quota 100/1m --burst 20
+  redkit limits inspect search alice --quota 100/1m --slices 60
   redkit limits reset api alice --yes";
 
 /// Lists what is used up of rate limits, and gives a key its units back
@@ -40,6 +41,8 @@ pub(crate) struct LimitsArgs {
 #[derive(Debug, Subcommand)]
 enum LimitsTask {
     /// Lists the keys that have used anything up, the most used first. It goes through all keys of the servers
+    ///
+    /// Of gcra and leaky limits, which drain all the time, those come first that take the longest to drain.
     List {
         /// Of this limit only
         name: Option<String>,
@@ -57,6 +60,12 @@ enum LimitsTask {
         /// How many at once, of a gcra or leaky limit
         #[arg(long, requires = "quota")]
         burst: Option<u64>,
+        /// In how many slices the programs count, of a bucketed limit
+        #[arg(long, requires = "quota", default_value_t = 10)]
+        slices: u32,
+        /// How long the programs let calls wait for their turn, of a leaky limit, such as 10s
+        #[arg(long, requires = "quota", value_parser = humantime::parse_duration, default_value = "0s")]
+        max_wait: Duration,
     },
     /// Gives a key all its units back, and wakes the first waiter
     ///
@@ -103,6 +112,14 @@ struct Row {
     resets_in_seconds: Option<f64>,
 }
 
+impl Row {
+    fn most_used_first(&self, other: &Self) -> std::cmp::Ordering {
+        let longest = |row: &Self| row.resets_in_seconds.unwrap_or(f64::INFINITY);
+        let by_use = other.used.cmp(&self.used);
+        by_use.then(longest(other).total_cmp(&longest(self)))
+    }
+}
+
 /// The words in keys, and what stands there.
 const ALGORITHMS: [&str; 7] = [
     "fixed",
@@ -118,16 +135,31 @@ pub(crate) async fn run(common: &Common, args: LimitsArgs) -> Result<ExitCode, F
     let client = connect::client(common).await?;
     match args.task {
         LimitsTask::List { name, limit } => {
-            let rows = list(&client, name.as_deref(), limit).await?;
+            let (rows, left_out) = list(&client, name.as_deref(), limit).await?;
             match common.json {
-                true => output::json(&serde_json::json!({ "limits": rows }))?,
-                false => print(&rows, "nothing is used up")?,
+                true => output::json(
+                    &serde_json::json!({ "limits": rows, "is_complete": left_out == 0 }),
+                )?,
+                false => {
+                    print(&rows, "nothing is used up")?;
+                    output::left_out(left_out);
+                }
             }
         }
-        LimitsTask::Inspect { of, quota, burst } => {
+        LimitsTask::Inspect {
+            of,
+            quota,
+            burst,
+            slices,
+            max_wait,
+        } => {
             let rows = rows_of(&client, &of).await?;
             let decision = match quota {
-                Some(quota) => Some(peek(&client, &of, &rows, quota, burst).await?),
+                Some(quota) => {
+                    let quota = burst.map_or(quota, |burst| quota.burst(burst));
+                    let counted = Counted { slices, max_wait };
+                    Some(peek(&client, &of, &rows, quota, counted).await?)
+                }
                 None => None,
             };
             match (common.json, &decision) {
@@ -147,7 +179,12 @@ pub(crate) async fn run(common: &Common, args: LimitsArgs) -> Result<ExitCode, F
     Ok(ExitCode::SUCCESS)
 }
 
-async fn list(client: &Client, name: Option<&str>, limit: usize) -> Result<Vec<Row>, Failure> {
+/// The `limit` most used, and how many others there are.
+async fn list(
+    client: &Client,
+    name: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<Row>, usize), Failure> {
     let mut found = BTreeSet::new();
     each_key(client, "ratelimit", name, |key| {
         let role = ALGORITHMS.iter().find(|word| Some(**word) == key.role);
@@ -158,19 +195,25 @@ async fn list(client: &Client, name: Option<&str>, limit: usize) -> Result<Vec<R
             };
             found.insert((key.name.to_owned(), user, tag, algorithm));
         }
-        found.len() < limit
+        true
     })
     .await?;
     let found: Vec<_> = found.into_iter().collect();
-    let mut rows = Vec::new();
+    let (mut rows, mut all) = (Vec::new(), 0);
     for some in found.chunks(50) {
         let looked = some.iter().map(|(name, user, tag, algorithm)| {
             look(client, name, user, tag.as_deref(), algorithm)
         });
-        rows.extend(try_join_all(looked).await?.into_iter().flatten());
+        let looked = try_join_all(looked).await?.into_iter().flatten();
+        let before = rows.len();
+        rows.extend(looked);
+        all += rows.len() - before;
+        // Never many more than are shown.
+        rows.sort_by(Row::most_used_first);
+        rows.truncate(limit);
     }
-    rows.sort_by_key(|row| std::cmp::Reverse(row.used));
-    Ok(rows)
+    let left_out = all - rows.len();
+    Ok((rows, left_out))
 }
 
 async fn rows_of(client: &Client, of: &Owner) -> Result<Vec<Row>, Failure> {
@@ -181,6 +224,21 @@ async fn rows_of(client: &Client, of: &Owner) -> Result<Vec<Row>, Failure> {
     Ok(try_join_all(looked).await?.into_iter().flatten().collect())
 }
 
+/// The key in which an algorithm counts.
+fn key_of(
+    client: &Client,
+    name: &str,
+    user: &[u8],
+    tag: Option<&[u8]>,
+    algorithm: &'static str,
+) -> Result<Key, Failure> {
+    let keyspace = client.keyspace("ratelimit", name)?;
+    Ok(match tag {
+        Some(tag) => keyspace.tagged_key(tag, algorithm, user),
+        None => keyspace.role_key(user, algorithm),
+    })
+}
+
 /// What stands at the key of an algorithm; `None` when nothing does.
 async fn look(
     client: &Client,
@@ -189,11 +247,7 @@ async fn look(
     tag: Option<&[u8]>,
     algorithm: &'static str,
 ) -> Result<Option<Row>, Failure> {
-    let keyspace = client.keyspace("ratelimit", name)?;
-    let key = match tag {
-        Some(tag) => keyspace.tagged_key(tag, algorithm, user),
-        None => keyspace.role_key(user, algorithm),
-    };
+    let key = key_of(client, name, user, tag, algorithm)?;
     let left: i64 = client.call(Command::new("PTTL").key(&key)).await?;
     if left == -2 {
         return Ok(None);
@@ -279,11 +333,11 @@ async fn peek(
     of: &Owner,
     rows: &[Row],
     quota: Quota,
-    burst: Option<u64>,
+    counted: Counted,
 ) -> Result<DecisionRow, Failure> {
     let algorithms: Vec<_> = rows
         .iter()
-        .filter_map(|row| algorithm(row.algorithm))
+        .filter_map(|row| counted.algorithm(row.algorithm))
         .collect();
     let algorithm = match algorithms.as_slice() {
         [one] => *one,
@@ -296,10 +350,20 @@ async fn peek(
             ));
         }
     };
-    let quota = burst.map_or(quota, |burst| quota.burst(burst));
     let limiter = limiter(client, &of.name, Policy::new(algorithm, quota))
         .decision_timeout(Duration::from_secs(1))
         .build()?;
+    let units = match algorithm {
+        Algorithm::SlidingCounter => Some(("counter", quota.window(), 2)),
+        Algorithm::Bucketed { slices } => {
+            let slice = quota.window() / slices.max(1);
+            Some(("bucketed", slice, slices.saturating_add(1)))
+        }
+        _ => None,
+    };
+    if let (Some((word, unit, many)), false) = (units, algorithms.is_empty()) {
+        check_index(client, of, word, unit, many).await?;
+    }
     let decision = match &of.tag {
         Some(tag) => limiter.tagged(tag.as_str()).peek(of.key.as_str()).await?,
         None => limiter.peek(of.key.as_str()).await?,
@@ -313,18 +377,63 @@ async fn peek(
     })
 }
 
-fn algorithm(word: &str) -> Option<Algorithm> {
-    Some(match word {
-        "fixed" => Algorithm::FixedWindow,
-        "counter" => Algorithm::SlidingCounter,
-        "log" => Algorithm::SlidingLog,
-        "bucketed" => Algorithm::Bucketed { slices: 10 },
-        "gcra" => Algorithm::Gcra,
-        "leaky" => Algorithm::Leaky {
-            max_wait: Duration::ZERO,
-        },
-        _ => return None,
-    })
+/// How the programs count, beside their quota.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    slices: u32,
+    max_wait: Duration,
+}
+
+impl Counted {
+    /// For what depends on neither.
+    const ANYHOW: Self = Self {
+        slices: 10,
+        max_wait: Duration::ZERO,
+    };
+
+    fn algorithm(self, word: &str) -> Option<Algorithm> {
+        Some(match word {
+            "fixed" => Algorithm::FixedWindow,
+            "counter" => Algorithm::SlidingCounter,
+            "log" => Algorithm::SlidingLog,
+            "bucketed" => Algorithm::Bucketed {
+                slices: self.slices,
+            },
+            "gcra" => Algorithm::Gcra,
+            "leaky" => Algorithm::Leaky {
+                max_wait: self.max_wait,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// Refuses windows or slices of another length than the programs': these are numbered since 1970, and a key
+/// lives for `many` of them.
+async fn check_index(
+    client: &Client,
+    of: &Owner,
+    word: &'static str,
+    unit: Duration,
+    many: u32,
+) -> Result<(), Failure> {
+    let tag = of.tag.as_deref().map(str::as_bytes);
+    let key = key_of(client, &of.name, of.key.as_bytes(), tag, word)?;
+    let stored: Option<u64> = client.call(Command::new("HGET").key(&key).arg("i")).await?;
+    let (seconds, micros): (u64, u64) = client.call(Command::new("TIME")).await?;
+    let now = u128::from(seconds) * 1_000_000 + u128::from(micros);
+    let newest = now / unit.as_micros().max(1) + 1;
+    let oldest = newest.saturating_sub(u128::from(many) + 2);
+    match stored.map(u128::from) {
+        Some(index) if !(oldest..=newest).contains(&index) => Err(Failure::usage(
+            format!(
+                "the programs count {} in windows of another length",
+                of.name
+            ),
+            "give the time of --quota, and --slices of a bucketed limit, as the programs have them",
+        )),
+        _ => Ok(()),
+    }
 }
 
 async fn reset(
@@ -336,7 +445,7 @@ async fn reset(
     let rows = rows_of(client, of).await?;
     let algorithms: Vec<_> = rows
         .iter()
-        .filter_map(|row| algorithm(row.algorithm))
+        .filter_map(|row| Counted::ANYHOW.algorithm(row.algorithm))
         .collect();
     if algorithms.is_empty() {
         let cause = match rows.is_empty() {

@@ -29,6 +29,13 @@ pub(crate) fn json_line(document: &impl Serialize) -> Result<(), Failure> {
     line(&text)
 }
 
+/// Says on standard error that a list is not all there is.
+pub(crate) fn left_out(many: usize) {
+    if many > 0 {
+        eprintln!("{many} more are not shown: see --limit");
+    }
+}
+
 /// Prints a line. A reader that has gone away (`| head`) ends the program quietly.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

@@ -104,16 +104,22 @@ pub(crate) async fn run(common: &Common, args: SessionsArgs) -> Result<ExitCode,
             let directory = SessionDirectory::new(&client, &name)?;
             let mut sessions = match &user {
                 Some(user) => directory.of_user(user).await?,
-                None => directory.list(limit).await?,
+                None => directory.list(usize::MAX).await?,
             };
             sessions.sort_by_key(|session| std::cmp::Reverse(session.created_at));
+            let left_out = sessions.len().saturating_sub(limit);
             sessions.truncate(limit);
             match common.json {
                 true => {
                     let rows: Vec<_> = sessions.iter().map(Row::new).collect();
-                    output::json(&serde_json::json!({ "store": name, "sessions": rows }))?;
+                    let is_complete = left_out == 0;
+                    let document = serde_json::json!({ "store": name, "sessions": rows, "is_complete": is_complete });
+                    output::json(&document)?;
                 }
-                false => print(&sessions)?,
+                false => {
+                    print(&sessions)?;
+                    output::left_out(left_out);
+                }
             }
         }
         SessionsTask::Revoke {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redkit_ratelimit::{ConcurrencyLimiter, Policy, Quota, RateLimiter};
+use redkit_ratelimit::{Algorithm, ConcurrencyLimiter, Policy, Quota, RateLimiter};
 
 use crate::engine;
 
@@ -164,4 +164,66 @@ async fn tags_and_places_are_listed_and_places_stay() {
             .unwrap()
             .is_allowed()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_most_used_keys_are_shown_however_many_there_are() {
+    let engine = engine().await;
+    let fixed = Policy::fixed_window(Quota::per_hour(9));
+    let gcra = Policy::gcra(Quota::per_hour(9));
+    for (name, policy) in [("fixed", fixed), ("gcra", gcra)] {
+        let limiter = RateLimiter::builder(&engine.client, name)
+            .policy(policy)
+            .build()
+            .unwrap();
+        for n in 0..200 {
+            let cost = if n == 123 { 5 } else { 1 };
+            let key = format!("user-{n}");
+            assert!(limiter.check_n(key, cost).await.unwrap().is_allowed());
+        }
+        let listed = engine.json(&["limits", "list", name, "--limit", "1"]).await;
+        assert_eq!(listed["limits"][0]["key"], "user-123", "{listed}");
+        assert_eq!(listed["is_complete"], false);
+        let shown = engine
+            .redkit(&["limits", "list", name, "--limit", "1"])
+            .await;
+        assert!(shown.err.contains("199 more"), "{shown:?}");
+    }
+    let all = engine.json(&["limits", "list"]).await;
+    assert_eq!(all["is_complete"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slices_and_waits_are_those_of_the_programs_or_refused() {
+    let engine = engine().await;
+    let sixty = Algorithm::Bucketed { slices: 60 };
+    let bucketed = RateLimiter::builder(&engine.client, "bucketed")
+        .policy(Policy::new(sixty, Quota::per_minute(5)))
+        .build()
+        .unwrap();
+    assert!(bucketed.check_n("alice", 5).await.unwrap().is_allowed());
+    let inspect = ["limits", "inspect", "bucketed", "alice", "--quota", "5/1m"];
+    let with = |more: &[&'static str]| [&inspect[..], more].concat();
+    for wrong in [&[][..], &["--slices", "2"]] {
+        let refused = engine.redkit(&with(wrong)).await;
+        refused.failed(2, "windows of another length", "--slices");
+    }
+    let shown = engine.json(&with(&["--slices", "60"])).await;
+    assert_eq!(shown["decision"]["is_allowed"], false, "{shown}");
+    let retry = shown["decision"]["retry_after_seconds"].as_f64().unwrap();
+    assert!(retry > 0.0 && retry <= 61.0, "{shown}");
+
+    let leaky = Policy::leaky(Quota::per_minute(5).burst(1), Duration::from_secs(60));
+    let leaky = RateLimiter::builder(&engine.client, "leaky")
+        .policy(leaky)
+        .build()
+        .unwrap();
+    assert!(leaky.check("alice").await.unwrap().is_allowed());
+    let inspect = [
+        "limits", "inspect", "leaky", "alice", "--quota", "5/1m", "--burst", "1",
+    ];
+    let shown = engine
+        .json(&[&inspect[..], &["--max-wait", "60s"]].concat())
+        .await;
+    assert_eq!(shown["decision"]["is_allowed"], true, "{shown}");
 }

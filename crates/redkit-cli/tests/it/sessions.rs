@@ -41,6 +41,7 @@ async fn sessions_are_listed_and_ended_without_the_stores_secrets() {
     );
     let listed = engine.json(&["sessions", "list", "web"]).await;
     assert_eq!(listed["sessions"].as_array().unwrap().len(), 3, "{listed}");
+    assert_eq!(listed["is_complete"], true);
     let of_ann = engine
         .redkit(&["sessions", "list", "web", "--user", "ann"])
         .await;
@@ -88,4 +89,23 @@ async fn sessions_are_listed_and_ended_without_the_stores_secrets() {
     none.failed(1, "ann has no session", "sessions stores");
     let neither = engine.redkit(&["sessions", "revoke", "web", "--yes"]).await;
     assert_eq!(neither.code, 2, "{neither:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_sessions_are_shown_however_many_there_are() {
+    let engine = engine().await;
+    let secrets = SessionSecrets::new(vec![1; 32], 2, vec![2; 32]).unwrap();
+    let store = SessionStore::builder(&engine.client, "web", secrets)
+        .build()
+        .unwrap();
+    for _ in 0..200 {
+        signed_in(&store, "ann", "").await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    signed_in(&store, "bob", "").await;
+    let listed = engine
+        .json(&["sessions", "list", "web", "--limit", "1"])
+        .await;
+    assert_eq!(listed["sessions"][0]["user"], "bob", "{listed}");
+    assert_eq!(listed["is_complete"], false);
 }
