@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 static OPEN: Script = Script::new(include_str!("../scripts/alert_open.lua"));
 static CLOSE: Script = Script::new(include_str!("../scripts/alert_close.lua"));
 static CLAIM: Script = Script::new(include_str!("../scripts/alert_claim.lua"));
+static NOTE: Script = Script::new(include_str!("../scripts/alert_delivered.lua"));
 
 /// How long the numbers of episodes are remembered after the last alert.
 const REMEMBERED: Duration = Duration::from_secs(90 * 24 * 3_600);
@@ -201,13 +202,10 @@ impl Fleet {
     /// # Errors
     /// [`Error`] when Redis cannot be told: another instance delivers the alert again.
     pub(super) async fn delivered(&self, sink: &str, alert: &str) -> Result<(), Error> {
-        let key = self.delivery(sink, alert);
-        let set = Command::new("SET")
-            .key(&key)
-            .arg("sent")
-            .arg("PX")
-            .arg(DELIVERED.as_millis());
-        self.client.call(set.idempotent(true)).await
+        let call = NOTE.invoke([self.delivery(sink, alert)]);
+        let call = call.arg(DELIVERED.as_millis()).idempotent(true);
+        let _: i64 = self.client.eval(call).await?;
+        Ok(())
     }
 
     /// Keeps the note of a delivery as long as the alert goes on.

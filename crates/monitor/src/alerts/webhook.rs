@@ -25,7 +25,8 @@ use crate::error::{Error, check_name};
 
 /// Sends alerts by `POST` to a URL.
 ///
-/// Each request carries the alert's key as `Idempotency-Key`, and, with a secret, a signature as
+/// Each request carries the alert's key as `Idempotency-Key` (percent-encoded where it has a percent sign or anything
+/// but visible ASCII), and, with a secret, a signature as
 /// `X-Redkit-Signature: t=<seconds since 1970>,v1=<hex>`: the HMAC-SHA-256 of `<t>.<body>` under the secret.
 /// Receivers compare it in constant time and refuse old ones.
 ///
@@ -104,7 +105,7 @@ impl Webhook {
                 USER_AGENT,
                 concat!("redkit-monitor/", env!("CARGO_PKG_VERSION")),
             )
-            .header("idempotency-key", alert.key.as_str());
+            .header("idempotency-key", header_text(&alert.key));
         if let Some(secret) = &self.secret {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             let signature = signature(secret, now.unwrap_or_default().as_secs(), body.as_bytes());
@@ -118,6 +119,22 @@ impl Webhook {
             SinkError::permanent(format!("no request can be made of the alert: {error}"))
         })
     }
+}
+
+/// A key as a header may hold it: whatever is not visible ASCII is percent-encoded, and the percent sign, so that
+/// no two keys are the same.
+fn header_text(key: &str) -> String {
+    let mut text = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        match byte {
+            b'!'..=b'~' if byte != b'%' => text.push(byte.into()),
+            _ => {
+                // Writing to a String does not fail.
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+    }
+    text
 }
 
 /// The value of `X-Redkit-Signature`.

@@ -130,8 +130,11 @@ impl Dashboard {
     /// # async fn serve(dashboard: redkit_monitor::dashboard::Dashboard) -> std::io::Result<()> {
     /// let app: axum::Router = axum::Router::new().nest("/admin", dashboard.routes());
     /// let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    /// // What systemd, Docker and Kubernetes send to end a program; Ctrl-C is `SignalKind::interrupt`.
+    /// use tokio::signal::unix::{SignalKind, signal};
+    /// let mut terminate = signal(SignalKind::terminate())?;
     /// let stop = async move {
-    ///     let _ = tokio::signal::ctrl_c().await;
+    ///     terminate.recv().await;
     ///     dashboard.shutdown().await;
     /// };
     /// axum::serve(listener, app).with_graceful_shutdown(stop).await

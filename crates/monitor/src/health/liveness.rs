@@ -1,6 +1,7 @@
 //! Whether the process's own tasks run, and whether the program has finished starting.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,6 +25,9 @@ struct Watched {
     name: Box<str>,
     max_silence: Option<Duration>,
     state: Mutex<State>,
+    /// A later task has the name. A task that is aborted drops its heartbeat only when it is polled next, which
+    /// may be after the task in its place has begun.
+    is_replaced: AtomicBool,
 }
 
 enum State {
@@ -45,13 +49,17 @@ impl Tasks {
             name: name.into(),
             max_silence,
             state: Mutex::new(State::Running(Instant::now())),
+            is_replaced: AtomicBool::new(false),
         });
         let mut all = self.watched.lock();
-        // A task that is started anew takes the place of the one that ended.
+        // A task that is started anew takes the place of the one that ended, or is about to.
+        for other in all.iter().filter(|other| *other.name == *name) {
+            other.is_replaced.store(true, Ordering::Relaxed);
+        }
         all.retain(|other| match *other.state.lock() {
             State::Running(_) => true,
             State::Finished => false,
-            State::Ended => *other.name != *name,
+            State::Ended => !other.is_replaced.load(Ordering::Relaxed),
         });
         if all.len() >= MOST {
             return Err(ConfigError::new(
@@ -74,7 +82,14 @@ impl Tasks {
 impl Watched {
     fn check(&self) -> Option<Check> {
         let check = Check::new(&self.name, "task", true);
+        let is_replaced = self.is_replaced.load(Ordering::Relaxed);
         match *self.state.lock() {
+            State::Ended if is_replaced => None,
+            State::Running(beat)
+                if is_replaced && self.max_silence.is_some_and(|limit| beat.elapsed() > limit) =>
+            {
+                None
+            }
             State::Finished => None,
             State::Ended => Some(check.failed(Cause::new(CauseKind::TaskEnded))),
             State::Running(beat) => {

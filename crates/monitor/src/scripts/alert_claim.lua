@@ -10,6 +10,8 @@ if holder == 'sent' then
     return -1
 end
 if not holder or holder == ARGV[1] then
+    -- Out of memory, the server refuses a script whose first write may grow.
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
     return 0
 end

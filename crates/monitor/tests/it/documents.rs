@@ -143,6 +143,38 @@ fn each_query_of_the_dashboard_has_its_metric() {
     );
 }
 
+/// Every instance of a program shows the same servers.
+#[test]
+fn each_query_of_the_dashboard_counts_a_server_once() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("docs/grafana/redkit.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.filter_map(|panel| panel["targets"].as_array());
+    let queries = targets
+        .flatten()
+        .map(|target| target["expr"].as_str().unwrap());
+    let mut asked = 0;
+    for query in queries {
+        for metric in words(query, "redis_") {
+            asked += 1;
+            for (at, _) in query.match_indices(metric) {
+                let before = &query[..at];
+                let last = ["max by (", "count by ("]
+                    .iter()
+                    .filter_map(|by| before.rfind(by))
+                    .max();
+                let by = last.map_or("", |from| &before[from..]);
+                // The innermost aggregation around the metric keeps the servers apart.
+                assert!(
+                    by.contains("(server") && !by.contains("sum") && !by.contains("topk"),
+                    "{query}"
+                );
+            }
+        }
+    }
+    assert!(asked > 10);
+}
+
 #[test]
 fn each_rule_for_prometheus_has_its_metric() {
     let rules = read("docs/prometheus/alerts.yml");

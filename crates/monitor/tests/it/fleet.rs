@@ -10,7 +10,7 @@ use redkit_core::{Client, ClientConfig};
 use redkit_embedded::Embedded;
 use redkit_monitor::alerts::{Alert, Alerts, Rule, Sink, SinkError};
 use redkit_monitor::{Dependency, Health};
-use redkit_testkit::{FaultyBackend, Injection, Rule as Fault};
+use redkit_testkit::{FaultyBackend, Injection, Rule as Fault, Server, ServerOptions};
 use tokio::time::sleep;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -226,4 +226,50 @@ async fn without_redis_every_instance_tells_it_under_one_key() {
         over.into_keys().next().unwrap(),
     );
     assert_eq!(over, fired.replace("/firing", "/resolved"));
+}
+
+/// Just then the alert may be that the memory is full.
+#[tokio::test]
+async fn a_full_server_lets_one_instance_tell_it() {
+    let options = ServerOptions::new().config("maxmemory-policy noeviction");
+    let server = Server::redis(options).await.unwrap();
+    let receiver = Receiver::default();
+    let dependency = FaultyBackend::embedded().client();
+    let health = Health::builder()
+        .dependency(Dependency::soft("orders", &dependency))
+        .build()
+        .unwrap();
+    let start = async || {
+        let config = ClientConfig::from_url(&server.url()).unwrap();
+        let shared = Client::connect(config.namespace("shop")).await.unwrap();
+        Alerts::builder(&shared, "shop", &health)
+            .rule(Rule::breaker_open())
+            .every(SECOND / 5)
+            .sink(Shared {
+                receiver: receiver.clone(),
+                takes: Duration::ZERO,
+                is_cut_off: false,
+            })
+            .start()
+            .unwrap()
+    };
+    let mut fleet = Vec::new();
+    for _ in 0..5 {
+        fleet.push(start().await);
+    }
+    let full = server.raw(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    full.unwrap();
+    dependency.breaker().force_open();
+    let has_fired = |fleet: &[Alerts]| fleet.iter().all(|alerts| alerts.firing().len() == 1);
+    while !has_fired(&fleet) || receiver.0.lock().is_empty() {
+        sleep(SECOND / 10).await;
+    }
+    // One that starts later finds that it was told.
+    fleet.push(start().await);
+    while !has_fired(&fleet) {
+        sleep(SECOND / 10).await;
+    }
+    sleep(SECOND).await;
+    let told = receiver.taken();
+    assert_eq!(told.values().collect::<Vec<_>>(), [&1], "{told:?}");
 }

@@ -345,3 +345,22 @@ fn settings_that_cannot_work_are_refused_with_the_field() {
         .dependency(dependency("a"));
     assert_eq!(field(twice.build()), "dependency");
 }
+
+/// The task was aborted, and drops its heartbeat when it is polled next.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_started_anew_before_the_old_one_is_gone_is_well() {
+    let health = Health::builder().build().unwrap();
+    let limit = Duration::from_secs(1);
+    let old = health.watch_task("consumer", Some(limit)).unwrap();
+    let new = health.watch_task("consumer", Some(limit)).unwrap();
+    drop(old);
+    assert_eq!(health.live().status, Status::Pass);
+    // One that never drops its heartbeat is replaced as well.
+    let newest = health.watch_task("consumer", Some(limit)).unwrap();
+    tokio::time::advance(limit * 2).await;
+    newest.beat();
+    assert_eq!(health.live().status, Status::Pass);
+    drop(newest);
+    assert_eq!(health.live().status, Status::Fail);
+    drop(new);
+}

@@ -1,9 +1,10 @@
 //! Webhooks against receivers that take, fail, hang, refuse and redirect.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
+use redkit_core::inspection::{Inspect, Snapshot};
 use redkit_core::{Client, ClientConfig};
 use redkit_monitor::alerts::{Alerts, Rule, Template, Webhook};
 use redkit_monitor::{Dependency, Health};
@@ -204,4 +206,50 @@ async fn what_waits_for_a_receiver_that_is_not_there_is_cut_off_at_shutdown() {
     let start = Instant::now();
     assert!(!alerts.shutdown(PERIOD * 5).await);
     assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+/// An object of the program's own, whose name nobody checks.
+struct Worker;
+
+#[async_trait]
+impl Inspect for Worker {
+    fn kind(&self) -> &'static str {
+        "worker"
+    }
+
+    fn name(&self) -> String {
+        "Größe 100%".to_owned()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::default().fact("dead_letters", 1_u64)
+    }
+}
+
+#[tokio::test]
+async fn an_alert_about_a_name_of_any_letters_is_delivered() {
+    let client = redkit_testkit::FaultyBackend::embedded().client();
+    let worker = Arc::new(Worker);
+    client.register(Arc::downgrade(&worker) as Weak<dyn Inspect>);
+    let health = Health::builder()
+        .dependency(Dependency::soft("orders", &client))
+        .build()
+        .unwrap();
+    let (receiver, url) = Receiver::listen([]).await;
+    let alerts = Alerts::builder(&client, "shop", &health)
+        .every(PERIOD)
+        .rule(Rule::dead_letters_over(0))
+        .sink(Webhook::builder("hook", &url).build().unwrap())
+        .start()
+        .unwrap();
+    receiver.has(1).await;
+    let (headers, body) = receiver.requests.lock()[0].clone();
+    let key = headers["idempotency-key"].to_str().unwrap();
+    assert!(key.contains("Gr%C3%B6%C3%9Fe%20100%25"), "{key}");
+    let alert: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert!(
+        alert["key"].as_str().unwrap().contains("Größe 100%"),
+        "{alert}"
+    );
+    alerts.shutdown(PERIOD).await;
 }
