@@ -49,6 +49,21 @@ async fn sign_in(
     Ok(Redirect::to("/"))
 }
 
+/// Waits for Ctrl-C, or for what systemd, Docker and Kubernetes send to end a program.
+async fn stop_signal() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The engine in this process only when it is asked for: a copy of the service that has lost its address must not have
@@ -91,9 +106,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("http://{}", listener.local_addr()?);
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(async { _ = tokio::signal::ctrl_c().await })
-        .await?;
+    let (told, stopping) = tokio::sync::oneshot::channel();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async {
+        _ = stop_signal().await;
+        _ = told.send(());
+    });
+    // One slow request must not keep the client from giving back what it holds.
+    let overdue = async {
+        _ = stopping.await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    };
+    tokio::select! {
+        served = serving.into_future() => served?,
+        () = overdue => {}
+    }
     client.shutdown().await;
     Ok(())
 }

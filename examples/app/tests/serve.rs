@@ -1,6 +1,7 @@
 //! The program as it is run.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "a test fails by panicking"
 )]
@@ -87,4 +88,19 @@ async fn it_knows_its_visitors_caches_limits_and_says_how_it_is() {
         }
     }
     panic!("nothing is limited");
+}
+
+/// What systemd, Docker and Kubernetes send.
+#[cfg(unix)]
+#[tokio::test]
+async fn it_ends_as_it_should_when_it_is_told_to() {
+    let (mut app, address) = App::start();
+    let health = reqwest::get(format!("{address}/health/ready")).await;
+    assert_eq!(health.unwrap().status(), 200);
+    let told = Command::new("kill").arg(app.0.id().to_string()).status();
+    assert!(told.unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || app.0.wait().unwrap());
+    let status = tokio::time::timeout(Duration::from_secs(60), ended).await;
+    let status = status.expect("it ends").unwrap();
+    assert!(status.success(), "{status}");
 }

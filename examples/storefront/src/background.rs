@@ -58,14 +58,14 @@ impl Background {
         let heartbeat = health.watch_task("orders", None)?;
         let (own, stopped) = (work.clone(), stop.subscribe());
         tasks.spawn(async move {
-            let _heartbeat = heartbeat;
             pack(own, stopped).await;
+            heartbeat.finish();
         });
         let heartbeat = health.watch_task("jobs", None)?;
         let (own, stopped) = (work.clone(), stop.subscribe());
         tasks.spawn(async move {
-            let _heartbeat = heartbeat;
             do_jobs(own, stopped).await;
+            heartbeat.finish();
         });
         let heartbeat = health.watch_task("outbox", Some(Duration::from_secs(60)))?;
         let (own, mut stopped) = (work.clone(), stop.subscribe());
@@ -74,6 +74,7 @@ impl Background {
                 own.events.relay(&own.orders).await;
                 heartbeat.beat();
             }
+            heartbeat.finish();
         });
         Ok(Self {
             alerts: Mutex::new(Some(alerts(client, health, work)?)),

@@ -1,12 +1,14 @@
 //! Orders: placed once for a key however often they are sent, processed and cancelled **under one lock**, with the
 //! stock in the database.
 //!
-//! Three things keep an order right, each for what it can do:
+//! Four things keep an order right, each for what it can do:
 //! - The database's transaction: units are taken from the stock if they are there, or nothing happens.
 //! - The idempotency key: a form that is sent twice, or from two windows, is one order.
-//! - The lock: the parcel is handed to the carrier, which no transaction takes back, while nobody cancels. A
-//!   cancellation takes the *same* lock. Under a name of its own it would find an order that is still `placed`, give the
-//!   units back to the stock, and the parcel would be on its way all the same: `race` below shows it.
+//! - The lock: the parcel is packed while nobody cancels. A cancellation takes the *same* lock. Under a name of its own
+//!   it would find an order that is still `placed`, and the packing would be in vain: `race` below shows it.
+//! - The lock's fence: what no transaction takes back, the handing over to the carrier, is noted in the database
+//!   *before* it is done, by the newest holder of the lock alone. So a worker that has died, or whose lock ran out
+//!   while it was cut off, leaves no parcel on its way for an order that is cancelled.
 
 mod basket;
 mod book;
@@ -210,9 +212,14 @@ impl Orders {
     ) -> Result<Option<i64>, BookError> {
         let (account, state) = self.book.state(reference).await?;
         match state {
-            State::Placed => {
-                // The point of no return: what the carrier has does not come back.
-                tokio::time::sleep(self.packing).await;
+            State::Placed | State::Shipping => {
+                if state == State::Placed {
+                    tokio::time::sleep(self.packing).await;
+                    // The point of no return. The database compares the fence before the deed, and not after: a
+                    // holder whose lock was lost meanwhile hands nothing over.
+                    self.book.set_shipping(reference, fence).await?;
+                }
+                // Again, if its process died before it could note that it was done: the carrier knows the reference.
                 self.book.hand_over(reference).await?;
                 self.book.set_shipped(reference, fence).await?;
                 Ok(Some(account))

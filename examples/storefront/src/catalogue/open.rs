@@ -15,7 +15,7 @@ use crate::{accounts, secrets, seed};
 const APPLICATION_ID: i32 = 0x524b_5346;
 
 /// The version of the tables below.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
 
 const CONNECTIONS: u32 = 4;
 
@@ -51,7 +51,7 @@ const SCHEMA: &str = "
     CREATE TABLE purchase (
         reference TEXT PRIMARY KEY,
         account_id INTEGER NOT NULL REFERENCES account (id),
-        state TEXT NOT NULL CHECK (state IN ('placed', 'shipped', 'cancelled')),
+        state TEXT NOT NULL CHECK (state IN ('placed', 'shipping', 'shipped', 'cancelled')),
         full_name TEXT NOT NULL,
         address TEXT NOT NULL,
         total_cents INTEGER NOT NULL,
@@ -80,7 +80,7 @@ const SCHEMA: &str = "
     ) STRICT;
     INSERT INTO catalogue (only_row, identity) VALUES (1, lower(hex(randomblob(4))));
     PRAGMA application_id = 1380668230;
-    PRAGMA user_version = 2;";
+    PRAGMA user_version = 3;";
 
 impl Catalogue {
     /// Opens the database at `path`. A file that does not exist or is empty becomes a catalogue

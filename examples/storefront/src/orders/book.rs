@@ -21,6 +21,8 @@ pub(crate) use reference::Reference;
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
     Placed,
+    /// The carrier has the parcel, or is being given it: from here on nothing takes it back.
+    Shipping,
     Shipped,
     Cancelled,
 }
@@ -170,7 +172,7 @@ impl Book {
         match state(&mut change, reference).await? {
             (owner, _) if owner != account => return Err(BookError::NoSuchOrder),
             (_, State::Placed) => {}
-            (_, State::Shipped) => return Err(BookError::OnItsWay),
+            (_, State::Shipping | State::Shipped) => return Err(BookError::OnItsWay),
             (_, State::Cancelled) => return Err(BookError::Cancelled),
         }
         let lines: Vec<(i64, u32)> =
@@ -195,7 +197,7 @@ impl Book {
                 stock_after,
             });
         }
-        move_to(&mut change, reference, "cancelled", fence).await?;
+        move_to(&mut change, reference, State::Placed, "cancelled", fence).await?;
         sqlx::query("DELETE FROM outbox WHERE reference = ?")
             .bind(reference.as_str())
             .execute(&mut *change)
@@ -222,6 +224,21 @@ impl Book {
         Ok(self.state(reference).await?.0)
     }
 
+    /// Notes, before the deed, that the parcel is handed to the carrier: nobody cancels the order from here on, also
+    /// when this process dies or loses its lock right after.
+    ///
+    /// # Errors
+    /// [`BookError::Overtaken`]; the database's failure.
+    pub(super) async fn set_shipping(
+        &self,
+        reference: &Reference,
+        fence: Fence,
+    ) -> Result<(), BookError> {
+        let mut change = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        move_to(&mut change, reference, State::Placed, "shipping", fence).await?;
+        Ok(change.commit().await?)
+    }
+
     /// Notes that the carrier has the parcel. It stands for a call to somebody else's service, which no transaction
     /// of this database takes back, and which knows the reference again.
     ///
@@ -245,7 +262,7 @@ impl Book {
         fence: Fence,
     ) -> Result<(), BookError> {
         let mut change = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        move_to(&mut change, reference, "shipped", fence).await?;
+        move_to(&mut change, reference, State::Shipping, "shipped", fence).await?;
         Ok(change.commit().await?)
     }
 
@@ -392,13 +409,21 @@ async fn state(
 async fn move_to(
     change: &mut Transaction<'_, Sqlite>,
     reference: &Reference,
+    from: State,
     state: &str,
     fence: Fence,
 ) -> Result<(), BookError> {
-    let moved = sqlx::query(
-        "UPDATE purchase SET state = ?1, fence = ?2
-         WHERE reference = ?3 AND state = 'placed' AND fence < ?2",
-    )
+    // The holder that began to ship goes on with the same fence.
+    let moved = sqlx::query(match from {
+        State::Shipping => {
+            "UPDATE purchase SET state = ?1, fence = ?2
+             WHERE reference = ?3 AND state = 'shipping' AND fence <= ?2"
+        }
+        _ => {
+            "UPDATE purchase SET state = ?1, fence = ?2
+             WHERE reference = ?3 AND state = 'placed' AND fence < ?2"
+        }
+    })
     .bind(state)
     .bind(signed(fence.get()))
     .bind(reference.as_str())
@@ -441,6 +466,7 @@ fn order(row: &SqliteRow) -> Result<Order, BookError> {
 /// The table has a check for these words.
 fn state_of(word: &str) -> State {
     match word {
+        "shipping" => State::Shipping,
         "shipped" => State::Shipped,
         "cancelled" => State::Cancelled,
         _ => State::Placed,

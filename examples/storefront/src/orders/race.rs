@@ -102,12 +102,46 @@ async fn an_order_is_cancelled_or_on_its_way_and_never_both() {
     assert!(on_its_way);
 }
 
-/// The test above sees the fault that it is there for.
+/// The cancellation did not wait for the packing, and the database kept the parcel back.
 #[tokio::test]
-async fn under_two_names_the_units_come_back_and_the_parcel_goes_all_the_same() {
+async fn under_two_names_an_order_is_packed_in_vain() {
     let mut shop = Shop::open().await;
     shop.orders.locks = two_names(&shop.client);
-    assert_eq!(shop.race().await, (true, true));
+    assert_eq!(shop.race().await, (true, false));
+}
+
+/// The worker has handed the parcel over, and does not live to note it.
+#[tokio::test]
+async fn an_order_whose_parcel_the_carrier_has_is_not_cancelled() {
+    let shop = Shop::open().await;
+    let run = async |statement: &'static str| {
+        let done = sqlx::query(statement).execute(shop.catalogue.pool()).await;
+        done.unwrap();
+    };
+    run(
+        "CREATE TRIGGER dies BEFORE UPDATE ON purchase WHEN NEW.state = 'shipped'
+         BEGIN SELECT RAISE(ABORT, 'the worker dies'); END",
+    )
+    .await;
+    let reference = shop.place(1, 17, 2).await.unwrap();
+    let event = Event {
+        reference: reference.clone(),
+        happening: Happening::Placed,
+    };
+    let handled = shop.orders.handle(&event, &shop.notifications).await;
+    assert!(handled.is_err());
+    assert_eq!(shop.parcels().await, 1);
+    run("DROP TRIGGER dies").await;
+    let cancelled = shop.orders.cancel(1, &reference, &shop.cached).await;
+    assert!(
+        matches!(cancelled, Err(OrderError::Book(BookError::OnItsWay))),
+        "{cancelled:?}"
+    );
+    // The event is told again.
+    let again = shop.orders.handle(&event, &shop.notifications).await;
+    again.unwrap();
+    let (_, state) = shop.orders.book.state(&reference).await.unwrap();
+    assert_eq!((state, shop.parcels().await), (State::Shipped, 1));
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ fn state(state: State) -> Markup {
     html! {
         @match state {
             State::Placed => span.badge { "Being packed" },
-            State::Shipped => span.badge.good { "On its way" },
+            State::Shipping | State::Shipped => span.badge.good { "On its way" },
             State::Cancelled => span.badge.off { "Cancelled" },
         }
     }

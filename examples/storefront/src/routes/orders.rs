@@ -55,8 +55,10 @@ pub(super) async fn place(
                 happening,
             })
             .await;
-        session.remove(BASKET).await?;
     }
+    // Also of an order that was placed before: its page's first answer, and with it this change of the session, may have
+    // been lost. It is the basket of this order, or the key would have been refused.
+    session.remove(BASKET).await?;
     Ok(Redirect::to(&format!("/orders/{reference}")).into_response())
 }
 

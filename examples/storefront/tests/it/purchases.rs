@@ -53,6 +53,22 @@ redkit_testkit::suite! {
         assert!(shop.stop().await.0.success());
     }
 
+    /// The first answer is lost, and with it the change of the session.
+    async fn an_order_that_is_sent_again_leaves_no_basket_behind(fixture: Fixture) {
+        let database = Database::new().await;
+        let mut shop = database.open(&fixture.url(), &["--ship-after", "0"]).await;
+        let mut ann = Customer::signed_in(shop.address(), "ann").await;
+        let reference = ann.fill(PRODUCT, 1).await;
+        assert!(ann.order(&reference).await);
+        // The basket as it was.
+        ann.fill(PRODUCT, 1).await;
+        assert!(ann.order(&reference).await);
+        let page = ann.text("/basket").await;
+        assert!(!page.contains("name=\"reference\""), "{page}");
+        assert_eq!(database.purchases().await.len(), 1);
+        assert!(shop.stop().await.0.success());
+    }
+
     async fn an_order_that_races_its_cancellation_ends_as_one_of_them(fixture: Fixture) {
         let database = Database::new().await;
         let before = database.stock().await;
