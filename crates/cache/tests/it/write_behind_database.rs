@@ -28,6 +28,8 @@ pub(crate) enum Mood {
     Down,
     /// Every call waits until it is let through.
     Held,
+    /// The same, and then this key is refused.
+    HeldThenFails(&'static str),
 }
 
 #[derive(Debug, Clone)]
@@ -146,13 +148,13 @@ impl Sink<u64> for Database {
             Mood::ForgetsAt(key) if holds(key) => return Ok(Verdict::written(batch.len() - 1)),
             Mood::Errs => return Err(SinkError::new("lost postgres://shop:hunter2@db/shop")),
             Mood::Down => return Err(SinkError::unavailable("connection refused")),
-            Mood::Held => self.0.go.notified().await,
+            Mood::Held | Mood::HeldThenFails(_) => self.0.go.notified().await,
             _ => {}
         }
         Ok(batch
             .iter()
             .map(|change| match &mood {
-                Mood::Fails(key) if change.key_str() == Some(key) => {
+                Mood::Fails(key) | Mood::HeldThenFails(key) if change.key_str() == Some(key) => {
                     Verdict::Retry(SinkError::new("deadlock"))
                 }
                 Mood::Rejects(key) if change.key_str() == Some(key) => {

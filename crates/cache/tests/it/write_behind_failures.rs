@@ -171,6 +171,34 @@ redkit_testkit::suite! {
         worker.shutdown(LONG).await
     }
 
+    async fn a_flush_waits_for_a_change_that_fails_though_a_newer_one_has_come(fixture: Fixture) -> Result<(), Error> {
+        let (orders, database) = (builder(&fixture.client).open().await?, Database::new());
+        database.mood(Mood::HeldThenFails("k"));
+        orders.put("k", &1).await?;
+        let worker = orders.start(database.clone());
+        database.called().await;
+        let flushing = tokio::spawn({
+            let orders = orders.clone();
+            async move { orders.flush(LONG).await }
+        });
+        let state = format!("{}:write-behind:orders:{{orders.0}}:state", fixture.namespace());
+        while !fixture.client.call::<bool>(Command::new("HEXISTS").key(&state).arg("flush")).await? {
+            tokio::time::sleep(MS).await;
+        }
+        orders.put("k", &2).await?;
+        database.mood(Mood::Down);
+        database.go();
+        // The first attempt has failed, and the database is away.
+        for _ in 0..2 {
+            database.called().await;
+        }
+        assert!(!flushing.is_finished() && !database.knows("k"));
+        database.mood(Mood::Fine);
+        flushing.await.unwrap()?;
+        assert_eq!(database.values_of("k"), [Some(2)], "the newer one stands for both");
+        worker.shutdown(LONG).await
+    }
+
     async fn bytes_that_are_no_value_become_a_dead_letter_and_are_kept(fixture: Fixture) -> Result<(), Error> {
         let texts: WriteBehind<String> = WriteBehind::builder(&fixture.client, "orders").partitions(1).open().await?;
         texts.put("k", &"text".to_owned()).await?;

@@ -43,8 +43,11 @@ for n = 4, #ARGV - 4, 5 do
         redis.call('HDEL', KEYS[5], key)
         local current, change = string.match(record, '^(%d+) (.*)$')
         if current ~= version then
-            redis.call('ZADD', KEYS[3], redis.call('ZSCORE', KEYS[4], key) or current, key)
-            if delay > 0 then
+            -- The key is as old as its oldest change that has not ended: a flush waits for that.
+            if verdict == 'w' or verdict == 'd' then
+                redis.call('ZADD', KEYS[3], redis.call('ZSCORE', KEYS[4], key) or current, key)
+            end
+            if delay > 0 or (verdict ~= 'w' and verdict ~= 'd') then
                 rest(key, delay)
             end
         elseif verdict == 'w' then

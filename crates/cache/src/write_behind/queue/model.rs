@@ -14,7 +14,10 @@ pub(super) struct Newest {
     pub(super) version: u64,
     pub(super) change: Bytes,
     pub(super) place: Place,
-    pub(super) since: Instant,
+    /// When the oldest change of the key came that has not ended, and its version.
+    pub(super) since: (Instant, u64),
+    /// The same of the first change that came while an older one was being written.
+    pub(super) behind: Option<(Instant, u64)>,
     pub(super) own: u32,
     pub(super) shared: u32,
     pub(super) rests_until: Option<Instant>,
@@ -48,6 +51,13 @@ impl Model {
         self.newest.values().filter(is_pending).count()
     }
 
+    /// How many keys have a change that has not ended and is no newer than this.
+    pub(super) fn older(&self, version: u64) -> usize {
+        let is_older =
+            |newest: &&Newest| newest.place == Place::Pending && newest.since.1 <= version;
+        self.newest.values().filter(is_older).count()
+    }
+
     pub(super) fn in_flight(&self) -> Vec<Item> {
         self.lease
             .and_then(|(worker, _)| Some(self.batches.get(&worker)?.1.clone()))
@@ -61,14 +71,13 @@ impl Model {
         let old = self.newest.remove(&key);
         let pending = old.filter(|old| old.place == Place::Pending);
         let in_flight = self.in_flight().iter().any(|item| item.key[..] == [key]);
+        let behind = pending.as_ref().and_then(|old| old.behind);
         let newest = Newest {
             version,
             change,
             place: Place::Pending,
-            since: match &pending {
-                Some(old) if !in_flight => old.since,
-                _ => now,
-            },
+            since: pending.as_ref().map_or((now, version), |old| old.since),
+            behind: behind.or(in_flight.then_some((now, version))),
             own: 0,
             shared: 0,
             rests_until: pending.and_then(|old| old.rests_until),

@@ -176,6 +176,7 @@ async fn take(queue: &Queue, model: &mut Model, worker: u8) {
     let is_alone = lost.len() == 1;
     for item in &lost {
         let newest = model.newest.get_mut(&number(item)).unwrap();
+        newest.behind = None;
         if newest.version == item.version && newest.place == Place::Pending {
             if is_alone {
                 newest.own += 1
@@ -196,10 +197,10 @@ async fn take(queue: &Queue, model: &mut Model, worker: u8) {
         Take::Nothing(_) => {
             assert!(ready.len() < MAX_BATCH as usize, "enough for a batch");
             // Versions may run a few microseconds ahead of the clock.
-            let is_due = |n: &&Newest| now >= n.since + MAX_AGE + Duration::from_millis(1);
+            let is_due = |n: &&Newest| now >= n.since.0 + MAX_AGE + Duration::from_millis(1);
             assert!(!ready.iter().any(is_due), "something was due");
             assert!(
-                !ready.iter().any(|n| n.version <= model.flushed),
+                !ready.iter().any(|n| n.since.1 <= model.flushed),
                 "a flush waits"
             );
         }
@@ -271,7 +272,7 @@ async fn report(partition: &Partition, model: &mut Model, worker: u8, verdicts: 
         let key = number(item);
         let newest = model.newest.get_mut(&key).unwrap();
         if newest.version == item.version {
-            match ending {
+            match &ending {
                 Ending::Written => newest.place = Place::Written,
                 Ending::Failed(_) => newest.own += 1,
                 Ending::BatchFailed(_) => newest.shared += 1,
@@ -281,6 +282,10 @@ async fn report(partition: &Partition, model: &mut Model, worker: u8, verdicts: 
                     model.letters.insert(key, item.version);
                 }
             }
+        }
+        let behind = newest.behind.take();
+        if let (Some(behind), Ending::Written | Ending::Dead(_)) = (behind, &ending) {
+            newest.since = behind;
         }
         if matches!(ending, Ending::Failed(_) | Ending::BatchFailed(_)) {
             newest.rests_until = Some(now + pause);
@@ -302,11 +307,11 @@ async fn redrive(partition: &Partition, model: &mut Model, key: u8) {
     assert_eq!(result, [1, 0, 0]);
     model.letters.remove(&key);
     newest.place = Place::Pending;
-    newest.since = Instant::now();
     (newest.own, newest.shared, newest.rests_until) = (0, 0, None);
     // A redrive counts as a version for the ages, though the change keeps its own.
     model.last = partition.flush().await.unwrap();
     model.flushed = model.last;
+    model.newest.get_mut(&key).unwrap().since = (Instant::now(), model.last);
 }
 
 /// Nothing is lost and nothing comes back: what readers see, and what is counted.
@@ -322,6 +327,8 @@ async fn check(partition: &Partition, model: &Model) {
     }
     let contents = partition.contents().await.unwrap();
     assert_eq!(contents.pending, model.pending() as u64);
+    let older = partition.older(model.flushed).await.unwrap();
+    assert_eq!(older, model.older(model.flushed) as u64, "a flush waits");
     assert_eq!(contents.in_flight, model.in_flight().len() as u64);
     assert_eq!(contents.dead, model.letters.len() as u64);
     let letters = partition.letters(None, 100).await.unwrap();
