@@ -121,7 +121,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         for (index, key) in all.iter().enumerate() {
             if let Some(hit) = self.in_process(key) {
                 note_if_due(index, &hit);
-                let found = hit.value.map(|value| Fetched::new(value, Source::Local));
+                let found = hit.fetched(Source::Local);
                 outcomes.insert(index, Ok(found));
                 continue;
             }
@@ -148,14 +148,14 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             if let (Some(leased), Ok(reading)) = (leased, &reading) {
                 self.detach_if_obsolete(&keys, &leased, reading);
             }
-            match self.hit_or_missing((index, key, &keys), reading, true) {
+            match self.hit_or_missing((index, key, &keys), reading, true, None) {
                 Ok(hit) => {
                     store.metrics.hits.add_one();
                     note_if_due(index, &hit);
                     if let (Some(local), Some(ticket)) = (&store.local, ticket) {
                         with_bytes(key, |key| local.put(key, ticket, &hit));
                     }
-                    let found = hit.value.map(|value| Fetched::new(value, Source::Redis));
+                    let found = hit.fetched(Source::Redis);
                     outcomes.insert(index, Ok(found));
                 }
                 Err(one) => missing.push(one),

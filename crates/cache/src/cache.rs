@@ -16,6 +16,7 @@ use crate::builder::{CacheBuilder, NoTtl};
 use crate::entry::Hit;
 use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
+use crate::id::Id;
 use crate::inspect::InspectedCache;
 use crate::load_task::{LoadOutcome, Loader};
 use crate::local_cache::with_bytes;
@@ -73,7 +74,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     pub async fn get(&self, key: impl ToArg) -> Result<Option<Fetched<V>>, Error> {
         let store = &self.inner.store;
         if let Some(hit) = self.in_process(&key) {
-            return Ok(hit.value.map(|value| Fetched::new(value, Source::Local)));
+            return Ok(hit.fetched(Source::Local));
         }
         let keys = store.names.of_entry(&key)?;
         let mut lookup = self.read(&key, &keys).await?;
@@ -83,7 +84,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             lookup = Lookup::Undecodable(None, error);
         }
         let found = match lookup {
-            Lookup::Fresh(hit) => hit.value,
+            Lookup::Fresh(hit) => hit.fetched(Source::Redis),
             Lookup::Stale(_) | Lookup::Invalidated(_) | Lookup::Missing => None,
             Lookup::Undecodable(_, error) => {
                 store.metrics.decode_failures.add_one();
@@ -94,7 +95,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             Some(_) => store.metrics.hits.add_one(),
             None => store.metrics.misses.add_one(),
         }
-        Ok(found.map(|value| Fetched::new(value, Source::Redis)))
+        Ok(found)
     }
 
     /// The value at `key`, loaded by `loader` when there is none. None or one round trip on a hit;
@@ -130,19 +131,34 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         T: Into<Loaded<V>>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let load = || {
-            let begun = begin(loader);
-            async move {
-                let loaded = begun?.await.map_err(failed)?;
-                Ok(some(loaded.into()))
-            }
-            .boxed()
-        };
-        match self.fetch(key, load, false).await? {
-            Some(fetched) => Ok(fetched),
-            // `fetch` does not give it unless asked to.
-            None => Err(Error::NotLoaded),
-        }
+        self.fetch_some(key, || load_some(loader), None).await
+    }
+
+    /// Like [`get_or_load`](Self::get_or_load) for a caller that has seen the value at `key` and does not take it: the
+    /// loader runs although that is fresh. It stays meanwhile, for all others, until the loaded value takes its place;
+    /// when loading fails, or takes longer than [`soft_timeout`](crate::CacheBuilder::soft_timeout), it is given as
+    /// [`Source::Stale`]. All callers that have seen the same value share one load, and a caller that comes when another
+    /// is there is given that one.
+    ///
+    /// Other processes that keep the old value in their [`L1`](crate::L1) give it until its time there is up, as after a
+    /// load ahead of time. When the value was not kept, or does not count any more, this is `get_or_load`.
+    ///
+    /// # Errors
+    /// As [`get_or_load`](Self::get_or_load).
+    pub async fn reload<L, F, T, E>(
+        &self,
+        key: impl ToArg,
+        seen: &Fetched<V>,
+        loader: L,
+    ) -> Result<Fetched<V>, Error>
+    where
+        L: FnOnce() -> F,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<Loaded<V>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        self.fetch_some(key, || load_some(loader), seen.entry())
+            .await
     }
 
     /// Like [`get_or_load`](Self::get_or_load) for a source that may have no value at this key.
@@ -167,7 +183,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             let begun = begin(loader);
             async move { Ok(begun?.await.map_err(failed)?.into()) }.boxed()
         };
-        self.fetch(key, load, true).await
+        self.fetch(key, load, true, None).await
     }
 
     /// The numbers of this cache and its clones.
@@ -179,28 +195,44 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         }
     }
 
+    async fn fetch_some(
+        &self,
+        key: impl ToArg,
+        load: impl FnOnce() -> Load<V>,
+        seen: Option<Id>,
+    ) -> Result<Fetched<V>, Error> {
+        match self.fetch(key, load, false, seen).await? {
+            Some(fetched) => Ok(fetched),
+            // `fetch` does not give it unless asked to.
+            None => Err(Error::NotLoaded),
+        }
+    }
+
+    /// `seen` is the entry that the caller does not take.
     async fn fetch(
         &self,
         key: impl ToArg,
         load: impl FnOnce() -> Load<V>,
         takes_none: bool,
+        seen: Option<Id>,
     ) -> Result<Option<Fetched<V>>, Error> {
         let store = &self.inner.store;
         let mut load = Some(load);
         let mut loader = || load.take().map(|load| of_one(load()));
         if let Some(hit) = self.in_process(&key)
             && (takes_none || hit.value.is_some())
+            && seen != Some(hit.id)
         {
             self.refresh_if_due(&key, &hit, loader);
-            return Ok(hit.value.map(|value| Fetched::new(value, Source::Local)));
+            return Ok(hit.fetched(Source::Local));
         }
         let keys = store.names.of_entry(&key)?;
         let reading = self.read_for_load(&key, &keys).await;
-        let missing = match self.hit_or_missing((0, &key, &keys), reading, takes_none) {
+        let missing = match self.hit_or_missing((0, &key, &keys), reading, takes_none, seen) {
             Ok(hit) => {
                 store.metrics.hits.add_one();
                 self.refresh_if_due(&key, &hit, loader);
-                return Ok(hit.value.map(|value| Fetched::new(value, Source::Redis)));
+                return Ok(hit.fetched(Source::Redis));
             }
             Err(missing) => missing,
         };
@@ -295,6 +327,23 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
 
 /// The user's loader for one key, begun.
 type Load<V> = BoxFuture<'static, Result<Loaded<Option<V>>, Error>>;
+
+/// Begins a load that gives a value.
+fn load_some<V, L, F, T, E>(loader: L) -> Load<V>
+where
+    V: Send + 'static,
+    L: FnOnce() -> F,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Into<Loaded<V>>,
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let begun = begin(loader);
+    async move {
+        let loaded = begun?.await.map_err(failed)?;
+        Ok(some(loaded.into()))
+    }
+    .boxed()
+}
 
 /// A task asks for each key once, so there is one call.
 fn of_one<V: Send + 'static>(load: Load<V>) -> Loader<V> {

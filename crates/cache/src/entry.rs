@@ -22,6 +22,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use crate::fetched::{Fetched, Source};
 use crate::id::Id;
 
 /// These bytes stand in a tag's name only as `%XX`.
@@ -63,6 +64,14 @@ pub(crate) struct Hit<V> {
     pub(crate) value: Option<Arc<V>>,
     pub(crate) life: Life,
     pub(crate) tags: Vec<(Box<str>, Id)>,
+}
+
+impl<V> Hit<V> {
+    /// The value as callers get it.
+    pub(crate) fn fetched(self, source: Source) -> Option<Fetched<V>> {
+        let Self { id, value, .. } = self;
+        value.map(|value| Fetched::new(value, source, Some(id)))
+    }
 }
 
 /// How old a value is.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::fetched::{Fetched, Source};
+use crate::local_cache::with_bytes;
 use crate::settings::Refresh;
 use crate::store::Lookup;
 
@@ -40,23 +41,31 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     pub async fn peek(&self, key: impl ToArg) -> Result<Option<Fetched<V>>, Error> {
         let store = &self.inner.store;
         if let Some(hit) = self.in_process(&key) {
-            return Ok(hit.value.map(|value| Fetched::new(value, Source::Local)));
+            return Ok(hit.fetched(Source::Local));
         }
         let keys = store.names.of_entry(&key)?;
-        let (value, source) = match self.read(&key, &keys).await {
+        let (hit, source) = match self.read(&key, &keys).await {
             Ok(Lookup::Fresh(hit)) => {
                 if hit.value.is_some() {
                     store.metrics.hits.add_one();
                 }
-                (hit.value, Source::Redis)
+                (hit, Source::Redis)
             }
-            Ok(Lookup::Stale(hit)) => (hit.value, Source::Stale),
+            Ok(Lookup::Stale(hit)) => (hit, Source::Stale),
             Ok(Lookup::Invalidated(_) | Lookup::Missing | Lookup::Undecodable(..)) => {
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(value.map(|value| Fetched::new(value, source)))
+        Ok(hit.fetched(source))
+    }
+
+    /// Takes the value at `key` out of this process, so that the next read asks Redis. Nothing without an
+    /// [`L1`](crate::L1).
+    pub fn forget_local(&self, key: impl ToArg) {
+        if let Some(local) = &self.inner.store.local {
+            with_bytes(&key, |key| local.remove(key));
+        }
     }
 
     /// Runs a task that ends with the cache: it is aborted when the last clone is dropped. A clone

@@ -5,16 +5,28 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::id::Id;
+
 /// A value from a cache, and where it came from. It dereferences to the value.
 #[derive(Debug)]
 pub struct Fetched<V> {
     value: Arc<V>,
     source: Source,
+    /// The entry that it was read from, or written as; `None` when it was not kept.
+    entry: Option<Id>,
 }
 
 impl<V> Fetched<V> {
-    pub(crate) fn new(value: Arc<V>, source: Source) -> Self {
-        Self { value, source }
+    pub(crate) fn new(value: Arc<V>, source: Source, entry: Option<Id>) -> Self {
+        Self {
+            value,
+            source,
+            entry,
+        }
+    }
+
+    pub(crate) fn entry(&self) -> Option<Id> {
+        self.entry
     }
 
     /// Where the value came from.
@@ -41,6 +53,7 @@ impl<V> Clone for Fetched<V> {
         Self {
             value: Arc::clone(&self.value),
             source: self.source,
+            entry: self.entry,
         }
     }
 }
@@ -61,7 +74,7 @@ pub enum Source {
     Local,
     /// The cache had it in Redis.
     Redis,
-    /// The cache had it and its time is up; loading it anew failed, or takes longer than
+    /// The cache had it, and its time is up or the caller [did not take it](crate::Cache::reload); loading it anew failed, or takes longer than
     /// [`soft_timeout`](crate::CacheBuilder::soft_timeout).
     Stale,
     /// This call loaded it.

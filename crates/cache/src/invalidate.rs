@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::cache::Cache;
 use crate::entry::{Head, millis};
 use crate::error::Error;
-use crate::fetched::Loaded;
+use crate::fetched::{Fetched, Loaded};
 use crate::id::Id;
 use crate::local_cache::with_bytes;
 use crate::names::EntryKeys;
@@ -55,6 +55,44 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         // A reading from before the removal may have been kept while it was under way.
         self.overtake(&key, &keys);
         Ok(removed?)
+    }
+
+    /// Removes the value at `key` only while it is the one that `seen` was read from, or was kept as; gives whether it was
+    /// there. A caller that looked at the same value and comes later removes nothing: neither what has taken its place,
+    /// nor the load that is to. One round trip, on a cluster two; none when `seen` was not kept.
+    ///
+    /// ```
+    /// use redkit_cache::{Cache, Error};
+    /// # async fn example(prices: Cache<u64>) -> Result<(), Error> {
+    /// if let Some(price) = prices.get("42").await?
+    ///     && *price == 0
+    /// {
+    ///     // Nobody's newer price goes with it.
+    ///     prices.invalidate_seen("42", &price).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn invalidate_seen(&self, key: impl ToArg, seen: &Fetched<V>) -> Result<bool, Error> {
+        let Some(id) = seen.entry() else {
+            return Ok(false);
+        };
+        let keys = self.inner.store.names.of_entry(&key)?;
+        // A load that begins after the removal is not obsolete.
+        let leased = self.inner.loads.leased(&keys.entry);
+        self.forget_seen(&key, id);
+        let removed = self.inner.store.invalidate_seen(&keys, id).await;
+        // Whatever the answer: another process may have removed it, whose message is on its way.
+        self.forget_seen(&key, id);
+        let removed = removed?;
+        if let Some(leased) = leased
+            && removed
+        {
+            self.inner.loads.detach_obsolete(&keys.entry, &leased);
+        }
+        Ok(removed)
     }
 
     /// Removes all values with this tag, however many there are, in the time that one takes: they
@@ -108,6 +146,13 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         self.inner.loads.detach(&keys.entry);
         if let Some(local) = &self.inner.store.local {
             with_bytes(key, |key| local.remove(key));
+        }
+    }
+
+    /// Takes an entry out of this process, and what is being read of its key.
+    fn forget_seen(&self, key: &impl ToArg, seen: Id) {
+        if let Some(local) = &self.inner.store.local {
+            with_bytes(key, |key| local.remove_seen(key, seen));
         }
     }
 

@@ -175,7 +175,7 @@ mod tests {
         }
 
         fn end_write(&self, ended: Option<LeaseToken>) -> Invocation {
-            scripts::invalidate(&self.keys, &self.names, ended, Broadcast::No, 60_000)
+            scripts::invalidate(&self.keys, &self.names, ended, None, Broadcast::No, 60_000)
         }
 
         async fn is_free(&self) -> bool {
@@ -263,8 +263,7 @@ mod tests {
         world.run(ask(lost, None)).await;
         let leased = world.run(ask(asked, Some(lost))).await;
         assert_eq!(scripts::looked_up(leased).unwrap(), LookUpReply::Leased);
-        let invalidate =
-            scripts::invalidate(&world.keys, &world.names, None, Broadcast::No, 60_000);
+        let invalidate = world.end_write(None);
         world.run(invalidate).await;
         // It arrives once more.
         world.run(ask(lost, None)).await;
@@ -302,6 +301,64 @@ mod tests {
         assert_eq!(world.run(world.release(a, 0, &[])).await, Value::Int(0));
         world.run(world.end_write(Some(a))).await;
         assert!(world.is_free().await);
+    }
+
+    #[tokio::test]
+    async fn the_removal_of_one_entry_leaves_another_with_its_lease_as_it_is() {
+        let world = World::new();
+        let load = LeaseToken::new(1);
+        let put = async |text: &str| {
+            let set = Command::new("SET").key(&world.keys.entry).arg(text);
+            world.client.call::<()>(set).await.unwrap();
+        };
+        let get = async |key: &Key| -> Option<String> {
+            let get = Command::new("GET").key(key);
+            world.client.call(get).await.unwrap()
+        };
+        let remove = async |id| {
+            let (only, broadcast) = (Some(Id::new(id)), Broadcast::WithinScript);
+            let remove =
+                scripts::invalidate(&world.keys, &world.names, None, only, broadcast, 60_000);
+            world.run(remove).await
+        };
+        let lease = &world.keys.lease;
+        for begin in [
+            world.look_up(load),
+            world.begin_write(load),
+            world.begin_write(LeaseToken::new(2)),
+        ] {
+            world.run(begin).await;
+            put("rk1 9f3c 1 60000 0 0 - v - -\n7").await;
+            let before = get(lease).await;
+            assert!(before.is_some());
+            assert_eq!(remove(0x9f3).await, Value::Int(0));
+            assert_eq!(get(lease).await, before);
+            assert!(get(&world.keys.entry).await.is_some());
+            let told = Command::new("EXISTS").key(&world.names.meta);
+            let told: bool = world.client.call(told).await.unwrap();
+            assert!(!told, "no other process is told");
+            if before.is_some_and(|lease| lease.starts_with('l')) {
+                put("").await;
+                assert_eq!(remove(0x9f3c).await, Value::Int(0), "there is no entry");
+                assert!(get(lease).await.is_some());
+                world.run(world.end_write(None)).await;
+            }
+        }
+        put("rk1 9f3c 1 60000 0 0 - v - -\n7").await;
+        assert_eq!(remove(0x9f3c).await, Value::Int(1));
+        assert!(get(&world.keys.entry).await.is_none());
+        assert!(
+            get(lease)
+                .await
+                .is_some_and(|it| it.starts_with("wcontested")),
+            "writes that are under way are waited for"
+        );
+        world.run(world.end_write(Some(load))).await;
+        world.run(world.end_write(Some(LeaseToken::new(2)))).await;
+        world.run(world.look_up(load)).await;
+        put("rk1 9f3c 1 60000 0 0 - v - -\n7").await;
+        assert_eq!(remove(0x9f3c).await, Value::Int(1));
+        assert!(get(lease).await.is_none(), "a load of before goes with it");
     }
 
     #[tokio::test(start_paused = true)]

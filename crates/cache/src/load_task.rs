@@ -36,7 +36,8 @@ pub(crate) type Loader<V> = Box<
 
 /// How a load ended, for the callers that wait for it.
 pub(crate) enum LoadOutcome<V> {
-    Value(Option<Arc<V>>, Source),
+    /// With its entry, if it was kept.
+    Value(Option<Arc<V>>, Source, Option<Id>),
     /// Nothing was loaded, because the source failed lately or another process loads: callers that
     /// have a value use that, and the next attempt is due in so long.
     Resting(Duration),
@@ -280,7 +281,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                             true => Source::Shared,
                             false => Source::Redis,
                         };
-                        member.give(hit.value, source);
+                        member.give(hit.value, source, Some(hit.id));
                     }
                     Ok(Lookup::Fresh(Hit { id, .. }) | Lookup::Invalidated(id)) => {
                         member.request.rejected = member.request.rejected.and(Some(id));
@@ -385,9 +386,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                 Ok(FillOutcome::Written(hit)) => {
                     member.keep_in_process(store, &hit);
                     member.cutoff = cutoff_if_written;
-                    member.give(hit.value, Source::Loaded);
+                    member.give(hit.value, Source::Loaded, Some(hit.id));
                 }
-                Ok(FillOutcome::NotKept(value)) => member.give(value, Source::Loaded),
+                Ok(FillOutcome::NotKept(value)) => member.give(value, Source::Loaded, None),
                 Ok(FillOutcome::Newer(value)) => {
                     let newer = member.leader.draw_cutoff();
                     match store.look(&member.request.keys).await {
@@ -395,9 +396,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                             if hit.value.is_some() || member.request.takes_none =>
                         {
                             member.cutoff = newer;
-                            member.give(hit.value, Source::Shared);
+                            member.give(hit.value, Source::Shared, Some(hit.id));
                         }
-                        _ => member.give(value, Source::Loaded),
+                        _ => member.give(value, Source::Loaded, None),
                     }
                 }
             }
@@ -434,7 +435,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                     if source == Source::Bypassed {
                         self.store.metrics.dropped_writes.add_one();
                     }
-                    member.give(loaded.value.map(Arc::new), source);
+                    member.give(loaded.value.map(Arc::new), source, None);
                 }
             }
             Err(error) => {
@@ -488,8 +489,8 @@ impl<V> Member<V> {
     }
 
     /// Ends with a value, for the followers for which it is young enough.
-    fn give(self, value: Option<Arc<V>>, source: Source) {
-        let outcome = LoadOutcome::Value(value, source);
+    fn give(self, value: Option<Arc<V>>, source: Source, entry: Option<Id>) {
+        let outcome = LoadOutcome::Value(value, source, entry);
         self.leader.complete(outcome, self.cutoff);
     }
 
@@ -542,7 +543,9 @@ impl<V> Store<V> {
 impl<V> Clone for LoadOutcome<V> {
     fn clone(&self) -> Self {
         match self {
-            LoadOutcome::Value(value, source) => LoadOutcome::Value(value.clone(), *source),
+            LoadOutcome::Value(value, source, entry) => {
+                LoadOutcome::Value(value.clone(), *source, *entry)
+            }
             LoadOutcome::Resting(left) => LoadOutcome::Resting(*left),
             LoadOutcome::Failed(error) => LoadOutcome::Failed(error.clone()),
         }

@@ -33,14 +33,15 @@ pub(crate) type Outcome<V> = Result<Option<Fetched<V>>, Error>;
 /// A caller that needs the value of a key to be loaded.
 pub(crate) struct Missing<V> {
     pub(crate) request: LoadRequest,
-    /// Given where nothing better is to be had.
-    stale: Option<Arc<V>>,
+    /// Given where nothing better is to be had, with its entry.
+    stale: Option<(Arc<V>, Id)>,
     /// How often it has joined in vain.
     joins: u32,
 }
 
 impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
-    /// Tells a caller the meaning of its read: a value that it takes, or a key to be loaded.
+    /// Tells a caller the meaning of its read: a value that it takes, or a key to be loaded. `seen` is an entry that it
+    /// does not take.
     #[expect(
         clippy::result_large_err,
         reason = "a miss is no failure, and goes on by value"
@@ -50,18 +51,30 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         (index, key, keys): (usize, &impl ToArg, &EntryKeys),
         reading: Result<Reading<V>, CoreError>,
         takes_none: bool,
+        seen: Option<Id>,
     ) -> Result<Hit<V>, Missing<V>> {
         let store = &self.inner.store;
         let generation = reading.as_ref().ok().and_then(|reading| reading.generation);
         let mut rejected = Rejected::None;
         let (mut stale, mut is_unreachable) = (None, false);
         match reading.map(|reading| reading.lookup) {
-            Ok(Lookup::Fresh(hit)) if takes_none || hit.value.is_some() => return Ok(hit),
-            Ok(Lookup::Stale(Hit { id, value, .. })) => {
-                rejected = Rejected::Entry(id);
-                stale = value;
+            Ok(Lookup::Fresh(hit))
+                if seen != Some(hit.id) && (takes_none || hit.value.is_some()) =>
+            {
+                return Ok(hit);
             }
-            Ok(Lookup::Fresh(Hit { id, .. }) | Lookup::Invalidated(id)) => {
+            // One that the caller has seen and does not take is as good as stale.
+            Ok(Lookup::Stale(Hit { id, value, .. }) | Lookup::Fresh(Hit { id, value, .. }))
+                if value.is_some() =>
+            {
+                rejected = Rejected::Entry(id);
+                stale = value.map(|value| (value, id));
+            }
+            Ok(
+                Lookup::Fresh(Hit { id, .. })
+                | Lookup::Stale(Hit { id, .. })
+                | Lookup::Invalidated(id),
+            ) => {
                 rejected = Rejected::Entry(id);
             }
             Ok(Lookup::Undecodable(id, error)) => {
@@ -163,23 +176,23 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         completion: Option<Completion<LoadOutcome<V>>>,
         leads: bool,
     ) -> Result<Outcome<V>, Box<Joined<V>>> {
-        let give_stale = |stale| {
+        let give_stale = |(stale, entry)| {
             self.inner.store.metrics.stale.add_one();
-            Ok(Ok(Some(Fetched::new(stale, Source::Stale))))
+            Ok(Ok(Some(Fetched::new(stale, Source::Stale, Some(entry)))))
         };
         match (completion, missing.stale.take()) {
             (Some(Completion::TooOld(next)), stale) => {
                 missing.stale = stale;
                 Err(Box::new((next, missing)))
             }
-            (Some(Completion::Outcome(LoadOutcome::Value(value, source))), _)
+            (Some(Completion::Outcome(LoadOutcome::Value(value, source, entry))), _)
                 if value.is_some() || missing.request.takes_none =>
             {
                 let source = match source {
                     Source::Loaded if !leads => Source::Shared,
                     source => source,
                 };
-                Ok(Ok(value.map(|value| Fetched::new(value, source))))
+                Ok(Ok(value.map(|value| Fetched::new(value, source, entry))))
             }
             // It takes too long for a caller that has a value to give; the load goes on.
             (None, Some(stale)) => give_stale(stale),

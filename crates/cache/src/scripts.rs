@@ -281,18 +281,20 @@ pub(crate) fn written(reply: Value) -> Result<Written, ValueError> {
     }
 }
 
-/// `ended` is the write that ends by this.
+/// `ended` is the write that ends by this; with `only`, no other entry is removed.
 pub(crate) fn invalidate(
     keys: &EntryKeys,
     names: &Names,
     ended: Option<LeaseToken>,
+    only: Option<Id>,
     broadcast: Broadcast,
     meta_ms: u64,
 ) -> Invocation {
     let invocation = INVALIDATE
         .invoke(keys_with_meta(keys, names, broadcast))
         .arg(&names.wake)
-        .arg(ended.map(|token| token.to_string()).unwrap_or_default());
+        .arg(ended.map(|token| token.to_string()).unwrap_or_default())
+        .arg(only.map(|id| id.to_string()).unwrap_or_default());
     // Removing twice is as good as once; only the answer may then be "there was none".
     with_broadcast(invocation, names, broadcast, meta_ms).idempotent(true)
 }

@@ -15,7 +15,7 @@ use crate::cache::{Cache, begin, some};
 use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
 use crate::fill::FillOutcome;
-use crate::id::LeaseToken;
+use crate::id::{Id, LeaseToken};
 use crate::lease::Lease;
 use crate::local_cache::with_bytes;
 use crate::names::EntryKeys;
@@ -99,7 +99,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                     settle(&store, &keys, token, fill.await).await
                 }
                 (Ok(written), None) => match store.end_write(&keys, token).await {
-                    Ok(()) => Ok(Arc::new(written.value)),
+                    Ok(()) => Ok((Arc::new(written.value), None)),
                     Err(error) => Err(error.into()),
                 },
                 (Err(error), _) => {
@@ -117,8 +117,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             // The last: with it the task's own owner may go.
             drop(cache);
         });
-        let value = outcome.await.unwrap_or(Err(Error::LoaderPanicked))?;
-        Ok(Fetched::new(value, Source::Written))
+        let (value, entry) = outcome.await.unwrap_or(Err(Error::LoaderPanicked))?;
+        Ok(Fetched::new(value, Source::Written, entry))
     }
 }
 
@@ -140,24 +140,28 @@ impl<V> Drop for Beginning<'_, V> {
     }
 }
 
-/// A value that was not kept must not leave the old entry behind.
+/// The value, and its entry when it was kept. One that was not kept must not leave the old entry behind.
 async fn settle<V: Serialize + DeserializeOwned + Send + Sync + 'static>(
     store: &Store<V>,
     keys: &EntryKeys,
     token: LeaseToken,
     outcome: Result<FillOutcome<V>, Error>,
-) -> Result<Arc<V>, Error> {
-    match outcome {
-        Ok(FillOutcome::Written(hit)) => hit.value.ok_or(Error::NotLoaded),
+) -> Result<(Arc<V>, Option<Id>), Error> {
+    let value = match outcome {
+        Ok(FillOutcome::Written(hit)) => {
+            let value = hit.value.ok_or(Error::NotLoaded)?;
+            return Ok((value, Some(hit.id)));
+        }
         // The entry that is there is newer than this.
-        Ok(FillOutcome::Newer(value)) => value.ok_or(Error::NotLoaded),
+        Ok(FillOutcome::Newer(value)) => value,
         Ok(FillOutcome::NotKept(value)) => {
             store.end_write(keys, token).await?;
-            value.ok_or(Error::NotLoaded)
+            value
         }
         Err(error) => {
             store.end_write(keys, token).await?;
-            Err(error)
+            return Err(error);
         }
-    }
+    };
+    Ok((value.ok_or(Error::NotLoaded)?, None))
 }

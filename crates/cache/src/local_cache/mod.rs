@@ -190,6 +190,18 @@ impl<V: Send + Sync + 'static> LocalCache<V> {
         self.shared.remove(key);
     }
 
+    /// The same for one entry of a key: another that is kept stays. What is read of the key now is not put in.
+    pub(crate) fn remove_seen(&self, key: &[u8], seen: Id) {
+        let shared = &*self.shared;
+        if let Some(epoch) = shared.epochs.get(stripe_of(key)) {
+            let mut epoch = epoch.lock();
+            *epoch += 1;
+            if shared.values.get(key).is_some_and(|slot| slot.id == seen) {
+                shared.values.invalidate(key);
+            }
+        }
+    }
+
     pub(crate) fn remove_tag(&self, tag: &str) {
         self.shared.tags.void(tag);
     }
@@ -352,6 +364,25 @@ mod tests {
             change(&local);
             assert!(local.get(b"k").is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn the_removal_of_one_entry_leaves_another_and_lets_in_nothing_from_before() {
+        let local = local();
+        local.put(b"k", local.ticket(b"k"), &hit(&[]));
+        let ticket = local.ticket(b"k");
+        local.remove_seen(b"k", Id::new(2));
+        assert!(local.get(b"k").is_some(), "another entry stays");
+        local.remove(b"k");
+        local.put(b"k", ticket, &hit(&[]));
+        assert!(local.get(b"k").is_none());
+        let ticket = local.ticket(b"k");
+        local.remove_seen(b"k", Id::new(2));
+        local.put(b"k", ticket, &hit(&[]));
+        assert!(local.get(b"k").is_none(), "it was read before");
+        local.put(b"k", local.ticket(b"k"), &hit(&[]));
+        local.remove_seen(b"k", Id::new(1));
+        assert!(local.get(b"k").is_none(), "this one was seen");
     }
 
     #[tokio::test(start_paused = true)]

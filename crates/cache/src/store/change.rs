@@ -189,7 +189,17 @@ impl<V> Store<V> {
     }
 
     pub(crate) async fn invalidate(&self, keys: &EntryKeys) -> Result<bool, CoreError> {
-        self.remove(keys, None).await
+        self.remove(keys, None, None).await
+    }
+
+    /// Removes this entry and no other. On a cluster other processes are told in any case: "there was none" may be the
+    /// answer to a repetition, whose first call has removed it.
+    pub(crate) async fn invalidate_seen(
+        &self,
+        keys: &EntryKeys,
+        seen: Id,
+    ) -> Result<bool, CoreError> {
+        self.remove(keys, None, Some(seen)).await
     }
 
     /// Ends a write of which nothing is kept.
@@ -198,21 +208,26 @@ impl<V> Store<V> {
         keys: &EntryKeys,
         token: LeaseToken,
     ) -> Result<(), CoreError> {
-        self.remove(keys, Some(token)).await.map(drop)
+        self.remove(keys, Some(token), None).await.map(drop)
     }
 
     /// Ends a write in the background that has perhaps begun and writes nothing: there is no news for other processes.
     pub(crate) fn end_unwritten(&self, keys: &EntryKeys, token: LeaseToken) {
-        let end = scripts::invalidate(keys, &self.names, Some(token), Broadcast::No, 0);
+        let end = scripts::invalidate(keys, &self.names, Some(token), None, Broadcast::No, 0);
         let runs_out = Instant::now() + self.settings.lease;
         let release = Release::new([end]).until(runs_out);
         self.client.release_later(release);
     }
 
-    async fn remove(&self, keys: &EntryKeys, ended: Option<LeaseToken>) -> Result<bool, CoreError> {
+    async fn remove(
+        &self,
+        keys: &EntryKeys,
+        ended: Option<LeaseToken>,
+        only: Option<Id>,
+    ) -> Result<bool, CoreError> {
         let broadcast = self.broadcast();
         let meta_ms = self.settings.meta_ms(0);
-        let invalidate = scripts::invalidate(keys, &self.names, ended, broadcast, meta_ms);
+        let invalidate = scripts::invalidate(keys, &self.names, ended, only, broadcast, meta_ms);
         let removed = self.client.eval(invalidate).await?;
         self.broadcast_after(broadcast, Invalidation::Entry(&keys.entry))
             .await?;

@@ -21,6 +21,7 @@ mod obsolete;
 mod obstructed;
 mod overtaken;
 mod processes;
+mod seen;
 mod several;
 mod single_flight;
 mod spawned;

@@ -56,6 +56,22 @@ async fn a_source_that_failed_is_left_alone_all_the_same() {
 }
 
 #[tokio::test]
+async fn what_was_seen_is_removed_all_the_same() {
+    let (server, client) = start().await;
+    let numbers: Cache<u64> = Cache::builder(&client, "numbers")
+        .redis_timeout(crate::PATIENT)
+        .ttl(LONG)
+        .build()
+        .unwrap();
+    numbers.set("k", &1).await.unwrap();
+    let seen = numbers.peek("k").await.unwrap().unwrap();
+    fill(&server).await;
+    assert!(numbers.invalidate_seen("k", &seen).await.unwrap());
+    assert!(numbers.get("k").await.unwrap().is_none());
+    client.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_write_through_is_fenced_all_the_same() {
     let (server, client) = start().await;
     let numbers: Cache<u64> = Cache::builder(&client, "numbers")

@@ -261,8 +261,17 @@ impl Worker {
         let began = now();
         match rand::random_range(0..15) {
             0..4 => {
+                let seen = match chance(4) {
+                    true => self.cache.peek(key).await?,
+                    false => None,
+                };
                 let number = self.source.raise(key).await?;
-                self.cache.invalidate(key).await?;
+                match seen {
+                    // That it is not there any more says nothing of what is there.
+                    Some(seen) if !self.cache.invalidate_seen(key, &seen).await? => return Ok(()),
+                    Some(_) => {}
+                    None => drop(self.cache.invalidate(key).await?),
+                }
                 let what = match may_be_gone(key) && is_gone(number) {
                     true => What::Deleted,
                     false => What::Invalidated,

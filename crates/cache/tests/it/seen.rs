@@ -1,0 +1,242 @@
+//! The removal of an entry that the caller has seen, and of no other.
+
+use std::io;
+use std::time::Duration;
+
+use redkit_cache::{Cache, CacheBuilder, Error, Fetched, L1, Source};
+use redkit_core::{Client, Command};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn numbers(client: &Client) -> CacheBuilder<u64> {
+    Cache::builder(client, "numbers")
+        .redis_timeout(crate::PATIENT)
+        .ttl(LONG)
+        .load_timeout(5 * LONG)
+        .wait_timeout(5 * LONG)
+}
+
+async fn two(fixture: &Fixture) -> (Cache<u64>, Cache<u64>) {
+    let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+    let build = |client| numbers(client).build().unwrap();
+    (build(&fixture.client), build(&other))
+}
+
+async fn seen(cache: &Cache<u64>) -> Fetched<u64> {
+    cache.peek("k").await.unwrap().expect("there is an entry")
+}
+
+type Caller = tokio::task::JoinHandle<Result<Fetched<u64>, Error>>;
+
+/// A load that has begun and gives this value once the sender is used.
+async fn hold(cache: &Cache<u64>, value: u64) -> (oneshot::Sender<()>, Caller) {
+    let (began, begins) = oneshot::channel();
+    let (go, told) = oneshot::channel::<()>();
+    let cache = cache.clone();
+    let caller = tokio::spawn(async move {
+        let load = || async move {
+            began.send(()).unwrap();
+            told.await.unwrap();
+            Ok::<_, io::Error>(value)
+        };
+        cache.get_or_load("k", load).await
+    });
+    begins.await.unwrap();
+    (go, caller)
+}
+
+redkit_testkit::suite! {
+    async fn what_was_seen_is_removed_only_while_it_is_there(fixture: Fixture) -> Result<(), Error> {
+        let (a, b) = two(&fixture).await;
+        a.set("k", &1).await?;
+        let first = seen(&b).await;
+        a.set("k", &2).await?;
+        assert!(!b.invalidate_seen("k", &first).await?);
+        assert_eq!(a.get("k").await?.as_deref(), Some(&2), "another entry stays");
+        let second = seen(&b).await;
+        assert!(a.invalidate_seen("k", &second).await?);
+        assert!(a.get("k").await?.is_none());
+        assert!(!b.invalidate_seen("k", &second).await?, "it is not there any more");
+
+        // Whoever loads or writes an entry has seen it.
+        let load = || async { Ok::<_, io::Error>(3) };
+        let loaded = a.get_or_load("k", load).await?;
+        assert!(b.invalidate_seen("k", &loaded).await?);
+        let written = a.write_through("k", load).await?;
+        assert!(b.invalidate_seen("k", &written).await?);
+        a.get_or_load("k", load).await?;
+        let hit = b.get_or_load("k", load).await?;
+        assert_eq!(hit.source(), Source::Redis);
+        assert!(a.invalidate_seen("k", &hit.clone()).await?);
+
+        // A key of another type holds no entry.
+        let list = fixture.client.keyspace("cache", "numbers")?.key("k");
+        fixture.client.call::<i64>(Command::new("RPUSH").key(&list).arg("x")).await?;
+        assert!(!a.invalidate_seen("k", &hit).await?);
+        assert_eq!(fixture.client.call::<i64>(Command::new("LLEN").key(&list)).await?, 1);
+        Ok(())
+    }
+
+    async fn one_that_looked_at_the_same_entry_does_not_take_the_load_along(fixture: Fixture) -> Result<(), Error> {
+        let (a, b) = two(&fixture).await;
+        a.set("k", &1).await?;
+        let (by_a, by_b, by_other) = (seen(&a).await, seen(&b).await, seen(&a).await);
+        assert!(a.invalidate_seen("k", &by_a).await?);
+        let (go, caller) = hold(&a, 2).await;
+        assert!(!b.invalidate_seen("k", &by_b).await?);
+        assert!(!a.invalidate_seen("k", &by_other).await?, "nor in its own process");
+        let own = a.get_or_load("k", || async { Err::<u64, _>(io::Error::other("a second load here")) });
+        let waits = b.get_or_load("k", || async { Err::<u64, _>(io::Error::other("a second load there")) });
+        let (own, waits, ()) = tokio::join!(own, waits, async {
+            while b.stats().waits == 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            go.send(()).unwrap();
+        });
+        let (own, waits) = (own?, waits?);
+        assert_eq!((*own, own.source()), (2, Source::Shared));
+        assert_eq!((*waits, waits.source()), (2, Source::Shared));
+        assert_eq!(*caller.await.unwrap()?, 2);
+        assert_eq!(b.get("k").await?.as_deref(), Some(&2), "the load was kept");
+        Ok(())
+    }
+
+    async fn a_load_from_before_goes_with_what_was_seen(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let build = |client| numbers(client).stale_for(LONG).build().unwrap();
+        let (a, b) = (build(&fixture.client), build(&other));
+        a.set_with("k", redkit_cache::Loaded::new(1).ttl(Duration::from_millis(1))).await?;
+        sleep(Duration::from_millis(20)).await;
+        let stale = seen(&b).await;
+        assert_eq!(stale.source(), Source::Stale);
+        let (go, caller) = hold(&a, 2).await;
+        assert!(b.invalidate_seen("k", &stale).await?);
+        let anew = a.get_or_load("k", || async { Ok::<_, io::Error>(3) });
+        let anew = timeout(Duration::from_secs(8), anew).await.expect("no caller waits for the load of before")?;
+        assert_eq!(*anew, 3);
+        go.send(()).unwrap();
+        assert_eq!(*caller.await.unwrap()?, 2);
+        assert_eq!(a.get("k").await?.as_deref(), Some(&3), "the load of before was not kept");
+        Ok(())
+    }
+
+    async fn a_reload_leaves_the_value_to_the_others_until_it_has_another(fixture: Fixture) -> Result<(), Error> {
+        let (a, b) = two(&fixture).await;
+        a.set("k", &1).await?;
+        let (by_a, by_b) = (seen(&a).await, seen(&b).await);
+        let (began, begins) = oneshot::channel();
+        let (go, told) = oneshot::channel::<()>();
+        let held = || async move {
+            began.send(()).unwrap();
+            told.await.unwrap();
+            Ok::<_, io::Error>(2)
+        };
+        let first = a.reload("k", &by_a, held);
+        let meanwhile = async {
+            begins.await.unwrap();
+            let hit = b.get_or_load("k", || async { Err::<u64, _>(io::Error::other("not now")) }).await?;
+            assert_eq!((*hit, hit.source()), (1, Source::Redis));
+            let second = b.reload("k", &by_b, || async { Err::<u64, _>(io::Error::other("a second load")) });
+            let (second, ()) = tokio::join!(second, async {
+                while b.stats().waits == 0 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                go.send(()).unwrap();
+            });
+            second
+        };
+        let (first, second) = tokio::join!(first, meanwhile);
+        let (first, second) = (first?, second?);
+        assert_eq!((*first, first.source()), (2, Source::Loaded));
+        assert_eq!((*second, second.source()), (2, Source::Shared));
+        let late = b.reload("k", &by_b, || async { Err::<u64, _>(io::Error::other("another is there")) }).await?;
+        assert_eq!((*late, late.source()), (2, Source::Redis));
+        Ok(())
+    }
+
+    async fn a_reload_that_fails_gives_what_was_seen_and_leaves_it(fixture: Fixture) -> Result<(), Error> {
+        let (a, b) = two(&fixture).await;
+        a.set("k", &1).await?;
+        let kept = a.reload("k", &seen(&a).await, || async { Err::<u64, _>(io::Error::other("the source is down")) }).await?;
+        assert_eq!((*kept, kept.source()), (1, Source::Stale));
+        let hit = b.get("k").await?.unwrap();
+        assert_eq!((*hit, hit.source()), (1, Source::Redis));
+        // What a reload reads before an invalidation is not kept after it.
+        let cache = b.clone();
+        let anew = || async move {
+            cache.invalidate("k").await?;
+            Ok::<_, Error>(2)
+        };
+        // The failure lets the source rest, until the value is another.
+        a.set("k", &1).await?;
+        let seen = seen(&a).await;
+        assert_eq!(*a.reload("k", &seen, anew).await?, 2);
+        assert!(b.get("k").await?.is_none());
+        Ok(())
+    }
+
+    async fn what_was_seen_here_is_gone_here_whoever_removed_it(fixture: Fixture) -> Result<(), Error> {
+        // No message reaches this process in time: the level's bound is long.
+        let backend = FaultyBackend::new(std::sync::Arc::clone(fixture.client.backend()));
+        let far = backend.client_with(&fixture.config().unwrap());
+        let build = |client| numbers(client).l1(L1::entries(10).bound(LONG)).build().unwrap();
+        let (a, b) = (build(&fixture.client), build(&far));
+        backend.take_over(|_| true);
+        a.set("k", &1).await?;
+        let local = async {
+            loop {
+                let found = b.get("k").await.unwrap().unwrap();
+                if found.source() == Source::Local {
+                    return found;
+                }
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let local = timeout(LONG, local).await.expect("the level is trusted");
+        let by_a = seen(&a).await;
+        assert!(a.invalidate_seen("k", &by_a).await?);
+        assert_eq!(b.get("k").await?.unwrap().source(), Source::Local, "it was not told");
+        assert!(!b.invalidate_seen("k", &local).await?, "another process was first");
+        assert_eq!(*b.get_or_load("k", || async { Ok::<_, io::Error>(2) }).await?, 2);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn for_what_was_not_kept_nothing_is_asked() {
+    let backend = FaultyBackend::embedded();
+    let cache = numbers(&backend.client())
+        .redis_timeout(Duration::from_millis(50))
+        .build()
+        .unwrap();
+    backend.set(Rule::new(Injection::NotSent));
+    let load = || async { Ok::<_, io::Error>(1) };
+    let bypassed = cache.get_or_load("k", load).await.unwrap();
+    assert_eq!(bypassed.source(), Source::Bypassed);
+    backend.clear();
+    let given = || async { Ok::<_, io::Error>(redkit_cache::Loaded::new(1).do_not_cache()) };
+    let given = cache.get_or_load("k", given).await.unwrap();
+    backend.forget();
+    for fetched in [bypassed, given] {
+        assert!(!cache.invalidate_seen("k", &fetched).await.unwrap());
+    }
+    assert!(backend.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_value_that_is_forgotten_here_is_asked_for() {
+    let backend = FaultyBackend::embedded();
+    let cache = numbers(&backend.client()).l1(L1::entries(10));
+    let cache = cache.build().unwrap();
+    cache.set("k", &1).await.unwrap();
+    let source = async || cache.get("k").await.unwrap().unwrap().source();
+    while source().await != Source::Local {
+        sleep(Duration::from_millis(1)).await;
+    }
+    cache.forget_local("k");
+    assert_eq!(source().await, Source::Redis);
+    assert_eq!(source().await, Source::Local);
+}
