@@ -59,21 +59,17 @@ impl Terms {
 impl Fill {
     /// The page as the cache takes it; with validators it stays for a while after it may be given.
     pub(crate) fn loaded(self, context: &Context) -> Loaded<CachedResponse> {
-        let lifetime = self.terms.lifetime;
+        let (fresh, stale_for) = self.kept_for(context);
         // The shortest time that the cache keeps anything: what is stale from the start.
-        let ttl = lifetime.fresh.max(Duration::from_millis(1));
-        let is_over = lifetime.fresh.is_zero() && lifetime.stale().is_zero();
-        let stale_for = match self.page.has_validators() {
-            true => lifetime.stale().max(context.rules.kept_for_validation()),
-            false => lifetime.stale(),
-        };
-        let loaded = Loaded::new(CachedResponse::page(self.page))
+        let ttl = fresh.max(Duration::from_millis(1));
+        Loaded::new(CachedResponse::page(self.page))
             .ttl(ttl)
             .stale_for(stale_for)
-            .tags(self.terms.tags);
-        match is_over {
-            true => loaded.do_not_cache(),
-            false => loaded,
-        }
+            .tags(self.terms.tags)
+    }
+
+    /// For how long the page is kept as a fresh one, and after that as a stale one.
+    pub(crate) fn kept_for(&self, context: &Context) -> (Duration, Duration) {
+        self.page.kept_for(context.rules.kept_for_validation())
     }
 }

@@ -54,6 +54,11 @@ impl Lifetime {
         self.if_error = self.if_error.saturating_sub(over);
     }
 
+    /// Whether it may not be given at all.
+    pub(crate) fn is_over(&self) -> bool {
+        self.fresh.is_zero() && self.stale().is_zero()
+    }
+
     /// For how long it is there after it was fresh.
     pub(crate) fn stale(&self) -> Duration {
         self.while_revalidating.max(self.if_error)

@@ -38,7 +38,8 @@ pub(crate) async fn after(rules: &Rules, request: &Parts, status: StatusCode, an
     let removals = keys.iter().map(|key| rules.cache.invalidate(&key[..]));
     for removed in join_all(removals).await {
         match removed {
-            Ok(_) => rules.metrics.invalidations.increment(1),
+            Ok(true) => rules.metrics.invalidations.increment(1),
+            Ok(false) => {}
             Err(error) => {
                 rules.metrics.failed_invalidations.increment(1);
                 tracing::warn!(target: "redkit::http_cache", cache = %rules.cache.name(), %error, "a response stays that is out of date");

@@ -121,6 +121,7 @@ mod list;
 mod load;
 mod lookup;
 mod metrics;
+mod prolong;
 mod revalidations;
 mod rules;
 mod service;

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, ETAG};
 use http::{Response, StatusCode, response};
 use http_body::Body;
-use redkit_cache::Loaded;
+use redkit_cache::{Fetched, Loaded};
 use redkit_core::http_layer::{LayerBody, Octets, read_whole};
 use tokio::time::{Instant, timeout_at};
 
@@ -18,9 +18,9 @@ use crate::conditional::add_etag;
 use crate::context::Context;
 use crate::exchange::{AskedFor, Exchange, State};
 use crate::fill::{Fill, Terms};
-use crate::key::{random_id, variant_key};
+use crate::key::variant_key;
 use crate::storable::Reason;
-use crate::stored::{CachedResponse, Kind, Page};
+use crate::stored::{CachedResponse, Kind, List, Page};
 use crate::tags;
 use crate::vary::{self, Selected};
 
@@ -32,8 +32,33 @@ pub(crate) enum KeyLevel {
     /// That of one of its variants, by the id of the list that names the fields.
     Variant {
         selected: Vec<Selected>,
-        list: Box<str>,
+        list: FoundList,
     },
+}
+
+/// The list of fields by which a variant is looked up, as it was found.
+#[derive(Debug, Clone)]
+pub(crate) struct FoundList {
+    /// The target's key.
+    pub(crate) key: Arc<[u8]>,
+    pub(crate) cached: Fetched<CachedResponse>,
+}
+
+impl FoundList {
+    pub(crate) fn list(&self) -> Option<&List> {
+        match &self.cached.0 {
+            Kind::Varies(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn names(&self) -> &[String] {
+        self.list().map_or(&[], |list| &list.names)
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.list().map_or("", |list| &list.id)
+    }
 }
 
 impl KeyLevel {
@@ -44,10 +69,21 @@ impl KeyLevel {
         }
     }
 
-    /// Whether this was kept since the list was made: no page of another list is given to anybody.
+    /// The id of a variant's list.
+    pub(crate) fn list(&self) -> &str {
+        match self {
+            Self::Primary => "",
+            Self::Variant { list, .. } => list.id(),
+        }
+    }
+
+    /// Whether this was kept since the list was made: what was kept with another list counts for nobody.
     pub(crate) fn is_current(&self, cached: &CachedResponse) -> bool {
         match (self, &cached.0) {
-            (Self::Variant { list, .. }, Kind::Page(page)) => page.list == *list,
+            (
+                Self::Variant { list, .. },
+                Kind::Page(Page { list: its, .. }) | Kind::Pass { list: its, .. },
+            ) => **its == *list.id(),
             _ => true,
         }
     }
@@ -58,18 +94,15 @@ impl KeyLevel {
 #[error("the handler gave nothing to be kept")]
 pub(crate) struct NotFilled;
 
-/// How long a list of fields is kept at least, for the variants to be found by.
-pub(crate) const SHORTEST_LIST_TTL: Duration = Duration::from_secs(3600);
-
-/// A stale entry, and whether it may be given when the handler fails.
+/// An entry that is stale or that the request does not want, and whether it may be given when the handler fails.
 #[derive(Clone, Default)]
 pub(crate) struct Stale {
-    cached: Option<Arc<CachedResponse>>,
+    cached: Option<Fetched<CachedResponse>>,
     may_be_given: bool,
 }
 
 impl Stale {
-    pub(crate) fn new(cached: Arc<CachedResponse>) -> Self {
+    pub(crate) fn new(cached: Fetched<CachedResponse>) -> Self {
         Self {
             may_be_given: cached.may_be_given_stale(SystemTime::now()),
             cached: Some(cached),
@@ -130,7 +163,7 @@ where
                     exchange.put(state);
                     return match stale.may_be_given && is_error {
                         true => Err(NotFilled),
-                        false => Ok(hit_for_miss(&context, reason)),
+                        false => Ok(hit_for_miss(&context, &level, reason)),
                     };
                 }
             }
@@ -156,35 +189,31 @@ where
 {
     // Whatever becomes of it in the cache, it is an answer to this request.
     exchange.put(State::Ready(Box::new(fill.clone())));
+    if fill.terms.lifetime.is_over() {
+        // The next head alone would look as if its response could be kept.
+        return hit_for_miss(context, &level, Reason::TooSlow);
+    }
     match level {
         KeyLevel::Primary if fill.terms.names.is_empty() => fill.loaded(context),
         KeyLevel::Primary => {
-            let id = random_id();
-            keep_variant(context, &id, &mut fill).await;
             // Tagged like the response, so that an invalidation during the load keeps the list from
             // being kept.
-            let Terms {
-                lifetime,
-                tags,
-                names,
-            } = fill.terms;
-            let ttl = lifetime.fresh.saturating_add(lifetime.stale());
-            Loaded::new(CachedResponse(Kind::Varies { names, id }))
-                .ttl(ttl.max(SHORTEST_LIST_TTL))
-                .stale_for(Duration::ZERO)
-                .tags(tags)
+            let list = List::new(fill.terms.names.clone()).with_tags(fill.terms.tags.clone());
+            keep_variant(context, &list.id, &mut fill).await;
+            let (fresh, stale) = fill.kept_for(context);
+            list.loaded(fresh.saturating_add(stale))
         }
         KeyLevel::Variant { selected, list } => {
             let known = |name: &String| selected.iter().any(|(known, _)| known == name);
             if fill.terms.names.iter().all(known) {
                 fill.page.selected = selected;
-                fill.page.list = list;
+                fill.page.list = list.id().into();
                 return fill.loaded(context);
             }
-            let names: Vec<_> = selected.into_iter().map(|(name, _)| name).collect();
+            let names: Vec<_> = selected.iter().map(|(name, _)| name.clone()).collect();
             match vary::union(&names, &fill.terms.names) {
                 Ok(names) => Loaded::new(CachedResponse(Kind::Widen { names })).do_not_cache(),
-                Err(reason) => hit_for_miss(context, reason),
+                Err(reason) => hit_for_miss(context, &KeyLevel::Variant { selected, list }, reason),
             }
         }
     }
@@ -211,14 +240,17 @@ async fn keep_variant(context: &Context, id: &str, fill: &mut Fill) {
 }
 
 /// Remembers for a while that there is nothing to wait for.
-fn hit_for_miss(context: &Context, reason: Reason) -> Loaded<CachedResponse> {
-    // The head of the next response will not tell what only its body told.
-    let heals = !matches!(
-        reason,
-        Reason::TooLong | Reason::Trailers | Reason::BodyFailed | Reason::TooSlow
-    );
+fn hit_for_miss(context: &Context, level: &KeyLevel, reason: Reason) -> Loaded<CachedResponse> {
+    // The head of the next response will not tell what only its body told, or what it takes together with the fields of
+    // other variants.
+    let heals = match reason {
+        Reason::TooLong | Reason::Trailers | Reason::BodyFailed | Reason::TooSlow => false,
+        Reason::VaryTooLong => matches!(level, KeyLevel::Primary),
+        _ => true,
+    };
+    let list = level.list().into();
     tracing::debug!(target: "redkit::http_cache", cache = %context.rules.cache.name(), %reason, "a response is not kept");
-    Loaded::new(CachedResponse(Kind::Pass { heals }))
+    Loaded::new(CachedResponse(Kind::Pass { heals, list }))
         .ttl(context.rules.hit_for_miss)
         .stale_for(Duration::ZERO)
 }

@@ -6,24 +6,27 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::Response;
 use http_body::Body;
-use redkit_cache::{Error as CacheError, Fetched, Loaded, Source};
+use redkit_cache::{Error as CacheError, Fetched, Source};
 use redkit_core::http_layer::LayerBody;
 
 use crate::answer;
 use crate::context::Context;
 use crate::exchange::{Exchange, Finished};
 use crate::fill::Terms;
-use crate::key::{random_id, variant_key};
-use crate::load::{KeyLevel, NotFilled, SHORTEST_LIST_TTL, Stale, load};
+use crate::key::variant_key;
+use crate::load::{FoundList, KeyLevel, NotFilled, Stale, load};
+use crate::prolong::prolong_list;
 use crate::status::{CacheStatus, Forward};
 use crate::storable::Reason;
-use crate::stored::{CachedResponse, Kind, Page};
+use crate::stored::{CachedResponse, Kind, List, Page};
 use crate::vary;
 
 /// The result of a look-up.
 struct Found {
-    cached: Arc<CachedResponse>,
+    cached: Fetched<CachedResponse>,
     origin: Origin,
+    /// Why the handler was asked, if it was.
+    forward: Forward,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +47,14 @@ enum NotFound {
     Unreachable,
     /// It was not looked for any further: only what is stored was asked for.
     NotStored(Forward),
-    Failed,
+    /// The list of fields is not the one any more by which it was looked for.
+    OtherList,
+    Failed(Forward),
 }
 
 enum Lookup {
-    Fresh(Arc<CachedResponse>),
-    Stale(Arc<CachedResponse>),
+    Fresh(Fetched<CachedResponse>),
+    Stale(Fetched<CachedResponse>),
     Missing,
 }
 
@@ -62,45 +67,62 @@ where
     B: Body<Data = Bytes, Error: Send> + Send + 'static,
     E: Send + 'static,
 {
-    let primary = context.audience.primary_key(&context.target);
-    let found = find(&context, &exchange, &primary, KeyLevel::Primary).await;
-    let (key, found, selected) = match found {
-        Ok(found) => match &found.cached.0 {
-            Kind::Varies { names, id } => {
-                let selected = match vary::select(names, &context.request.headers) {
-                    Ok(selected) => selected,
-                    Err(why) => return pass(&context, &exchange, Forward::VaryMiss, why).await,
-                };
-                if let Some(fill) = exchange.take_ready() {
-                    // It was this request that found out.
-                    let status = context.cache_status(&fill.page, Origin::Loaded, Forward::Miss);
-                    context.count(Origin::Loaded);
-                    let response = answer::from_page(&context, &fill.page, status);
-                    return Ok(response.unwrap_or_else(answer::lost));
+    let primary: Arc<[u8]> = context.audience.primary_key(&context.target).into();
+    let mut is_again = false;
+    let (key, found, selected) = loop {
+        let found = find(&context, &exchange, &primary, &KeyLevel::Primary).await;
+        let Found {
+            cached, forward, ..
+        } = match found {
+            Ok(found) if matches!(found.cached.0, Kind::Varies(_)) => found,
+            found => break (primary.to_vec(), found, Vec::new()),
+        };
+        let list = FoundList {
+            key: Arc::clone(&primary),
+            cached,
+        };
+        let selected = vary::select(list.names(), &context.request.headers);
+        let selected = match selected {
+            Ok(selected) => selected,
+            Err(why) => return pass(&context, &exchange, Forward::VaryMiss, why).await,
+        };
+        if let Some(fill) = exchange.take_ready() {
+            // It was this request that found out.
+            let status = context.cache_status(&fill.page, Origin::Loaded, forward);
+            context.count(Origin::Loaded);
+            let response = answer::from_page(&context, &fill.page, status);
+            return Ok(response.unwrap_or_else(answer::lost));
+        }
+        let slot = vary::slot(&selected, context.rules.max_variants);
+        let key = variant_key(context.audience, slot, &context.target);
+        let level = KeyLevel::Variant {
+            selected: selected.clone(),
+            list,
+        };
+        match find(&context, &exchange, &key, &level).await {
+            // There was a change meanwhile, or this process had not heard of it.
+            Err(NotFound::OtherList) if !is_again => is_again = true,
+            found => {
+                if let Ok(found) = &found
+                    && found.origin == Origin::Loaded
+                {
+                    prolong_list(&context, &level, &found.cached);
                 }
-                let slot = vary::slot(&selected, context.rules.max_variants);
-                let key = variant_key(context.audience, slot, &context.target);
-                let level = KeyLevel::Variant {
-                    selected: selected.clone(),
-                    list: id.as_str().into(),
-                };
-                let found = find(&context, &exchange, &key, level).await;
-                (key, found, selected)
+                break (key, found, selected);
             }
-            _ => (primary.clone(), Ok(found), Vec::new()),
-        },
-        lost => (primary.clone(), lost, Vec::new()),
-    };
-    let missed = match selected.is_empty() {
-        true => Forward::Miss,
-        false => Forward::VaryMiss,
+        }
     };
     let found = match found {
         Ok(found) => found,
         Err(NotFound::Unreachable) => {
             return pass(&context, &exchange, Forward::Bypass, Reason::Unreachable).await;
         }
-        Err(NotFound::Failed) => return pass(&context, &exchange, missed, Reason::Failed).await,
+        Err(NotFound::OtherList) => {
+            return pass(&context, &exchange, Forward::VaryMiss, Reason::Failed).await;
+        }
+        Err(NotFound::Failed(forward)) => {
+            return pass(&context, &exchange, forward, Reason::Failed).await;
+        }
         Err(NotFound::NotStored(forward)) => {
             let why = match context.is_head() {
                 true => Reason::Method,
@@ -109,24 +131,25 @@ where
             return pass(&context, &exchange, forward, why).await;
         }
     };
+    let forward = found.forward;
     match &found.cached.0 {
         Kind::Page(page) if page.selected == selected => {
-            let status = context.cache_status(page, found.origin, missed);
+            let status = context.cache_status(page, found.origin, forward);
             match answer::from_page(&context, page, status) {
                 Some(response) => {
                     context.count(found.origin);
                     Ok(response)
                 }
-                None => pass(&context, &exchange, missed, Reason::Failed).await,
+                None => pass(&context, &exchange, forward, Reason::Failed).await,
             }
         }
         // The place is taken by another variant.
-        Kind::Page(_) => pass(&context, &exchange, missed, Reason::VaryFull).await,
-        Kind::Pass { heals } => {
+        Kind::Page(_) => pass(&context, &exchange, forward, Reason::VaryFull).await,
+        Kind::Pass { heals, .. } => {
             let remembered = found.origin == Origin::Hit;
-            let response = pass(&context, &exchange, missed, Reason::HitForMiss).await?;
+            let response = pass(&context, &exchange, forward, Reason::HitForMiss).await?;
             if remembered && *heals {
-                return Ok(forget_hit_for_miss(&context, &key, response).await);
+                return Ok(forget_hit_for_miss(&context, &key, &found.cached, response).await);
             }
             Ok(response)
         }
@@ -134,10 +157,10 @@ where
             if found.origin == Origin::Loaded {
                 widen(&context, &primary, names).await;
             }
-            pass(&context, &exchange, missed, Reason::Vary).await
+            pass(&context, &exchange, forward, Reason::Vary).await
         }
         // Not where variants are.
-        Kind::Varies { .. } => pass(&context, &exchange, missed, Reason::Vary).await,
+        Kind::Varies(_) => pass(&context, &exchange, forward, Reason::Vary).await,
     }
 }
 
@@ -145,93 +168,54 @@ async fn find<B, E>(
     context: &Context,
     exchange: &Exchange<B, E>,
     key: &[u8],
-    level: KeyLevel,
+    level: &KeyLevel,
 ) -> Result<Found, NotFound>
 where
     B: Body<Data = Bytes, Error: Send> + Send + 'static,
     E: Send + 'static,
 {
+    let missed = match level {
+        KeyLevel::Primary => Forward::Miss,
+        KeyLevel::Variant { .. } => Forward::VaryMiss,
+    };
+    let mut unwanted = None;
     let (stale, forward) = match peek(context, key).await? {
         Lookup::Fresh(cached) | Lookup::Stale(cached) if !level.is_current(&cached) => {
-            // Loads that began before the change are not kept.
-            if context.may_load() && context.rules.cache.invalidate(key).await.is_err() {
-                return Err(NotFound::Unreachable);
+            if context.may_load() {
+                remove_outdated(context, key, level, &cached).await?;
             }
-            (Stale::default(), Forward::Miss)
+            (Stale::default(), missed)
         }
         Lookup::Fresh(cached) if !context.wants_newer(&cached) => {
             return Ok(Found {
                 cached,
                 origin: Origin::Hit,
+                forward: missed,
             });
         }
-        Lookup::Fresh(_) => {
-            // A page that this client does not want is replaced for all.
-            if context.may_load() && context.rules.cache.invalidate(key).await.is_err() {
-                return Err(NotFound::Unreachable);
-            }
-            (Stale::default(), Forward::Request)
+        Lookup::Fresh(cached) => {
+            // A page that this client does not want is replaced for all, once there is another.
+            let stale = Stale::new(cached.clone());
+            unwanted = Some(cached);
+            (stale, Forward::Request)
         }
-        Lookup::Stale(cached) if context.may_use_behind(&cached, &level) => {
+        Lookup::Stale(cached) if context.may_use_behind(&cached, level) => {
             if context.may_load() {
-                revalidate(
-                    context,
-                    exchange,
-                    key,
-                    level,
-                    Stale::new(Arc::clone(&cached)),
-                );
+                let (level, stale) = (level.clone(), Stale::new(cached.clone()));
+                revalidate(context, exchange, key, level, stale);
             }
-            let origin = Origin::Behind;
-            return Ok(Found { cached, origin });
+            return Ok(Found {
+                cached,
+                origin: Origin::Behind,
+                forward: Forward::Stale,
+            });
         }
         Lookup::Stale(cached) => (Stale::new(cached), Forward::Stale),
-        Lookup::Missing => (Stale::default(), Forward::Miss),
+        Lookup::Missing => (Stale::default(), missed),
     };
     if !context.may_load() {
         return Err(NotFound::NotStored(forward));
     }
-    match load_current(context, exchange, key, &level, &stale).await {
-        Ok(fetched) => {
-            let origin = match fetched.source() {
-                Source::Local | Source::Redis => Origin::Hit,
-                Source::Stale => Origin::InNeed,
-                Source::Shared => Origin::Shared,
-                _ => Origin::Loaded,
-            };
-            let cached = fetched.into_arc();
-            if !level.is_current(&cached) {
-                return Err(NotFound::Failed);
-            }
-            // It was kept for its handler to be asked, which failed.
-            if origin == Origin::InNeed && !cached.may_be_given_stale(SystemTime::now()) {
-                return Err(NotFound::Failed);
-            }
-            Ok(Found { cached, origin })
-        }
-        Err(error) => {
-            if error.load_error::<NotFilled>().is_none() {
-                context.count_failure("a response cannot be loaded", &error);
-            }
-            Err(NotFound::Failed)
-        }
-    }
-}
-
-/// Loads what is not stored. A load of another request that it waited for may have begun before a change, with the
-/// list of that time: what it gives is not for this request, nor for any that comes later.
-async fn load_current<B, E>(
-    context: &Context,
-    exchange: &Exchange<B, E>,
-    key: &[u8],
-    level: &KeyLevel,
-    stale: &Stale,
-) -> Result<Fetched<CachedResponse>, CacheError>
-where
-    B: Body<Data = Bytes, Error: Send> + Send + 'static,
-    E: Send + 'static,
-{
-    let cache = &context.rules.cache;
     let loader = || {
         load(
             context.clone(),
@@ -240,20 +224,76 @@ where
             stale.clone(),
         )
     };
-    let fetched = cache.get_or_load(key, loader).await?;
-    if level.is_current(&fetched) {
-        return Ok(fetched);
+    let failed = |error: CacheError| {
+        if error.load_error::<NotFilled>().is_none() {
+            context.count_failure("a response cannot be loaded", &error);
+        }
+        NotFound::Failed(forward)
+    };
+    let cache = &context.rules.cache;
+    let loaded = match &unwanted {
+        Some(unwanted) => cache.reload(key, unwanted, loader).await,
+        None => cache.get_or_load(key, loader).await,
+    };
+    let mut cached = loaded.map_err(failed)?;
+    if !level.is_current(&cached) {
+        // A load of another request that this one waited for began before a change, with the list of that time: what it
+        // gives is not for this request, nor for any that comes later.
+        remove_outdated(context, key, level, &cached).await?;
+        cached = cache.get_or_load(key, loader).await.map_err(failed)?;
     }
-    cache.invalidate(key).await?;
-    cache.get_or_load(key, loader).await
+    let origin = match cached.source() {
+        Source::Local | Source::Redis => Origin::Hit,
+        Source::Stale => Origin::InNeed,
+        Source::Shared => Origin::Shared,
+        _ => Origin::Loaded,
+    };
+    // A stale one was kept for its handler to be asked, which failed.
+    let may_be_given = origin != Origin::InNeed || cached.may_be_given_stale(SystemTime::now());
+    match level.is_current(&cached) && may_be_given {
+        true => Ok(Found {
+            cached,
+            origin,
+            forward,
+        }),
+        false => Err(NotFound::Failed(forward)),
+    }
+}
+
+/// Removes what was kept with another list than the one by which it was looked for, and nothing that has taken its
+/// place. That other list may be the newer one: then it is this request that has to look again.
+async fn remove_outdated(
+    context: &Context,
+    key: &[u8],
+    level: &KeyLevel,
+    outdated: &Fetched<CachedResponse>,
+) -> Result<(), NotFound> {
+    let cache = &context.rules.cache;
+    if let KeyLevel::Variant { list, .. } = level {
+        cache.forget_local(&list.key[..]);
+        match peek(context, &list.key).await? {
+            Lookup::Fresh(there) if matches!(&there.0, Kind::Varies(its) if its.id == list.id()) => {
+            }
+            Lookup::Fresh(_) | Lookup::Stale(_) | Lookup::Missing => {
+                return Err(NotFound::OtherList);
+            }
+        }
+    }
+    match cache.invalidate_seen(key, outdated).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            context.count_failure("what is out of date cannot be removed", &error);
+            Err(NotFound::Unreachable)
+        }
+    }
 }
 
 /// Reads the stored page, without loading. One round trip; two when it has tags.
 async fn peek(context: &Context, key: &[u8]) -> Result<Lookup, NotFound> {
     match context.rules.cache.peek(key).await {
         Ok(Some(found)) => Ok(match found.source() {
-            Source::Stale => Lookup::Stale(found.into_arc()),
-            _ => Lookup::Fresh(found.into_arc()),
+            Source::Stale => Lookup::Stale(found),
+            _ => Lookup::Fresh(found),
         }),
         Ok(None) => Ok(Lookup::Missing),
         Err(error) => {
@@ -281,11 +321,15 @@ fn revalidate<B, E>(
     let cache = context.rules.cache.clone();
     let tasks = cache.clone();
     tasks.spawn(async move {
-        let loader = || load(context.clone(), exchange, level, stale);
-        if let Err(error) = cache.get_or_load(&key[..], loader).await
-            && error.load_error::<NotFilled>().is_none()
-        {
-            context.count_failure("a response cannot be loaded anew", &error);
+        let loader = || load(context.clone(), exchange, level.clone(), stale);
+        match cache.get_or_load(&key[..], loader).await {
+            Ok(loaded) if loaded.source() == Source::Loaded => {
+                prolong_list(&context, &level, &loaded);
+            }
+            Err(error) if error.load_error::<NotFilled>().is_none() => {
+                context.count_failure("a response cannot be loaded anew", &error);
+            }
+            Ok(_) | Err(_) => {}
         }
         drop(revalidation);
     });
@@ -320,17 +364,16 @@ where
 }
 
 /// Forgets that a target's responses are not kept when one comes that could be. The next request
-/// loads it.
+/// loads it, unless another has by then.
 async fn forget_hit_for_miss<B: Body>(
     context: &Context,
     key: &[u8],
+    mark: &Fetched<CachedResponse>,
     response: Response<LayerBody<B>>,
 ) -> Response<LayerBody<B>> {
     let (head, body) = response.into_parts();
     if Terms::of(context, &head, SystemTime::now()).is_ok()
-        && let Ok(Lookup::Fresh(cached)) = peek(context, key).await
-        && matches!(cached.0, Kind::Pass { heals: true })
-        && let Err(error) = context.rules.cache.invalidate(key).await
+        && let Err(error) = context.rules.cache.invalidate_seen(key, mark).await
     {
         context.count_failure("cannot forget that a response is not kept", &error);
     }
@@ -339,13 +382,8 @@ async fn forget_hit_for_miss<B: Body>(
 
 /// Keeps a longer list of fields for a target. Its variants are loaded anew.
 async fn widen(context: &Context, primary: &[u8], names: &[String]) {
-    let list = Kind::Varies {
-        names: names.to_vec(),
-        id: random_id(),
-    };
-    let list = Loaded::new(CachedResponse(list))
-        .ttl(SHORTEST_LIST_TTL)
-        .stale_for(Duration::ZERO);
+    // The first of its variants that is loaded has it kept longer where need be.
+    let list = List::new(names.to_vec()).loaded(Duration::ZERO);
     if let Err(error) = context.rules.cache.set_with(primary, list).await {
         context.count_failure("cannot keep what a response varies by", &error);
     }
@@ -364,13 +402,13 @@ impl Context {
             && !self.wants_newer(cached)
     }
 
-    fn cache_status(&self, page: &Page, origin: Origin, missed: Forward) -> CacheStatus {
+    fn cache_status(&self, page: &Page, origin: Origin, forward: Forward) -> CacheStatus {
         let left = page.seconds_left(SystemTime::now());
         match origin {
             Origin::Hit | Origin::Behind => CacheStatus::Hit(left),
             Origin::InNeed => CacheStatus::HitInNeed(left),
             Origin::Loaded | Origin::Shared => CacheStatus::Forwarded {
-                why: missed,
+                why: forward,
                 collapsed: origin == Origin::Shared,
                 detail: None,
             },

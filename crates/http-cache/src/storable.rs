@@ -122,7 +122,7 @@ pub(crate) fn judge(
     let default_ttl = default_ttl.filter(|_| audience == Audience::Anyone);
     let lifetime =
         Lifetime::of(&directives, headers, default_ttl, now).ok_or(Reason::NoFreshness)?;
-    match lifetime.fresh.is_zero() && lifetime.stale().is_zero() {
+    match lifetime.is_over() {
         true => Err(Reason::NotFresh),
         false => Ok(lifetime),
     }

@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use redkit_cache::Loaded;
 use redkit_core::http_layer::{Octets, StoredHeaders, remove_hop_by_hop};
 use serde::{Deserialize, Serialize};
 
 use crate::freshness::Lifetime;
+use crate::key::random_id;
 use crate::validators::Validators;
 use crate::vary::Selected;
 
@@ -23,20 +25,75 @@ pub struct CachedResponse(pub(crate) Kind);
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     Page(Page),
-    /// The target has variants, told apart by these fields. They name the id.
-    Varies {
-        names: Vec<String>,
-        id: String,
-    },
-    /// Its responses are not to be kept: who finds this asks the handler. `heals` when the next
+    /// The target has variants.
+    Varies(List),
+    /// Its responses are not to be kept: a request that finds this asks the handler. `heals` when the next
     /// response may tell otherwise.
     Pass {
         heals: bool,
+        /// Of a variant the id of its list: see [`Page::list`].
+        #[serde(default)]
+        list: Box<str>,
     },
     /// A variant turned out to depend on more fields than were known. Never stored.
     Widen {
         names: Vec<String>,
     },
+}
+
+/// The fields by which a target's variants are told apart.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct List {
+    pub(crate) names: Vec<String>,
+    /// What lies at the places of variants names it.
+    pub(crate) id: String,
+    /// The tags of the response that the list was learnt from.
+    #[serde(default)]
+    tags: Vec<Box<str>>,
+    /// Until when it is kept, by the clock of the process that stored it; zero when that is not known.
+    #[serde(default)]
+    kept_until_ms: u64,
+}
+
+/// How long a list is kept at least, for the variants to be found by.
+const SHORTEST_LIST_TTL: Duration = Duration::from_secs(3600);
+
+impl List {
+    pub(crate) fn new(names: Vec<String>) -> Self {
+        Self {
+            names,
+            id: random_id(),
+            tags: Vec::new(),
+            kept_until_ms: 0,
+        }
+    }
+
+    pub(crate) fn with_tags(self, tags: Vec<Box<str>>) -> Self {
+        Self { tags, ..self }
+    }
+
+    /// The list as the cache takes it, for variants that are kept for so long. It is kept for twice that time, so that
+    /// it is not prolonged with every variant that is loaded.
+    pub(crate) fn loaded(mut self, variants: Duration) -> Loaded<CachedResponse> {
+        let ttl = variants.saturating_mul(2).max(SHORTEST_LIST_TTL);
+        let until = SystemTime::now().checked_add(ttl);
+        let until = until.and_then(|until| until.duration_since(UNIX_EPOCH).ok());
+        self.kept_until_ms = until.map_or(u64::MAX, ms);
+        let tags = self.tags.clone();
+        Loaded::new(CachedResponse(Kind::Varies(self)))
+            .ttl(ttl)
+            .stale_for(Duration::ZERO)
+            .tags(tags)
+    }
+
+    /// Whether it is there as long as a variant that is kept for so long from now on.
+    pub(crate) fn outlives(&self, variant: Duration) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let left = self
+            .kept_until_ms
+            .saturating_sub(ms(now.unwrap_or_default()));
+        Duration::from_millis(left) >= variant
+    }
 }
 
 /// A response.
@@ -74,7 +131,7 @@ impl CachedResponse {
     pub(crate) fn may_be_given_stale(&self, now: SystemTime) -> bool {
         match &self.0 {
             Kind::Page(page) => page.may_be_given_stale(now),
-            Kind::Varies { .. } | Kind::Pass { .. } | Kind::Widen { .. } => false,
+            Kind::Varies(_) | Kind::Pass { .. } | Kind::Widen { .. } => false,
         }
     }
 
@@ -86,7 +143,8 @@ impl CachedResponse {
                 let tags: usize = page.tags.iter().map(|tag| tag.len() + ENTRY).sum();
                 headers + tags + page.body.bytes().len() + ENTRY
             }
-            Kind::Varies { names, .. } | Kind::Widen { names } => (names.len() + 1) * ENTRY,
+            Kind::Varies(list) => (list.names.len() + list.tags.len() + 1) * ENTRY,
+            Kind::Widen { names } => (names.len() + 1) * ENTRY,
             Kind::Pass { .. } => ENTRY,
         }
     }
@@ -102,7 +160,7 @@ impl fmt::Debug for CachedResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Page(page) => write!(f, "CachedResponse({}, {:?})", page.status, page.body),
-            Kind::Varies { names, .. } => write!(f, "CachedResponse(varies by {names:?})"),
+            Kind::Varies(list) => write!(f, "CachedResponse(varies by {:?})", list.names),
             Kind::Pass { .. } => f.write_str("CachedResponse(not kept)"),
             Kind::Widen { names } => write!(f, "CachedResponse(varies by {names:?} as well)"),
         }
@@ -155,6 +213,19 @@ impl Page {
         match self.has_made_etag {
             true => validators.without_etag(),
             false => validators,
+        }
+    }
+
+    /// For how long it is kept as a fresh one, and after that as a stale one: with validators it stays for a while after it
+    /// may be given.
+    pub(crate) fn kept_for(&self, for_validation: Duration) -> (Duration, Duration) {
+        let (fresh, stale) = (
+            Duration::from_millis(self.fresh_ms),
+            Duration::from_millis(self.stale_ms),
+        );
+        match self.has_validators() {
+            true => (fresh, stale.max(for_validation)),
+            false => (fresh, stale),
         }
     }
 

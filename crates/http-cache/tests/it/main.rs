@@ -9,6 +9,7 @@
 mod attacks;
 mod bodies;
 mod changes;
+mod lists;
 mod responses;
 mod site;
 mod validation;

@@ -51,6 +51,7 @@ redkit_testkit::suite! {
             wait_until_stale().await;
             let validated = site.get(path).await;
             assert_eq!((validated.status, &validated.body), (200, &first.body), "{path}: {validated:?}");
+            assert_eq!(validated.header("cache-status"), "pages; fwd=stale");
             assert_eq!(site.calls(), calls + 2, "{path}");
             let kept = site.get(path).await;
             assert_eq!((kept.status, &kept.body, kept.is_hit()), (200, &first.body, true), "{path}: {kept:?}");

@@ -58,6 +58,29 @@ redkit_testkit::suite! {
         }
     }
 
+    async fn nobody_waits_for_a_page_that_is_over_when_it_arrives(fixture: Fixture) {
+        let handler: Handler = Arc::new(|_, call| {
+            async move {
+                tokio::time::sleep(Duration::from_millis(1200)).await;
+                response(200, &[("cache-control", "max-age=1")], &format!("call {call}"))
+            }
+            .boxed()
+        });
+        let mut sites = Vec::new();
+        for _ in 0..4 {
+            let client = fixture.connect(fixture.config().unwrap()).await.unwrap();
+            let set = |layer: redkit_http_cache::ResponseCacheBuilder| layer.hit_for_miss(Duration::from_secs(3600));
+            sites.push(Site::with(&client, set, Arc::clone(&handler)).await);
+        }
+        assert_eq!(sites[0].get("/").await.text(), "call 1", "it is given to its client");
+        let all = futures_util::future::join_all(sites.iter().map(|site| site.get("/"))).await;
+        for answer in all {
+            assert_eq!((answer.status, answer.header("cache-status")), (200, "pages; fwd=uri-miss; detail=hit-for-miss"));
+        }
+        let calls: Vec<_> = sites.iter().map(Site::calls).collect();
+        assert_eq!(calls, [2, 1, 1, 1], "each has asked by itself");
+    }
+
     async fn a_load_goes_on_when_the_client_goes_away(fixture: Fixture) {
         let site = Site::new(&fixture.client, slow("max-age=60", "")).await;
         let left = tokio::time::timeout(Duration::from_millis(100), site.get("/")).await;
