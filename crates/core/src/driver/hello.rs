@@ -20,6 +20,23 @@ pub(super) fn unknown(server_says: &str, target: &str) -> Option<Fault> {
         })
 }
 
+/// What to do about a server that turns every connection away, by its words.
+pub(super) fn turned_away(server_says: &str) -> Option<&'static str> {
+    if server_says.contains("max number of clients") {
+        Some(
+            "the server has as many connections as it takes: raise `maxclients` there, or open \
+             fewer",
+        )
+    } else if server_says.contains("DENIED") {
+        Some(
+            "the server is in protected mode: set a password there, or have it listen where the \
+             client is (`bind`)",
+        )
+    } else {
+        None
+    }
+}
+
 /// Asks whether the server has the commands behind [`Capabilities`]: the names are in [`Hello::learn`]'s order.
 pub(super) const COMMAND_INFO: [&str; 4] = ["INFO", "SSUBSCRIBE", "HPEXPIRE", "XADD"];
 
@@ -53,6 +70,8 @@ impl Expected {
 pub(super) struct Hello {
     pub(super) capabilities: Capabilities,
     pub(super) role: Role,
+    /// The server's number for the connection.
+    pub(super) id: Option<i64>,
     mode: String,
 }
 
@@ -63,6 +82,10 @@ impl Hello {
         let text = |name: &str| {
             let value = fields.iter().find(|(field, _)| field == name)?.1.clone();
             value.to::<String>().ok()
+        };
+        let number = |name: &str| {
+            let value = fields.iter().find(|(field, _)| field == name)?.1.clone();
+            value.to::<i64>().ok()
         };
         let server = match text("server")?.as_str() {
             "redis" => ServerKind::Redis,
@@ -79,6 +102,7 @@ impl Hello {
                 Some("replica" | "slave") => Role::Replica,
                 _ => Role::Unknown,
             },
+            id: number("id"),
             mode: text("mode").unwrap_or_default(),
         })
     }

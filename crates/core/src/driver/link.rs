@@ -39,7 +39,7 @@ pub(super) trait Link: Send + Sync + 'static {
     async fn closed(&self);
 
     /// Asks the server whether it serves: `None` when it does, or the error that it answers
-    /// everybody with (`LOADING`, `BUSY`).
+    /// everybody with (see [`outage`]).
     async fn ping(&self) -> Result<Option<ServerError>, Fault>;
 
     /// When the connection gave signs of life: one on which bytes arrive is alive, however late the
@@ -52,6 +52,61 @@ pub(super) trait Link: Send + Sync + 'static {
 
     /// What the server at the other end can do.
     fn capabilities(&self) -> Capabilities;
+
+    /// By what the server knows this connection, when it has said so.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+
+    /// Whether the server has read what was sent on another of its connections, and holds it back
+    /// (`CLIENT PAUSE`, a flush, a command that waits): then it answers nothing there, and serves here.
+    async fn holds_back(&self, _other: Identity) -> bool {
+        false
+    }
+}
+
+/// By what a server knows a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Identity {
+    id: i64,
+    since: Instant,
+}
+
+impl Identity {
+    pub(super) fn new(id: i64) -> Self {
+        Self {
+            id,
+            since: Instant::now(),
+        }
+    }
+
+    /// Asks what the server does with the connection.
+    pub(super) fn question(self) -> Command {
+        Command::new("CLIENT").arg("LIST").arg("ID").arg(self.id)
+    }
+
+    /// Whether the answer says that the server holds the connection's commands back. Behind one address may be another
+    /// server by now, which has given the number to another client: that one has another age.
+    pub(super) fn is_held_back(self, answer: &str) -> bool {
+        let field = |name: &str| {
+            let mut fields = answer.split_ascii_whitespace();
+            fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+        };
+        let age = field("age").and_then(|age| age.parse::<u64>().ok());
+        let is_same =
+            age.is_some_and(|age| age.abs_diff(self.since.elapsed().as_secs()) <= AGE_TOLERANCE);
+        is_same && field("flags").is_some_and(|flags| flags.contains('b'))
+    }
+}
+
+/// By how many seconds a server's clock and ours may differ about a connection's age: both round.
+const AGE_TOLERANCE: u64 = 2;
+
+/// What an error in reply to `PING` says of the server: the error itself when the server serves nobody. Any other is
+/// an answer like `PONG`: where no snapshot can be written (`MISCONF`), and to a user without the right to `PING`
+/// (`NOPERM`), reads are served.
+pub(super) fn outage(error: ServerError) -> Option<ServerError> {
+    matches!(error.code(), "LOADING" | "BUSY" | "MASTERDOWN").then_some(error)
 }
 
 /// A connection that carries callers' commands. Every exchange ends by its `deadline`, by itself: with
@@ -167,4 +222,26 @@ pub(super) fn is_timeout<T>(result: &Result<T, CallError>) -> bool {
 #[cold]
 pub(super) fn no_reply() -> CallError {
     Fault::new(FaultKind::Timeout, "no reply within the deadline").maybe()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_held_back_when_the_server_has_blocked_it_and_not_another_of_its_number()
+     {
+        let identity = Identity::new(7);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let line =
+            |age: u64, flags: &str| format!("id=7 addr=a:1 age={age} idle=0 flags={flags} db=0\n");
+        assert!(identity.is_held_back(&line(61, "b")));
+        assert!(identity.is_held_back(&line(60, "xb")));
+        assert!(
+            !identity.is_held_back(&line(60, "N")),
+            "it waits for nothing"
+        );
+        assert!(!identity.is_held_back(&line(9, "b")), "another client's");
+        assert!(!identity.is_held_back(""), "the server does not know it");
+    }
 }

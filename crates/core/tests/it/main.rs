@@ -9,6 +9,7 @@
 #[macro_use]
 mod drivers;
 
+mod answers;
 mod bad_input;
 mod batches;
 mod bounded;

@@ -29,7 +29,7 @@ use crate::backend::Capabilities;
 use crate::command::Command;
 use crate::driver::activity::Activity;
 use crate::driver::hello::{Hello, Role};
-use crate::driver::link::{CommandLink, Link, no_reply};
+use crate::driver::link::{CommandLink, Identity, Link, no_reply, outage};
 use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
@@ -44,6 +44,7 @@ pub(super) struct FredLink {
     probes: Mutex<JoinSet<()>>,
     capabilities: Capabilities,
     role: Role,
+    identity: Option<Identity>,
     /// Whether its one user has sent `MULTI`, and not `EXEC`.
     is_queueing: Mutex<bool>,
     _tasks: Vec<AbortOnDropHandle<()>>,
@@ -65,6 +66,7 @@ impl FredLink {
             probes: Mutex::default(),
             capabilities: Capabilities::UNKNOWN,
             role: Role::Unknown,
+            identity: None,
             is_queueing: Mutex::new(false),
             _tasks: vec![AbortOnDropHandle::new(tokio::spawn(driver))],
         }
@@ -74,6 +76,7 @@ impl FredLink {
     pub(super) fn is(&mut self, hello: &Hello) {
         self.capabilities = hello.capabilities;
         self.role = hello.role;
+        self.identity = hello.id.map(Identity::new);
     }
 
     /// fred's client. It is dead when this link is.
@@ -302,7 +305,7 @@ impl Link for FredLink {
             return match self.unless_closed(self.probe().await).await {
                 // An error of the server's is an answer too: it lives.
                 Ok(Ok(Ok(frame))) => match to_reply(frame) {
-                    Err(CallError::Replied(error)) => Ok(Some(error)),
+                    Err(CallError::Replied(error)) => Ok(outage(error)),
                     _ => Ok(None),
                 },
                 // No answer yet says nothing about the connection: the caller ends the waiting.
@@ -321,6 +324,16 @@ impl Link for FredLink {
 
     fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    async fn holds_back(&self, other: Identity) -> bool {
+        let answer = self.send(&other.question(), Instant::now()).await.ok();
+        let answer = answer.and_then(|answer| answer.to::<String>().ok());
+        answer.is_some_and(|answer| other.is_held_back(&answer))
     }
 }
 

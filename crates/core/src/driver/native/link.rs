@@ -16,7 +16,7 @@ use crate::backend::Capabilities;
 use crate::command::Command;
 use crate::driver::activity::Activity;
 use crate::driver::hello::{Hello, Role};
-use crate::driver::link::{CommandLink, Link};
+use crate::driver::link::{CommandLink, Identity, Link, outage};
 use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
 
@@ -26,6 +26,7 @@ pub(in crate::driver) struct NativeLink {
     closed: CancellationToken,
     capabilities: Capabilities,
     role: Role,
+    identity: Option<Identity>,
     _tasks: SmallVec<[AbortOnDropHandle<()>; 2]>,
 }
 
@@ -48,6 +49,7 @@ impl NativeLink {
             closed,
             capabilities: Capabilities::UNKNOWN,
             role: Role::Unknown,
+            identity: None,
             _tasks: smallvec![AbortOnDropHandle::new(task)],
         }
     }
@@ -56,6 +58,7 @@ impl NativeLink {
     pub(super) fn is(&mut self, hello: &Hello) {
         self.capabilities = hello.capabilities;
         self.role = hello.role;
+        self.identity = hello.id.map(Identity::new);
     }
 
     /// Sends one command. The caller bounds the wait.
@@ -94,7 +97,7 @@ impl Link for NativeLink {
         match self.send(&Command::new("PING")).await {
             Ok(_) => Ok(None),
             // An error is an answer too: the server lives.
-            Err(CallError::Replied(error)) => Ok(Some(error)),
+            Err(CallError::Replied(error)) => Ok(outage(error)),
             Err(CallError::NotSent(fault) | CallError::Maybe(fault)) => Err(fault),
         }
     }
@@ -112,6 +115,16 @@ impl Link for NativeLink {
 
     fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    async fn holds_back(&self, other: Identity) -> bool {
+        let answer = self.send(&other.question()).await.ok();
+        let answer = answer.and_then(|answer| answer.to::<String>().ok());
+        answer.is_some_and(|answer| other.is_held_back(&answer))
     }
 }
 

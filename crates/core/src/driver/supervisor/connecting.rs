@@ -2,7 +2,7 @@
 
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 
-use crate::driver::link::{Connector, Link, Timing};
+use crate::driver::link::{Connector, Identity, Link, Timing};
 use crate::error::{Fault, FaultKind};
 
 /// Makes one connection. An attempt may take all of `connect_timeout`; when that passes without a
@@ -18,16 +18,18 @@ pub(super) async fn connect<C: Connector>(connector: &C, timing: Timing) -> Resu
     }
 }
 
-/// From `begin` on, makes a connection on which the server serves, however many attempts it takes.
+/// From `begin` on, makes a connection on which the server serves, however many attempts it takes. While it does so and
+/// holds back what was sent on the connection that is `silent`, that connection is alive, and needs none in its place.
 pub(super) async fn replacement<C: Connector>(
     connector: &C,
     timing: Timing,
     begin: Instant,
+    silent: Option<Identity>,
 ) -> C::Link {
     sleep_until(begin).await;
     loop {
         if let Ok(link) = connect(connector, timing).await {
-            if serves(&link, timing).await {
+            if serves(&link, timing, silent).await {
                 return link;
             }
             link.close();
@@ -36,12 +38,20 @@ pub(super) async fn replacement<C: Connector>(
     }
 }
 
-/// Waits until the server serves on a new connection; `false` when it no longer answers there.
-async fn serves<L: Link>(link: &L, timing: Timing) -> bool {
+/// Waits until the server serves on a new connection, and holds nothing back on the one that is `silent`; gives `false`
+/// when it no longer answers on the new one.
+async fn serves<L: Link>(link: &L, timing: Timing, silent: Option<Identity>) -> bool {
     let mut was_refused = false;
     while let Ok(Ok(refusal)) = timeout(timing.probe_timeout, link.ping()).await {
         match refusal {
-            None if !was_refused => return true,
+            None if !was_refused => {
+                let Some(silent) = silent else { return true };
+                // A server that does not say is taken at the answer to `PING`.
+                let is_held_back = timeout(timing.probe_timeout, link.holds_back(silent));
+                if !is_held_back.await.unwrap_or(false) {
+                    return true;
+                }
+            }
             // A server that was busy or loading answers on the other connection as well, if that is
             // alive: it gets time to.
             None => was_refused = false,

@@ -72,7 +72,7 @@ pub(super) async fn serve<C: Connector>(
 const QUESTIONS: Duration = Duration::from_millis(50);
 
 /// Asks the server for a sign of life, and tries a new connection meanwhile: when the server answers
-/// there and not here, this connection is dead. When nothing has come for the stall timeout, the
+/// there and not here, and does not hold back what was sent here, this connection is dead. When nothing has come for the stall timeout, the
 /// breaker opens; calls that wait already go on, because they may yet be answered. The error says
 /// why the connection is of no more use.
 async fn examine<C: Connector>(
@@ -97,7 +97,7 @@ async fn examine<C: Connector>(
         .silent_since()
         .unwrap_or_else(|| activity.last_sign());
     let begin = (quiet_since + timing.stall_timeout / 2).max(Instant::now() + IMPATIENCE);
-    let mut next = pin!(replacement(connector, timing, begin));
+    let mut next = pin!(replacement(connector, timing, begin, link.identity()));
     let refusal = loop {
         tokio::select! {
             biased;
