@@ -1,13 +1,16 @@
 //! A backend on one server: the one configured, or the one that sentinels name.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::dedicated::Dedicated;
+use super::hello::Role;
 use super::link::{CommandLink, Connector, Limits, Link, ServerConnector, Timing};
 use super::sentinel::Route;
 use super::supervisor::Supervisor;
@@ -40,6 +43,7 @@ pub(super) struct OneServer<C: Connector, S> {
     subscriptions: S,
     route: Route<C>,
     limits: Limits,
+    demotions: Demotions,
 }
 
 impl<C: ServerConnector, S: Subscriber> OneServer<C, S> {
@@ -65,6 +69,7 @@ impl<C: ServerConnector, S: Subscriber> OneServer<C, S> {
             breakers,
             route,
             limits: Limits::of(config),
+            demotions: Demotions::default(),
         })
     }
 
@@ -75,23 +80,31 @@ impl<C: ServerConnector, S: Subscriber> OneServer<C, S> {
         self.supervisor.link(deadline).await
     }
 
-    /// Whether a server that sentinels named as master turns out to be none.
-    fn is_demoted<T>(&self, command: &Command, reply: &Result<T, CallError>) -> bool {
-        let refusal = reply.as_ref().err().and_then(CallError::server_error);
-        self.route.topology() == Topology::Sentinel
-            && refusal.is_some_and(|error| error.code() == "READONLY" && is_own(command, error))
+    /// Whether the server at the other end turns out to be no master any more, and another may be found in its place.
+    fn is_demoted<T>(
+        &self,
+        link: &C::Link,
+        command: &Command,
+        reply: &Result<T, CallError>,
+    ) -> bool {
+        if !is_untouched(command, reply) {
+            return false;
+        }
+        // Sentinels name another. A name, or a proxy, may lead to another, sooner or later.
+        self.route.topology() == Topology::Sentinel || self.demotions.is_worth_leaving(link.role())
     }
 
     async fn carry(&self, command: &Command, permit: &Permit) -> Result<Value, CallError> {
         let deadline = self.limits.deadline(command);
         loop {
             let link = self.supervisor.link(deadline).await?;
+            self.demotions.saw(link.role());
             let sent = link.exchange(command, deadline);
             let reply = self.supervisor.answer(&link, permit, sent).await;
-            if !self.is_demoted(command, &reply) {
+            if !self.is_demoted(&link, command, &reply) {
                 return reply;
             }
-            // The sentinels name another master, or soon will.
+            // The next connection is to another master, or to one that is named soon.
             link.close();
             if Instant::now() + DEMOTED >= deadline {
                 return reply;
@@ -108,10 +121,11 @@ impl<C: ServerConnector, S: Subscriber> OneServer<C, S> {
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         loop {
             let link = self.supervisor.link(deadline).await?;
+            self.demotions.saw(link.role());
             let sent = link.exchange_all(commands, deadline);
             let replies = self.supervisor.answer(&link, permit, sent).await?;
             let mut all = commands.iter().zip(&replies);
-            if !all.any(|(command, reply)| self.is_demoted(command, reply)) {
+            if !all.any(|(command, reply)| self.is_demoted(&link, command, reply)) {
                 return Ok(replies);
             }
             link.close();
@@ -171,6 +185,48 @@ fn are_untouched(commands: &[Command], replies: &[Result<Value, CallError>]) -> 
         && matches!(replies.first(), Some(Ok(Value::Ok)))
         && replies.last().is_some_and(is_aborted)
 }
+
+/// What is known of masters that were demoted behind one name.
+#[derive(Default)]
+struct Demotions {
+    /// A master was found there. A client that was given a replica is to stay there.
+    had_master: AtomicBool,
+    /// When a connection to a replica may be left again, and the pause after that.
+    next: Mutex<Option<(Instant, Duration)>>,
+}
+
+impl Demotions {
+    /// The server at the other end said that it is `role`.
+    fn saw(&self, role: Role) {
+        if role == Role::Master && !self.had_master.load(Ordering::Relaxed) {
+            self.had_master.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether to connect anew after a server that said it was `role` has refused a write as replicas do. The name may
+    /// lead to the old master for a while yet: a replica then, which is left ever more seldom, because that cuts what
+    /// is under way.
+    fn is_worth_leaving(&self, role: Role) -> bool {
+        if !self.had_master.load(Ordering::Relaxed) {
+            return false;
+        }
+        let now = Instant::now();
+        let mut next = self.next.lock();
+        let pause = match (role, *next) {
+            (Role::Master, _) | (_, None) => LEAST_PAUSE,
+            (_, Some((at, _))) if now < at => return false,
+            (_, Some((_, pause))) => (pause * 2).min(MOST_PAUSE),
+        };
+        *next = Some((now + pause, pause));
+        true
+    }
+}
+
+/// How soon after a demotion a replica behind the master's name is left, in the hope of the new master.
+const LEAST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often that is tried at last.
+const MOST_PAUSE: Duration = Duration::from_secs(30);
 
 /// How long to wait before the sentinels are asked again.
 const DEMOTED: Duration = Duration::from_millis(20);
@@ -256,6 +312,34 @@ impl<C: ServerConnector, S: Subscriber> Backend for OneServer<C, S> {
 mod tests {
     use super::*;
     use crate::error::ServerError;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_demoted_master_is_left_at_once_and_the_replica_behind_its_name_ever_more_seldom() {
+        let demotions = Demotions::default();
+        demotions.saw(Role::Replica);
+        assert!(
+            !demotions.is_worth_leaving(Role::Replica),
+            "the client was given a replica"
+        );
+        demotions.saw(Role::Master);
+        assert!(demotions.is_worth_leaving(Role::Master));
+        let start = Instant::now();
+        let mut left = Vec::new();
+        while start.elapsed() < Duration::from_secs(100) {
+            if demotions.is_worth_leaving(Role::Replica) {
+                left.push(start.elapsed().as_millis());
+            }
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(
+            left,
+            [500, 1500, 3500, 7500, 15_500, 31_500, 61_500, 91_500]
+        );
+        assert!(
+            demotions.is_worth_leaving(Role::Master),
+            "the next master is demoted, too"
+        );
+    }
 
     fn refused(code: &str) -> Result<Value, CallError> {
         Err(CallError::Replied(ServerError::new(code, "by the server")))

@@ -14,6 +14,7 @@ each_driver! {
     the_server_is_known_by_what_it_says,
     unix_sockets_and_databases,
     a_credential_provider_that_panics_costs_an_attempt,
+    a_master_that_was_demoted_behind_its_name_is_left,
 }
 
 async fn ping_until_answered(client: &Client) {
@@ -168,6 +169,62 @@ async fn unix_sockets_and_databases(driver: Driver) {
         .await
         .unwrap();
     assert!(keyspace.contains("db3:keys=1"), "{keyspace}");
+    client.shutdown().await;
+}
+
+/// Leads each new connection to the server that is named at that moment, as a name or a load balancer does.
+async fn moving_name(
+    leads_to: std::sync::Arc<std::sync::Mutex<std::net::SocketAddr>>,
+) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let server = *leads_to.lock().unwrap();
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(server).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+            });
+        }
+    });
+    address
+}
+
+async fn a_master_that_was_demoted_behind_its_name_is_left(driver: Driver) {
+    let first = Server::redis(ServerOptions::new()).await.unwrap();
+    let second = Server::redis(ServerOptions::new()).await.unwrap();
+    let leads_to = std::sync::Arc::new(std::sync::Mutex::new(first.addr()));
+    let name = moving_name(std::sync::Arc::clone(&leads_to)).await;
+    let config = ClientConfig::from_url(&first.url_at(name))
+        .unwrap()
+        .driver(driver)
+        .command_timeout(Duration::from_secs(3));
+    let client = Client::connect(config).await.unwrap();
+    let set = |value: &'static str| client.call::<()>(Command::new("SET").key("k").arg(value));
+    set("one").await.unwrap();
+    let port = second.addr().port().to_string();
+    first.raw(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
+    *leads_to.lock().unwrap() = second.addr();
+    set("two").await.unwrap();
+    let found = second.raw(&["GET", "k"]).await.unwrap();
+    assert_eq!(found.text().as_deref(), Some("two"));
+
+    // The name leads to the old master for a while yet, which is a replica when it is found again.
+    second
+        .raw(&["REPLICAOF", "127.0.0.1", &first.addr().port().to_string()])
+        .await
+        .unwrap();
+    set("refused").await.unwrap_err();
+    first.raw(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    *leads_to.lock().unwrap() = first.addr();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while set("three").await.is_err() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the replica behind the name is not left"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     client.shutdown().await;
 }
 
