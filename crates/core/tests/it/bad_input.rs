@@ -310,3 +310,17 @@ async fn a_value_that_is_too_large_is_refused_before_it_is_sent() {
     client.call::<i64>(many).await.unwrap();
     client.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_server_that_is_full_is_not_taken_for_a_wrong_address() {
+    let server = Server::redis(ServerOptions::new().config("maxclients 1"))
+        .await
+        .unwrap();
+    let _only = Client::connect(config(&server.url())).await.unwrap();
+    for driver in [Driver::Native, Driver::Fred] {
+        let error = failure(config(&server.url()).driver(driver)).await;
+        let shown = error.to_string();
+        assert!(shown.contains("`maxclients`"), "{shown}");
+        assert!(!shown.contains("check that the address"), "{shown}");
+    }
+}

@@ -127,6 +127,8 @@ pub(super) fn to_handshake_fault(error: FredError, target: &str, tls: bool) -> F
     let of_certificate = certificate::remedy(&detail).filter(|_| tls);
     let (kind, fix) = if let Some(remedy) = of_certificate {
         (FaultKind::Tls, remedy)
+    } else if let Some(remedy) = hello::turned_away(&detail) {
+        (FaultKind::Handshake, remedy)
     } else if says("NOAUTH") {
         (
             FaultKind::Handshake,

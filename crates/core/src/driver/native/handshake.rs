@@ -145,7 +145,8 @@ fn not_accepted(error: &ServerError, target: &str) -> Fault {
         "WRONGPASS" => "check `username` and `password`",
         "NOPERM" => "the user lacks a right: see `ACL LOG` at the server",
         _ if detail.contains("DB index") => "check `database`",
-        _ => "check that the address is a Redis (6 or later) or Valkey server's",
+        _ => hello::turned_away(&detail)
+            .unwrap_or("check that the address is a Redis (6 or later) or Valkey server's"),
     };
     let message = format!("{target} did not accept the connection: {detail}; {fix}");
     Fault::new(FaultKind::Handshake, message).with_source(error.clone())
@@ -159,7 +160,9 @@ fn broke(fault: &Fault, target: &str, is_encrypted: bool) -> Fault {
         (Some(remedy), _) => (FaultKind::Tls, remedy),
         (None, FaultKind::Protocol) => (
             FaultKind::Handshake,
-            "check that the address is a Redis (6 or later) or Valkey server's",
+            // A server that is full says so before it is asked.
+            hello::turned_away(&detail)
+                .unwrap_or("check that the address is a Redis (6 or later) or Valkey server's"),
         ),
         (None, _) if is_encrypted => (
             FaultKind::Tls,
