@@ -78,7 +78,15 @@ impl<C: Connector<Link: CommandLink>> Dedicated<C> {
         commands.iter().try_for_each(C::Link::check_alone)?;
         let link = self.link()?;
         let unanswered = Unanswered(Some(self));
-        unanswered.settle(link.exchange_alone(commands, deadline).await)
+        let mut replies = unanswered.settle(link.exchange_alone(commands, deadline).await)?;
+        for (command, reply) in commands.iter().zip(&mut replies) {
+            if let Some(error) = demoted(command, reply) {
+                *reply = Err(error);
+                // The server closes it.
+                self.give_up();
+            }
+        }
+        Ok(replies)
     }
 }
 
@@ -92,6 +100,27 @@ impl<C: Connector> Dedicated<C> {
         }
         self.state.send_replace(ConnectionState::Closed);
     }
+}
+
+/// When a master that becomes a replica has ended the wait of `command`: that another connection is needed.
+fn demoted(command: &Command, reply: &Result<Value, CallError>) -> Option<CallError> {
+    let error = reply.as_ref().err()?.server_error()?;
+    if error.code() != "UNBLOCKED"
+        || !error.message().contains("instance state changed")
+        || command.runs_script()
+    {
+        return None;
+    }
+    let message = "the server of this dedicated connection is no master any more; open another";
+    let fault = Fault::new(FaultKind::Disconnected, message).with_source(error.clone());
+    // What is to be confirmed was written before.
+    let is_confirmation = ["WAIT", "WAITAOF"]
+        .iter()
+        .any(|name| command.name().eq_ignore_ascii_case(name));
+    Some(match is_confirmation {
+        true => fault.maybe(),
+        false => fault.not_sent(),
+    })
 }
 
 /// Ends the connection when a call on it is dropped before its reply came.

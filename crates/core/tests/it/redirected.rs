@@ -5,7 +5,7 @@ use std::time::Duration;
 use redkit_core::{
     CallError, Client, ClientConfig, Command, ConnectionState, Error, FaultKind, Script, Value,
 };
-use redkit_testkit::{Cluster, Program, Server};
+use redkit_testkit::{Cluster, ClusterOptions, Program, Server};
 
 /// Not to be carried out twice.
 static COUNT: Script = Script::new("return redis.call('INCR', KEYS[1])");
@@ -245,5 +245,77 @@ async fn a_connection_of_ones_own_says_when_its_slot_has_moved_and_when_it_has_e
         .await
         .expect("it is told")
         .unwrap();
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_nodes_are_not_flooded_with_questions_while_a_master_is_down() {
+    let options = ClusterOptions::new().config("cluster-require-full-coverage no");
+    let cluster = Cluster::start_with(Program::Redis, 3, 0, options)
+        .await
+        .unwrap();
+    let client = client(&cluster.url()).await;
+    let slot = redkit_core::slot(b"k");
+    let down = cluster.node_of_slot(slot).await.unwrap();
+    let healthy = other_than(&cluster, slot).await;
+    // Its calls fail all the time.
+    let caller = tokio::spawn({
+        let client = client.clone();
+        async move {
+            loop {
+                let deadline = tokio::time::Instant::now() + Duration::from_millis(50);
+                let get = Command::new("GET").key("k").deadline(deadline);
+                drop(client.call::<Value>(get).await);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    down.kill9().await;
+    let asked = async || {
+        let calls = healthy.calls().await.unwrap();
+        calls.get("cluster|slots").copied().unwrap_or(0)
+    };
+    let before = asked().await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let looks = asked().await - before;
+    assert!((1..=30).contains(&looks), "{looks} in 10 s");
+    caller.abort();
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_command_whose_key_only_the_server_knows_of_follows_its_redirection() {
+    let cluster = cluster().await;
+    let client = client(&cluster.url()).await;
+    let owner = cluster.node_of_slot(redkit_core::slot(b"k")).await.unwrap();
+    for number in 1..=50_u64 {
+        // The key is given as an argument like any other.
+        let counted = client.call::<u64>(Command::new("INCR").arg("k")).await;
+        assert_eq!(counted.unwrap(), number);
+    }
+    let calls = owner.calls().await.unwrap();
+    assert_eq!(calls.get("incr").copied(), Some(50));
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_wait_that_a_failover_ends_was_not_answered_and_another_connection_can_wait_on() {
+    let cluster = Cluster::start(Program::Redis, 3, 1).await.unwrap();
+    let client = client(&cluster.url()).await;
+    let own = client.dedicated().await.unwrap();
+    own.call::<Value>(Command::new("GET").key("k"))
+        .await
+        .unwrap();
+    let waits = tokio::spawn({
+        let own = own.clone();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let pop = Command::new("BLPOP").key("k").arg(50).deadline(deadline);
+        async move { own.call::<Value>(pop).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let master = cluster.node_of_slot(redkit_core::slot(b"k")).await.unwrap();
+    let replica = cluster.replicas_of(master).await.unwrap()[0];
+    cluster.failover(replica).await.unwrap();
+    is_to_be_opened_anew(&waits.await.unwrap().unwrap_err());
     client.shutdown().await;
 }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 struct Asked {
     refused: AtomicU32,
     accepted: AtomicU32,
+    /// Whether a channel was ended just when its slot had left.
+    ended: AtomicBool,
 }
 
 fn bulk(text: &str) -> String {
@@ -46,7 +48,16 @@ fn reply(command: &[String], addr: SocketAddr, asked: &Asked) -> String {
             let node = format!("*3\r\n{host}:{port}\r\n{}", bulk("id"));
             format!("*1\r\n*3\r\n:0\r\n:16383\r\n{node}")
         }
+        ["PING"] if asked.ended.load(Ordering::SeqCst) => {
+            let message = bulk("smessage") + &bulk("second") + &bulk("hello");
+            format!("+PONG\r\n>3\r\n{message}")
+        }
         ["PING"] => "+PONG\r\n".to_owned(),
+        ["SUNSUBSCRIBE", channel] => {
+            // The node ends it by itself, and then has no such slot any more.
+            asked.ended.store(true, Ordering::SeqCst);
+            pushed("sunsubscribe", channel) + "-MOVED 1 127.0.0.1:1\r\n"
+        }
         ["PING", text] => bulk(text),
         ["SSUBSCRIBE", "second"] if asked.refused.fetch_add(1, Ordering::SeqCst) == 0 => {
             // The slot of `first` leaves just now.
@@ -84,13 +95,13 @@ async fn serve(stream: TcpStream, addr: SocketAddr, asked: Arc<Asked>) -> std::i
     }
 }
 
-#[tokio::test]
-async fn the_end_of_one_subscription_is_not_taken_for_the_confirmation_of_another() {
+/// A client of a cluster of one node, and what the node is asked.
+async fn start() -> (Client, Arc<Asked>, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let asked = Arc::new(Asked::default());
     let of_server = Arc::clone(&asked);
-    let _server = AbortOnDropHandle::new(tokio::spawn(async move {
+    let server = AbortOnDropHandle::new(tokio::spawn(async move {
         let mut connections = Vec::new();
         while let Ok((stream, _)) = listener.accept().await {
             let served = serve(stream, addr, Arc::clone(&of_server));
@@ -99,7 +110,32 @@ async fn the_end_of_one_subscription_is_not_taken_for_the_confirmation_of_anothe
     }));
     let config = ClientConfig::from_url(&format!("redis-cluster://{addr}")).unwrap();
     let client = Client::connect(config).await.unwrap();
-    let of = |name: &'static str| Interest::Sharded(vec![Bytes::from_static(name.as_bytes())]);
+    (client, asked, server)
+}
+
+fn of(name: &'static str) -> Interest {
+    Interest::Sharded(vec![Bytes::from_static(name.as_bytes())])
+}
+
+#[tokio::test]
+async fn the_late_refusal_of_an_end_is_taken_for_no_other_reply() {
+    let (client, asked, _server) = start().await;
+    // No subscription is refused.
+    asked.refused.store(1, Ordering::SeqCst);
+    let first = client.subscribe(of("first")).await.unwrap();
+    let mut second = client.subscribe(of("second")).await.unwrap();
+    drop(first);
+    let told = tokio::time::timeout(Duration::from_secs(10), second.next()).await;
+    let Some(Some(Push::Message { payload, .. })) = told.ok() else {
+        panic!("the connection goes on")
+    };
+    assert_eq!(payload, "hello");
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_end_of_one_subscription_is_not_taken_for_the_confirmation_of_another() {
+    let (client, asked, _server) = start().await;
     let mut first = client.subscribe(of("first")).await.unwrap();
     let _second = client.subscribe(of("second")).await.unwrap();
     assert!(

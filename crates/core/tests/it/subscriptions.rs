@@ -364,3 +364,76 @@ async fn sharded_channels_share_one_connection_to_each_master_and_follow_their_s
     }
     client.shutdown().await;
 }
+
+#[tokio::test]
+async fn notifications_about_keys_come_from_every_master() {
+    let cluster = Cluster::start(Program::Redis, 3, 1).await.unwrap();
+    for node in cluster.nodes() {
+        let set = ["CONFIG", "SET", "notify-keyspace-events", "KEA"];
+        assert!(!node.raw(&set).await.unwrap().is_error());
+    }
+    let config = ClientConfig::from_url(&cluster.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let mut events = client
+        .subscribe(Interest::Patterns(vec![
+            "__keyevent@0__:*".into(),
+            "plain:*".into(),
+        ]))
+        .await
+        .unwrap();
+    let channel = "__keyevent@0__:set";
+    let mut sets = client.subscribe(channels(&[channel])).await.unwrap();
+    let set_everywhere = async || {
+        let mut keys: Vec<String> = Vec::new();
+        for server in client.servers() {
+            let mut names = (0..).map(|number| format!("key-{number}"));
+            let key = names.find(|key| server.serves(redkit_core::slot(key.as_bytes())));
+            keys.extend(key);
+        }
+        assert_eq!(keys.len(), 3);
+        for key in &keys {
+            client
+                .call::<()>(Command::new("SET").key(key).arg(1))
+                .await
+                .unwrap();
+        }
+        keys
+    };
+    let key_of = |push: Push| match push {
+        Push::Message { payload, .. } => String::from_utf8(payload.to_vec()).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let mut keys = set_everywhere().await;
+    keys.sort();
+    for stream in [&mut events, &mut sets] {
+        let mut told = Vec::new();
+        for _ in &keys {
+            told.push(key_of(next(stream).await));
+        }
+        told.sort();
+        assert_eq!(told, keys);
+    }
+    publish(&client, b"plain:1", "once").await.unwrap();
+    assert_eq!(
+        next(&mut events).await,
+        message(b"plain:1", Some(b"plain:*"), "once")
+    );
+
+    // A replica takes over from one of them.
+    let master = cluster
+        .node_of_slot(redkit_core::slot(b"key-0"))
+        .await
+        .unwrap();
+    let replica = cluster.replicas_of(master).await.unwrap()[0];
+    cluster.failover(replica).await.unwrap();
+    lost_and_back(&mut sets).await;
+    let mut keys = set_everywhere().await;
+    keys.sort();
+    let mut told = Vec::new();
+    for _ in &keys {
+        told.push(key_of(next(&mut sets).await));
+    }
+    told.sort();
+    assert_eq!(told, keys);
+    client.shutdown().await;
+}

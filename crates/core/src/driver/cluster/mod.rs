@@ -7,6 +7,7 @@
 mod dedicated;
 mod fan_out;
 mod nodes;
+mod pace;
 mod pipelines;
 mod redirections;
 mod slots;
@@ -92,6 +93,7 @@ impl ClusterBackend {
 impl Shared {
     /// Carries out a command on the node that serves `slot`, or on any master without one.
     async fn call_on(&self, command: &Command, slot: Option<u16>) -> Result<Value, CallError> {
+        let mut slot = slot;
         let deadline = self.limits.deadline(command);
         let mut ask = None;
         let mut sent_on = 0;
@@ -106,7 +108,7 @@ impl Shared {
                 Err(CallError::Replied(error)) => self.follow(command, error, &reached.address),
                 _ => Follow::No,
             };
-            sent_on += u32::from(matches!(follow, Follow::To(_) | Follow::Again));
+            sent_on += u32::from(matches!(follow, Follow::To(_) | Follow::Again(_)));
             // Nodes that send a command to and fro need time to agree.
             let waits = matches!(follow, Follow::Later) || sent_on > MOST_REDIRECTS;
             let is_late = waits && Instant::now() + NOT_NOW >= deadline;
@@ -114,8 +116,11 @@ impl Shared {
                 reached.settle(&reply, |breaker| breaker.judge(command, &reply));
                 return reply;
             }
-            if let Follow::To(address) = follow {
-                ask = Some(address);
+            match follow {
+                Follow::To(address) => ask = Some(address),
+                // A command may have a key that only the server knows of.
+                Follow::Again(moved) => slot = slot.or(Some(moved)),
+                Follow::Later | Follow::No => {}
             }
             drop(reached);
             if waits {
@@ -187,7 +192,7 @@ impl Shared {
         match redirection(command, error, from) {
             Some(Redirect::Moved(slot, address)) => {
                 self.nodes.moved(slot, from, &address);
-                return Follow::Again;
+                return Follow::Again(slot);
             }
             Some(Redirect::Ask(_, address)) => return Follow::To(address),
             None => {}
@@ -216,8 +221,8 @@ fn is_elsewhere(error: &ServerError) -> bool {
 enum Follow {
     /// At once, at this node, with permission to ask.
     To(Address),
-    /// At once, by the view, which has changed.
-    Again,
+    /// At once, by the view, in which this slot has another node now.
+    Again(u16),
     /// After a while.
     Later,
     /// Not at all: the error is the answer.

@@ -9,9 +9,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::pace::Pace;
 use super::redirections::Redirections;
 use super::slots::SlotMap;
 use crate::backend::{Capabilities, ConnectionState, ServerKind};
@@ -19,8 +20,7 @@ use crate::breaker::{Breaker, Breakers, Outcome, Permit};
 use crate::command::Command;
 use crate::config::Address;
 use crate::driver::link::{CommandLink, ServerConnector, Timing};
-use crate::driver::native::NativeConnector;
-use crate::driver::native::NativeLink;
+use crate::driver::native::{NativeConnector, NativeLink};
 use crate::driver::supervisor::{Supervisor, is_worth_a_line};
 use crate::error::{CallError, Fault, FaultKind};
 use crate::value::Value;
@@ -31,15 +31,16 @@ const VIEW_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long to wait for the others once one has answered: a stopped node must not delay the news.
 const STRAGGLERS: Duration = Duration::from_millis(50);
 
-/// How often the view is asked for while a node is in trouble: a failover is known this soon.
-const TROUBLED: Duration = Duration::from_millis(100);
-
 /// How often it is asked for otherwise. Servers list a replica only once it has replicated
 /// something, so new ones are found this late.
 const CALM: Duration = Duration::from_secs(5);
 
-/// The least time between two looks, however many redirections come.
-const PACE: Duration = Duration::from_millis(20);
+/// The time for a connection that is about to stand.
+const ABOUT_TO_STAND: Duration = Duration::from_millis(20);
+
+/// For how long a node has to be missing from the views before it counts as gone. While a master is replaced as planned,
+/// there are views that list one of the two nowhere.
+const MISSING: Duration = Duration::from_secs(2);
 
 pub(super) struct Nodes {
     connector: NativeConnector,
@@ -50,7 +51,11 @@ pub(super) struct Nodes {
     redirections: Mutex<Redirections>,
     known: Mutex<HashMap<Address, Arc<Supervisor<NativeLink>>>>,
     state: watch::Sender<ConnectionState>,
-    refresh: Notify,
+    refresh: Arc<Notify>,
+    /// A node has said who serves a slot: there is no hurry to ask the others.
+    moved: Notify,
+    /// Told after every look.
+    looks: watch::Sender<()>,
     closed: CancellationToken,
 }
 
@@ -98,7 +103,9 @@ impl Nodes {
             redirections: Mutex::default(),
             known: Mutex::default(),
             state: watch::Sender::new(ConnectionState::Connecting),
-            refresh: Notify::new(),
+            refresh: Arc::default(),
+            moved: Notify::new(),
+            looks: watch::Sender::new(()),
             closed: CancellationToken::new(),
         }
     }
@@ -109,7 +116,9 @@ impl Nodes {
             self.refresh.notified().await;
         }
         let mut failures = 0_u32;
+        let mut pace = Pace::new();
         while !self.closed.is_cancelled() {
+            let before = self.view();
             match self.look(self.view_timeout()).await {
                 Ok(()) => failures = 0,
                 Err(fault) => {
@@ -123,12 +132,26 @@ impl Nodes {
                 }
             }
             self.publish();
-            sleep(PACE).await;
-            let pause = if self.in_trouble() { TROUBLED } else { CALM };
+            self.looks.send_replace(());
+            let is_troubled = self.in_trouble();
+            pace.looked(is_troubled, *before != *self.view());
+            self.wait_for_next_look(&pace, is_troubled).await;
+        }
+    }
+
+    /// Waits until it is time for the next look, which calls that find something amiss make come sooner.
+    async fn wait_for_next_look(&self, pace: &Pace, is_troubled: bool) {
+        let mut due = Instant::now() + CALM;
+        if is_troubled {
+            due = pace.next_in_trouble();
+        }
+        loop {
             tokio::select! {
-                () = self.refresh.notified() => {}
-                () = sleep(pause) => {}
-                () = self.closed.cancelled() => {}
+                biased;
+                () = self.closed.cancelled() => return,
+                () = sleep_until(due) => return,
+                () = self.refresh.notified() => due = due.min(pace.next_in_trouble()),
+                () = self.moved.notified() => due = due.min(pace.next_after_a_move()),
             }
         }
     }
@@ -322,7 +345,7 @@ impl Nodes {
             true
         });
         drop(redirections);
-        self.refresh.notify_one();
+        self.moved.notify_one();
     }
 
     /// Something is amiss: look again soon.
@@ -343,15 +366,26 @@ impl Nodes {
         drop(timeout_at(Instant::now() + limit, first).await);
     }
 
-    /// Waits until a view lacks the node at `address`: it has left the cluster, or serves nothing any more.
+    /// Waits until two looks, a while apart, find that the node at `address` is in no part of the cluster: it has left
+    /// the cluster, or serves nothing any more.
     pub(super) fn left(&self, address: Address) -> impl Future<Output = ()> + use<> {
-        let mut views = self.views();
+        let (mut views, mut looks) = (self.views(), self.looks.subscribe());
+        let refresh = Arc::clone(&self.refresh);
         async move {
             let lacks = |view: &Arc<SlotMap>| !view.is_empty() && !view.all().contains(&address);
-            if views.wait_for(lacks).await.is_err() {
-                // Nobody looks any more.
-                std::future::pending::<()>().await;
+            while views.wait_for(lacks).await.is_ok() {
+                let back = timeout(MISSING, views.wait_for(|view| !lacks(view)));
+                if back.await.is_ok_and(|view| view.is_ok()) {
+                    continue;
+                }
+                looks.mark_unchanged();
+                refresh.notify_one();
+                if looks.changed().await.is_ok() && lacks(&views.borrow()) {
+                    return;
+                }
             }
+            // Nobody looks any more.
+            std::future::pending::<()>().await;
         }
     }
 
@@ -449,7 +483,7 @@ impl Nodes {
             // Not longer than one attempt takes: who cannot be reached has no say.
             node.first_attempt().await?;
         }
-        let deadline = Instant::now() + PACE;
+        let deadline = Instant::now() + ABOUT_TO_STAND;
         let link = node.link(deadline).await.map_err(into_fault)?;
         let slots = Command::new("CLUSTER").arg("SLOTS");
         let reply = link.send(&slots).await.map_err(into_fault)?;

@@ -111,7 +111,7 @@ impl Shared {
         let from = reached.address.clone();
         let elsewhere = |(command, reply): (&Command, Result<Value, CallError>)| match &reply {
             Err(CallError::Replied(error)) => match self.follow(command, error, &from) {
-                Follow::To(_) | Follow::Again | Follow::Later => None,
+                Follow::To(_) | Follow::Again(_) | Follow::Later => None,
                 Follow::No => Some(reply),
             },
             _ => Some(reply),
@@ -167,7 +167,7 @@ impl Shared {
                     match self.follow(command, error, &reached.address) {
                         Follow::No => {}
                         Follow::To(address) => (again, ask) = (true, Some(address)),
-                        Follow::Again | Follow::Later => again = true,
+                        Follow::Again(_) | Follow::Later => again = true,
                     }
                 }
             }

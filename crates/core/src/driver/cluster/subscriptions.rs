@@ -27,7 +27,7 @@ use crate::push::{Interest, Loss, PushSink, PushStream, push_channel};
 
 /// The subscriptions of a backend. Dropping it ends them.
 pub(super) struct ClusterSubscriptions {
-    any_node: Subscriptions,
+    any_node: Arc<Subscriptions>,
     by_node: Arc<ByNode>,
     _task: AbortOnDropHandle<()>,
 }
@@ -37,7 +37,7 @@ struct ByNode {
     shared: Arc<Shared>,
     timing: Timing,
     nodes: Mutex<HashMap<Address, Arc<Subscriptions>>>,
-    /// Who listens to changes of keys, at every master.
+    /// Who listens to changes of keys, or to notifications about them, at every master.
     at_every_master: Mutex<Vec<(Vec<Name>, PushSink)>>,
     /// Something stands at a node where it does not belong.
     misplaced: Arc<Notify>,
@@ -54,7 +54,7 @@ impl ClusterSubscriptions {
         });
         let task = tokio::spawn(follow(Arc::clone(&by_node)));
         Self {
-            any_node: Subscriptions::start(AnyNode(Arc::clone(shared)), timing),
+            any_node: Arc::new(Subscriptions::start(AnyNode(Arc::clone(shared)), timing)),
             by_node,
             _task: AbortOnDropHandle::new(task),
         }
@@ -66,29 +66,35 @@ impl ClusterSubscriptions {
         interest: Interest,
         deadline: Instant,
     ) -> Result<PushStream, CallError> {
-        let is_for_every_master = match &interest {
-            Interest::Channels(_) | Interest::Patterns(_) => {
-                return self.any_node.subscribe(interest, deadline).await;
-            }
-            Interest::Sharded(_) => false,
-            Interest::Invalidations { .. } => true,
-        };
         let names = names(interest)?;
+        let (own, anywhere): (Vec<Name>, Vec<Name>) = names.into_iter().partition(is_of_one_node);
+        let (sharded, at_every_master): (Vec<Name>, Vec<Name>) = own
+            .into_iter()
+            .partition(|name| name.kind == NameKind::Sharded);
         let (sink, stream) = push_channel(QUEUE);
         // A stream must not keep connections alive.
         let by_node: Weak<ByNode> = Arc::downgrade(&self.by_node);
+        let any_node = Arc::downgrade(&self.any_node);
         let stream = stream.on_drop(move || {
+            if let Some(any_node) = any_node.upgrade() {
+                any_node.prune();
+            }
             if let Some(by_node) = by_node.upgrade() {
                 by_node.prune();
             }
         });
-        match is_for_every_master {
-            true => {
+        if !anywhere.is_empty() {
+            let attached = self.any_node.attach(anywhere, sink.clone(), deadline);
+            attached.await?;
+        }
+        if !at_every_master.is_empty() {
+            let attached =
                 self.by_node
-                    .attach_at_every_master(names, sink, deadline)
-                    .await?
-            }
-            false => self.by_node.attach(names, sink, deadline).await?,
+                    .attach_at_every_master(at_every_master, sink.clone(), deadline);
+            attached.await?;
+        }
+        if !sharded.is_empty() {
+            self.by_node.attach(sharded, sink, deadline).await?;
         }
         Ok(stream)
     }
@@ -241,14 +247,14 @@ impl ByNode {
         for (address, node) in known {
             let is_master = masters.contains(&address);
             let moved = node.take(|name| match name.kind {
-                NameKind::Prefix => !is_master,
-                _ => view
+                NameKind::Sharded => view
                     .owner(slot(&name.bytes))
                     .is_some_and(|owner| *owner != address),
+                _ => !is_master,
             });
             for (name, listeners) in moved {
                 let owner = view.owner(slot(&name.bytes));
-                if let Some(owner) = owner.filter(|_| name.kind != NameKind::Prefix) {
+                if let Some(owner) = owner.filter(|_| name.kind == NameKind::Sharded) {
                     let node = self.node(owner);
                     let names = [name];
                     for one in &listeners {
@@ -286,6 +292,15 @@ impl ByNode {
         for node in self.nodes.lock().values() {
             node.prune();
         }
+    }
+}
+
+/// Whether a node tells it of its own slots only. What is published plainly reaches every node; servers do not pass on
+/// what they say of keys themselves (`__keyspace@0__:…`, `__keyevent@0__:…`).
+fn is_of_one_node(name: &Name) -> bool {
+    match name.kind {
+        NameKind::Sharded | NameKind::Prefix => true,
+        NameKind::Channel | NameKind::Pattern => name.bytes.starts_with(b"__key"),
     }
 }
 

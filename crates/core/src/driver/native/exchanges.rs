@@ -100,6 +100,37 @@ pub(super) struct Confirm {
     pub(super) name: Bytes,
 }
 
+impl Confirm {
+    /// Stands for a command behind those that end sharded channels, whose reply comes after all that the server says
+    /// of them, and is no pushed frame.
+    pub(super) fn settled() -> Self {
+        Self {
+            kind: "",
+            name: Bytes::new(),
+        }
+    }
+}
+
+impl Entry {
+    /// The pushed frame that comes next.
+    fn awaited(&self) -> Option<&Confirm> {
+        let confirms = self.confirms.as_ref()?;
+        confirms.get(confirms.len().checked_sub(self.replies)?)
+    }
+
+    /// Whether an error is the late refusal of an end that the server had made by itself already: its own end was taken
+    /// for the reply then.
+    fn is_late(&self, reply: &Result<Value, ServerError>) -> bool {
+        let is_of_slot = |error: &ServerError| {
+            matches!(error.code(), "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN")
+        };
+        reply.as_ref().is_err_and(is_of_slot)
+            && self
+                .awaited()
+                .is_some_and(|awaited| awaited.kind.is_empty())
+    }
+}
+
 /// A call to be queued.
 pub(super) struct Request<'c> {
     pub(super) commands: &'c [Command],
@@ -271,6 +302,9 @@ impl Exchanges {
         let Some(entry) = self.queue.get_mut(index).filter(may_be_answered) else {
             return Err(Unasked(reply.err()));
         };
+        if entry.is_late(&reply) {
+            return Ok(None);
+        }
         if self.answered >= self.given {
             self.answered_early = self.answered + 1;
         }
@@ -296,8 +330,7 @@ impl Exchanges {
     /// A pushed frame came that may be the answer to a command. `None` when it is not.
     pub(super) fn confirm(&mut self, kind: &[u8], name: &[u8]) -> Option<Option<Waker>> {
         let entry = self.queue.get(self.index(self.answered))?;
-        let confirms = entry.confirms.as_ref()?;
-        let awaited = confirms.get(confirms.len().checked_sub(entry.replies)?)?;
+        let awaited = entry.awaited()?;
         if awaited.kind.as_bytes() != kind || awaited.name != name {
             return None;
         }

@@ -138,6 +138,11 @@ impl PushedLink {
                 name: name.bytes.clone(),
             });
         }
+        if change == Change::Unsubscribe && names.iter().any(|name| name.kind == NameKind::Sharded)
+        {
+            commands.push(Command::new("PING"));
+            confirms.push(Confirm::settled());
+        }
         let replies = self.link.send_confirmed(&commands, confirms).await?;
         replies.into_iter().try_for_each(|reply| reply.map(drop))
     }

@@ -182,8 +182,14 @@ impl Subscriptions {
     #[cfg(feature = "native")]
     pub(super) fn take(&self, choose: impl Fn(&Name) -> bool) -> Vec<(Name, Vec<Listener>)> {
         let taken = self.registry.take(choose);
-        if !taken.is_empty() {
-            let names = taken.iter().map(|(name, _)| name.clone()).collect();
+        // A server ends the sharded channels of a slot that has left it by itself, and that end would be taken for the
+        // reply to our own request, whose refusal would then be nobody's.
+        let names = taken.iter().map(|(name, _)| name);
+        let names: Vec<Name> = names
+            .filter(|name| name.kind != NameKind::Sharded)
+            .cloned()
+            .collect();
+        if !names.is_empty() {
             // With a full queue the server goes on sending what nobody listens to.
             drop(self.requests.try_send(Request::Unsubscribe(names)));
         }
