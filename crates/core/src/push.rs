@@ -16,6 +16,9 @@ pub enum Interest {
     /// Messages on these channels (`SUBSCRIBE`).
     Channels(Vec<Bytes>),
     /// Messages on channels that match these globs (`PSUBSCRIBE`).
+    ///
+    /// On a cluster a pattern that begins with `__key` is subscribed at every master, because each tells of its own
+    /// keys only (`__keyevent@0__:expired`). A broader one, such as `*`, hears one node's notifications.
     Patterns(Vec<Bytes>),
     /// Messages on these sharded channels (`SSUBSCRIBE`).
     Sharded(Vec<Bytes>),
