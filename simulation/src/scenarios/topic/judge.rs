@@ -6,13 +6,16 @@ use redkit_testkit::simulation::Violation;
 use redkit_testkit::simulation::checkers::{Delivery, Handled, Publishing};
 
 use super::Settings;
+use super::consumer::MOST_ATTEMPTS;
 use super::notes::Notes;
 use crate::scenarios::faults::LONGEST;
 
 /// # Errors
 /// The first message that was lost, doubled, out of order, or robbed of an attempt.
 pub(super) fn judge(notes: &Notes, settings: Settings) -> Result<(), Violation> {
-    let delivery = Delivery::new().lease(settings.lease);
+    let delivery = Delivery::new()
+        .lease(settings.lease)
+        .max_attempts(usize::try_from(MOST_ATTEMPTS).unwrap_or(usize::MAX));
     let mut delivery = match settings.is_ordered {
         true => delivery.ordered(),
         false => delivery,

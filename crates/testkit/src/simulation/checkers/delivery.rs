@@ -60,6 +60,7 @@ pub struct Handling {
 ///   what becomes of it [a third of a lease](Self::lease) after it was done explains nothing.
 /// - Attempts are used by handlers that failed, and by consumers that were away for half a lease, or [died](Self::died),
 ///   when the message was there, and by nothing else.
+/// - A message becomes a dead letter only when so its [attempts](Self::max_attempts) were used up.
 ///
 /// ```
 /// use std::time::Duration;
@@ -84,6 +85,7 @@ pub struct Handling {
 pub struct Delivery {
     is_ordered: bool,
     lease: Option<Duration>,
+    max_attempts: usize,
     published: BTreeMap<u64, Publishing>,
     handled: BTreeMap<u64, Vec<Handling>>,
     dead: BTreeMap<u64, Duration>,
@@ -122,6 +124,13 @@ impl Delivery {
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = Some(lease);
+        self
+    }
+
+    /// How many attempts a message has. Without it a message may become a dead letter at any time.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: usize) -> Self {
+        self.max_attempts = attempts;
         self
     }
 
@@ -189,6 +198,7 @@ impl Delivery {
             earlier(wrong, self.robbed(*message, handlings))
         });
         let wrong = of_messages.fold(None, earlier);
+        let wrong = earlier(wrong, self.buried_early());
         let wrong = earlier(wrong, self.out_of_order());
         earlier(wrong, self.lost()).map_or(Ok(()), Err)
     }
@@ -239,13 +249,7 @@ impl Delivery {
         let robbed = handlings.iter().enumerate().find(|(index, handling)| {
             let before = handlings.iter().take(*index);
             let failed = before.filter(|other| other.how == Handled::Failed).count();
-            let absences = self.away.iter();
-            let shortest = self.lease.unwrap_or_default() / 2;
-            let absences = absences
-                .filter(|away| away.lasted >= shortest)
-                .filter(|away| away.from <= handling.start && away.heard_until >= published)
-                .count();
-            let most = failed + absences + 1;
+            let most = failed + self.absences(published, handling.start) + 1;
             usize::try_from(handling.attempt).is_ok_and(|attempt| attempt > most)
         });
         let (index, handling) = robbed?;
@@ -260,6 +264,42 @@ impl Delivery {
                 .event(other.end, other.process, other.end_story());
         }
         Some(violation)
+    }
+
+    /// How many absences may each have cost a message an attempt.
+    fn absences(&self, published: Duration, until: Duration) -> usize {
+        let shortest = self.lease.unwrap_or_default() / 2;
+        let absences = self.away.iter();
+        absences
+            .filter(|away| away.lasted >= shortest)
+            .filter(|away| away.from <= until && away.heard_until >= published)
+            .count()
+    }
+
+    /// A dead letter that had attempts left.
+    fn buried_early(&self) -> Option<Violation> {
+        let early = self.dead.iter().filter_map(|(message, at)| {
+            let published = self.published.get(message)?;
+            let handlings = self.handled.get(message).map_or(&[][..], Vec::as_slice);
+            let failures = handlings.iter().filter(|h| h.how == Handled::Failed);
+            // When it was buried is not known: an absence may be later than the last handler.
+            let absences = self.absences(published.start, Duration::MAX);
+            let failures = failures.count();
+            (failures + absences < self.max_attempts).then(|| {
+                let text = format!(
+                    "message {message} is a dead letter after {failures} failures and {absences} absences, of {} attempts",
+                    self.max_attempts
+                );
+                let violation = Violation::new("attempts", *at).fact(*at, text);
+                let story = handlings.iter().fold(violation, |violation, handling| {
+                    violation
+                        .event(handling.start, handling.process, handling.story())
+                        .event(handling.end, handling.process, handling.end_story())
+                });
+                Some(story)
+            })
+        });
+        early.fold(None, earlier)
     }
 
     fn out_of_order(&self) -> Option<Violation> {

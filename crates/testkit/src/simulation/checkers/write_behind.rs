@@ -152,15 +152,22 @@ impl OfKey {
     }
 
     fn lost(&self, key: &str) -> Option<Violation> {
-        let is_kept = |version: u64| {
-            let stored = self.stored.iter().map(|stored| stored.version);
-            let mut known = stored.chain(self.dead.iter().copied());
-            known.any(|known| known == version || !self.is_before(known, version))
+        let stands_for =
+            |known: u64, version: u64| known == version || !self.is_before(known, version);
+        let is_kept = |version: u64, accepted: &Accepted| {
+            // What was stored before the call says nothing of it, whatever its outcome.
+            let mut stored = self
+                .stored
+                .iter()
+                .filter(|stored| stored.version == version || stored.at >= accepted.start);
+            let mut dead = self.dead.iter();
+            stored.any(|stored| stands_for(stored.version, version))
+                || dead.any(|dead| stands_for(*dead, version))
         };
         let accepted = self.accepted.iter();
         let mut lost = accepted
             .filter(|(_, accepted)| accepted.outcome == Outcome::Replied(()))
-            .filter(|(version, _)| !is_kept(**version));
+            .filter(|(version, accepted)| !is_kept(**version, accepted));
         let (version, accepted) = lost.next()?;
         let text = format!("version {version} of `{key}` was never stored");
         let violation = Violation::new("no write is lost", accepted.end).fact(accepted.end, text);
@@ -243,6 +250,14 @@ mod tests {
         let accepted = [(1, 1, 2, YES), (2, 3, 4, Outcome::Maybe)];
         writes(&accepted, &[(1, 3)]).check().unwrap();
         writes(&accepted, &[(1, 3), (2, 9)]).check().unwrap();
+    }
+
+    #[test]
+    fn a_write_of_unknown_outcome_that_was_stored_before_stands_for_no_later_one() {
+        let accepted = [(1, 1, 2, Outcome::Maybe), (2, 5, 6, YES)];
+        let violation = writes(&accepted, &[(1, 3)]).check().unwrap_err();
+        assert_eq!(violation.guarantee(), "no write is lost");
+        writes(&accepted, &[(1, 7)]).check().unwrap();
     }
 
     #[test]

@@ -213,3 +213,25 @@ fn a_publication_of_unknown_outcome_may_be_handled_or_not() {
     delivery.handled(handling(1, 1, 1, 3, Handled::Done));
     delivery.check().unwrap();
 }
+
+#[test]
+fn a_dead_letter_has_used_all_its_attempts() {
+    let mut never_handled = Delivery::new().max_attempts(2);
+    never_handled.published(1, publishing(0, 1));
+    never_handled.dead_lettered(1, second(5));
+    assert_eq!(guarantee(&never_handled), "attempts");
+    never_handled.away(ProcessId(1), second(2), second(4), second(4), second(2));
+    assert_eq!(guarantee(&never_handled), "attempts");
+    never_handled.died(ProcessId(2), second(3), second(4), second(4));
+    never_handled.check().unwrap();
+
+    let mut failed = two(&[
+        handling(1, 1, 1, 3, Handled::Failed),
+        handling(1, 2, 1, 8, Handled::Done),
+    ])
+    .max_attempts(2);
+    failed.dead_lettered(1, second(4));
+    assert_eq!(guarantee(&failed), "attempts");
+    failed.handled(handling(2, 1, 2, 5, Handled::Failed));
+    failed.check().unwrap();
+}
