@@ -98,6 +98,10 @@ fn many(chosen: &[Box<dyn Scenario>], arguments: &Arguments) -> bool {
         }
         let found = campaign.run(scenario);
         println!("{found}");
+        if let Some(text) = report::checked_too_little(&found) {
+            is_well = false;
+            println!("{text}");
+        }
         if let Some(run) = found.violation {
             is_well = false;
             report::shrunk(scenario, &run);

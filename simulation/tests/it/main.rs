@@ -8,6 +8,7 @@
 
 mod repeatable;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use redkit_simulation::{FAILED_ONCE, UNEXPLAINED, all};
@@ -32,6 +33,30 @@ fn every_scenario_holds_for_some_seeds() {
             panic!("{} {}: {violation}\n{story}", scenario.name(), run.seed);
         }
         assert!(report.seeds > 0);
+    }
+}
+
+/// A library that refuses everything violates nothing: this is what notices.
+#[test]
+fn every_scenario_reaches_what_it_is_for() {
+    const SEEDS: u64 = 40;
+    for scenario in all() {
+        let name = scenario.name();
+        let mut left: BTreeSet<_> = scenario.marks().iter().copied().collect();
+        assert!(!left.is_empty(), "{name} has no marks");
+        let mut seeds = 0..SEEDS;
+        while !left.is_empty() {
+            let Some(seed) = seeds.next() else {
+                panic!("{name} has not reached {left:?} in {SEEDS} seeds");
+            };
+            for mark in simulate(&*scenario, seed).marks.keys() {
+                assert!(
+                    scenario.marks().contains(mark),
+                    "{name} does not name its mark {mark}"
+                );
+                left.remove(mark);
+            }
+        }
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Report {
     pub took: Duration,
     /// How many faults of each kind have happened.
     pub faults: BTreeMap<FaultKind, u64>,
+    /// How often each mark of the scenario was reached.
+    pub marks: BTreeMap<&'static str, u64>,
     /// The run with the smallest seed that went wrong, of those that were run.
     pub violation: Option<Run>,
 }
@@ -70,6 +72,7 @@ impl Campaign {
             seeds: 0,
             took: Duration::ZERO,
             faults: BTreeMap::new(),
+            marks: scenario.marks().iter().map(|mark| (*mark, 0)).collect(),
             violation: None,
         });
         let work = || {
@@ -103,10 +106,19 @@ impl Report {
         self.seeds as f64 / self.took.as_secs_f64().max(f64::EPSILON)
     }
 
+    /// The marks of the scenario that no run has reached: as far as they go, nothing was checked.
+    pub fn never_reached(&self) -> Vec<&'static str> {
+        let never = self.marks.iter().filter(|(_, count)| **count == 0);
+        never.map(|(mark, _)| *mark).collect()
+    }
+
     fn add(&mut self, run: Run) {
         self.seeds += 1;
         for (kind, count) in &run.faults {
             *self.faults.entry(*kind).or_default() += count;
+        }
+        for (mark, count) in &run.marks {
+            *self.marks.entry(mark).or_default() += count;
         }
         let is_first = self
             .violation
@@ -118,7 +130,7 @@ impl Report {
     }
 }
 
-/// One line of figures, and one of faults.
+/// One line of figures, one of faults, and one of marks.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let violations = usize::from(self.violation.is_some());
@@ -130,14 +142,22 @@ impl fmt::Display for Report {
             self.took.as_secs_f64(),
             self.seeds_per_second()
         )?;
-        let faults: Vec<_> = self
-            .faults
-            .iter()
-            .map(|(kind, n)| format!("{n} {kind}"))
-            .collect();
-        match faults.is_empty() {
-            true => Ok(()),
-            false => write!(f, "\n    faults: {}", faults.join(", ")),
-        }
+        write_counts(f, "faults", &self.faults)?;
+        write_counts(f, "reached", &self.marks)
+    }
+}
+
+fn write_counts<K: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    counts: &BTreeMap<K, u64>,
+) -> fmt::Result {
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(kind, n)| format!("{n} {kind}"))
+        .collect();
+    match counts.is_empty() {
+        true => Ok(()),
+        false => write!(f, "\n    {what}: {}", counts.join(", ")),
     }
 }

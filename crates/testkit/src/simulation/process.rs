@@ -95,6 +95,20 @@ impl Process {
         random::random::<f64>() < share
     }
 
+    /// A mark of the scenario is reached: something happened that a run is [for](super::Scenario::marks).
+    pub fn reached(&self, mark: &'static str) {
+        self.network.lock().trace.reached(mark);
+    }
+
+    /// A call failed that only a fault can make fail. Where nothing has gone wrong until now (but that the clocks of
+    /// servers leapt), the run has a violation. `what` is a phrase that follows the process's name.
+    pub fn fails(&self, what: &str, error: &dyn fmt::Display) {
+        let mut network = self.network.lock();
+        let now = network.now;
+        let text = || format!("fails to {what}: {error}");
+        network.trace.fails(now, self.id, text);
+    }
+
     /// A line of the run's story: what the process does, in the words of its domain. It is not made when nobody reads
     /// the story.
     pub fn note(&self, line: impl FnOnce() -> String) {

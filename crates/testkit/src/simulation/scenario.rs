@@ -10,7 +10,7 @@ use super::panics;
 use super::random::{Random, stream};
 use super::schedule::{FaultMenu, Schedule};
 use super::trace::Detail;
-use super::violation::Violation;
+use super::violation::{Violation, earlier};
 use super::world::World;
 
 /// What processes do in a world, and what must hold of it whatever goes wrong.
@@ -89,6 +89,12 @@ pub trait Scenario: Send + Sync {
 
     /// What may go wrong.
     fn faults(&self) -> FaultMenu;
+
+    /// What the runs are for: the marks that its processes [reach](super::Process::reached). Seeds of which none reaches
+    /// a mark have checked nothing there: [`Report::never_reached`](super::Report::never_reached).
+    fn marks(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Makes the world, lets it run, and checks what happened.
     ///
@@ -192,6 +198,8 @@ pub struct Run {
     pub hash: u64,
     /// How many faults of each kind have happened.
     pub faults: BTreeMap<FaultKind, u64>,
+    /// How often each mark was reached.
+    pub marks: BTreeMap<&'static str, u64>,
     /// What happened, line by line, as far as it was to be told.
     pub story: Vec<String>,
     /// Which faults were planned.
@@ -219,20 +227,24 @@ pub(super) fn simulate_as(scenario: &dyn Scenario, plan: &RunPlan) -> Run {
         violation: None,
         hash: 0,
         faults: BTreeMap::new(),
+        marks: BTreeMap::new(),
         story: Vec::new(),
         schedule: context.schedule,
         operations: context.asked_operations,
     };
     let mut now = Duration::ZERO;
+    let mut failed = None;
     if let Some(network) = context.world {
         let network = network.lock();
         now = network.now;
         run.hash = network.trace.hash();
         run.faults = network.trace.faults().clone();
+        run.marks = network.trace.marks().clone();
+        failed = network.trace.failed().cloned();
         run.story = network.trace.story().to_vec();
     }
     run.violation = match (result, panics.first()) {
-        (Some(result), None) => result.err(),
+        (Some(result), None) => earlier(result.err(), failed),
         (_, panic) => {
             let panic = panic.map_or("the scenario panicked", String::as_str);
             Some(Violation::new("no task panics", now).fact(now, panic))

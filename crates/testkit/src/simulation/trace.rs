@@ -10,6 +10,8 @@ use rustc_hash::FxHasher;
 
 use super::event::Answer;
 use super::fault::FaultKind;
+use super::history::ProcessId;
+use super::violation::Violation;
 
 /// What of a run is written down to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -30,6 +32,8 @@ pub(super) struct Trace {
     hasher: Hashed,
     story: Vec<String>,
     faults: BTreeMap<FaultKind, u64>,
+    marks: BTreeMap<&'static str, u64>,
+    failed: Option<Violation>,
 }
 
 /// The same in every process.
@@ -56,6 +60,35 @@ impl Trace {
     /// How many faults of each kind have happened.
     pub(super) fn faults(&self) -> &BTreeMap<FaultKind, u64> {
         &self.faults
+    }
+
+    /// How often each mark of the scenario was reached.
+    pub(super) fn marks(&self) -> &BTreeMap<&'static str, u64> {
+        &self.marks
+    }
+
+    /// A mark of the scenario is reached. What it is called follows from what happened, so it is not part of the hash.
+    pub(super) fn reached(&mut self, mark: &'static str) {
+        *self.marks.entry(mark).or_default() += 1;
+    }
+
+    /// The first call that failed before anything had gone wrong that calls fail by.
+    pub(super) fn failed(&self) -> Option<&Violation> {
+        self.failed.as_ref()
+    }
+
+    /// A call failed that nothing but a fault can make fail.
+    pub(super) fn fails(
+        &mut self,
+        now: Duration,
+        process: ProcessId,
+        text: impl FnOnce() -> String,
+    ) {
+        let excuses = |kind: &FaultKind| *kind != FaultKind::JumpServerClock;
+        if self.failed.is_none() && !self.faults.keys().any(excuses) {
+            let violation = Violation::new("calls succeed while nothing goes wrong", now);
+            self.failed = Some(violation.event(now, process, text()));
+        }
     }
 
     /// A command is sent.

@@ -27,6 +27,41 @@ const DRIFT: i32 = 500;
 /// By how much the bound may seem longer, because it is measured by a slow clock.
 const SLOW: f64 = 1.001;
 
+/// What the processes reach in some run: where a value came from, and how the cache was told of changes.
+const MARKS: [&str; 14] = [
+    "redis",
+    "loaded",
+    "shared",
+    "stale",
+    "bypassed",
+    "found none",
+    "invalidated",
+    "invalidated by tag",
+    "cleared",
+    "written through",
+    "set",
+    "got one of many",
+    "deleted",
+    "told nobody",
+];
+/// Nothing is stale there: values end long after a run.
+const MARKS_WITH_L1: [&str; 14] = [
+    "local",
+    "redis",
+    "loaded",
+    "shared",
+    "bypassed",
+    "found none",
+    "invalidated",
+    "invalidated by tag",
+    "cleared",
+    "written through",
+    "set",
+    "got one of many",
+    "deleted",
+    "told nobody",
+];
+
 impl Scenario for CacheFreshness {
     fn name(&self) -> &'static str {
         match self.has_l1 {
@@ -56,6 +91,13 @@ impl Scenario for CacheFreshness {
                 // The last answer was late, and then a process hears of nothing.
                 .followed(FaultKind::DelayReply, FaultKind::Partition),
             false => menu,
+        }
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        match self.has_l1 {
+            true => &MARKS_WITH_L1,
+            false => &MARKS,
         }
     }
 

@@ -56,6 +56,10 @@ impl Scenario for SingleLoads {
         .longest(Duration::from_millis(40))
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &["redis", "loaded", "shared"]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(60);
         let seen = Seen {
@@ -119,6 +123,10 @@ async fn ask(process: &Process, seen: &Seen, cache: &Cache<u64>) {
     let got = cache.get_or_load(name(key), load).await;
     call.has_ended = true;
     drop(call);
+    match &got {
+        Ok(got) => process.reached(got.source().as_str()),
+        Err(error) => process.fails("read", error),
+    }
     if let Ok(got) = got {
         process.note(|| format!("gets {}, {}", name(key), got.source()));
     }

@@ -105,6 +105,9 @@ impl Worker {
                     worker.write(key, choice).await
                 };
                 if let Err(error) = written {
+                    if let Error::Core(error) = &error {
+                        worker.process.fails("tell the cache", error);
+                    }
                     worker.process.note(|| format!("is not told: {error}"));
                 }
                 let pause = if worker.process.chance(0.5) { 10 } else { 300 };
@@ -158,7 +161,10 @@ impl Worker {
 
     async fn get(&self, key: usize) {
         let began = self.process.now();
-        if let Ok(Some(got)) = self.cache.get(name(key)).await {
+        let got = self.cache.get(name(key)).await;
+        self.is_served(&got);
+        if let Ok(Some(got)) = got {
+            self.process.reached(got.source().as_str());
             self.saw("gets", key, *got, began);
         }
     }
@@ -170,7 +176,10 @@ impl Worker {
             let numbers = worker.source.read(&worker.process, &[key]).await?;
             Ok::<_, io::Error>(kept(key, first(&numbers)))
         };
-        if let Ok(got) = self.cache.get_or_load(name(key), load).await {
+        let got = self.cache.get_or_load(name(key), load).await;
+        self.is_served(&got);
+        if let Ok(got) = got {
+            self.process.reached(got.source().as_str());
             let how = format!("gets, {},", got.source());
             self.saw(&how, key, *got, began);
         }
@@ -183,8 +192,11 @@ impl Worker {
             let numbers = worker.source.read(&worker.process, &[key]).await?;
             Ok::<_, io::Error>(found(key, first(&numbers)))
         };
-        match self.cache.find_or_load(name(key), load).await {
+        let got = self.cache.find_or_load(name(key), load).await;
+        self.is_served(&got);
+        match got {
             Ok(Some(got)) => {
+                self.process.reached(got.source().as_str());
                 let how = format!("finds, {},", got.source());
                 self.saw(&how, key, *got, began);
             }
@@ -203,8 +215,10 @@ impl Worker {
         };
         let all = self.cache.get_many_or_load(keys.map(name), load).await;
         for (key, got) in keys.into_iter().zip(all) {
+            self.is_served(&got);
             match got {
                 Ok(Some(got)) => {
+                    self.process.reached("got one of many");
                     let how = format!("gets of many, {},", got.source());
                     self.saw(&how, key, *got, began);
                 }
@@ -315,6 +329,7 @@ impl Worker {
     }
 
     fn write_in_silence(&self) {
+        self.process.reached("told nobody");
         let key = self.source.silent();
         let number = self.source.raise(key);
         self.told(&[(key, number)], "tell nobody");
@@ -325,16 +340,24 @@ impl Worker {
         }
     }
 
+    /// A reader is not refused but by its loader, whatever happens to the server: the cache loads without it then.
+    fn is_served<T>(&self, got: &Result<T, Error>) {
+        if let Err(Error::Core(error)) = got {
+            self.process.fails("read", error);
+        }
+    }
+
     fn told(&self, raised: &[(usize, u64)], how: &str) {
         self.process
             .note(|| format!("raises {}, to {how}", shown(raised)));
     }
 
-    fn changed(&self, how: &str, raised: &[(usize, u64)]) {
+    fn changed(&self, how: &'static str, raised: &[(usize, u64)]) {
         self.changed_by(self.process.id(), how, raised);
     }
 
-    fn changed_by(&self, process: ProcessId, how: &str, raised: &[(usize, u64)]) {
+    fn changed_by(&self, process: ProcessId, how: &'static str, raised: &[(usize, u64)]) {
+        self.process.reached(how);
         self.process
             .note(|| format!("knows that {} is {how}", shown(raised)));
         let mut seen = self.seen.lock();
@@ -353,6 +376,7 @@ impl Worker {
 
     /// That there is none stands for the latest number at which that was so.
     fn saw_none(&self, key: usize, began: Duration) {
+        self.process.reached("found none");
         let now = self.source.number(key);
         let gone = (1..=now).rev().find(|number| is_gone(*number));
         let gone = gone.filter(|_| may_be_gone(key));

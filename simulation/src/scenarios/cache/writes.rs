@@ -86,6 +86,10 @@ impl Scenario for WritesThrough {
         .longest(Duration::from_millis(60))
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &["redis", "loaded", "shared", "written"]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(60);
         let lease = Duration::from_millis(context.random().random_range(300..700));
@@ -180,7 +184,12 @@ impl Worker {
             Ok::<_, io::Error>(number)
         };
         let began = self.process.now();
-        if let Ok(got) = self.cache.get_or_load(name(key), load).await {
+        let got = self.cache.get_or_load(name(key), load).await;
+        match &got {
+            Ok(got) => self.process.reached(got.source().as_str()),
+            Err(error) => self.process.fails("read", error),
+        }
+        if let Ok(got) = got {
             let (id, end) = (self.process.id(), self.process.now());
             self.process
                 .note(|| format!("gets {} = {}, {}", name(key), *got, got.source()));
@@ -213,8 +222,12 @@ impl Worker {
             some_time(&process, longest).await;
             Ok::<_, io::Error>(number)
         };
-        if let Err(error) = self.cache.write_through(name(key), write).await {
-            self.process.note(|| format!("is not told: {error}"));
+        match self.cache.write_through(name(key), write).await {
+            Ok(written) => self.process.reached(written.source().as_str()),
+            Err(error) => {
+                self.process.fails("write", &error);
+                self.process.note(|| format!("is not told: {error}"));
+            }
         }
     }
 }

@@ -11,6 +11,8 @@ use redkit_testkit::simulation::{
 };
 use tokio::time::sleep;
 
+use crate::scenarios::faults;
+
 /// Processes raise and read counters while everything breaks that leaves the server its data. The history of
 /// each counter is one that a single thread could have made.
 pub(super) struct Increments;
@@ -42,6 +44,10 @@ impl Scenario for Increments {
         ])
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &["added", "read"]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let mut world = context.world(WorldOptions::new());
         let operations = context.operations(40);
@@ -52,7 +58,8 @@ impl Scenario for Increments {
                 work(process, counters.clone(), operations)
             });
         }
-        world.run_until_done(Duration::from_secs(600));
+        let is_done = world.run_until_done(Duration::from_secs(600));
+        faults::ends(is_done, &world)?;
         world.heal();
         // What a partition held has arrived by then.
         world.run_for(Duration::from_secs(10));
@@ -86,6 +93,11 @@ async fn work(process: Process, counters: [Calls; COUNTERS.len()], operations: u
             Ok(value) => format!("{call:?} on `{name}` gives {value}"),
             Err(error) => format!("{call:?} on `{name}`: {error}"),
         });
+        match (&result, call) {
+            (Ok(_), CounterCall::Add(_)) => process.reached("added"),
+            (Ok(_), CounterCall::Read) => process.reached("read"),
+            (Err(error), _) => process.fails("count", error),
+        }
         pending.ended(process.now(), Outcome::of(result, Error::is_maybe));
     }
 }

@@ -95,6 +95,10 @@ impl Scenario for Leases {
             .at_most(10)
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &["held", "refused", "kept to the end", "given back"]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(12);
         let ttl = Duration::from_millis(context.random().random_range(200..1_500));
@@ -201,12 +205,14 @@ async fn work(process: Process, notes: Notes, ttl: Duration, operations: usize) 
         match client.eval::<i64>(take).await {
             Ok(1) => {}
             Ok(_) => {
+                process.reached("refused");
                 taking.runs = None;
                 let mut refused = notes.refused.lock();
                 refused.refused(process.id(), KEY, asked, process.now());
                 continue;
             }
-            Err(_) => {
+            Err(error) => {
+                process.fails("take the lease", &error);
                 // It may have been taken, or may yet be.
                 give_back_later(&client, &owned, ttl);
                 continue;
@@ -214,6 +220,7 @@ async fn work(process: Process, notes: Notes, ttl: Duration, operations: usize) 
         }
         let (key, token) = (owned.key.clone(), owned.token);
         let lease = client.lease(owned, LeaseConfig::new(ttl), sent);
+        process.reached("held");
         process.note(|| "holds the lease".to_owned());
         hold(&process, &notes, &lease, ttl).await;
         let owned = Owned { key, token };
@@ -221,6 +228,7 @@ async fn work(process: Process, notes: Notes, ttl: Duration, operations: usize) 
             let given_back = client.eval::<i64>(owned.call(&GIVE_BACK)).await;
             process.note(|| format!("gives the lease back: {}", given_back.is_ok()));
             if given_back.is_ok() {
+                process.reached("given back");
                 taking.runs = Some(Duration::ZERO);
             }
             if given_back.is_err() {
@@ -270,6 +278,8 @@ async fn hold(process: &Process, notes: &Notes, lease: &Lease, ttl: Duration) {
         process.note(|| "has lost the lease".to_owned());
         let name = process.name().to_owned();
         notes.lost.lock().push((name, process.now()));
+    } else if until > from + ttl {
+        process.reached("kept to the end");
     }
 }
 

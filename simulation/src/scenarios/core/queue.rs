@@ -32,6 +32,8 @@ const CLOCK_LEAP: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A call that was given up reaches the server no later than this.
 const IN_FLIGHT: Duration = Duration::from_secs(6);
+/// A caller that is served later than this had to wait.
+const LONGER_THAN_A_CALL: Duration = Duration::from_millis(20);
 /// Until a waiter knows, when nothing goes wrong.
 const AT_ONCE: Duration = Duration::from_millis(150);
 /// The same when waiters that died stand before it, and connections break.
@@ -112,6 +114,10 @@ impl Scenario for Queue {
             .clock_leaps(CLOCK_LEAP)
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &["served", "served in line"]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let settings = Settings {
             places: context.random().random_range(1..=2),
@@ -168,10 +174,21 @@ async fn work(process: Process, notes: Notes, settings: Settings) {
             held: None,
             is_free: false,
         };
-        let Ok(Ok(served)) = served else { continue };
+        let served = match served {
+            Ok(Ok(served)) => served,
+            Ok(Err(error)) => {
+                process.fails("be served", &error);
+                continue;
+            }
+            Err(_) => continue,
+        };
         if !served.is_served {
             continue;
         }
+        process.reached(match process.now() > asked + LONGER_THAN_A_CALL {
+            true => "served in line",
+            false => "served",
+        });
         process.note(|| "has a table".to_owned());
         let age = served.sent.elapsed();
         place.asked = process.now().saturating_sub(age);

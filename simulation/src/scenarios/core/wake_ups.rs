@@ -88,6 +88,10 @@ impl Scenario for WakeUps {
             .within(Duration::from_secs(3))
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &["had at once", "had after a wait", "given up"]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(16);
         // As for a user who may not subscribe.
@@ -186,6 +190,7 @@ impl Caller {
             .lock()
             .waited(process.id(), key, began, from);
         let Some((token, sent)) = taken else {
+            process.reached("given up");
             process.note(|| format!("does without the {key}"));
             return;
         };
@@ -211,11 +216,16 @@ impl Caller {
             let sent = self.process.now();
             let left = match self.take(key, token).await {
                 Ok(0) => {
+                    self.process.reached(match waiter {
+                        Some(_) => "had after a wait",
+                        None => "had at once",
+                    });
                     waiter.into_iter().for_each(Waiter::done);
                     return Some((token, sent));
                 }
                 Ok(left) => Duration::from_millis(left),
-                Err(_) => {
+                Err(error) => {
+                    self.process.fails("take a key", &error);
                     // It may be carried out yet, and then nobody gives it back.
                     let until = self.process.now() + IN_FLIGHT + TTL;
                     let mut waited = self.notes.waited.lock();

@@ -63,6 +63,10 @@ impl Scenario for Elections {
         }
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &["led", "resigned"]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let settings = Settings {
             operations: context.operations(4),
@@ -124,6 +128,7 @@ async fn stand(process: Process, settings: Settings, terms: Holds<Lead>) {
 async fn lead(process: Process, ttl: Duration, term: Term, terms: Holds<Lead>) {
     let fence = term.fence().get();
     let sent = sent(&process, ttl, term.remaining());
+    process.reached("led");
     process.note(|| format!("leads under fence {fence}"));
     let holding = [terms.begin(&process, Lead { fence, sent })];
     // While it is polled, its process leads.
@@ -131,6 +136,7 @@ async fn lead(process: Process, ttl: Duration, term: Term, terms: Holds<Lead>) {
     let time = Duration::from_millis(process.random_range(0..=1_200));
     hold(&process, &holding, time, remaining).await;
     if process.chance(0.5) {
+        process.reached("resigned");
         term.resign();
         std::future::pending::<()>().await;
     }

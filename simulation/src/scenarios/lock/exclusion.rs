@@ -11,7 +11,7 @@ use redkit_testkit::simulation::{
     WorldOptions,
 };
 
-use super::work::{KEYS, Notes, Settings, work};
+use super::work::{KEYS, MARKS, Notes, Settings, work};
 use crate::scenarios::faults;
 
 /// Processes take locks, hold them past their leases, and are paused, killed and cut off, with clocks that drift
@@ -39,6 +39,10 @@ impl Scenario for Exclusion {
 
     fn faults(&self) -> FaultMenu {
         faults::that_keep_data()
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        MARKS
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redkit_testkit::simulation::{FaultMenu, Scenario, ScenarioContext, Violation, WorldOptions};
 
 use super::exclusion::{LIMIT, free_again};
-use super::work::{Notes, Settings, work};
+use super::work::{MARKS, Notes, Settings, work};
 use crate::scenarios::faults;
 
 /// Replicas that lag take over, and servers start again without their data, so that two may hold a lock. Then the
@@ -35,6 +35,10 @@ impl Scenario for Failover {
 
     fn faults(&self) -> FaultMenu {
         faults::that_lose_data()
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        MARKS
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {

@@ -13,6 +13,7 @@ use redkit_testkit::simulation::{
 use tokio::time::{sleep, timeout};
 
 use super::exclusion::LIMIT;
+use super::work::{LONGER_THAN_A_CALL, granted};
 use crate::scenarios::faults;
 
 /// Processes wait for a fair lock, give up and are killed, and their clocks leap by more than a waiter is believed to
@@ -61,6 +62,10 @@ impl Scenario for Fair {
         .at_most(6)
         .longest(Duration::from_millis(150))
         .clock_leaps(CLOCK_LEAP)
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        &["served", "served in line", "given up"]
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
@@ -114,7 +119,15 @@ async fn work(process: Process, operations: usize, order: Arc<Mutex<FirstCome>>)
         let patience = process.chance(0.2).then(|| time(600));
         let acquired = locks.acquire(KEY, LONGEST_WAIT);
         let acquired = timeout(patience.unwrap_or(Duration::MAX), acquired).await;
-        if let Ok(Ok(guard)) = acquired {
+        if acquired.is_err() {
+            process.reached("given up");
+        }
+        let acquired = acquired.ok();
+        if let Some(guard) = acquired.and_then(|acquired| granted(&process, acquired)) {
+            process.reached(match process.now() > wait.from + LONGER_THAN_A_CALL {
+                true => "served in line",
+                false => "served",
+            });
             wait.is_served();
             process.note(|| "has the lock".to_owned());
             sleep(time(200)).await;

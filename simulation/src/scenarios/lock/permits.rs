@@ -11,6 +11,7 @@ use redkit_testkit::simulation::{
 use tokio::time::sleep;
 
 use super::exclusion::LIMIT;
+use super::work::{LONGER_THAN_A_CALL, granted};
 use crate::holds::{Hold, Holds, hold};
 use crate::scenarios::faults;
 
@@ -43,6 +44,10 @@ impl Scenario for SemaphorePermits {
 
     fn faults(&self) -> FaultMenu {
         faults::that_keep_data()
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        &["held", "held after a wait", "refused", "some given back"]
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
@@ -88,10 +93,19 @@ async fn work(process: Process, settings: Settings, holds: Holds<u32>) {
     for _ in 0..settings.operations {
         sleep(time(200)).await;
         let count = process.random_range(1..=LIMIT_OF_PERMITS);
+        let began = process.now();
         let acquired = semaphore.acquire(KEY, count, time(1_500)).await;
-        let Ok(Some(mut permits)) = acquired else {
+        let Some(acquired) = granted(&process, acquired) else {
             continue;
         };
+        let Some(mut permits) = acquired else {
+            process.reached("refused");
+            continue;
+        };
+        process.reached(match process.now() > began + LONGER_THAN_A_CALL {
+            true => "held after a wait",
+            false => "held",
+        });
         process.note(|| format!("has {count} permits"));
         let holding = [holds.begin(&process, count)];
         let remaining =
@@ -100,7 +114,10 @@ async fn work(process: Process, settings: Settings, holds: Holds<u32>) {
         if count > 1 && !permits.is_lost() && process.chance(0.4) {
             // From the call on the caller holds no more than the rest.
             let rest = [holds.begin(&process, count - 1)];
-            drop(permits.release_some(1).await);
+            match permits.release_some(1).await {
+                Ok(_) => process.reached("some given back"),
+                Err(error) => process.fails("give some permits back", &error),
+            }
             hold(&process, &rest, time(600), || remaining(&permits)).await;
         }
         match process.chance(0.7) {

@@ -11,6 +11,7 @@ use redkit_testkit::simulation::{
 use tokio::time::sleep;
 
 use super::exclusion::LIMIT;
+use super::work::granted;
 use crate::holds::{Hold, Holds, hold};
 use crate::scenarios::faults;
 
@@ -48,6 +49,10 @@ impl Scenario for ReadWrite {
 
     fn faults(&self) -> FaultMenu {
         faults::that_keep_data()
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        &["read", "written", "made a reader of a writer"]
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
@@ -97,9 +102,11 @@ async fn work(process: Process, settings: Settings, holds: Holds<Held>) {
     for _ in 0..settings.operations {
         sleep(time(200)).await;
         if process.chance(0.6) {
-            let Ok(guard) = locks.read(KEY, time(1_500)).await else {
+            let acquired = locks.read(KEY, time(1_500)).await;
+            let Some(guard) = granted(&process, acquired) else {
                 continue;
             };
+            process.reached("read");
             let holding = [holds.begin(&process, Held::ToRead)];
             let remaining = || (!guard.is_lost()).then(|| guard.remaining());
             hold(&process, &holding, time(700), remaining).await;
@@ -109,18 +116,21 @@ async fn work(process: Process, settings: Settings, holds: Holds<Held>) {
             }
             continue;
         }
-        let Ok(guard) = locks.write(KEY, time(1_500)).await else {
+        let acquired = locks.write(KEY, time(1_500)).await;
+        let Some(guard) = granted(&process, acquired) else {
             continue;
         };
+        process.reached("written");
         let fence = guard.fence().get();
         process.note(|| format!("writes under fence {fence}"));
         let holding = [holds.begin(&process, Held::ToWrite { fence })];
         let remaining = || (!guard.is_lost()).then(|| guard.remaining());
         hold(&process, &holding, time(700), remaining).await;
         if process.chance(0.3) {
-            let Ok(reader) = guard.downgrade().await else {
+            let Some(reader) = granted(&process, guard.downgrade().await) else {
                 continue;
             };
+            process.reached("made a reader of a writer");
             let holding = [holds.begin(&process, Held::ToRead)];
             let remaining = || (!reader.is_lost()).then(|| reader.remaining());
             hold(&process, &holding, time(500), remaining).await;

@@ -87,6 +87,10 @@ impl Scenario for OnSeveral {
         }
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &["held", "held after a wait", "extended", "written"]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(8);
         let drift = drift(context.schedule());
@@ -208,6 +212,11 @@ async fn work(process: Process, settings: Settings, notes: Notes, callers: Calle
         };
         if let Some(guard) = acquired {
             call.holds();
+            let process = &worker.process;
+            process.reached(match process.now() > asked + settings.node_timeout {
+                true => "held after a wait",
+                false => "held",
+            });
             worker.hold(guard, key, asked).await;
         }
     }
@@ -249,7 +258,9 @@ impl Worker {
         let mut is_held = hold(&self.process, &holding, self.time(longest), remaining).await;
         while is_held && self.process.chance(0.4) {
             // On servers that have lost it, or were away, it is taken again.
-            drop(guard.extend().await);
+            if guard.extend().await.is_ok() {
+                self.process.reached("extended");
+            }
             is_held = hold(&self.process, &holding, self.time(900), remaining).await;
         }
         // Also after a loss: the holder does not look before it writes.

@@ -74,6 +74,15 @@ impl Scenario for Rolling {
         .longest(Duration::from_millis(60))
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &[
+            "held",
+            "taken again by an extension",
+            "taken again by two",
+            "written",
+        ]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let settings = Settings {
             operations: context.operations(5),
@@ -137,6 +146,7 @@ async fn work(process: Process, settings: Settings, notes: Notes, wanted: Wanted
             asked,
             sent: asked,
         };
+        holder.process.reached("held");
         let holding = [notes.begin(&holder.process, lock)];
         holder.roll(&guard, &holding).await;
         notes.write(&holder.process, &registers, lock).await;
@@ -174,6 +184,7 @@ impl Holder {
             if !self.is_on_all(guard, holding).await {
                 return;
             }
+            self.reaches(SERVERS - servers.len());
             let server = servers.swap_remove(self.process.random_range(0..servers.len()));
             self.restarts(server, Data::Lost);
             // A lease that stands after this was renewed by a server that has answered since.
@@ -182,11 +193,21 @@ impl Holder {
         if !self.is_on_all(guard, holding).await {
             return;
         }
+        self.reaches(SERVERS - servers.len());
         // The others know the fence as well.
         if let Some(server) = servers.first() {
             self.restarts(*server, Data::Kept);
         }
         self.hold(guard, holding, self.time(20)).await;
+    }
+
+    /// All servers hold the lock, of which some had lost it.
+    fn reaches(&self, lost: usize) {
+        match lost {
+            0 => {}
+            1 => self.process.reached("taken again by an extension"),
+            _ => self.process.reached("taken again by two"),
+        }
     }
 
     /// Extends the lock until all servers hold it for a while yet; gives whether they do.

@@ -19,6 +19,17 @@ pub(super) const KEYS: [&str; 2] = ["order-7", "order-8"];
 /// The server of the registers beside one for locks, which no fault befalls.
 const REGISTERS: ServerId = ServerId(1);
 
+/// What holders of locks reach in some run.
+pub(super) const MARKS: &[&str] = &[
+    "held",
+    "held after a wait",
+    "held both",
+    "held in a run",
+    "extended",
+    "written",
+    "given back",
+];
+
 /// What locks are like in a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
@@ -95,7 +106,10 @@ impl Notes {
         let value = process.random_range(0..1_000_u32);
         let written = registers.write(key, Fence::new(fence), &value).await;
         let accepted = match written {
-            Ok(()) => Outcome::Replied(true),
+            Ok(()) => {
+                process.reached("written");
+                Outcome::Replied(true)
+            }
             Err(Error::Fenced { .. }) => Outcome::Replied(false),
             Err(Error::Core(error)) if error.is_maybe() => Outcome::Maybe,
             Err(_) => Outcome::NotSent,
@@ -153,6 +167,23 @@ impl Notes {
     }
 }
 
+/// The guard of an acquisition that has succeeded. An error of the server or the connection is noted: without a fault there
+/// is none.
+pub(super) fn granted<T>(process: &Process, acquired: Result<T, Error>) -> Option<T> {
+    match acquired {
+        Ok(guard) => Some(guard),
+        Err(error) => {
+            if let Error::Core(error) = &error {
+                process.fails("ask for a lock", error);
+            }
+            None
+        }
+    }
+}
+
+/// A caller that has what it asked for later than this had to wait.
+pub(super) const LONGER_THAN_A_CALL: Duration = Duration::from_millis(20);
+
 /// The body of a process.
 pub(super) async fn work(process: Process, settings: Settings, notes: Notes) {
     let Ok(worker) = Worker::new(process, settings, notes) else {
@@ -203,7 +234,9 @@ impl Worker {
         };
         match self.process.random_range(0..10) {
             0 => {
-                if let Ok(guard) = self.locks.acquire_all([second, first], timeout).await {
+                let acquired = self.locks.acquire_all([second, first], timeout).await;
+                if let Some(guard) = granted(&self.process, acquired) {
+                    self.process.reached("held both");
                     self.hold(guard, &[first, second], asked).await;
                 }
             }
@@ -211,22 +244,28 @@ impl Worker {
                 let run = self
                     .locks
                     .run(key, timeout, |fence| self.hold_in_run(key, fence, asked));
-                drop(run.await);
+                granted(&self.process, run.await);
             }
             3 => {
-                if let Ok(guard) = self.locks.try_acquire(key).await {
+                let acquired = self.locks.try_acquire(key).await;
+                if let Some(guard) = granted(&self.process, acquired) {
                     self.hold(guard, &[key], asked).await;
                 }
             }
             // A caller that gives up while it waits.
             4 => {
                 let acquired = tokio::time::timeout(timeout / 2, self.locks.acquire(key, timeout));
-                if let Ok(Ok(guard)) = acquired.await {
+                if let Some(guard) = acquired
+                    .await
+                    .ok()
+                    .and_then(|acquired| granted(&self.process, acquired))
+                {
                     self.hold(guard, &[key], asked).await;
                 }
             }
             _ => {
-                if let Ok(guard) = self.locks.acquire(key, timeout).await {
+                let acquired = self.locks.acquire(key, timeout).await;
+                if let Some(guard) = granted(&self.process, acquired) {
                     self.hold(guard, &[key], asked).await;
                 }
             }
@@ -234,6 +273,11 @@ impl Worker {
     }
 
     async fn hold(&self, guard: Guard, keys: &[&'static str], asked: Duration) {
+        self.process
+            .reached(match self.process.now() > asked + LONGER_THAN_A_CALL {
+                true => "held after a wait",
+                false => "held",
+            });
         let fences = keys
             .iter()
             .filter_map(|key| Some((*key, guard.fence_of(key)?.get())));
@@ -253,7 +297,10 @@ impl Worker {
         let remaining = || (!guard.is_lost()).then(|| guard.remaining());
         let time = self.time_of_hold();
         if hold(&self.process, &holdings, time, remaining).await && self.process.chance(0.2) {
-            drop(guard.extend().await);
+            match guard.extend().await {
+                Ok(_) => self.process.reached("extended"),
+                Err(error) => self.process.fails("extend a lock", &error),
+            }
             hold(&self.process, &holdings, self.time(0..=600), remaining).await;
         }
         // Also after a loss: the holder does not look before it writes.
@@ -265,7 +312,10 @@ impl Worker {
         }
         self.process.note(|| format!("gives {keys:?} back"));
         match self.process.chance(0.7) {
-            true => drop(guard.release().await),
+            true => match guard.release().await {
+                Ok(_) => self.process.reached("given back"),
+                Err(error) => self.process.fails("give a lock back", &error),
+            },
             false => drop(guard),
         }
     }
@@ -281,6 +331,7 @@ impl Worker {
         let holding = [self.notes.holds.begin(&self.process, lock)];
         let remaining = || Some(Duration::from_millis(8));
         hold(&self.process, &holding, self.time_of_hold(), remaining).await;
+        self.process.reached("held in a run");
         self.write(lock).await;
     }
 

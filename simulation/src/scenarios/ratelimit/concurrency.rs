@@ -21,6 +21,8 @@ pub(super) struct Concurrency;
 
 const PROCESSES: [&str; 4] = ["ann", "bob", "cem", "dot"];
 const KEY: &str = "alice";
+/// A caller that has a permit later than this had to wait.
+const LONGER_THAN_A_CALL: Duration = Duration::from_millis(20);
 const LIMIT: Duration = Duration::from_secs(240);
 
 #[derive(Clone, Copy)]
@@ -52,6 +54,10 @@ impl Scenario for Concurrency {
 
     fn faults(&self) -> FaultMenu {
         faults::that_keep_data()
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        &["had", "had after a wait", "refused"]
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
@@ -91,13 +97,26 @@ async fn work(process: Process, settings: Settings, holds: Holds<()>) {
     let time = |millis: u64| Duration::from_millis(process.random_range(0..=millis));
     for _ in 0..settings.operations {
         sleep(time(200)).await;
+        let began = process.now();
         let acquired = match process.chance(0.7) {
             true => limiter.acquire(KEY, time(1_500)).await,
             false => limiter.try_acquire(KEY).await,
         };
-        let Ok(Some(permit)) = acquired else {
-            continue;
+        let permit = match acquired {
+            Ok(Some(permit)) => permit,
+            Ok(None) => {
+                process.reached("refused");
+                continue;
+            }
+            Err(error) => {
+                process.fails("ask for a permit", &error);
+                continue;
+            }
         };
+        process.reached(match process.now() > began + LONGER_THAN_A_CALL {
+            true => "had after a wait",
+            false => "had",
+        });
         process.note(|| "has a permit".to_owned());
         let holding = [holds.begin(&process, ())];
         let remaining = || (!permit.is_lost()).then_some(Duration::from_millis(12));

@@ -57,6 +57,8 @@ const PROCESSES: [&str; 3] = ["ann", "bob", "cem"];
 const KEYS: [&str; 2] = ["alice", "zoe"];
 /// A process that waits for units waits no longer.
 const LONGEST_WAIT: u64 = 1_500;
+/// A caller that is allowed later than this had to wait.
+const LONGER_THAN_A_CALL: Duration = Duration::from_millis(20);
 /// A call that was given up reaches the server no later than this, however long the network held it.
 const IN_FLIGHT: Duration = Duration::from_secs(6);
 const LIMIT: Duration = Duration::from_secs(240);
@@ -91,6 +93,10 @@ impl Scenario for Rates {
 
     fn faults(&self) -> FaultMenu {
         faults::that_keep_data()
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        &["allowed", "allowed after a wait", "denied", "given back"]
     }
 
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
@@ -220,7 +226,8 @@ async fn ask(process: Process, settings: Settings, asked: Recorder<Asked, Told>)
         };
         let cost = process.random_range(1..=most.min(3));
         let waits = process.chance(0.25);
-        let pending = asked.begin(process.id(), process.now(), Asked { key, cost });
+        let began = process.now();
+        let pending = asked.begin(process.id(), began, Asked { key, cost });
         let decision = match waits {
             true => limiter.acquire_n(key, cost, time(LONGEST_WAIT)).await,
             false => limiter.check_n(key, cost).await,
@@ -228,12 +235,18 @@ async fn ask(process: Process, settings: Settings, asked: Recorder<Asked, Told>)
         let decision = match decision {
             Ok(decision) => decision,
             Err(error) => {
+                process.fails("ask for units", &error);
                 pending.ended(process.now(), outcome_of(&error));
                 continue;
             }
         };
         let allowed = decision.is_allowed();
         process.note(|| format!("asks for {cost} of {key}: {allowed}"));
+        process.reached(match allowed {
+            true if waits && process.now() > began + LONGER_THAN_A_CALL => "allowed after a wait",
+            true => "allowed",
+            false => "denied",
+        });
         let end = process.now();
         // A denial that waiters caused says nothing about units; one by a queue that was waited in is late.
         if !allowed && (waits || settings.waiters_first) {
@@ -242,7 +255,10 @@ async fn ask(process: Process, settings: Settings, asked: Recorder<Asked, Told>)
         }
         let is_given_back = match decision.receipt().filter(|_| process.chance(0.25)) {
             Some(receipt) => {
-                drop(limiter.refund(receipt).await);
+                match limiter.refund(receipt).await {
+                    Ok(_) => process.reached("given back"),
+                    Err(error) => process.fails("give units back", &error),
+                }
                 if process.chance(0.5) {
                     // It is worth nothing any more.
                     sleep(time(60)).await;

@@ -48,6 +48,21 @@ impl Scenario for Sessions {
         faults::that_keep_data()
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &[
+            "signed in",
+            "loaded",
+            "found none",
+            "committed",
+            "rotated",
+            "deleted",
+            "revoked",
+            "revoked others",
+            "revoked all",
+            "listed",
+        ]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(16);
         let browsers = Browsers::default();

@@ -54,6 +54,16 @@ impl Requests {
         }
     }
 
+    /// What came of a request, by the mark that it reaches. An error of the server or the connection comes of faults alone;
+    /// another may come of what other requests do at the same time.
+    fn tells<T>(&self, mark: &'static str, result: &Result<T, Error>) {
+        match result {
+            Ok(_) => self.process.reached(mark),
+            Err(Error::Core(error)) => self.process.fails(mark, error),
+            Err(_) => {}
+        }
+    }
+
     async fn serve(&self, cookie: &Cookie) {
         let Some(session) = self.load(cookie).await else {
             return;
@@ -80,7 +90,9 @@ impl Requests {
         let Some(user) = user else { return };
         // What the process was told before, in the same moment, is known to it.
         let start = self.process.now() + Duration::from_nanos(1);
-        if let Ok(listed) = self.sessions.sessions_of(user).await {
+        let listed = self.sessions.sessions_of(user).await;
+        self.tells("listed", &listed);
+        if let Ok(listed) = listed {
             let devices: Vec<String> = listed.into_iter().map(|info| info.device).collect();
             self.process.note(|| format!("lists {devices:?} of {user}"));
             self.browsers.listed(&self.process, start, &devices);
@@ -97,6 +109,7 @@ impl Requests {
         let device = format!("{}-{}", self.process.name(), start.as_micros());
         let signed_in = session.sign_in(SignIn::new(user).device(&device)).await;
         let end = self.process.now();
+        self.tells("signed in", &signed_in);
         match signed_in {
             Ok(()) => {
                 pending.ended(end, Outcome::Replied(true));
@@ -117,6 +130,13 @@ impl Requests {
         let pending = self.browsers.begin(&self.process, request);
         let loaded = self.sessions.load(&cookie.id).await;
         let now = self.process.now();
+        self.tells(
+            match &loaded {
+                Ok(None) => "found none",
+                _ => "loaded",
+            },
+            &loaded,
+        );
         let Ok(loaded) = loaded else {
             pending.ended(now, Outcome::Maybe);
             return None;
@@ -145,6 +165,7 @@ impl Requests {
         let pending = self.browsers.begin(&self.process, request);
         let committed = session.commit().await;
         let now = self.process.now();
+        self.tells("committed", &committed);
         match committed {
             Ok(()) => {
                 self.process
@@ -171,6 +192,7 @@ impl Requests {
         let pending = self.browsers.begin(&self.process, request);
         let rotated = session.rotate().await;
         let now = self.process.now();
+        self.tells("rotated", &rotated);
         match rotated {
             Ok(()) => {
                 self.process
@@ -189,6 +211,7 @@ impl Requests {
         };
         let pending = self.browsers.begin(&self.process, request);
         let deleted = session.delete().await;
+        self.tells("deleted", &deleted);
         let number = cookie.session;
         self.process
             .note(|| format!("signs session {number} out: {}", deleted.is_ok()));
@@ -204,6 +227,7 @@ impl Requests {
         };
         let pending = self.browsers.begin(&self.process, request);
         let revoked = self.sessions.revoke(user, &session.handle()).await;
+        self.tells("revoked", &revoked);
         let number = cookie.session;
         self.process
             .note(|| format!("revokes session {number}: {}", revoked.is_ok()));
@@ -227,6 +251,7 @@ impl Requests {
         };
         let pending = self.browsers.begin(&self.process, request);
         let revoked = session.revoke_others().await;
+        self.tells("revoked others", &revoked);
         self.process
             .note(|| format!("revokes all but session {number}: {}", revoked.is_ok()));
         pending.ended(self.process.now(), outcome(revoked));
@@ -239,6 +264,7 @@ impl Requests {
         let request = Request::RevokeAll { user };
         let pending = self.browsers.begin(&self.process, request);
         let revoked = self.sessions.revoke_all(user).await;
+        self.tells("revoked all", &revoked);
         self.process
             .note(|| format!("revokes all of {user}: {}", revoked.is_ok()));
         pending.ended(self.process.now(), outcome(revoked));

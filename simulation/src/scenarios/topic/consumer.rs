@@ -14,7 +14,7 @@ use super::notes::{Absence, Notes, outcome};
 
 const GROUP: &str = "mail";
 const KEYS: u64 = 4;
-const MOST_ATTEMPTS: u32 = 4;
+pub(super) const MOST_ATTEMPTS: u32 = 4;
 /// One of so many messages can never be handled.
 const POISON: u64 = 13;
 /// The faults of a run are over, and what was published was told.
@@ -69,6 +69,9 @@ pub(super) async fn see_to_the_end(process: Process, settings: Settings, notes: 
     if let Ok(letters) = topic.dead_letters(GROUP)
         && let Ok(letters) = letters.list(1_000).await
     {
+        if !letters.is_empty() {
+            process.reached("buried");
+        }
         notes.are_dead(letters.into_iter().filter_map(|letter| letter.payload.ok()));
     }
     notes.finish();
@@ -99,6 +102,10 @@ async fn publish(process: Process, topic: Topic<u64>, settings: Settings, notes:
         });
         let pending = notes.publishes(&process, message);
         let published = topic.publish_with(&message.number, publication).await;
+        match &published {
+            Ok(_) => process.reached("published"),
+            Err(error) => process.fails("publish", error),
+        }
         pending.ended(process.now(), outcome(published));
     }
 }
@@ -130,7 +137,16 @@ async fn start(
         }
     });
     process.note(|| "begins to consume".to_owned());
-    worker.await.ok()
+    match worker.await {
+        Ok(worker) => {
+            process.reached("consumed");
+            Some(worker)
+        }
+        Err(error) => {
+            process.fails("consume", &error);
+            None
+        }
+    }
 }
 
 async fn handle(process: &Process, notes: &Notes, delivery: &Delivery<u64>) -> Outcome {
@@ -141,10 +157,12 @@ async fn handle(process: &Process, notes: &Notes, delivery: &Delivery<u64>) -> O
     sleep(Duration::from_millis(process.random_range(0..=longest))).await;
     if message.is_multiple_of(POISON) || process.chance(0.05) {
         running.ended(Handled::Failed);
+        process.reached("failed");
         process.note(|| format!("fails to handle message {message}"));
         return Outcome::retry("a failure of the scenario");
     }
     running.ended(Handled::Done);
+    process.reached("handled");
     process.note(|| format!("has handled message {message}"));
     Outcome::Ack
 }
@@ -164,6 +182,7 @@ async fn leave(process: &Process, worker: Worker) {
         true => {
             let grace = Duration::from_millis(process.random_range(0..=800));
             worker.shutdown(grace).await;
+            process.reached("left");
         }
         false => drop(worker),
     }

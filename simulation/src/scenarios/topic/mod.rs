@@ -67,6 +67,17 @@ impl Scenario for Topics {
         faults::that_keep_data()
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &[
+            "published",
+            "handled",
+            "failed",
+            "buried",
+            "left",
+            "consumed",
+        ]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let messages = context.operations(10);
         let random = context.random();

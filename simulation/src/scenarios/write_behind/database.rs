@@ -59,6 +59,7 @@ impl Database {
             return false;
         }
         *row = Row { version, number };
+        process.reached("stored");
         let mut seen = self.seen.lock();
         seen.stored(process.id(), key, number, process.now());
         true

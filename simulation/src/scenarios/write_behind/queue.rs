@@ -56,6 +56,16 @@ impl Scenario for Queue {
         }
     }
 
+    fn marks(&self) -> &'static [&'static str] {
+        &[
+            "accepted",
+            "repeated",
+            "read while pending",
+            "read from the cache",
+            "stored",
+        ]
+    }
+
     fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
         let operations = context.operations(60);
         let lease = Duration::from_millis(context.random().random_range(150..1_000));

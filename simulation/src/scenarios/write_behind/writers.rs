@@ -121,6 +121,10 @@ async fn repeat(process: &Process, queue: &WriteBehind<u64>, key: &str, accepted
     }
     let Accepted { id, number, .. } = *young[process.random_range(0..young.len())];
     let repeated = queue.put_as(id, key, &number).await;
+    match &repeated {
+        Ok(_) => process.reached("repeated"),
+        Err(error) => process.fails("write once more", error),
+    }
     process.note(|| format!("repeats {key} = {number}: {}", repeated.is_ok()));
 }
 
@@ -143,12 +147,16 @@ async fn put(
     let outcome = loop {
         attempts += 1;
         match queue.put_as(id, key, &number).await {
-            Ok(_) => break Outcome::Replied(()),
+            Ok(_) => {
+                process.reached("accepted");
+                break Outcome::Replied(());
+            }
             Err(error)
                 if attempts < 20
                     && error.is_retryable()
                     && process.now() < start + REPEATED_WITHIN => {}
             Err(error) => {
+                process.fails("write", &error);
                 process.note(|| format!("gives up writing {key} = {number}: {error}"));
                 break Outcome::Maybe;
             }
@@ -179,7 +187,17 @@ async fn read(process: &Process, shared: &Shared, queue: &WriteBehind<u64>) {
         Ok::<_, io::Error>(number)
     };
     let got: Result<Current<u64>, Error> = queue.get_or_load(&key, load).await;
-    let Ok(got) = got else { return };
+    let got = match got {
+        Ok(got) => got,
+        Err(error) => {
+            process.fails("read", &error);
+            return;
+        }
+    };
+    process.reached(match &got {
+        Current::Fetched(_) => "read from the cache",
+        _ => "read while pending",
+    });
     let how = match &got {
         Current::Fetched(fetched) => fetched.source().as_str(),
         _ => "pending",

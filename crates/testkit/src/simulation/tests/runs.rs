@@ -162,3 +162,81 @@ fn a_panic_of_any_task_is_a_violation() {
     let violation = simulate(&Panics, 1).violation.unwrap().to_string();
     assert!(violation.contains("a task dies"), "{violation}");
 }
+
+/// Asks for what the server always refuses, and once for what it does.
+struct Refused {
+    faults: FaultMenu,
+}
+
+impl Scenario for Refused {
+    fn name(&self) -> &'static str {
+        "refused"
+    }
+
+    fn pattern(&self) -> &'static str {
+        "testkit"
+    }
+
+    fn processes(&self) -> usize {
+        1
+    }
+
+    fn faults(&self) -> FaultMenu {
+        self.faults.clone()
+    }
+
+    fn marks(&self) -> &'static [&'static str] {
+        &["served", "answered"]
+    }
+
+    fn run(&self, context: &mut ScenarioContext) -> Result<(), Violation> {
+        let mut world = context.world(WorldOptions::new());
+        world.process("a", |process| async move {
+            let client = process.client();
+            // Whatever is planned has happened.
+            sleep(Duration::from_secs(60)).await;
+            let set = Command::new("SET").key("k").arg(1).idempotent(true);
+            if client.call::<Value>(set).await.is_ok() {
+                process.reached("answered");
+            }
+            match client
+                .call::<i64>(Command::new("LPUSH").key("k").arg(1))
+                .await
+            {
+                Ok(_) => process.reached("served"),
+                Err(error) => process.fails("serve", &error),
+            }
+        });
+        world.run_until_done(Duration::from_secs(120));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_call_that_fails_while_nothing_goes_wrong_is_a_violation() {
+    let refused = Refused {
+        faults: FaultMenu::none(),
+    };
+    let violation = simulate(&refused, 1).violation.unwrap();
+    assert_eq!(
+        violation.guarantee(),
+        "calls succeed while nothing goes wrong"
+    );
+    let excused = Refused {
+        faults: FaultMenu::only(&[FaultKind::FlushAll]),
+    };
+    let mut runs = (0..40).map(|seed| simulate(&excused, seed));
+    let excused = runs.find(|run| !run.faults.is_empty()).unwrap();
+    assert_eq!(excused.violation, None);
+}
+
+#[test]
+fn a_report_names_the_marks_that_no_run_has_reached() {
+    let refused = Refused {
+        faults: FaultMenu::only(&[FaultKind::FlushAll]),
+    };
+    let report = Campaign::new(0..3).threads(1).run(&refused);
+    assert_eq!(report.never_reached(), ["served"]);
+    let text = report.to_string();
+    assert!(text.contains("answered, 0 served"), "{text}");
+}
