@@ -153,6 +153,13 @@ mod tests {
     }
 
     #[test]
+    fn without_a_list_no_server_of_the_newest_series_is_demanded() {
+        let names = servers(&chosen(None).unwrap());
+        let names: Vec<_> = names.iter().map(|server| server.name).collect();
+        assert_eq!(names, ["redis", "valkey"]);
+    }
+
+    #[test]
     fn each_server_is_provided_once() {
         let all: Vec<_> = BACKENDS.iter().collect();
         let names: Vec<_> = servers(&all).iter().map(|server| server.name).collect();

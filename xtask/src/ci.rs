@@ -25,7 +25,7 @@ const STEPS: &[Step] = &[
     ("toolchain and minimum Rust version", toolchain::check),
     ("clippy, everything", clippy),
     ("clippy, each published crate alone", clippy_alone),
-    ("tests on every backend, and doc tests", tests),
+    ("tests on the chosen backends, and doc tests", tests),
     ("simulation, a minute of new seeds", simulate::a_minute),
     ("pages in a browser", pages),
     ("documentation", documentation),

@@ -119,18 +119,22 @@ fn run_backend(
     };
     let started = Instant::now();
     for program in programs {
-        let tests = program.tests_on(backend.name);
-        if tests.is_empty() {
-            continue;
+        let of_suites = (program.tests_on(backend.name), None);
+        let newest = program.tests_of_the_newest(backend.name);
+        for (tests, ignored) in [of_suites, (newest, Some("--ignored"))] {
+            if tests.is_empty() {
+                continue;
+            }
+            let mut command = program.command();
+            command
+                .arg("--exact")
+                .args(ignored)
+                .args(&tests)
+                .env("REDKIT_TEST_BACKENDS", backend.name)
+                .envs(server.clone())
+                .stdin(Stdio::null());
+            row.add(program, &mut command)?;
         }
-        let mut command = program.command();
-        command
-            .arg("--exact")
-            .args(&tests)
-            .env("REDKIT_TEST_BACKENDS", backend.name)
-            .envs(server.clone())
-            .stdin(Stdio::null());
-        row.add(program, &mut command)?;
     }
     row.took = started.elapsed();
     Ok(row)

@@ -19,7 +19,7 @@ use crate::Error;
 use crate::port::Port;
 
 /// How long a method waits for the proxy's thread.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A direction through a [`Proxy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +202,7 @@ impl Proxy {
             order = control.order;
             control.mode = mode;
         });
-        self.counters.await_order(order);
+        self.counters.await_order(order, PATIENCE);
     }
 }
 
@@ -290,10 +290,32 @@ impl Counters {
         self.follows.notify_all();
     }
 
-    fn await_order(&self, order: u64) {
+    fn await_order(&self, order: u64, patience: Duration) {
         let mut followed = self.followed.lock();
         // It takes microseconds; the bound is for a port that another process took meanwhile.
         self.follows
-            .wait_while_for(&mut followed, |followed| *followed < order, PATIENCE);
+            .wait_while_for(&mut followed, |followed| *followed < order, patience);
+        assert!(
+            *followed >= order,
+            "the proxy does not follow its order within {patience:?}: its port may be another process's"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_is_followed_ends_the_wait() {
+        let counters = Counters::default();
+        counters.follow(2);
+        counters.await_order(2, PATIENCE);
+    }
+
+    #[test]
+    #[should_panic(expected = "does not follow")]
+    fn an_order_that_nobody_follows_is_no_success() {
+        Counters::default().await_order(1, Duration::from_millis(1));
     }
 }

@@ -30,6 +30,17 @@ impl Program {
         tests.filter(is_on).collect()
     }
 
+    /// Its tests of the newest series of a server, which are ignored elsewhere.
+    pub(super) fn tests_of_the_newest(&self, backend: &str) -> Vec<&str> {
+        let name = match backend {
+            "redis8" => "_with_the_newest_redis",
+            "valkey9" => "_with_the_newest_valkey",
+            _ => return Vec::new(),
+        };
+        let tests = self.tests.iter().map(String::as_str);
+        tests.filter(|test| test.ends_with(name)).collect()
+    }
+
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.executable);
         command
@@ -116,6 +127,14 @@ mod tests {
             ],
         );
         assert_eq!(program.tests_on("redis"), ["a::redis", "b::c::redis"]);
+    }
+
+    #[test]
+    fn a_newest_server_has_the_tests_that_name_it() {
+        let program = Program::for_test("it", &["a::b_with_the_newest_redis", "a::redis8"]);
+        let of = |backend| program.tests_of_the_newest(backend);
+        assert_eq!(of("redis8"), ["a::b_with_the_newest_redis"]);
+        assert!(of("valkey9").is_empty() && of("redis").is_empty());
     }
 
     #[test]
