@@ -60,6 +60,15 @@ fn assert_sound(key: &str, seen: &Seen) {
     );
 }
 
+/// For keys of shards on which nothing failed over.
+fn assert_nothing_is_lost(key: &str, seen: &Seen) {
+    assert!(
+        seen.lost.is_empty(),
+        "{key}: answers without, or older than, what was acknowledged: {:?}",
+        seen.lost
+    );
+}
+
 /// How soon after the cluster's own failover, whose length is the servers' affair, the client
 /// follows at the latest.
 const SLACK: Duration = Duration::from_millis(750);
@@ -138,6 +147,7 @@ async fn a_master_is_lost(lose: impl AsyncFnOnce(&Server)) {
                 "{key}: {back:?}, the cluster itself after {taken_over:?}"
             );
         } else {
+            assert_nothing_is_lost(&key, &seen);
             let silence = seen.longest_silence(start, end);
             println!(
                 "healthy shard, {key}: longest silence {silence:?}, {} outages",
@@ -207,6 +217,7 @@ async fn cluster_thousand_slots_move() {
     for writer in writers {
         let (key, seen) = writer.end().await;
         assert_sound(&key, &seen);
+        assert_nothing_is_lost(&key, &seen);
         assert_eq!(seen.outages, 0, "{key}: a migration is no outage");
         answers += seen.answers.len();
         // No failover, so nothing that was acknowledged may be lost.

@@ -12,8 +12,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Seen {
     /// When calls were answered.
     pub(crate) answers: Vec<Instant>,
-    /// Answers that were not this key's, or older than what had been acknowledged.
+    /// Answers that were not this key's, or newer than what had been tried.
     pub(crate) wrong: Vec<String>,
+    /// Answers that were none, or older than what had been acknowledged: only a failover may lose that.
+    pub(crate) lost: Vec<String>,
     /// Errors that should not have surfaced.
     pub(crate) surfaced: Vec<String>,
     /// Calls whose outcome is unknown or that were not sent: an outage, honestly told.
@@ -110,12 +112,37 @@ fn note(seen: &mut Seen, error: &Error) {
 
 fn check(seen: &mut Seen, key: &str, value: Option<&str>) {
     let number = value.and_then(|v| v.strip_prefix(key)?.strip_prefix('=')?.parse::<u64>().ok());
+    let (acknowledged, tried) = (seen.acknowledged, seen.tried);
+    let text = || format!("{key}: {value:?}, acknowledged {acknowledged}, tried {tried}");
     match number {
-        Some(number) if number <= seen.tried => {}
-        // A failover may lose what was acknowledged; another key's value is never right.
-        None if value.is_none() => {}
-        _ => seen
-            .wrong
-            .push(format!("{key}: {value:?}, tried {}", seen.tried)),
+        Some(number) if number > tried => seen.wrong.push(text()),
+        Some(number) if number < acknowledged => seen.lost.push(text()),
+        Some(_) => {}
+        None if value.is_some() => seen.wrong.push(text()),
+        None if acknowledged > 0 => seen.lost.push(text()),
+        None => {}
     }
+}
+
+#[test]
+fn answers_of_lost_writes_are_told_from_wrong_ones() {
+    let mut seen = Seen {
+        acknowledged: 5,
+        tried: 7,
+        ..Seen::default()
+    };
+    for right in ["k=5", "k=6", "k=7"] {
+        check(&mut seen, "k", Some(right));
+    }
+    assert_eq!((seen.wrong.len(), seen.lost.len()), (0, 0));
+    for wrong in ["k=8", "j=5", "k=x"] {
+        check(&mut seen, "k", Some(wrong));
+    }
+    assert_eq!((seen.wrong.len(), seen.lost.len()), (3, 0));
+    check(&mut seen, "k", None);
+    check(&mut seen, "k", Some("k=4"));
+    assert_eq!((seen.wrong.len(), seen.lost.len()), (3, 2));
+    seen.acknowledged = 0;
+    check(&mut seen, "k", None);
+    assert_eq!(seen.lost.len(), 2, "nothing was acknowledged yet");
 }

@@ -353,4 +353,17 @@ async fn reads_go_to_replicas_when_they_may() {
     let after = (reads(master).await, reads(replicas[0]).await);
     assert_eq!((after.0 - before.0, after.1 - before.1), (0, 50));
     client.shutdown().await;
+
+    // A client that does not ask for it reads from the master alone, of the same cluster.
+    let config = ClientConfig::from_url(&cluster.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let before = after;
+    for _ in 0..50 {
+        let get = Command::new("GET").key("k");
+        let value: Option<String> = client.call(get).await.unwrap();
+        assert_eq!(value.as_deref(), Some("v"));
+    }
+    let after = (reads(master).await, reads(replicas[0]).await);
+    assert_eq!((after.0 - before.0, after.1 - before.1), (50, 0));
+    client.shutdown().await;
 }
