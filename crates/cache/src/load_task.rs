@@ -149,8 +149,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                 }
                 Err(LookUpFailure { error, may_hold }) => {
                     tracing::debug!(target: "redkit::cache", cache = %store.name, %error, "look-up failed");
-                    let tokens = may_hold.then_some(token).into_iter().chain(unanswered);
-                    self.give_back(&pending, tokens, sent);
+                    let holders = pending.iter().zip(may_hold);
+                    let holders = holders.filter_map(|(member, may)| may.then_some(member));
+                    self.give_back(holders, token, sent);
+                    if let Some(unanswered) = unanswered {
+                        self.give_back(&pending, unanswered, sent);
+                    }
                     return self.bypass(pending).await;
                 }
             };
@@ -166,8 +170,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                     }
                     Err(error) => {
                         let tokens = error.is_maybe().then_some(token);
-                        let tokens = tokens.into_iter().chain(unanswered);
-                        self.give_back(std::slice::from_ref(&member), tokens, sent);
+                        for token in tokens.into_iter().chain(unanswered) {
+                            self.give_back([&member], token, sent);
+                        }
                         sorted.unreachable.push(member);
                     }
                 }
@@ -207,23 +212,27 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         }
     }
 
-    /// Gives back, in the background, the leases of members that go on without them: look-ups with these
-    /// tokens, the last of them sent at `sent`, may have taken them all the same, or take them yet. Otherwise
+    /// Gives back, in the background, the leases of members that go on without them: a look-up with this
+    /// token, sent at `sent` or before, may have taken them all the same, or take them yet. Otherwise
     /// every caller of the keys would wait for leases that nobody holds.
-    fn give_back(
+    fn give_back<'m>(
         &self,
-        members: &[Member<V>],
-        tokens: impl Iterator<Item = LeaseToken>,
+        members: impl IntoIterator<Item = &'m Member<V>>,
+        token: LeaseToken,
         sent: Instant,
-    ) {
+    ) where
+        V: 'm,
+    {
         let store = &*self.store;
-        for token in tokens {
-            let release = |member: &Member<V>| {
-                scripts::release(&member.request.keys, &store.names, token, 0, b"", 0)
-            };
-            let releases = Release::new(members.iter().map(release));
+        let release = |member: &Member<V>| {
+            scripts::release(&member.request.keys, &store.names, token, 0, b"", 0)
+        };
+        let releases: Vec<_> = members.into_iter().map(release).collect();
+        if !releases.is_empty() {
             let runs_out = sent + store.settings.lease;
-            store.client.release_later(releases.until(runs_out));
+            store
+                .client
+                .release_later(Release::new(releases).until(runs_out));
         }
     }
 

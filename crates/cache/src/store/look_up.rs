@@ -15,8 +15,16 @@ use crate::scripts::{self, LookUp, LookUpReply, Snapshot};
 #[derive(Debug)]
 pub(crate) struct LookUpFailure {
     pub(crate) error: CoreError,
-    /// Whether it may have taken leases, or take them yet.
-    pub(crate) may_hold: bool,
+    /// Of each key, whether its lease may have been taken, or may be yet.
+    pub(crate) may_hold: Vec<bool>,
+}
+
+/// Whether a key's lease was taken, or may have been.
+fn may_hold(reply: &Result<LookUpReply, CoreError>) -> bool {
+    match reply {
+        Ok(reply) => *reply == LookUpReply::Leased,
+        Err(error) => error.is_maybe(),
+    }
 }
 
 impl<V> Store<V> {
@@ -35,28 +43,33 @@ impl<V> Store<V> {
         steps.extend(
             look_ups.map(|look_up| scripts::look_up(&look_up, token, unanswered, lease_ms)),
         );
+        let keys = steps.len() - 1;
         let replies = self.run_all_in_time(steps).await;
         let mut replies = replies
             .map_err(|error| LookUpFailure {
-                may_hold: error.is_maybe(),
+                may_hold: vec![error.is_maybe(); keys],
                 error,
             })?
             .into_iter();
-        let snapshot = next_value(&mut replies)
-            .and_then(|reply| scripts::snapshotted(reply).map_err(odd))
-            // The others were sent as well, on a cluster perhaps to other nodes.
-            .map_err(|error| LookUpFailure {
-                may_hold: true,
-                error,
-            })?;
-        self.know_generation(snapshot.generation);
-        let found = replies
+        let snapshot =
+            next_value(&mut replies).and_then(|reply| scripts::snapshotted(reply).map_err(odd));
+        let found: Vec<_> = replies
             .map(|reply| {
                 let value = next_value(&mut std::iter::once(reply))?;
                 scripts::looked_up(value).map_err(odd)
             })
             .collect();
-        Ok((snapshot, found))
+        match snapshot {
+            Ok(snapshot) => {
+                self.know_generation(snapshot.generation);
+                Ok((snapshot, found))
+            }
+            // The look-ups were sent as well, on a cluster perhaps to other nodes.
+            Err(error) => Err(LookUpFailure {
+                error,
+                may_hold: found.iter().map(may_hold).collect(),
+            }),
+        }
     }
 
     pub(crate) async fn snapshot(&self) -> Result<Snapshot, CoreError> {

@@ -189,3 +189,43 @@ async fn a_look_up_that_was_given_up_leaves_no_lease_that_others_wait_for() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_whose_snapshot_fails_gives_back_only_the_leases_that_it_took() {
+    let (backend, builder) = obstructed();
+    let cache = builder.build().unwrap();
+    // The server knows the scripts, and another process is loading the second key.
+    assert_eq!(one(&cache, 9).await.unwrap(), (2, Source::Loaded));
+    let lease = |key: u64| format!("cache:numbers:{{{key}}}:lease");
+    let client = backend.client();
+    let other = Command::new("SET").key(lease(2)).arg("lother");
+    client.call::<()>(other).await.unwrap();
+    let is_snapshot = |command: &Command| {
+        let mut args = command.iter();
+        command.name().starts_with("EVAL") && args.any(|arg| arg == b"cache-meta:numbers:{numbers}")
+    };
+    let refuses = Injection::Refuse("NOPERM", "not this key");
+    backend.set(Rule::new(refuses).on(is_snapshot).alone());
+    backend.forget();
+    let load = |keys: Vec<u64>| async move {
+        let loaded = keys.into_iter().map(|key| (key, 2));
+        Ok::<HashMap<u64, u64>, std::io::Error>(loaded.collect())
+    };
+    for got in cache.get_many_or_load([1, 2], load).await {
+        assert_eq!(got.unwrap().unwrap().source(), Source::Bypassed);
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let get = |key| Command::new("GET").key(lease(key));
+    let left: Option<String> = client.call(get(1)).await.unwrap();
+    assert_eq!(left, None, "this one was taken, and is given back");
+    let left: Option<String> = client.call(get(2)).await.unwrap();
+    assert_eq!(left.as_deref(), Some("Lother"));
+    // The look-up and the release name the first; the second is looked up alone.
+    let named = |key| {
+        let seen = backend.seen().into_iter();
+        seen.filter(|command| command.name().starts_with("EVAL"))
+            .filter(|command| command.iter().any(|arg| arg == lease(key).as_bytes()))
+            .count()
+    };
+    assert_eq!((named(1), named(2)), (2, 1));
+}
