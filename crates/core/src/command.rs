@@ -36,6 +36,7 @@ pub struct Command {
     shared: Vec<(usize, Bytes)>,
     keys: SmallVec<[u32; 4]>,
     idempotent: bool,
+    from_master: bool,
     deadline: Option<Instant>,
 }
 
@@ -58,6 +59,7 @@ impl Command {
             shared: Vec::new(),
             keys: SmallVec::new(),
             idempotent: only_reads(name),
+            from_master: false,
             deadline: None,
         }
     }
@@ -121,6 +123,15 @@ impl Command {
     #[must_use]
     pub fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
+        self
+    }
+
+    /// Reads from the master, also where the client
+    /// [reads from replicas](crate::ClientConfig::read_from_replicas): for a caller who must see what has just been
+    /// written.
+    #[must_use]
+    pub fn from_master(mut self) -> Self {
+        self.from_master = true;
         self
     }
 
@@ -221,15 +232,21 @@ impl Command {
         self.deadline
     }
 
-    /// Whether the name says that nothing is changed.
+    /// Whether the command has to be carried out by the master.
+    pub fn is_from_master(&self) -> bool {
+        self.from_master
+    }
+
+    /// Whether a replica may answer: the name says that nothing is changed, and the caller did not ask for the master.
     #[cfg(feature = "native")]
-    pub(crate) fn only_reads(&self) -> bool {
-        only_reads(self.name())
+    pub(crate) fn may_read_from_replica(&self) -> bool {
+        !self.from_master && only_reads(self.name())
     }
 
     /// Takes over how `other` may be treated.
     pub(crate) fn like(mut self, other: &Command) -> Self {
         self.idempotent = other.idempotent;
+        self.from_master = other.from_master;
         self.deadline = other.deadline;
         self
     }
@@ -350,6 +367,16 @@ mod tests {
         assert_eq!(command.get(1), Some(&b""[..]));
         assert_eq!(command.get(6), None);
         assert_eq!(command.keys().collect::<Vec<_>>(), [b"k\0{}"]);
+    }
+
+    #[cfg(feature = "native")]
+    #[test]
+    fn a_replica_answers_reads_of_callers_who_did_not_ask_for_the_master() {
+        assert!(Command::new("GET").key("k").may_read_from_replica());
+        assert!(!Command::new("SET").key("k").may_read_from_replica());
+        let read = Command::new("GET").key("k").from_master();
+        assert!(!read.may_read_from_replica() && read.is_idempotent());
+        assert!(Command::new("GET").like(&read).is_from_master());
     }
 
     #[test]

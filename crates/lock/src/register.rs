@@ -154,6 +154,7 @@ impl FencedRegister {
     ) -> Result<Option<Fenced<T>>, Error> {
         let key = self.keyspace.key(user_key(key)?);
         let read = Command::new("HMGET").key(&key).arg("f").arg("v");
+        let read = read.from_master();
         let (fence, raw): (Option<Bytes>, Option<Bytes>) = self.client.call(read).await?;
         let (Some(fence), Some(raw)) = (fence, raw) else {
             return Ok(None);

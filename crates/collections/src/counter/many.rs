@@ -92,60 +92,17 @@ impl Counters {
                     .map(|(key, by)| Command::new("INCRBY").key(key).arg(*by));
                 self.send(commands.collect()).await?
             }
-            Some(ttl) => self.incr_expiring(&increments, ttl).await?,
+            Some(ttl) => {
+                let calls = increments
+                    .iter()
+                    .map(|(key, by)| invocation(key, None, *by, ttl));
+                self.client.eval_all(calls).await?
+            }
         };
         let sums = replies.into_iter().zip(&increments);
         Ok(sums
             .map(|(reply, (key, _))| answer("INCRBY", reply, key))
             .collect())
-    }
-
-    /// By the script's hash; those of servers that do not know it once more, with its text. They
-    /// ran nothing, so this is no repetition.
-    async fn incr_expiring(
-        &self,
-        increments: &[(Key, i64)],
-        ttl: Lifetime,
-    ) -> Result<Vec<Result<Value, CallError>>, Error> {
-        let calls: Vec<_> = increments
-            .iter()
-            .map(|(key, by)| invocation(key, None, *by, ttl))
-            .collect();
-        let by_hash = calls.iter().map(|call| call.by_hash().clone()).collect();
-        let mut replies = self.send(by_hash).await?;
-        let is_unknown = |reply: &Result<Value, CallError>| matches!(reply, Err(CallError::Replied(error)) if error.code() == "NOSCRIPT");
-        let unknown: Vec<usize> = (0..replies.len())
-            .filter(|&i| replies.get(i).is_some_and(is_unknown))
-            .collect();
-        if unknown.is_empty() {
-            return Ok(replies);
-        }
-        let by_source = unknown
-            .iter()
-            .filter_map(|&i| calls.get(i))
-            .map(|call| call.by_source())
-            .collect();
-        match self.client.pipeline(by_source).await {
-            Ok(again) => {
-                for (i, reply) in unknown.into_iter().zip(again) {
-                    if let Some(place) = replies.get_mut(i) {
-                        *place = reply;
-                    }
-                }
-            }
-            // The others have their answers, so the failure is these counters' own.
-            Err(error) => {
-                let Some(error) = error.call_error() else {
-                    return Err(error.into());
-                };
-                for i in unknown {
-                    if let Some(place) = replies.get_mut(i) {
-                        *place = Err(error.clone());
-                    }
-                }
-            }
-        }
-        Ok(replies)
     }
 
     async fn send(&self, commands: Vec<Command>) -> Result<Vec<Result<Value, CallError>>, Error> {

@@ -1,8 +1,10 @@
 //! Changing a field only if no other writer has, by `scripts/compare_and_set.lua`.
 
 use std::borrow::Borrow;
+use std::time::Duration;
 
 use bytes::Bytes;
+use redkit_core::random::random_range;
 use redkit_core::{Error as CoreError, Script, ToArg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -60,7 +62,8 @@ impl<V: Serialize + DeserializeOwned, F> Hash<V, F> {
     /// it is not there, `None` out removes it. No other change in between is lost: the function
     /// is called again when there was one, so it should have no effects of its own.
     ///
-    /// Two round trips when no other writer interferes, two more for each time that one did.
+    /// Two round trips when no other writer interferes, two more for each time that one did, with a short wait of random
+    /// length in between.
     ///
     /// # Errors
     /// [`Contended`](redkit_core::Error::Contended) after 32 attempts in which another writer did. When
@@ -72,8 +75,11 @@ impl<V: Serialize + DeserializeOwned, F> Hash<V, F> {
     ) -> Result<Option<V>, Error> {
         let field = bytes_of(field);
         let mut places = self.places();
-        for _ in 0..ATTEMPTS {
-            let command = self.handle.command("HGET").arg(&field);
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                pause(attempt).await;
+            }
+            let command = self.handle.command("HGET").arg(&field).from_master();
             let seen: Option<Bytes> = self.handle.call(command).await?;
             let current = seen
                 .clone()
@@ -132,4 +138,12 @@ impl<V: Serialize + DeserializeOwned, F> Hash<V, F> {
             .arg(policy);
         Ok(self.handle.client.eval(call).await?)
     }
+}
+
+/// So that competing writers do not meet again and again: up to 1 ms after the first attempt, up
+/// to 16 ms after the fifth and later.
+async fn pause(attempt: u32) {
+    let most = 1000 << (attempt - 1).min(4);
+    let micros = random_range(0..=most);
+    tokio::time::sleep(Duration::from_micros(micros)).await;
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use redkit_collections::{Bounded, Counter, Counters, Error, FloatCounter, Lifetime};
 use redkit_core::{Command, ErrorKind, Ttl};
-use redkit_testkit::{Fixture, ServerOptions};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, ServerOptions};
+use tokio::time::Instant;
 
 fn ttl() -> Lifetime {
     Lifetime::on_create(Duration::from_secs(60)).unwrap()
@@ -181,4 +182,18 @@ redkit_testkit::suite! {
         client.shutdown().await;
         Ok(())
     }
+}
+
+/// The script is not known at first, so there are two round trips.
+#[tokio::test(start_paused = true)]
+async fn many_counters_have_one_budget_for_all_their_round_trips() {
+    let backend = FaultyBackend::embedded();
+    backend.add(Rule::new(Injection::DelayReply(Duration::from_millis(40))));
+    let client = backend.client();
+    let hasty = client.with_budget(Duration::from_millis(60)).unwrap();
+    let start = Instant::now();
+    let counters = Counters::new(&hasty).with_ttl(ttl());
+    let sums = counters.incr_many([("a", 1), ("b", 1)]).await.unwrap();
+    assert!(sums.iter().all(Result::is_err));
+    assert_eq!(start.elapsed().as_millis() / 5, 12, "{:?}", start.elapsed());
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use redkit_collections::{Error, Hash};
-use redkit_core::{Command, Error as CoreError, Pattern};
-use redkit_testkit::Fixture;
+use redkit_core::{Command, Error as CoreError, Pattern, Value};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::watched::Watched;
 
@@ -228,4 +230,27 @@ redkit_testkit::suite! {
         assert_eq!((good, bad), (2, 1));
         Ok(())
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_reads_at_the_master_and_pauses_when_it_was_overtaken() {
+    let backend = FaultyBackend::embedded();
+    let hash: Hash<u64> = Hash::new(&backend.client(), "h");
+    hash.set("f", &1).await.unwrap();
+    assert_eq!(
+        hash.update("f", |n| n.map(|n| n + 1)).await.unwrap(),
+        Some(2)
+    );
+    let read = |seen: &Command| seen.name() == "HGET";
+    let reads: Vec<_> = backend.seen().into_iter().filter(read).collect();
+    assert!(!reads.is_empty() && reads.iter().all(Command::is_from_master));
+
+    // The writer never finds what it has read.
+    backend.set(Rule::new(Injection::answer(|_| Ok(Value::Int(0)))).on_name("EVALSHA"));
+    let start = Instant::now();
+    hash.update("f", |_| Some(7)).await.unwrap_err();
+    assert!(
+        start.elapsed() > Duration::from_millis(20),
+        "31 pauses of up to 16 ms"
+    );
 }

@@ -46,18 +46,14 @@ pub struct NodeStatus {
 pub(super) struct Group {
     client: String,
     config: BreakerConfig,
-    members: Mutex<Members>,
+    /// What was ordered by hand, for nodes that come later. Locked, before the members, for as long as an order is given
+    /// or a node is made: otherwise an order could miss a new node, or be undone there by an earlier one.
+    ordered: Mutex<Option<BreakerState>>,
+    members: Mutex<BTreeMap<Arc<str>, Member>>,
     /// The worst state of all nodes.
     state: watch::Sender<BreakerState>,
     /// The state of each node.
     nodes: watch::Sender<BTreeMap<Arc<str>, BreakerState>>,
-}
-
-#[derive(Default)]
-struct Members {
-    nodes: BTreeMap<Arc<str>, Member>,
-    /// What was ordered by hand, for nodes that come later.
-    forced: Option<BreakerState>,
 }
 
 struct Member {
@@ -83,6 +79,7 @@ impl Breakers {
         let group = Group {
             client: client.into(),
             config,
+            ordered: Mutex::default(),
             members: Mutex::default(),
             state: watch::Sender::new(BreakerState::Closed),
             nodes: watch::Sender::default(),
@@ -92,36 +89,43 @@ impl Breakers {
 
     /// The breaker of a server; made when it is asked for first.
     pub fn node(&self, node: &str) -> Breaker {
-        let mut members = self.0.members.lock();
-        if let Some(member) = members.nodes.get(node) {
-            return member.breaker.clone();
+        if let Some(breaker) = self.known(node) {
+            return breaker;
+        }
+        let ordered = self.0.ordered.lock();
+        // Another thread may have been faster.
+        if let Some(breaker) = self.known(node) {
+            return breaker;
         }
         let node: Arc<str> = node.into();
         let group = Arc::downgrade(&self.0);
         let breaker = Breaker::of_node(&self.0.client, Arc::clone(&node), group, &self.0.config);
-        let forced = members.forced;
-        let member = Member {
-            breaker: breaker.clone(),
-            is_in_use: true,
-        };
-        members.nodes.insert(node, member);
-        // What follows asks for the members.
-        drop(members);
-        match forced {
+        match *ordered {
             Some(BreakerState::ForcedOpen) => breaker.force_open(),
             Some(_) => breaker.force_closed(),
             None => {}
         }
+        let member = Member {
+            breaker: breaker.clone(),
+            is_in_use: true,
+        };
+        self.0.members.lock().insert(node, member);
         self.0.publish();
         breaker
+    }
+
+    fn known(&self, node: &str) -> Option<Breaker> {
+        let members = self.0.members.lock();
+        let member = members.get(node)?;
+        Some(member.breaker.clone())
     }
 
     /// Shows these nodes and no others; those that are unknown to `keeps` are forgotten.
     #[cfg(feature = "native")]
     pub(crate) fn show(&self, is_shown: impl Fn(&str) -> bool, keeps: impl Fn(&str) -> bool) {
         let mut members = self.0.members.lock();
-        members.nodes.retain(|node, _| keeps(node));
-        for (node, member) in &mut members.nodes {
+        members.retain(|node, _| keeps(node));
+        for (node, member) in &mut *members {
             member.is_in_use = is_shown(node);
         }
         drop(members);
@@ -154,7 +158,7 @@ impl Breakers {
     pub fn nodes(&self) -> Vec<NodeStatus> {
         let breakers: Vec<_> = {
             let members = self.0.members.lock();
-            let in_use = members.nodes.iter().filter(|(_, member)| member.is_in_use);
+            let in_use = members.iter().filter(|(_, member)| member.is_in_use);
             in_use
                 .map(|(node, member)| (Arc::clone(node), member.breaker.clone()))
                 .collect()
@@ -220,10 +224,11 @@ impl Breakers {
     }
 
     fn order(&self, forced: Option<BreakerState>, give: impl Fn(&Breaker)) {
+        let mut ordered = self.0.ordered.lock();
+        *ordered = forced;
         let breakers: Vec<_> = {
-            let mut members = self.0.members.lock();
-            members.forced = forced;
-            members.nodes.values().map(|m| m.breaker.clone()).collect()
+            let members = self.0.members.lock();
+            members.values().map(|m| m.breaker.clone()).collect()
         };
         breakers.iter().for_each(give);
     }
@@ -234,7 +239,7 @@ impl Group {
     pub(super) fn publish(&self) {
         // Under the lock of the members, so that of two threads the later one has the last word.
         let members = self.members.lock();
-        let in_use = members.nodes.iter().filter(|(_, member)| member.is_in_use);
+        let in_use = members.iter().filter(|(_, member)| member.is_in_use);
         let states: BTreeMap<_, _> = in_use
             .map(|(node, member)| (Arc::clone(node), member.breaker.state()))
             .collect();
@@ -310,5 +315,25 @@ mod tests {
         assert!(a.acquire().is_err() && breakers.node("b:2").acquire().is_err());
         breakers.reset();
         assert!(breakers.node("b:2").acquire().is_ok() && breakers.node("c:3").acquire().is_ok());
+    }
+
+    #[test]
+    fn an_order_that_meets_a_new_node_has_the_last_word_there() {
+        let breakers = Breakers::new("shop", BreakerConfig::default()).unwrap();
+        for n in 0..2_000 {
+            breakers.force_open();
+            let start = std::sync::Barrier::new(2);
+            let name = format!("node:{n}");
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    breakers.node(&name)
+                });
+                start.wait();
+                breakers.reset();
+            });
+            assert!(breakers.node(&name).acquire().is_ok(), "{name}");
+            breakers.0.members.lock().clear();
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -14,19 +13,19 @@ use tracing::Instrument;
 
 use super::attempt::{Attempt, Batch, Single};
 use super::hints::Hints;
-use super::in_flight::{Admission, InFlight};
+use super::in_flight::{Admission, Entry, InFlight};
 use super::latency::Latency;
 use super::outcome::EarlierAttempts;
-use super::shareable::{check_pipeline, check_shareable};
+use super::shareable::{check_pipeline, check_shareable, is_of_transaction};
 use super::span::{self, Peer};
 use super::stats::{ClientStats, Metrics};
+use super::timing::{Limits, Pauses, Span, Terms};
 use crate::backend::{Backend, ConnectionState, Topology};
 use crate::breaker::{Breaker, BreakerConfig, Breakers, Outcome, Permit};
 use crate::command::Command;
 use crate::config::{ClientConfig, ConfigError, RetryConfig};
 use crate::coordination::Coordination;
 use crate::error::{CallError, Error, Fault, FaultKind};
-use crate::random::random;
 use crate::value::Value;
 
 /// A backend and how its calls are treated.
@@ -139,7 +138,8 @@ impl Calls {
             backend: &*self.backend,
             command,
         };
-        self.execute(attempt, checked, Span { start, deadline }, earlier)
+        let admitted = checked.and_then(|()| self.in_flight.admit(Entry::Limited));
+        self.execute(attempt, admitted, Span { start, deadline }, earlier)
             .await
     }
 
@@ -156,43 +156,118 @@ impl Calls {
     }
 
     /// Carries out several commands together. `earlier` tells of attempts that belong to the same calls.
+    ///
+    /// A command that must not be sent is refused by itself, and the others are sent, unless there is a transaction
+    /// among them (or there may be, on a connection of one's own), which must not be carried out in part.
     pub(super) async fn run_all(
         &self,
         commands: &mut [Command],
-        budget: Option<Duration>,
+        terms: Terms,
         earlier: &mut EarlierAttempts,
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
-        let start = Instant::now();
+        let Terms {
+            start,
+            budget,
+            entry,
+        } = terms;
         let limits = self.limits(start, budget);
         let mut deadline = start;
         for command in &mut *commands {
             deadline = deadline.max(limits.apply(command));
         }
-        let checked = self.check(commands);
+        let span = Span { start, deadline };
+        match self.check(commands) {
+            Err(_) if !self.is_dedicated && !commands.iter().any(is_of_transaction) => {
+                Box::pin(self.send_what_may_be(commands, span, entry, earlier)).await
+            }
+            checked => self.send_all(commands, checked, span, entry, earlier).await,
+        }
+    }
+
+    async fn send_all(
+        &self,
+        commands: &[Command],
+        checked: Result<(), CallError>,
+        span: Span,
+        entry: Entry,
+        earlier: &mut EarlierAttempts,
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         let attempt = Batch {
             backend: &*self.backend,
             commands,
         };
-        let mut replies = self
-            .execute(attempt, checked, Span { start, deadline }, earlier)
-            .await?;
-        for reply in &mut replies {
+        let admitted = checked.and_then(|()| self.in_flight.admit(entry));
+        let mut replies = self.execute(attempt, admitted, span, earlier).await?;
+        let mut is_hinted = false;
+        for (reply, command) in replies.iter_mut().zip(commands) {
             if let Err(error) = reply {
                 earlier.add_to(error);
+                is_hinted = is_hinted || self.hint(command.name(), error);
             }
         }
         Ok(replies)
     }
 
+    /// Gives the commands that must not be sent their refusals, and sends the others.
+    #[cold]
+    async fn send_what_may_be(
+        &self,
+        commands: &[Command],
+        span: Span,
+        entry: Entry,
+        earlier: &mut EarlierAttempts,
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        let mut checked = Vec::with_capacity(commands.len());
+        let mut sendable = Vec::with_capacity(commands.len());
+        for command in commands {
+            let allowed = self.check(std::slice::from_ref(command));
+            if allowed.is_ok() {
+                sendable.push(command.clone());
+            }
+            checked.push(allowed);
+        }
+        let sent = match checked.iter().find(|allowed| allowed.is_err()) {
+            Some(refused) if sendable.is_empty() => {
+                self.metrics.ended(refused, span.start.elapsed());
+                Ok(Vec::new())
+            }
+            _ => self.send_all(&sendable, Ok(()), span, entry, earlier).await,
+        };
+        // Without a reply the commands that were sent share their error, and the others have their own.
+        let (mut replies, failure) = match sent {
+            Ok(replies) => (replies.into_iter(), None),
+            Err(error) => (Vec::new().into_iter(), Some(error)),
+        };
+        let outcomes = checked.into_iter().map(|allowed| {
+            allowed?;
+            let missing = || match &failure {
+                Some(error) => Err(error.clone()),
+                None => Err(Fault::new(FaultKind::Protocol, "too few replies").maybe()),
+            };
+            replies.next().unwrap_or_else(missing)
+        });
+        Ok(outcomes.collect())
+    }
+
     /// Finds out, once, whether the server opens and carries out transactions for this user: one
-    /// that refused `MULTI` alone would carry out what comes after it.
-    pub(super) async fn try_transaction(&self) -> Result<(), CallError> {
+    /// that refused `MULTI` alone would carry out what comes after it. Takes no longer than `commands` may.
+    pub(super) async fn try_transaction(
+        &self,
+        commands: &[Command],
+        terms: Terms,
+    ) -> Result<(), CallError> {
         if self.transacts.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let mut empty = ["MULTI", "EXEC"].map(|name| Command::new(name).idempotent(true));
+        let usual = terms.start + self.command_timeout;
+        let deadlines = commands
+            .iter()
+            .map(|command| command.deadline_at().unwrap_or(usual));
+        let deadline = deadlines.max().unwrap_or(usual);
+        let mut empty =
+            ["MULTI", "EXEC"].map(|name| Command::new(name).idempotent(true).deadline(deadline));
         let mut earlier = EarlierAttempts::default();
-        for reply in self.run_all(&mut empty, None, &mut earlier).await? {
+        for reply in self.run_all(&mut empty, terms, &mut earlier).await? {
             reply.map_err(not_permitted)?;
         }
         self.transacts.store(true, Ordering::Relaxed);
@@ -201,7 +276,15 @@ impl Calls {
 
     /// Counts something as in flight that is not a call, such as making a subscription.
     pub(super) fn admit(&self) -> Result<Admission<'_>, CallError> {
-        self.in_flight.admit()
+        self.in_flight.admit(Entry::Limited)
+    }
+
+    /// Says what to do about a failure, if it is one of a setup that cannot work; whether it is.
+    #[cold]
+    pub(super) fn hint(&self, command: &str, error: &CallError) -> bool {
+        let topology = self.backend.topology();
+        self.hints
+            .give(self.breakers.name(), command, topology, error)
     }
 
     pub(super) fn backend(&self) -> &Arc<dyn Backend> {
@@ -254,13 +337,12 @@ impl Calls {
     async fn execute<A: Attempt>(
         &self,
         attempt: A,
-        checked: Result<(), CallError>,
+        admitted: Result<Admission<'_>, CallError>,
         span: Span,
         earlier: &mut EarlierAttempts,
     ) -> Result<A::Reply, CallError> {
-        let admitted = checked.and_then(|()| self.in_flight.admit());
-        let (mut result, end) = if let Err(error) = admitted {
-            (Err(error), span.start)
+        let (mut result, end) = if let Err(error) = &admitted {
+            (Err(error.clone()), span.start)
         } else if tracing::enabled!(target: "redkit::client", tracing::Level::DEBUG) {
             self.traced(&attempt, span, earlier).await
         } else {
@@ -268,9 +350,7 @@ impl Calls {
         };
         if let Err(error) = &mut result {
             earlier.add_to(error);
-            let topology = self.backend.topology();
-            self.hints
-                .give(self.breakers.name(), attempt.name(), topology, error);
+            self.hint(attempt.name(), error);
         }
         self.metrics
             .ended(&result, end.saturating_duration_since(span.start));
@@ -305,7 +385,7 @@ impl Calls {
         span: Span,
         earlier: &mut EarlierAttempts,
     ) -> (Result<A::Reply, CallError>, Instant) {
-        let mut pauses = None;
+        let mut pauses = Pauses::new(self.retry);
         let mut now = span.start;
         loop {
             let permit = match self.permit(now) {
@@ -440,7 +520,7 @@ impl Calls {
     #[cold]
     fn pause(
         &self,
-        pauses: &mut Option<ExponentialBackoff>,
+        pauses: &mut Pauses,
         error: &CallError,
         attempt: &impl Attempt,
     ) -> Option<Duration> {
@@ -460,44 +540,7 @@ impl Calls {
         if !may_repeat {
             return None;
         }
-        let retries = usize::try_from(self.retry.max_attempts.saturating_sub(1)).ok()?;
-        pauses
-            .get_or_insert_with(|| {
-                ExponentialBuilder::default()
-                    .with_min_delay(self.retry.min_delay)
-                    .with_max_delay(self.retry.max_delay)
-                    .with_max_times(retries)
-                    .with_jitter()
-                    .with_jitter_seed(random())
-                    .build()
-            })
-            .next()
-    }
-}
-
-/// When a call began, and when it ends at the latest.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    start: Instant,
-    deadline: Instant,
-}
-
-/// The ends of a call that does not name an earlier one.
-struct Limits {
-    /// By the command timeout.
-    usual: Instant,
-    /// By the caller's budget, which also shortens a deadline of the command's own. One beyond all clocks is none.
-    budget: Option<Instant>,
-}
-
-impl Limits {
-    /// Gives the command its deadline.
-    fn apply(&self, command: &mut Command) -> Instant {
-        let deadline = command.deadline_or(|| self.usual);
-        match self.budget {
-            Some(budget) if budget < deadline => command.shorten_deadline(budget),
-            _ => deadline,
-        }
+        pauses.next_pause()
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::Client;
 use super::calls::Calls;
+use super::in_flight::Entry;
 use crate::codec::Codec;
 use crate::coordination::{
     Lease, LeaseConfig, LeaseRenewal, Leases, Release, Releasing, Waiter, Wake, WakeUps,
@@ -21,7 +22,8 @@ pub(crate) struct WeakClient {
 }
 
 impl WeakClient {
-    /// The client, without a namespace and a budget, while some handle of it is left.
+    /// The client, without a namespace and a budget, while some handle of it is left. The tasks' pipelines are let in
+    /// though callers fill the client.
     pub(crate) fn upgrade(&self) -> Option<Client> {
         Some(Client {
             calls: self.calls.upgrade()?,
@@ -29,6 +31,7 @@ impl WeakClient {
             prefix: Arc::from(""),
             batch_keys: self.batch_keys,
             budget: None,
+            entry: Entry::Upkeep,
         })
     }
 }
@@ -85,9 +88,10 @@ impl Client {
     /// that a release is lost (and counted).
     pub fn release_later(&self, release: Release) {
         let releases = &self.calls.coordination.releases;
-        // A budget is for callers that wait.
+        // A budget, and the limit of calls in flight, are for callers that wait.
         let client = Self {
             budget: None,
+            entry: Entry::Upkeep,
             ..self.clone()
         };
         releases.send(client, release);

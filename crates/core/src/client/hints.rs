@@ -14,11 +14,17 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    /// Gives the hint that belongs to a failure, if there is one and it is time to.
+    /// Gives the hint that belongs to a failure, if there is one and it is time to. Says whether there is one.
     #[cold]
-    pub(super) fn give(&self, client: &str, command: &str, topology: Topology, error: &CallError) {
+    pub(super) fn give(
+        &self,
+        client: &str,
+        command: &str,
+        topology: Topology,
+        error: &CallError,
+    ) -> bool {
         let CallError::Replied(refusal) = error else {
-            return;
+            return false;
         };
         let (met, hint) = match refusal.code() {
             "NOPERM" | "NOAUTH" => (
@@ -29,7 +35,7 @@ impl Hints {
                 &self.topology,
                 "the server is part of a cluster: write redis-cluster:// in place of redis://",
             ),
-            _ => return,
+            _ => return false,
         };
         let times = met.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if times.is_power_of_two() {
@@ -38,5 +44,6 @@ impl Hints {
                 client, command, error = %refusal, times, "{hint}"
             );
         }
+        true
     }
 }

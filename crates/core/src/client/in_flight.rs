@@ -11,6 +11,16 @@ use crate::error::{CallError, Fault, FaultKind};
 /// Set in the count once no more calls are admitted.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
+/// Which calls are refused when there are too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// Those of callers.
+    Limited,
+    /// None of the client's own upkeep (renewals of leases, releases), which is bounded by itself: callers that fill the
+    /// client must not cost it its locks.
+    Upkeep,
+}
+
 /// The calls in flight.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -30,14 +40,14 @@ impl InFlight {
     }
 
     /// Admits a call, or says why not.
-    pub(super) fn admit(&self) -> Result<Admission<'_>, CallError> {
+    pub(super) fn admit(&self, entry: Entry) -> Result<Admission<'_>, CallError> {
         let before = self.count.fetch_add(1, Ordering::AcqRel);
         // From here on dropping it takes the count back.
         let admission = Admission(self);
         if before & CLOSED != 0 {
             return Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent());
         }
-        if before >= self.limit {
+        if entry == Entry::Limited && before >= self.limit {
             return Err(self.too_many());
         }
         Ok(admission)
@@ -95,16 +105,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn closing_waits_for_the_last_call_and_admits_no_other() {
         let in_flight = InFlight::new(2);
-        let (one, two) = (in_flight.admit().unwrap(), in_flight.admit().unwrap());
+        let admit = || in_flight.admit(Entry::Limited);
+        let (one, two) = (admit().unwrap(), admit().unwrap());
         let kind = |error: CallError| error.fault().unwrap().kind();
-        assert_eq!(kind(in_flight.admit().unwrap_err()), FaultKind::Overloaded);
+        assert_eq!(kind(admit().unwrap_err()), FaultKind::Overloaded);
         assert_eq!(in_flight.count(), 2);
+        let upkeep = in_flight.admit(Entry::Upkeep).unwrap();
+        assert_eq!(in_flight.count(), 3);
+        drop(upkeep);
         drop(one);
         assert!(
             !in_flight.close(Duration::from_secs(1)).await,
             "one call is still in flight"
         );
-        assert_eq!(kind(in_flight.admit().unwrap_err()), FaultKind::Shutdown);
+        assert_eq!(kind(admit().unwrap_err()), FaultKind::Shutdown);
+        let upkeep = in_flight.admit(Entry::Upkeep).unwrap_err();
+        assert_eq!(kind(upkeep), FaultKind::Shutdown);
         let (closed, ()) = tokio::join!(in_flight.close(Duration::from_secs(1)), async {
             tokio::time::sleep(Duration::from_millis(10)).await;
             drop(two);

@@ -13,21 +13,24 @@ mod servers;
 mod shareable;
 mod span;
 mod stats;
+mod timing;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::calls::Calls;
 pub(crate) use self::coordination::WeakClient;
 pub use self::eval_all::Request;
+use self::in_flight::Entry;
 pub use self::latency::Latency;
 use self::outcome::EarlierAttempts;
 pub use self::shareable::{check_pipeline, check_shareable};
 pub use self::stats::ClientStats;
+use self::timing::Terms;
 use crate::backend::{Backend, Capabilities, ConnectionState, Topology};
 use crate::breaker::Breakers;
 use crate::codec::Codec;
@@ -71,6 +74,8 @@ pub struct Client {
     batch_keys: usize,
     /// The longest that a call through this handle takes.
     budget: Option<Duration>,
+    /// Whether pipelines through this handle count against the limit of calls in flight.
+    entry: Entry,
 }
 
 impl Client {
@@ -100,6 +105,7 @@ impl Client {
             prefix: namespace_prefix(config.namespace.as_deref().unwrap_or_default()).into(),
             batch_keys: config.batch_keys,
             budget: None,
+            entry: Entry::Limited,
         })
     }
 
@@ -254,6 +260,10 @@ impl Client {
     /// `MULTI` and `EXEC` may be among them. The batch counts as one call for the breaker. It is
     /// repeated as a whole when nothing of it was sent, or all of it is idempotent.
     ///
+    /// A command that must not be sent (an argument beyond
+    /// [`max_value_bytes`](crate::ClientConfig::max_value_bytes), one that would disturb other callers) is left out, and
+    /// its own outcome says so. With `MULTI` among the commands nothing is sent then.
+    ///
     /// On a cluster the commands of one node keep their order; those that a node sends elsewhere
     /// during a migration are carried out after the others.
     ///
@@ -282,15 +292,31 @@ impl Client {
         earlier: &mut EarlierAttempts,
     ) -> Result<Vec<Result<Value, CallError>>, Error> {
         self.calls
-            .run_all(commands, self.budget, earlier)
+            .run_all(commands, self.terms(), earlier)
             .await
             .map_err(|error| Error::call("pipeline", error))
     }
 
-    /// Makes sure, once in a client's life, that transactions are possible.
-    pub(crate) async fn try_transaction(&self) -> Result<(), Error> {
-        let tried = self.calls.try_transaction().await;
-        tried.map_err(|error| Error::call("MULTI", error))
+    /// Sends a transaction from `MULTI` to `EXEC`, as soon as it is known, once in a client's life, that transactions are
+    /// possible.
+    pub(crate) async fn transaction(
+        &self,
+        commands: &mut [Command],
+    ) -> Result<Vec<Result<Value, CallError>>, Error> {
+        let terms = self.terms();
+        let tried = self.calls.try_transaction(commands, terms).await;
+        tried.map_err(|error| Error::call("MULTI", error))?;
+        let mut earlier = EarlierAttempts::default();
+        let sent = self.calls.run_all(commands, terms, &mut earlier).await;
+        sent.map_err(|error| Error::call("pipeline", error))
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            start: Instant::now(),
+            budget: self.budget,
+            entry: self.entry,
+        }
     }
 
     /// Runs a script by its hash; a server that does not have it is sent the text once.
@@ -335,7 +361,10 @@ impl Client {
             .unwrap_or_else(|_| {
                 Err(Fault::new(FaultKind::Timeout, "not confirmed within the deadline").maybe())
             })
-            .map_err(|error| Error::call("SUBSCRIBE", error))
+            .map_err(|error| {
+                self.calls.hint("SUBSCRIBE", &error);
+                refused(error)
+            })
     }
 
     /// A client on a connection of its own, for blocking commands, `WATCH` and the like. It has

@@ -13,7 +13,7 @@ pub fn check_shareable(command: &Command) -> Result<(), CallError> {
     let remedy = match kind(command.name()) {
         Kind::Shareable => return Ok(()),
         Kind::MayBlock if !blocks(command) => return Ok(()),
-        Kind::Client if !client_subcommand_changes_connection(command) => return Ok(()),
+        Kind::BySubcommand if !subcommand_changes_connection(command) => return Ok(()),
         Kind::Subscribes => "use `subscribe`",
         Kind::Blocks | Kind::MayBlock => {
             "use it on a `dedicated` connection: it would hold up every other caller"
@@ -22,7 +22,7 @@ pub fn check_shareable(command: &Command) -> Result<(), CallError> {
             "send MULTI to EXEC in one `pipeline`, or use a `dedicated` connection: commands of \
              other callers would get in between"
         }
-        Kind::Connection | Kind::Client => {
+        Kind::Connection | Kind::BySubcommand => {
             "set it in the configuration, or use a `dedicated` connection: it would change the \
              connection for every other caller"
         }
@@ -38,15 +38,15 @@ pub fn check_shareable(command: &Command) -> Result<(), CallError> {
 ///
 /// # Errors
 /// [`CallError::NotSent`] for the first command that does not belong there, and for a transaction
-/// without an end.
+/// without an end. `DISCARD` is none: a server that refuses it leaves the transaction open.
 pub fn check_pipeline(commands: &[Command]) -> Result<(), CallError> {
     let mut open = false;
     for command in commands {
+        // With an argument too many the server refuses it, and what follows is no transaction.
+        let is = |name: &str| command.arg_count() == 0 && command.name().eq_ignore_ascii_case(name);
         match kind(command.name()) {
-            Kind::Transaction if command.name().eq_ignore_ascii_case("MULTI") => open = true,
-            Kind::Transaction if open && !command.name().eq_ignore_ascii_case("WATCH") => {
-                open = false;
-            }
+            Kind::Transaction if is("MULTI") => open = true,
+            Kind::Transaction if open && is("EXEC") => open = false,
             _ => check_shareable(command)?,
         }
     }
@@ -61,6 +61,11 @@ pub fn check_pipeline(commands: &[Command]) -> Result<(), CallError> {
     Ok(())
 }
 
+/// Whether the command begins, ends or belongs to a transaction.
+pub(super) fn is_of_transaction(command: &Command) -> bool {
+    kind(command.name()) == Kind::Transaction
+}
+
 #[derive(PartialEq, Eq)]
 enum Kind {
     Shareable,
@@ -70,7 +75,8 @@ enum Kind {
     MayBlock,
     Transaction,
     Connection,
-    Client,
+    /// Depends on the first argument.
+    BySubcommand,
 }
 
 fn kind(name: &str) -> Kind {
@@ -95,8 +101,8 @@ fn kind(name: &str) -> Kind {
         b"XREAD" | b"XREADGROUP" => Kind::MayBlock,
         b"MULTI" | b"EXEC" | b"DISCARD" | b"WATCH" | b"UNWATCH" => Kind::Transaction,
         b"MONITOR" | b"QUIT" | b"RESET" | b"HELLO" | b"SELECT" | b"AUTH" | b"ASKING"
-        | b"READONLY" | b"READWRITE" | b"SYNC" | b"PSYNC" => Kind::Connection,
-        b"CLIENT" => Kind::Client,
+        | b"READONLY" | b"READWRITE" | b"SYNC" | b"PSYNC" | b"REPLCONF" => Kind::Connection,
+        b"CLIENT" | b"SCRIPT" => Kind::BySubcommand,
         _ => Kind::Shareable,
     }
 }
@@ -120,14 +126,25 @@ fn blocks(command: &Command) -> bool {
     false
 }
 
-fn client_subcommand_changes_connection(command: &Command) -> bool {
+fn subcommand_changes_connection(command: &Command) -> bool {
     let is = |word: &str| {
         command
             .get(0)
             .is_some_and(|sub| sub.eq_ignore_ascii_case(word.as_bytes()))
     };
+    if command.name().eq_ignore_ascii_case("SCRIPT") {
+        return is("DEBUG");
+    }
     [
-        "REPLY", "TRACKING", "CACHING", "SETNAME", "SETINFO", "NO-EVICT", "NO-TOUCH", "CAPA",
+        "REPLY",
+        "TRACKING",
+        "CACHING",
+        "SETNAME",
+        "SETINFO",
+        "NO-EVICT",
+        "NO-TOUCH",
+        "CAPA",
+        "IMPORT-SOURCE",
     ]
     .into_iter()
     .any(is)
@@ -176,6 +193,17 @@ mod tests {
         }
         assert!(refused(&Command::new("Multi")).contains("pipeline"));
         assert!(refused(&Command::new("CLIENT").arg("reply").arg("off")).contains("dedicated"));
+        for line in [
+            &["REPLCONF", "ACK", "0"][..],
+            &["replconf", "GETACK", "*"],
+            &["Script", "debug", "YES"],
+            &["CLIENT", "import-source", "ON"],
+        ] {
+            let (name, args) = line.split_first().unwrap();
+            assert!(refused(&Command::new(name).args(args)).contains("dedicated"));
+        }
+        let load = Command::new("SCRIPT").arg("LOAD").arg("return 1");
+        assert!(check_shareable(&load).is_ok());
         for name in ["GET", "SET", "EVALSHA", "HGETALL", "PUBLISH", "UNLINK", ""] {
             assert!(check_shareable(&Command::new(name)).is_ok(), "{name}");
         }
@@ -186,9 +214,13 @@ mod tests {
     fn a_transaction_is_whole_or_not_sent() {
         let commands = |names: &[&str]| names.iter().map(|n| Command::new(n)).collect::<Vec<_>>();
         assert!(check_pipeline(&commands(&["MULTI", "SET", "EXEC", "GET"])).is_ok());
-        assert!(check_pipeline(&commands(&["MULTI", "SET", "DISCARD"])).is_ok());
+        let one_too_many = Command::new("EXEC").arg("x");
+        let more = [&commands(&["MULTI", "SET"])[..], &[one_too_many]].concat();
+        assert!(check_pipeline(&more).is_err());
         for wrong in [
             &["MULTI", "SET"][..],
+            &["MULTI", "SET", "DISCARD"],
+            &["MULTI", "SET", "UNWATCH"],
             &["EXEC"],
             &["WATCH", "MULTI", "EXEC"],
             &["MULTI", "BLPOP", "EXEC"],

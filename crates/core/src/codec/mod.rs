@@ -68,7 +68,8 @@ impl Default for Codec {
 }
 
 impl Codec {
-    /// JSON.
+    /// JSON. It has no word for a float that is no number or is infinite, nor for `Some(None)`: such a value is written as
+    /// `null`, and is then not what it was, or cannot be read. The other formats keep it.
     pub fn json() -> Self {
         Self::of(Format::Json)
     }
@@ -233,6 +234,9 @@ impl Codec {
     /// Whether stored bytes have the format and the encryption that this codec gives to what it
     /// writes now: `false` for an older key of the ring, another format, plain in place of
     /// encrypted or the reverse. Compression does not matter. Nothing is opened.
+    ///
+    /// What is encrypted cannot be [renewed](crate::Client::renew) as plain: a codec without the key cannot open it. A
+    /// program that leaves encryption reads with one client and writes with another.
     pub fn is_current(&self, raw: &[u8]) -> bool {
         match Self::inspect(raw) {
             Ok(StoredForm::Plain) => self.format == Format::Json && !self.is_encrypting(),

@@ -115,6 +115,21 @@ fn credentials(config: &ClientConfig) -> Result<(), ConfigError> {
             "give both, or neither",
         ));
     }
+    let has_sentinels = matches!(config.endpoint, Endpoint::Sentinel { .. });
+    if config.sentinel_username.is_some() && config.sentinel_password.is_none() {
+        return Err(ConfigError::new(
+            "sentinel_password",
+            "a user name for the sentinels is given without a password",
+            "give both, or neither",
+        ));
+    }
+    if config.sentinel_password.is_some() && !has_sentinels {
+        return Err(ConfigError::new(
+            "sentinel_password",
+            "credentials for sentinels are given without sentinels",
+            "leave them out, or name the sentinels",
+        ));
+    }
     if config.provider.is_some() && has_own {
         return Err(ConfigError::new(
             "password",

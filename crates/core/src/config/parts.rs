@@ -24,7 +24,8 @@ pub struct TlsConfig {
 pub struct RetryConfig {
     /// How often a command is sent at most, the first time included. 1 switches retries off.
     pub max_attempts: u32,
-    /// The pause before the second attempt. It doubles with every further one, with full jitter.
+    /// The pause before the second attempt, at most. It doubles with every further one, and a random part of it is waited,
+    /// between a half and the whole.
     pub min_delay: Duration,
     /// The longest pause.
     pub max_delay: Duration,

@@ -64,7 +64,8 @@ impl ClientConfig {
 
     /// From a URL, and from the environment what the URL does not say: as [`from_env`](Self::from_env), without the
     /// variables that say where to connect to. So neither `REDIS_URL` nor the credentials in it count: they are
-    /// another server's. `REDKIT_USERNAME` and `REDKIT_PASSWORD` do, unless the URL has credentials.
+    /// another server's. `REDKIT_USERNAME` and `REDKIT_PASSWORD` do, unless the URL has credentials, in front of the host
+    /// or in its query; the sentinels' do when the URL names sentinels and none for them.
     ///
     /// # Errors
     /// [`ConfigError`] with the field, as for the other forms.
@@ -202,14 +203,30 @@ impl Settings {
             "REDKIT_SENTINELS",
             "REDKIT_MASTER",
         ];
-        const CREDENTIALS: &[&str] = &["REDKIT_USERNAME", "REDKIT_PASSWORD"];
-        let counts = |name: &OsString| {
-            let is_in = |names: &[&str]| names.iter().any(|other| *name == **other);
-            let is_theirs = is_in(CREDENTIALS) && url.contains('@');
-            !is_in(PLACE) && !is_theirs
-        };
+        let counts = |name: &OsString| !PLACE.iter().any(|place| *name == **place);
         let vars = vars.into_iter().filter(|(name, _)| counts(name));
-        let mut settings = Self::from_vars(None, vars)?;
+        let mut variables = Self::from_vars(None, vars)?;
+        let mut settings = Self::default();
+        let place = url::parse(url, &mut settings)?;
+        // A user and a password belong together.
+        let has_credentials = place.username.is_some() || place.password.is_some();
+        if has_credentials || settings.username.is_set() || settings.password.is_set() {
+            variables.username.take();
+            variables.password.take();
+        }
+        let has_sentinels = matches!(place.endpoint, Endpoint::Sentinel { .. });
+        let says_own = settings.sentinel_username.is_set() || settings.sentinel_password.is_set();
+        if !has_sentinels || says_own {
+            variables.sentinel_username.take();
+            variables.sentinel_password.take();
+        }
+        if place.database.is_some() {
+            variables.database.take();
+        }
+        if place.tls {
+            variables.tls.take();
+        }
+        settings.fill_from(variables);
         settings.set("url", url)?;
         Ok(settings)
     }
@@ -256,6 +273,11 @@ impl Settings {
         let mut is_encrypted = None;
         if let Some(place) = place {
             config.endpoint = place.endpoint;
+            if !matches!(config.endpoint, Endpoint::Sentinel { .. }) {
+                // Those of the configuration that this one goes on from are for its sentinels.
+                config.sentinel_username = None;
+                config.sentinel_password = None;
+            }
             config.username = place.username.or(config.username);
             config.password = place.password.or(config.password);
             config.database = place.database.unwrap_or(config.database);

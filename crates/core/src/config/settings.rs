@@ -202,7 +202,8 @@ client_settings! {
         probe_interval: Duration = Duration::from_secs(5), check::duration;
 
         /// How many calls may be in flight at once; more are refused as
-        /// [`FaultKind::Overloaded`](crate::FaultKind::Overloaded). Default 16,384.
+        /// [`FaultKind::Overloaded`](crate::FaultKind::Overloaded). Default 16,384. The client's own renewals of leases and
+        /// releases count, and are not refused.
         max_in_flight: usize = 16_384, check::positive;
 
         /// How many bytes one argument of a command, such as a value, may have. A larger one is

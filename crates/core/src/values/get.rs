@@ -46,7 +46,9 @@ impl Client {
         key: impl ToKey,
     ) -> Result<Option<Stored<T>>, Error> {
         let key = key.to_key(self);
-        let raw: Option<Bytes> = self.call(Command::new("GET").key(&key)).await?;
+        // What it is compared with lies at the master.
+        let get = Command::new("GET").key(&key).from_master();
+        let raw: Option<Bytes> = self.call(get).await?;
         let Some(raw) = raw else {
             return Ok(None);
         };

@@ -96,7 +96,9 @@ impl Client {
     /// As [`get_bytes`](Client::get_bytes).
     pub async fn renew_bytes(&self, key: impl ToKey) -> Result<ReencodeOutcome, Error> {
         let key = key.to_key(self);
-        let raw: Option<Bytes> = self.call(Command::new("GET").key(&key)).await?;
+        let raw: Option<Bytes> = self
+            .call(Command::new("GET").key(&key).from_master())
+            .await?;
         let Some(raw) = raw else {
             return Ok(ReencodeOutcome::Absent);
         };

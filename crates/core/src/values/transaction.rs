@@ -76,9 +76,8 @@ impl Transaction {
             "MULTI",
             commands.iter().flat_map(Command::keys),
         )?;
-        self.0.client.try_transaction().await?;
         commands.push(Command::new("EXEC"));
-        let mut replies = self.0.client.pipeline_ref(&mut commands).await?;
+        let mut replies = self.0.client.transaction(&mut commands).await?;
         let queued = commands
             .get(1..commands.len() - 1)
             .unwrap_or_default()

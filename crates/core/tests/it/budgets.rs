@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redkit_core::breaker::BreakerState;
-use redkit_core::{Client, ClientConfig, Command, Script, Value};
+use redkit_core::{Client, ClientConfig, Command, Script, Transaction, Value};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::Instant;
 
@@ -17,7 +17,8 @@ fn unanswered() -> Client {
 static ONE: Script = Script::new("return 1");
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_ends_calls_pipelines_and_scripts_and_does_not_count_against_the_server() {
+async fn a_budget_ends_calls_pipelines_scripts_and_transactions_and_does_not_count_against_the_server()
+ {
     let client = unanswered();
     let hasty = client.with_budget(Duration::from_millis(60)).unwrap();
     for _ in 0..30 {
@@ -26,9 +27,12 @@ async fn a_budget_ends_calls_pipelines_and_scripts_and_does_not_count_against_th
         assert!(hasty.call::<Value>(ping.clone()).await.is_err());
         assert!(hasty.pipeline(vec![ping.clone(), ping]).await.is_err());
         assert!(hasty.eval::<Value>(ONE.invoke(["k"])).await.is_err());
+        let mut transaction = Transaction::new(&hasty);
+        let _ = transaction.increment("n", 1);
+        assert!(transaction.send().await.is_err());
         let took = start.elapsed();
-        let (least, most) = (Duration::from_millis(180), Duration::from_millis(190));
-        assert!((least..=most).contains(&took), "three calls took {took:?}");
+        let (least, most) = (Duration::from_millis(240), Duration::from_millis(250));
+        assert!((least..=most).contains(&took), "four calls took {took:?}");
     }
     let status = client.breaker().status();
     assert_eq!((status.state, status.failures), (BreakerState::Closed, 0));
@@ -73,4 +77,18 @@ async fn a_budget_beyond_all_clocks_is_none() {
     assert_eq!(patient.call::<String>(ping.clone()).await.unwrap(), "PONG");
     assert_eq!(patient.pipeline(vec![ping]).await.unwrap().len(), 1);
     assert_eq!(patient.eval::<i64>(ONE.invoke(["k"])).await.unwrap(), 1);
+}
+
+/// The first one makes two round trips.
+#[tokio::test(start_paused = true)]
+async fn a_transaction_has_one_budget_for_all_its_round_trips() {
+    let backend = FaultyBackend::embedded();
+    backend.add(Rule::new(Injection::DelayReply(Duration::from_millis(40))));
+    let client = backend.client();
+    let hasty = client.with_budget(Duration::from_millis(60)).unwrap();
+    let start = Instant::now();
+    let mut transaction = Transaction::new(&hasty);
+    let _ = transaction.increment("n", 1);
+    assert!(transaction.send().await.is_err());
+    assert_eq!(start.elapsed().as_millis() / 5, 12, "{:?}", start.elapsed());
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use redkit_core::{Client, ClientConfig, Command};
+use redkit_core::{Client, ClientConfig, Command, Interest};
 use redkit_testkit::{Server, ServerOptions};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -68,6 +68,37 @@ async fn a_right_that_is_missing_is_said_at_once_and_then_ever_more_seldom() {
         "the 1st, 2nd, 4th, 8th, 16th"
     );
     client.shutdown().await;
+}
+
+/// Of a pipeline the outcome is an answer; a subscription is no call.
+#[tokio::test]
+async fn a_right_that_is_missing_is_said_of_pipelines_and_subscriptions_too() {
+    let server = Server::redis(ServerOptions::new()).await.unwrap();
+    let rights = "ACL SETUSER app on >pw ~* resetchannels +@all -mget";
+    let rights: Vec<&str> = rights.split(' ').collect();
+    server.raw(&rights).await.unwrap();
+    let url = format!("redis://app:pw@{}", server.addr());
+    for subscribes in [false, true] {
+        let (log, _guard) = log();
+        let client = Client::connect(ClientConfig::from_url(&url).unwrap())
+            .await
+            .unwrap();
+        let command = match subscribes {
+            true => {
+                let news = Interest::Channels(vec!["news".into()]);
+                client.subscribe(news).await.unwrap_err();
+                "SUBSCRIBE"
+            }
+            false => {
+                let values = client.mget::<String>(["a", "b"]).await;
+                assert!(values.iter().all(Result::is_err));
+                "MGET"
+            }
+        };
+        assert_eq!(log.lines_with("ACL SETUSER"), 1, "{command}");
+        assert_eq!(log.lines_with(command), 1);
+        client.shutdown().await;
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redkit_core::{Client, ClientConfig, Command, ConnectionState, Driver, ServerKind};
+use redkit_core::{Change, Client, ClientConfig, Command, ConnectionState, Driver, ServerKind};
 use redkit_testkit::{Close, Program, Proxy, Server, ServerOptions};
 
 each_driver! {
@@ -352,6 +352,28 @@ async fn reads_go_to_replicas_when_they_may() {
     }
     let after = (reads(master).await, reads(replicas[0]).await);
     assert_eq!((after.0 - before.0, after.1 - before.1), (0, 50));
+
+    // The replica hears no more of its master: whoever goes on from what is stored reads at the master.
+    for line in [
+        &["CONFIG", "SET", "masterauth", "wrong"][..],
+        &["CLIENT", "KILL", "TYPE", "master"],
+    ] {
+        replicas[0].raw(line).await.unwrap();
+    }
+    client
+        .call::<()>(Command::new("SET").key("k").arg("\"w\""))
+        .await
+        .unwrap();
+    assert_eq!(get().await.unwrap().as_deref(), Some("v"), "the replica's");
+    let stored = client.get_stored::<String>("k").await;
+    assert_eq!(stored.unwrap().unwrap().into_value(), "w");
+    for _ in 0..3 {
+        let update = client.update("k").attempts(1);
+        update
+            .apply(|text: Option<String>| Change::Set(text.unwrap_or_default() + "x"))
+            .await
+            .unwrap();
+    }
     client.shutdown().await;
 
     // A client that does not ask for it reads from the master alone, of the same cluster.

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use redkit_core::{CallError, Command, Error, Expiry, FaultKind, SetItem, SetOptions, Ttl, Value};
-use redkit_testkit::Fixture;
+use redkit_core::{
+    CallError, ClientConfig, Command, Error, Expiry, FaultKind, Pipeline, SetItem, SetOptions,
+    Transaction, Ttl, Value,
+};
+use redkit_testkit::{FaultyBackend, Fixture};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -282,4 +285,50 @@ async fn items_on_a_dead_server_fail_each() {
         .await
         .unwrap();
     client.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_item_that_is_too_large_fails_alone() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client_with(&ClientConfig::default().max_value_bytes(1000));
+    let (small, large) = ("x".repeat(10), "x".repeat(2000));
+    let outcomes = client
+        .mset([
+            SetItem::new("a", &small),
+            SetItem::new("b", &large),
+            SetItem::new("c", &small),
+        ])
+        .await;
+    let shown: Vec<_> = outcomes.iter().map(|o| o.as_ref().map_err(fault)).collect();
+    assert_eq!(shown, [Ok(&true), Err(FaultKind::Invalid), Ok(&true)]);
+    assert!(client.exists("c").await.unwrap());
+    let only_large = client.mset([SetItem::new("b", &large)]).await;
+    assert_eq!(
+        fault(only_large[0].as_ref().unwrap_err()),
+        FaultKind::Invalid
+    );
+    assert_eq!(client.stats().not_sent, 1);
+
+    let mut pipeline = Pipeline::new(&client);
+    let too_large = pipeline.set("b", &large, SetOptions::new());
+    let disturbing = pipeline.command::<()>(Command::new("SUBSCRIBE").arg("news"));
+    let gone = pipeline.delete("c");
+    let mut replies = pipeline.send().await.unwrap();
+    assert_eq!(
+        fault(&replies.take(too_large).unwrap_err()),
+        FaultKind::Invalid
+    );
+    assert_eq!(
+        fault(&replies.take(disturbing).unwrap_err()),
+        FaultKind::Invalid
+    );
+    assert!(replies.take(gone).unwrap());
+
+    // A transaction is carried out as a whole or not at all.
+    let mut transaction = Transaction::new(&client);
+    let _ = transaction.set("b", &large, SetOptions::new());
+    let _ = transaction.delete("a");
+    let error = transaction.send().await.unwrap_err();
+    assert_eq!(fault(&error), FaultKind::Invalid);
+    assert!(client.exists("a").await.unwrap());
 }

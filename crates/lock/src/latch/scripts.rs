@@ -94,8 +94,9 @@ impl CountDown<'_> {
 
 /// What is left; `None` when there is no latch.
 pub(super) async fn remaining(client: &Client, keys: &Keys) -> Result<Option<u32>, Error> {
-    let call = Command::new("HGET").key(&keys.latch).arg("n");
-    Ok(client.call(call.idempotent(true)).await?)
+    // A replica may not know yet of the count that woke the waiter.
+    let call = Command::new("HGET").key(&keys.latch).arg("n").from_master();
+    Ok(client.call(call).await?)
 }
 
 /// Gives whether there was one.

@@ -154,3 +154,14 @@ redkit_testkit::suite! {
         assert!(next.fence().get() >= fence.get() + 61_000_000);
     }
 }
+
+#[tokio::test]
+async fn a_register_is_read_at_the_master() {
+    let backend = redkit_testkit::FaultyBackend::embedded();
+    let register = FencedRegister::new(&backend.client(), "stock").unwrap();
+    register.write("k", Fence::new(1), &1).await.unwrap();
+    assert!(register.read::<u32>("k").await.unwrap().is_some());
+    let reads = |seen: &Command| seen.name() == "HMGET";
+    let reads: Vec<_> = backend.seen().into_iter().filter(reads).collect();
+    assert!(!reads.is_empty() && reads.iter().all(Command::is_from_master));
+}

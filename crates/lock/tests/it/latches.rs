@@ -170,3 +170,15 @@ async fn a_subscription_that_hangs_makes_no_wait_longer() {
     let took = start.elapsed();
     assert!(took < Duration::from_millis(100), "{took:?}");
 }
+
+/// A replica may not know yet of the count that woke the waiter.
+#[tokio::test]
+async fn the_count_is_read_at_the_master() {
+    let backend = FaultyBackend::embedded();
+    let latch = latch(&backend.client());
+    latch.set(1).await.unwrap();
+    assert_eq!(latch.remaining().await.unwrap(), Some(1));
+    let reads = |seen: &Command| seen.name() == "HGET";
+    let reads: Vec<_> = backend.seen().into_iter().filter(reads).collect();
+    assert!(!reads.is_empty() && reads.iter().all(Command::is_from_master));
+}

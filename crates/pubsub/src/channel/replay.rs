@@ -250,11 +250,13 @@ impl Cursor {
         }
     }
 
-    /// Whether a message stands in the log, or might. Every message stands there before it is told.
+    /// Whether a message stands in the log, or might. Every message stands there before it is told,
+    /// at the master.
     async fn has(&self, number: u64, client: &Client) -> bool {
         let id = format!("{number}-0");
         let range = Command::new("XRANGE").key(&self.keys.log);
-        let found = client.call::<Entries<Entry<2>>>(range.arg(&*id).arg(&*id));
+        let range = range.arg(&*id).arg(&*id).from_master();
+        let found = client.call::<Entries<Entry<2>>>(range);
         found.await.map_or(true, |Entries(found)| !found.is_empty())
     }
 

@@ -76,6 +76,40 @@ fn a_given_url_takes_no_place_or_credentials_from_another_servers_url() {
     let own = at("redis://bob:own@other", &vars);
     assert_eq!(own.username.as_deref(), Some("bob"));
     assert_eq!(own.password.unwrap().expose_secret(), "own");
+    let own = at("redis://other?username=bob&password=own", &vars);
+    assert_eq!(own.username.as_deref(), Some("bob"));
+    assert_eq!(own.password.unwrap().expose_secret(), "own");
+    let own = at("redis://other?password=own", &vars);
+    assert_eq!(own.username, None, "a user has the password of its own");
+    assert_eq!(own.password.unwrap().expose_secret(), "own");
+}
+
+#[test]
+fn what_a_given_url_says_wins_over_the_environment() {
+    let vars = [
+        ("REDKIT_DATABASE", "0"),
+        ("REDKIT_NAMESPACE", "shop"),
+        ("REDKIT_COMMAND_TIMEOUT", "2s"),
+        ("REDKIT_TLS", "false"),
+        ("REDKIT_SENTINEL_USERNAME", "ann"),
+        ("REDKIT_SENTINEL_PASSWORD", "secret"),
+    ];
+    let at = |url: &str| {
+        let vars = vars.iter().map(|(n, v)| (n.into(), v.into()));
+        let settings = Settings::from_vars_at(url, vars.collect::<Vec<_>>()).unwrap();
+        settings.into_config(None).unwrap()
+    };
+    let config = at("rediss://host/3?namespace=test");
+    assert_eq!(config.database, 3);
+    assert_eq!(config.namespace.as_deref(), Some("test"));
+    assert_eq!(config.command_timeout.as_secs(), 2);
+    assert!(config.tls.is_some() && config.sentinel_username.is_none());
+    assert_eq!(at("redis://host").namespace.as_deref(), Some("shop"));
+    let config = at("redis-sentinel://host/main");
+    assert_eq!(config.sentinel_username.as_deref(), Some("ann"));
+    let config = at("redis-sentinel://host/main?sentinel_password=own");
+    assert_eq!(config.sentinel_username, None);
+    assert_eq!(config.sentinel_password.unwrap().expose_secret(), "own");
 }
 
 #[test]
@@ -265,6 +299,14 @@ fn bad_input_names_the_field_and_hides_secrets() {
         ("embedded://?password=hunter2", "password"),
         ("redis://host:+7", "port"),
         ("redis://host/+7", "database"),
+        (
+            "redis://host?sentinel_password=hunter2",
+            "sentinel_password",
+        ),
+        (
+            "redis-sentinel://host/main?sentinel_username=hunter2",
+            "sentinel_password",
+        ),
     ] {
         let shown = match ClientConfig::from_url(url) {
             Ok(config) => format!("taken: {config:?}"),
@@ -344,4 +386,10 @@ fn a_url_goes_on_from_a_configuration() {
     assert_eq!(config.endpoint.to_string(), "h:6379");
     assert!(config.lazy && config.password.is_some());
     assert_eq!(config.namespace.as_deref(), Some("shop"));
+    let url = "redis-sentinel://h/main?sentinel_password=theirs";
+    let config = ClientConfig::from_url(url).unwrap();
+    let config = config.with_url("redis-sentinel://other/main").unwrap();
+    assert!(config.sentinel_password.is_some());
+    let config = config.with_url("redis://h").unwrap();
+    assert!(config.sentinel_password.is_none(), "there are no sentinels");
 }

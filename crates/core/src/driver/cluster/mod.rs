@@ -233,7 +233,7 @@ enum Follow {
 impl Backend for ClusterBackend {
     async fn call(&self, command: &Command) -> Result<Value, CallError> {
         match slot_of(command)? {
-            Some(slot) if self.shared.read_from_replicas && command.only_reads() => {
+            Some(slot) if self.shared.read_from_replicas && command.may_read_from_replica() => {
                 self.shared.read(command, slot).await
             }
             Some(slot) => self.shared.call_on(command, Some(slot)).await,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redkit_core::coordination::{LeaseConfig, LeaseRenewal};
-use redkit_core::{Command, Invocation, Value};
+use redkit_core::coordination::{LeaseConfig, LeaseRenewal, Release};
+use redkit_core::{CallError, ClientConfig, Command, FaultKind, Invocation, Value};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -244,6 +244,62 @@ async fn a_renewal_that_panics_costs_its_own_lease_and_no_other() {
     backend.set(Rule::new(Injection::Panic).on_part("held").times(2));
     sleep(10 * TTL).await;
     assert!(!lease.is_lost() && exists(&client, "held").await);
+}
+
+struct TooLarge(Held);
+
+impl LeaseRenewal for TooLarge {
+    fn renew(&self, ttl: Duration) -> Invocation {
+        self.0.renew(ttl).arg(vec![b'x'; 2000])
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_must_not_be_sent_costs_its_own_lease_and_no_other() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client_with(&ClientConfig::default().max_value_bytes(1000));
+    let held = Held::take(&client, "held", TTL).await;
+    let lease = client.lease(held, LeaseConfig::new(TTL), Instant::now());
+    let large = TooLarge(Held::take(&client, "large", TTL).await);
+    let large = client.lease(large, LeaseConfig::new(TTL), Instant::now());
+    timeout(2 * TTL, large.lost())
+        .await
+        .expect("at its deadline");
+    sleep(10 * TTL).await;
+    assert!(!lease.is_lost() && exists(&client, "held").await);
+}
+
+/// The limit is for callers; the server is well and answers each that is let in.
+#[tokio::test(start_paused = true)]
+async fn callers_that_fill_the_client_cost_it_no_lease_and_no_release() {
+    let backend = FaultyBackend::embedded();
+    let config = ClientConfig::default()
+        .max_in_flight(1)
+        .command_timeout(10 * TTL);
+    let client = backend.client_with(&config);
+    let held = Held::take(&client, "held", TTL).await;
+    let release = held.release();
+    let lease = client.lease(held, LeaseConfig::new(TTL), Instant::now());
+    backend.set(Rule::new(Injection::HangBefore).on_part("hang"));
+    let get = || client.call::<Option<String>>(Command::new("GET").key("hang"));
+    let look = async {
+        sleep(Duration::from_millis(1)).await;
+        let error = get().await.unwrap_err();
+        let fault = error.call_error().and_then(CallError::fault).unwrap();
+        assert_eq!(fault.kind(), FaultKind::Overloaded);
+        sleep(3 * TTL).await;
+        assert!(!lease.is_lost());
+        assert!(exists(&backend.client(), "held").await);
+        lease.end();
+        client.release_later(Release::new([release]));
+        sleep(Duration::from_millis(10)).await;
+        assert!(!exists(&backend.client(), "held").await);
+    };
+    tokio::select! {
+        biased;
+        () = look => {}
+        answer = get() => panic!("it hangs: {answer:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use redkit_core::Command;
 use redkit_core::coordination::{Release, Token};
+use redkit_core::{ClientConfig, Command};
 use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 use tokio::time::{Instant, sleep};
 
@@ -267,6 +267,24 @@ async fn of_a_release_only_the_requests_that_were_not_carried_out_are_repeated()
         (count("up").await, count("also-up").await),
         (Some(2), Some(2))
     );
+}
+
+/// The server is healthy: it is the client that refuses what is too large for its connection.
+#[tokio::test(start_paused = true)]
+async fn a_release_that_must_not_be_sent_takes_no_other_with_it() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client_with(&ClientConfig::default().max_value_bytes(1000));
+    let (lost, others) = (tally("lost"), tally("lost"));
+    let held = Held::take(&client, "held", MINUTE).await;
+    let until = Instant::now() + MINUTE;
+    let large = held.release().arg(vec![b'x'; 2000]);
+    let large = Release::new([large]).until(until).counted_by(lost.clone());
+    client.release_later(large);
+    let release = Release::new([held.release()]).until(until);
+    client.release_later(release.counted_by(others.clone()));
+    sleep(Duration::from_millis(10)).await;
+    assert!(!exists(&client, "held").await);
+    assert_eq!((lost.get(), others.get()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
