@@ -18,6 +18,7 @@ use redkit_core::{
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::control::Snapshot;
@@ -89,7 +90,7 @@ impl Backend for Embedded {
         // A call never waits; without this a loop of calls would starve the other tasks.
         tokio::task::coop::consume_budget().await;
         check_shareable(command)?;
-        self.shared.run(|engine| {
+        self.shared.run(command.deadline_at(), |engine| {
             let mut session = engine.new_session();
             at_once(execute(engine, &mut session, command))
         })?
@@ -101,7 +102,10 @@ impl Backend for Embedded {
     ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         tokio::task::coop::consume_budget().await;
         check_pipeline(commands)?;
-        self.shared.run(|engine| {
+        // The latest deadline counts; a command without a deadline waits for ever.
+        let deadlines = commands.iter().map(Command::deadline_at);
+        let deadline = deadlines.max_by_key(|at| (at.is_none(), *at)).flatten();
+        self.shared.run(deadline, |engine| {
             let mut session = engine.new_session();
             commands
                 .iter()
@@ -145,8 +149,20 @@ impl Backend for Embedded {
 }
 
 impl Shared {
-    fn run<R>(&self, action: impl FnOnce(&mut Engine) -> R) -> Result<R, CallError> {
-        let mut engine = self.engine.lock();
+    /// Runs `action` on the engine. While another thread has it, with a long script for one, this waits until the deadline
+    /// at most, and then nothing is carried out.
+    fn run<R>(
+        &self,
+        deadline: Option<Instant>,
+        action: impl FnOnce(&mut Engine) -> R,
+    ) -> Result<R, CallError> {
+        let engine = self.engine.try_lock().or_else(|| match deadline {
+            None => Some(self.engine.lock()),
+            Some(deadline) => self
+                .engine
+                .try_lock_for(deadline.saturating_duration_since(Instant::now())),
+        });
+        let mut engine = engine.ok_or_else(dedicated::too_late)?;
         // Read under the lock, so that nothing runs once `shutdown` has had it.
         match self.is_closed() {
             true => Err(shut_down()),
@@ -169,8 +185,9 @@ impl Shared {
         ) {
             return Err(unsupported("the embedded engine has no such subscription"));
         }
-        let (subscription, stream) =
-            self.run(|engine| engine.with_state(|state| state.pubsub.subscribe(&interest)))?;
+        let (subscription, stream) = self.run(None, |engine| {
+            engine.with_state(|state| state.pubsub.subscribe(&interest))
+        })?;
         // A stream must not keep the data alive.
         let shared: Weak<Self> = Arc::downgrade(self);
         Ok(stream.on_drop(move || {
@@ -182,7 +199,7 @@ impl Shared {
     }
 
     fn track(self: &Arc<Self>, prefixes: &[Bytes]) -> Result<PushStream, CallError> {
-        let ((subscription, stream), next_expiry) = self.run(|engine| {
+        let ((subscription, stream), next_expiry) = self.run(None, |engine| {
             engine.with_state(|state| (state.track(prefixes), state.next_expiry()))
         })?;
         let shared: Weak<Self> = Arc::downgrade(self);
@@ -206,7 +223,7 @@ impl Shared {
 
     fn connect(self: &Arc<Self>, protocol: Protocol) -> Result<Arc<Dedicated>, CallError> {
         let state = watch::Sender::new(ConnectionState::Connected(1));
-        let session = self.run(|engine| {
+        let session = self.run(None, |engine| {
             let mut session = engine.new_session();
             session.protocol = protocol;
             session.is_from_outside = protocol == Protocol::Resp2;

@@ -19,6 +19,8 @@ pub(crate) struct Wait {
     /// How long; `None` for ever.
     pub(crate) timeout: Option<Duration>,
     pub(crate) serve: Serve,
+    /// Whether it wants to hear of a key that is gone, too.
+    pub(crate) hears_of_absence: bool,
 }
 
 /// What a command that may wait came to.
@@ -39,8 +41,18 @@ pub(crate) struct Ticket {
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     waiting: BTreeMap<u64, Waiter>,
-    by_key: HashMap<Bytes, BTreeSet<u64>>,
+    by_key: HashMap<Bytes, Queue>,
+    /// The number of the waiter of a session: it has one at most.
+    by_session: HashMap<i64, u64>,
     arrivals: u64,
+}
+
+/// The waiters for one key.
+#[derive(Debug, Default)]
+struct Queue {
+    numbers: BTreeSet<u64>,
+    /// How many of them want to hear that the key is gone.
+    hear_of_absence: usize,
 }
 
 struct Waiter {
@@ -49,6 +61,7 @@ struct Waiter {
     /// The shapes in which its connection wants replies.
     protocol: Protocol,
     serve: Serve,
+    hears_of_absence: bool,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -70,13 +83,17 @@ impl Waiters {
 
     /// The first waiter for a key that came after `previous`.
     fn next_for(&self, key: &[u8], previous: u64) -> Option<u64> {
-        let numbers = self.by_key.get(key)?;
-        numbers.range(previous + 1..).next().copied()
+        let queue = self.by_key.get(key)?;
+        queue.numbers.range(previous + 1..).next().copied()
+    }
+
+    fn hear_of_absence(&self, key: &[u8]) -> bool {
+        let queue = self.by_key.get(key);
+        queue.is_some_and(|queue| queue.hear_of_absence > 0)
     }
 
     fn of_session(&self, session: i64) -> Option<u64> {
-        let mut waiting = self.waiting.iter();
-        waiting.find(|(_, w)| w.session == session).map(|(n, _)| *n)
+        self.by_session.get(&session).copied()
     }
 }
 
@@ -90,9 +107,11 @@ impl State {
         let keys: BTreeSet<Bytes> = wait.keys.into_iter().collect();
         for key in &keys {
             self.db.observers.wait_for(key);
-            let numbers = self.waiters.by_key.entry(key.clone()).or_default();
-            numbers.insert(number);
+            let queue = self.waiters.by_key.entry(key.clone()).or_default();
+            queue.numbers.insert(number);
+            queue.hear_of_absence += usize::from(wait.hears_of_absence);
         }
+        self.waiters.by_session.insert(session, number);
         self.waiters.waiting.insert(
             number,
             Waiter {
@@ -100,6 +119,7 @@ impl State {
                 keys: keys.into_iter().collect(),
                 protocol: self.protocol,
                 serve: wait.serve,
+                hears_of_absence: wait.hears_of_absence,
                 reply,
             },
         );
@@ -142,6 +162,10 @@ impl State {
             let mut previous = 0;
             while let Some(number) = self.waiters.next_for(&key, previous) {
                 previous = number;
+                // The waiters before took all there was: nothing is left for the others to look at.
+                if !self.db.contains(&key) && !self.waiters.hear_of_absence(&key) {
+                    break;
+                }
                 let Some(waiter) = self.waiters.waiting.remove(&number) else {
                     continue;
                 };
@@ -160,11 +184,13 @@ impl State {
 
     fn take_waiter(&mut self, number: u64) -> Option<Waiter> {
         let waiter = self.waiters.waiting.remove(&number)?;
+        self.waiters.by_session.remove(&waiter.session);
         for key in &waiter.keys {
             self.db.observers.stop_waiting_for(key);
-            if let Some(numbers) = self.waiters.by_key.get_mut(key) {
-                numbers.remove(&number);
-                if numbers.is_empty() {
+            if let Some(queue) = self.waiters.by_key.get_mut(key) {
+                queue.numbers.remove(&number);
+                queue.hear_of_absence -= usize::from(waiter.hears_of_absence);
+                if queue.numbers.is_empty() {
                     self.waiters.by_key.remove(key);
                 }
             }
@@ -176,4 +202,54 @@ impl State {
 /// A caller that is just going away takes the reply with it, like a client whose connection breaks.
 fn answer(waiter: Waiter, reply: Reply) {
     let _ = waiter.reply.send(reply);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use redkit_core::Value;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::commands;
+
+    fn run(state: &mut State, line: &[&[u8]]) -> Option<Value> {
+        let (name, args) = line.split_first()?;
+        let reply = state.run(commands::lookup(name)?.spec, args);
+        state.settle();
+        reply.ok()
+    }
+
+    #[test]
+    fn a_push_asks_no_more_waiters_than_it_has_items_for() {
+        let mut state = State::new(Clock::new());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mut tickets: Vec<Ticket> = (0..1_000)
+            .map(|session| {
+                let asked = Arc::clone(&asked);
+                let serve: Serve = Box::new(move |state, key| {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    let popped = commands::lookup(b"LPOP")?;
+                    let popped = state.run(popped.spec, &[key]);
+                    Some(popped).filter(|popped| !matches!(popped, Ok(Value::Nil)))
+                });
+                let wait = Wait {
+                    keys: vec![Bytes::from_static(b"q")],
+                    timeout: None,
+                    serve,
+                    hears_of_absence: false,
+                };
+                state.enqueue(session, wait)
+            })
+            .collect();
+        run(&mut state, &[b"RPUSH", b"q", b"a", b"b"]).unwrap();
+        assert!(asked.load(Ordering::Relaxed) <= 3, "{asked:?}");
+        assert_eq!(state.waiters.len(), 998);
+        let first = tickets.remove(0).reply.try_recv().unwrap();
+        assert_eq!(first.unwrap(), Value::bulk("a"));
+        assert!(!state.waiters.has(0) && state.waiters.has(2));
+        assert!(state.unblock(2, None) && !state.waiters.has(2));
+    }
 }

@@ -88,7 +88,20 @@ impl Engine {
         let mut state = self.state.lock();
         state.tick();
         state.protocol = session.protocol;
-        let checked = check(&mut state, argv);
+        let is_queueing = session.transaction.is_some();
+        let checked = check(&mut state, argv).and_then(|(command, args)| {
+            // What is queued takes memory, whatever it is.
+            let needs_memory = state.is_full
+                && (self.scripts_need_memory(command, args)
+                    || is_queueing && !full_memory::runs_while_queueing(command.spec.name));
+            match needs_memory {
+                false => Ok((command, args)),
+                true => {
+                    state.command_stats.rejected(command.number);
+                    Err(full_memory::refusal())
+                }
+            }
+        });
         if let Some(transaction) = &mut session.transaction {
             let ends = matches!(
                 checked,
@@ -192,12 +205,24 @@ impl Engine {
         let Some(transaction) = session.transaction.take() else {
             return Err(error::err("EXEC without MULTI"));
         };
-        let changed = {
+        let (changed, is_full) = {
             let mut state = self.state.lock();
             let changed = session.watched_changed(&mut state.db);
             session.unwatch(&mut state.db);
-            changed
+            (changed, state.is_full)
         };
+        if is_full
+            && transaction
+                .queued
+                .iter()
+                .any(|argv| self.needs_memory(argv))
+        {
+            let reason = full_memory::refusal();
+            return Err(ServerError::new(
+                "EXECABORT",
+                format!("Transaction discarded because of: {reason}"),
+            ));
+        }
         if transaction.broken {
             return Err(ServerError::new(
                 "EXECABORT",
@@ -212,6 +237,25 @@ impl Engine {
             self.run_queued(session, &argv).unwrap_or_else(Value::Error)
         });
         Ok(Value::Array(replies.collect()))
+    }
+
+    /// Whether a full server refuses a command that was queued.
+    fn needs_memory(&self, argv: &[Bytes]) -> bool {
+        let argv: SmallVec<[&[u8]; 8]> = argv.iter().map(AsRef::as_ref).collect();
+        let Some((name, args)) = argv.split_first() else {
+            return false;
+        };
+        commands::lookup(name).is_some_and(|command| {
+            full_memory::is_refused(command.spec.name, args)
+                || self.scripts_need_memory(command, args)
+        })
+    }
+
+    fn scripts_need_memory(&self, command: Listed, args: &[&[u8]]) -> bool {
+        match command.spec.run {
+            Run::Session(family) => self.scripts.needs_memory(family, args),
+            _ => false,
+        }
     }
 
     /// Runs a command of a transaction, which does not wait.
@@ -237,8 +281,11 @@ impl Transaction {
     fn queue<T>(&mut self, checked: Result<T, ServerError>, argv: &[&[u8]]) -> Reply {
         match checked {
             Ok(_) => {
-                let owned = argv.iter().map(|arg| Bytes::copy_from_slice(arg));
-                self.queued.push(owned.collect());
+                // `EXEC` will refuse a transaction that is broken.
+                if !self.broken {
+                    let owned = argv.iter().map(|arg| Bytes::copy_from_slice(arg));
+                    self.queued.push(owned.collect());
+                }
                 Ok(Value::Status("QUEUED".into()))
             }
             Err(refused) => {

@@ -75,6 +75,11 @@ pub(crate) fn is_refused(name: &str, args: &[&[u8]]) -> bool {
     })
 }
 
+/// Whether a full server runs the command of this name on a connection whose commands are queued for `EXEC`.
+pub(crate) fn runs_while_queueing(name: &str) -> bool {
+    matches!(name, "EXEC" | "DISCARD" | "QUIT" | "RESET")
+}
+
 /// The server's error.
 pub(crate) fn refusal() -> ServerError {
     ServerError::new("OOM", "command not allowed when used memory > 'maxmemory'.")

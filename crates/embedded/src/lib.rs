@@ -51,7 +51,9 @@
 //! **Scripts** run in Lua 5.1 with the libraries `redis`, `bit` and `cjson` (with its settings) beside
 //! Lua's own. The
 //! caller's thread runs them, so a script is ended after five seconds, or when scripts together use
-//! more than 256 MB; its writes until then stay.
+//! more than 256 MB; its writes until then stay. One call of Lua's own, such as a `string.find` with many repetitions in
+//! its pattern, is not interrupted. Calls of other threads wait for a script until their deadlines. Of the scripts that came by `EVAL` and never
+//! by `SCRIPT LOAD`, the 500 used last are known by their digests, as on Redis 7.4.
 //!
 //! **Estimates.** `MEMORY USAGE` and `used_memory` are reckoned from samples. `OBJECT ENCODING` says
 //! how Redis 7.0 would store a value of this size that was written at once; the engine has one form

@@ -130,6 +130,12 @@ impl Finite {
             _ => (false, text),
         };
         if let Some((mantissa, exponent)) = parse_hex(text) {
+            // A zero with an exponent would be shifted by it.
+            let exponent = if mantissa == BigUint::ZERO {
+                0
+            } else {
+                exponent
+            };
             let number = Self::round(negative, &mantissa, exponent);
             return number.fits().then_some(number);
         }
@@ -228,6 +234,15 @@ fn shift_right_rounding(number: &BigUint, bits: u64) -> BigUint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hexadecimal_zero_has_no_exponent() {
+        for text in ["0x0p-2147483648", "-0x0.0p2147483647", "0x0p0"] {
+            let zero = Finite::parse(text.as_bytes()).unwrap();
+            assert_eq!(zero.exponent, 0, "{text}");
+            assert_eq!(zero.to_text(), "0");
+        }
+    }
 
     #[test]
     fn doubles_are_written_with_17_digits() {

@@ -51,7 +51,9 @@ impl Embedded {
 
     /// Whether the engine refuses, from now on, what a server whose memory is full refuses (with
     /// `maxmemory-policy noeviction`): commands that may need more of it, with `OOM`. A script goes on
-    /// from its first command that writes, whichever that is.
+    /// from its first command that writes, whichever that is; one whose first line is `#!lua` is refused as a whole unless
+    /// that line has the flag `allow-oom` or `no-writes`. Between `MULTI` and `EXEC` every command is refused, and `EXEC`
+    /// with a command that may need memory carries out nothing.
     ///
     /// ```
     /// # use redkit_core::{Backend, Command};

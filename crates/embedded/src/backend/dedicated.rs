@@ -51,9 +51,12 @@ impl Backend for Dedicated {
         tokio::task::coop::consume_budget().await;
         refuse_subscriptions(command)?;
         let _turn = self.turn(command.deadline_at()).await?;
-        match self.run(|engine, session| execute(engine, session, command))? {
+        let deadline = command.deadline_at();
+        match self.run(deadline, |engine, session| {
+            execute(engine, session, command)
+        })? {
             Outcome::Done(reply) => reply.map_err(CallError::Replied),
-            Outcome::Waiting(ticket) => self.wait(ticket, command.deadline_at()).await,
+            Outcome::Waiting(ticket) => self.wait(ticket, deadline).await,
         }
     }
 
@@ -70,7 +73,7 @@ impl Backend for Dedicated {
         let mut replies = Vec::with_capacity(commands.len());
         while replies.len() < commands.len() {
             let left = commands.get(replies.len()..).unwrap_or_default();
-            let waiting = self.run(|engine, session| {
+            let waiting = self.run(deadline, |engine, session| {
                 for command in left {
                     match execute(engine, session, command) {
                         Outcome::Done(reply) => replies.push(reply.map_err(CallError::Replied)),
@@ -83,8 +86,8 @@ impl Backend for Dedicated {
                 Ok(None) => {}
                 Ok(Some(ticket)) => replies.push(self.wait(ticket, deadline).await),
                 Err(refused) if replies.is_empty() => return Err(refused),
-                // It was shut down in the middle.
-                Err(_) => replies.push(Err(shut_down())),
+                // It was shut down in the middle, or the time is up.
+                Err(refused) => replies.push(Err(refused)),
             }
         }
         Ok(replies)
@@ -120,11 +123,16 @@ impl Backend for Dedicated {
 }
 
 impl Dedicated {
-    fn run<R>(&self, action: impl FnOnce(&mut Engine, &mut Session) -> R) -> Result<R, CallError> {
+    fn run<R>(
+        &self,
+        deadline: Option<Instant>,
+        action: impl FnOnce(&mut Engine, &mut Session) -> R,
+    ) -> Result<R, CallError> {
         self.refuse_if_closed()?;
         // The order of the locks is session, then engine, everywhere.
         let mut session = self.session.lock();
-        self.shared.run(|engine| action(engine, &mut session))
+        self.shared
+            .run(deadline, |engine| action(engine, &mut session))
     }
 
     async fn turn(&self, deadline: Option<Instant>) -> Result<Turn<'_, ()>, CallError> {
@@ -203,13 +211,13 @@ impl Dedicated {
 /// For connections from outside.
 #[cfg(feature = "listen")]
 impl Dedicated {
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// Carries out a command, which is its name and its arguments.
     pub(crate) fn execute(&self, argv: &[&[u8]]) -> Result<Outcome, CallError> {
-        self.run(|engine, session| engine.execute(session, argv))
+        self.run(None, |engine, session| engine.execute(session, argv))
     }
 
     pub(crate) fn protocol(&self) -> Protocol {
@@ -249,7 +257,7 @@ impl Drop for QueuePosition<'_> {
 }
 
 /// Nothing was taken: the waiter left the queue, or never entered it.
-fn too_late() -> CallError {
+pub(super) fn too_late() -> CallError {
     Fault::new(
         FaultKind::Timeout,
         "the command's deadline passed while it waited",

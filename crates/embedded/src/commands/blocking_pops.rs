@@ -157,6 +157,7 @@ fn attempt<K: Kind>(
         keys: keys.iter().map(|key| owned(key)).collect::<Vec<Bytes>>(),
         timeout,
         serve,
+        hears_of_absence: false,
     }))
 }
 

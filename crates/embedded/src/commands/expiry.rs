@@ -118,12 +118,14 @@ fn set_expiry(
 
 fn ttl(state: &mut State, args: &[&[u8]]) -> Reply {
     let now = state.db.now();
-    report(state, args, |at| ((at - now).max(0) + 500) / 1_000)
+    report(state, args, |at| {
+        (at.saturating_sub(now).max(0).saturating_add(500)) / 1_000
+    })
 }
 
 fn pttl(state: &mut State, args: &[&[u8]]) -> Reply {
     let now = state.db.now();
-    report(state, args, |at| (at - now).max(0))
+    report(state, args, |at| at.saturating_sub(now).max(0))
 }
 
 fn expire_time(state: &mut State, args: &[&[u8]]) -> Reply {

@@ -108,7 +108,7 @@ fn set(state: &mut State, args: &[&[u8]], unit: Unit, command: &str) -> Reply {
     state.db.view::<Hash>(key)?;
     let amount = integer(amount)?;
     if amount < 0 {
-        return Err(error::err("invalid expire time, must be >= 0"));
+        return Err(error::err(NEGATIVE));
     }
     let now = state.db.now();
     let at = unit
@@ -226,28 +226,95 @@ fn get_ex(state: &mut State, args: &[&[u8]]) -> Reply {
     })
 }
 
+/// The arguments of `HSETEX` behind the key.
+struct SetEx<'a, 'b> {
+    /// Whether the fields must be there, or must not be.
+    wanted: Option<bool>,
+    expiry: Expiry,
+    pairs: &'a [[&'b [u8]; 2]],
+}
+
+impl<'a, 'b> SetEx<'a, 'b> {
+    fn parse(args: &'a [&'b [u8]], now: i64) -> Result<Self, ServerError> {
+        const ONE_EXPIRY: &str =
+            "Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified";
+        const ONE_CONDITION: &str = "Only one of FXX or FNX arguments can be specified";
+        let arity = || error::arity("hsetex");
+        let (mut wanted, mut expiry) = (None, Expiry::Unsaid);
+        let mut rest = args;
+        while let [option, after @ ..] = rest {
+            if is(option, "FIELDS") {
+                let [number, pairs @ ..] = after else {
+                    return Err(arity());
+                };
+                if pairs.len() < 2 {
+                    return Err(arity());
+                }
+                let number = parse_integer(number)
+                    .filter(|number| (1..=i64::from(i32::MAX)).contains(number))
+                    .ok_or_else(|| error::err("invalid number of fields"))?;
+                let (pairs, []) = pairs.as_chunks::<2>() else {
+                    return Err(arity());
+                };
+                if usize::try_from(number) != Ok(pairs.len()) {
+                    return Err(arity());
+                }
+                return Ok(Self {
+                    wanted,
+                    expiry,
+                    pairs,
+                });
+            }
+            let condition = if is(option, "FNX") {
+                Some(false)
+            } else if is(option, "FXX") {
+                Some(true)
+            } else {
+                None
+            };
+            let is_expiry = is(option, "KEEPTTL") || unit_of(option).is_some();
+            rest = match condition {
+                Some(_) if wanted.is_some() => return Err(error::err(ONE_CONDITION)),
+                Some(condition) => {
+                    wanted = Some(condition);
+                    after
+                }
+                None if is_expiry && expiry != Expiry::Unsaid => {
+                    return Err(error::err(ONE_EXPIRY));
+                }
+                None if is(option, "KEEPTTL") => {
+                    expiry = Expiry::Keep;
+                    after
+                }
+                None if is_expiry => {
+                    let (at, after) = parse_expiry(rest, now, "hsetex")?;
+                    if at == Expiry::Unsaid {
+                        return Err(error::err("missing expire time"));
+                    }
+                    expiry = at;
+                    after
+                }
+                None => {
+                    let option = String::from_utf8_lossy(option);
+                    return Err(error::err(format!("unknown argument: {option}")));
+                }
+            };
+        }
+        Err(arity())
+    }
+}
+
+/// Its arguments are read before the type of the key is looked at.
 fn set_ex(state: &mut State, args: &[&[u8]]) -> Reply {
     let [key, rest @ ..] = args else {
         return Err(error::syntax());
     };
-    state.db.view::<Hash>(key)?;
     let now = state.db.now();
-    let (wanted, rest) = match rest {
-        [option, rest @ ..] if is(option, "FNX") => (Some(false), rest),
-        [option, rest @ ..] if is(option, "FXX") => (Some(true), rest),
-        rest => (None, rest),
-    };
-    let (expiry, rest) = match rest {
-        [option, rest @ ..] if is(option, "KEEPTTL") => (Expiry::Keep, rest),
-        rest => parse_expiry(rest, now, "hsetex")?,
-    };
-    let (number, pairs) = counted(rest, NOT_POSITIVE)?;
-    let (pairs, []) = pairs.as_chunks::<2>() else {
-        return Err(mismatch());
-    };
-    if pairs.len() != number {
-        return Err(mismatch());
-    }
+    let SetEx {
+        wanted,
+        expiry,
+        pairs,
+    } = SetEx::parse(rest, now)?;
     let hash = state.db.view::<Hash>(key)?;
     let present = |field: &[u8]| hash.is_some_and(|hash| hash.contains(field));
     if wanted.is_some_and(|wanted| pairs.iter().any(|[field, _]| present(field) != wanted)) {
@@ -285,21 +352,32 @@ fn parse_expiry<'a, 'b>(
     let [option, amount, rest @ ..] = args else {
         return Ok((Expiry::Unsaid, args));
     };
+    let Some(unit) = unit_of(option) else {
+        return Ok((Expiry::Unsaid, args));
+    };
+    let amount = integer(amount)?;
+    if amount < 0 {
+        return Err(error::err(NEGATIVE));
+    }
+    let at = unit
+        .resolve(amount, now)
+        .ok_or_else(|| error::invalid_expire(command))?;
+    Ok((Expiry::At(at), rest))
+}
+
+/// How the amount behind this option is meant; `None` for any other argument.
+fn unit_of(option: &[u8]) -> Option<Unit> {
     let units = [
         ("EX", SECONDS),
         ("PX", MILLIS),
         ("EXAT", SECONDS_AT),
         ("PXAT", MILLIS_AT),
     ];
-    let Some((_, unit)) = units.iter().find(|(name, _)| is(option, name)) else {
-        return Ok((Expiry::Unsaid, args));
-    };
-    let at = Some(integer(amount)?)
-        .filter(|amount| *amount > 0)
-        .and_then(|amount| unit.resolve(amount, now))
-        .ok_or_else(|| error::invalid_expire(command))?;
-    Ok((Expiry::At(at), rest))
+    let unit = units.into_iter().find(|(name, _)| is(option, name));
+    unit.map(|(_, unit)| unit)
 }
+
+const NEGATIVE: &str = "invalid expire time, must be >= 0";
 
 const NOT_POSITIVE: &str = "Number of fields must be a positive integer";
 

@@ -45,7 +45,6 @@ pub(super) async fn serve(mut stream: TcpStream, session: Arc<Dedicated>) {
     };
     // A client that goes away is no fault.
     let _ = connection.run().await;
-    connection.subscriptions.clear(connection.session.shared());
 }
 
 struct Connection<'s> {
@@ -145,7 +144,7 @@ impl Connection<'_> {
             }
         }
         if is("RESET") {
-            self.subscriptions.clear(self.session.shared());
+            self.subscriptions.clear();
         }
         let reply = match self.session.execute(argv) {
             Ok(Outcome::Done(reply)) => reply,
@@ -162,7 +161,8 @@ impl Connection<'_> {
             Err(refused) => replied(Err(refused))?,
         };
         // `HELLO` is answered in the protocol that it asks for.
-        write_reply(&mut self.out, name, &reply, self.session.protocol());
+        let protocol = self.session.protocol();
+        write_reply(&mut self.out, name, args.len(), &reply, protocol);
         Ok(if is("QUIT") { Next::Close } else { Next::GoOn })
     }
 
@@ -173,9 +173,8 @@ impl Connection<'_> {
         } else if names.is_empty() && change.begins() {
             write_error(&mut self.out, &error::arity("subscribe"));
         } else {
-            let shared = self.session.shared();
             self.subscriptions
-                .change(shared, change, names, &mut self.out, protocol)
+                .change(change, names, &mut self.out, protocol)
                 .await;
         }
     }

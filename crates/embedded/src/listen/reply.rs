@@ -8,7 +8,7 @@ use crate::error::Reply;
 use crate::number::format_g17;
 use crate::state::Protocol;
 
-/// Commands of which RESP2 says "nothing" by a null array.
+/// Commands of which RESP2 says "nothing" by a null array, whatever their arguments.
 const ARRAYS: &[&[u8]] = &[
     b"EXEC",
     b"BLPOP",
@@ -21,12 +21,23 @@ const ARRAYS: &[&[u8]] = &[
     b"ZMPOP",
     b"XREAD",
     b"XREADGROUP",
+    b"XRANGE",
+    b"XREVRANGE",
 ];
 
-/// Writes the reply to a command.
-pub(super) fn write_reply(out: &mut Vec<u8>, command: &[u8], reply: &Reply, protocol: Protocol) {
+/// Commands that do so when they are given a count.
+const ARRAYS_BY_COUNT: &[&[u8]] = &[b"LPOP", b"RPOP"];
+
+/// Writes the reply to a command, of which so many arguments were given.
+pub(super) fn write_reply(
+    out: &mut Vec<u8>,
+    command: &[u8],
+    arguments: usize,
+    reply: &Reply,
+    protocol: Protocol,
+) {
     match reply {
-        Ok(Value::Nil) if protocol == Protocol::Resp2 && is_array(command) => {
+        Ok(Value::Nil) if protocol == Protocol::Resp2 && is_array(command, arguments) => {
             out.extend_from_slice(b"*-1\r\n");
         }
         Ok(value) => write_value(out, value, protocol),
@@ -34,8 +45,9 @@ pub(super) fn write_reply(out: &mut Vec<u8>, command: &[u8], reply: &Reply, prot
     }
 }
 
-fn is_array(command: &[u8]) -> bool {
-    ARRAYS.iter().any(|name| name.eq_ignore_ascii_case(command))
+fn is_array(command: &[u8], arguments: usize) -> bool {
+    let is_in = |names: &[&[u8]]| names.iter().any(|name| name.eq_ignore_ascii_case(command));
+    is_in(ARRAYS) || (arguments > 1 && is_in(ARRAYS_BY_COUNT))
 }
 
 /// Writes a value.
@@ -164,9 +176,16 @@ mod tests {
     #[test]
     fn an_absent_list_is_a_null_array_in_resp2() {
         let mut out = Vec::new();
-        write_reply(&mut out, b"blpop", &Ok(Value::Nil), Protocol::Resp2);
-        write_reply(&mut out, b"get", &Ok(Value::Nil), Protocol::Resp2);
-        write_reply(&mut out, b"exec", &Ok(Value::Nil), Protocol::Resp3);
+        let nothing = Ok(Value::Nil);
+        write_reply(&mut out, b"blpop", 2, &nothing, Protocol::Resp2);
+        write_reply(&mut out, b"get", 1, &nothing, Protocol::Resp2);
+        write_reply(&mut out, b"exec", 0, &nothing, Protocol::Resp3);
         assert_eq!(out, b"*-1\r\n$-1\r\n_\r\n");
+        out.clear();
+        write_reply(&mut out, b"lpop", 1, &nothing, Protocol::Resp2);
+        write_reply(&mut out, b"lpop", 2, &nothing, Protocol::Resp2);
+        write_reply(&mut out, b"RPOP", 2, &nothing, Protocol::Resp2);
+        write_reply(&mut out, b"xrange", 5, &nothing, Protocol::Resp2);
+        assert_eq!(out, b"$-1\r\n*-1\r\n*-1\r\n*-1\r\n");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -15,8 +16,9 @@ use crate::pubsub::Subscriber;
 use crate::state::Protocol;
 
 /// The subscriptions of a connection. Channels and patterns share a queue, so that their messages come in
-/// the order in which they were published.
+/// the order in which they were published. Dropping it ends them.
 pub(super) struct Subscriptions {
+    shared: Arc<Shared>,
     global: Feed,
     sharded: Feed,
 }
@@ -84,7 +86,7 @@ impl Change {
 }
 
 impl Subscriptions {
-    pub(super) fn new(shared: &Shared) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         let feed = || {
             let (subscriber, stream) = shared.subscriber();
             Feed {
@@ -96,6 +98,7 @@ impl Subscriptions {
         Self {
             global: feed(),
             sharded: feed(),
+            shared,
         }
     }
 
@@ -103,13 +106,13 @@ impl Subscriptions {
     /// were published before. No name means all, when they end.
     pub(super) async fn change(
         &mut self,
-        shared: &Shared,
         change: Change,
         names: &[&[u8]],
         out: &mut Vec<u8>,
         protocol: Protocol,
     ) {
         let kind = change.kind;
+        let shared = Arc::clone(&self.shared);
         let feed = self.feed(kind);
         let [begin, end, _] = kind.words();
         let word = if change.begins { begin } else { end };
@@ -147,10 +150,11 @@ impl Subscriptions {
     }
 
     /// Ends all.
-    pub(super) fn clear(&mut self, shared: &Shared) {
+    pub(super) fn clear(&mut self) {
         for feed in [&mut self.global, &mut self.sharded] {
             for (kind, name) in std::mem::take(&mut feed.names) {
-                shared.remove_subscription(&feed.subscriber, &kind.interest(vec![name]));
+                let interest = kind.interest(vec![name]);
+                self.shared.remove_subscription(&feed.subscriber, &interest);
             }
         }
     }
@@ -173,6 +177,13 @@ impl Subscriptions {
             Kind::Channels | Kind::Patterns => &mut self.global,
             Kind::Sharded => &mut self.sharded,
         }
+    }
+}
+
+/// Also where the connection's task is ended in the middle: with its listener, or by a panic.
+impl Drop for Subscriptions {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

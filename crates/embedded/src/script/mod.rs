@@ -5,12 +5,12 @@ mod cjson;
 mod cjson_settings;
 mod convert;
 mod json_parser;
+mod known;
 mod raise;
 mod random;
 mod redis_api;
 mod sandbox;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +20,9 @@ use parking_lot::Mutex;
 use redkit_core::{ServerError, Value};
 use sha1::{Digest, Sha1};
 
+use self::known::{Known, Origin};
 use crate::args::{integer, is};
-use crate::commands::Split;
+use crate::commands::{SessionCommand, Split};
 use crate::error::{self, Reply};
 use crate::state::{Protocol, State};
 
@@ -47,13 +48,22 @@ struct Host {
     /// Calls a script and turns a raised error into a table.
     runner: Function,
     run: Arc<Mutex<Run>>,
-    compiled: HashMap<String, Script>,
+    known: Known,
 }
 
-#[derive(Clone)]
-struct Script {
-    function: Function,
+/// What the first line of a script says.
+#[derive(Debug, Clone, Copy)]
+struct Flags {
     writes: Writes,
+    /// Whether a full server lets it write.
+    allows_full: bool,
+}
+
+impl Flags {
+    /// Whether a full server refuses the script before it begins.
+    fn needs_memory(self) -> bool {
+        self.writes == Writes::Allowed && !self.allows_full
+    }
 }
 
 /// What the first line of a script says about writing.
@@ -70,6 +80,8 @@ enum Writes {
 struct Run {
     protocol: Protocol,
     read_only: bool,
+    /// Whether it may write though memory is full.
+    allows_full: bool,
     /// Whether it has called a command that writes: then memory stops it no more.
     has_written: bool,
     deadline: Instant,
@@ -84,7 +96,7 @@ impl Run {
 impl fmt::Debug for Scripts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scripts")
-            .field("compiled", &self.host.as_ref().map(|h| h.compiled.len()))
+            .field("compiled", &self.host.as_ref().map(|h| h.known.len()))
             .finish_non_exhaustive()
     }
 }
@@ -102,8 +114,8 @@ impl Scripts {
         let (keys, argv) = split_keys(rest)?;
         let host = self.host()?;
         let sha = hex_sha1(body);
-        let script = host.compile(&sha, body)?;
-        host.execute(&sha, &script, keys, argv, read_only)
+        let flags = host.compile(&sha, body, Origin::Eval)?;
+        host.execute(&sha, flags, keys, argv, read_only)
     }
 
     /// `EVALSHA sha numkeys …`, after the name.
@@ -117,8 +129,26 @@ impl Scripts {
         };
         let (keys, argv) = split_keys(rest)?;
         let host = self.host()?;
-        let script = host.compiled.get(&sha).ok_or_else(error::no_script)?;
-        host.execute(&sha, script, keys, argv, read_only)
+        let flags = host.known.note_use(&sha, Origin::Eval);
+        let flags = flags.ok_or_else(error::no_script)?;
+        host.execute(&sha, flags, keys, argv, read_only)
+    }
+
+    /// Whether a full server refuses this command, which may run a script, with these arguments: a script whose first line
+    /// says neither that it writes nothing nor that it may write without memory.
+    pub(crate) fn needs_memory(&self, command: SessionCommand, args: &[&[u8]]) -> bool {
+        let Some(script) = args.first() else {
+            return false;
+        };
+        let flags = match command {
+            SessionCommand::Eval { .. } => split_shebang(script).ok().map(|(_, flags)| flags),
+            SessionCommand::EvalSha { .. } => {
+                let sha = String::from_utf8_lossy(script).to_ascii_lowercase();
+                self.host.as_ref().and_then(|host| host.known.flags(&sha))
+            }
+            _ => None,
+        };
+        flags.is_some_and(Flags::needs_memory)
     }
 
     /// `SCRIPT …`, after the name.
@@ -126,14 +156,14 @@ impl Scripts {
         match args {
             [name, body] if is(name, "LOAD") => {
                 let sha = hex_sha1(body);
-                self.host()?.compile(&sha, body)?;
+                self.host()?.compile(&sha, body, Origin::Load)?;
                 Ok(Value::bulk(sha))
             }
             [name, shas @ ..] if is(name, "EXISTS") => {
                 let host = self.host.as_ref();
                 let known = shas.iter().map(|sha| {
                     let sha = String::from_utf8_lossy(sha).to_ascii_lowercase();
-                    let known = host.is_some_and(|host| host.compiled.contains_key(&sha));
+                    let known = host.is_some_and(|host| host.known.flags(&sha).is_some());
                     Value::Int(known.into())
                 });
                 Ok(Value::Array(known.collect()))
@@ -177,16 +207,17 @@ impl Host {
         let run = Arc::new(Mutex::new(Run {
             protocol: Protocol::Resp2,
             read_only: false,
+            allows_full: false,
             has_written: false,
             deadline: Instant::now(),
         }));
         let sandbox = sandbox::start(state, &run)?;
         Ok(Self {
+            known: Known::new(sandbox.lua.create_table()?),
             lua: sandbox.lua,
             globals: sandbox.globals,
             runner: sandbox.runner,
             run,
-            compiled: HashMap::new(),
         })
     }
 
@@ -201,64 +232,60 @@ impl Host {
         Ok(())
     }
 
-    fn compile(&mut self, sha: &str, body: &[u8]) -> Result<Script, ServerError> {
-        if let Some(script) = self.compiled.get(sha) {
-            return Ok(script.clone());
+    fn compile(&mut self, sha: &str, body: &[u8], origin: Origin) -> Result<Flags, ServerError> {
+        if let Some(flags) = self.known.note_use(sha, origin) {
+            return Ok(flags);
         }
-        let (code, writes) = split_shebang(body)?;
+        let (code, flags) = split_shebang(body)?;
+        let refused =
+            |text: String| error::err(format!("Error compiling script (new function): {text}"));
         let function = self
             .lua
             .load(code)
             .set_name("@user_script")
             .set_mode(mlua::chunk::ChunkMode::Text)
             .into_function()
-            .map_err(|error| {
-                let text = match &error {
-                    mlua::Error::SyntaxError { message, .. } => message.clone(),
-                    other => other.to_string(),
-                };
-                error::err(format!("Error compiling script (new function): {text}"))
+            .map_err(|error| match &error {
+                mlua::Error::SyntaxError { message, .. } => refused(message.clone()),
+                other => refused(other.to_string()),
             })?;
-        let script = Script { function, writes };
-        self.compiled.insert(sha.to_owned(), script.clone());
-        Ok(script)
+        let known = &mut self.known;
+        without_limit(&self.lua, || known.add(sha, function, flags, origin))
+            .map_err(|error| refused(error.to_string()))?;
+        Ok(flags)
     }
 
     fn execute(
         &self,
         sha: &str,
-        script: &Script,
+        flags: Flags,
         keys: &[&[u8]],
         argv: &[&[u8]],
         read_only: bool,
     ) -> Reply {
-        if read_only && script.writes == Writes::Allowed {
+        if read_only && flags.writes == Writes::Allowed {
             return Err(error::err(
                 "Can not execute a script with write flag using *_ro command.",
             ));
         }
         *self.run.lock() = Run {
             protocol: Protocol::Resp2,
-            read_only: read_only || script.writes == Writes::Forbidden,
+            read_only: read_only || flags.writes == Writes::Forbidden,
+            allows_full: flags.allows_full,
             has_written: false,
             deadline: Instant::now() + TIME_LIMIT,
         };
-        self.call(sha, script, keys, argv)
+        self.call(sha, keys, argv)
             .unwrap_or_else(|error| Err(raise::reply(&error, sha)))
     }
 
-    fn call(
-        &self,
-        sha: &str,
-        script: &Script,
-        keys: &[&[u8]],
-        argv: &[&[u8]],
-    ) -> mlua::Result<Reply> {
-        without_limit(&self.lua, || {
+    fn call(&self, sha: &str, keys: &[&[u8]], argv: &[&[u8]]) -> mlua::Result<Reply> {
+        let function = without_limit(&self.lua, || {
             self.globals.raw_set("KEYS", self.strings(keys)?)?;
-            self.globals.raw_set("ARGV", self.strings(argv)?)
+            self.globals.raw_set("ARGV", self.strings(argv)?)?;
+            self.known.function(sha)
         })?;
-        let (done, result): (bool, mlua::Value) = self.runner.call(&script.function)?;
+        let (done, result): (bool, mlua::Value) = self.runner.call(&function)?;
         match done {
             true => {
                 let protocol = self.run.lock().protocol;
@@ -292,10 +319,14 @@ fn split_keys<'a, 'b>(args: &'a [&'b [u8]]) -> Result<Split<'a, 'b>, ServerError
         .ok_or_else(|| error::err("Number of keys can't be greater than number of args"))
 }
 
-/// Cuts off a first line `#!lua flags=…`, and gives what it says about writing.
-fn split_shebang(body: &[u8]) -> Result<(&[u8], Writes), ServerError> {
+/// Cuts off a first line `#!lua flags=…`, and gives what it says.
+fn split_shebang(body: &[u8]) -> Result<(&[u8], Flags), ServerError> {
     let Some(after) = body.strip_prefix(b"#!") else {
-        return Ok((body, Writes::Unsaid));
+        let unsaid = Flags {
+            writes: Writes::Unsaid,
+            allows_full: false,
+        };
+        return Ok((body, unsaid));
     };
     let Some(end) = after.iter().position(|&b| b == b'\n') else {
         return Err(error::err("Invalid script shebang"));
@@ -309,15 +340,19 @@ fn split_shebang(body: &[u8]) -> Result<(&[u8], Writes), ServerError> {
             "Unexpected engine in script shebang: {engine}"
         )));
     }
-    let mut writes = Writes::Allowed;
+    let mut flags = Flags {
+        writes: Writes::Allowed,
+        allows_full: false,
+    };
     for word in words {
-        let Some(flags) = word.strip_prefix("flags=") else {
+        let Some(given) = word.strip_prefix("flags=") else {
             return Err(error::err(format!("Unknown lua shebang option: {word}")));
         };
-        for flag in flags.split(',').filter(|flag| !flag.is_empty()) {
+        for flag in given.split(',').filter(|flag| !flag.is_empty()) {
             match flag {
-                "no-writes" => writes = Writes::Forbidden,
-                "allow-oom" | "allow-stale" | "no-cluster" | "allow-cross-slot-keys" => {}
+                "no-writes" => flags.writes = Writes::Forbidden,
+                "allow-oom" => flags.allows_full = true,
+                "allow-stale" | "no-cluster" | "allow-cross-slot-keys" => {}
                 _ => {
                     return Err(error::err(format!(
                         "Unexpected flag in script shebang: {flag}"
@@ -326,7 +361,7 @@ fn split_shebang(body: &[u8]) -> Result<(&[u8], Writes), ServerError> {
             }
         }
     }
-    Ok((code, writes))
+    Ok((code, flags))
 }
 
 fn hex_sha1(bytes: &[u8]) -> String {

@@ -226,7 +226,8 @@ fn execute(state: &Mutex<State>, run: &mut Run, argv: &[&[u8]]) -> Result<Value,
     }
     let mut state = state.lock();
     // Once a script has written, the server cannot stop it in the middle.
-    if state.is_full && !run.has_written && full_memory::is_refused(spec.name, args) {
+    let may_be_refused = state.is_full && !run.allows_full && !run.has_written;
+    if may_be_refused && full_memory::is_refused(spec.name, args) {
         return Err(full_memory::refusal());
     }
     run.has_written |= spec.access == Access::Write;

@@ -1,9 +1,12 @@
 //! The backend's own promises.
 
+use std::time::Duration;
+
 use redkit_core::{
     Backend, CallError, Command, ConnectionState, FaultKind, Interest, ServerKind, Topology,
 };
 use redkit_embedded::Embedded;
+use tokio::time::Instant;
 
 use crate::shell::{run, session};
 
@@ -123,4 +126,28 @@ async fn hostile_bytes_come_back() {
     let list = Command::new("RPUSH").key("l").args(["message", "a", "b"]);
     engine.call(&list).await.unwrap();
     session(&engine, "LRANGE l 0 -1 => [\"message\" \"a\" \"b\"]").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_ends_by_its_deadline_while_a_script_of_another_thread_runs() {
+    let engine = Embedded::new();
+    // A script has its five seconds at some time; calls that come before it are answered.
+    let late = 'scripts: loop {
+        let other = engine.clone();
+        let script = tokio::spawn(async move {
+            let endless = Command::new("EVAL").arg("while true do end").arg(0);
+            other.call(&endless).await.unwrap_err();
+        });
+        while !script.is_finished() {
+            let deadline = Instant::now() + Duration::from_millis(50);
+            let get = Command::new("GET").key("k").deadline(deadline);
+            if let Err(late) = engine.call(&get).await {
+                break 'scripts late;
+            }
+        }
+    };
+    let CallError::NotSent(fault) = late else {
+        panic!("{late}");
+    };
+    assert_eq!(fault.kind(), FaultKind::Timeout);
 }

@@ -112,3 +112,18 @@ fn futures_executor<F: Future>(future: F) -> F::Output {
         std::task::Poll::Pending => panic!("the call waits"),
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_latest_time_of_all_is_reported() {
+    let engine = Embedded::starting_at(Duration::ZERO);
+    session(
+        &engine,
+        "
+        SET k v => OK
+        PEXPIREAT k 9223372036854775807 => :1
+        TTL k => :9223372036854775
+        PTTL k => :9223372036854775807
+        ",
+    )
+    .await;
+}

@@ -148,6 +148,16 @@ async fn reading_and_writing_with_an_expiry() {
         HGETEX h FIELDS 1 a => [nil]
         HSETEX h PXAT 1 FIELDS 1 a 1 => :1
         EXISTS h => :0
+        HSETEX h PX 5000 FNX FIELDS 2 a 1 b 2 => :1
+        HPTTL h FIELDS 1 a => [:5000]
+        HSETEX h KEEPTTL FXX FIELDS 1 a 3 => :1
+        HPTTL h FIELDS 1 a => [:5000]
+        HSETEX h EX 0 FIELDS 1 a 1 => :1
+        HGET h a => nil
+        HGETEX h EX 0 FIELDS 1 b => [\"2\"]
+        EXISTS h => :0
+        HSETEX h EXAT 0 FIELDS 1 a 1 => :1
+        EXISTS h => :0
         ",
     )
     .await;
@@ -170,10 +180,21 @@ async fn errors_are_those_of_the_server() {
         HTTL h FIELDS 2 a => -ERR The `numfields` parameter must match the number of arguments
         HTTL h FOO 1 a => -ERR Mandatory argument FIELDS is missing or not at the right position
         HEXPIRE h 1 FIELDS 1 => -ERR wrong number of arguments for 'hexpire' command
-        HSETEX h FIELDS 2 a 1 => -ERR The `numfields` parameter must match the number of arguments
-        HSETEX h EX 0 FIELDS 1 a 1 => -ERR invalid expire time in 'hsetex' command
+        HSETEX h FIELDS 2 a 1 => -ERR wrong number of arguments for 'hsetex' command
+        HSETEX h FIELDS 1 a 1 b => -ERR wrong number of arguments for 'hsetex' command
+        HSETEX h FIELDS 0 a 1 => -ERR invalid number of fields
+        HSETEX h FIELDS x a 1 => -ERR invalid number of fields
+        HSETEX h EX -1 FIELDS 1 a 1 => -ERR invalid expire time, must be >= 0
+        HGETEX h EX -1 FIELDS 1 a => -ERR invalid expire time, must be >= 0
+        HSETEX h PX 9223372036854775807 FIELDS 1 a 1 => -ERR invalid expire time in 'hsetex' command
+        HSETEX h EX 1 KEEPTTL FIELDS 1 a 1 => -ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified
+        HSETEX h KEEPTTL PX 1 FIELDS 1 a 1 => -ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified
+        HSETEX h FNX FXX FIELDS 1 a 1 => -ERR Only one of FXX or FNX arguments can be specified
+        HSETEX h NX FIELDS 1 a 1 => -ERR unknown argument: NX
+        EXISTS h => :0
         SET s v => OK
         HTTL s FIELDS 1 a => -WRONGTYPE Operation against a key holding the wrong kind of value
+        HSETEX s NX FIELDS 1 a 1 => -ERR unknown argument: NX
         HSETEX s FIELDS 1 a 1 => -WRONGTYPE Operation against a key holding the wrong kind of value
         ",
     )

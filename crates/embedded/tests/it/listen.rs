@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redkit_core::{Backend, Client, ClientConfig, Command, Interest, Push, Transaction};
+use redkit_core::{Backend, Client, ClientConfig, Command, Interest, Push, Transaction, Value};
 use redkit_embedded::{Embedded, ListenError, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -295,9 +295,23 @@ async fn the_port_closes_with_its_listener_and_with_the_engine() {
     let addr = listener.addr();
     let mut socket = Socket::connect(&listener).await;
     socket.ask("SET k v\r\n", "+OK\r\n").await;
+    socket
+        .ask("LPOP none 2\r\nLPOP none\r\n", "*-1\r\n$-1\r\n")
+        .await;
+    let confirmed = "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n";
+    socket.ask("SUBSCRIBE news\r\n", confirmed).await;
     drop(listener);
     socket.expect_end().await;
     assert!(TcpStream::connect(addr).await.is_err());
+    // The subscriptions of its connections have ended with them.
+    let subscribers = Command::new("PUBSUB").arg("NUMSUB").arg("news");
+    let nobody = Value::Array(vec![Value::bulk("news"), Value::Int(0)]);
+    let ended = async {
+        while engine.call(&subscribers).await.unwrap() != nobody {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, ended).await.unwrap();
     let mut listener = engine.listen(([127, 0, 0, 1], 0).into()).await.unwrap();
     let mut socket = Socket::connect(&listener).await;
     socket.ask("GET k\r\n", "$1\r\nv\r\n").await;

@@ -156,6 +156,21 @@ async fn a_shebang_sets_flags() {
         "{reply}"
     );
     assert_eq!(eval(&engine, "#!lua\nreturn 1").await, ":1");
+    engine.set_full(true);
+    let set = "return redis.call('set', 'k', 'v')";
+    for (first_line, runs) in [
+        ("#!lua", false),
+        ("#!lua flags=allow-stale", false),
+        ("#!lua flags=allow-oom", true),
+    ] {
+        let script = format!("{first_line}\n{set}");
+        let reply = eval(&engine, &script).await;
+        assert_eq!(!reply.starts_with("-OOM"), runs, "{first_line}: {reply}");
+    }
+    assert_eq!(eval(&engine, "#!lua flags=no-writes\nreturn 1").await, ":1");
+    assert!(eval(&engine, "#!lua\nreturn 1").await.starts_with("-OOM"));
+    assert_eq!(eval(&engine, "return 1").await, ":1");
+    engine.set_full(false);
     let reply = eval(&engine, "#!python\nreturn 1").await;
     assert_eq!(reply, "-ERR Unexpected engine in script shebang: python");
 }
@@ -197,4 +212,28 @@ async fn lists_of_any_length_shape_and_bytes_are_replies() {
         Value::Int(1),
     ];
     assert_eq!(reply, Value::Array(expected.to_vec()));
+}
+
+#[tokio::test]
+async fn any_number_of_scripts_can_be_run_and_the_ones_evaluated_long_ago_are_forgotten() {
+    let engine = Embedded::new();
+    let load = Command::new("SCRIPT").arg("LOAD").arg("return 'loaded'");
+    let loaded = write(engine.call(&load).await);
+    let by_sha = format!("EVALSHA {} 0", loaded.trim_matches('"'));
+    for number in 0..10_000 {
+        let reply = eval(&engine, &format!("return {number}")).await;
+        assert_eq!(reply, format!(":{number}"));
+    }
+    assert_eq!(run(&engine, &by_sha).await, "\"loaded\"", "for ever");
+    let known = async |script: &str| {
+        let digest = eval(&engine, &format!("return redis.sha1hex('{script}')")).await;
+        let exists = format!("SCRIPT EXISTS {}", digest.trim_matches('"'));
+        run(&engine, &exists).await
+    };
+    assert_eq!(known("return 9999").await, "[:1]");
+    assert_eq!(known("return 1").await, "[:0]");
+    assert_eq!(eval(&engine, "return 1").await, ":1");
+    let many =
+        "local t = {} for i = 1, 5000 do t[i] = i end return redis.call('SADD', 'set', unpack(t))";
+    assert_eq!(eval(&engine, many).await, ":5000");
 }

@@ -111,3 +111,35 @@ async fn a_shared_backend_takes_a_transaction_in_one_pipeline_only() {
             .is_err()
     );
 }
+
+#[tokio::test]
+async fn a_full_engine_queues_nothing_and_carries_out_no_part_of_a_transaction() {
+    const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+    let engine = Embedded::new();
+    let own = engine.dedicated().await.unwrap();
+    session(
+        &*own,
+        "SET a 1 => OK\n MULTI => OK\n DEL a => +QUEUED\n SET b 1 => +QUEUED",
+    )
+    .await;
+    engine.set_full(true);
+    let aborted = format!("-EXECABORT Transaction discarded because of: {OOM}");
+    assert_eq!(run(&*own, "EXEC").await, aborted);
+    session(&*own, "EXISTS a => :1\n EXEC => -ERR EXEC without MULTI").await;
+    for queued in ["GET a", "DEL a", "MULTI", "WATCH a", "PING"] {
+        session(&*own, "MULTI => OK").await;
+        assert_eq!(run(&*own, queued).await, format!("-{OOM}"), "{queued}");
+        let broken = "-EXECABORT Transaction discarded because of previous errors.";
+        assert_eq!(run(&*own, "EXEC").await, broken);
+    }
+    session(
+        &*own,
+        "MULTI => OK\n DISCARD => OK\n MULTI => OK\n EXEC => []",
+    )
+    .await;
+    // What was queued before and takes no memory is carried out.
+    engine.set_full(false);
+    session(&*own, "MULTI => OK\n DEL a => +QUEUED\n GET a => +QUEUED").await;
+    engine.set_full(true);
+    session(&*own, "EXEC => [:1 nil]").await;
+}

@@ -174,6 +174,7 @@ fn xread(state: &mut State, args: &[&[u8]]) -> Result<Attempt, ServerError> {
             let entries = entries_after(state, key, *after, count).ok()??;
             Some(Ok(by_stream(state.protocol, vec![(key.clone(), entries)])))
         }),
+        hears_of_absence: false,
     }))
 }
 
@@ -257,6 +258,8 @@ fn xread_group(state: &mut State, args: &[&[u8]]) -> Result<Attempt, ServerError
             let entries = new_entries(state, key, &group, &consumer, count, no_ack)?;
             Some(Ok(by_stream(state.protocol, vec![(owned(key), entries)])))
         }),
+        // The group goes with its stream.
+        hears_of_absence: true,
     }))
 }
 

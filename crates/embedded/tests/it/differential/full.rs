@@ -14,7 +14,8 @@ use super::grammar::{Line, words};
 const BEFORE: &str = "SET k v ; HSET h f v ; RPUSH l a b ; ZADD z 1 a ; SADD s a ; XADD x 1-1 a b ; XADD x 1-2 a b ; \
     XGROUP CREATE x g 0 ; XGROUP CREATE x other 0 ; XGROUP CREATECONSUMER x g c ; XGROUP CREATECONSUMER x g d";
 
-/// Commands on a full server, each behind those before it.
+/// Commands on a full server, each behind those before it, on a connection of its own. What stands before ` / ` is sent
+/// before the memory is full.
 const WHEN_FULL: &[&str] = &[
     "XGROUP CREATE x new 0 ; XGROUP CREATE none new 0 MKSTREAM ; xgroup create x new 0 ; XGROUP CREATECONSUMER x g e",
     "XGROUP SETID x g 0 ; XGROUP DELCONSUMER x g d ; XGROUP DESTROY x other ; XGROUP DESTROY x none ; XGROUP FOO x g",
@@ -25,6 +26,11 @@ const WHEN_FULL: &[&str] = &[
     "RPUSH l c ; LPOP l ; LMOVE l m LEFT LEFT ; COPY k j ; RENAME k j ; PUBLISH c m",
     "EVAL `return redis.pcall('XADD', KEYS[1], '2-1', 'a', 'b').err and 1 or 0` 1 x ; EVAL `redis.call('HDEL', KEYS[1], '') return redis.call('XADD', KEYS[2], '2-1', 'a', 'b')` 2 none x",
     "EVAL `redis.call('PEXPIRE', KEYS[1], 9) return redis.call('SET', KEYS[1], 'v')` 1 none ; EVAL `redis.call('XDEL', KEYS[1], '0-0') return redis.call('ZADD', KEYS[2], 1, 'b')` 2 x z",
+    "MULTI ; DEL k ; SET b 1 / EXEC ; GET k ; EXEC",
+    "MULTI ; DEL k ; GET h / EXEC ; GET k",
+    "MULTI ; INCR k / GET k ; EXEC ; GET k ; MULTI ; WATCH k ; EXEC ; MULTI ; MULTI ; DISCARD ; MULTI ; DEL k ; NOPE ; EXEC ; GET k",
+    "MULTI ; EVAL `#!lua\nreturn 1` 0 / EXEC ; EVAL `#!lua\nreturn 1` 0 ; EVAL `#!lua flags=no-writes\nreturn 1` 0",
+    "EVAL `#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], 'w')` 1 k ; GET k",
     "EVAL `return redis.pcall('XGROUP', 'CREATE', KEYS[1], 'new', '0').err and 1 or 0` 1 x ; EVAL `return redis.call('XGROUP', 'DESTROY', KEYS[1], 'other')` 1 x",
 ];
 
@@ -56,11 +62,21 @@ async fn compare(program: Program, strictness: Strictness) {
                 call(backend, &line).await.unwrap();
             }
         }
+        let (queued, when_full) = when_full.split_once(" / ").unwrap_or(("", when_full));
+        let (real, engine) = (
+            real.dedicated().await.unwrap(),
+            embedded.dedicated().await.unwrap(),
+        );
+        for line in lines(queued).filter(|line| !line.0.is_empty()) {
+            for backend in [&real, &engine] {
+                call(&**backend, &line).await.unwrap();
+            }
+        }
         limit("1").await;
         embedded.set_full(true);
         for line in lines(when_full) {
-            let expected = call(real, &line).await;
-            let actual = call(&embedded, &line).await;
+            let expected = call(&*real, &line).await;
+            let actual = call(&*engine, &line).await;
             if !same(&line, &[], &expected, &actual, strictness) {
                 different.push(format!(
                     "{line}\n  server:   {expected:?}\n  embedded: {actual:?}"
