@@ -1,10 +1,12 @@
 //! The audit: who did what, when, and how it ended. Streams of bounded length.
 
 use bytes::Bytes;
-use redkit_core::{Client, Command, Error, Key};
+use redkit_core::{Client, Command, Error, Invocation, Key, Script};
 use serde_json::{Value, json};
 
 use super::keys::Keys;
+
+static ADD: Script = Script::new(include_str!("../scripts/dashboard_audit.lua"));
 
 /// How many entries are kept, about.
 const KEPT: u32 = 10_000;
@@ -44,7 +46,7 @@ impl Audit {
     /// [`Error`] when it could not be noted: the action must not be done then.
     pub(super) async fn begin(&self, act: Act<'_>) -> Result<String, Error> {
         let add = add(&self.keys.audit(), KEPT, act);
-        self.client.call(add.arg("outcome").arg("begun")).await
+        self.client.eval(add.arg("outcome").arg("begun")).await
     }
 
     /// Notes how an action ended.
@@ -52,7 +54,7 @@ impl Audit {
         let add = add(&self.keys.audit(), KEPT, act);
         let add = add.arg("outcome").arg(outcome);
         let add = add.arg("text").arg(shortened(text)).arg("begun").arg(begun);
-        if let Err(error) = self.client.call::<String>(add).await {
+        if let Err(error) = self.client.eval::<String>(add).await {
             let Act { viewer, action, .. } = act;
             tracing::error!(target: "redkit::monitor", %error, viewer, action, outcome, "an outcome is missing in the audit");
         }
@@ -70,7 +72,7 @@ impl Audit {
         tracing::warn!(target: "redkit::monitor", viewer, kind, name, action, why, "an action was refused");
         let add = add(&self.keys.refusals(), REFUSALS_KEPT, act);
         let add = add.arg("outcome").arg("refused").arg("text").arg(why);
-        if let Err(error) = self.client.call::<String>(add).await {
+        if let Err(error) = self.client.eval::<String>(add).await {
             tracing::error!(target: "redkit::monitor", %error, "a refusal is missing in the audit");
         }
     }
@@ -102,7 +104,7 @@ impl Audit {
     }
 }
 
-fn add(key: &Key, kept: u32, act: Act<'_>) -> Command {
+fn add(key: &Key, kept: u32, act: Act<'_>) -> Invocation {
     let Act {
         viewer,
         kind,
@@ -110,11 +112,7 @@ fn add(key: &Key, kept: u32, act: Act<'_>) -> Command {
         action,
         argument,
     } = act;
-    let add = Command::new("XADD")
-        .key(key)
-        .arg("MAXLEN")
-        .arg("~")
-        .arg(kept);
+    let add = ADD.invoke([key]).arg(kept);
     let fields = [
         ("viewer", viewer),
         ("kind", kind),
@@ -123,7 +121,7 @@ fn add(key: &Key, kept: u32, act: Act<'_>) -> Command {
         ("argument", argument),
     ];
     let fields = fields.into_iter();
-    fields.fold(add.arg("*"), |add, (field, text)| {
+    fields.fold(add, |add, (field, text)| {
         add.arg(field).arg(shortened(text))
     })
 }

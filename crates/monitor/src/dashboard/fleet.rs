@@ -1,7 +1,7 @@
 //! [`Fleet`]: what the instances have published, as one.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,12 +62,17 @@ impl Fleet {
         let mut objects: BTreeMap<(String, String), Object> = BTreeMap::new();
         let mut dependencies: BTreeMap<String, Dependency> = BTreeMap::new();
         for instance in &instances {
+            let mut grown = HashSet::new();
             for state in &instance.objects {
                 let key = (state.kind.clone(), state.name.clone());
                 if objects.len() >= MOST_OBJECTS && !objects.contains_key(&key) {
                     continue;
                 }
-                let growth = rates.growth_of(&instance.id, &key).unwrap_or(&none);
+                // The growth is that of all objects of the name in the instance.
+                let growth = match grown.insert(key.clone()) {
+                    true => rates.growth_of(&instance.id, &key).unwrap_or(&none),
+                    false => &none,
+                };
                 objects.entry(key).or_default().add(instance, state, growth);
             }
             for state in &instance.dependencies {
@@ -348,26 +353,49 @@ impl Growth {
             let read = |client: &ClientState| Latency::from_buckets(client.latency.iter().copied());
             growth.latency.add(&read(client).since(&read(earlier)));
         }
-        let earlier = before.objects.iter();
-        let earlier: HashMap<_, _> = earlier
-            .map(|state| ((&state.kind, &state.name), state))
-            .collect();
-        for state in &now.objects {
-            let Some(before) = earlier.get(&(&state.kind, &state.name)) else {
+        let (earlier, latest) = (Counts::of(before), Counts::of(now));
+        for (key, latest) in latest {
+            // One that was made or has ended meanwhile would look like growth.
+            let Some(earlier) = earlier.get(&key).filter(|e| e.objects == latest.objects) else {
                 continue;
             };
-            let grown = state.facts.iter().filter_map(|(name, value)| {
-                let grown = value
-                    .as_u64()?
-                    .checked_sub(before.facts.get(name)?.as_u64()?)?;
-                (grown > 0).then(|| (name.clone(), json!(number(grown) / growth.seconds)))
+            let grown = latest.sums.iter().filter_map(|(name, sum)| {
+                let grown = sum.checked_sub(*earlier.sums.get(name)?)?;
+                let rate = json!(number(grown) / growth.seconds);
+                (grown > 0).then(|| ((*name).to_owned(), rate))
             });
             let grown: Map<_, _> = grown.collect();
+            let (kind, name) = key;
             growth
                 .objects
-                .insert((state.kind.clone(), state.name.clone()), grown);
+                .insert((kind.to_owned(), name.to_owned()), grown);
         }
         growth
+    }
+}
+
+/// The counts of the objects of one kind and name in an instance, together.
+#[derive(Default)]
+struct Counts<'p> {
+    objects: usize,
+    sums: HashMap<&'p str, u64>,
+}
+
+impl<'p> Counts<'p> {
+    /// By kind and name.
+    fn of(instance: &'p Published) -> HashMap<(&'p str, &'p str), Self> {
+        let mut all: HashMap<_, Self> = HashMap::new();
+        for state in &instance.objects {
+            let counts = all.entry((&*state.kind, &*state.name)).or_default();
+            counts.objects += 1;
+            for (name, value) in &state.facts {
+                if let Some(value) = value.as_u64() {
+                    let sum = counts.sums.entry(name).or_default();
+                    *sum = sum.saturating_add(value);
+                }
+            }
+        }
+        all
     }
 }
 
@@ -451,6 +479,26 @@ mod tests {
         // A program that began anew counts from zero.
         let fleet = Fleet::of(vec![instance("a", 4_000, 10)], &mut rates);
         assert_eq!(rates.traffic(&fleet.instances).calls_per_second, 0.0);
+    }
+
+    /// As two consumers of a group, or two caches of one name.
+    #[test]
+    fn two_objects_of_one_name_in_one_process_grow_together() {
+        let of = |at, busy, idle| {
+            let (mut first, second) = (instance("a", at, busy), instance("a", at, idle));
+            first.objects.extend(second.objects);
+            first
+        };
+        for is_reversed in [false, true] {
+            let mut rates = Rates::default();
+            for (at, busy) in [(1_000, 1_000), (2_000, 1_100)] {
+                let (one, other) = if is_reversed { (0, busy) } else { (busy, 0) };
+                let fleet = Fleet::of(vec![of(at, one, other)], &mut rates);
+                if at == 2_000 {
+                    assert_eq!(fleet.objects[0].rates["hits"], 100.0, "{is_reversed}");
+                }
+            }
+        }
     }
 
     #[test]

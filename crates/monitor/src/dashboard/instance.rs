@@ -227,12 +227,36 @@ impl Instance {
         done.unwrap_or_else(|error| Outcome::Failed(error.to_string()))
     }
 
-    /// The object of this kind and name in this process.
-    pub(super) fn object(&self, kind: &str, name: &str) -> Option<Arc<dyn Inspect>> {
-        let objects = self.clients.iter().flat_map(|(_, client)| client.inspect());
-        objects
-            .into_iter()
-            .find(|object| names_of(&**object).is_some_and(|is| is.0 == kind && is.1 == name))
+    /// Whether an object of this kind and name is in this process.
+    pub(super) fn has_object(&self, kind: &str, name: &str) -> bool {
+        !self.objects(kind, name).is_empty()
+    }
+
+    /// The object of this kind and name in this process. What is done to one of two objects of one client is done to
+    /// what they share; objects of two clients share nothing.
+    fn object(&self, kind: &str, name: &str) -> Result<Arc<dyn Inspect>, InspectError> {
+        let mut objects = self.objects(kind, name).into_iter();
+        match (objects.next(), objects.next()) {
+            (Some(object), None) => Ok(object),
+            (None, _) => Err(InspectError::Failed(
+                "there is no such object in this process".into(),
+            )),
+            (Some(_), Some(_)) => Err(InspectError::Failed(
+                "two clients of this process have an object of this kind and name, so that it is not clear which is \
+                 meant: give the objects names of their own (clients and breakers have that of `client_name`)"
+                    .into(),
+            )),
+        }
+    }
+
+    /// Of each client the first object of this kind and name.
+    fn objects(&self, kind: &str, name: &str) -> Vec<Arc<dyn Inspect>> {
+        let is_meant = |object: &Arc<dyn Inspect>| {
+            names_of(&**object).is_some_and(|is| is.0 == kind && is.1 == name)
+        };
+        let clients = self.clients.iter();
+        let first = clients.filter_map(|(_, client)| client.inspect().into_iter().find(is_meant));
+        first.collect()
     }
 
     pub(super) async fn act(
@@ -242,8 +266,7 @@ impl Instance {
         action: &str,
         argument: &str,
     ) -> Result<String, InspectError> {
-        let gone = || InspectError::Failed("there is no such object in this process".into());
-        let object = self.object(kind, name).ok_or_else(gone)?;
+        let object = self.object(kind, name)?;
         guarded(async { object.act(action, argument).await }).await
     }
 
@@ -256,8 +279,7 @@ impl Instance {
         query: &Query,
         payloads: bool,
     ) -> Result<Value, InspectError> {
-        let gone = || InspectError::Failed("there is no such object in this process".into());
-        let object = self.object(kind, name).ok_or_else(gone)?;
+        let object = self.object(kind, name)?;
         let page = guarded(async { object.list(list, query).await }).await?;
         let mut page = page_json(&page, payloads);
         self.redaction.hide(&mut page);

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use super::keys::Keys;
 
 static ORDER: Script = Script::new(include_str!("../scripts/dashboard_order.lua"));
+static OUTCOME: Script = Script::new(include_str!("../scripts/dashboard_outcome.lua"));
 
 /// How many orders wait for one instance.
 const MOST_WAITING: u32 = 64;
@@ -188,9 +189,9 @@ pub(super) async fn answer(
         }
     });
     let left = async {
-        let set = Command::new("SET").key(&place).arg(sealed?);
-        let set = set.arg("PX").arg(KEPT.as_millis());
-        client.call::<String>(set.idempotent(true)).await
+        let leave = OUTCOME.invoke([&place]).arg(sealed?);
+        let leave = leave.arg(KEPT.as_millis()).idempotent(true);
+        client.eval::<i64>(leave).await
     };
     if let Err(error) = left.await {
         tracing::warn!(target: "redkit::monitor", %error, "the outcome of an order could not be left");

@@ -10,6 +10,8 @@ end
 if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[2]) then
   return 0
 end
+-- Out of memory, the server refuses a script whose first write may grow.
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('RPUSH', KEYS[1], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1

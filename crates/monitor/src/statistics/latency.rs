@@ -13,25 +13,33 @@ use crate::error::Error;
 /// together, since the servers' start. The buckets are the servers': each is twice as wide as the one before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerLatency {
-    /// Calls by the longest time of their bucket in µs.
-    counts: BTreeMap<u64, u64>,
+    /// Calls of each server by the longest time of their bucket in µs.
+    servers: BTreeMap<Arc<str>, BTreeMap<u64, u64>>,
 }
 
 impl ServerLatency {
     /// How many calls were counted.
     pub fn count(&self) -> u64 {
-        self.counts.values().sum()
+        self.servers.values().flat_map(BTreeMap::values).sum()
     }
 
-    /// What was counted after `earlier`. A server that has started anew meanwhile counts for nothing.
+    /// What was counted after `earlier`. A server that has started anew meanwhile counts for nothing, and neither
+    /// does one that was not looked at `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let counts = self.counts.iter().map(|(bucket, count)| {
-            let before = earlier.counts.get(bucket).copied().unwrap_or_default();
-            (*bucket, count.saturating_sub(before))
+        let servers = self.servers.iter().filter_map(|(server, counts)| {
+            let before = earlier.servers.get(server)?;
+            if counts.values().sum::<u64>() < before.values().sum::<u64>() {
+                return None;
+            }
+            let counts = counts.iter().map(|(bucket, count)| {
+                let before = before.get(bucket).copied().unwrap_or_default();
+                (*bucket, count.saturating_sub(before))
+            });
+            Some((Arc::clone(server), counts.collect()))
         });
         Self {
-            counts: counts.collect(),
+            servers: servers.collect(),
         }
     }
 
@@ -49,18 +57,23 @@ impl ServerLatency {
             reason = "a share of a count, rounded"
         )]
         let wanted = ((total as f64 * q.clamp(0.0, 1.0)).ceil() as u64).max(1);
+        let mut together: BTreeMap<u64, u64> = BTreeMap::new();
+        for (bucket, count) in self.servers.values().flatten() {
+            *together.entry(*bucket).or_default() += count;
+        }
         let mut seen = 0;
-        for (bucket, count) in &self.counts {
+        for (bucket, count) in together {
             seen += count;
             if seen >= wanted {
-                return Some(Duration::from_micros(*bucket));
+                return Some(Duration::from_micros(bucket));
             }
         }
         None
     }
 
     /// Adds a server's reply: by command, calls and cumulative counts by bucket.
-    fn add(&mut self, reply: Value) {
+    fn add(&mut self, server: Arc<str>, reply: Value) {
+        let counts = self.servers.entry(server).or_default();
         let Ok(commands) = reply.to::<Vec<(String, Value)>>() else {
             return;
         };
@@ -74,7 +87,7 @@ impl ServerLatency {
             };
             let mut before = 0;
             for (bucket, count) in histogram.to::<Vec<(u64, u64)>>().unwrap_or_default() {
-                *self.counts.entry(bucket).or_default() += count.saturating_sub(before);
+                *counts.entry(bucket).or_default() += count.saturating_sub(before);
                 before = count;
             }
         }
@@ -93,8 +106,8 @@ impl Statistics {
         };
         let replies: Vec<(Arc<str>, Value)> = replies;
         let mut latency = ServerLatency::default();
-        for (_, reply) in replies {
-            latency.add(reply);
+        for (server, reply) in replies {
+            latency.add(server, reply);
         }
         Ok(Some(latency))
     }
@@ -121,12 +134,18 @@ mod tests {
             ])
         };
         let mut earlier = ServerLatency::default();
-        earlier.add(Value::Map(vec![(Value::bulk("get"), command(&[(1, 10)]))]));
+        earlier.add(
+            "a".into(),
+            Value::Map(vec![(Value::bulk("get"), command(&[(1, 10)]))]),
+        );
         let mut now = ServerLatency::default();
-        now.add(Value::Map(vec![
-            (Value::bulk("get"), command(&[(1, 60), (2, 90)])),
-            (Value::bulk("set"), command(&[(2, 9), (1024, 10)])),
-        ]));
+        now.add(
+            "a".into(),
+            Value::Map(vec![
+                (Value::bulk("get"), command(&[(1, 60), (2, 90)])),
+                (Value::bulk("set"), command(&[(2, 9), (1024, 10)])),
+            ]),
+        );
         let since = now.since(&earlier);
         assert_eq!(since.count(), 90);
         let micros = |q| since.quantile(q).map(|time| time.as_micros());
@@ -135,5 +154,29 @@ mod tests {
             (Some(1), Some(2), Some(1024))
         );
         assert_eq!(ServerLatency::default().quantile(0.5), None);
+    }
+    /// One that did not answer in time is back: its calls since its start are no peak.
+    #[test]
+    fn a_server_that_misses_a_look_is_left_out_until_the_next() {
+        let of = |servers: &[(&str, &[(u64, u64)])]| ServerLatency {
+            servers: servers
+                .iter()
+                .map(|(name, counts)| ((*name).into(), counts.iter().copied().collect()))
+                .collect(),
+        };
+        let slow = (1 << 20, 1_000_000);
+        let earlier = of(&[("a", &[slow]), ("b", &[(1, 10)])]);
+        let middle = of(&[("b", &[(1, 20)])]);
+        let later = of(&[("a", &[slow]), ("b", &[(1, 30)])]);
+        for (now, before) in [(&middle, &earlier), (&later, &middle), (&later, &earlier)] {
+            let since = now.since(before);
+            assert_eq!(since.quantile(0.99), Some(Duration::from_micros(1)));
+        }
+        assert_eq!(
+            (middle.since(&earlier).count(), later.since(&middle).count()),
+            (10, 10)
+        );
+        let anew = of(&[("a", &[(1, 5)]), ("b", &[(1, 40)])]);
+        assert_eq!(anew.since(&later).count(), 10, "it has started anew");
     }
 }

@@ -263,7 +263,7 @@ fn for_viewer(viewer: &Viewer, kind: &str, page: &mut Value) {
 async fn carry_out(inner: &Inner, mut order: Order, payloads: bool) -> Result<Outcome, OrderError> {
     let instance = &inner.instance;
     let is_here = (order.to.is_empty() || order.to == instance.id)
-        && instance.object(&order.kind, &order.name).is_some();
+        && instance.has_object(&order.kind, &order.name);
     if is_here {
         let Order {
             kind, name, task, ..

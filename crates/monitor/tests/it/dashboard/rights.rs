@@ -3,7 +3,10 @@
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use redkit_testkit::{FaultyBackend, Injection, Rule};
+use redkit_core::breaker::BreakerState;
+use redkit_core::{Client, ClientConfig};
+use redkit_monitor::{Dependency, Health};
+use redkit_testkit::{FaultyBackend, Injection, Rule, Server, ServerOptions};
 use serde_json::json;
 
 use super::{Shelf, builder, event, get, object, post, send, with_key};
@@ -284,4 +287,54 @@ async fn settings_that_cannot_work_are_refused_and_name_no_secret() {
         let error = builder(&client).program(program).start().unwrap_err();
         assert!(error.to_string().contains("program"), "{error}");
     }
+}
+
+/// Which of the two an operator means, nobody can know.
+#[tokio::test]
+async fn what_two_clients_have_under_one_name_is_not_acted_upon() {
+    let (orders, cache) = (
+        FaultyBackend::embedded().client(),
+        FaultyBackend::embedded().client(),
+    );
+    let health = Health::builder()
+        .dependency(Dependency::hard("orders", &orders))
+        .dependency(Dependency::soft("cache", &cache))
+        .build()
+        .unwrap();
+    let dashboard = builder(&orders).health(&health).start().unwrap();
+    let app: Router = dashboard.routes();
+    cache.breaker().force_open();
+    let name = cache.breaker().name();
+    let act = json!({ "kind": "breaker", "name": name, "action": "force_open", "argument": "" });
+    let (status, answer) = post(&app, "admin", "/api/act", act).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{answer}");
+    assert!(answer.to_string().contains("two clients"), "{answer}");
+    assert_ne!(orders.breaker().status().state, BreakerState::ForcedOpen);
+
+    // What one of them has is acted upon.
+    let tools = Shelf::registered(&cache, "tools");
+    let (status, _) = post(&app, "admin", "/api/act", paint()).await;
+    assert_eq!((status, tools.painted().len()), (StatusCode::OK, 1));
+}
+
+#[tokio::test]
+async fn on_a_full_server_an_action_is_noted_and_done() {
+    let options = ServerOptions::new().config("maxmemory-policy noeviction");
+    let server = Server::redis(options).await.unwrap();
+    let config = ClientConfig::from_url(&server.url()).unwrap();
+    let client = Client::connect(config.namespace("shop")).await.unwrap();
+    let tools = Shelf::registered(&client, "tools");
+    let dashboard = builder(&client).start().unwrap();
+    let app: Router = dashboard.routes();
+    let full = server.raw(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    full.unwrap();
+    let (status, answer) = post(&app, "painter", "/api/act", paint()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(tools.painted().len(), 1);
+    let (_, audit) = get(&app, "reader", "/api/audit").await;
+    let audit = audit.to_string();
+    assert!(
+        audit.contains("\"begun\"") && audit.contains("\"done\""),
+        "{audit}"
+    );
 }
