@@ -32,6 +32,8 @@ fn hastiest<'a>(asked: &'a [Asked<'_>]) -> Option<&'a Inner> {
 #[derive(Default)]
 struct Taken {
     verdicts: Verdicts,
+    /// What was taken of each of the verdicts' limits.
+    charged: Vec<u64>,
     receipts: Vec<ReceiptOf>,
     permits: Vec<Permit>,
     /// The maker of the decision; `None` while it is the server's.
@@ -45,6 +47,7 @@ type ReceiptOf = (Arc<Tally>, Receipt);
 impl Taken {
     fn add(&mut self, group: Self) {
         self.verdicts.extend(group.verdicts);
+        self.charged.extend(group.charged);
         self.receipts.extend(group.receipts);
         self.permits.extend(group.permits);
         self.is_denied = group.is_denied;
@@ -55,6 +58,10 @@ impl Taken {
 
     async fn give_back(&mut self, deadline: Instant) {
         self.permits.clear();
+        for (verdict, cost) in self.verdicts.iter_mut().zip(self.charged.drain(..)) {
+            // Nothing was taken where nobody was asked, and all is left.
+            verdict.remaining = verdict.remaining.saturating_add(cost).min(verdict.limit);
+        }
         for (lost, receipt) in self.receipts.drain(..) {
             receipt.refund_before(deadline, &lost).await;
         }
@@ -134,6 +141,7 @@ async fn take_at_server(
     let mut verdicts: Verdicts = verdicts_of(group, &reply.replies).collect();
     let mut taken = Taken::default();
     if reply.allowed {
+        taken.charged = requests.iter().map(|request| request.cost).collect();
         let permits = unclaimed
             .into_iter()
             .filter_map(UnclaimedLease::into_permit);
@@ -175,9 +183,11 @@ async fn take_in_outage(
                 return Err(error);
             }
         };
+        let taken_of_each = if decision.allowed { call.cost } else { 0 };
         let receipt = decision.receipt.map(|receipt| *receipt);
         let lost = Arc::clone(&limiter.releases_lost);
         taken.add(Taken {
+            charged: vec![taken_of_each; decision.verdicts.len()],
             verdicts: decision.verdicts,
             receipts: receipt.map(|receipt| (lost, receipt)).into_iter().collect(),
             permits: permit.into_iter().collect(),

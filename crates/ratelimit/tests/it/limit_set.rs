@@ -117,6 +117,8 @@ redkit_testkit::suite! {
         for n in 1..=4 {
             let decided = call().best_effort().check().await?;
             assert_eq!(decided.decision.is_allowed(), n <= 2);
+            // Of a denied call, what is left after it was given back.
+            assert_eq!(decided.decision.verdicts()[0].remaining(), 10 - u64::min(n, 2));
             held.extend(decided.permits);
         }
         assert_eq!(held.len(), 2);

@@ -119,7 +119,7 @@ async fn an_action_that_cannot_be_noted_is_not_done() {
     let tools = Shelf::registered(&client, "tools");
     let dashboard = builder(&client).start().unwrap();
     let app: Router = dashboard.routes();
-    backend.set(Rule::new(Injection::NotSent).on_name("XADD"));
+    backend.set(Rule::new(Injection::NotSent).on_part("{fleet}:audit"));
     let (status, answer) = post(&app, "painter", "/api/act", paint()).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
     assert!(tools.painted().is_empty());
