@@ -95,9 +95,11 @@ async fn it_knows_its_visitors_caches_limits_and_says_how_it_is() {
 #[tokio::test]
 async fn it_ends_as_it_should_when_it_is_told_to() {
     let (mut app, address) = App::start();
-    let health = reqwest::get(format!("{address}/health/ready")).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let health = http.get(format!("{address}/health/ready")).send().await;
     assert_eq!(health.unwrap().status(), 200);
-    let told = Command::new("kill").arg(app.0.id().to_string()).status();
+    let kill = format!("kill -TERM {}", app.0.id());
+    let told = Command::new("sh").args(["-c", &kill]).status();
     assert!(told.unwrap().success());
     let ended = tokio::task::spawn_blocking(move || app.0.wait().unwrap());
     let status = tokio::time::timeout(Duration::from_secs(60), ended).await;
