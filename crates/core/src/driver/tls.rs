@@ -1,8 +1,10 @@
 //! TLS by rustls: the platform's authorities or a file of our own, and client certificates.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -16,40 +18,28 @@ use crate::error::{Fault, FaultKind};
 
 /// Ready to encrypt connections.
 pub(super) struct Tls {
-    connector: TlsConnector,
+    config: TlsConfig,
+    current: Mutex<Current>,
     /// The name to check certificates against, when it is not the host's.
     name: Option<ServerName<'static>>,
 }
 
+/// What was made of the files.
+struct Current {
+    connector: TlsConnector,
+    /// How the files were when they were last read, whether they could be used or not.
+    seen: Stamps,
+}
+
+/// When each file was changed, and its length; `None` for one that is not there.
+type Stamps = Vec<Option<(SystemTime, u64)>>;
+
 impl Tls {
     /// Reads the files that `config` names.
     pub(super) fn new(config: &TlsConfig) -> Result<Self, ConfigError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| {
-                ConfigError::new(
-                    "tls",
-                    error.to_string(),
-                    "this build of rustls cannot do TLS",
-                )
-            })?
-            .with_root_certificates(roots(config)?);
-        let rustls = match (&config.client_cert_file, &config.client_key_file) {
-            (Some(cert), Some(key)) => {
-                let chain = certificates("tls_client_cert_file", cert)?;
-                let key = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|error| unreadable("tls_client_key_file", key, &error))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    ConfigError::new(
-                        "tls_client_key_file",
-                        format!("certificate and key cannot be used together: {error}"),
-                        "give the key that belongs to `tls_client_cert_file`",
-                    )
-                })?
-            }
-            _ => builder.with_no_client_auth(),
-        };
+        // Taken before they are read: what changes meanwhile is read again.
+        let seen = stamps(config);
+        let connector = connector(config)?;
         let name = config
             .server_name
             .clone()
@@ -63,15 +53,29 @@ impl Tls {
             )
         })?;
         Ok(Self {
-            connector: TlsConnector::from(Arc::new(rustls)),
+            config: config.clone(),
+            current: Mutex::new(Current { connector, seen }),
             name,
         })
     }
 
-    /// For a driver that encrypts by itself.
-    #[cfg(feature = "fred")]
-    pub(super) fn connector(&self) -> &TlsConnector {
-        &self.connector
+    /// What encrypts the next connection. Files that have changed are read again, because certificates are renewed
+    /// while connections live on; while the new ones cannot be used (one of a pair is there already), it goes on with
+    /// the old ones.
+    pub(super) fn connector(&self) -> TlsConnector {
+        let seen = stamps(&self.config);
+        let mut current = self.current.lock();
+        if current.seen != seen {
+            match connector(&self.config) {
+                Ok(renewed) => current.connector = renewed,
+                Err(error) => tracing::warn!(
+                    target: "redkit::connection",
+                    %error, "TLS files have changed and cannot be used; going on with the old ones"
+                ),
+            }
+            current.seen = seen;
+        }
+        current.connector.clone()
     }
 
     /// Encrypts a connection.
@@ -94,7 +98,8 @@ impl Tls {
                 Fault::new(FaultKind::Tls, message).with_source(error)
             })?,
         };
-        self.connector.connect(name, stream).await.map_err(|error| {
+        let connecting = self.connector().connect(name, stream);
+        connecting.await.map_err(|error| {
             let fix = certificate::remedy(&error.to_string())
                 .unwrap_or("the port may not speak TLS: write redis:// for a plain connection");
             Fault::new(
@@ -104,6 +109,51 @@ impl Tls {
             .with_source(error)
         })
     }
+}
+
+/// Makes what encrypts of the files that `config` names.
+fn connector(config: &TlsConfig) -> Result<TlsConnector, ConfigError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| {
+            ConfigError::new(
+                "tls",
+                error.to_string(),
+                "this build of rustls cannot do TLS",
+            )
+        })?
+        .with_root_certificates(roots(config)?);
+    let rustls = match (&config.client_cert_file, &config.client_key_file) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates("tls_client_cert_file", cert)?;
+            let key = PrivateKeyDer::from_pem_file(key)
+                .map_err(|error| unreadable("tls_client_key_file", key, &error))?;
+            builder.with_client_auth_cert(chain, key).map_err(|error| {
+                ConfigError::new(
+                    "tls_client_key_file",
+                    format!("certificate and key cannot be used together: {error}"),
+                    "give the key that belongs to `tls_client_cert_file`",
+                )
+            })?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    Ok(TlsConnector::from(Arc::new(rustls)))
+}
+
+fn stamps(config: &TlsConfig) -> Stamps {
+    let files = [
+        &config.ca_file,
+        &config.client_cert_file,
+        &config.client_key_file,
+    ];
+    let stamp = |path: &PathBuf| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    let named = files.into_iter().flatten();
+    named.map(stamp).collect()
 }
 
 fn roots(config: &TlsConfig) -> Result<RootCertStore, ConfigError> {

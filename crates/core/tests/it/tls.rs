@@ -8,6 +8,7 @@ each_driver! {
     an_expired_certificate_is_named_as_such,
     another_authority_or_name_is_refused,
     a_server_that_demands_a_certificate_gets_it,
+    a_certificate_that_was_renewed_is_used,
 }
 
 async fn connect(url: &str, driver: Driver) -> Result<Client, Error> {
@@ -94,4 +95,55 @@ async fn a_server_that_demands_a_certificate_gets_it(driver: Driver) {
     );
     let shown = refusal(&wrong, &server, driver).await;
     assert!(shown.contains("`tls_client_cert_file`"), "{shown}");
+}
+
+async fn a_certificate_that_was_renewed_is_used(driver: Driver) {
+    let server = Server::redis(ServerOptions::new().mutual_tls())
+        .await
+        .unwrap();
+    let other = Server::redis(ServerOptions::new().mutual_tls())
+        .await
+        .unwrap();
+    let ((tls, only_ca), (others, _)) = (files(&server), files(&other));
+    let folder = folder_for(driver);
+    let (cert, key) = (folder.join("client.pem"), folder.join("client.key"));
+    let put = |from: &Tls| {
+        std::fs::copy(&from.client_certificate_file, &cert).unwrap();
+        std::fs::copy(&from.client_key_file, &key).unwrap();
+    };
+    put(tls);
+    let url = format!(
+        "{only_ca}&tls_client_cert_file={}&tls_client_key_file={}",
+        cert.display(),
+        key.display()
+    );
+    let client = connect(&url, driver).await.unwrap();
+    let ping = || client.call::<String>(Command::new("PING"));
+    ping().await.unwrap();
+
+    // The server trusts this pair no more than one that has expired.
+    put(others);
+    server.kill_clients().await.unwrap();
+    ping().await.unwrap_err();
+    // One of the pair is renewed before the other.
+    std::fs::copy(&tls.client_certificate_file, &cert).unwrap();
+    ping().await.unwrap_err();
+    put(tls);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while ping().await.is_err() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "the renewed certificate is not used"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    client.shutdown().await;
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn folder_for(driver: Driver) -> std::path::PathBuf {
+    let name = format!("redkit-renewed-{}-{driver:?}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }

@@ -2,6 +2,8 @@
 
 #[cfg(unix)]
 use std::path::Path;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::fred::clients::Client;
@@ -26,6 +28,8 @@ pub(super) struct Settings {
     command_timeout: Duration,
     target: String,
     is_encrypted: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<Tls>>,
 }
 
 impl Settings {
@@ -69,6 +73,8 @@ impl Settings {
             command_timeout: config.command_timeout.saturating_add(MARGIN),
             target: config.endpoint.to_string(),
             is_encrypted: config.tls.is_some(),
+            #[cfg(feature = "tls")]
+            tls: None,
         };
         settings.encrypt(config)?;
         Ok(settings)
@@ -90,6 +96,10 @@ impl Settings {
             let credentials = provider.credentials().await?;
             config.username = credentials.username.or(config.username);
             config.password = Some(credentials.password.expose_secret().to_owned());
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            config.tls = Some(::fred::types::config::TlsConnector::Rustls(tls.connector()).into());
         }
         let connection = Some(self.connection.clone());
         Ok(Client::new(config, Some(performance), connection, None))
@@ -133,8 +143,7 @@ impl Settings {
         else {
             return Ok(());
         };
-        let connector = Tls::new(tls)?.connector().clone();
-        self.config.tls = Some(::fred::types::config::TlsConnector::Rustls(connector).into());
+        self.tls = Some(Arc::new(Tls::new(tls)?));
         server.tls_server_name = tls.server_name.as_deref().map(Into::into);
         Ok(())
     }
