@@ -26,6 +26,8 @@ pub(super) enum Entry {
 pub(super) struct InFlight {
     /// How many there are, and [`CLOSED`].
     count: AtomicUsize,
+    /// How many of them are callers'.
+    callers: AtomicUsize,
     limit: usize,
     all_ended: Notify,
 }
@@ -34,6 +36,7 @@ impl InFlight {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             count: AtomicUsize::new(0),
+            callers: AtomicUsize::new(0),
             limit,
             all_ended: Notify::new(),
         }
@@ -43,12 +46,19 @@ impl InFlight {
     pub(super) fn admit(&self, entry: Entry) -> Result<Admission<'_>, CallError> {
         let before = self.count.fetch_add(1, Ordering::AcqRel);
         // From here on dropping it takes the count back.
-        let admission = Admission(self);
+        let mut admission = Admission {
+            to: self,
+            entry: Entry::Upkeep,
+        };
         if before & CLOSED != 0 {
             return Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent());
         }
-        if entry == Entry::Limited && before >= self.limit {
-            return Err(self.too_many());
+        if entry == Entry::Limited {
+            let callers = self.callers.fetch_add(1, Ordering::AcqRel);
+            admission.entry = entry;
+            if callers >= self.limit {
+                return Err(self.too_many());
+            }
         }
         Ok(admission)
     }
@@ -88,12 +98,18 @@ impl InFlight {
 
 /// One admitted call.
 #[derive(Debug)]
-pub(super) struct Admission<'f>(&'f InFlight);
+pub(super) struct Admission<'f> {
+    to: &'f InFlight,
+    entry: Entry,
+}
 
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
-            self.0.all_ended.notify_waiters();
+        if self.entry == Entry::Limited {
+            self.to.callers.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.to.count.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
+            self.to.all_ended.notify_waiters();
         }
     }
 }
@@ -112,6 +128,9 @@ mod tests {
         assert_eq!(in_flight.count(), 2);
         let upkeep = in_flight.admit(Entry::Upkeep).unwrap();
         assert_eq!(in_flight.count(), 3);
+        drop(one);
+        // Upkeep takes no caller's place.
+        let one = admit().unwrap();
         drop(upkeep);
         drop(one);
         assert!(

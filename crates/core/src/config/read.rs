@@ -129,6 +129,13 @@ fn is_foreign(field: &str) -> bool {
     of_tests || (of_client && !is_misspelt)
 }
 
+/// Whether Kubernetes has set the variable and it is no setting of this client: one whose name ends in `service` has a
+/// `REDKIT_USER_SERVICE_HOST` of its own.
+fn is_of_others(variable: &str, field: &str, value: &OsStr) -> bool {
+    let is_link = value.to_string_lossy().contains("://");
+    is_of_kubernetes(variable, value) && (is_link || !Settings::NAMES.contains(&field))
+}
+
 /// Whether Kubernetes has set the variable: it tells every pod of the services of its namespace, also of one that
 /// is called `redkit` or `redkit-cache`, by `REDKIT_CACHE_SERVICE_HOST`, `REDKIT_CACHE_PORT=tcp://…` and their kin.
 fn is_of_kubernetes(variable: &str, value: &OsStr) -> bool {
@@ -159,7 +166,9 @@ impl Settings {
                 continue;
             };
             let field = match variable.strip_prefix(&prefix) {
-                Some(_) if is_of_kubernetes(&variable, &value) => continue,
+                Some(field) if is_of_others(&variable, &field.to_ascii_lowercase(), &value) => {
+                    continue;
+                }
                 Some(field) => field.to_ascii_lowercase(),
                 // REDKIT_URL is the more specific of the two.
                 None if client.is_none() && variable == "REDIS_URL" && !settings.url.is_set() => {

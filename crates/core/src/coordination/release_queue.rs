@@ -246,7 +246,7 @@ async fn run(mut queue: mpsc::UnboundedReceiver<Queued>, is_hurried: watch::Rece
                     paused.push(async move { wait(pause, is_hurried).await; failed });
                 }
             }
-            Some(again) = paused.next(), if !paused.is_empty() => {
+            Some(again) = paused.next(), if !paused.is_empty() && under_way.len() < AT_ONCE => {
                 under_way.push(Box::pin(release_all(again)));
             }
         }

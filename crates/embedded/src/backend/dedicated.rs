@@ -86,8 +86,8 @@ impl Backend for Dedicated {
                 Ok(None) => {}
                 Ok(Some(ticket)) => replies.push(self.wait(ticket, deadline).await),
                 Err(refused) if replies.is_empty() => return Err(refused),
-                // It was shut down in the middle, or the time is up.
-                Err(refused) => replies.push(Err(refused)),
+                // It was shut down in the middle, or the time is up: what follows must not overtake what is left out.
+                Err(refused) => replies.resize(commands.len(), Err(refused)),
             }
         }
         Ok(replies)

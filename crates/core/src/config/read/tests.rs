@@ -199,6 +199,22 @@ fn variables_that_kubernetes_makes_of_a_service_are_no_settings() {
 }
 
 #[test]
+fn a_client_whose_name_ends_in_service_keeps_its_own_variables() {
+    let vars = [
+        ("REDKIT_USER_SERVICE_HOST", "db1"),
+        ("REDKIT_USER_SERVICE_PORT", "7000"),
+    ];
+    let vars = vars.map(|(name, value)| (name.into(), value.into()));
+    let settings = Settings::from_vars(Some("user-service"), vars).unwrap();
+    let there = Address {
+        host: "db1".to_owned(),
+        port: 7000,
+    };
+    let config = settings.into_config(None).unwrap();
+    assert_eq!(config.endpoint, Endpoint::Standalone(there));
+}
+
+#[test]
 fn endpoints_of_every_scheme() {
     let endpoint = |url: &str| ClientConfig::from_url(url).unwrap().endpoint;
     let at = |host: &str, port| Address {

@@ -117,10 +117,14 @@ impl Nodes {
         }
         let mut failures = 0_u32;
         let mut pace = Pace::new();
+        let mut in_trouble = HashSet::new();
         while !self.closed.is_cancelled() {
             let before = self.view();
             match self.look(self.view_timeout()).await {
-                Ok(()) => failures = 0,
+                Ok(()) => {
+                    failures = 0;
+                    self.looks.send_replace(());
+                }
                 Err(fault) => {
                     failures = failures.saturating_add(1);
                     if is_worth_a_line(failures) {
@@ -132,9 +136,11 @@ impl Nodes {
                 }
             }
             self.publish();
-            self.looks.send_replace(());
-            let is_troubled = self.in_trouble();
-            pace.looked(is_troubled, *before != *self.view());
+            let (is_troubled, troubled) = (self.in_trouble(), self.troubled());
+            // That one node has been away for long must not delay the news of another one's successor.
+            let is_news = *before != *self.view() || !troubled.is_subset(&in_trouble);
+            in_trouble = troubled;
+            pace.looked(is_troubled, is_news);
             self.wait_for_next_look(&pace, is_troubled).await;
         }
     }
@@ -380,8 +386,10 @@ impl Nodes {
                 }
                 looks.mark_unchanged();
                 refresh.notify_one();
-                if looks.changed().await.is_ok() && lacks(&views.borrow()) {
-                    return;
+                match looks.changed().await {
+                    Ok(()) if lacks(&views.borrow()) => return,
+                    Ok(()) => {}
+                    Err(_) => break,
                 }
             }
             // Nobody looks any more.
@@ -468,13 +476,20 @@ impl Nodes {
     }
 
     fn in_trouble(&self) -> bool {
+        self.view.borrow().masters().is_empty() || !self.troubled().is_empty()
+    }
+
+    /// The masters that are known and not connected.
+    fn troubled(&self) -> HashSet<Address> {
         let masters = self.view.borrow().masters();
         let known = self.known.lock();
-        masters.is_empty()
-            || masters
-                .iter()
-                .filter_map(|address| known.get(address))
-                .any(|node| !matches!(*node.state().borrow(), ConnectionState::Connected(_)))
+        let is_troubled = |address: &Address| {
+            let node = known.get(address);
+            node.is_some_and(|node| {
+                !matches!(*node.state().borrow(), ConnectionState::Connected(_))
+            })
+        };
+        masters.into_iter().filter(is_troubled).collect()
     }
 
     async fn view_of(&self, address: &Address) -> Result<SlotMap, Fault> {
