@@ -184,7 +184,7 @@ fn variables_that_kubernetes_makes_of_a_service_are_no_settings() {
         };
         for (client, url) in [(Some("cache"), "REDKIT_CACHE"), (None, "REDKIT")] {
             let settings = Settings::from_vars(client, variables(url)).unwrap();
-            let config = settings.into_config(client).unwrap();
+            let config = settings.into_config(None).unwrap();
             let there = Address {
                 host: "cache.internal".to_owned(),
                 port: 6379,
