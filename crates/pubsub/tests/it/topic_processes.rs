@@ -154,12 +154,13 @@ async fn effects(fixture: &Fixture) -> BTreeMap<u32, Vec<u32>> {
 /// The processes that have noted a doubt.
 async fn doubtful(fixture: &Fixture) -> BTreeSet<u32> {
     let key = fixture.client.key("doubts");
-    let all: Vec<u32> = fixture
+    let all: Vec<i64> = fixture
         .client
         .call(Command::new("SMEMBERS").key(&key))
         .await
         .unwrap();
-    all.into_iter().collect()
+    let number = |process| u32::try_from(process).unwrap();
+    all.into_iter().map(number).collect()
 }
 
 redkit_testkit::suite! {
