@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redkit_core::{
-    Client, ClientConfig, Command, Driver, Error, ErrorKind, FaultKind, TlsConfig, Value,
+    CallError, Client, ClientConfig, Command, Driver, Error, ErrorKind, FaultKind, TlsConfig, Value,
 };
 use redkit_testkit::{Cluster, Program, Sentinels, Server, ServerOptions};
 
