@@ -12,6 +12,7 @@ mod pipelines;
 mod redirections;
 mod slots;
 mod subscriptions;
+mod votes;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::pace::Pace;
 use super::redirections::Redirections;
 use super::slots::SlotMap;
+use super::votes::Votes;
 use crate::backend::{Capabilities, ConnectionState, ServerKind};
 use crate::breaker::{Breaker, Breakers, Outcome, Permit};
 use crate::command::Command;
@@ -530,29 +531,6 @@ impl Nodes {
         });
         drop(redirections);
         self.publish();
-    }
-}
-
-/// Who sees what.
-#[derive(Default)]
-struct Votes(Vec<(SlotMap, usize)>);
-
-impl Votes {
-    /// Counts a view; gives how many share it.
-    fn add(&mut self, map: SlotMap) -> usize {
-        if let Some((_, votes)) = self.0.iter_mut().find(|(known, _)| *known == map) {
-            *votes += 1;
-            return *votes;
-        }
-        self.0.push((map, 1));
-        1
-    }
-
-    fn winner(self) -> Option<SlotMap> {
-        self.0
-            .into_iter()
-            .max_by_key(|(_, votes)| *votes)
-            .map(|(map, _)| map)
     }
 }
 
