@@ -27,7 +27,7 @@ const WHEN_FULL: &[&str] = &[
     "EVAL `return redis.pcall('XADD', KEYS[1], '2-1', 'a', 'b').err and 1 or 0` 1 x ; EVAL `redis.call('HDEL', KEYS[1], '') return redis.call('XADD', KEYS[2], '2-1', 'a', 'b')` 2 none x",
     "EVAL `redis.call('PEXPIRE', KEYS[1], 9) return redis.call('SET', KEYS[1], 'v')` 1 none ; EVAL `redis.call('XDEL', KEYS[1], '0-0') return redis.call('ZADD', KEYS[2], 1, 'b')` 2 x z",
     "MULTI ; DEL k ; SET b 1 / EXEC ; GET k ; EXEC",
-    "MULTI ; DEL k ; GET h / EXEC ; GET k",
+    "MULTI ; DEL k ; HGET h f / EXEC ; GET k",
     "MULTI ; INCR k / GET k ; EXEC ; GET k ; MULTI ; WATCH k ; EXEC ; MULTI ; MULTI ; DISCARD ; MULTI ; DEL k ; NOPE ; EXEC ; GET k",
     "MULTI ; EVAL `#!lua\nreturn 1` 0 / EXEC ; EVAL `#!lua\nreturn 1` 0 ; EVAL `#!lua flags=no-writes\nreturn 1` 0",
     "EVAL `#!lua flags=allow-oom\nreturn redis.call('SET', KEYS[1], 'w')` 1 k ; GET k",
