@@ -156,7 +156,7 @@ impl Cursors {
         } else if (frame.before != cursor.position && frame.before != 0)
             || frame.number <= cursor.lost_up_to
         {
-            if !cursor.catch_up(&self.client, outlet).await {
+            if !cursor.catch_up_to(frame.number, &self.client, outlet).await {
                 return false;
             }
             if cursor.position >= frame.number {
@@ -180,14 +180,22 @@ impl Cursors {
         outlet.message(channel, frame.message, Some(Position(frame.number)))
     }
 
-    /// Hands on what all logs have beyond what was handed on. `false` when the subscription has ended.
+    /// Hands on what all logs have beyond what was handed on, a page of each in turn: one that grows as fast as the
+    /// subscriber reads must not hold up the others. `false` when the subscription has ended.
     pub(super) async fn catch_up(&mut self, outlet: &Outlet) -> bool {
-        for cursor in self.by_channel.values_mut() {
-            if !cursor.catch_up(&self.client, outlet).await {
-                return false;
+        loop {
+            let mut has_more = false;
+            for cursor in self.by_channel.values_mut() {
+                match cursor.step(&self.client, outlet).await {
+                    Step::Ended => return false,
+                    Step::More => has_more = true,
+                    Step::Last => {}
+                }
+            }
+            if !has_more {
+                return true;
             }
         }
-        true
     }
 
     pub(super) fn last_numbers(&self) -> LastNumbers {
@@ -239,6 +247,16 @@ impl LastNumbers {
     }
 }
 
+/// What a page of a log was.
+enum Step {
+    /// It was full: there may be more.
+    More,
+    /// It was the last.
+    Last,
+    /// The subscription has ended.
+    Ended,
+}
+
 impl Cursor {
     /// Forgets what came from the log long ago: it comes no more. Numbers are the server's time.
     fn forget_replayed(&mut self) {
@@ -260,10 +278,22 @@ impl Cursor {
         found.await.map_or(true, |Entries(found)| !found.is_empty())
     }
 
-    /// Reads the log until its end, however long the server cannot be asked: the subscriber would
+    /// Hands on what the log has until this message, which has been told. `false` when the subscription has ended.
+    async fn catch_up_to(&mut self, number: u64, client: &Client, outlet: &Outlet) -> bool {
+        loop {
+            match self.step(client, outlet).await {
+                Step::Ended => return false,
+                Step::Last => return true,
+                Step::More if self.position >= number => return true,
+                Step::More => {}
+            }
+        }
+    }
+
+    /// Hands on a page of the log, however long the server cannot be asked: the subscriber would
     /// only be told of a gap that is none. Nor does it hand on more than the subscriber has room for: what is dropped from
     /// the queue would not come again.
-    async fn catch_up(&mut self, client: &Client, outlet: &Outlet) -> bool {
+    async fn step(&mut self, client: &Client, outlet: &Outlet) -> Step {
         const LEAST: Duration = Duration::from_millis(50);
         const MOST: Duration = Duration::from_secs(1);
         let mut pause = LEAST;
@@ -284,16 +314,15 @@ impl Cursor {
                 Err(error) => {
                     tracing::warn!(target: "redkit::pubsub", %error, "the log cannot be read");
                     outlet.gap(GapReason::NotInLog);
-                    return true;
+                    return Step::Last;
                 }
             };
-            pause = LEAST;
             self.page_size.came();
             let is_last = page.len() < most;
             let is_empty = page.is_empty();
             for entry in page {
                 if !self.hand_on(entry, outlet) {
-                    return false;
+                    return Step::Ended;
                 }
             }
             if is_empty && last != self.position {
@@ -304,9 +333,10 @@ impl Cursor {
                 }
                 self.position = last;
             }
-            if is_last {
-                return true;
-            }
+            return match is_last {
+                true => Step::Last,
+                false => Step::More,
+            };
         }
     }
 
@@ -359,6 +389,11 @@ impl Cursor {
         }
         self.position = number;
         self.replayed.insert(number);
+        if self.replayed.len() > MOST_KNOWN {
+            // Live messages that are not known any more come before those that are: they are passed over until then.
+            self.replayed.pop_first();
+            self.has_gone_on = false;
+        }
         outlet.metrics.replayed.increment(1);
         outlet.message(self.channel.clone(), message, Some(Position(number)))
     }

@@ -276,7 +276,8 @@ impl CurrentSession {
     }
 
     /// Sends the changes before an answer is kept for later requests, and tells whether it may be: not where they could
-    /// not be sent, since the client is told so, and not where the client has gone away without its new id.
+    /// not be sent, since the client is told so, not where the session could not be asked for, since the next request may
+    /// find its user, and not where the client has gone away without its new id.
     pub(super) async fn may_be_kept(&self, keeps_changes: bool) -> bool {
         let mut state = self.shared.state.lock().await;
         let loaded = match &mut *state {
@@ -285,7 +286,7 @@ impl CurrentSession {
             State::Loaded(loaded) => loaded,
         };
         if loaded.outage.is_some() {
-            return true;
+            return false;
         }
         let session = &mut loaded.session;
         if keeps_changes && loaded.failure.is_none() && session.has_changes() {
