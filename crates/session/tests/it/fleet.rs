@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rand::RngExt;
 use redkit_core::{Client, ClientConfig, Command as RedisCommand};
 use redkit_session::{Session, SessionSecrets, SessionStore, SignIn};
@@ -231,13 +232,16 @@ impl World {
                     masters[turn % masters.len()].kill_clients().await.unwrap();
                     return 0;
                 }
+                // All are chosen before the first is moved: a slot that goes on before the nodes have heard of its first
+                // move is one that two of them give to each other.
+                let slots = join_all(masters.iter().map(|from| slot_in_use(cluster, from))).await;
                 let mut moved = 0;
-                for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+                for (slot, (from, to)) in slots.into_iter().zip([(0, 1), (1, 2), (2, 0)]) {
+                    let Some(slot) = slot else { continue };
                     let (from, to) = (masters[from], masters[to]);
-                    if let Some(slot) = slot_in_use(cluster, from).await {
-                        cluster.migrate_slots(slot..=slot, from, to).await.unwrap();
-                        moved += 1;
-                    }
+                    cluster.migrate_slots(slot..=slot, from, to).await.unwrap();
+                    until_all_know_the_move(&masters).await;
+                    moved += 1;
                 }
                 moved
             }
@@ -251,6 +255,34 @@ async fn slot_in_use(cluster: &Cluster, master: &Server) -> Option<u16> {
         RawReply::Nil => None,
         key => Some(cluster.slot_of(&key.text().unwrap()).await.unwrap()),
     }
+}
+
+/// Waits until all nodes have heard of the epochs of all, by which the latest claim of a slot is known.
+async fn until_all_know_the_move(masters: &[&Server]) {
+    for _ in 0..200 {
+        let views = join_all(masters.iter().map(|node| epochs_known_to(node))).await;
+        if views.windows(2).all(|pair| pair.first() == pair.last()) {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the nodes do not hear of each other");
+}
+
+/// The names of the nodes with their epochs, as a node knows them.
+async fn epochs_known_to(node: &Server) -> Vec<(String, String)> {
+    let nodes = node.raw(&["CLUSTER", "NODES"]).await.unwrap();
+    let mut epochs: Vec<_> = nodes
+        .text()
+        .unwrap()
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.to_owned(), words.nth(5)?.to_owned()))
+        })
+        .collect();
+    epochs.sort();
+    epochs
 }
 
 /// Runs so many processes for so long, and checks what they say: no session is loaded after its end was answered, no
