@@ -311,35 +311,3 @@ async fn a_value_that_is_too_large_is_refused_before_it_is_sent() {
     client.call::<i64>(many).await.unwrap();
     client.shutdown().await;
 }
-
-#[tokio::test]
-async fn a_server_that_is_full_or_protected_is_not_taken_for_a_wrong_address() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    for (words, remedy) in [
-        ("-ERR max number of clients reached\r\n", "`maxclients`"),
-        (
-            "-DENIED Redis is running in protected mode because …\r\n",
-            "`bind`",
-        ),
-    ] {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(async move {
-            let mut connections = Vec::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
-                // Once it is asked, so that the client is sure to read it.
-                let mut asked = [0; 1024];
-                drop(stream.read(&mut asked).await);
-                drop(stream.write_all(words.as_bytes()).await);
-                connections.push(stream);
-            }
-        });
-        for driver in [Driver::Native, Driver::Fred] {
-            let error = failure(config(&format!("redis://{address}")).driver(driver)).await;
-            let shown = error.to_string();
-            assert!(shown.contains(remedy), "{driver:?}: {shown}");
-            assert!(!shown.contains("check that the address"), "{shown}");
-        }
-        server.abort();
-    }
-}

@@ -174,3 +174,25 @@ fn broke(fault: &Fault, target: &str, is_encrypted: bool) -> Fault {
     let message = format!("{target} did not accept the connection: {detail}; {fix}");
     Fault::new(kind, message).with_source(fault.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_full_or_protected_is_not_taken_for_a_wrong_address() {
+        for (words, remedy) in [
+            ("ERR max number of clients reached", "`maxclients`"),
+            ("DENIED Redis is running in protected mode", "`bind`"),
+        ] {
+            let error = ServerError::parse(words);
+            let unasked = format!("the server said, without being asked: {error}");
+            let unasked = Fault::new(FaultKind::Protocol, unasked);
+            for fault in [not_accepted(&error, "here"), broke(&unasked, "here", false)] {
+                let shown = fault.to_string();
+                assert!(shown.contains(remedy), "{shown}");
+                assert!(!shown.contains("check that the address"), "{shown}");
+            }
+        }
+    }
+}
