@@ -190,8 +190,9 @@ where
     // Whatever becomes of it in the cache, it is an answer to this request.
     exchange.put(State::Ready(Box::new(fill.clone())));
     if fill.terms.lifetime.is_over() {
-        // The next head alone would look as if its response could be kept.
-        return hit_for_miss(context, &level, Reason::TooSlow);
+        // The next head alone would look as if its response could be kept. It may come in time, too.
+        let ttl = context.rules.hit_for_miss.min(SLOW_FOR);
+        return hit_for_miss(context, &level, Reason::TooSlow).ttl(ttl);
     }
     match level {
         KeyLevel::Primary if fill.terms.names.is_empty() => fill.loaded(context),
@@ -238,6 +239,9 @@ async fn keep_variant(context: &Context, id: &str, fill: &mut Fill) {
         context.count_failure("a variant cannot be kept", &error);
     }
 }
+
+/// For how long nobody waits for a page that was over when it arrived.
+const SLOW_FOR: Duration = Duration::from_secs(2);
 
 /// Remembers for a while that there is nothing to wait for.
 fn hit_for_miss(context: &Context, level: &KeyLevel, reason: Reason) -> Loaded<CachedResponse> {

@@ -1,7 +1,6 @@
 //! Whether the process's own tasks run, and whether the program has finished starting.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,17 +24,20 @@ struct Watched {
     name: Box<str>,
     max_silence: Option<Duration>,
     state: Mutex<State>,
-    /// A later task has the name. A task that is aborted drops its heartbeat only when it is polled next, which
-    /// may be after the task in its place has begun.
-    is_replaced: AtomicBool,
+    /// When a later task took the name.
+    replaced_at: Mutex<Option<Instant>>,
 }
+
+/// How long a task that was aborted may take to drop its heartbeat: it does so only when it is polled next, which may
+/// be after the task in its place has begun. Whatever ends later has run beside the other, and is missed.
+const LINGERS: Duration = Duration::from_secs(60);
 
 enum State {
     /// Beat for the last time at this moment.
     Running(Instant),
     Finished,
-    /// Dropped without having finished.
-    Ended,
+    /// Dropped at this moment without having finished.
+    Ended(Instant),
 }
 
 impl Tasks {
@@ -49,17 +51,17 @@ impl Tasks {
             name: name.into(),
             max_silence,
             state: Mutex::new(State::Running(Instant::now())),
-            is_replaced: AtomicBool::new(false),
+            replaced_at: Mutex::default(),
         });
         let mut all = self.watched.lock();
         // A task that is started anew takes the place of the one that ended, or is about to.
         for other in all.iter().filter(|other| *other.name == *name) {
-            other.is_replaced.store(true, Ordering::Relaxed);
+            other.replaced_at.lock().get_or_insert_with(Instant::now);
         }
         all.retain(|other| match *other.state.lock() {
             State::Running(_) => true,
             State::Finished => false,
-            State::Ended => !other.is_replaced.load(Ordering::Relaxed),
+            State::Ended(at) => !other.is_replaced(at),
         });
         if all.len() >= MOST {
             return Err(ConfigError::new(
@@ -80,18 +82,24 @@ impl Tasks {
 }
 
 impl Watched {
+    /// Whether another task took its place, not long before its last sign of life or its end.
+    fn is_replaced(&self, last: Instant) -> bool {
+        let replaced_at = *self.replaced_at.lock();
+        replaced_at.is_some_and(|at| last.saturating_duration_since(at) <= LINGERS)
+    }
+
     fn check(&self) -> Option<Check> {
         let check = Check::new(&self.name, "task", true);
-        let is_replaced = self.is_replaced.load(Ordering::Relaxed);
         match *self.state.lock() {
-            State::Ended if is_replaced => None,
+            State::Ended(at) if self.is_replaced(at) => None,
             State::Running(beat)
-                if is_replaced && self.max_silence.is_some_and(|limit| beat.elapsed() > limit) =>
+                if self.max_silence.is_some_and(|limit| beat.elapsed() > limit)
+                    && self.is_replaced(beat) =>
             {
                 None
             }
             State::Finished => None,
-            State::Ended => Some(check.failed(Cause::new(CauseKind::TaskEnded))),
+            State::Ended(_) => Some(check.failed(Cause::new(CauseKind::TaskEnded))),
             State::Running(beat) => {
                 let silence = beat.elapsed();
                 let check = check.observed(Observed::Time(silence));
@@ -134,7 +142,7 @@ impl Drop for Heartbeat {
     fn drop(&mut self) {
         let mut state = self.watched.state.lock();
         if matches!(*state, State::Running(_)) {
-            *state = State::Ended;
+            *state = State::Ended(Instant::now());
         }
     }
 }

@@ -161,7 +161,8 @@ impl Health {
     /// heartbeat is dropped, and, with `max_silence`, when it has not beaten for so long.
     ///
     /// A task that is started anew has its old name, also when the old one is not quite gone: the end of the old
-    /// one, and its silence, count no more. Tasks that run beside one another have names of their own.
+    /// one within a minute, and its silence from then on, do not count. Give tasks that run beside one another names of
+    /// their own.
     ///
     /// # Errors
     /// [`Error::Core`] for a name with spaces or the like, and at the thousandth task.

@@ -364,3 +364,15 @@ async fn a_task_that_is_started_anew_before_the_old_one_is_gone_is_well() {
     assert_eq!(health.live().status, Status::Fail);
     drop(new);
 }
+
+/// Several of one name run side by side: each is missed when it ends.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_runs_beside_one_of_its_name_is_missed_when_it_ends() {
+    let health = Health::builder().build().unwrap();
+    let first = health.watch_task("consumer", None).unwrap();
+    let _second = health.watch_task("consumer", None).unwrap();
+    tokio::time::advance(Duration::from_secs(120)).await;
+    assert_eq!(health.live().status, Status::Pass);
+    drop(first);
+    assert_eq!(health.live().status, Status::Fail);
+}

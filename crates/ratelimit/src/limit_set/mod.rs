@@ -149,7 +149,7 @@ impl LimitSet {
     /// stays so if this process dies in between or the future is dropped, as by a timeout around it:
     /// units then come back with time, as any that were used. Leases are given back in either case.
     /// Units that cannot be given back before the decision timeout has passed are given back in the
-    /// background. A round trip for each slot; a server that hangs leaves less time to those after it.
+    /// background. A round trip for each slot; each server has its part of the time.
     pub fn best_effort(mut self) -> Self {
         self.best_effort = true;
         self

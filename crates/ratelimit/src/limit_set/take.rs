@@ -88,19 +88,14 @@ pub(super) async fn take(
     let hastiest = hastiest(asked).ok_or(Error::NothingNamed)?;
     let deadline = Instant::now() + hastiest.decision_timeout;
     let mut taken = Taken::default();
-    let mut fault: Option<redkit_core::Error> = None;
-    for group in groups {
+    for (number, group) in groups.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let answer = match (left.is_zero(), &fault) {
-            // A group before this one has used up the time.
-            (true, Some(fault)) => Err(fault.clone()),
-            _ => take_at_server(group, &hastiest.client, left.max(SHORTEST_BUDGET)).await,
-        };
+        // A server that hangs leaves their part of the time to those behind it.
+        let parts = u32::try_from(groups.len() - number).unwrap_or(u32::MAX);
+        let part = (left / parts).max(SHORTEST_BUDGET);
+        let answer = take_at_server(group, &hastiest.client, part).await;
         let of_group = match answer {
-            Err(error) if is_outage(&error) => {
-                fault = Some(error.clone());
-                take_in_outage(group, error, deadline).await
-            }
+            Err(error) if is_outage(&error) => take_in_outage(group, error, deadline).await,
             answer => answer.map_err(Error::from),
         };
         match of_group {

@@ -69,6 +69,34 @@ async fn a_best_effort_set_keeps_the_limits_of_the_shards_that_answer() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_hangs_leaves_their_part_of_the_time_to_those_behind_it() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let users = limiter(&client, "users", 2, OnOutage::Open);
+    let addresses = limiter(&client, "addresses", 9, OnOutage::Open);
+    let set = || {
+        LimitSet::new()
+            .limit(&addresses, "192.0.2.7")
+            .limit(&users, "alice")
+            .best_effort()
+    };
+    backend.set(Rule::new(Injection::HangBefore).on_part(DOWN));
+    for allowed in [true, true, false] {
+        let start = Instant::now();
+        let decision = set().check().await.unwrap().decision;
+        assert_eq!(decision.is_allowed(), allowed);
+        let took = start.elapsed();
+        assert!(took <= Duration::from_millis(101), "{took:?}");
+        if !allowed {
+            assert_eq!(
+                (decision.policy(), decision.decided_by()),
+                ("users", DecidedBy::Redis)
+            );
+        }
+    }
+}
+
 /// Both shards are reached by one switch, which fails after the first answer.
 #[tokio::test(start_paused = true)]
 async fn a_best_effort_set_decides_in_time_although_nothing_can_be_given_back() {
