@@ -21,6 +21,7 @@ pub struct Verdict {
     pub(crate) reset_after: Duration,
     pub(crate) retry_after: Duration,
     /// How long a unit takes to come back, where units come back one by one at a rate.
+    #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "headers tell it"))]
     pub(crate) unit_after: Option<Duration>,
 }
 
