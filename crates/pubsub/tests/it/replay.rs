@@ -121,7 +121,12 @@ redkit_testkit::suite! {
             let numbers = builder.queue(16, overflow).build()?;
             let key = format!("{overflow:?}");
             let all: Vec<u32> = (0..600).collect();
-            let first = numbers.publish_batch(&key, &all).await?.remove(0)?.position.unwrap();
+            let first = numbers.publish(&key, &0).await?.position.unwrap();
+            for some in all[1..].chunks(50) {
+                for published in numbers.publish_batch(&key, some).await? {
+                    published?;
+                }
+            }
             let mut subscription = numbers.subscribe_after(&key, first).await?;
             tokio::time::sleep(Duration::from_millis(200)).await;
             assert_eq!(payloads(&mut subscription, 599).await, all[1..]);
