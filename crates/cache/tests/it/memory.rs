@@ -56,7 +56,7 @@ async fn a_source_that_failed_is_left_alone_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_was_seen_is_removed_all_the_same() {
+async fn a_full_server_removes_the_entry_that_a_caller_saw() {
     let (server, client) = start().await;
     let numbers: Cache<u64> = Cache::builder(&client, "numbers")
         .redis_timeout(crate::PATIENT)

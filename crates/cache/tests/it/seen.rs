@@ -49,7 +49,7 @@ async fn hold(cache: &Cache<u64>, value: u64) -> (oneshot::Sender<()>, Caller) {
 }
 
 redkit_testkit::suite! {
-    async fn what_was_seen_is_removed_only_while_it_is_there(fixture: Fixture) -> Result<(), Error> {
+    async fn an_entry_is_removed_only_while_it_is_the_one_that_a_caller_saw(fixture: Fixture) -> Result<(), Error> {
         let (a, b) = two(&fixture).await;
         a.set("k", &1).await?;
         let first = seen(&b).await;
@@ -61,7 +61,7 @@ redkit_testkit::suite! {
         assert!(a.get("k").await?.is_none());
         assert!(!b.invalidate_seen("k", &second).await?, "it is not there any more");
 
-        // Whoever loads or writes an entry has seen it.
+        // A caller that loads or writes an entry has seen it.
         let load = || async { Ok::<_, io::Error>(3) };
         let loaded = a.get_or_load("k", load).await?;
         assert!(b.invalidate_seen("k", &loaded).await?);
@@ -80,7 +80,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn one_that_looked_at_the_same_entry_does_not_take_the_load_along(fixture: Fixture) -> Result<(), Error> {
+    async fn a_caller_that_saw_the_same_entry_does_not_take_the_load_along(fixture: Fixture) -> Result<(), Error> {
         let (a, b) = two(&fixture).await;
         a.set("k", &1).await?;
         let (by_a, by_b, by_other) = (seen(&a).await, seen(&b).await, seen(&a).await);
@@ -164,7 +164,7 @@ redkit_testkit::suite! {
         assert_eq!((*kept, kept.source()), (1, Source::Stale));
         let hit = b.get("k").await?.unwrap();
         assert_eq!((*hit, hit.source()), (1, Source::Redis));
-        // What a reload reads before an invalidation is not kept after it.
+        // A value that a reload reads before an invalidation is not kept after it.
         let cache = b.clone();
         let anew = || async move {
             cache.invalidate("k").await?;
@@ -178,7 +178,7 @@ redkit_testkit::suite! {
         Ok(())
     }
 
-    async fn what_was_seen_here_is_gone_here_whoever_removed_it(fixture: Fixture) -> Result<(), Error> {
+    async fn an_entry_that_this_process_saw_is_gone_here_whoever_removed_it(fixture: Fixture) -> Result<(), Error> {
         // No message reaches this process in time: the level's bound is long.
         let backend = FaultyBackend::new(std::sync::Arc::clone(fixture.client.backend()));
         let far = backend.client_with(&fixture.config().unwrap());

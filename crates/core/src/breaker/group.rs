@@ -46,8 +46,8 @@ pub struct NodeStatus {
 pub(super) struct Group {
     client: String,
     config: BreakerConfig,
-    /// What was ordered by hand, for nodes that come later. Locked, before the members, for as long as an order is given
-    /// or a node is made: otherwise an order could miss a new node, or be undone there by an earlier one.
+    /// The state that an operator ordered by hand, for nodes that come later. Locked, before the members, for as long as
+    /// an order is given or a node is made: otherwise an order could miss a new node, or be undone there by an earlier one.
     ordered: Mutex<Option<BreakerState>>,
     members: Mutex<BTreeMap<Arc<str>, Member>>,
     /// The worst state of all nodes.

@@ -14,10 +14,10 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 /// Which calls are refused when there are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// Those of callers.
+    /// Callers' calls.
     Limited,
-    /// None of the client's own upkeep (renewals of leases, releases), which is bounded by itself: callers that fill the
-    /// client must not cost it its locks.
+    /// The client's own upkeep (renewals of leases, releases), never refused: it is bounded by itself, and callers that fill
+    /// the client must not cost it its locks.
     Upkeep,
 }
 
@@ -26,8 +26,8 @@ pub(super) enum Entry {
 pub(super) struct InFlight {
     /// How many there are, and [`CLOSED`].
     count: AtomicUsize,
-    /// How many of them are callers'.
-    callers: AtomicUsize,
+    /// How many of them are the client's own upkeep, which callers do not pay for.
+    upkeep: AtomicUsize,
     limit: usize,
     all_ended: Notify,
 }
@@ -36,7 +36,7 @@ impl InFlight {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             count: AtomicUsize::new(0),
-            callers: AtomicUsize::new(0),
+            upkeep: AtomicUsize::new(0),
             limit,
             all_ended: Notify::new(),
         }
@@ -44,21 +44,19 @@ impl InFlight {
 
     /// Admits a call, or says why not.
     pub(super) fn admit(&self, entry: Entry) -> Result<Admission<'_>, CallError> {
+        // Raised first and lowered last, so that no caller is refused for it.
+        if entry == Entry::Upkeep {
+            self.upkeep.fetch_add(1, Ordering::AcqRel);
+        }
         let before = self.count.fetch_add(1, Ordering::AcqRel);
         // From here on dropping it takes the count back.
-        let mut admission = Admission {
-            to: self,
-            entry: Entry::Upkeep,
-        };
+        let admission = Admission { to: self, entry };
         if before & CLOSED != 0 {
             return Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent());
         }
-        if entry == Entry::Limited {
-            let callers = self.callers.fetch_add(1, Ordering::AcqRel);
-            admission.entry = entry;
-            if callers >= self.limit {
-                return Err(self.too_many());
-            }
+        let callers = before.saturating_sub(self.upkeep.load(Ordering::Acquire));
+        if entry == Entry::Limited && callers >= self.limit {
+            return Err(self.too_many());
         }
         Ok(admission)
     }
@@ -105,11 +103,11 @@ pub(super) struct Admission<'f> {
 
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
-        if self.entry == Entry::Limited {
-            self.to.callers.fetch_sub(1, Ordering::AcqRel);
-        }
         if self.to.count.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
             self.to.all_ended.notify_waiters();
+        }
+        if self.entry == Entry::Upkeep {
+            self.to.upkeep.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
