@@ -7,6 +7,7 @@ mod browser;
 mod chaos;
 mod ci;
 mod doctor;
+mod failures;
 mod links;
 mod matrix;
 mod provision;

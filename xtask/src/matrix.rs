@@ -11,6 +11,7 @@ use xshell::Shell;
 use self::programs::Program;
 use crate::Failure;
 use crate::backends::{BACKENDS, Backend, chosen};
+use crate::failures::failed;
 use crate::totals::Totals;
 
 /// Runs each backend's tests, one backend after the other, and prints a table. Without `backends`
@@ -147,11 +148,9 @@ impl Row {
         print!("{}: {said}", program.name);
         let mut totals = Totals::default();
         said.lines().for_each(|line| totals.add(line));
-        let failed = said.lines().filter_map(|line| {
-            let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
-            Some(format!("{}: {name}", program.name))
-        });
-        self.failed.extend(failed);
+        let failed = said.lines().filter_map(failed);
+        let named = failed.map(|name| format!("{}: {name}", program.name));
+        self.failed.extend(named);
         // Without this a program that died by a signal would count as one without tests.
         if !output.status.success() && totals.failed == 0 {
             let what = format!("{}: the program ended with {}", program.name, output.status);

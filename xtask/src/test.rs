@@ -9,6 +9,7 @@ use xshell::{Shell, cmd};
 
 use crate::Failure;
 use crate::backends::{BACKENDS, Backend, chosen, names_of, servers};
+use crate::failures::Failures;
 use crate::totals::Totals;
 
 /// Packages and their features, as cargo is told them. Cargo chooses the features of what these depend on for all of
@@ -69,11 +70,14 @@ pub(crate) fn run(
     let started = Instant::now();
     let mut child = cargo.spawn()?;
     let mut totals = Totals::default();
+    let mut failures = Failures::default();
     if let Some(output) = child.stdout.take() {
         let mut own = std::io::stdout().lock();
         for line in BufReader::new(output).split(b'\n') {
             let line = line?;
-            totals.add(&String::from_utf8_lossy(&line));
+            let text = String::from_utf8_lossy(&line);
+            totals.add(&text);
+            failures.add(&text);
             own.write_all(&line)?;
             own.write_all(b"\n")?;
         }
@@ -89,6 +93,7 @@ pub(crate) fn run(
         println!("server    {server}");
     }
     println!("tests     {totals}");
+    print!("{failures}");
     Ok(exit_code(status))
 }
 

@@ -48,7 +48,7 @@ impl Campaign {
         }
     }
 
-    /// No further seed is begun after this time.
+    /// No further seed is begun after this time. The first is run all the same: a report of none says nothing.
     #[must_use]
     pub fn limit(mut self, time: Duration) -> Self {
         self.limit = time;
@@ -76,9 +76,10 @@ impl Campaign {
             violation: None,
         });
         let work = || {
-            while !is_over.load(Ordering::Relaxed) && began.elapsed() < self.limit {
+            while !is_over.load(Ordering::Relaxed) {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= self.seeds.end {
+                let is_first = seed == self.seeds.start;
+                if seed >= self.seeds.end || (!is_first && began.elapsed() >= self.limit) {
                     return;
                 }
                 let run = simulate(scenario, seed);

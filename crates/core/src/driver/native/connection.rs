@@ -135,6 +135,7 @@ impl Connection {
     /// Ends the connection for its callers: from here on nothing is sent.
     pub(super) fn close(&self, fault: &Fault) {
         let wakers = self.exchanges.lock().close(fault);
+        self.wire.close();
         wakers.into_iter().for_each(Waker::wake);
     }
 

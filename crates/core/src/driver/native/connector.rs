@@ -12,6 +12,8 @@ use super::handshake::{Introduction, introduce};
 use super::link::NativeLink;
 #[cfg(feature = "tls")]
 use super::split::split;
+#[cfg(feature = "tls")]
+use super::wire::close_socket;
 use crate::config::{Address, ClientConfig, ConfigError, Endpoint};
 use crate::driver::hello::Expected;
 use crate::driver::link::{Connector, ServerConnector};
@@ -67,7 +69,9 @@ impl NativeConnector {
             #[cfg(feature = "tls")]
             Place::Tls(address, tls) => {
                 let tcp = stream::connect_tcp(address).await?;
-                let (read, write) = split(tls.wrap(tcp, address).await?);
+                let (read, write) = split(tls.wrap(tcp, address).await?, |stream| {
+                    close_socket(stream.get_ref().0);
+                });
                 (NativeLink::start(read, write, pushes), true)
             }
             #[cfg(unix)]

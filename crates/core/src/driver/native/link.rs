@@ -188,3 +188,29 @@ impl CommandLink for NativeLink {
         self._tasks.push(AbortOnDropHandle::new(tokio::spawn(task)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    use super::super::connection::NoPushes;
+    use super::*;
+
+    /// A caller may hold the link, and the task that reads may have to wait for its turn.
+    #[tokio::test]
+    async fn a_server_is_told_at_once_that_a_link_was_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (read, write) = TcpStream::connect(address).await.unwrap().into_split();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let link = NativeLink::start(Box::new(read), Box::new(write), Box::new(NoPushes));
+        link.close();
+        let end = timeout(Duration::from_secs(60), server.read_u8()).await;
+        assert!(end.expect("told").is_err(), "nothing was sent");
+        drop(link);
+    }
+}

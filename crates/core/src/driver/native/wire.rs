@@ -1,8 +1,10 @@
 //! [`Wire`]: the writing half of a socket, as a connection needs it.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::task::{Context, Poll, ready};
 
+use socket2::SockRef;
 use tokio::io::AsyncRead;
 use tokio::net::tcp::OwnedWriteHalf as TcpWrite;
 #[cfg(unix)]
@@ -24,6 +26,15 @@ pub(super) trait Wire: Send + Sync + 'static {
     fn poll_flush(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+
+    /// Tells the server now that nothing more comes. The socket is closed when the last of its owners is dropped, which may be
+    /// a task that has yet to run, and a server that waits for an item would hand it over until then.
+    fn close(&self);
+}
+
+/// Ends both directions of a socket. One that has ended already is no mistake.
+pub(super) fn close_socket<'s>(socket: impl Into<SockRef<'s>>) {
+    let _ended = socket.into().shutdown(Shutdown::Both);
 }
 
 macro_rules! wire_of_a_socket {
@@ -48,6 +59,10 @@ macro_rules! wire_of_a_socket {
                     }
                     ready!(self.as_ref().poll_write_ready(cx))?;
                 }
+            }
+
+            fn close(&self) {
+                close_socket(self.as_ref());
             }
         }
     };

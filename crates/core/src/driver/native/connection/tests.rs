@@ -11,7 +11,7 @@ use crate::driver::native::split::split;
 
 fn connect(room: usize) -> (Arc<Connection>, JoinHandle<()>, DuplexStream) {
     let (ours, server) = duplex(room);
-    let (source, wire) = split(ours);
+    let (source, wire) = split(ours, |_| ());
     let (connection, task) = Connection::new(source, wire, Limits::default(), Box::new(NoPushes));
     (connection, tokio::spawn(task), server)
 }
@@ -44,12 +44,14 @@ impl Wire for SendsAPartAndFails {
     fn poll_write(&self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
     }
+
+    fn close(&self) {}
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_fails_may_have_left_in_part() {
     let (ours, _server) = duplex(1024);
-    let (source, _) = split(ours);
+    let (source, _) = split(ours, |_| ());
     let wire = Box::new(SendsAPartAndFails);
     let (connection, task) = Connection::new(source, wire, Limits::default(), Box::new(NoPushes));
     let task = tokio::spawn(task);
