@@ -27,8 +27,10 @@ pub(super) struct Tls {
 /// What was made of the files.
 struct Current {
     connector: TlsConnector,
-    /// How the files were when they were last read, whether they could be used or not.
+    /// How the files were of which it was made.
     seen: Stamps,
+    /// How files were that could not be used, when the log was last told so.
+    warned: Option<Stamps>,
 }
 
 /// When each file was changed, and its length; `None` for one that is not there.
@@ -54,26 +56,37 @@ impl Tls {
         })?;
         Ok(Self {
             config: config.clone(),
-            current: Mutex::new(Current { connector, seen }),
+            current: Mutex::new(Current {
+                connector,
+                seen,
+                warned: None,
+            }),
             name,
         })
     }
 
     /// What encrypts the next connection. Files that have changed are read again, because certificates are renewed
     /// while connections live on; while the new ones cannot be used (one of a pair is there already), it goes on with
-    /// the old ones.
+    /// the old ones, and the next connection reads the files again: a right to read that is granted later changes neither
+    /// a file's time nor its length.
     pub(super) fn connector(&self) -> TlsConnector {
         let seen = stamps(&self.config);
         let mut current = self.current.lock();
         if current.seen != seen {
             match connector(&self.config) {
-                Ok(renewed) => current.connector = renewed,
-                Err(error) => tracing::warn!(
-                    target: "redkit::connection",
-                    %error, "TLS files have changed and cannot be used; going on with the old ones"
-                ),
+                Ok(renewed) => {
+                    current.connector = renewed;
+                    current.seen = seen;
+                }
+                Err(error) if current.warned.as_ref() != Some(&seen) => {
+                    tracing::warn!(
+                        target: "redkit::connection",
+                        %error, "TLS files have changed and cannot be used; going on with the old ones"
+                    );
+                    current.warned = Some(seen);
+                }
+                Err(_) => {}
             }
-            current.seen = seen;
         }
         current.connector.clone()
     }
@@ -204,4 +217,48 @@ fn unreadable(field: &'static str, path: &Path, error: &dyn std::fmt::Display) -
         format!("{} cannot be read: {error}", path.display()),
         "name a readable PEM file",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The certificate of an authority, as PEM.
+    fn authority() -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    #[test]
+    fn files_that_could_not_be_used_are_read_again_though_their_stamps_stay() {
+        let name = format!("redkit-tls-{}.pem", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let put = |pem: &[u8], at: SystemTime| {
+            std::fs::write(&path, pem).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(at).unwrap();
+        };
+        let at = SystemTime::now();
+        put(authority().as_bytes(), at);
+        let config = TlsConfig {
+            ca_file: Some(path.clone()),
+            ..TlsConfig::default()
+        };
+        let tls = Tls::new(&config).unwrap();
+        let connector = || Arc::clone(tls.connector().config());
+        let first = connector();
+        assert!(Arc::ptr_eq(&first, &connector()), "nothing has changed");
+
+        let renewed = authority();
+        let later = at + std::time::Duration::from_secs(60);
+        put(&vec![b'x'; renewed.len()], later);
+        assert!(Arc::ptr_eq(&first, &connector()), "it goes on");
+        put(renewed.as_bytes(), later);
+        let second = connector();
+        assert!(!Arc::ptr_eq(&first, &second), "the renewed file is used");
+        assert!(Arc::ptr_eq(&second, &connector()), "nothing has changed");
+        std::fs::remove_file(path).unwrap();
+    }
 }

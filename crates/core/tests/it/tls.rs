@@ -121,6 +121,18 @@ async fn a_certificate_that_was_renewed_is_used(driver: Driver) {
     let ping = || client.call::<String>(Command::new("PING"));
     ping().await.unwrap();
 
+    // One that cannot be used: the client goes on with the pair that it has.
+    std::fs::write(&key, "no key").unwrap();
+    server.kill_clients().await.unwrap();
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while ping().await.is_err() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "it does not go on with the old pair"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+
     // The server trusts this pair no more than one that has expired.
     put(others);
     server.kill_clients().await.unwrap();
