@@ -53,10 +53,12 @@ impl ClientConfig {
     /// (`REDKIT_TEST_…`). What Kubernetes makes of services whose names begin with `redkit` is left alone.
     ///
     /// Without a variable that says where to connect to it is the server on this machine, but with
-    /// `REDKIT_PROFILE=production` an error: a program that has lost its address must not go on with another.
+    /// `REDKIT_PROFILE=production` an error: a program that has lost its address must not go on with another. A port
+    /// (`REDKIT_PORT`) says that too little: it is an error there without a host.
     ///
     /// # Errors
-    /// [`ConfigError`] with the field, as for the other forms.
+    /// [`ConfigError`] with the field, as for the other forms, and for `REDKIT_SENTINEL_PASSWORD` when the address is not
+    /// that of sentinels.
     pub fn from_env() -> Result<Self, ConfigError> {
         let settings = Settings::from_vars(None, std::env::vars_os())?;
         settings.of_environment()

@@ -1,43 +1,31 @@
 //! The nodes of a cluster, each under a supervisor of its own, and the view of who serves what,
 //! which one task keeps up to date.
 
+mod look;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::pace::Pace;
 use super::redirections::Redirections;
 use super::slots::SlotMap;
-use super::votes::Votes;
 use crate::backend::{Capabilities, ConnectionState, ServerKind};
 use crate::breaker::{Breaker, Breakers, Outcome, Permit};
 use crate::command::Command;
 use crate::config::Address;
 use crate::driver::link::{CommandLink, ServerConnector, Timing};
 use crate::driver::native::{NativeConnector, NativeLink};
-use crate::driver::supervisor::{Supervisor, is_worth_a_line};
+use crate::driver::supervisor::Supervisor;
 use crate::error::{CallError, Fault, FaultKind};
 use crate::value::Value;
 
 /// How long the nodes have to say what they see.
 const VIEW_TIMEOUT: Duration = Duration::from_millis(300);
-
-/// How long to wait for the others once one has answered: a stopped node must not delay the news.
-const STRAGGLERS: Duration = Duration::from_millis(50);
-
-/// How often it is asked for otherwise. Servers list a replica only once it has replicated
-/// something, so new ones are found this late.
-const CALM: Duration = Duration::from_secs(5);
-
-/// The time for a connection that is about to stand.
-const ABOUT_TO_STAND: Duration = Duration::from_millis(20);
 
 /// For how long a node has to be missing from the views before it counts as gone. While a master is replaced as planned,
 /// there are views that list one of the two nowhere.
@@ -55,7 +43,7 @@ pub(super) struct Nodes {
     refresh: Arc<Notify>,
     /// A node has said who serves a slot: there is no hurry to ask the others.
     moved: Notify,
-    /// Told after every look.
+    /// Told after every look that has found a view.
     looks: watch::Sender<()>,
     closed: CancellationToken,
 }
@@ -111,58 +99,6 @@ impl Nodes {
         }
     }
 
-    /// Keeps the view up to date until shutdown. A lazy one begins when somebody asks.
-    pub(super) async fn keep_up_to_date(&self, lazy: bool) {
-        if lazy {
-            self.refresh.notified().await;
-        }
-        let mut failures = 0_u32;
-        let mut pace = Pace::new();
-        let mut in_trouble = HashSet::new();
-        while !self.closed.is_cancelled() {
-            let before = self.view();
-            match self.look(self.view_timeout()).await {
-                Ok(()) => {
-                    failures = 0;
-                    self.looks.send_replace(());
-                }
-                Err(fault) => {
-                    failures = failures.saturating_add(1);
-                    if is_worth_a_line(failures) {
-                        tracing::warn!(
-                            target: "redkit::connection",
-                            failures, error = %fault, "no view of the cluster"
-                        );
-                    }
-                }
-            }
-            self.publish();
-            let (is_troubled, troubled) = (self.in_trouble(), self.troubled());
-            // That one node has been away for long must not delay the news of another one's successor.
-            let is_news = *before != *self.view() || !troubled.is_subset(&in_trouble);
-            in_trouble = troubled;
-            pace.looked(is_troubled, is_news);
-            self.wait_for_next_look(&pace, is_troubled).await;
-        }
-    }
-
-    /// Waits until it is time for the next look, which calls that find something amiss make come sooner.
-    async fn wait_for_next_look(&self, pace: &Pace, is_troubled: bool) {
-        let mut due = Instant::now() + CALM;
-        if is_troubled {
-            due = pace.next_in_trouble();
-        }
-        loop {
-            tokio::select! {
-                biased;
-                () = self.closed.cancelled() => return,
-                () = sleep_until(due) => return,
-                () = self.refresh.notified() => due = due.min(pace.next_in_trouble()),
-                () = self.moved.notified() => due = due.min(pace.next_after_a_move()),
-            }
-        }
-    }
-
     fn view_timeout(&self) -> Duration {
         VIEW_TIMEOUT.max(self.timing.probe_timeout)
     }
@@ -182,47 +118,6 @@ impl Nodes {
             *state = next;
             true
         });
-    }
-
-    /// Asks the nodes what they see, and takes over what most of them say.
-    pub(super) async fn look(&self, limit: Duration) -> Result<(), Fault> {
-        let mut asked = self.view.borrow().all();
-        for seed in &self.seeds {
-            if !asked.contains(seed) {
-                asked.push(seed.clone());
-            }
-        }
-        let mut answers: FuturesUnordered<_> =
-            asked.iter().map(|address| self.view_of(address)).collect();
-        let mut votes = Votes::default();
-        let mut refusal: Option<Fault> = None;
-        let mut deadline = Instant::now() + limit;
-        // Nodes that do not answer in time do not vote.
-        while let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await {
-            match answer {
-                Ok(map) => {
-                    if votes.add(map) * 2 > asked.len() {
-                        break;
-                    }
-                    deadline = deadline.min(Instant::now() + STRAGGLERS);
-                }
-                // Wrong credentials say more than that another node is down.
-                Err(fault) if refusal.is_none() || fault.kind() == FaultKind::Handshake => {
-                    refusal = Some(fault);
-                }
-                Err(_) => {}
-            }
-        }
-        drop(answers);
-        match votes.winner() {
-            Some(map) => {
-                self.take_over(map);
-                Ok(())
-            }
-            None => Err(refusal.unwrap_or_else(|| {
-                Fault::new(FaultKind::Connect, "no node of the cluster answered")
-            })),
-        }
     }
 
     /// The connection to the node that serves `slot` (any master without one); waits for a
@@ -493,20 +388,6 @@ impl Nodes {
         masters.into_iter().filter(is_troubled).collect()
     }
 
-    async fn view_of(&self, address: &Address) -> Result<SlotMap, Fault> {
-        let node = self.node(address);
-        if node.current().is_none() {
-            // Not longer than one attempt takes: who cannot be reached has no say.
-            node.first_attempt().await?;
-        }
-        let deadline = Instant::now() + ABOUT_TO_STAND;
-        let link = node.link(deadline).await.map_err(into_fault)?;
-        let slots = Command::new("CLUSTER").arg("SLOTS");
-        let reply = link.send(&slots).await.map_err(into_fault)?;
-        SlotMap::parse(reply, address)
-            .ok_or_else(|| Fault::new(FaultKind::Protocol, "CLUSTER SLOTS has another shape"))
-    }
-
     fn take_over(&self, mut map: SlotMap) {
         let mut redirections = self.redirections.lock();
         redirections.correct(&mut map);
@@ -542,38 +423,33 @@ fn nobody(slot: Option<u16>) -> Fault {
     Fault::new(FaultKind::Connect, message)
 }
 
-fn into_fault(error: CallError) -> Fault {
-    match error {
-        CallError::NotSent(fault) | CallError::Maybe(fault) => fault,
-        CallError::Replied(error) => {
-            let fix = if error.message().contains("cluster support disabled") {
-                "the server is no cluster node: write redis:// instead of redis-cluster://"
-            } else {
-                "the user needs the right to `CLUSTER SLOTS`"
-            };
-            Fault::new(FaultKind::Handshake, format!("{error}; {fix}"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::ClientConfig;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_look_does_not_undo_what_a_node_has_just_said_of_its_slot() {
+    pub(super) fn address(port: u16) -> Address {
+        Address {
+            host: "127.0.0.1".to_owned(),
+            port,
+        }
+    }
+
+    /// The nodes of a cluster of which nothing is known but these.
+    pub(super) fn nodes(seeds: Vec<Address>) -> Nodes {
         let config = ClientConfig::from_url("redis-cluster://localhost:1").unwrap();
-        let nodes = Nodes::new(
+        Nodes::new(
             NativeConnector::new(&config).unwrap(),
-            Vec::new(),
+            seeds,
             Timing::of(&config),
             Breakers::new("test", config.breaker.clone()).unwrap(),
-        );
-        let [before, after] = [1, 2].map(|port| Address {
-            host: "localhost".to_owned(),
-            port,
-        });
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_does_not_undo_what_a_node_has_just_said_of_its_slot() {
+        let nodes = nodes(Vec::new());
+        let [before, after] = [1, 2].map(address);
         let mut behind = SlotMap::empty();
         behind.set_owner(7, &before);
         behind.set_owner(8, &after);
