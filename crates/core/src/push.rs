@@ -14,6 +14,9 @@ use crate::error::{CallError, Fault, FaultKind};
 #[non_exhaustive]
 pub enum Interest {
     /// Messages on these channels (`SUBSCRIBE`).
+    ///
+    /// On a cluster a channel of the servers' own notifications (`__keyspace@…`, `__keyevent@…`) is subscribed at every
+    /// master, because each tells of its own keys only.
     Channels(Vec<Bytes>),
     /// Messages on channels that match these globs (`PSUBSCRIBE`).
     ///

@@ -437,3 +437,17 @@ async fn notifications_about_keys_come_from_every_master() {
     assert_eq!(told, keys);
     client.shutdown().await;
 }
+
+/// A channel of the application's own, whose name begins like those of the servers' notifications.
+#[tokio::test]
+async fn a_message_on_an_applications_own_channel_is_heard_once_on_a_cluster() {
+    let cluster = Cluster::start(Program::Redis, 3, 0).await.unwrap();
+    let config = ClientConfig::from_url(&cluster.url()).unwrap();
+    let client = Client::connect(config).await.unwrap();
+    let mut stream = client.subscribe(channels(&["__keys"])).await.unwrap();
+    publish(&client, b"__keys", "once").await.unwrap();
+    assert_eq!(next(&mut stream).await, message(b"__keys", None, "once"));
+    let more = tokio::time::timeout(Duration::from_millis(300), stream.next()).await;
+    assert!(more.is_err(), "{more:?}");
+    client.shutdown().await;
+}

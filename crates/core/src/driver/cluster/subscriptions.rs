@@ -296,11 +296,15 @@ impl ByNode {
 }
 
 /// Whether a node tells it of its own slots only. What is published plainly reaches every node; servers do not pass on
-/// what they say of keys themselves (`__keyspace@0__:…`, `__keyevent@0__:…`).
+/// what they say of keys themselves (`__keyspace@0__:…`, `__keyevent@0__:…`). A pattern that begins as these do may match
+/// them; an application's own channel may begin so, too, and would be heard once from every master.
 fn is_of_one_node(name: &Name) -> bool {
     match name.kind {
         NameKind::Sharded | NameKind::Prefix => true,
-        NameKind::Channel | NameKind::Pattern => name.bytes.starts_with(b"__key"),
+        NameKind::Channel => {
+            name.bytes.starts_with(b"__keyspace@") || name.bytes.starts_with(b"__keyevent@")
+        }
+        NameKind::Pattern => name.bytes.starts_with(b"__key"),
     }
 }
 
