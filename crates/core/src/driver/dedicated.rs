@@ -197,3 +197,31 @@ impl<C: Connector<Link: CommandLink>> Backend for Dedicated<C> {
         self.give_up();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ServerError;
+
+    #[test]
+    fn what_a_wait_that_a_failover_ends_was_for_says_whether_it_may_have_been_carried_out() {
+        let unblocked = || {
+            let text = "force unblock from blocking operation, instance state changed";
+            Err(CallError::Replied(ServerError::new("UNBLOCKED", text)))
+        };
+        let of = |name: &str| demoted(&Command::new(name), &unblocked());
+        for pop in ["BLPOP", "XREADGROUP"] {
+            assert!(matches!(of(pop), Some(CallError::NotSent(_))), "{pop}");
+        }
+        for confirmation in ["WAIT", "waitaof"] {
+            let told = of(confirmation);
+            assert!(matches!(told, Some(CallError::Maybe(_))), "{confirmation}");
+        }
+        assert!(of("EVALSHA").is_none(), "a script may say so itself");
+        let other = Err(CallError::Replied(ServerError::new(
+            "UNBLOCKED",
+            "by CLIENT UNBLOCK",
+        )));
+        assert!(demoted(&Command::new("BLPOP"), &other).is_none());
+    }
+}

@@ -93,14 +93,19 @@ impl Identity {
             fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
         };
         let age = field("age").and_then(|age| age.parse::<u64>().ok());
-        let is_same =
-            age.is_some_and(|age| age.abs_diff(self.since.elapsed().as_secs()) <= AGE_TOLERANCE);
+        let own_age = self.since.elapsed().as_secs();
+        let tolerance = ROUNDING + own_age / DRIFT;
+        let is_same = age.is_some_and(|age| age.abs_diff(own_age) <= tolerance);
         is_same && field("flags").is_some_and(|flags| flags.contains('b'))
     }
 }
 
-/// By how many seconds a server's clock and ours may differ about a connection's age: both round.
-const AGE_TOLERANCE: u64 = 2;
+/// By how many seconds a server and this process may differ about a connection's age because both round.
+const ROUNDING: u64 = 2;
+
+/// One second in so many is what their clocks may differ by besides: the server reckons by the time of day, which is set
+/// now and then.
+const DRIFT: u64 = 1_000;
 
 /// What an error in reply to `PING` says of the server: the error itself when the server serves nobody. Any other is
 /// an answer like `PONG`: where no snapshot can be written (`MISCONF`), and to a user without the right to `PING`
@@ -243,5 +248,14 @@ mod tests {
         );
         assert!(!identity.is_held_back(&line(9, "b")), "another client's");
         assert!(!identity.is_held_back(""), "the server does not know it");
+
+        let days = Duration::from_secs(30 * 86_400);
+        tokio::time::advance(days).await;
+        let age = days.as_secs() + 60;
+        assert!(
+            identity.is_held_back(&line(age - 600, "b")),
+            "clocks differ after a month"
+        );
+        assert!(!identity.is_held_back(&line(age - 6_000, "b")));
     }
 }

@@ -215,6 +215,8 @@ impl Demotions {
         let pause = match (role, *next) {
             (Role::Master, _) | (_, None) => LEAST_PAUSE,
             (_, Some((at, _))) if now < at => return false,
+            // That demotion is long over: this is another.
+            (_, Some((at, _))) if now > at + MOST_PAUSE => LEAST_PAUSE,
             (_, Some((_, pause))) => (pause * 2).min(MOST_PAUSE),
         };
         *next = Some((now + pause, pause));
@@ -338,6 +340,17 @@ mod tests {
         assert!(
             demotions.is_worth_leaving(Role::Master),
             "the next master is demoted, too"
+        );
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_secs(25)).await;
+            demotions.is_worth_leaving(Role::Replica);
+        }
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(demotions.is_worth_leaving(Role::Replica));
+        tokio::time::advance(LEAST_PAUSE).await;
+        assert!(
+            demotions.is_worth_leaving(Role::Replica),
+            "an earlier demotion slows the client down"
         );
     }
 

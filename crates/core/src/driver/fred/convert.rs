@@ -233,6 +233,21 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_is_full_or_protected_is_not_taken_for_a_wrong_address() {
+        for (words, remedy) in [
+            ("ERR max number of clients reached", "`maxclients`"),
+            ("DENIED Redis is running in protected mode", "`bind`"),
+        ] {
+            for tls in [false, true] {
+                let error = FredError::new(ErrorKind::Unknown, words);
+                let shown = to_handshake_fault(error, "here", tls).to_string();
+                assert!(shown.contains(remedy), "{shown}");
+                assert!(!shown.contains("check that the address"), "{shown}");
+            }
+        }
+    }
+
+    #[test]
     fn a_typed_command_tells_the_servers_errors_from_the_crates() {
         let typed = |kind, text: &'static str| to_typed_error(FredError::new(kind, text));
         let CallError::Replied(error) = typed(ErrorKind::InvalidArgument, "WRONGTYPE Operation")

@@ -42,6 +42,7 @@ pub(super) async fn replacement<C: Connector>(
 /// when it no longer answers on the new one.
 async fn serves<L: Link>(link: &L, timing: Timing, silent: Option<Identity>) -> bool {
     let mut was_refused = false;
+    let mut pause = IMPATIENCE;
     while let Ok(Ok(refusal)) = timeout(timing.probe_timeout, link.ping()).await {
         match refusal {
             None if !was_refused => {
@@ -51,13 +52,15 @@ async fn serves<L: Link>(link: &L, timing: Timing, silent: Option<Identity>) -> 
                 if !is_held_back.await.unwrap_or(false) {
                     return true;
                 }
+                // It answers there by itself as soon as it may; until then every client asks.
+                pause = (pause * 2).min(HELD_BACK);
             }
             // A server that was busy or loading answers on the other connection as well, if that is
             // alive: it gets time to.
             None => was_refused = false,
             Some(_) => was_refused = true,
         }
-        sleep(IMPATIENCE).await;
+        sleep(pause).await;
     }
     false
 }
@@ -73,6 +76,9 @@ async fn impatient<C: Connector>(connector: &C) -> C::Link {
     }
 }
 
+/// The longest pause between two questions while the server holds back what was sent on the other connection.
+const HELD_BACK: Duration = Duration::from_millis(500);
+
 /// Twice this, the longest time between two attempts, stays under the 100 ms in which a server
 /// that answers again should be in use again.
 pub(super) const IMPATIENCE: Duration = Duration::from_millis(40);
@@ -85,4 +91,71 @@ fn connect_timed_out<C: Connector>(connector: &C, timing: Timing) -> Fault {
         timing.connect_timeout
     );
     Fault::new(FaultKind::Connect, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::backend::Capabilities;
+    use crate::config::ClientConfig;
+    use crate::driver::activity::Activity;
+    use crate::error::ServerError;
+
+    /// A connection to a server that holds back what was sent on another one, so many times.
+    struct HoldsBack {
+        asked: AtomicU32,
+        times: u32,
+        activity: Activity,
+    }
+
+    #[async_trait]
+    impl Link for HoldsBack {
+        async fn closed(&self) {
+            std::future::pending().await
+        }
+
+        async fn ping(&self) -> Result<Option<ServerError>, Fault> {
+            Ok(None)
+        }
+
+        fn activity(&self) -> &Activity {
+            &self.activity
+        }
+
+        fn close(&self) {}
+
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::UNKNOWN
+        }
+
+        async fn holds_back(&self, _: Identity) -> bool {
+            self.asked.fetch_add(1, Ordering::Relaxed) < self.times
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_holds_back_for_long_is_asked_twice_a_second() {
+        let timing = Timing::of(&ClientConfig::default());
+        let silent = Some(Identity::new(1));
+        let link = |times| HoldsBack {
+            asked: AtomicU32::new(0),
+            times,
+            activity: Activity::new(),
+        };
+        let paused = link(u32::MAX);
+        let serving = serves(&paused, timing, silent);
+        timeout(Duration::from_secs(60), serving)
+            .await
+            .expect_err("it is held back");
+        let asked = paused.asked.load(Ordering::Relaxed);
+        assert!((115..=130).contains(&asked), "{asked} times in a minute");
+        let resumed = link(3);
+        let resumed = serves(&resumed, timing, silent);
+        let resumed = timeout(Duration::from_secs(1), resumed).await;
+        assert_eq!(resumed, Ok(true));
+    }
 }
