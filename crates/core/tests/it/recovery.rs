@@ -225,6 +225,15 @@ async fn a_master_that_was_demoted_behind_its_name_is_left(driver: Driver) {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+
+    // A pipeline that the demoted master refuses as a whole is carried out by the next one.
+    second.raw(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    first.raw(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
+    *leads_to.lock().unwrap() = second.addr();
+    let all = ["k", "l"].map(|key| Command::new("SET").key(key).arg("four"));
+    for reply in client.pipeline(all.to_vec()).await.unwrap() {
+        reply.unwrap();
+    }
     client.shutdown().await;
 }
 
@@ -378,6 +387,11 @@ async fn reads_go_to_replicas_when_they_may() {
         .await
         .unwrap();
     assert_eq!(get().await.unwrap().as_deref(), Some("v"), "the replica's");
+    let mget = || Command::new("MGET").key("k");
+    for (command, expected) in [(mget(), "v"), (mget().from_master(), "\"w\"")] {
+        let found = client.call::<Vec<String>>(command).await.unwrap();
+        assert_eq!(found, [expected]);
+    }
     let stored = client.get_stored::<String>("k").await;
     assert_eq!(stored.unwrap().unwrap().into_value(), "w");
     for _ in 0..3 {

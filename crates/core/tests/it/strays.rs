@@ -109,6 +109,8 @@ async fn start() -> (Client, Arc<Asked>, AbortOnDropHandle<()>) {
         }
     }));
     let config = ClientConfig::from_url(&format!("redis-cluster://{addr}")).unwrap();
+    // What the server sends with its `PONG` comes soon.
+    let config = config.probe_interval(Duration::from_millis(200));
     let client = Client::connect(config).await.unwrap();
     (client, asked, server)
 }
