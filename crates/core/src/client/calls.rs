@@ -122,15 +122,19 @@ impl Calls {
         })
     }
 
-    /// Carries out one command, by its own deadline, the command timeout and `budget`. `earlier`
+    /// Carries out one command, by its own deadline, the command timeout and the budget. `earlier`
     /// tells of attempts that belong to the same call.
     pub(super) async fn run(
         &self,
         command: &mut Command,
-        budget: Option<Duration>,
+        terms: Terms,
         earlier: &mut EarlierAttempts,
     ) -> Result<Value, CallError> {
-        let start = Instant::now();
+        let Terms {
+            start,
+            budget,
+            entry,
+        } = terms;
         let limits = self.limits(start, budget);
         let deadline = limits.apply(command);
         let checked = self.check(std::slice::from_ref(command));
@@ -138,7 +142,7 @@ impl Calls {
             backend: &*self.backend,
             command,
         };
-        let admitted = checked.and_then(|()| self.in_flight.admit(Entry::Limited));
+        let admitted = checked.and_then(|()| self.in_flight.admit(entry));
         self.execute(attempt, admitted, Span { start, deadline }, earlier)
             .await
     }
@@ -220,9 +224,11 @@ impl Calls {
         let mut checked = Vec::with_capacity(commands.len());
         let mut sendable = Vec::with_capacity(commands.len());
         for command in commands {
-            let allowed = self.check(std::slice::from_ref(command));
-            if allowed.is_ok() {
-                sendable.push(command.clone());
+            let mut allowed = self.check(std::slice::from_ref(command));
+            match &mut allowed {
+                Ok(()) => sendable.push(command.clone()),
+                // It may have been carried out before, in a shorter form.
+                Err(refusal) => earlier.add_to(refusal),
             }
             checked.push(allowed);
         }

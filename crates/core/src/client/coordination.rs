@@ -22,7 +22,7 @@ pub(crate) struct WeakClient {
 }
 
 impl WeakClient {
-    /// The client, without a namespace and a budget, while some handle of it is left. The tasks' pipelines are let in
+    /// The client, without a namespace and a budget, while some handle of it is left. The tasks' calls are let in
     /// though callers fill the client.
     pub(crate) fn upgrade(&self) -> Option<Client> {
         Some(Client {
@@ -42,7 +42,7 @@ impl Client {
     pub fn lease(&self, renewal: impl LeaseRenewal, config: LeaseConfig, sent: Instant) -> Lease {
         self.calls.coordination.releases.prepare();
         let leases = &self.calls.coordination.leases;
-        leases.keep(self.clone(), Box::new(renewal), config, sent)
+        leases.keep(self.for_upkeep(), Box::new(renewal), config, sent)
     }
 
     /// How many leases this client and its clones hold.
@@ -88,11 +88,10 @@ impl Client {
     /// that a release is lost (and counted).
     pub fn release_later(&self, release: Release) {
         let releases = &self.calls.coordination.releases;
-        // A budget, and the limit of calls in flight, are for callers that wait.
+        // A budget is for callers that wait.
         let client = Self {
             budget: None,
-            entry: Entry::Upkeep,
-            ..self.clone()
+            ..self.for_upkeep()
         };
         releases.send(client, release);
     }
@@ -108,6 +107,14 @@ impl Client {
     /// of a runtime later.
     pub fn prepare_releases(&self) {
         self.calls.coordination.releases.prepare();
+    }
+
+    /// The same client for what keeps a lease or gives something back, though callers fill the client.
+    fn for_upkeep(&self) -> Self {
+        Self {
+            entry: Entry::Upkeep,
+            ..self.clone()
+        }
     }
 
     pub(crate) fn downgrade(&self) -> WeakClient {

@@ -55,10 +55,19 @@ impl InFlight {
             return Err(Fault::new(FaultKind::Shutdown, "the client was shut down").not_sent());
         }
         let callers = before.saturating_sub(self.upkeep.load(Ordering::Acquire));
-        if entry == Entry::Limited && callers >= self.limit {
+        if entry == Entry::Limited && callers >= self.limit && self.callers() > self.limit {
             return Err(self.too_many());
         }
         Ok(admission)
+    }
+
+    /// How many callers' calls are in flight. Upkeep that ends between the two counts does not look like a caller.
+    #[cold]
+    fn callers(&self) -> usize {
+        let before = self.upkeep.load(Ordering::Acquire);
+        let all = self.count();
+        let upkeep = before.max(self.upkeep.load(Ordering::Acquire));
+        all.saturating_sub(upkeep)
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -114,7 +123,28 @@ impl Drop for Admission<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
+
+    #[test]
+    fn no_caller_is_refused_because_upkeep_ends_just_then() {
+        let in_flight = InFlight::new(1);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    drop(in_flight.admit(Entry::Upkeep).unwrap());
+                }
+            });
+            let mut refused = 0;
+            for _ in 0..500_000 {
+                refused += u32::from(in_flight.admit(Entry::Limited).is_err());
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(refused, 0, "there is one caller");
+        });
+    }
 
     #[tokio::test(start_paused = true)]
     async fn closing_waits_for_the_last_call_and_admits_no_other() {

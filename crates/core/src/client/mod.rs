@@ -74,7 +74,7 @@ pub struct Client {
     batch_keys: usize,
     /// The longest that a call through this handle takes.
     budget: Option<Duration>,
-    /// Whether pipelines through this handle count against the limit of calls in flight.
+    /// Whether calls through this handle count against the limit of calls in flight.
     entry: Entry,
 }
 
@@ -245,7 +245,7 @@ impl Client {
         let mut earlier = EarlierAttempts::default();
         match self
             .calls
-            .run(&mut command, self.budget, &mut earlier)
+            .run(&mut command, self.terms(), &mut earlier)
             .await
         {
             Ok(value) => value.to().map_err(|error| Error::Reply {
@@ -262,7 +262,8 @@ impl Client {
     ///
     /// A command that must not be sent (an argument beyond
     /// [`max_value_bytes`](crate::ClientConfig::max_value_bytes), one that would disturb other callers) is left out, and
-    /// its own outcome says so. With `MULTI` among the commands nothing is sent then.
+    /// its own outcome says so. With a transaction's command (`MULTI`, `EXEC`, `DISCARD`, `WATCH`, `UNWATCH`) among them,
+    /// and on a [dedicated](Self::dedicated) client, nothing is sent then.
     ///
     /// On a cluster the commands of one node keep their order; those that a node sends elsewhere
     /// during a migration are carried out after the others.
@@ -326,7 +327,7 @@ impl Client {
     pub async fn eval<T: FromValue>(&self, mut invocation: Invocation) -> Result<T, Error> {
         let mut earlier = EarlierAttempts::default();
         let by_hash = invocation.by_hash_mut();
-        let mut result = self.calls.run(by_hash, self.budget, &mut earlier).await;
+        let mut result = self.calls.run(by_hash, self.terms(), &mut earlier).await;
         if let Err(CallError::Replied(error)) = &result
             && error.code() == "NOSCRIPT"
         {
@@ -334,7 +335,7 @@ impl Client {
             let mut by_source = invocation.by_source();
             result = self
                 .calls
-                .run(&mut by_source, self.budget, &mut earlier)
+                .run(&mut by_source, self.terms(), &mut earlier)
                 .await;
         }
         match result {

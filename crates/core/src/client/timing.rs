@@ -9,7 +9,7 @@ use crate::command::Command;
 use crate::config::RetryConfig;
 use crate::coordination::Backoff;
 
-/// When a caller's pipeline, or transaction, began, how long it may take, and whether it may be refused because there are
+/// When a caller's call began, how long it may take, and whether it may be refused because there are
 /// too many.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {

@@ -107,7 +107,7 @@ struct Queued {
 const MOST: usize = 16_384;
 /// How many releases go in one pipeline.
 const BATCH: usize = 64;
-/// How many first attempts are under way at the same time.
+/// How many batches are under way at the same time.
 const AT_ONCE: usize = 32;
 /// How long a release is repeated at most.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -234,6 +234,10 @@ async fn run(mut queue: mpsc::UnboundedReceiver<Queued>, is_hurried: watch::Rece
     while is_open || !under_way.is_empty() || !paused.is_empty() {
         tokio::select! {
             biased;
+            // Before new ones, of which there may be more than can be sent.
+            Some(again) = paused.next(), if !paused.is_empty() && under_way.len() < AT_ONCE => {
+                under_way.push(Box::pin(release_all(again)));
+            }
             count = queue.recv_many(&mut new, BATCH), if is_open && under_way.len() < AT_ONCE => {
                 is_open = count > 0;
                 if count > 0 {
@@ -245,9 +249,6 @@ async fn run(mut queue: mpsc::UnboundedReceiver<Queued>, is_hurried: watch::Rece
                     let is_hurried = is_hurried.clone();
                     paused.push(async move { wait(pause, is_hurried).await; failed });
                 }
-            }
-            Some(again) = paused.next(), if !paused.is_empty() && under_way.len() < AT_ONCE => {
-                under_way.push(Box::pin(release_all(again)));
             }
         }
     }

@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Keeps what is logged.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -32,13 +32,14 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 impl Log {
-    fn lines_with(&self, words: &str) -> usize {
+    pub(crate) fn lines_with(&self, words: &str) -> usize {
         let text = String::from_utf8(self.0.lock().clone()).unwrap();
         text.lines().filter(|line| line.contains(words)).count()
     }
 }
 
-fn log() -> (Log, tracing::subscriber::DefaultGuard) {
+/// Keeps the warnings of this thread while the guard lives.
+pub(crate) fn log() -> (Log, tracing::subscriber::DefaultGuard) {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)

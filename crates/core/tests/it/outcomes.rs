@@ -164,3 +164,27 @@ async fn scripts_that_were_lost_forgotten_and_not_sent_again_may_have_run() {
 fn no_script() -> CallError {
     CallError::Replied(ServerError::new("NOSCRIPT", "No matching script"))
 }
+
+/// The client refuses the text, and not the hash.
+#[tokio::test(start_paused = true)]
+async fn a_script_that_was_lost_and_whose_text_must_not_be_sent_may_have_run() {
+    static LONG: Script = Script::new(
+        "-- A text that is longer than the client is allowed to send, which a hash is not.
+         -- That the server has forgotten it says nothing about the first attempt.
+         return redis.call('SET', KEYS[1], ARGV[1])",
+    );
+    let backend = FaultyBackend::embedded();
+    for injection in [
+        Injection::LoseReply,
+        Injection::answer(|_| Err(no_script())),
+    ] {
+        backend.add(Rule::new(injection).times(1));
+    }
+    let client = backend.client_with(&ClientConfig::default().max_value_bytes(100));
+    let set = LONG.invoke(["k"]).arg("v").idempotent(true);
+    let replies = client.eval_all([set]).await.unwrap();
+    assert!(
+        matches!(&replies[..], [Err(CallError::Maybe(_))]),
+        "{replies:?}"
+    );
+}

@@ -259,9 +259,15 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
         return;
     }
     let replies = match client.eval_all(calls).await {
-        Ok(replies) => replies.into_iter().map(Some).collect(),
+        Ok(replies) => {
+            let mut errors = replies.iter().filter_map(|reply| reply.as_ref().err());
+            if let Some(first) = errors.next() {
+                warn_of(first, 1 + errors.count());
+            }
+            replies.into_iter().map(Some).collect()
+        }
         Err(error) => {
-            tracing::warn!(target: "redkit::coordination", %error, leases = asked.len(), "cannot renew leases");
+            warn_of(&error, asked.len());
             Vec::new()
         }
     };
@@ -294,6 +300,11 @@ const SHORTEST: Duration = Duration::from_millis(20);
 /// After a failure. The lease is lost when its time is up; until then there are further attempts.
 fn next_attempt(lease: &LeaseState, now: Instant) -> Instant {
     (now + (lease.ttl() / 20).max(SHORTEST)).min(lease.until())
+}
+
+/// One line for all leases of a batch, which mostly fail for the same reason.
+fn warn_of(error: &dyn fmt::Display, leases: usize) {
+    tracing::warn!(target: "redkit::coordination", %error, leases, "cannot renew leases");
 }
 
 fn report_panic() {

@@ -256,6 +256,7 @@ impl LeaseRenewal for TooLarge {
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_must_not_be_sent_costs_its_own_lease_and_no_other() {
+    let (log, _guard) = crate::hints::log();
     let backend = FaultyBackend::embedded();
     let client = backend.client_with(&ClientConfig::default().max_value_bytes(1000));
     let held = Held::take(&client, "held", TTL).await;
@@ -265,8 +266,11 @@ async fn a_renewal_that_must_not_be_sent_costs_its_own_lease_and_no_other() {
     timeout(2 * TTL, large.lost())
         .await
         .expect("at its deadline");
+    let warnings = log.lines_with("cannot renew leases");
+    assert!(warnings > 0 && warnings == log.lines_with("`max_value_bytes`"));
     sleep(10 * TTL).await;
     assert!(!lease.is_lost() && exists(&client, "held").await);
+    assert_eq!(log.lines_with("cannot renew leases"), warnings);
 }
 
 /// The limit is for callers; the server is well and answers each that is let in.
@@ -288,7 +292,7 @@ async fn callers_that_fill_the_client_cost_it_no_lease_and_no_release() {
         let fault = error.call_error().and_then(CallError::fault).unwrap();
         assert_eq!(fault.kind(), FaultKind::Overloaded);
         sleep(3 * TTL).await;
-        assert!(!lease.is_lost());
+        assert!(lease.renew().await.unwrap());
         assert!(exists(&backend.client(), "held").await);
         lease.end();
         client.release_later(Release::new([release]));

@@ -299,9 +299,33 @@ async fn what_waits_is_bounded_and_what_is_lost_is_counted() {
         client.release_later(release.counted_by(lost.clone()));
     }
     assert_eq!(lost.get(), 500);
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(client.stats().in_flight, 32);
     // 256 batches of which 32 go at once, two seconds each.
     sleep(Duration::from_secs(17)).await;
     assert_eq!(lost.get(), 16_384 + 500);
+}
+
+/// Guards are dropped faster than the server is told.
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_repeated_waits_for_no_end_of_new_ones() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let until = Instant::now() + MINUTE;
+    let release = |key: &str| {
+        let remove = Command::new("DEL").key(client.key(key)).idempotent(true);
+        client.release_later(Release::new([remove]).until(until));
+    };
+    backend.add(Rule::new(Injection::NotSent).on_part("first").times(1));
+    backend.add(Rule::new(Injection::DelayReply(Duration::from_secs(1))));
+    release("first");
+    sleep(Duration::from_millis(1)).await;
+    // Eight rounds of 32 batches.
+    for _ in 0..16_000 {
+        release("other");
+    }
+    sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(backend.count("first"), 2);
 }
 
 #[test]
