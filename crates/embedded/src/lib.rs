@@ -52,8 +52,10 @@
 //! Lua's own. The
 //! caller's thread runs them, so a script is ended after five seconds, or when scripts together use
 //! more than 256 MB; its writes until then stay. One call of Lua's own, such as a `string.find` with many repetitions in
-//! its pattern, is not interrupted. Calls of other threads wait for a script until their deadlines. Of the scripts that came by `EVAL` and never
-//! by `SCRIPT LOAD`, the 500 used last are known by their digests, as on Redis 7.4.
+//! its pattern, is not interrupted. Calls of other threads wait for a script until their deadlines; a
+//! blocking pop whose deadline comes while such a script runs leaves its queue first, and ends with the script. Of the scripts
+//! that came by `EVAL` and never by `SCRIPT LOAD`, the 500 used last are known by their digests, as on Redis 7.4; fewer
+//! when their texts take 128 MB.
 //!
 //! **Estimates.** `MEMORY USAGE` and `used_memory` are reckoned from samples. `OBJECT ENCODING` says
 //! how Redis 7.0 would store a value of this size that was written at once; the engine has one form

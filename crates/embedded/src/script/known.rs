@@ -91,12 +91,31 @@ impl Known {
         self.functions.raw_get(sha)
     }
 
+    /// Forgets half of the scripts that came by `EVAL` alone: the ones that were used longest ago.
+    pub(super) fn forget_older_half(&mut self) -> mlua::Result<()> {
+        let evaluated = self.scripts.iter().filter(|(_, script)| !script.was_loaded);
+        let mut by_age: Vec<_> = evaluated
+            .map(|(sha, script)| (script.last_use, sha.clone()))
+            .collect();
+        by_age.sort_unstable();
+        let half = by_age.len().div_ceil(2);
+        by_age
+            .into_iter()
+            .take(half)
+            .try_for_each(|(_, sha)| self.forget(sha))
+    }
+
     fn forget_oldest(&mut self) -> mlua::Result<()> {
         let evaluated = self.scripts.iter().filter(|(_, script)| !script.was_loaded);
         let oldest = evaluated.min_by_key(|(_, script)| script.last_use);
-        let Some(sha) = oldest.map(|(sha, _)| sha.clone()) else {
-            return Ok(());
-        };
+        match oldest.map(|(sha, _)| sha.clone()) {
+            Some(sha) => self.forget(sha),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets a script that came by `EVAL` alone.
+    fn forget(&mut self, sha: String) -> mlua::Result<()> {
         self.scripts.remove(&sha);
         self.evaluated -= 1;
         self.functions.raw_set(sha, mlua::Value::Nil)

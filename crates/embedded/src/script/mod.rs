@@ -192,7 +192,7 @@ impl Scripts {
     }
 
     fn host(&mut self) -> Result<&mut Host, ServerError> {
-        let host = match self.host.take() {
+        let mut host = match self.host.take() {
             Some(host) => host,
             None => Host::start(&self.state)
                 .map_err(|error| error::err(format!("Error starting Lua: {error}")))?,
@@ -222,12 +222,19 @@ impl Host {
     }
 
     /// Lua 5.1 does not collect its garbage when memory runs out; what one script left behind must
-    /// not be missing in the next.
-    fn make_room(&self) -> Result<(), ServerError> {
-        if self.lua.used_memory() > MEMORY_LIMIT / 2 {
-            self.lua
-                .gc_collect()
-                .map_err(|error| error::err(format!("Error collecting garbage: {error}")))?;
+    /// not be missing in the next. What is left after that is the scripts that are known, with the constants in their
+    /// texts: those that came by `EVAL` long ago are forgotten when they take too much.
+    fn make_room(&mut self) -> Result<(), ServerError> {
+        let is_scarce = |lua: &Lua| lua.used_memory() > MEMORY_LIMIT / 2;
+        let failed = |error| error::err(format!("Error collecting garbage: {error}"));
+        if !is_scarce(&self.lua) {
+            return Ok(());
+        }
+        self.lua.gc_collect().map_err(failed)?;
+        if is_scarce(&self.lua) {
+            let known = &mut self.known;
+            without_limit(&self.lua, || known.forget_older_half()).map_err(failed)?;
+            self.lua.gc_collect().map_err(failed)?;
         }
         Ok(())
     }

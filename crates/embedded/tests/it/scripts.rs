@@ -237,3 +237,46 @@ async fn any_number_of_scripts_can_be_run_and_the_ones_evaluated_long_ago_are_fo
         "local t = {} for i = 1, 5000 do t[i] = i end return redis.call('SADD', 'set', unpack(t))";
     assert_eq!(eval(&engine, many).await, ":5000");
 }
+
+async fn digest(engine: &Embedded, text: &str) -> String {
+    let load = Command::new("SCRIPT").args(["LOAD", text]);
+    engine.call(&load).await.unwrap().to().unwrap()
+}
+
+#[tokio::test]
+async fn scripts_with_long_constants_do_not_use_up_the_memory() {
+    let engine = Embedded::new();
+    let long = "x".repeat(1_000_000);
+    for number in 0..400 {
+        let text = format!("local long = '{number}{long}' return {number}");
+        assert_eq!(eval(&engine, &text).await, format!(":{number}"));
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_is_evaluated_again_and_again_is_not_forgotten() {
+    let other = Embedded::new();
+    let sha = digest(&other, "return 'often'").await;
+    let engine = Embedded::new();
+    for number in 0..1_000 {
+        if number % 100 == 0 {
+            assert_eq!(eval(&engine, "return 'often'").await, "\"often\"");
+        }
+        eval(&engine, &format!("return {number}")).await;
+    }
+    assert_eq!(run(&engine, &format!("SCRIPT EXISTS {sha}")).await, "[:1]");
+}
+
+#[tokio::test]
+async fn a_script_that_was_evaluated_and_then_loaded_is_not_forgotten() {
+    let engine = Embedded::new();
+    assert_eq!(eval(&engine, "return 'loaded'").await, "\"loaded\"");
+    let sha = digest(&engine, "return 'loaded'").await;
+    for number in 0..600 {
+        eval(&engine, &format!("return {number}")).await;
+    }
+    assert_eq!(
+        run(&engine, &format!("EVALSHA {sha} 0")).await,
+        "\"loaded\""
+    );
+}
