@@ -303,7 +303,7 @@ impl Calls {
 
     pub(super) fn stats(&self) -> ClientStats {
         ClientStats {
-            in_flight: self.in_flight.count() as u64,
+            in_flight: self.in_flight.count(),
             ..self.metrics.read()
         }
     }
