@@ -1,5 +1,8 @@
 //! What a server says of itself in its reply to `HELLO`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::backend::{Capabilities, ServerKind};
 use crate::config::Endpoint;
 use crate::error::{Fault, FaultKind};
@@ -39,6 +42,37 @@ pub(super) fn turned_away(server_says: &str) -> Option<&'static str> {
 
 /// Asks whether the server has the commands behind [`Capabilities`]: the names are in [`Hello::learn`]'s order.
 pub(super) const COMMAND_INFO: [&str; 4] = ["INFO", "SSUBSCRIBE", "HPEXPIRE", "XADD"];
+
+/// Tells the log of servers that are older than the scripts of the patterns are written for: once for each client, whose
+/// connections share it. Otherwise the first to tell would be a script that fails, and not every one does.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OldServers(Arc<AtomicBool>);
+
+impl OldServers {
+    /// For sentinels, whose age keeps nothing from working.
+    pub(super) fn untold() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// What `target` says of itself is known.
+    pub(super) fn warn_of(&self, hello: &Hello, target: &str) {
+        let (major, minor, patch) = hello.capabilities.version;
+        let is_old = (1..LEAST_MAJOR).contains(&major);
+        if is_old && !self.0.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                target: "redkit::connection",
+                server = target,
+                version = %format_args!("{major}.{minor}.{patch}"),
+                "the server is older than Redis 7.0, whose commands the scripts of locks, sessions and collections use \
+                 (PEXPIRE with NX or GT, PEXPIRETIME, LMPOP, ZMPOP, SINTERCARD), as sharded channels do (SSUBSCRIBE): \
+                 run Redis 7.0 or Valkey 8.0, or later"
+            );
+        }
+    }
+}
+
+/// The first version that has all commands.
+const LEAST_MAJOR: u16 = 7;
 
 /// What a server is to its fellows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,18 @@ use std::io::Write;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use redkit_core::{Client, ClientConfig, Command, Interest};
-use redkit_testkit::{Server, ServerOptions};
+use redkit_core::{CallError, Client, ClientConfig, Command, Driver, Interest, ServerError};
+use redkit_testkit::{FaultyBackend, Injection, Rule, Server, ServerOptions};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::strays::{hello, serve};
+
+each_driver! {
+    ()
+    an_old_server_is_named_once_with_what_it_lacks,
+}
 
 /// Keeps what is logged.
 #[derive(Clone, Default)]
@@ -102,6 +111,22 @@ async fn a_right_that_is_missing_is_said_of_pipelines_and_subscriptions_too() {
     }
 }
 
+/// All commands of a pipeline may fail for the same reason.
+#[tokio::test]
+async fn a_right_that_a_pipeline_lacks_is_said_once() {
+    let (log, _guard) = log();
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let refusal = ServerError::new("NOPERM", "this user has no permissions");
+    let refused = Injection::answer(move |_| Err(CallError::Replied(refusal.clone())));
+    backend.set(Rule::new(refused));
+    let gets = (0..8).map(|key| Command::new("GET").key(key)).collect();
+    for reply in client.pipeline(gets).await.unwrap() {
+        reply.unwrap_err();
+    }
+    assert_eq!(log.lines_with("ACL SETUSER"), 1);
+}
+
 #[tokio::test]
 async fn servers_that_cannot_be_reached_are_said_at_once_and_then_ever_more_seldom() {
     for url in ["redis", "redis-cluster", "redis-sentinel"] {
@@ -119,6 +144,35 @@ async fn servers_that_cannot_be_reached_are_said_at_once_and_then_ever_more_seld
         let lines = log.lines_with("WARN");
         assert!((1..=40).contains(&lines), "{url}: {lines} lines");
         assert!(log.lines_with("check `") >= 1, "{url}: no hint");
+        client.shutdown().await;
+    }
+}
+
+async fn an_old_server_is_named_once_with_what_it_lacks(driver: Driver) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let reply = |command: &[String]| match command[0].as_str() {
+        "HELLO" => hello("6.2.14", "standalone"),
+        "PING" => "+PONG\r\n".to_owned(),
+        _ => "+OK\r\n".to_owned(),
+    };
+    let _server = AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            connections.push(AbortOnDropHandle::new(tokio::spawn(serve(stream, reply))));
+        }
+    }));
+    let (log, _guard) = log();
+    let config = ClientConfig::from_url(&format!("redis://{addr}"))
+        .unwrap()
+        .driver(driver);
+    for clients in 1..=2 {
+        let client = Client::connect(config.clone()).await.unwrap();
+        client.call::<String>(Command::new("PING")).await.unwrap();
+        // Another connection of the client.
+        client.dedicated().await.unwrap();
+        assert_eq!(log.lines_with("6.2.14"), clients);
+        assert_eq!(log.lines_with("Redis 7.0"), clients);
         client.shutdown().await;
     }
 }

@@ -33,16 +33,7 @@ fn pushed(kind: &str, channel: &str) -> String {
 fn reply(command: &[String], addr: SocketAddr, asked: &Asked) -> String {
     let words: Vec<&str> = command.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["HELLO", ..] => {
-            let fields = [
-                ("server", "redis"),
-                ("version", "7.0.15"),
-                ("mode", "cluster"),
-                ("role", "master"),
-            ];
-            let pairs = fields.map(|(name, value)| bulk(name) + &bulk(value));
-            format!("%{}\r\n{}", fields.len(), pairs.concat())
-        }
+        ["HELLO", ..] => hello("7.0.15", "cluster"),
         ["CLUSTER", "SLOTS"] => {
             let (host, port) = (bulk(&addr.ip().to_string()), addr.port());
             let node = format!("*3\r\n{host}:{port}\r\n{}", bulk("id"));
@@ -73,7 +64,11 @@ fn reply(command: &[String], addr: SocketAddr, asked: &Asked) -> String {
     }
 }
 
-async fn serve(stream: TcpStream, addr: SocketAddr, asked: Arc<Asked>) -> std::io::Result<()> {
+/// Gives the commands on a connection the replies of `reply`.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    mut reply: impl FnMut(&[String]) -> String,
+) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     loop {
@@ -81,8 +76,15 @@ async fn serve(stream: TcpStream, addr: SocketAddr, asked: Arc<Asked>) -> std::i
         if stream.read_line(&mut line).await? == 0 {
             return Ok(());
         }
-        let count: usize = line.trim()[1..].parse().unwrap();
-        let mut command = Vec::with_capacity(count);
+        let mut command = Vec::new();
+        let count = match line.strip_prefix('*') {
+            Some(count) => count.trim().parse().unwrap(),
+            None => {
+                // One driver says `HELLO` on a line of its own.
+                command.extend(line.split_whitespace().map(str::to_owned));
+                0
+            }
+        };
         for _ in 0..count {
             line.clear();
             stream.read_line(&mut line).await?;
@@ -90,9 +92,23 @@ async fn serve(stream: TcpStream, addr: SocketAddr, asked: Arc<Asked>) -> std::i
             stream.read_exact(&mut bytes).await?;
             command.push(String::from_utf8_lossy(&bytes).trim_end().to_owned());
         }
-        let reply = reply(&command, addr, &asked);
-        stream.get_mut().write_all(reply.as_bytes()).await?;
+        stream
+            .get_mut()
+            .write_all(reply(&command).as_bytes())
+            .await?;
     }
+}
+
+/// The reply to `HELLO` of a server of this version.
+pub(crate) fn hello(version: &str, mode: &str) -> String {
+    let fields = [
+        ("server", "redis"),
+        ("version", version),
+        ("mode", mode),
+        ("role", "master"),
+    ];
+    let pairs = fields.map(|(name, value)| bulk(name) + &bulk(value));
+    format!("%{}\r\n{}", fields.len(), pairs.concat())
 }
 
 /// A client of a cluster of one node, and what the node is asked.
@@ -104,7 +120,8 @@ async fn start() -> (Client, Arc<Asked>, AbortOnDropHandle<()>) {
     let server = AbortOnDropHandle::new(tokio::spawn(async move {
         let mut connections = Vec::new();
         while let Ok((stream, _)) = listener.accept().await {
-            let served = serve(stream, addr, Arc::clone(&of_server));
+            let asked = Arc::clone(&of_server);
+            let served = serve(stream, move |command| reply(command, addr, &asked));
             connections.push(AbortOnDropHandle::new(tokio::spawn(served)));
         }
     }));

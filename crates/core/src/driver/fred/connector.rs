@@ -17,7 +17,7 @@ use super::link::FredLink;
 use super::settings::{Settings, Use};
 use crate::command::Command;
 use crate::config::{Address, ClientConfig, ConfigError};
-use crate::driver::hello::{Expected, Hello};
+use crate::driver::hello::{Expected, Hello, OldServers};
 use crate::driver::link::{Connector, ServerConnector};
 use crate::error::{CallError, Fault};
 
@@ -28,6 +28,7 @@ pub(super) struct FredConnector {
     client_name: Option<String>,
     timeout: Duration,
     expected: Expected,
+    old_servers: OldServers,
 }
 
 impl FredConnector {
@@ -37,6 +38,7 @@ impl FredConnector {
             client_name: config.client_name.clone(),
             timeout: config.connect_timeout,
             expected: Expected::of(&config.endpoint),
+            old_servers: OldServers::default(),
         })
     }
 
@@ -45,6 +47,7 @@ impl FredConnector {
         Self {
             settings: self.settings.for_sentinel(config),
             client_name: None,
+            old_servers: OldServers::untold(),
             ..self.clone()
         }
     }
@@ -81,6 +84,7 @@ impl FredConnector {
         let mut link = FredLink::new(client, connection, closed);
         if let Some(hello) = self.introduce(&link).await? {
             hello.check(self.expected, self.settings.target())?;
+            self.old_servers.warn_of(&hello, self.settings.target());
             link.is(&hello);
         }
         Ok(link)

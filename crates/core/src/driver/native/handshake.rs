@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::link::NativeLink;
 use crate::command::Command;
 use crate::config::{ClientConfig, SharedProvider};
-use crate::driver::hello::{self, Hello};
+use crate::driver::hello::{self, Hello, OldServers};
 use crate::driver::{certificate, link::Link};
 use crate::error::{CallError, Fault, FaultKind, ServerError};
 use crate::value::Value;
@@ -20,6 +20,7 @@ pub(super) struct Introduction {
     client_name: Option<String>,
     /// Whether to say which library this is. Sentinels are not told.
     names_library: bool,
+    old_servers: OldServers,
     /// Whether replicas are to serve reads on this connection.
     read_only: bool,
 }
@@ -33,6 +34,7 @@ impl Introduction {
             database: config.database,
             client_name: config.client_name.clone(),
             names_library: true,
+            old_servers: OldServers::default(),
             read_only: config.read_from_replicas,
         }
     }
@@ -45,6 +47,7 @@ impl Introduction {
             database: 0,
             client_name: None,
             names_library: false,
+            old_servers: OldServers::untold(),
             read_only: false,
         }
     }
@@ -123,6 +126,9 @@ pub(super) async fn introduce(
         && introduction.names_library
     {
         hello.learn(replies.next_back().and_then(Result::ok).as_ref());
+    }
+    if let Some(hello) = &hello {
+        introduction.old_servers.warn_of(hello, target);
     }
     Ok(hello)
 }
