@@ -6,7 +6,7 @@ use redkit_core::{
     CallError, Client, ClientConfig, Command, Driver, Error, FaultKind, Pipeline, SetOptions,
     Topology, Transaction, Ttl,
 };
-use redkit_testkit::{Fixture, Server, ServerOptions};
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, Server, ServerOptions};
 
 fn server_code(error: &Error) -> &str {
     match error.call_error() {
@@ -207,4 +207,19 @@ async fn a_transaction_that_is_not_permitted_is_never_carried_out_in_parts(drive
         "it was carried out, in parts"
     );
     client.shutdown().await;
+}
+
+/// The first transaction of a client tries out whether there may be any, and has as much time for that as it has itself.
+#[tokio::test(start_paused = true)]
+async fn a_transaction_whose_commands_may_take_longer_is_tried_out_as_long() {
+    let backend = FaultyBackend::embedded();
+    // Its calls end after two seconds.
+    let client = backend.client();
+    let late = Injection::DelayReply(Duration::from_secs(5));
+    backend.set(Rule::new(late).times(1));
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let mut transaction = Transaction::new(&client);
+    let sum = transaction.command::<i64>(Command::new("INCR").key("n").deadline(deadline));
+    let mut replies = transaction.send().await.unwrap();
+    assert_eq!(replies.take(sum).unwrap(), 1);
 }

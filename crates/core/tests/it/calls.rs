@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use redkit_core::breaker::BreakerState;
 use redkit_core::{CallError, Client, ClientConfig, Command, Driver, Error, FaultKind, Value};
-use redkit_testkit::{Close, Fixture, Proxy, Server, ServerOptions};
+use redkit_testkit::{
+    Close, FaultyBackend, Fixture, Injection, Proxy, Rule, Server, ServerOptions,
+};
 
 fn fault(error: &Error) -> FaultKind {
     error
@@ -194,4 +196,22 @@ async fn too_many_calls_in_flight_are_refused(driver: Driver) {
     );
     server.cont().unwrap();
     client.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_between_attempts_double_and_there_are_as_many_attempts_as_configured() {
+    let millis = Duration::from_millis;
+    let backend = FaultyBackend::embedded();
+    let config = ClientConfig::default()
+        .command_timeout(Duration::from_secs(60))
+        .retry(4, millis(100), Duration::from_secs(10));
+    let client = backend.client_with(&config);
+    backend.set(Rule::new(Injection::NotSent));
+    let start = tokio::time::Instant::now();
+    let get = client.call::<Option<String>>(Command::new("GET").key("k"));
+    get.await.unwrap_err();
+    assert_eq!(backend.count("GET"), 4);
+    // Of 100, 200 and 400 ms at least the half each.
+    let paused = start.elapsed();
+    assert!(millis(350) <= paused && paused <= millis(710), "{paused:?}");
 }

@@ -232,3 +232,19 @@ redkit_testkit::suite! {
         Ok(())
     }
 }
+
+#[tokio::test]
+async fn what_is_renewed_is_read_at_the_master() {
+    let backend = redkit_testkit::FaultyBackend::embedded();
+    let client = backend.client();
+    client.set("value", &7).await.unwrap();
+    client.set_text("text", "seven").await.unwrap();
+    backend.forget();
+    client.renew::<i32>("value").await.unwrap();
+    client.renew_bytes("text").await.unwrap();
+    let seen = backend.seen();
+    assert_eq!(seen.len(), 2);
+    for command in seen {
+        assert!(command.is_from_master(), "{command:?}");
+    }
+}
