@@ -53,10 +53,11 @@ async fn of_server(
         .arg("GET")
         .args(settings)
         .deadline(deadline);
-    let (info, settings, latency) = tokio::join!(
+    let (info, settings, latency, held_back) = tokio::join!(
         client.call_server::<String>(&server.name, info),
         client.call_server::<BTreeMap<String, String>>(&server.name, settings),
         latency(client, server, deadline),
+        held_back(client, server, deadline),
     );
     let mut findings = match info {
         Ok(text) => {
@@ -73,16 +74,36 @@ async fn of_server(
         Err(error) => vec![without_info(&error)],
     };
     findings.extend(latency);
+    findings.extend(held_back);
     findings
         .into_iter()
         .map(|finding| finding.on(&server.name))
         .collect()
 }
 
+fn is_without_right(error: &redkit_core::Error) -> bool {
+    matches!(error.call_error(), Some(CallError::Replied(reply)) if reply.code() == "NOPERM")
+}
+
+/// Whether a client may ask what the server does with a connection, as it does before it gives up a silent one. A server
+/// that answers with another error is old, which another check says.
+async fn held_back(client: &Client, server: &ServerNode, deadline: Instant) -> Option<Finding> {
+    let list = Command::new("CLIENT").args(["LIST", "ID", "1"]);
+    let list = list.deadline(deadline);
+    match client.call_server::<String>(&server.name, list).await {
+        Ok(_) => Some(Finding::ok("client_list", "")),
+        Err(error) if is_without_right(&error) => Some(Finding::warning(
+            "client_list",
+            "the user may not ask CLIENT LIST, so that a connection whose command the server holds back, as while a \
+             planned failover pauses writes, is taken for dead",
+            "grant the user `+client|list`",
+        )),
+        Err(_) => None,
+    }
+}
+
 fn without_info(error: &redkit_core::Error) -> Finding {
-    let is_right =
-        matches!(error.call_error(), Some(CallError::Replied(reply)) if reply.code() == "NOPERM");
-    match is_right {
+    match is_without_right(error) {
         true => Finding::warning(
             "info",
             "the user may not ask INFO, so that memory, eviction, persistence and replicas are not known",

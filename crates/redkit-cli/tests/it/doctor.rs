@@ -72,6 +72,7 @@ async fn a_server_that_is_well_has_no_warning() {
         "script",
         "pubsub",
         "rights",
+        "client_list",
         "eviction",
         "durability",
         "clock",
@@ -257,6 +258,9 @@ async fn missing_rights_are_listed_as_they_are_granted() {
         "lacks a right",
         "&shop:monitor:health:*",
     );
+    let (_, report) = as_user(&["~shop:*", "&shop:*", "+@all", "-client|list"]).await;
+    let (held_back, remedy) = ("holds back", "+client|list");
+    found(&report, "client_list", "warning", held_back, remedy);
     let (_, report) = as_user(&["~shop:*", "&shop:*", "+@all", "-info"]).await;
     found(&report, "info", "warning", "may not ask INFO", "+info");
     let (_, report) = as_user(&["~shop:*", "&shop:*", "+@all", "-multi"]).await;
