@@ -25,7 +25,7 @@ pub(super) enum Entry {
 }
 
 impl Entry {
-    /// What a call is in the count.
+    /// How much a call adds to the count.
     fn unit(self) -> u64 {
         match self {
             Entry::Limited => 1,

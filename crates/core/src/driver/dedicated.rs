@@ -204,7 +204,7 @@ mod tests {
     use crate::error::ServerError;
 
     #[test]
-    fn what_a_wait_that_a_failover_ends_was_for_says_whether_it_may_have_been_carried_out() {
+    fn a_pop_whose_wait_a_failover_ends_took_nothing_and_a_confirmation_may_stand() {
         let unblocked = || {
             let text = "force unblock from blocking operation, instance state changed";
             Err(CallError::Replied(ServerError::new("UNBLOCKED", text)))

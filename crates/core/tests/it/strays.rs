@@ -64,7 +64,7 @@ fn reply(command: &[String], addr: SocketAddr, asked: &Asked) -> String {
     }
 }
 
-/// Gives the commands on a connection the replies of `reply`.
+/// Answers every command on a connection with `reply`.
 pub(crate) async fn serve(
     stream: TcpStream,
     mut reply: impl FnMut(&[String]) -> String,

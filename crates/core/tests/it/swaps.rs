@@ -234,7 +234,7 @@ redkit_testkit::suite! {
 }
 
 #[tokio::test]
-async fn what_is_renewed_is_read_at_the_master() {
+async fn a_renewal_reads_at_the_master() {
     let backend = redkit_testkit::FaultyBackend::embedded();
     let client = backend.client();
     client.set("value", &7).await.unwrap();

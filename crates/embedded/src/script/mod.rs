@@ -222,8 +222,8 @@ impl Host {
     }
 
     /// Lua 5.1 does not collect its garbage when memory runs out; what one script left behind must
-    /// not be missing in the next. What is left after that is the scripts that are known, with the constants in their
-    /// texts: those that came by `EVAL` long ago are forgotten when they take too much.
+    /// not be missing in the next. The memory that is in use after that belongs to the scripts that are known, with the
+    /// constants in their texts: when it is too much, the older half of the scripts that came by `EVAL` is forgotten.
     fn make_room(&mut self) -> Result<(), ServerError> {
         let is_scarce = |lua: &Lua| lua.used_memory() > MEMORY_LIMIT / 2;
         let failed = |error| error::err(format!("Error collecting garbage: {error}"));

@@ -171,3 +171,28 @@ async fn a_shared_backend_does_not_wait() {
     let refused = run(&engine, "BLPOP k 0").await;
     assert!(refused.contains("dedicated"), "{refused}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_that_is_shut_down_in_the_middle_keeps_its_replies_and_goes_no_further() {
+    let engine = Embedded::new();
+    let own = engine.dedicated().await.unwrap();
+    let pipeline = tokio::spawn({
+        let own = Arc::clone(&own);
+        async move {
+            let commands = ["SET before 1", "BLPOP k 0", "SET after 1", "SET later 1"];
+            own.pipeline(&commands.map(command)).await
+        }
+    });
+    while blocked(&engine).await == 0 {
+        yield_now().await;
+    }
+    own.shutdown().await;
+    let replies = pipeline.await.unwrap().unwrap();
+    let ends = replies.iter().map(|reply| match reply {
+        Ok(_) => true,
+        Err(CallError::NotSent(fault)) if fault.kind() == FaultKind::Shutdown => false,
+        Err(other) => panic!("{other}"),
+    });
+    assert_eq!(ends.collect::<Vec<_>>(), [true, false, false, false]);
+    session(&engine, "EXISTS before => :1\n EXISTS after later => :0").await;
+}
