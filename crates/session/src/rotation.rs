@@ -63,7 +63,8 @@ impl Session {
     /// # Errors
     /// [`Error::EmptyUser`]; [`Error::TooManySessions`] where the store refuses; [`Error::Gone`] and
     /// [`Error::Rotated`] when the session ended meanwhile; [`Error::TooLarge`]; [`Error::Core`]. After
-    /// an error the old id is valid as before; when the call is dropped, as soon as Redis can be told.
+    /// an error the old id is valid as before; when the call is dropped, as soon as Redis can be told, if that is within
+    /// the [grace](crate::SessionStoreBuilder::rotation_grace): later the old id has ended, and with a grace of 0 at once.
     pub async fn sign_in(&mut self, sign_in: SignIn) -> Result<(), Error> {
         let settings = &self.store.inner().settings;
         let lifetime = sign_in.lifetime.unwrap_or(settings.lifetime);
@@ -236,9 +237,12 @@ impl Session {
                     }
                     Err(Error::Core(error)) if may_be_done(&error) => {
                         tracing::debug!(target: "redkit::session", session = self.log_id(), %error, "the last step of a rotation is repeated");
-                        if let Err(error) = self.settle(&old, &keys, &mark).await {
-                            self.discard(unclaimed).await;
-                            return Err(error);
+                        match self.settle(&old, copied, &keys, &mark).await {
+                            Ok(unsettled) => unclaimed.unsettled = unsettled,
+                            Err(error) => {
+                                self.discard(unclaimed).await;
+                                return Err(error);
+                            }
                         }
                         inner.metrics.rotated.add_one();
                     }
@@ -335,34 +339,42 @@ impl Session {
     }
 
     /// Comes to know how a rotation has ended whose last step was not answered; where Redis still does not
-    /// answer, the step is left to the background. Until then the old id may be valid as before, or be in its grace
+    /// answer, gives the step for the background. Until then the old id may be valid as before, or be in its grace
     /// already: without the new one the user would be signed out.
-    async fn settle(&self, old: &SessionKeys, new: &SessionKeys, mark: &str) -> Result<(), Error> {
+    async fn settle(
+        &self,
+        old: &SessionKeys,
+        copied: (u64, &str),
+        new: &SessionKeys,
+        mark: &str,
+    ) -> Result<Option<Release>, Error> {
         let inner = self.store.inner();
         let grace = inner.settings.grace;
         // Of another user's session nothing follows for this one: a sign-in is a beginning.
         let follows = followed(mark).is_some();
-        let call = || match follows {
+        // What can arrive after the old id was given back is to find that it was: the part for the background goes out
+        // only when the caller has the new id.
+        let call = |copied| match follows {
             true => scripts::settle_call(old, new, grace),
-            false => scripts::retire_call(old, None, grace, mark),
+            false => scripts::retire_call(old, copied, grace, mark),
         };
-        match scripts::status_of(&inner.client, call()).await {
+        match scripts::status_of(&inner.client, call(Some(copied))).await {
             // The caller ends the new one, where the script has not.
-            Ok(4) => Err(Error::Rotated),
-            Ok(0) if follows => Err(Error::Gone),
-            Ok(_) => Ok(()),
+            Ok(4) => return Err(Error::Rotated),
+            Ok(0) if follows => return Err(Error::Gone),
+            // The old one was changed meanwhile, and has no successor yet.
+            Ok(5) => {}
+            Ok(_) => return Ok(None),
             Err(error) => {
                 tracing::warn!(target: "redkit::session", session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
-                let release = Release::new([call()]).until(Instant::now() + UNDONE_FOR);
-                let release = release.counted_by(inner.metrics.left.clone());
-                inner.client.release_later(release);
-                Ok(())
             }
         }
+        let release = Release::new([call(None)]).until(Instant::now() + UNDONE_FOR);
+        Ok(Some(release.counted_by(inner.metrics.left.clone())))
     }
 
-    /// Ends the sessions that the user has too many, once the new one has taken its place: a rotation that
-    /// is given up ends none.
+    /// Ends the sessions that the user has too many, once the new one has taken its place: a sign-in that is given up
+    /// before ends none. One that is dropped in this step has ended those it came to, and gives none of them back.
     async fn end_excess(&self, new: &SessionKeys, user_hash: &str, excess: &[String]) {
         let inner = self.store.inner();
         for hash in excess {
@@ -494,6 +506,8 @@ struct Unclaimed {
     forget: Vec<Invocation>,
     /// Gives the client back the session whose place it was to take.
     give_back: Vec<Invocation>,
+    /// Leaves that session to its grace, where Redis has not answered that it is.
+    unsettled: Option<Release>,
     is_over: bool,
     is_claimed: bool,
 }
@@ -507,6 +521,7 @@ impl Unclaimed {
             end: scripts::end_call(keys, "", &successor.lineage),
             forget: indexes::forget_calls(keyspace, successor.indexes, keys),
             give_back: Vec::new(),
+            unsettled: None,
             is_over: false,
             is_claimed: false,
         }
@@ -533,6 +548,9 @@ impl Unclaimed {
 
     fn claimed(mut self) {
         self.is_claimed = true;
+        if let Some(unsettled) = self.unsettled.take() {
+            self.client.release_later(unsettled);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redkit_core::{Backend, Client, Command, Pattern};
 use redkit_session::{Error, SessionDirectory, SessionStore, SignIn};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
-use tokio::time::{Instant, advance};
+use tokio::time::{Instant, advance, sleep, timeout};
 
 use crate::{again, builder, signed_in};
 
@@ -108,10 +108,10 @@ async fn a_sign_in_that_was_given_up_stores_nothing_later() {
         backend.set(Rule::new(injection).on_name("EVALSHA").times(1));
         let mut session = store.start().unwrap();
         let signing_in = session.sign_in(SignIn::new("user-7"));
-        let outcome = tokio::time::timeout(Duration::from_millis(500), signing_in).await;
+        let outcome = timeout(Duration::from_millis(500), signing_in).await;
         assert!(!matches!(outcome, Ok(Ok(()))));
         let sign_in = first(&backend);
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        sleep(Duration::from_secs(2)).await;
         arrive(&backend, &sign_in).await;
         let listed = store.sessions_of("user-7").await.unwrap();
         assert!(listed.is_empty(), "{is_answered}");
@@ -159,4 +159,73 @@ async fn a_revocation_that_arrives_late_gives_no_session_back() {
     assert!(store.sessions_of("user-7").await.unwrap().is_empty());
     let next = signed_in(&store, "user-7").await;
     assert!(again(&store, &next).await.is_some());
+}
+
+/// The caller is dropped, the old id is given back, and then an attempt of the last step arrives: the first, which was
+/// carried out before or not, or the one after a first that was lost.
+#[tokio::test(start_paused = true)]
+async fn the_last_step_of_a_dropped_rotation_that_arrives_late_leaves_the_old_id_valid() {
+    for is_signed_in in [false, true] {
+        for (hangs, lost) in [
+            (Injection::HangBefore, 0),
+            (Injection::HangAfter, 0),
+            (Injection::HangBefore, 1),
+        ] {
+            let backend = FaultyBackend::embedded();
+            let (_, store) = warm_store(&backend).await;
+            let mut session = match is_signed_in {
+                true => signed_in(&store, "user-7").await,
+                false => store.create().await.unwrap(),
+            };
+            let last_step = |injection| Rule::new(injection).on_name("EVALSHA").skip(1);
+            let mut warm = signed_in(&store, "warm").await;
+            backend.set(last_step(Injection::LoseReply).times(1));
+            warm.rotate().await.unwrap();
+            backend.clear();
+            backend.forget();
+            if lost > 0 {
+                backend.add(last_step(Injection::LoseRequest).times(lost));
+            }
+            backend.add(last_step(hangs.clone()).times(1));
+            let rotation = async {
+                match is_signed_in {
+                    true => session.rotate().await,
+                    false => session.sign_in(SignIn::new("user-7")).await,
+                }
+            };
+            let dropped = timeout(Duration::from_millis(500), rotation).await;
+            assert!(dropped.is_err());
+            let late = backend.seen().swap_remove(1 + lost);
+            sleep(Duration::from_secs(15)).await;
+            arrive(&backend, &late).await;
+            advance(Duration::from_secs(11)).await;
+            let case = format!("signed in {is_signed_in}, {hangs:?}, {lost} lost");
+            let loaded = again(&store, &session).await.expect(&case);
+            assert_eq!(loaded.user(), is_signed_in.then_some("user-7"), "{case}");
+            assert!(!loaded.is_rotated(), "{case}");
+            let listed = store.sessions_of("user-7").await.unwrap();
+            assert_eq!(listed.len(), usize::from(is_signed_in), "{case}");
+        }
+    }
+}
+
+/// Two requests rotate a session, and the one that is dropped has not come to the old id.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_rotation_takes_nothing_back_that_another_request_has_done() {
+    let backend = FaultyBackend::embedded();
+    let (_, store) = warm_store(&backend).await;
+    let mut dropped = signed_in(&store, "user-7").await;
+    let mut other = again(&store, &dropped).await.unwrap();
+    let hang = Rule::new(Injection::HangBefore).on_name("EVALSHA");
+    backend.set(hang.skip(1).times(1));
+    {
+        let mut rotation = std::pin::pin!(dropped.rotate());
+        let pending = timeout(Duration::from_millis(500), &mut rotation).await;
+        assert!(pending.is_err());
+        other.rotate().await.unwrap();
+    }
+    sleep(Duration::from_secs(15)).await;
+    assert!(again(&store, &dropped).await.is_none());
+    assert!(again(&store, &other).await.is_some());
+    assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
 }
