@@ -79,8 +79,8 @@ pub enum Error {
         sessions: u32,
     },
 
-    /// The request has been answered already, and its client cannot be given another id. Nothing was
-    /// changed. Remedy: do it before the answer's head goes out.
+    /// The request has been answered already, or its client has gone away, and it cannot be given another id. The id
+    /// that it has is valid as before; what was begun is taken back. Remedy: do it before the answer's head goes out.
     #[error("the request is answered, and its client cannot be given another id")]
     Answered,
 

@@ -2,14 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redkit_core::Error as CoreError;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, watch};
 
 use super::builder::OnOutage;
 use super::transport::Presented;
@@ -37,7 +36,7 @@ struct Shared {
     presented: Presented,
     on_outage: OnOutage,
     state: Mutex<State>,
-    is_answered: AtomicBool,
+    is_answered: watch::Sender<bool>,
 }
 
 enum State {
@@ -82,7 +81,7 @@ impl CurrentSession {
                 presented,
                 on_outage,
                 state: Mutex::new(State::Untouched),
-                is_answered: AtomicBool::new(false),
+                is_answered: watch::Sender::new(false),
             }),
         }
     }
@@ -141,10 +140,11 @@ impl CurrentSession {
     /// As [`Session::commit`]; [`Error::Answered`] for a session that is new, once the request is answered.
     pub async fn commit(&self) -> Result<(), Error> {
         let mut loaded = self.writable().await?;
-        if !loaded.session.is_stored() {
-            self.check_unanswered()?;
-        }
-        let done = loaded.session.commit().await;
+        let session = &mut loaded.session;
+        let done = match session.is_stored() {
+            true => session.commit().await,
+            false => self.unless_answered(session.commit()).await,
+        };
         if done.is_err() {
             // The handler knows: they are not sent once more behind its back.
             loaded.session.changes.clear();
@@ -159,10 +159,11 @@ impl CurrentSession {
     /// As [`Session::commit_if_unchanged`], and [`Error::Answered`] as in [`commit`](Self::commit).
     pub async fn commit_if_unchanged(&self) -> Result<(), Error> {
         let mut loaded = self.writable().await?;
-        if !loaded.session.is_stored() {
-            self.check_unanswered()?;
-        }
-        let done = loaded.session.commit_if_unchanged().await;
+        let session = &mut loaded.session;
+        let done = match session.is_stored() {
+            true => session.commit_if_unchanged().await,
+            false => self.unless_answered(session.commit_if_unchanged()).await,
+        };
         if done.is_err() {
             loaded.session.changes.clear();
         }
@@ -175,9 +176,7 @@ impl CurrentSession {
     /// As [`Session::sign_in`], and [`Error::Answered`].
     pub async fn sign_in(&self, sign_in: SignIn) -> Result<(), Error> {
         let mut loaded = self.writable().await?;
-        // The answer may have gone out while this waited.
-        self.check_unanswered()?;
-        loaded.session.sign_in(sign_in).await
+        self.unless_answered(loaded.session.sign_in(sign_in)).await
     }
 
     /// Gives the session a new id, as at a change of rights: see [`Session::rotate`].
@@ -186,8 +185,7 @@ impl CurrentSession {
     /// As [`Session::rotate`], and [`Error::Answered`].
     pub async fn rotate(&self) -> Result<(), Error> {
         let mut loaded = self.writable().await?;
-        self.check_unanswered()?;
-        loaded.session.rotate().await
+        self.unless_answered(loaded.session.rotate()).await
     }
 
     /// Ends the session, and gives whether there was one. What is written afterwards is in a new, anonymous
@@ -260,8 +258,7 @@ impl CurrentSession {
     pub async fn csrf_token(&self) -> Result<SecretString, Error> {
         let mut loaded = self.writable().await?;
         if !loaded.session.is_stored() {
-            self.check_unanswered()?;
-            loaded.session.store().await?;
+            self.unless_answered(loaded.session.store()).await?;
         }
         let secrets = &self.shared.store.inner().names.secrets;
         Ok(secrets.csrf_token(loaded.session.id().bytes()).into())
@@ -292,10 +289,7 @@ impl CurrentSession {
         if keeps_changes && loaded.failure.is_none() && session.has_changes() {
             let sent = match session.is_stored() {
                 true => session.commit().await,
-                false => match self.check_unanswered() {
-                    Ok(()) => session.commit().await,
-                    answered => answered,
-                },
+                false => self.unless_answered(session.commit()).await,
             };
             if let Err(error) = sent {
                 // The answer tells of it: they are not sent once more.
@@ -304,12 +298,12 @@ impl CurrentSession {
             }
         }
         let is_new = session.is_stored() && loaded.known.as_ref() != Some(&session.handle());
-        loaded.failure.is_none() && !(is_new && self.check_unanswered().is_err())
+        loaded.failure.is_none() && !(is_new && self.is_answered())
     }
 
     /// No id is made from here on.
     pub(super) fn end(&self) {
-        self.shared.is_answered.store(true, Ordering::SeqCst);
+        self.shared.is_answered.send_replace(true);
     }
 
     /// Sends the changes and tells what the client is to learn.
@@ -377,11 +371,21 @@ impl CurrentSession {
         })
     }
 
-    /// After the answer no id can be given to the client.
-    fn check_unanswered(&self) -> Result<(), Error> {
-        match self.shared.is_answered.load(Ordering::SeqCst) {
-            true => Err(Error::Answered),
-            false => Ok(()),
+    fn is_answered(&self) -> bool {
+        *self.shared.is_answered.borrow()
+    }
+
+    /// Makes an id, unless the request is answered before: then the client cannot be given another. A sign-in or a
+    /// rotation that is dropped leaves it the id that it has.
+    async fn unless_answered(
+        &self,
+        making: impl Future<Output = Result<(), Error>>,
+    ) -> Result<(), Error> {
+        let mut is_answered = self.shared.is_answered.subscribe();
+        tokio::select! {
+            biased;
+            _ = is_answered.wait_for(|is_answered| *is_answered) => Err(Error::Answered),
+            done = making => done,
         }
     }
 

@@ -9,7 +9,7 @@ use redkit_core::Client;
 use redkit_lock::IdempotentExecution;
 use redkit_lock::tower::IdempotencyLayer;
 use redkit_session::Error;
-use redkit_session::tower::{CurrentSession, SessionLayer};
+use redkit_session::tower::{CurrentSession, OnOutage, SessionLayer};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::{sleep, timeout};
 
@@ -18,13 +18,38 @@ use crate::builder;
 
 /// Stands in the arguments of commits alone.
 const MAX_BYTES: u64 = 54_321;
+/// Stands in the arguments of loads alone.
+const GRANULARITY: Duration = Duration::from_micros(61_234_567);
+/// Stands in the arguments of the last step of rotations alone.
+const GRACE: Duration = Duration::from_micros(12_345_678);
 
 fn app(client: &Client) -> Router {
-    let store = builder(client).max_bytes(MAX_BYTES).build().unwrap();
+    app_with(client, OnOutage::Closed, |layer| layer)
+}
+
+fn app_with(
+    client: &Client,
+    on_outage: OnOutage,
+    set: impl FnOnce(IdempotencyLayer) -> IdempotencyLayer,
+) -> Router {
+    let store = builder(client)
+        .max_bytes(MAX_BYTES)
+        .touch_granularity(GRANULARITY)
+        .rotation_grace(GRACE)
+        .build()
+        .unwrap();
     let once = IdempotentExecution::builder(client, "orders")
         .build()
         .unwrap();
+    let layer = IdempotencyLayer::new(&once, |_| Some("alice".to_owned()));
     routes()
+        .route(
+            "/greet",
+            post(async |session: CurrentSession| match session.user().await {
+                Ok(Some(user)) => format!("hello {user}"),
+                Ok(None) | Err(_) => "hello stranger".to_owned(),
+            }),
+        )
         .route("/slow", post(slow))
         .route("/committed", post(committed))
         .route(
@@ -35,8 +60,13 @@ fn app(client: &Client) -> Router {
                 session.sign_in(sign_in).await
             }),
         )
-        .layer(IdempotencyLayer::new(&once, |_| Some("alice".to_owned())))
-        .layer(SessionLayer::builder(&store).build().unwrap())
+        .layer(set(layer))
+        .layer(
+            SessionLayer::builder(&store)
+                .on_outage(on_outage)
+                .build()
+                .unwrap(),
+        )
 }
 
 async fn slow(session: CurrentSession) -> Result<String, Error> {
@@ -139,4 +169,69 @@ async fn a_refusal_for_a_session_with_another_id_is_not_kept() {
     let again = keyed(&mut new, &app, "/committed").await;
     assert_eq!((again.status, again.text.as_str()), (StatusCode::OK, "3"));
     assert_eq!(new.get(&app, "/shown").await.text, "None Some(3)");
+}
+
+/// Its new id would go to nobody, and the one that it has would end with its grace.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_away_while_its_session_gets_another_id_keeps_the_one_it_has() {
+    for (path, shown) in [
+        ("/rotate", "Some(\"user-7\") Some(2)"),
+        ("/sign-in?user=user-7", "None Some(2)"),
+    ] {
+        let backend = FaultyBackend::embedded();
+        let app = app(&backend.client());
+        let mut visitor = known(&app).await;
+        let mut other = visitor.clone();
+        other.cookie = None;
+        other.post(&app, "/sign-in?user=warm").await;
+        other.post(&app, "/rotate").await;
+        if path == "/rotate" {
+            visitor.post(&app, "/sign-in?user=user-7").await;
+        }
+        let late = Injection::DelayReply(Duration::from_secs(1));
+        backend.set(Rule::new(late).on_part("12345678").times(1));
+        let gone = keyed(&mut visitor, &app, path);
+        assert!(timeout(Duration::from_millis(500), gone).await.is_err());
+        sleep(2 * GRACE).await;
+        assert_eq!(visitor.get(&app, "/shown").await.text, shown);
+        // The next attempt is carried out.
+        let again = keyed(&mut visitor, &app, path).await;
+        assert!(again.status == StatusCode::OK && !is_replayed(&again));
+        assert_eq!(
+            visitor.get(&app, "/shown").await.text,
+            "Some(\"user-7\") Some(2)"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_the_session_that_could_not_be_loaded_is_not_kept() {
+    for (on_outage, status) in [
+        (OnOutage::Closed, StatusCode::SERVICE_UNAVAILABLE),
+        (OnOutage::Anonymous, StatusCode::OK),
+    ] {
+        let backend = FaultyBackend::embedded();
+        let app = app_with(&backend.client(), on_outage, |layer| layer);
+        let mut visitor = known(&app).await;
+        visitor.post(&app, "/sign-in?user=user-7").await;
+        backend.set(Rule::new(Injection::NotSent).on_part("61234567"));
+        assert_eq!(keyed(&mut visitor, &app, "/greet").await.status, status);
+        backend.clear();
+        let again = keyed(&mut visitor, &app, "/greet").await;
+        assert!(!is_replayed(&again) && again.text == "hello user-7");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_500_discards_changes_where_it_is_kept_too() {
+    let backend = FaultyBackend::embedded();
+    let keep_all = |layer: IdempotencyLayer| layer.keep_if(|_| true);
+    let app = app_with(&backend.client(), OnOutage::Closed, keep_all);
+    let mut visitor = known(&app).await;
+    for is_repeated in [false, true] {
+        let failed = keyed(&mut visitor, &app, "/fails").await;
+        assert_eq!(failed.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(is_replayed(&failed), is_repeated);
+        assert_eq!(visitor.get(&app, "/shown").await.text, "None Some(2)");
+    }
 }
