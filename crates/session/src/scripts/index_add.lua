@@ -14,6 +14,8 @@ if ARGV[5] ~= '' then
   if not stands or stands == '!' then
     return 0
   end
+  -- Out of memory, the server refuses a script whose first write may grow. No session has this name.
+  redis.call('HDEL', KEYS[1], '')
 end
 local flat, count = redis.call('HGETALL', KEYS[1]), 0
 for at = 1, #flat, 2 do

@@ -1,9 +1,12 @@
 //! Sessions that are found by a name and a value, such as the `sid` of an identity provider.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_core::{Client, Command, Pattern};
-use redkit_session::{Error, OnLimit, SignIn};
+use redkit_embedded::Embedded;
+use redkit_session::{Error, OnLimit, Session, SessionStore, SignIn};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 
 use crate::{again, builder, signed_in, store, text};
@@ -90,17 +93,24 @@ redkit_testkit::suite! {
 }
 
 /// How many places there are in all indexes.
-async fn places(client: &Client) -> i64 {
+async fn places(client: &Client) -> usize {
+    deadlines(client).await.len()
+}
+
+/// The places in all indexes, with their deadlines.
+async fn deadlines(client: &Client) -> BTreeMap<(String, String), String> {
     let mut keys = client.scan(Pattern::all()).keys();
-    let mut places = 0;
+    let mut deadlines = BTreeMap::new();
     while let Some(key) = keys.next().await {
         let key = client.key(key.unwrap());
         if key.to_string().ends_with(":indexed") {
-            let size: i64 = client.call(Command::new("HLEN").key(&key)).await.unwrap();
-            places += size;
+            let all = Command::new("HGETALL").key(&key);
+            let all: BTreeMap<String, String> = client.call(all).await.unwrap();
+            let of_index = |(place, deadline)| ((key.to_string(), place), deadline);
+            deadlines.extend(all.into_iter().map(of_index));
         }
     }
-    places
+    deadlines
 }
 
 /// A logout that comes at any point of a sign-in, in each of its steps.
@@ -195,6 +205,87 @@ async fn a_rotation_during_a_logout_leaves_no_session() {
         assert!(again(&store, &session).await.is_none());
         assert!(store.sessions_of("user-7").await.unwrap().is_empty());
     }
+}
+
+/// A rotation whose last step hangs once it is carried out, and which is dropped when `meanwhile` is done.
+async fn rotate_and_drop(
+    backend: &Arc<FaultyBackend>,
+    store: &SessionStore,
+    session: &mut Session,
+    meanwhile: impl Future<Output = ()>,
+) {
+    let mut warm = store.start().unwrap();
+    warm.sign_in(sign_in("warm")).await.unwrap();
+    warm.rotate().await.unwrap();
+    warm.delete().await.unwrap();
+    let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
+    // Before it: note, store, look twice.
+    backend.set(hang.skip(4).times(1));
+    {
+        let mut rotation = std::pin::pin!(session.rotate());
+        let pending = tokio::time::timeout(Duration::from_millis(500), &mut rotation).await;
+        assert!(pending.is_err());
+        meanwhile.await;
+    }
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    backend.clear();
+}
+
+/// What it gives back to a session that has ended meanwhile is no place in an index.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_rotation_gives_no_place_to_a_session_that_has_ended() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = builder(&client).build().unwrap();
+    let mut session = store.start().unwrap();
+    session.sign_in(sign_in("op-1")).await.unwrap();
+    let mut other = again(&store, &session).await.unwrap();
+    let ends = async { assert!(other.delete().await.unwrap()) };
+    rotate_and_drop(&backend, &store, &mut session, ends).await;
+    assert_eq!(places(&client).await, 0);
+}
+
+/// The logout has marked the session, and got no further: what the rotation gives back is still marked.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_rotation_undoes_no_logout_that_was_interrupted() {
+    let backend = FaultyBackend::embedded();
+    let store = builder(&backend.client()).build().unwrap();
+    let mut session = store.start().unwrap();
+    session.sign_in(sign_in("op-1")).await.unwrap();
+    store.revoke_indexed("sid", "none").await.unwrap();
+    let logout = async {
+        backend.set(Rule::new(Injection::NotSent).on_name("EVALSHA").skip(1));
+        assert!(store.revoke_indexed("sid", "op-1").await.is_err());
+        backend.clear();
+    };
+    rotate_and_drop(&backend, &store, &mut session, logout).await;
+    let mut given_back = again(&store, &session).await.unwrap();
+    let rotated = given_back.rotate().await;
+    assert!(matches!(rotated, Err(Error::Gone)), "{rotated:?}");
+}
+
+/// A server without memory refuses no place that a session has already.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_rotation_gives_the_place_back_though_the_server_is_full() {
+    let engine = Arc::new(Embedded::new());
+    let backend = FaultyBackend::new(engine.clone());
+    let client = backend.client();
+    let store = builder(&client).build().unwrap();
+    let mut warm = store.start().unwrap();
+    warm.sign_in(sign_in("warm")).await.unwrap();
+    warm.rotate().await.unwrap();
+    let mut session = store.start().unwrap();
+    session.sign_in(sign_in("op-1")).await.unwrap();
+    let before = deadlines(&client).await;
+    // The last step: the old id's place is to end with its grace.
+    let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
+    backend.set(hang.skip(5).times(1));
+    let dropped = tokio::time::timeout(Duration::from_millis(500), session.rotate()).await;
+    assert!(dropped.is_err());
+    assert_ne!(deadlines(&client).await, before);
+    engine.set_full(true);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(deadlines(&client).await, before);
 }
 
 #[tokio::test(start_paused = true)]
