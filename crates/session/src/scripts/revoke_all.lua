@@ -24,8 +24,9 @@ if spared ~= '' then
     return { 4 }
   end
 end
--- Out of memory, the server refuses a script whose first write may grow.
-redis.call('HDEL', KEYS[2], user)
+-- Out of memory, the server refuses a script whose first write may grow. No user has this name; the generation that
+-- stands is not to be missing should the script end after this.
+redis.call('HDEL', KEYS[2], '')
 prune()
 redis.call('HSET', KEYS[2], user, generation)
 redis.call('ZADD', KEYS[5], text(now + ARGV[3]), 'g' .. user)
