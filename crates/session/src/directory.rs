@@ -49,7 +49,8 @@ pub struct SessionDirectory {
 pub struct ListedSession {
     /// The same as the user's own list has: see [`SessionInfo::handle`](crate::SessionInfo::handle).
     pub handle: SessionHandle,
-    /// The user's name, or nothing before a sign-in. An error when the client's codec cannot read it.
+    /// The user's name, or nothing before a sign-in. An error when the client's codec cannot read the name; that there
+    /// is none needs no key.
     pub user: Result<Option<String>, CoreError>,
     /// What [`SignIn::device`](crate::SignIn::device) said, or nothing.
     pub device: String,
@@ -205,8 +206,13 @@ impl SessionDirectory {
 
     fn listed(&self, keys: &SessionKeys, sight: Sight) -> ListedSession {
         let bound_to = user::bound_to(&self.keyspace, &sight.lineage, keys.hash());
+        let user = match user::decode(self.client.codec(), &bound_to, &sight.user) {
+            // The store seals that there is no user, or this client's codec expects it to.
+            Err(_) if sight.user_hash.is_empty() => Ok(None),
+            user => user,
+        };
         ListedSession {
-            user: user::decode(self.client.codec(), &bound_to, &sight.user),
+            user,
             handle: SessionHandle(keys.hash().into()),
             device: sight.device,
             created_at: system_time(sight.created),

@@ -1,7 +1,7 @@
 //! Sessions as administrators see them, without the secrets of the store.
 
 use redkit_core::{Codec, EncryptionKey, KeyRing};
-use redkit_session::{SessionDirectory, SignIn};
+use redkit_session::{Session, SessionDirectory, SignIn};
 use redkit_testkit::Fixture;
 
 use crate::{again, builder, signed_in, store};
@@ -58,12 +58,23 @@ redkit_testkit::suite! {
         let ring = KeyRing::new(1, EncryptionKey::from_bytes([7; 32]));
         let codec = Codec::json().encrypt(ring);
         let store = builder(&fixture.client).codec(codec.clone()).build().unwrap();
-        signed_in(&store, "ann").await;
+        let (ann, nobody) = (signed_in(&store, "ann").await, store.create().await.unwrap());
+        let of = async |directory: &SessionDirectory, session: &Session| {
+            let listed = directory.list(10).await.unwrap();
+            let listed = listed.into_iter().find(|listed| listed.handle == session.handle());
+            listed.unwrap().user.map_err(drop)
+        };
         let blind = directory(&fixture);
-        assert!(blind.list(10).await.unwrap()[0].user.is_err());
+        assert_eq!(of(&blind, &ann).await, Err(()));
+        assert_eq!(of(&blind, &nobody).await, Ok(None), "that there is no user is no secret");
         blind.revoke_all("ann").await.unwrap_err();
         let client = fixture.client.with_codec(codec);
         let seeing = SessionDirectory::new(&client, "web").unwrap();
         assert_eq!(seeing.revoke_all("ann").await.unwrap(), 1);
+        // The other way round: the store encrypts nothing, and the directory's client expects it to.
+        let plain = crate::store(&fixture);
+        let (bob, nobody) = (signed_in(&plain, "bob").await, plain.create().await.unwrap());
+        assert_eq!(of(&seeing, &bob).await, Err(()));
+        assert_eq!(of(&seeing, &nobody).await, Ok(None));
     }
 }
