@@ -183,3 +183,23 @@ async fn a_first_commit_that_was_lost_can_be_repeated() {
         assert!(!loaded.contains("c"));
     }
 }
+
+/// What a session has goes through a rotation under a lowered limit; entries that have expired since it was loaded make no
+/// room for others.
+#[tokio::test(start_paused = true)]
+async fn entries_that_have_expired_do_not_raise_the_limit_of_a_rotation() {
+    let client = FaultyBackend::embedded().client();
+    let of = |bytes| crate::builder(&client).max_bytes(bytes).build().unwrap();
+    let minute = Duration::from_secs(60);
+    let mut session = of(1_000).start().unwrap();
+    session.insert_for("a", &"x".repeat(300), minute).unwrap();
+    session.commit().await.unwrap();
+    let mut session = again(&of(200), &session).await.unwrap();
+    tokio::time::advance(2 * minute).await;
+    session.insert("b", &"x".repeat(250)).unwrap();
+    let refused = session.rotate().await;
+    assert!(
+        matches!(refused, Err(Error::TooLarge { limit: 200, .. })),
+        "{refused:?}"
+    );
+}
