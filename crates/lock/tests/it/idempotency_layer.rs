@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use redkit_core::Client;
+use redkit_core::http_layer::BeforeKept;
 use redkit_lock::tower::{IdempotencyLayer, OnOutage};
 use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule, Spans};
 use tokio::sync::Notify;
@@ -380,4 +381,20 @@ async fn dropping_the_layer_ends_its_work() {
     drop(app);
     sleep(MOMENT).await;
     assert_eq!(shop.working.load(Ordering::SeqCst), 0);
+}
+
+/// The service has done nothing that an outer layer could not save: a further request finds no answer, whatever the size
+/// of the first one.
+#[tokio::test]
+async fn an_answer_that_an_outer_layer_could_not_save_is_not_kept_however_large_it_is() {
+    let client = FaultyBackend::embedded().client();
+    let (app, shop) = app(layer(&client));
+    for (runs, query) in (1..).zip(["large", "large", "", ""]) {
+        let mut request = request(query, if query.is_empty() { "k" } else { "l" }, "");
+        BeforeKept::add(request.extensions_mut(), async |_| false);
+        let (status, headers, body) = send(&app, request).await;
+        assert!(status.is_success() && !is_replayed(&headers), "{status}");
+        assert_eq!(body.len() == 2000, query == "large");
+        assert_eq!(shop.runs(), runs);
+    }
 }
