@@ -74,3 +74,30 @@ impl fmt::Debug for BeforeKept {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// A layer may count on what the layers below it have saved, and does nothing where they could not.
+    #[tokio::test]
+    async fn steps_of_inner_layers_come_first_and_one_that_fails_is_the_last() {
+        for (failing, done) in [(None, &[3, 2, 1][..]), (Some(2), &[3, 2])] {
+            let mut extensions = Extensions::new();
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            // The outermost layer sees the request first.
+            for layer in 1..=3 {
+                let seen = Arc::clone(&seen);
+                BeforeKept::add(&mut extensions, move |_| {
+                    seen.lock().push(layer);
+                    async move { failing != Some(layer) }
+                });
+            }
+            let before_kept = BeforeKept::of(&extensions);
+            let may_be_kept = before_kept.is_done(StatusCode::OK).await;
+            assert_eq!((may_be_kept, &seen.lock()[..]), (failing.is_none(), done));
+        }
+    }
+}
