@@ -167,14 +167,17 @@ impl<T: DeserializeOwned> InboxSubscription<T> {
     }
 
     /// A live item: the next one is queued, one that was queued already is not, and behind a hole the
-    /// inbox is read.
+    /// inbox is read. Until it is read no item is queued: those of the hole are to come first.
     fn receive(&mut self, payload: &Bytes) {
         let Some(item) = read_live(payload) else {
             return;
         };
         match (self.epoch, self.position) {
             (Some(epoch), Some(position))
-                if epoch == item.epoch && item.number == self.number + 1 && item.id > position =>
+                if !self.must_catch_up
+                    && epoch == item.epoch
+                    && item.number == self.number + 1
+                    && item.id > position =>
             {
                 self.queue(item);
             }

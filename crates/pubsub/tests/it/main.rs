@@ -18,6 +18,7 @@ mod fault_topologies;
 mod faults;
 mod full_servers;
 mod handling;
+mod inbox_losses;
 mod inbox_subscriptions;
 mod inboxes;
 mod inspection;
