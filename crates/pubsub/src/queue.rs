@@ -18,7 +18,9 @@ pub enum Overflow {
     DropOldest,
     /// The new one is dropped: the subscriber sees an unbroken beginning.
     DropNewest,
-    /// The subscription ends, after what was queued and a last gap.
+    /// The subscription ends, after what was queued and a last gap. A subscription with
+    /// [`Replay`](crate::Replay) whose messages wait in the log for room ends as well, without a gap, once its subscriber has
+    /// read nothing for a minute: it goes on behind its last position.
     Disconnect,
 }
 
@@ -44,6 +46,8 @@ struct State<I> {
     /// How many of the entries may be dropped: the others take no room.
     len: usize,
     has_ended: bool,
+    /// How many entries the subscriber has read.
+    read: u64,
     waker: Option<Waker>,
     /// How much room the task that fills the queue waits for.
     wanted: usize,
@@ -59,6 +63,7 @@ impl<I> Queue<I> {
                 entries: VecDeque::new(),
                 len: 0,
                 has_ended: false,
+                read: 0,
                 waker: None,
                 wanted: 0,
                 wants_room: None,
@@ -123,6 +128,19 @@ impl<I> Queue<I> {
         self.capacity
     }
 
+    pub(crate) fn overflow(&self) -> Overflow {
+        self.overflow
+    }
+
+    /// How many entries the subscriber has read.
+    pub(crate) fn read_count(&self) -> u64 {
+        self.state.lock().read
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.lock().has_ended
+    }
+
     /// Waits until there is room for so many items, which are no more than the capacity, or the queue has ended. One task
     /// waits at a time.
     pub(crate) async fn room(&self, wanted: usize) {
@@ -153,6 +171,7 @@ impl<I> Queue<I> {
         let mut state = self.state.lock();
         match state.entries.pop_front() {
             Some(next) => {
+                state.read += 1;
                 if matches!(next, Queued::Item(_)) {
                     state.len -= 1;
                 }

@@ -181,21 +181,28 @@ impl Cursors {
     }
 
     /// Hands on what all logs have beyond what was handed on, a page of each in turn: one that grows as fast as the
-    /// subscriber reads must not hold up the others. `false` when the subscription has ended.
+    /// subscriber reads must not hold up the others. A log is read until its end, or up to the message that was the last one
+    /// when its first page was read: later ones come live. `false` when the subscription has ended.
     pub(super) async fn catch_up(&mut self, outlet: &Outlet) -> bool {
-        loop {
-            let mut has_more = false;
-            for cursor in self.by_channel.values_mut() {
+        let mut behind: Vec<(&mut Cursor, Option<u64>)> = Vec::new();
+        behind.extend(self.by_channel.values_mut().map(|cursor| (cursor, None)));
+        while !behind.is_empty() {
+            let mut with_more = Vec::new();
+            for (cursor, end) in behind {
                 match cursor.step(&self.client, outlet).await {
                     Step::Ended => return false,
-                    Step::More => has_more = true,
                     Step::Last => {}
+                    Step::More { last } => {
+                        let end = end.unwrap_or(last);
+                        if cursor.position < end {
+                            with_more.push((cursor, Some(end)));
+                        }
+                    }
                 }
             }
-            if !has_more {
-                return true;
-            }
+            behind = with_more;
         }
+        true
     }
 
     pub(super) fn last_numbers(&self) -> LastNumbers {
@@ -250,7 +257,11 @@ impl LastNumbers {
 /// What a page of a log was.
 enum Step {
     /// It was full: there may be more.
-    More,
+    More {
+        /// The number of the last message when the page was read, or the greatest number there is when the server does not
+        /// know it.
+        last: u64,
+    },
     /// It was the last.
     Last,
     /// The subscription has ended.
@@ -284,8 +295,8 @@ impl Cursor {
             match self.step(client, outlet).await {
                 Step::Ended => return false,
                 Step::Last => return true,
-                Step::More if self.position >= number => return true,
-                Step::More => {}
+                Step::More { .. } if self.position >= number => return true,
+                Step::More { .. } => {}
             }
         }
     }
@@ -299,7 +310,9 @@ impl Cursor {
         let mut pause = LEAST;
         loop {
             let most = self.page_size.of(outlet.page(PAGE));
-            outlet.room(most).await;
+            if !outlet.room(most).await {
+                return Step::Ended;
+            }
             let (last, page) = match self.page(client, most).await {
                 Ok(page) => page,
                 Err(error) if error.is_retryable() => {
@@ -318,6 +331,7 @@ impl Cursor {
                 }
             };
             self.page_size.came();
+            let after = self.position;
             let is_last = page.len() < most;
             let is_empty = page.is_empty();
             for entry in page {
@@ -335,7 +349,10 @@ impl Cursor {
             }
             return match is_last {
                 true => Step::Last,
-                false => Step::More,
+                // A number that was handed on before is none of a log that goes on behind it.
+                false => Step::More {
+                    last: if last < after { u64::MAX } else { last },
+                },
             };
         }
     }

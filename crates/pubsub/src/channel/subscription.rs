@@ -5,18 +5,20 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use redkit_core::{Client, GapReason as ConnectionGap, Keyspace, Push, PushStream};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Inner;
 use super::event::{Event, GapReason, Message, Position, Undecodable};
 use super::replay::{Cursors, read_frame};
 use crate::metrics::ChannelMetrics;
-use crate::queue::{EndOnDrop, Queue, Queued};
+use crate::queue::{EndOnDrop, Overflow, Queue, Queued};
 
 /// A subscription to channels. It survives reconnections. It ends (with `None`) when the client is shut
 /// down, when the server refuses for good to go on with one of the channels (a right was taken away), or
@@ -42,6 +44,9 @@ pub(super) enum Received {
     Gap(GapReason),
 }
 
+/// For how long a subscriber may read nothing, while what the log holds waits for it, under [`Overflow::Disconnect`].
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Where the task puts what it receives.
 pub(super) struct Outlet {
     queue: Arc<Queue<Received>>,
@@ -64,8 +69,19 @@ impl Outlet {
     }
 
     /// Waits until the subscriber has room for so many messages. Those of a log wait there meanwhile, and none is dropped.
-    pub(super) async fn room(&self, messages: usize) {
-        self.queue.room(messages).await;
+    /// `false` when the subscription has ended, which one that reads nothing any more does under
+    /// [`Overflow::Disconnect`].
+    pub(super) async fn room(&self, messages: usize) -> bool {
+        loop {
+            let read = self.queue.read_count();
+            if timeout(PATIENCE, self.queue.room(messages)).await.is_ok() {
+                return !self.queue.has_ended();
+            }
+            if self.queue.overflow() == Overflow::Disconnect && self.queue.read_count() == read {
+                self.queue.end();
+                return false;
+            }
+        }
     }
 
     pub(super) fn gap(&self, reason: GapReason) {

@@ -29,6 +29,7 @@ mod ordered;
 mod ordered_slots;
 mod outcomes;
 mod replay;
+mod replay_pages;
 mod schedules;
 mod shutdowns;
 mod spans;

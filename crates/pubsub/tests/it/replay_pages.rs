@@ -1,0 +1,234 @@
+//! How channels with replay read their logs: how often, and which of several first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redkit_core::{Command, GapReason as ConnectionGap, Push};
+use redkit_pubsub::{Channel, Event, GapReason, Overflow, Position, Replay, Subscription};
+use redkit_testkit::{FaultyBackend, Injection, Rule};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::listening::{gap, is_silent, next, payloads};
+
+/// A channel whose subscribers hear what the test tells them alone.
+fn told(replay: Replay, queue: (usize, Overflow)) -> (Arc<FaultyBackend>, Channel<u32>) {
+    let backend = FaultyBackend::embedded();
+    backend.take_over(|_| true);
+    let builder = Channel::builder(&backend.client(), "numbers").replay(replay);
+    let channel = builder.queue(queue.0, queue.1).build().unwrap();
+    (backend, channel)
+}
+
+async fn publish(channel: &Channel<u32>, key: &str, count: u32) -> Vec<Position> {
+    let mut positions = Vec::new();
+    let all: Vec<u32> = (0..count).collect();
+    for some in all.chunks(100) {
+        for published in channel.publish_batch(key, some).await.unwrap() {
+            positions.push(published.unwrap().position.unwrap());
+        }
+    }
+    positions
+}
+
+/// The connection was away, and is there again.
+fn reconnect(backend: &Arc<FaultyBackend>) {
+    assert_eq!(backend.push(&Push::Gap(ConnectionGap::Reconnected)), 1);
+}
+
+/// As a message is heard.
+fn tell(backend: &Arc<FaultyBackend>, key: &str, before: &str, number: &str, message: u32) {
+    let channel = backend.client().key(format!("channel:numbers:{{{key}}}"));
+    let push = Push::Message {
+        channel: channel.to_bytes(),
+        pattern: None,
+        payload: Bytes::from(format!("{before} {number}\n{message}")),
+    };
+    assert_eq!(backend.push(&push), 1);
+}
+
+/// Reads messages, and publishes another one to the channel of each, until one of this key comes: the logs grow as fast as
+/// the subscriber reads.
+async fn read_until(subscription: &mut Subscription<u32>, channel: &Channel<u32>, key: &str) {
+    for _ in 0..400 {
+        let message = match next(subscription).await {
+            Event::Message(message) => message,
+            // What comes live finds a full queue, as the subscriber has not read what came from the logs.
+            Event::Gap(GapReason::Overflowed(_)) => continue,
+            other => panic!("{other:?}"),
+        };
+        if message.key == *key.as_bytes() {
+            return;
+        }
+        let of = String::from_utf8(message.key.to_vec()).unwrap();
+        channel.publish(&of, &0).await.unwrap();
+    }
+    panic!("the channel of {key} is held up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_read_to_its_end_is_not_read_again_for_the_pages_of_others() {
+    let (backend, channel) = told(Replay::last(3_000), (100_000, Overflow::DropOldest));
+    let keys = (0..50).map(|n| format!("k{n}"));
+    let mut subscription = channel.subscribe(keys).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    publish(&channel, "k0", 2_000).await;
+    backend.forget();
+    reconnect(&backend);
+    payloads(&mut subscription, 2_000).await;
+    sleep(Duration::from_secs(1)).await;
+    let readings = backend.count("XRANGE");
+    assert!(readings <= 50 + 8 + 2, "{readings}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_be_read_is_one_gap_whatever_others_hold() {
+    let (backend, channel) = told(Replay::last(3_000), (100_000, Overflow::DropOldest));
+    let mut subscription = channel.subscribe(["k0", "k1"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    publish(&channel, "k0", 2_000).await;
+    let refuse = Injection::Refuse("NOPERM", "this user has no permissions to access a key");
+    let is_reading = |command: &Command| {
+        command.name() == "XRANGE" && command.iter().any(|arg| arg.ends_with(b"{k1}:log"))
+    };
+    backend.add(Rule::new(refuse).on(is_reading).alone());
+    reconnect(&backend);
+    let (mut messages, mut gaps) = (0, 0);
+    while messages < 2_000 || gaps == 0 {
+        match next(&mut subscription).await {
+            Event::Message(_) => messages += 1,
+            Event::Gap(GapReason::NotInLog) => gaps += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(is_silent(&mut subscription).await);
+    assert_eq!((messages, gaps), (2_000, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_that_grow_as_fast_as_the_subscriber_reads_hold_up_no_other_channel() {
+    let (backend, channel) = told(Replay::last(10_000), (16, Overflow::DropOldest));
+    let mut subscription = channel.subscribe(["a", "b", "c"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    for key in ["a", "b"] {
+        publish(&channel, key, 100).await;
+    }
+    reconnect(&backend);
+    for key in ["a", "b"] {
+        read_until(&mut subscription, &channel, key).await;
+    }
+    // What comes live is not held up either.
+    tell(&backend, "c", "0", "1", 7);
+    read_until(&mut subscription, &channel, "c").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_in_a_log_that_grows_as_fast_as_the_subscriber_reads_holds_up_no_other_channel() {
+    let (backend, channel) = told(Replay::last(10_000), (16, Overflow::DropOldest));
+    let mut subscription = channel.subscribe(["a", "c"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    let positions = publish(&channel, "a", 100).await;
+    let [before, last] = [98, 99].map(|n: usize| positions[n].to_string());
+    tell(&backend, "a", &before, &last, 99);
+    tell(&backend, "c", "0", "1", 7);
+    read_until(&mut subscription, &channel, "c").await;
+}
+
+/// A replica may not have the message yet, and then it would be taken for one that was lost.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_looked_for_in_the_log_is_looked_for_at_the_master() {
+    let (backend, channel) = told(Replay::last(100), (1_000, Overflow::DropOldest));
+    let client = backend.client();
+    let [log, last] =
+        ["log", "last"].map(|role| client.key(format!("channel:numbers:{{k}}:{role}")));
+    let begin_anew = async |number: u64| {
+        client
+            .call::<u64>(Command::new("DEL").key(&log).key(&last))
+            .await
+            .unwrap();
+        let add = Command::new("XADD").key(&log).arg(format!("{number}-0"));
+        let add = add.arg("p").arg(0).arg("m").arg("1");
+        client.call::<String>(add).await.unwrap();
+        let set = Command::new("SET").key(&last).arg(number);
+        client.call::<()>(set).await.unwrap();
+    };
+    let at = publish(&channel, "k", 1).await[0].to_string();
+    let at: u64 = at.parse().unwrap();
+    let told = |number: u64| tell(&backend, "k", "0", &number.to_string(), 1);
+    begin_anew(at - 1_000).await;
+    let position = at.to_string().parse().unwrap();
+    let mut subscription = channel.subscribe_after("k", position).await.unwrap();
+    assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+    begin_anew(at - 500).await;
+    told(at - 500);
+    assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+    payloads(&mut subscription, 1).await;
+    begin_anew(at - 700).await;
+    backend.forget();
+    told(at - 700);
+    assert_eq!(gap(&mut subscription).await, GapReason::WentBack);
+    let seen = backend.seen();
+    let looks: Vec<&Command> = seen
+        .iter()
+        .filter(|command| command.name() == "XRANGE" && command.get(1) == command.get(2))
+        .collect();
+    assert_eq!(looks.len(), 1);
+    assert!(looks.iter().all(|command| command.is_from_master()));
+}
+
+/// They come live when the subscriber has them from the log, and are more than are known again.
+#[tokio::test(start_paused = true)]
+async fn live_messages_that_came_from_the_log_long_before_are_neither_doubled_nor_a_gap() {
+    let (backend, channel) = told(Replay::last(10_000), (100_000, Overflow::DropOldest));
+    let mut subscription = channel.subscribe(["k"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    let first = publish(&channel, "k", 1).await[0].to_string();
+    tell(&backend, "k", "0", &first, 0);
+    payloads(&mut subscription, 1).await;
+    let positions = publish(&channel, "k", 5_000).await;
+    reconnect(&backend);
+    payloads(&mut subscription, 5_000).await;
+    let mut before = first;
+    for position in positions {
+        let number = position.to_string();
+        tell(&backend, "k", &before, &number, 0);
+        before = number;
+    }
+    assert!(is_silent(&mut subscription).await);
+    let next = publish(&channel, "k", 1).await[0].to_string();
+    tell(&backend, "k", &before, &next, 5);
+    assert_eq!(payloads(&mut subscription, 1).await, [5]);
+}
+
+/// What the log holds waits for the subscriber, but not for one that has stopped reading.
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_reads_nothing_of_the_log_is_disconnected_by_that_policy() {
+    for overflow in [Overflow::DropOldest, Overflow::Disconnect] {
+        let hours = Duration::from_secs(7_200);
+        let (backend, channel) = told(Replay::last(1_000).keep_for(hours), (16, overflow));
+        let mut subscription = channel.subscribe(["k"]).await.unwrap();
+        assert!(is_silent(&mut subscription).await);
+        publish(&channel, "k", 100).await;
+        reconnect(&backend);
+        // Slow, and it reads: none is missing.
+        for _ in 0..20 {
+            sleep(Duration::from_secs(40)).await;
+            payloads(&mut subscription, 1).await;
+        }
+        let stopped = Instant::now();
+        sleep(Duration::from_secs(180)).await;
+        let mut rest = 0;
+        while let Ok(Some(event)) = timeout(Duration::from_secs(1), subscription.next()).await {
+            assert!(matches!(event, Event::Message(_)), "{event:?}");
+            rest += 1;
+        }
+        assert!(stopped.elapsed() < Duration::from_secs(190));
+        match overflow {
+            Overflow::Disconnect => {
+                assert!(rest <= 16, "{rest}");
+                assert!(subscription.next().await.is_none());
+            }
+            _ => assert_eq!(rest, 80),
+        }
+    }
+}
