@@ -27,9 +27,12 @@ impl PageSize {
         most.min(self.limit)
     }
 
-    /// The reply to a call that asked for so many did not come.
+    /// The reply to a call that asked for so many did not come. One that asked for one at most was not too large.
     pub(crate) fn was_lost(&mut self, asked: usize) {
-        self.limit = (asked / 2).max(1);
+        if asked <= 1 {
+            return;
+        }
+        self.limit = asked / 2;
         self.replies = 0;
     }
 
@@ -40,5 +43,22 @@ impl PageSize {
             self.replies = 0;
             self.limit = self.limit.saturating_mul(2);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_reply_to_a_call_that_asked_for_one_at_most_says_nothing_of_the_size() {
+        let mut size = PageSize::new();
+        size.was_lost(0);
+        size.was_lost(1);
+        assert_eq!(size.of(256), 256);
+        size.was_lost(3);
+        assert_eq!(size.of(256), 1);
+        size.was_lost(1);
+        assert_eq!(size.of(256), 1);
     }
 }

@@ -12,6 +12,7 @@ mod batches;
 mod cancels;
 mod channels;
 mod clocks;
+mod consumer_pages;
 mod consumers;
 mod endings;
 mod fault_topologies;
