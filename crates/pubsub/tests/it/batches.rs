@@ -216,6 +216,30 @@ redkit_testkit::suite! {
         assert_eq!(seen.all(), [(0, 1), (1, 1), (2, 1), (0, 2)]);
     }
 
+    async fn a_message_that_is_not_admitted_at_once_goes_to_another_handler_when_the_batch_before_it_takes_long(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        for n in 0..3 {
+            topic.publish(&n).await.unwrap();
+        }
+        let admitted = Arc::new(Semaphore::new(1));
+        let begun = Seen::default();
+        let worker = {
+            let begun = begun.clone();
+            let consumer = topic.consumer("g").concurrency(2).batch(3, Duration::from_millis(20));
+            let consumer = consumer.admission(Arc::new(AtOnce(Arc::clone(&admitted))));
+            consumer.start_batches(move |deliveries: Vec<Delivery<u32>>| {
+                deliveries.iter().for_each(|delivery| begun.add(delivery));
+                async { std::future::pending::<Outcome>().await }
+            })
+        };
+        let worker = worker.await.unwrap();
+        until("the first has begun", || begun.len() == 1).await;
+        admitted.add_permits(1);
+        until("the second has begun", || begun.len() == 2).await;
+        assert_eq!(begun.payloads(), [0, 1]);
+        drop(worker);
+    }
+
     async fn batches_that_cannot_work_are_refused(fixture: Fixture) {
         let topic = topic(&fixture.client);
         let handler = |_: Vec<Delivery<u32>>| async { Outcome::Ack };

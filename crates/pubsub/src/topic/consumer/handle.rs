@@ -1,7 +1,7 @@
 //! How messages are handled: gathered, opened, admitted, given to the handler, settled.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -39,50 +39,43 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             let mut gathered = Gathered {
                 queue: &self.jobs,
                 jobs,
-                taken_up: 0,
             };
-            while !gathered.jobs.is_empty() {
-                tokio::select! {
-                    biased;
-                    () = &mut draining => return,
-                    () = self.not_paused() => {}
-                }
-                self.handle(&mut gathered.jobs, &mut gathered.taken_up)
-                    .await;
-                gathered.jobs.drain(..gathered.taken_up);
-                gathered.taken_up = 0;
+            tokio::select! {
+                biased;
+                () = &mut draining => return,
+                () = self.not_paused() => {}
             }
+            self.handle(&mut gathered).await;
         }
     }
 
     /// The next message, and those that come soon behind it, as many as a handler takes at once.
-    async fn gather(&self) -> Vec<Job> {
+    async fn gather(&self) -> VecDeque<Job> {
         let (most, wait) = self.settings.batch;
         if most == 1 {
-            return vec![self.jobs.take().await];
+            return VecDeque::from([self.jobs.take().await]);
         }
         let _turn = self.gathering.lock().await;
-        let mut jobs = Vec::with_capacity(most);
-        jobs.push(self.jobs.take().await);
+        let mut jobs = VecDeque::with_capacity(most);
+        jobs.push_back(self.jobs.take().await);
         let until = Instant::now() + wait;
         while jobs.len() < most {
             match timeout_at(until, self.jobs.take()).await {
-                Ok(job) => jobs.push(job),
+                Ok(job) => jobs.push_back(job),
                 Err(_) => break,
             }
         }
         jobs
     }
 
-    /// Handles the first of the messages, and as many behind it as are admitted at once. `taken_up` is how many
-    /// those are.
+    /// Handles the first of the messages, and as many behind it as are admitted at once. The others go back to the queue:
+    /// other tasks may have nothing to do while this one's handler takes its time.
     ///
     /// No message waits for its permit while others hold theirs: these might be what it waits for.
-    async fn handle(&self, jobs: &mut [Job], taken_up: &mut usize) {
-        let mut prepared = Vec::with_capacity(jobs.len());
-        let mut opened = Vec::with_capacity(jobs.len());
-        for (index, job) in jobs.iter_mut().enumerate() {
-            *taken_up = index + 1;
+    async fn handle(&self, gathered: &mut Gathered<'_>) {
+        let mut prepared = Vec::with_capacity(gathered.jobs.len());
+        let mut opened = Vec::with_capacity(gathered.jobs.len());
+        while let Some(job) = gathered.jobs.pop_front() {
             let Some(seat) = self.seats.get(job.seat) else {
                 continue;
             };
@@ -93,8 +86,8 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                 shared: self,
                 index: job.seat,
                 seat,
-                entry: &job.entry,
-                permit: job.permit.take(),
+                entry: job.entry,
+                permit: job.permit,
                 lost,
             };
             let Some(delivery) = self.prepare(&mut entry).await else {
@@ -110,8 +103,12 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                     opened.push(delivery);
                 }
                 Permission::Later => {
-                    job.permit = entry.permit.take();
-                    *taken_up = index;
+                    gathered.jobs.push_front(Job {
+                        seat: entry.index,
+                        entry: entry.entry.clone(),
+                        permit: entry.permit.take(),
+                    });
+                    gathered.put_back();
                     break;
                 }
                 // Handed back with all that is held.
@@ -149,7 +146,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                 // The handler is free for the next message; this one keeps its room until the server has answered.
                 Some(Outcome::Ack) if !entry.lost.is_cancelled() => {
                     let room = entry.permit.take();
-                    entry.seat.acknowledge(entry.entry, &entry.lost, room);
+                    entry.seat.acknowledge(&entry.entry, &entry.lost, room);
                 }
                 Some(outcome) if !entry.lost.is_cancelled() => others.push((entry, outcome)),
                 _ => self.count_lost(),
@@ -374,14 +371,19 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
 /// not kept for a task that is not there any more.
 struct Gathered<'a> {
     queue: &'a JobQueue,
-    jobs: Vec<Job>,
-    taken_up: usize,
+    jobs: VecDeque<Job>,
+}
+
+impl Gathered<'_> {
+    fn put_back(&mut self) {
+        self.queue.put_back(self.jobs.drain(..));
+    }
 }
 
 impl Drop for Gathered<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.queue.push(self.jobs.drain(self.taken_up..));
+            self.put_back();
         }
     }
 }
@@ -405,7 +407,7 @@ struct Unfinished<'a, T, H> {
     shared: &'a Shared<T, H>,
     index: usize,
     seat: &'a HeldSeat,
-    entry: &'a RawEntry,
+    entry: RawEntry,
     permit: Option<OwnedSemaphorePermit>,
     lost: CancellationToken,
 }

@@ -38,6 +38,15 @@ impl JobQueue {
         self.wake_next(&mut waiting);
     }
 
+    /// Gives jobs back, to be taken before all others.
+    pub(super) fn put_back(&self, jobs: impl DoubleEndedIterator<Item = Job>) {
+        let mut waiting = self.waiting.lock();
+        for job in jobs.rev() {
+            waiting.jobs.push_front(job);
+        }
+        self.wake_next(&mut waiting);
+    }
+
     pub(super) async fn take(&self) -> Job {
         let mut was_woken = false;
         loop {
