@@ -98,3 +98,45 @@ async fn an_outcome_that_the_server_refuses_uses_one_attempt_of_an_ordered_group
     }
     assert_eq!(seen.all(), [(1, 1), (1, 2), (1, 3)]);
 }
+
+/// The call by which an owner counts a failed attempt: it names the entry, the next attempt and the owner's token.
+fn is_attempt(command: &Command) -> bool {
+    let mut args = command.iter().skip_while(|arg| *arg != b"ordered").skip(1);
+    let entry = args.next().unwrap_or_default();
+    entry.contains(&b'-') && args.count() == 2
+}
+
+/// Whatever the server refuses: each way costs one handling in the longest pause, and not one after the other.
+#[tokio::test(start_paused = true)]
+async fn what_the_server_refuses_an_owner_is_tried_again_after_the_longest_pause() {
+    for is_acknowledged in [true, false] {
+        let backend = FaultyBackend::embedded();
+        let topic = topic(&backend.client());
+        let seen = Seen::default();
+        let consumer = topic.consumer("g").ordered();
+        let consumer = consumer.backoff(Duration::from_millis(10), Duration::from_secs(60));
+        let worker = handle(consumer, &seen, move |delivery| {
+            match delivery.payload == 0 || is_acknowledged {
+                true => Outcome::Ack,
+                false => Outcome::retry("not yet"),
+            }
+        });
+        let worker = worker.await;
+        topic.publish(&0).await.unwrap();
+        until("it works", || worker.stats().acknowledged == 1).await;
+        // The acknowledgement, or else the attempt that is noted.
+        let is_refused = move |command: &Command| match is_acknowledged {
+            true => command.iter().any(|arg| arg == b"queue"),
+            false => is_attempt(command),
+        };
+        let refuse = Injection::Refuse("NOPERM", "this user has no permissions to run a command");
+        backend.add(Rule::new(refuse).on(is_refused));
+        topic.publish(&1).await.unwrap();
+        sleep(Duration::from_secs(30)).await;
+        let what = "it waits for the longest pause";
+        assert_eq!(seen.all(), [(0, 1), (1, 1)], "{what}: {is_acknowledged}");
+        sleep(Duration::from_secs(65)).await;
+        assert_eq!(seen.all(), [(0, 1), (1, 1), (1, 2)]);
+        assert_eq!(worker.stats().acknowledged, 1);
+    }
+}

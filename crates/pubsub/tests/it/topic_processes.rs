@@ -164,6 +164,33 @@ async fn doubtful(fixture: &Fixture) -> BTreeSet<u32> {
     all.into_iter().map(number).collect()
 }
 
+/// Of each message that was handled more than once, the processes, when none of them had a reason for it.
+fn unexplained(
+    effects: &BTreeMap<u32, Vec<u32>>,
+    has_reason: impl Fn(&u32) -> bool,
+) -> Vec<(u32, Vec<u32>)> {
+    let doubled = effects.iter().filter(|(_, processes)| processes.len() > 1);
+    let without = doubled.filter(|(_, processes)| !processes.iter().any(&has_reason));
+    let without = without.map(|(message, processes)| (*message, processes.clone()));
+    without.collect()
+}
+
+/// The processes that have noted a doubt, as soon as they explain everything: one that was held up notes it late, and is
+/// given some time for it.
+async fn doubts_until(
+    fixture: &Fixture,
+    explain: impl Fn(&BTreeSet<u32>) -> bool,
+) -> BTreeSet<u32> {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let doubtful = doubtful(fixture).await;
+        if explain(&doubtful) || Instant::now() >= until {
+            return doubtful;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 redkit_testkit::suite! {
     #[networked]
     async fn nothing_is_lost_when_processes_are_killed_and_paused(fixture: Fixture) {
@@ -196,16 +223,18 @@ redkit_testkit::suite! {
         let effects = effects(&fixture).await;
         let missing: Vec<u32> = (0..MESSAGES).filter(|n| *n != POISON && !effects.contains_key(n)).collect();
         assert!(missing.is_empty(), "{missing:?}");
-        let doubtful = doubtful(&fixture).await;
-        let has_reason = |process: &u32| troubled.contains(process) || doubtful.contains(process);
-        let doubled = effects.iter().filter(|(_, processes)| processes.len() > 1);
-        for (message, processes) in doubled {
-            assert!(processes.iter().any(has_reason), "message {message} was handled by {processes:?}, none of them in trouble: {troubled:?}");
-        }
         let doubles: usize = effects.values().map(|processes| processes.len() - 1).sum();
         // Processes that a busy machine held up had messages in their hands as well.
-        let most = (troubles + doubtful.difference(&troubled).count()) * CONCURRENCY;
-        assert!(doubles <= most, "{doubles} doubles with {troubles} troubles");
+        let most = |doubtful: &BTreeSet<u32>| (troubles + doubtful.difference(&troubled).count()) * CONCURRENCY;
+        let without_reason = |doubtful: &BTreeSet<u32>| {
+            unexplained(&effects, |process| troubled.contains(process) || doubtful.contains(process))
+        };
+        let doubtful = doubts_until(&fixture, |doubtful| {
+            without_reason(doubtful).is_empty() && doubles <= most(doubtful)
+        }).await;
+        let without_reason = without_reason(&doubtful);
+        assert!(without_reason.is_empty(), "handled twice, by no process in trouble ({troubled:?}): {without_reason:?}");
+        assert!(doubles <= most(&doubtful), "{doubles} doubles with {troubles} troubles");
         let letters = numbers.dead_letters("g").unwrap().list(10).await.unwrap();
         let dead: Vec<u32> = letters.into_iter().map(|letter| letter.payload.unwrap()).collect();
         assert_eq!((dead, stats.dead), (vec![POISON], 1));
@@ -235,7 +264,11 @@ redkit_testkit::suite! {
         until_stats(&numbers, "g", |stats| stats.length == 0).await;
         let effects = effects(&fixture).await;
         assert_eq!(effects.len(), 299);
-        assert!(effects.values().all(|processes| processes.len() == 1), "{effects:?}");
+        // A process that a busy machine held up for longer than its lease had messages that others took.
+        let without_reason = |doubtful: &BTreeSet<u32>| unexplained(&effects, |process| doubtful.contains(process));
+        let doubtful = doubts_until(&fixture, |doubtful| without_reason(doubtful).is_empty()).await;
+        let without_reason = without_reason(&doubtful);
+        assert!(without_reason.is_empty(), "handled twice, by no process in doubt: {without_reason:?}");
         for mut worker in workers {
             worker.kill().await.unwrap();
         }
