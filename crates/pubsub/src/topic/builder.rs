@@ -20,7 +20,7 @@ use crate::metrics::TopicMetrics;
 #[non_exhaustive]
 pub enum Retention {
     /// A message is deleted once every group that exists has acknowledged it: a group that is made later does not have it.
-    /// Before the first group exists, messages are kept for it, however many.
+    /// [`ConsumerBuilder::create_group`](super::ConsumerBuilder::create_group) makes groups ahead of their workers. Before the first group exists, messages are kept for it, however many.
     Queue,
     /// Messages are kept for a time or up to a number, for groups and readers that come later. Consumers remove the
     /// others every few seconds; processes that publish do so with a publication every 15 s, so that a log that

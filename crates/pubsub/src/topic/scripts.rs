@@ -124,17 +124,31 @@ pub(crate) enum Made {
     Anew,
 }
 
-/// Gives the group's mode as well. All repetitions of a call have the same token.
+/// A group that is to be there.
+pub(crate) struct GroupToMake<'a> {
+    pub(crate) group: &'a str,
+    /// Where it begins when it is new.
+    pub(crate) begin: &'a str,
+    pub(crate) mode: &'a str,
+    /// The same in all repetitions of a call.
+    pub(crate) token: Token,
+    /// One that the server has lost is left as it is, for a worker to make anew.
+    pub(crate) leaves_lost: bool,
+}
+
+/// Gives the group's mode as well.
 pub(crate) async fn group(
     client: &Client,
     partition: &Partition,
-    group: &str,
-    start: &str,
-    mode: &str,
-    token: Token,
+    to_make: GroupToMake<'_>,
 ) -> Result<(Made, String), Error> {
     let call = GROUP.invoke([&partition.stream, &partition.state]);
-    let call = call.arg(group).arg(start).arg(mode).arg(token);
+    let call = call
+        .arg(to_make.group)
+        .arg(to_make.begin)
+        .arg(to_make.mode)
+        .arg(to_make.token)
+        .arg(u8::from(to_make.leaves_lost));
     let (made, mode): (u64, String) = client.eval(call.idempotent(true)).await?;
     let made = match made {
         1 => Made::New,

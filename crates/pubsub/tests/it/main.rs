@@ -18,6 +18,7 @@ mod endings;
 mod fault_topologies;
 mod faults;
 mod full_servers;
+mod groups;
 mod handling;
 mod inbox_losses;
 mod inbox_subscriptions;

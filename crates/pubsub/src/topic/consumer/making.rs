@@ -1,4 +1,4 @@
-//! How a worker's groups come to be: when it starts, later when the server was away then, and anew when the server has
+//! How groups come to be: ahead of their workers, when a worker starts, later when the server was away then, and anew when the server has
 //! lost them.
 
 use redkit_core::Error as CoreError;
@@ -7,8 +7,9 @@ use redkit_core::coordination::Token;
 use super::run::{HeldSeat, Shared};
 use super::{Gap, GapReason, Settings};
 use crate::error::Error;
+use crate::topic::Inner;
 use crate::topic::keys::Partition;
-use crate::topic::scripts::{self, Made};
+use crate::topic::scripts::{self, GroupToMake, Made};
 
 /// A group that is to be made, until the server has answered.
 #[derive(Debug, Clone, Copy)]
@@ -52,10 +53,50 @@ impl Making {
         group: &str,
         mode: &str,
     ) -> Result<Option<Made>, CoreError> {
-        let Self { token, begin, .. } = *self;
-        let (made, is_mode) = scripts::group(client, partition, group, begin, mode, token).await?;
-        Ok((is_mode == mode).then_some(made))
+        let to_make = GroupToMake {
+            group,
+            begin: self.begin,
+            mode,
+            token: self.token,
+            leaves_lost: false,
+        };
+        made(client, partition, to_make).await
     }
+}
+
+/// `None` for a group of the other kind.
+async fn made(
+    client: &redkit_core::Client,
+    partition: &Partition,
+    to_make: GroupToMake<'_>,
+) -> Result<Option<Made>, CoreError> {
+    let mode = to_make.mode;
+    let (made, is_mode) = scripts::group(client, partition, to_make).await?;
+    Ok((is_mode == mode).then_some(made))
+}
+
+/// Makes a group ahead of its workers, where it is new. Gives whether it was new in some partition.
+pub(super) async fn create(topic: &Inner, group: &str, settings: &Settings) -> Result<bool, Error> {
+    let mut is_new = false;
+    for partition in &topic.partitions {
+        let Making { token, begin, .. } = Making::first(settings);
+        let to_make = GroupToMake {
+            group,
+            begin,
+            mode: settings.mode(),
+            token,
+            leaves_lost: true,
+        };
+        match made(&topic.client, partition, to_make).await? {
+            Some(made) => is_new |= made == Made::New,
+            None => {
+                return Err(Error::GroupClash {
+                    group: group.into(),
+                });
+            }
+        }
+    }
+    Ok(is_new)
 }
 
 /// What became of a group when its worker started.

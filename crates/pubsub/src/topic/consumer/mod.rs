@@ -186,6 +186,38 @@ impl<T> ConsumerBuilder<T> {
         self
     }
 
+    /// Makes the group ahead of its first worker, in all partitions: from now on each message is kept for it. Without that the
+    /// first worker makes it, and what other groups of a [queue](super::Retention::Queue) had done with until then is gone. A
+    /// deployment calls this before anything is published, as often as it likes: a group that is there stays as it is.
+    ///
+    /// Of the settings only [`ordered`](Self::ordered) and [`from_now`](Self::from_now) matter to it. A group that the server
+    /// has lost is left to the workers, which are told of [the gap](Self::on_gap). Gives whether the group was new.
+    ///
+    /// ```
+    /// # use redkit_pubsub::topic::{Delivery, Outcome, Topic};
+    /// # use redkit_core::{Client, ClientConfig};
+    /// # use redkit_embedded::Embedded;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let client = Client::from_backend(std::sync::Arc::new(Embedded::new()), &ClientConfig::default())?;
+    /// let orders: Topic<u32> = Topic::builder(&client, "orders").partitions(8).build()?;
+    /// for group in ["mail", "stock"] {
+    ///     orders.consumer(group).create_group().await?;
+    /// }
+    /// orders.publish(&7).await?; // both groups have it, whichever worker starts first
+    /// # let worker = orders.consumer("mail").start(|_: Delivery<u32>| async { Outcome::Ack }).await?;
+    /// # worker.shutdown(std::time::Duration::from_secs(1)).await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that cannot be a group, [`Error::GroupClash`] when the group is one of the other kind
+    /// (ordered or not), [`Error::Core`] when Redis could not be asked or refuses; then the group may be there in some
+    /// partitions, and the call can be repeated.
+    pub async fn create_group(&self) -> Result<bool, Error> {
+        check_group(&self.group)?;
+        making::create(&self.topic.inner, &self.group, &self.settings).await
+    }
+
     fn check(&self) -> Result<(), Error> {
         check_group(&self.group)?;
         let settings = &self.settings;
