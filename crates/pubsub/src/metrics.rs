@@ -1,6 +1,10 @@
 //! The numbers of channels, topics and inboxes. Handles are made once.
 
-use metrics::{Counter, Histogram};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram};
+
+use crate::topic::GroupStats;
 
 /// A channel's.
 pub(crate) struct ChannelMetrics {
@@ -115,6 +119,52 @@ impl WorkerMetrics {
             seconds: metrics::histogram!(
                 "redkit_topic_handler_seconds", "topic" => topic.to_owned(), "group" => group.to_owned()
             ),
+        }
+    }
+}
+
+/// How a group stands on the server.
+pub(crate) struct GroupGauges {
+    lag: Gauge,
+    pending: Gauge,
+    /// The age of the oldest message that the group has not handled.
+    oldest: Gauge,
+    dead_letters: Gauge,
+    live_workers: Gauge,
+}
+
+impl GroupGauges {
+    pub(crate) fn new(topic: &str, group: &str) -> Self {
+        let gauge = |name: &'static str| metrics::gauge!(name, "topic" => topic.to_owned(), "group" => group.to_owned());
+        Self {
+            lag: gauge("redkit_topic_lag"),
+            pending: gauge("redkit_topic_pending"),
+            oldest: gauge("redkit_topic_oldest_seconds"),
+            dead_letters: gauge("redkit_topic_dead_letters"),
+            live_workers: gauge("redkit_topic_live_workers"),
+        }
+    }
+
+    pub(crate) fn show(&self, stats: &GroupStats) {
+        let oldest = stats.oldest_pending.max(stats.oldest_undelivered);
+        self.lag.set(stats.lag.map_or(f64::NAN, |lag| lag as f64));
+        self.pending.set(stats.pending as f64);
+        self.oldest
+            .set(oldest.unwrap_or(Duration::ZERO).as_secs_f64());
+        self.dead_letters.set(stats.dead as f64);
+        self.live_workers.set(stats.live_workers as f64);
+    }
+
+    /// Nothing is known of the group.
+    pub(crate) fn show_nothing(&self) {
+        for gauge in [
+            &self.lag,
+            &self.pending,
+            &self.oldest,
+            &self.dead_letters,
+            &self.live_workers,
+        ] {
+            gauge.set(f64::NAN);
         }
     }
 }

@@ -303,6 +303,31 @@ pub const METRICS: &[(&str, &str, &str)] = &[
         "counter",
         "Groups that the server had lost and this process's workers made anew, by partitions.",
     ),
+    (
+        "redkit_topic_lag",
+        "gauge",
+        "Messages that were not delivered to a group yet; take the maximum over processes.",
+    ),
+    (
+        "redkit_topic_pending",
+        "gauge",
+        "Messages that were delivered to a group and are not acknowledged, likewise.",
+    ),
+    (
+        "redkit_topic_oldest_seconds",
+        "gauge",
+        "The age of the oldest message that a group has not acknowledged, likewise.",
+    ),
+    (
+        "redkit_topic_dead_letters",
+        "gauge",
+        "Dead letters of a group, likewise.",
+    ),
+    (
+        "redkit_topic_live_workers",
+        "gauge",
+        "A group's workers in all processes that gave a sign of life within a lease, likewise.",
+    ),
 ];
 
 /// Tells a recorder what the metrics are.

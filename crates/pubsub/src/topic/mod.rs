@@ -20,6 +20,7 @@ mod span;
 mod stats;
 mod tail;
 mod trims;
+mod watch;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -44,6 +45,7 @@ pub use self::publication::{Deduplication, Publication, PublishOutcome, Publishe
 #[cfg(feature = "schedule")]
 pub use self::schedule::{Missed, Schedule, ScheduleBuilder};
 pub use self::stats::GroupStats;
+pub use self::watch::GroupWatch;
 use crate::channel::{check_size, read};
 use crate::error::Error;
 use crate::inbox::ItemId;

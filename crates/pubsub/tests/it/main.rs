@@ -40,5 +40,6 @@ mod topic_processes;
 mod topics;
 mod uncertain;
 mod universal;
+mod watches;
 mod web_socket_times;
 mod web_sockets;

@@ -1,0 +1,105 @@
+//! How a group stands, as metrics.
+
+use std::time::Duration;
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use redkit_core::Command;
+use redkit_pubsub::Error;
+use redkit_pubsub::topic::{Delivery, Outcome};
+use redkit_testkit::{FaultyBackend, Injection, Rule};
+use tokio::time::sleep;
+
+use crate::handling::{builder, topic, until};
+
+/// Lag, pending messages, dead letters, live workers and the age of the oldest message of the group `g`, as they were set
+/// since this was asked last.
+fn shown(snapshots: &Snapshotter) -> [f64; 5] {
+    let snapshot = snapshots.snapshot().into_vec();
+    let gauges = [
+        "lag",
+        "pending",
+        "dead_letters",
+        "live_workers",
+        "oldest_seconds",
+    ];
+    gauges.map(|name| {
+        let found = snapshot.iter().find_map(|(key, _, _, value)| {
+            let key = key.key();
+            let labels = key.labels().map(|label| (label.key(), label.value()));
+            let is_it = key.name() == format!("redkit_topic_{name}");
+            (is_it && labels.eq([("topic", "t"), ("group", "g")])).then_some(value)
+        });
+        match found {
+            Some(DebugValue::Gauge(value)) => value.into_inner(),
+            other => panic!("{name}: {other:?}"),
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_watched_is_shown_as_it_stands_until_the_watch_ends() {
+    let recorder = DebuggingRecorder::new();
+    let snapshots = recorder.snapshotter();
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let backend = FaultyBackend::embedded();
+    let topic = builder(&backend.client()).partitions(3).build().unwrap();
+    topic.consumer("g").create_group().await.unwrap();
+    for n in 0..6 {
+        topic.publish(&n).await.unwrap();
+    }
+    let watch = topic.watch("g", Duration::from_secs(10)).await.unwrap();
+    let [counts @ .., oldest] = shown(&snapshots);
+    assert_eq!(counts, [6.0, 0.0, 0.0, 0.0]);
+    assert!(oldest < 1.0, "{oldest}");
+    sleep(Duration::from_secs(31)).await;
+    let [.., oldest] = shown(&snapshots);
+    assert!((29.0..=31.0).contains(&oldest), "{oldest}");
+    let consumer = topic.consumer("g").concurrency(6);
+    let worker = consumer.start(|delivery: Delivery<u32>| async move {
+        match delivery.payload {
+            0 => Outcome::dead("poison"),
+            1 => std::future::pending().await,
+            _ => Outcome::Ack,
+        }
+    });
+    let worker = worker.await.unwrap();
+    let is_done = || (worker.stats().acknowledged, worker.stats().dead) == (4, 1);
+    until("all but one are handled", is_done).await;
+    sleep(Duration::from_secs(11)).await;
+    let [counts @ .., oldest] = shown(&snapshots);
+    assert_eq!(counts, [0.0, 1.0, 1.0, 1.0]);
+    assert!(oldest >= 31.0, "{oldest}");
+    // Nobody knows how it stands.
+    backend.add(Rule::new(Injection::NotSent));
+    sleep(Duration::from_secs(11)).await;
+    assert!(shown(&snapshots).iter().all(|value| value.is_nan()));
+    backend.clear();
+    sleep(Duration::from_secs(11)).await;
+    let [counts @ .., _] = shown(&snapshots);
+    assert_eq!(counts, [0.0, 1.0, 1.0, 1.0]);
+    drop(watch);
+    sleep(Duration::from_secs(1)).await;
+    assert!(shown(&snapshots).iter().all(|value| value.is_nan()));
+    backend.forget();
+    sleep(Duration::from_secs(60)).await;
+    let is_look = |command: &Command| command.iter().any(|arg| arg.ends_with(b":dead:g"));
+    assert!(!backend.seen().iter().any(is_look));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_begins_though_the_server_is_away_and_refuses_what_cannot_work() {
+    let backend = FaultyBackend::embedded();
+    let topic = topic(&backend.client());
+    let second = Duration::from_secs(1);
+    for (group, every) in [("", second), ("g", second / 2)] {
+        let error = topic.watch(group, every).await.unwrap_err();
+        assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    }
+    backend.add(Rule::new(Injection::NotSent));
+    let watches = [
+        topic.watch("g", second).await.unwrap(),
+        topic.watch("g", Duration::MAX).await.unwrap(),
+    ];
+    sleep(5 * second).await;
+    drop(watches);
+}
