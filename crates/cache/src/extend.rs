@@ -93,6 +93,12 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
         self.inner.store.settings.stale_for
     }
 
+    /// By which share of its time a value may be kept shorter: see
+    /// [`CacheBuilder::ttl_jitter`](crate::CacheBuilder::ttl_jitter).
+    pub fn ttl_jitter(&self) -> f64 {
+        self.inner.store.settings.ttl_jitter
+    }
+
     /// After which time a stale value is given in place of a load that goes on: see
     /// [`CacheBuilder::soft_timeout`](crate::CacheBuilder::soft_timeout).
     pub fn soft_timeout(&self) -> Option<Duration> {

@@ -59,7 +59,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
 
     /// Removes the value at `key` only while it is the one that `seen` was read from, or was kept as; gives whether it was
     /// there. A caller that looked at the same value and comes later removes nothing: neither what has taken its place,
-    /// nor the load that is to. One round trip, on a cluster two; none when `seen` was not kept.
+    /// nor the load that is to. One round trip, on a cluster two; none when `seen` was not kept. On a cluster other
+    /// processes take what has taken its place out of their [`L1`](crate::L1) all the same, and ask Redis for it again.
     ///
     /// ```
     /// use redkit_cache::{Cache, Error};

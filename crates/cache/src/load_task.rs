@@ -63,6 +63,13 @@ pub(crate) struct LoadRequest {
     pub(crate) takes_none: bool,
 }
 
+impl LoadRequest {
+    /// Whether this entry is the one that the caller does not take.
+    pub(crate) fn rejects(&self, entry: Option<Id>) -> bool {
+        entry.is_some_and(|entry| self.rejected == Rejected::Entry(entry))
+    }
+}
+
 /// One key of a task, which the task leads.
 pub(crate) struct Member<V> {
     request: LoadRequest,

@@ -185,8 +185,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 missing.stale = stale;
                 Err(Box::new((next, missing)))
             }
+            // The load of a caller that had not seen what this one does not take may find that.
             (Some(Completion::Outcome(LoadOutcome::Value(value, source, entry))), _)
-                if value.is_some() || missing.request.takes_none =>
+                if (value.is_some() || missing.request.takes_none)
+                    && (leads || !missing.request.rejects(entry)) =>
             {
                 let source = match source {
                     Source::Loaded if !leads => Source::Shared,

@@ -1,11 +1,12 @@
 //! The removal of an entry that the caller has seen, and of no other.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_cache::{Cache, CacheBuilder, Error, Fetched, L1, Source};
-use redkit_core::{Client, Command};
-use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use redkit_core::{Backend, Client, ClientConfig, Command, Topology};
+use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
@@ -27,6 +28,25 @@ async fn two(fixture: &Fixture) -> (Cache<u64>, Cache<u64>) {
 
 async fn seen(cache: &Cache<u64>) -> Fetched<u64> {
     cache.peek("k").await.unwrap().expect("there is an entry")
+}
+
+/// A level that is trusted for longer than a test takes.
+fn level() -> L1<u64> {
+    L1::entries(10).ttl(60 * LONG).bound(60 * LONG)
+}
+
+/// The value as this process keeps it.
+async fn kept_here(cache: &Cache<u64>) -> Fetched<u64> {
+    let local = async {
+        loop {
+            let found = cache.get("k").await.unwrap().unwrap();
+            if found.source() == Source::Local {
+                return found;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(LONG, local).await.expect("the level is trusted")
 }
 
 type Caller = tokio::task::JoinHandle<Result<Fetched<u64>, Error>>;
@@ -180,22 +200,13 @@ redkit_testkit::suite! {
 
     async fn an_entry_that_this_process_saw_is_gone_here_whoever_removed_it(fixture: Fixture) -> Result<(), Error> {
         // No message reaches this process in time: the level's bound is long.
-        let backend = FaultyBackend::new(std::sync::Arc::clone(fixture.client.backend()));
+        let backend = FaultyBackend::new(Arc::clone(fixture.client.backend()));
         let far = backend.client_with(&fixture.config().unwrap());
-        let build = |client| numbers(client).l1(L1::entries(10).bound(LONG)).build().unwrap();
+        let build = |client| numbers(client).ttl(60 * LONG).l1(level()).build().unwrap();
         let (a, b) = (build(&fixture.client), build(&far));
         backend.take_over(|_| true);
         a.set("k", &1).await?;
-        let local = async {
-            loop {
-                let found = b.get("k").await.unwrap().unwrap();
-                if found.source() == Source::Local {
-                    return found;
-                }
-                sleep(Duration::from_millis(2)).await;
-            }
-        };
-        let local = timeout(LONG, local).await.expect("the level is trusted");
+        let local = kept_here(&b).await;
         let by_a = seen(&a).await;
         assert!(a.invalidate_seen("k", &by_a).await?);
         assert_eq!(b.get("k").await?.unwrap().source(), Source::Local, "it was not told");
@@ -229,14 +240,114 @@ async fn for_what_was_not_kept_nothing_is_asked() {
 #[tokio::test]
 async fn a_value_that_is_forgotten_here_is_asked_for() {
     let backend = FaultyBackend::embedded();
-    let cache = numbers(&backend.client()).l1(L1::entries(10));
+    let cache = numbers(&backend.client()).l1(level());
     let cache = cache.build().unwrap();
     cache.set("k", &1).await.unwrap();
     let source = async || cache.get("k").await.unwrap().unwrap().source();
-    while source().await != Source::Local {
-        sleep(Duration::from_millis(1)).await;
-    }
+    kept_here(&cache).await;
     cache.forget_local("k");
     assert_eq!(source().await, Source::Redis);
     assert_eq!(source().await, Source::Local);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_this_process_keeps_is_loaded_anew_for_a_caller_that_does_not_take_it() {
+    let backend = FaultyBackend::embedded();
+    let cache = numbers(&backend.client()).l1(level()).build().unwrap();
+    cache.set("k", &1).await.unwrap();
+    let local = kept_here(&cache).await;
+    let load = || async { Ok::<_, io::Error>(2) };
+    let loaded = cache.reload("k", &local, load).await.unwrap();
+    assert_eq!((*loaded, loaded.source()), (2, Source::Loaded));
+}
+
+/// The other caller waits for a load of another process, and is not woken when that has ended.
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_waits_with_another_caller_is_not_given_what_it_has_seen() {
+    let near = FaultyBackend::embedded();
+    let far = FaultyBackend::new(Arc::clone(&near) as Arc<dyn Backend>);
+    far.take_over(|_| true);
+    let a = numbers(&near.client()).build().unwrap();
+    let b = numbers(&far.client_with(&ClientConfig::default()));
+    let b = b.build().unwrap();
+    let (go, caller) = hold(&a, 1).await;
+    let waits = {
+        let b = b.clone();
+        let load = || async { Err::<u64, _>(io::Error::other("another loads")) };
+        tokio::spawn(async move { b.get_or_load("k", load).await })
+    };
+    while b.stats().waits == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    go.send(()).unwrap();
+    assert_eq!(*caller.await.unwrap().unwrap(), 1);
+    let load = || async { Ok::<_, io::Error>(2) };
+    let loaded = b.reload("k", &seen(&b).await, load).await.unwrap();
+    assert_eq!((*loaded, loaded.source()), (2, Source::Loaded));
+    assert_eq!(*waits.await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_takes_what_this_process_keeps_before_and_after_it() {
+    let backend = FaultyBackend::embedded();
+    let cache = numbers(&backend.client()).l1(level()).build().unwrap();
+    cache.set("k", &1).await.unwrap();
+    let local = kept_here(&cache).await;
+    let gate = Gate::closed();
+    let rule = Rule::new(Injection::HoldRequest(gate.clone()));
+    let removes = |command: &Command| command.name().starts_with("EVAL");
+    backend.set(rule.on(removes).times(1));
+    let meanwhile = async {
+        gate.reached(1).await;
+        let found = cache.get("k").await.unwrap().unwrap();
+        assert_eq!(found.source(), Source::Redis, "it is still there");
+        kept_here(&cache).await;
+        gate.open();
+    };
+    let (removed, ()) = tokio::join!(cache.invalidate_seen("k", &local), meanwhile);
+    assert!(removed.unwrap());
+    assert!(cache.get("k").await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_caller_waits_for_a_load_from_before_a_removal_while_redis_is_down() {
+    let backend = FaultyBackend::embedded();
+    let cache = numbers(&backend.client()).stale_for(LONG);
+    let cache = cache.build().unwrap();
+    let short = redkit_cache::Loaded::new(1).ttl(Duration::from_millis(1));
+    cache.set_with("k", short).await.unwrap();
+    sleep(Duration::from_millis(20)).await;
+    let stale = seen(&cache).await;
+    let (go, caller) = hold(&cache, 2).await;
+    assert!(cache.invalidate_seen("k", &stale).await.unwrap());
+    backend.set(Rule::new(Injection::NotSent));
+    let anew = cache.get_or_load("k", || async { Ok::<_, io::Error>(3) });
+    let anew = timeout(LONG, anew)
+        .await
+        .expect("it does not wait")
+        .unwrap();
+    assert_eq!((*anew, anew.source()), (3, Source::Bypassed));
+    go.send(()).unwrap();
+    assert_eq!(*caller.await.unwrap().unwrap(), 2);
+}
+
+/// "There was none" may be the answer to a repetition of the call that has removed it.
+#[tokio::test]
+async fn on_a_cluster_a_removal_is_told_whatever_its_answer() {
+    let backend = FaultyBackend::embedded();
+    backend.set_topology(Topology::Cluster);
+    let cache = numbers(&backend.client()).l1(level()).build().unwrap();
+    cache.set("k", &1).await.unwrap();
+    let first = seen(&cache).await;
+    let scripts = || {
+        let seen = backend.seen();
+        let names = seen.iter().map(Command::name);
+        names.filter(|name| name.starts_with("EVAL")).count()
+    };
+    for removed in [true, false] {
+        // The engine knows the scripts the second time.
+        backend.forget();
+        assert_eq!(cache.invalidate_seen("k", &first).await.unwrap(), removed);
+        assert!(scripts() >= 2, "the removal, and the news of it");
+    }
 }
