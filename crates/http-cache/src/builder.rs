@@ -78,7 +78,7 @@ impl ResponseCacheBuilder {
     }
 
     /// How long it is remembered that a target's responses are not to be kept, so that nobody waits
-    /// for another's. Default: 10 s.
+    /// for another's; of a page that was over when it came at most 2 s. Default: 10 s.
     pub fn hit_for_miss(mut self, time: Duration) -> Self {
         self.hit_for_miss = time;
         self
@@ -128,6 +128,11 @@ impl ResponseCacheBuilder {
     /// Whether what clients say in `Cache-Control` counts: `no-cache`, `no-store`, `max-age`,
     /// `min-fresh`, and `Pragma`. Default: no, since with it any client can have any handler asked by
     /// every request. `only-if-cached` always counts: it asks for less.
+    ///
+    /// A page that a client does not want stays for the others until the handler has given one that can be kept. While
+    /// the handler fails (`stale-if-error`'s failures), the client is given the page that it did not want, without having
+    /// said that it takes a stale one. Processes with an [`L1`](redkit_cache::L1) give other clients the page of before until
+    /// its time there is up.
     pub fn honour_requests(mut self, honours: bool) -> Self {
         self.honours_requests = honours;
         self

@@ -83,6 +83,10 @@ impl<B: Body<Data = Bytes>, E> Exchange<B, E> {
         std::mem::replace(&mut *self.0.lock(), state)
     }
 
+    pub(crate) fn is_unasked(&self) -> bool {
+        matches!(*self.0.lock(), State::Unasked(_))
+    }
+
     /// The handler's answer to this very request, when it was read to be kept.
     pub(crate) fn take_ready(&self) -> Option<Box<Fill>> {
         match self.take() {

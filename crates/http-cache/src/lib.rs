@@ -79,13 +79,16 @@
 //! [`load_timeout`](redkit_cache::CacheBuilder::load_timeout) is waited for by its own client alone, and
 //! dropped with it; until then a handler that was asked for the cache is not stopped when the client
 //! goes away. Those who came meanwhile wait until the load is given up, as they do for a body that
-//! turns out too long, and ask the handler themselves.
+//! turns out too long, and ask the handler themselves. So do those who waited for a page whose time was over
+//! when it came, because its handler took longer than the page may be kept.
 //!
 //! That a target's responses are not to be kept is remembered for
 //! [`hit_for_miss`](ResponseCacheBuilder::hit_for_miss): until then nobody waits for another's. It is
 //! forgotten as soon as a response comes that could be kept, so whoever has one refused does not
-//! keep it from the others. Not so where the handler was too slow, or the body too long, failed or had
-//! trailers: that stays until its time is up.
+//! keep it from the others. Not so where the handler was too slow, the body too long, failed or had
+//! trailers, or a variant's fields are too many together with those known: that stays until its time is up, and of a
+//! page that was over when it came for 2 s at most. Nothing is remembered in place of a fresh page that a client
+//! [did not want](ResponseCacheBuilder::honour_requests).
 //!
 //! A change is told to Redis though its client goes away once the handler has answered.
 //!

@@ -99,6 +99,8 @@ pub(crate) struct NotFilled;
 pub(crate) struct Stale {
     cached: Option<Fetched<CachedResponse>>,
     may_be_given: bool,
+    /// Other clients are given it all the while.
+    is_fresh: bool,
 }
 
 impl Stale {
@@ -106,6 +108,15 @@ impl Stale {
         Self {
             may_be_given: cached.may_be_given_stale(SystemTime::now()),
             cached: Some(cached),
+            is_fresh: false,
+        }
+    }
+
+    /// A fresh entry that this request does not want.
+    pub(crate) fn unwanted(cached: Fetched<CachedResponse>) -> Self {
+        Self {
+            is_fresh: true,
+            ..Self::new(cached)
         }
     }
 
@@ -163,7 +174,7 @@ where
                     exchange.put(state);
                     return match stale.may_be_given && is_error {
                         true => Err(NotFilled),
-                        false => Ok(hit_for_miss(&context, &level, reason)),
+                        false => Ok(hit_for_miss(&context, &level, reason, stale.is_fresh)),
                     };
                 }
             }
@@ -174,7 +185,7 @@ where
             return Err(NotFilled);
         }
     };
-    Ok(choose_entry(&context, &exchange, level, fill).await)
+    Ok(choose_entry(&context, &exchange, level, fill, stale.is_fresh).await)
 }
 
 /// The record at the key that was looked up: the page, or the fields by which it is found.
@@ -183,6 +194,7 @@ async fn choose_entry<B, E>(
     exchange: &Exchange<B, E>,
     level: KeyLevel,
     mut fill: Fill,
+    is_in_place: bool,
 ) -> Loaded<CachedResponse>
 where
     B: Body<Data = Bytes>,
@@ -192,7 +204,7 @@ where
     if fill.terms.lifetime.is_over() {
         // The next head alone would look as if its response could be kept. It may come in time, too.
         let ttl = context.rules.hit_for_miss.min(SLOW_FOR);
-        return hit_for_miss(context, &level, Reason::TooSlow).ttl(ttl);
+        return hit_for_miss(context, &level, Reason::TooSlow, is_in_place).ttl(ttl);
     }
     match level {
         KeyLevel::Primary if fill.terms.names.is_empty() => fill.loaded(context),
@@ -202,7 +214,7 @@ where
             let list = List::new(fill.terms.names.clone()).with_tags(fill.terms.tags.clone());
             keep_variant(context, &list.id, &mut fill).await;
             let (fresh, stale) = fill.kept_for(context);
-            list.loaded(fresh.saturating_add(stale))
+            list.loaded(fresh.saturating_add(stale), &context.rules.cache)
         }
         KeyLevel::Variant { selected, list } => {
             let known = |name: &String| selected.iter().any(|(known, _)| known == name);
@@ -214,7 +226,10 @@ where
             let names: Vec<_> = selected.iter().map(|(name, _)| name.clone()).collect();
             match vary::union(&names, &fill.terms.names) {
                 Ok(names) => Loaded::new(CachedResponse(Kind::Widen { names })).do_not_cache(),
-                Err(reason) => hit_for_miss(context, &KeyLevel::Variant { selected, list }, reason),
+                Err(reason) => {
+                    let level = KeyLevel::Variant { selected, list };
+                    hit_for_miss(context, &level, reason, is_in_place)
+                }
             }
         }
     }
@@ -243,8 +258,13 @@ async fn keep_variant(context: &Context, id: &str, fill: &mut Fill) {
 /// For how long nobody waits for a page that was over when it arrived.
 const SLOW_FOR: Duration = Duration::from_secs(2);
 
-/// Remembers for a while that there is nothing to wait for.
-fn hit_for_miss(context: &Context, level: &KeyLevel, reason: Reason) -> Loaded<CachedResponse> {
+/// Remembers for a while that there is nothing to wait for; not where a page is in place that other clients are given.
+fn hit_for_miss(
+    context: &Context,
+    level: &KeyLevel,
+    reason: Reason,
+    is_in_place: bool,
+) -> Loaded<CachedResponse> {
     // The head of the next response will not tell what only its body told, or what it takes together with the fields of
     // other variants.
     let heals = match reason {
@@ -254,9 +274,13 @@ fn hit_for_miss(context: &Context, level: &KeyLevel, reason: Reason) -> Loaded<C
     };
     let list = level.list().into();
     tracing::debug!(target: "redkit::http_cache", cache = %context.rules.cache.name(), %reason, "a response is not kept");
-    Loaded::new(CachedResponse(Kind::Pass { heals, list }))
+    let mark = Loaded::new(CachedResponse(Kind::Pass { heals, list }))
         .ttl(context.rules.hit_for_miss)
-        .stale_for(Duration::ZERO)
+        .stale_for(Duration::ZERO);
+    match is_in_place {
+        true => mark.do_not_cache(),
+        false => mark,
+    }
 }
 
 /// A failure by RFC 5861, or no response at all.

@@ -179,7 +179,16 @@ where
         KeyLevel::Variant { .. } => Forward::VaryMiss,
     };
     let mut unwanted = None;
-    let (stale, forward) = match peek(context, key).await? {
+    let mut looked = peek(context, key).await?;
+    if let Lookup::Fresh(cached) = &looked
+        && cached.source() == Source::Local
+        && context.wants_newer(cached)
+    {
+        // Redis may have had another for a while, of which this process was not told.
+        context.rules.cache.forget_local(key);
+        looked = peek(context, key).await?;
+    }
+    let (stale, forward) = match looked {
         Lookup::Fresh(cached) | Lookup::Stale(cached) if !level.is_current(&cached) => {
             if context.may_load() {
                 remove_outdated(context, key, level, &cached).await?;
@@ -195,7 +204,7 @@ where
         }
         Lookup::Fresh(cached) => {
             // A page that this client does not want is replaced for all, once there is another.
-            let stale = Stale::new(cached.clone());
+            let stale = Stale::unwanted(cached.clone());
             unwanted = Some(cached);
             (stale, Forward::Request)
         }
@@ -231,10 +240,18 @@ where
         NotFound::Failed(forward)
     };
     let cache = &context.rules.cache;
-    let loaded = match &unwanted {
+    let mut loaded = match &unwanted {
         Some(unwanted) => cache.reload(key, unwanted, loader).await,
         None => cache.get_or_load(key, loader).await,
     };
+    if let Err(error) = &loaded
+        && error.load_error::<NotFilled>().is_some()
+        && exchange.is_unasked()
+    {
+        // It was the load of another, which had no answer for all: that of a page that it would rather give stale, or
+        // of a list that it finds removed.
+        loaded = cache.get_or_load(key, loader).await;
+    }
     let mut cached = loaded.map_err(failed)?;
     if !level.is_current(&cached) {
         // A load of another request that this one waited for began before a change, with the list of that time: what it
@@ -357,6 +374,10 @@ where
             Ok(response)
         }
         Finished::Ready(fill) => {
+            let why = match why {
+                Reason::HitForMiss if fill.terms.lifetime.is_over() => Reason::TooSlow,
+                why => why,
+            };
             let status = CacheStatus::passed(forward, why);
             Ok(answer::from_page(context, &fill.page, status).unwrap_or_else(answer::lost))
         }
@@ -383,8 +404,9 @@ async fn forget_hit_for_miss<B: Body>(
 /// Keeps a longer list of fields for a target. Its variants are loaded anew.
 async fn widen(context: &Context, primary: &[u8], names: &[String]) {
     // The first of its variants that is loaded has it kept longer where need be.
-    let list = List::new(names.to_vec()).loaded(Duration::ZERO);
-    if let Err(error) = context.rules.cache.set_with(primary, list).await {
+    let cache = &context.rules.cache;
+    let list = List::new(names.to_vec()).loaded(Duration::ZERO, cache);
+    if let Err(error) = cache.set_with(primary, list).await {
         context.count_failure("cannot keep what a response varies by", &error);
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn prolong_list(context: &Context, level: &KeyLevel, variant: &Cached
                 Ok(None) | Err(_) => false,
             };
             match is_ours {
-                true => Ok(list.loaded(variant)),
+                true => Ok(list.loaded(variant, &source)),
                 false => Err(NotFilled),
             }
         };

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use redkit_cache::Loaded;
+use redkit_cache::{Cache, Loaded};
 use redkit_core::http_layer::{Octets, StoredHeaders, remove_hop_by_hop};
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,7 @@ pub(crate) struct List {
     /// The tags of the response that the list was learnt from.
     #[serde(default)]
     tags: Vec<Box<str>>,
-    /// Until when it is kept, by the clock of the process that stored it; zero when that is not known.
+    /// Until when it is kept at least, by the clock of the process that stored it; zero when that is not known.
     #[serde(default)]
     kept_until_ms: u64,
 }
@@ -74,9 +74,14 @@ impl List {
 
     /// The list as the cache takes it, for variants that are kept for so long. It is kept for twice that time, so that
     /// it is not prolonged with every variant that is loaded.
-    pub(crate) fn loaded(mut self, variants: Duration) -> Loaded<CachedResponse> {
+    pub(crate) fn loaded(
+        mut self,
+        variants: Duration,
+        cache: &Cache<CachedResponse>,
+    ) -> Loaded<CachedResponse> {
         let ttl = variants.saturating_mul(2).max(SHORTEST_LIST_TTL);
-        let until = SystemTime::now().checked_add(ttl);
+        let shortest = ttl.mul_f64(1.0 - cache.ttl_jitter());
+        let until = SystemTime::now().checked_add(shortest);
         let until = until.and_then(|until| until.duration_since(UNIX_EPOCH).ok());
         self.kept_until_ms = until.map_or(u64::MAX, ms);
         let tags = self.tags.clone();

@@ -5,7 +5,21 @@ use std::time::Duration;
 use redkit_core::Pattern;
 use redkit_testkit::Fixture;
 
-use crate::site::{Site, always, ask, at_once, response};
+use crate::site::{Handler, Site, always, ask, at_once, response};
+
+/// Answers well, unless the request says how not.
+fn refusable() -> Handler {
+    at_once(|request, call| {
+        let kept = "max-age=60";
+        let many = "a, b, c, d, e, f, g, h, i, j";
+        match request.headers.get("x-bad").map(|bad| bad.as_bytes()) {
+            Some(b"vary") => response(200, &[("cache-control", kept), ("vary", many)], "bad"),
+            Some(b"over") => response(200, &[("cache-control", "max-age=5"), ("age", "5")], "bad"),
+            Some(_) => response(400, &[], "bad"),
+            None => response(200, &[("cache-control", kept)], &format!("call {call}")),
+        }
+    })
+}
 
 redkit_testkit::suite! {
     async fn what_one_user_gets_no_other_does(fixture: Fixture) {
@@ -189,18 +203,28 @@ redkit_testkit::suite! {
         }
     }
 
-    /// Whoever can have a page refused cannot keep it from being cached for the others.
+    /// A client that can have a page refused cannot keep it from being cached for the others.
     async fn a_response_that_is_not_kept_is_forgotten_when_a_better_one_comes(fixture: Fixture) {
-        let site = Site::with(&fixture.client, |layer| layer.hit_for_miss(Duration::from_secs(3600)),
-            at_once(|request, call| match request.headers.contains_key("x-bad") {
-                true => response(400, &[], "bad"),
-                false => response(200, &[("cache-control", "max-age=60")], &format!("call {call}")),
-            })).await;
-        let bad = site.ask("GET", "/", &[("x-bad", "1")]).await;
-        assert_eq!((bad.status, bad.text()), (400, "bad"));
-        assert_eq!(site.get("/").await.status, 200);
-        assert_eq!(site.get("/").await.status, 200);
-        assert!(site.get("/").await.is_hit());
-        assert!(site.ask("GET", "/", &[("x-bad", "1")]).await.is_hit(), "and stays");
+        let site = Site::with(&fixture.client, |layer| layer.hit_for_miss(Duration::from_secs(3600)), refusable()).await;
+        for (path, bad) in [("/bad", "1"), ("/long", "vary")] {
+            let refused = site.ask("GET", path, &[("x-bad", bad)]).await;
+            assert_eq!(refused.text(), "bad");
+            assert_eq!(site.get(path).await.status, 200);
+            assert_eq!(site.get(path).await.status, 200);
+            assert!(site.get(path).await.is_hit(), "{path}");
+            assert!(site.ask("GET", path, &[("x-bad", bad)]).await.is_hit(), "and stays");
+        }
+    }
+
+    /// Nor does a client that wants a newer page take the one that there is from the others.
+    async fn a_reload_that_is_refused_takes_the_page_from_nobody(fixture: Fixture) {
+        let site = Site::with(&fixture.client, |layer| layer.hit_for_miss(Duration::from_secs(3600)).honour_requests(true), refusable()).await;
+        assert_eq!(site.get("/").await.text(), "call 1");
+        for bad in ["1", "vary", "over"] {
+            let refused = site.ask("GET", "/", &[("x-bad", bad), ("cache-control", "no-cache")]).await;
+            assert_eq!((refused.text(), refused.is_hit()), ("bad", false));
+            let other = site.get("/").await;
+            assert_eq!((other.text(), other.is_hit()), ("call 1", true), "{bad}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::response::Response;
 use futures_util::FutureExt;
@@ -10,12 +10,12 @@ use futures_util::future::join_all;
 use http::request::Parts;
 use redkit_cache::{Cache, L1};
 use redkit_core::{ClientConfig, Command, Pattern};
-use redkit_http_cache::ResponseCacheLayer;
+use redkit_http_cache::{ResponseCacheBuilder, ResponseCacheLayer};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::site::{Answer, Handler, SECOND, Site, at_once, response};
+use crate::site::{Answer, Handler, SECOND, Site, always, at_once, pages, response, until};
 
 fn field<'r>(request: &'r Parts, name: &str) -> &'r str {
     let value = request.headers.get(name);
@@ -155,7 +155,7 @@ redkit_testkit::suite! {
         site.get("/").await;
         let list = key_with(&fixture, "{p:").await;
         let left: i64 = fixture.client.call(Command::new("PTTL").key(&list)).await.unwrap();
-        assert!(left > 3 * 3600 * 1000, "{left} ms");
+        assert!(left > 5 * 3600 * 1000, "twice as long, for the variants that come later: {left} ms");
     }
 
     async fn a_variant_that_is_loaded_keeps_its_list(fixture: Fixture) {
@@ -183,10 +183,34 @@ redkit_testkit::suite! {
                 site.get(path).await;
                 sleep(Duration::from_millis(20)).await;
             }
-            assert!(site.get(path).await.is_hit(), "its variants are found");
+            let found = site.get(path).await;
+            assert!(!found.header("cache-status").contains("miss"), "its variants are found: {found:?}");
+            // Its tags stay with it.
+            pages(&fixture.client).invalidate_tag("all").await.unwrap();
+            assert_eq!(site.get(path).await.header("cache-status"), "pages; fwd=uri-miss");
             // A list that a change has removed does not come back.
             assert_eq!(site.ask("POST", path, &[]).await.status, 200);
             assert!(left().await < 0);
+        }
+    }
+
+    async fn a_list_is_not_taken_to_stay_longer_than_it_does(fixture: Fixture) {
+        let cache = Cache::builder(&fixture.client, "pages").redis_timeout(20 * SECOND).ttl(60 * SECOND).ttl_jitter(0.9);
+        let layer = ResponseCacheLayer::builder(&cache.build().unwrap()).build().unwrap();
+        let site = Site::behind(layer, at_once(|_, _| {
+            response(200, &[("cache-control", "max-age=86400"), ("vary", "accept-language")], "")
+        })).await;
+        for n in 0..8 {
+            site.get(&format!("/{n}")).await;
+            let list = key_with(&fixture, &format!("{{p:site.test/{n}")).await;
+            let raw: String = fixture.client.call(Command::new("GET").key(&list)).await.unwrap();
+            let left: i64 = fixture.client.call(Command::new("PTTL").key(&list)).await.unwrap();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+            let (_, until) = raw.split_once("\"kept_until_ms\":").unwrap();
+            let until = &until[..until.find(|c: char| !c.is_ascii_digit()).unwrap()];
+            let until: u128 = until.parse().unwrap();
+            let ends = now + u128::try_from(left).unwrap();
+            assert!(until <= ends + 1, "{until} ms, and it ends after {ends} ms");
         }
     }
 
@@ -207,16 +231,19 @@ redkit_testkit::suite! {
             }
             .boxed()
         });
-        let site = Site::new(&fixture.client, handler).await;
+        let backend = FaultyBackend::new(Arc::clone(fixture.client.backend()));
+        let site = Site::new(&backend.client_with(&fixture.config().unwrap()), handler).await;
         site.get("/").await;
         let list = key_with(&fixture, "{p:").await;
         let change = async {
             begun.notified().await;
             assert_eq!(site.ask("POST", "/", &[]).await.status, 200);
+            backend.forget();
             go_on.notify_one();
         };
         tokio::join!(ask(&site, "de"), change);
-        sleep(Duration::from_millis(300)).await;
+        // The load of the list begins and ends with a script.
+        until(async || scripts_on(&backend, "{p:") >= 2).await;
         let left: i64 = fixture.client.call(Command::new("PTTL").key(&list)).await.unwrap();
         assert_eq!(left, -2, "the variant that was loaded does not bring it back");
     }
@@ -240,6 +267,46 @@ redkit_testkit::suite! {
     }
 }
 
+/// How many scripts were sent for keys with this text in them.
+fn scripts_on(backend: &FaultyBackend, part: &str) -> usize {
+    let seen = backend.seen();
+    let scripts = seen
+        .iter()
+        .filter(|command| command.name().starts_with("EVAL"));
+    scripts.filter(|command| has_part(command, part)).count()
+}
+
+fn has_part(command: &Command, part: &str) -> bool {
+    let mut args = command.iter();
+    args.any(|arg| String::from_utf8_lossy(arg).contains(part))
+}
+
+/// Asks until the process has all that it needs for a hit.
+async fn warm(site: &Site, backend: &FaultyBackend, language: &str) {
+    until(async || {
+        backend.forget();
+        ask(site, language).await.is_hit() && backend.seen().is_empty()
+    })
+    .await;
+}
+
+/// A process that keeps pages in its memory and is told of no change.
+async fn untold(
+    near: &Arc<FaultyBackend>,
+    set: impl FnOnce(ResponseCacheBuilder) -> ResponseCacheBuilder,
+    handler: Handler,
+) -> (Arc<FaultyBackend>, Site) {
+    let far = FaultyBackend::new(Arc::clone(near) as Arc<dyn redkit_core::Backend>);
+    far.take_over(|_| true);
+    let cache = Cache::builder(&far.client_with(&ClientConfig::default()), "pages")
+        .redis_timeout(20 * SECOND)
+        .ttl(60 * SECOND)
+        .l1(L1::entries(100).bound(3600 * SECOND));
+    let layer = set(ResponseCacheLayer::builder(&cache.build().unwrap()));
+    let site = Site::behind(layer.build().unwrap(), handler).await;
+    (far, site)
+}
+
 /// The one key with this text in it, as a client names it.
 async fn key_with(fixture: &Fixture, part: &str) -> String {
     let mut keys = fixture.client.scan(Pattern::all()).keys();
@@ -259,36 +326,28 @@ async fn a_request_with_the_list_of_before_does_not_remove_the_page_of_after() {
     for with_level in [false, true] {
         let shop = Shop::default();
         let near = FaultyBackend::embedded();
-        let far = FaultyBackend::new(Arc::clone(&near) as Arc<dyn redkit_core::Backend>);
-        // No message reaches this process.
-        far.take_over(|_| true);
-        let client = far.client_with(&ClientConfig::default());
-        let cache = Cache::builder(&client, "pages")
-            .redis_timeout(20 * SECOND)
-            .ttl(60 * SECOND);
-        let cache = match with_level {
-            true => cache.l1(L1::entries(100).bound(60 * SECOND)),
-            false => cache,
+        let (far, late) = match with_level {
+            true => untold(&near, |layer| layer, shop.handler(Duration::ZERO)).await,
+            false => {
+                let far = FaultyBackend::new(Arc::clone(&near) as Arc<dyn redkit_core::Backend>);
+                let client = far.client_with(&ClientConfig::default());
+                let late = Site::new(&client, shop.handler(Duration::ZERO)).await;
+                (far, late)
+            }
         };
-        let layer = ResponseCacheLayer::builder(&cache.build().unwrap());
-        let late = Site::behind(layer.build().unwrap(), shop.handler(Duration::ZERO)).await;
         let client = near.client_with(&ClientConfig::default());
         let site = Site::new(&client, shop.handler(Duration::ZERO)).await;
         ask(&site, "en").await;
         ask(&site, "de").await;
-        // The process knows the list, and has it where it has a level.
-        for _ in 0..20 {
-            assert!(ask(&late, "en").await.is_hit());
-            sleep(Duration::from_millis(5)).await;
+        // The process has the list where it has a level.
+        match with_level {
+            true => warm(&late, &far, "en").await,
+            false => assert!(ask(&late, "en").await.is_hit()),
         }
         let gate = Gate::closed();
-        let of_variants = |command: &Command| {
-            let mut args = command.iter();
-            args.any(|arg| String::from_utf8_lossy(arg).contains("{v:"))
-        };
         far.add(
             Rule::new(Injection::HoldRequest(gate.clone()))
-                .on(of_variants)
+                .on_part("{v:")
                 .times(1),
         );
         let after = async {
@@ -304,4 +363,130 @@ async fn a_request_with_the_list_of_before_does_not_remove_the_page_of_after() {
         assert_eq!((kept.text(), kept.is_hit()), ("version 1", true));
         assert_eq!(shop.german.load(Ordering::SeqCst), 2, "level: {with_level}");
     }
+}
+
+#[tokio::test]
+async fn a_reload_is_not_answered_by_what_another_process_loaded_before() {
+    let near = FaultyBackend::embedded();
+    let kept = || always(&[("cache-control", "max-age=600")]);
+    let set = |layer: ResponseCacheBuilder| layer.honour_requests(true);
+    let site = Site::with(&near.client(), set, kept()).await;
+    let (far, late) = untold(&near, set, kept()).await;
+    site.get("/").await;
+    warm(&late, &far, "").await;
+    let no_cache = [("cache-control", "no-cache")];
+    let reloaded = site.ask("GET", "/", &no_cache).await;
+    assert_eq!(reloaded.text(), "call 2");
+    assert_eq!(late.get("/").await.text(), "call 1", "it was not told");
+    // What the other process has loaded was there before this request.
+    let reloaded = late.ask("GET", "/", &no_cache).await;
+    let told = (reloaded.header("cache-status"), late.calls());
+    assert_eq!(told, ("pages; fwd=request", 1), "{reloaded:?}");
+    assert!(late.get("/").await.is_hit());
+}
+
+#[tokio::test]
+async fn a_list_that_another_process_has_removed_is_not_brought_back() {
+    let near = FaultyBackend::embedded();
+    let handler = || {
+        at_once(|request, _| {
+            // It would be there longer than the list.
+            let days = if field(&request, "accept-language") == "de" {
+                5
+            } else {
+                1
+            };
+            let said = format!("max-age={}", days * 86_400);
+            response(
+                200,
+                &[("cache-control", &said), ("vary", "accept-language")],
+                "",
+            )
+        })
+    };
+    let site = Site::new(&near.client(), handler()).await;
+    let (far, late) = untold(&near, |layer| layer, handler()).await;
+    ask(&site, "en").await;
+    warm(&late, &far, "en").await;
+    assert_eq!(site.ask("POST", "/", &[]).await.status, 200);
+    far.forget();
+    ask(&late, "de").await;
+    // The load of the list begins and ends with a script.
+    until(async || scripts_on(&far, "{p:") >= 2).await;
+    let client = near.client_with(&ClientConfig::default());
+    let key = client.keyspace("cache", "pages").unwrap();
+    let key = key.key("p:site.test/");
+    let there: i64 = client.call(Command::new("EXISTS").key(&key)).await.unwrap();
+    assert_eq!(there, 0);
+}
+
+#[tokio::test]
+async fn a_list_that_stays_long_enough_is_not_kept_anew() {
+    let backend = FaultyBackend::embedded();
+    let headers = [
+        ("cache-control", "max-age=86400"),
+        ("vary", "accept-language"),
+    ];
+    let site = Site::new(&backend.client(), always(&headers)).await;
+    ask(&site, "en").await;
+    backend.forget();
+    for language in ["de", "fr", "it", "es"] {
+        ask(&site, language).await;
+        assert!(ask(&site, language).await.is_hit());
+    }
+    assert_eq!(scripts_on(&backend, "{p:"), 0);
+}
+
+/// The list is kept longer in the background while a change removes it, and requests come for its target.
+#[tokio::test]
+async fn a_list_that_is_found_removed_costs_no_other_request_its_turn() {
+    let backend = FaultyBackend::embedded();
+    let cache = pages(&backend.client());
+    let layer = ResponseCacheLayer::builder(&cache).tag_header("cache-tag");
+    let site = Site::behind(
+        layer.build().unwrap(),
+        at_once(|request, call| {
+            let days = if field(&request, "accept-language") == "de" {
+                5
+            } else {
+                1
+            };
+            let said = format!("max-age={}", days * 86_400);
+            let headers = [
+                ("cache-control", &*said),
+                ("vary", "accept-language"),
+                ("cache-tag", "all"),
+            ];
+            response(200, &headers, &format!("call {call}"))
+        }),
+    )
+    .await;
+    ask(&site, "en").await;
+    let gate = Gate::closed();
+    let looks_up =
+        |command: &Command| command.name().starts_with("EVAL") && has_part(command, "{p:");
+    backend.set(
+        Rule::new(Injection::HoldRequest(gate.clone()))
+            .on(looks_up)
+            .times(1),
+    );
+    assert_eq!(ask(&site, "de").await.text(), "call 2");
+    gate.reached(1).await;
+    cache.invalidate_tag("all").await.unwrap();
+    let before = cache.stats().shared;
+    let all = join_all((0..4).map(|_| ask(&site, "en")));
+    let waiting = async {
+        until(async || cache.stats().shared >= before + 4).await;
+        gate.open();
+    };
+    let (all, ()) = tokio::join!(all, waiting);
+    for answer in &all {
+        let told = answer.header("cache-status");
+        assert_eq!(
+            (answer.text(), told.contains("detail")),
+            ("call 3", false),
+            "{answer:?}"
+        );
+    }
+    assert_eq!(site.calls(), 3);
 }
