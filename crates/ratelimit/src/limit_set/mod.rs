@@ -149,7 +149,10 @@ impl LimitSet {
     /// stays so if this process dies in between or the future is dropped, as by a timeout around it:
     /// units then come back with time, as any that were used. Leases are given back in either case.
     /// Units that cannot be given back before the decision timeout has passed are given back in the
-    /// background. A round trip for each slot; each server has its part of the time.
+    /// background. A round trip for each slot, all of them within the shortest
+    /// [`decision_timeout`](crate::RateLimiterBuilder::decision_timeout): on a cluster each slot has its part of what is
+    /// left of that. While units are given back in the background, a limiter may deny a call, and remember that, for which
+    /// they would have been enough.
     pub fn best_effort(mut self) -> Self {
         self.best_effort = true;
         self

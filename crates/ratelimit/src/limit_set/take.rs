@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redkit_core::coordination::WaitQueue;
-use redkit_core::{Client, Tally};
+use redkit_core::{Client, Tally, Topology};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -86,12 +86,19 @@ pub(super) async fn take(
     groups: &[Vec<&Asked<'_>>],
 ) -> Result<LimitSetDecision, Error> {
     let hastiest = hastiest(asked).ok_or(Error::NothingNamed)?;
-    let deadline = Instant::now() + hastiest.decision_timeout;
+    let now = Instant::now();
+    let deadline = now.checked_add(hastiest.decision_timeout);
+    let deadline = deadline.unwrap_or(now + A_DAY);
+    // Slots of one server fail together: then the first may have all of the time.
+    let has_shards = hastiest.client.topology() == Topology::Cluster;
     let mut taken = Taken::default();
     for (number, group) in groups.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
-        // A server that hangs leaves their part of the time to those behind it.
-        let parts = u32::try_from(groups.len() - number).unwrap_or(u32::MAX);
+        // A shard that hangs leaves their part of the time to those behind it.
+        let parts = match has_shards {
+            true => u32::try_from(groups.len() - number).unwrap_or(u32::MAX),
+            false => 1,
+        };
         let part = (left / parts).max(SHORTEST_BUDGET);
         let answer = take_at_server(group, &hastiest.client, part).await;
         let of_group = match answer {
@@ -112,6 +119,9 @@ pub(super) async fn take(
     }
     Ok(taken.into_decision())
 }
+
+/// How long a set waits whose limiters wait longer than a clock can tell.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A server is asked for at least as long as a timer can measure.
 const SHORTEST_BUDGET: Duration = Duration::from_millis(1);

@@ -286,6 +286,7 @@ async fn the_choice_for_an_outage_also_holds_for_waiters() {
 pub(crate) struct Said {
     pub(crate) begun: AtomicUsize,
     pub(crate) ended: AtomicUsize,
+    pub(crate) pattern_routes: AtomicUsize,
 }
 
 pub(crate) struct Listens(pub(crate) Arc<Said>);
@@ -317,6 +318,9 @@ impl tracing::Subscriber for Listens {
         match message.0.as_str() {
             "the server cannot be asked" => self.0.begun.fetch_add(1, Ordering::Relaxed),
             "the server is asked again" => self.0.ended.fetch_add(1, Ordering::Relaxed),
+            "a route's path is text and no pattern: no request may ever have it" => {
+                self.0.pattern_routes.fetch_add(1, Ordering::Relaxed)
+            }
             _ => 0,
         };
     }

@@ -1,10 +1,14 @@
 //! What the layer tells of limits, and which requests its routes are for.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use axum::Router;
 use axum::routing::get;
 use redkit_ratelimit::tower::{ForAll, RateLimitLayer};
 use redkit_ratelimit::{Policy, Quota, RateLimiter};
 
+use crate::faults::{Listens, Said};
 use crate::http::{ask, engine, hello, limiter, serve};
 
 /// A client that keeps to what `RateLimit` says neither comes before `Retry-After` nor waits for longer
@@ -59,5 +63,22 @@ async fn a_route_fits_with_and_without_its_slash_and_as_the_layer_sees_the_path(
         ("/api/login", 429),
     ] {
         assert_eq!(ask(address, path, &[]).await.status, expected, "{path}");
+    }
+}
+
+#[test]
+fn a_route_that_looks_like_a_pattern_is_told() {
+    let said = Arc::new(Said::default());
+    let _listening = tracing::subscriber::set_default(Listens(Arc::clone(&said)));
+    let limiter = limiter(&engine(), "api", Policy::fixed_window(Quota::per_hour(1)));
+    let layer = RateLimitLayer::new(&limiter, ForAll).route("/users", &limiter);
+    assert_eq!(said.pattern_routes.load(Ordering::Relaxed), 0);
+    for (told, path) in ["/users/{id}", "/files/*", "/a?b"].into_iter().enumerate() {
+        let _ = layer.clone().route(path, &limiter);
+        assert_eq!(
+            said.pattern_routes.load(Ordering::Relaxed),
+            told + 1,
+            "{path}"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redkit_core::Client;
+use redkit_core::{Client, Topology};
 use redkit_ratelimit::{DecidedBy, LimitSet, OnOutage, Policy, Quota, RateLimiter};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::{Instant, sleep};
@@ -64,6 +64,11 @@ async fn a_best_effort_set_keeps_the_limits_of_the_shards_that_answer() {
         if let Ok(decided) = decided {
             assert!(!decided.decision.is_allowed());
             assert_eq!(decided.decision.decided_by(), DecidedBy::Closed);
+            assert_eq!(
+                decided.decision.remaining(),
+                0,
+                "nothing was taken that comes back"
+            );
         }
         assert_eq!(members.peek("alice").await.unwrap().remaining(), 2);
     }
@@ -72,6 +77,7 @@ async fn a_best_effort_set_keeps_the_limits_of_the_shards_that_answer() {
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_hangs_leaves_their_part_of_the_time_to_those_behind_it() {
     let backend = FaultyBackend::embedded();
+    backend.set_topology(Topology::Cluster);
     let client = backend.client();
     let users = limiter(&client, "users", 2, OnOutage::Open);
     let addresses = limiter(&client, "addresses", 9, OnOutage::Open);
@@ -94,6 +100,60 @@ async fn a_shard_that_hangs_leaves_their_part_of_the_time_to_those_behind_it() {
                 ("users", DecidedBy::Redis)
             );
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_slots_of_one_server_share_the_whole_time() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let limiters: Vec<_> = ["a", "b", "c", "d", "e"]
+        .iter()
+        .map(|name| limiter(&client, name, 9, OnOutage::Open))
+        .collect();
+    let pause = Injection::DelayRequest(Duration::from_millis(30));
+    backend.set(Rule::new(pause).on_part("{key-0}"));
+    let mut set = LimitSet::new().best_effort();
+    for (number, limiter) in limiters.iter().enumerate() {
+        set = set.limit(limiter, format!("key-{number}"));
+    }
+    let decision = set.check().await.unwrap().decision;
+    assert_eq!(
+        (decision.is_allowed(), decision.decided_by()),
+        (true, DecidedBy::Redis)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_behind_a_call_that_took_all_the_time_have_a_moment() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let users = limiter(&client, "users", 1, OnOutage::Open);
+    let addresses = limiter(&client, "addresses", 9, OnOutage::Open);
+    backend.set(Rule::new(Injection::HangBefore).on_part(DOWN));
+    for allowed in [true, false] {
+        let set = LimitSet::new().limit(&addresses, "192.0.2.7");
+        let set = set.limit(&users, "alice").best_effort();
+        let decision = set.check().await.unwrap().decision;
+        assert_eq!(decision.is_allowed(), allowed);
+    }
+}
+
+#[tokio::test]
+async fn a_set_of_limiters_that_wait_for_ever_decides() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let patient = |name: &str| {
+        RateLimiter::builder(&client, name)
+            .policy(Policy::fixed_window(Quota::per_hour(1)))
+            .decision_timeout(Duration::MAX)
+            .build()
+            .unwrap()
+    };
+    let (users, addresses) = (patient("users"), patient("addresses"));
+    for allowed in [true, false] {
+        let decision = set(&users, &addresses).check().await.unwrap().decision;
+        assert_eq!(decision.is_allowed(), allowed);
     }
 }
 
