@@ -61,7 +61,7 @@ impl Tasks {
         all.retain(|other| match *other.state.lock() {
             State::Running(_) => true,
             State::Finished => false,
-            State::Ended(at) => !other.is_replaced(at),
+            State::Ended(_) => *other.name != *name,
         });
         if all.len() >= MOST {
             return Err(ConfigError::new(

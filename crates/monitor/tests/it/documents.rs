@@ -164,6 +164,7 @@ fn each_query_of_the_dashboard_counts_a_server_once() {
                     .filter_map(|by| before.rfind(by))
                     .max();
                 let by = last.map_or("", |from| &before[from..]);
+                assert!(is_open(by), "{query}: the aggregation ends before {metric}");
                 // The innermost aggregation around the metric keeps the servers apart.
                 assert!(
                     by.contains("(server") && !by.contains("sum") && !by.contains("topk"),
@@ -173,6 +174,38 @@ fn each_query_of_the_dashboard_counts_a_server_once() {
         }
     }
     assert!(asked > 10);
+}
+
+/// Whether the last parenthesis of an aggregation, which is around its values, has no end in this text: `max by (a) (b`.
+fn is_open(aggregation: &str) -> bool {
+    let Some((_, values)) = aggregation.split_once(") (") else {
+        return false;
+    };
+    let mut depth = 1;
+    for c in values.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return false;
+        }
+    }
+    true
+}
+
+#[test]
+fn an_aggregation_that_has_ended_is_not_around_what_follows() {
+    for (text, expected) in [
+        ("max by (server) (", true),
+        ("max by (server) (rate(", true),
+        ("max by (server) (rate(x[1m]) + ", true),
+        ("max by (server) (x) + ", false),
+        ("max by (server", false),
+    ] {
+        assert_eq!(is_open(text), expected, "{text}");
+    }
 }
 
 #[test]

@@ -375,4 +375,6 @@ async fn a_task_that_runs_beside_one_of_its_name_is_missed_when_it_ends() {
     assert_eq!(health.live().status, Status::Pass);
     drop(first);
     assert_eq!(health.live().status, Status::Fail);
+    let _third = health.watch_task("consumer", None).unwrap();
+    assert_eq!(health.live().status, Status::Pass, "it is started anew");
 }
