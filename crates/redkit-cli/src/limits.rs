@@ -353,10 +353,12 @@ async fn peek(
     let limiter = limiter(client, &of.name, Policy::new(algorithm, quota))
         .decision_timeout(Duration::from_secs(1))
         .build()?;
+    // Whole µs, rounded up as the programs do it.
+    let window = quota.window().as_nanos().div_ceil(1000);
     let units = match algorithm {
-        Algorithm::SlidingCounter => Some(("counter", quota.window(), 2)),
+        Algorithm::SlidingCounter => Some(("counter", window, 2)),
         Algorithm::Bucketed { slices } => {
-            let slice = quota.window() / slices.max(1);
+            let slice = window.div_ceil(u128::from(slices.max(1)));
             Some(("bucketed", slice, slices.saturating_add(1)))
         }
         _ => None,
@@ -409,12 +411,12 @@ impl Counted {
 }
 
 /// Refuses windows or slices of another length than the programs': these are numbered since 1970, and a key
-/// lives for `many` of them.
+/// lives for `many` of them. `unit` is their length in µs.
 async fn check_index(
     client: &Client,
     of: &Owner,
     word: &'static str,
-    unit: Duration,
+    unit: u128,
     many: u32,
 ) -> Result<(), Failure> {
     let tag = of.tag.as_deref().map(str::as_bytes);
@@ -422,7 +424,7 @@ async fn check_index(
     let stored: Option<u64> = client.call(Command::new("HGET").key(&key).arg("i")).await?;
     let (seconds, micros): (u64, u64) = client.call(Command::new("TIME")).await?;
     let now = u128::from(seconds) * 1_000_000 + u128::from(micros);
-    let newest = now / unit.as_micros().max(1) + 1;
+    let newest = now / unit.max(1) + 1;
     let oldest = newest.saturating_sub(u128::from(many) + 2);
     match stored.map(u128::from) {
         Some(index) if !(oldest..=newest).contains(&index) => Err(Failure::usage(

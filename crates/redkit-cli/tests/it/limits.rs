@@ -213,6 +213,17 @@ async fn slices_and_waits_are_those_of_the_programs_or_refused() {
     let retry = shown["decision"]["retry_after_seconds"].as_f64().unwrap();
     assert!(retry > 0.0 && retry <= 61.0, "{shown}");
 
+    // Slices that are no whole number of microseconds.
+    let seven = Policy::new(Algorithm::Bucketed { slices: 7 }, Quota::per_minute(5));
+    let sevenths = RateLimiter::builder(&engine.client, "sevenths").policy(seven);
+    let sevenths = sevenths.build().unwrap();
+    assert!(sevenths.check_n("alice", 5).await.unwrap().is_allowed());
+    let inspect = [
+        "limits", "inspect", "sevenths", "alice", "--quota", "5/1m", "--slices", "7",
+    ];
+    let shown = engine.json(&inspect).await;
+    assert_eq!(shown["decision"]["is_allowed"], false, "{shown}");
+
     let leaky = Policy::leaky(Quota::per_minute(5).burst(1), Duration::from_secs(60));
     let leaky = RateLimiter::builder(&engine.client, "leaky")
         .policy(leaky)
