@@ -49,19 +49,27 @@ async fn sign_in(
     Ok(Redirect::to("/"))
 }
 
-/// Waits for Ctrl-C, or for what systemd, Docker and Kubernetes send to end a program.
-async fn stop_signal() -> std::io::Result<()> {
+/// Ends with Ctrl-C, or with what systemd, Docker and Kubernetes send to end a program: from this call on, not from when
+/// it is first waited for.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted,
-            _ = terminate.recv() => Ok(()),
-        }
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
 }
 
 #[tokio::main]
@@ -104,11 +112,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nest("/health", health.routes());
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;
+    let stop = stop_signal()?;
     println!("http://{}", listener.local_addr()?);
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
     let (told, stopping) = tokio::sync::oneshot::channel();
     let serving = axum::serve(listener, service).with_graceful_shutdown(async {
-        _ = stop_signal().await;
+        stop.await;
         _ = told.send(());
     });
     // One slow request must not keep the client from giving back what it holds.
