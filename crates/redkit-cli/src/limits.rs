@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use futures_util::future::try_join_all;
-use redkit_core::{Client, Command, Key};
+use redkit_core::{Client, Command, Key, PatternKey};
 use redkit_ratelimit::{Algorithm, Policy, Quota, RateLimiter, RateLimiterBuilder};
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::confirm::confirm;
 use crate::connect;
 use crate::failure::Failure;
 use crate::format;
-use crate::names::each_key;
+use crate::names::{digest, scan};
 use crate::output::{self, Table};
 
 const HELP: &str = "\
@@ -179,41 +179,74 @@ pub(crate) async fn run(common: &Common, args: LimitsArgs) -> Result<ExitCode, F
     Ok(ExitCode::SUCCESS)
 }
 
-/// The `limit` most used, and how many others there are.
+/// How many keys are looked at together.
+const TOGETHER: usize = 50;
+
+/// The `limit` most used, and how many others there are. Of the others no more is held than a number each.
 async fn list(
     client: &Client,
     name: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<Row>, usize), Failure> {
-    let mut found = BTreeSet::new();
-    each_key(client, "ratelimit", name, |key| {
-        let role = ALGORITHMS.iter().find(|word| Some(**word) == key.role);
-        if let Some(algorithm) = role {
-            let (user, tag) = match &key.tagged {
-                Some(user) => (user.clone(), Some(key.user_key.clone())),
-                None => (key.user_key.clone(), None),
-            };
-            found.insert((key.name.to_owned(), user, tag, algorithm));
-        }
-        true
-    })
-    .await?;
-    let found: Vec<_> = found.into_iter().collect();
+    let mut keys = scan(client, "ratelimit", name);
+    let (mut seen, mut some) = (BTreeSet::new(), Vec::with_capacity(TOGETHER));
     let (mut rows, mut all) = (Vec::new(), 0);
-    for some in found.chunks(50) {
-        let looked = some.iter().map(|(name, user, tag, algorithm)| {
-            look(client, name, user, tag.as_deref(), algorithm)
+    loop {
+        let key = keys.next().await.transpose()?;
+        let is_last = key.is_none();
+        let key = key.map(|key| client.key(key));
+        let found = key.and_then(|key| Found::of(&client.parse_key(key.as_bytes())?));
+        some.extend(found.filter(|found| seen.insert(digest(found))));
+        if some.len() < TOGETHER && !is_last {
+            continue;
+        }
+        let looked = some.iter().map(|found| {
+            look(
+                client,
+                &found.name,
+                &found.user,
+                found.tag.as_deref(),
+                found.algorithm,
+            )
         });
         let looked = try_join_all(looked).await?.into_iter().flatten();
         let before = rows.len();
         rows.extend(looked);
         all += rows.len() - before;
+        some.clear();
         // Never many more than are shown.
         rows.sort_by(Row::most_used_first);
         rows.truncate(limit);
+        if is_last {
+            let left_out = all - rows.len();
+            return Ok((rows, left_out));
+        }
     }
-    let left_out = all - rows.len();
-    Ok((rows, left_out))
+}
+
+/// A key in which a limit counts.
+#[derive(Hash)]
+struct Found {
+    name: String,
+    user: Vec<u8>,
+    tag: Option<Vec<u8>>,
+    algorithm: &'static str,
+}
+
+impl Found {
+    fn of(key: &PatternKey<'_>) -> Option<Self> {
+        let role = ALGORITHMS.iter().find(|word| Some(**word) == key.role);
+        let (user, tag) = match &key.tagged {
+            Some(user) => (user.clone(), Some(key.user_key.clone())),
+            None => (key.user_key.clone(), None),
+        };
+        Some(Self {
+            name: key.name.to_owned(),
+            user,
+            tag,
+            algorithm: role.filter(|_| key.pattern == "ratelimit")?,
+        })
+    }
 }
 
 async fn rows_of(client: &Client, of: &Owner) -> Result<Vec<Row>, Failure> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redkit_core::{Client, Pattern};
+use redkit_core::{Client, Pattern, ScanStream};
 
 use crate::failure::Failure;
 
@@ -13,12 +13,7 @@ pub(crate) async fn each_key(
     name: Option<&str>,
     mut take: impl FnMut(&redkit_core::PatternKey<'_>) -> bool,
 ) -> Result<(), Failure> {
-    let prefix = match name {
-        Some(name) => format!("{pattern}:{name}:{{"),
-        None => format!("{pattern}:"),
-    };
-    // A name is taken literally, whatever it holds.
-    let mut keys = client.scan(Pattern::prefix(prefix)).keys();
+    let mut keys = scan(client, pattern, name);
     while let Some(key) = keys.next().await {
         let key = client.key(key?);
         if let Some(parts) = client.parse_key(key.as_bytes())
@@ -29,6 +24,16 @@ pub(crate) async fn each_key(
         }
     }
     Ok(())
+}
+
+/// The keys that may be of a pattern, and of this name if there is one, in no order and some of them twice.
+pub(crate) fn scan(client: &Client, pattern: &str, name: Option<&str>) -> ScanStream {
+    let prefix = match name {
+        Some(name) => format!("{pattern}:{name}:{{"),
+        None => format!("{pattern}:"),
+    };
+    // A name is taken literally, whatever it holds.
+    client.scan(Pattern::prefix(prefix)).keys()
 }
 
 /// The names of a pattern, and how many main keys each has.
@@ -54,7 +59,7 @@ pub(crate) async fn counts(
 }
 
 /// What stands for a key in memory, where a scan may show it twice.
-fn digest(key: &impl std::hash::Hash) -> u64 {
+pub(crate) fn digest(key: &impl std::hash::Hash) -> u64 {
     use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
     BuildHasherDefault::<DefaultHasher>::default().hash_one(key)
 }

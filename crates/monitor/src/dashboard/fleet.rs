@@ -502,6 +502,23 @@ mod tests {
     }
 
     #[test]
+    fn what_an_object_had_before_it_was_made_or_ended_is_no_growth() {
+        let with_another = |at, count| {
+            let (mut first, second) = (instance("a", at, count), instance("a", at, 1_000_000));
+            first.objects.extend(second.objects);
+            first
+        };
+        let mut rates = Rates::default();
+        Fleet::of(vec![instance("a", 1_000, 100)], &mut rates);
+        let made = Fleet::of(vec![with_another(2_000, 200)], &mut rates);
+        assert_eq!(made.objects[0].rates.get("hits"), None);
+        let both = Fleet::of(vec![with_another(3_000, 300)], &mut rates);
+        assert_eq!(both.objects[0].rates["hits"], 100.0);
+        let ended = Fleet::of(vec![instance("a", 4_000, 2_000_000)], &mut rates);
+        assert_eq!(ended.objects[0].rates.get("hits"), None);
+    }
+
+    #[test]
     fn rates_go_on_when_the_clock_of_a_host_is_set_back() {
         let mut rates = Rates::default();
         Fleet::of(vec![instance("a", 9_000, 100)], &mut rates);

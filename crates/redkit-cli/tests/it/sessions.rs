@@ -108,4 +108,8 @@ async fn the_newest_sessions_are_shown_however_many_there_are() {
         .await;
     assert_eq!(listed["sessions"][0]["user"], "bob", "{listed}");
     assert_eq!(listed["is_complete"], false);
+    let shown = engine
+        .redkit(&["sessions", "list", "web", "--limit", "1"])
+        .await;
+    assert!(shown.err.contains("200 more"), "{shown:?}");
 }
