@@ -213,3 +213,47 @@ async fn an_outage_of_one_shard_is_told_once_and_not_with_each_call() {
     }
     assert_eq!(count(), [1, 0], "it is an outage of one of the two");
 }
+
+#[test]
+fn units_that_cannot_be_given_back_at_all_are_counted() {
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let backend = FaultyBackend::embedded();
+            let client = backend.client();
+            let users = limiter(&client, "users", 9, OnOutage::Open);
+            let addresses = limiter(&client, "addresses", 9, OnOutage::Closed);
+            let first = set(&users, &addresses).check().await.unwrap().decision;
+            assert!(first.receipt().unwrap().refund().await.unwrap());
+            backend.set(Rule::new(Injection::NotSent).on_part(DOWN));
+            backend.add(Rule::new(Injection::NotSent).on_part("{alice}").skip(1));
+            let denied = set(&users, &addresses).check().await.unwrap().decision;
+            assert!(!denied.is_allowed());
+            // The units are back by themselves then.
+            sleep(Duration::from_secs(2 * 3600)).await;
+        });
+    });
+    let lost: Vec<_> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .filter(|(key, ..)| key.key().name() == "redkit_ratelimit_releases_lost_total")
+        .map(|(key, _, _, value)| {
+            let limiter = key
+                .key()
+                .labels()
+                .next()
+                .map(|label| label.value().to_owned());
+            (limiter.unwrap_or_default(), value)
+        })
+        .filter(|(_, value)| *value != metrics_util::debugging::DebugValue::Counter(0))
+        .collect();
+    let one = metrics_util::debugging::DebugValue::Counter(1);
+    assert_eq!(lost, [("users".to_owned(), one)]);
+}
