@@ -289,7 +289,15 @@ pub(crate) struct Said {
     pub(crate) pattern_routes: AtomicUsize,
 }
 
-pub(crate) struct Listens(pub(crate) Arc<Said>);
+struct Listens(Arc<Said>);
+
+/// Listens to this thread. While there is but one subscriber, a message that another thread reaches first is taken to
+/// interest nobody, and is not heard of here either: so there are two.
+pub(crate) fn listen(said: &Arc<Said>) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
+    let second = tracing::Dispatch::new(Listens(Arc::default()));
+    let listening = Listens(Arc::clone(said));
+    (tracing::subscriber::set_default(listening), second)
+}
 
 impl tracing::Subscriber for Listens {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -334,7 +342,7 @@ impl tracing::Subscriber for Listens {
 #[tokio::test(start_paused = true)]
 async fn every_kind_of_call_notices_the_beginning_and_the_end_of_an_outage() {
     let said = Arc::new(Said::default());
-    let _listening = tracing::subscriber::set_default(Listens(Arc::clone(&said)));
+    let _listening = listen(&said);
     let backend = FaultyBackend::embedded();
     let client = backend.client();
     for on_outage in [

@@ -8,7 +8,7 @@ use axum::routing::get;
 use redkit_ratelimit::tower::{ForAll, RateLimitLayer};
 use redkit_ratelimit::{Policy, Quota, RateLimiter};
 
-use crate::faults::{Listens, Said};
+use crate::faults::{Said, listen};
 use crate::http::{ask, engine, hello, limiter, serve};
 
 /// A client that keeps to what `RateLimit` says neither comes before `Retry-After` nor waits for longer
@@ -69,7 +69,7 @@ async fn a_route_fits_with_and_without_its_slash_and_as_the_layer_sees_the_path(
 #[test]
 fn a_route_that_looks_like_a_pattern_is_told() {
     let said = Arc::new(Said::default());
-    let _listening = tracing::subscriber::set_default(Listens(Arc::clone(&said)));
+    let _listening = listen(&said);
     let limiter = limiter(&engine(), "api", Policy::fixed_window(Quota::per_hour(1)));
     let layer = RateLimitLayer::new(&limiter, ForAll).route("/users", &limiter);
     assert_eq!(said.pattern_routes.load(Ordering::Relaxed), 0);

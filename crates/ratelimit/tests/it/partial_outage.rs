@@ -9,7 +9,7 @@ use redkit_ratelimit::{DecidedBy, LimitSet, OnOutage, Policy, Quota, RateLimiter
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::{Instant, sleep};
 
-use crate::faults::{Listens, Said};
+use crate::faults::{Said, listen};
 
 /// A key on the shard that is down, as it stands in commands.
 const DOWN: &str = "{192.0.2.7}";
@@ -190,7 +190,7 @@ async fn a_best_effort_set_decides_in_time_although_nothing_can_be_given_back() 
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_one_shard_is_told_once_and_not_with_each_call() {
     let said = Arc::new(Said::default());
-    let _listening = tracing::subscriber::set_default(Listens(Arc::clone(&said)));
+    let _listening = listen(&said);
     let count = || [&said.begun, &said.ended].map(|count| count.swap(0, Ordering::Relaxed));
     let backend = FaultyBackend::embedded();
     let client = backend.client();
