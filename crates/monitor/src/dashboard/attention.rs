@@ -133,7 +133,7 @@ fn of_object(object: &Object, found: &mut Vec<Attention>) {
             if object.measured.get("is_paused") == Some(&json!(true)) {
                 add("topics", Level::Warn, format!("{name} is paused"));
             }
-            if own("lost") > 0 {
+            if object.has_lost_lately {
                 let text = format!(
                     "{name}: {} taken by another consumer",
                     counted(own("lost"), "message")
@@ -156,7 +156,7 @@ fn of_object(object: &Object, found: &mut Vec<Attention>) {
                 add("caches", Level::Bad, text);
             }
         }
-        "locks" | "semaphore" | "redlock" | "idempotent" if own("lost") > 0 => {
+        "locks" | "semaphore" | "redlock" | "idempotent" if object.has_lost_lately => {
             let what = if kind == "semaphore" {
                 "permit"
             } else {

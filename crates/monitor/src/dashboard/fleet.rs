@@ -8,6 +8,7 @@ use std::time::Duration;
 use redkit_core::Latency;
 use serde_json::{Map, Value, json};
 
+use super::losses::Losses;
 use super::published::{Class, ClientState, DependencyState, ObjectState, Published, place_of};
 
 /// The instances of a program as one.
@@ -36,6 +37,8 @@ pub(super) struct Object {
     pub(super) class: Arc<Class>,
     /// Whether it stands for itself in each instance, so that an action is one instance's.
     pub(super) is_local: bool,
+    /// Whether it has lost locks or messages within the last hour.
+    pub(super) has_lost_lately: bool,
 }
 
 /// A dependency in all instances: the worst of them.
@@ -73,7 +76,10 @@ impl Fleet {
                     true => rates.growth_of(&instance.id, &key).unwrap_or(&none),
                     false => &none,
                 };
-                objects.entry(key).or_default().add(instance, state, growth);
+                let has_lost = rates.losses.are_recent(instance, &key);
+                let object = objects.entry(key).or_default();
+                object.add(instance, state, growth);
+                object.has_lost_lately |= has_lost;
             }
             for state in &instance.dependencies {
                 dependencies
@@ -264,6 +270,7 @@ pub(super) struct Rates {
     before: HashMap<String, Published>,
     /// The latest growth of each instance, kept until it says something new.
     growth: HashMap<String, Growth>,
+    losses: Losses,
 }
 
 /// What an instance did between two of its snapshots.
@@ -294,6 +301,7 @@ impl Rates {
     }
 
     fn remember(&mut self, instances: &[Published]) {
+        self.losses.remember(instances);
         let is_there = |id: &String| instances.iter().any(|instance| instance.id == *id);
         self.before.retain(|id, _| is_there(id));
         self.growth.retain(|id, _| is_there(id));

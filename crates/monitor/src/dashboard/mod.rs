@@ -55,6 +55,7 @@ mod fleet;
 mod instance;
 mod keys;
 mod keyspace;
+mod losses;
 mod orders;
 mod published;
 mod redaction;
