@@ -412,7 +412,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                             if hit.value.is_some() || member.request.takes_none =>
                         {
                             member.cutoff = newer;
-                            member.give(hit.value, Source::Shared, Some(hit.id));
+                            // Where the source is behind the very entry that a reload has seen, that stays the answer, also for the
+                            // other reloads: it goes out without its name, or each of them would ask the source again.
+                            let named = !member.request.rejects(Some(hit.id));
+                            member.give(hit.value, Source::Shared, named.then_some(hit.id));
                         }
                         _ => member.give(value, Source::Loaded, None),
                     }

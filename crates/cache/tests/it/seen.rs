@@ -2,9 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use redkit_cache::{Cache, CacheBuilder, Error, Fetched, L1, Source};
+use futures_util::future::join_all;
+use redkit_cache::{Cache, CacheBuilder, Error, Fetched, L1, Loaded, Source};
 use redkit_core::{Backend, Client, ClientConfig, Command, Topology};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
 use tokio::sync::oneshot;
@@ -285,6 +287,32 @@ async fn a_reload_that_waits_with_another_caller_is_not_given_what_it_has_seen()
     let loaded = b.reload("k", &seen(&b).await, load).await.unwrap();
     assert_eq!((*loaded, loaded.source()), (2, Source::Loaded));
     assert_eq!(*waits.await.unwrap().unwrap(), 1);
+}
+
+/// As with a source whose replica answers.
+#[tokio::test(start_paused = true)]
+async fn reloads_at_a_source_that_is_behind_share_one_load() {
+    let cache = numbers(&FaultyBackend::embedded().client())
+        .build()
+        .unwrap();
+    cache
+        .set_with("k", Loaded::new(1).version(2))
+        .await
+        .unwrap();
+    let newer = seen(&cache).await;
+    let loads = AtomicU64::new(0);
+    let load = || {
+        loads.fetch_add(1, Ordering::Relaxed);
+        async {
+            sleep(Duration::from_millis(50)).await;
+            Ok::<_, io::Error>(Loaded::new(0).version(1))
+        }
+    };
+    let reloads = (0..10).map(|_| cache.reload("k", &newer, load));
+    for outcome in join_all(reloads).await {
+        assert_eq!(*outcome.unwrap(), 1);
+    }
+    assert_eq!(loads.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
