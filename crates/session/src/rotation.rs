@@ -352,8 +352,8 @@ impl Session {
         let grace = inner.settings.grace;
         // Of another user's session nothing follows for this one: a sign-in is a beginning.
         let follows = followed(mark).is_some();
-        // What can arrive after the old id was given back is to find that it was: the part for the background goes out
-        // only when the caller has the new id.
+        // A call that arrives after the old id was given back is to find another revision than was copied. The call for
+        // the background asks for no revision, and goes out only when the caller has the new id.
         let call = |copied| match follows {
             true => scripts::settle_call(old, new, grace),
             false => scripts::retire_call(old, copied, grace, mark),
