@@ -68,7 +68,10 @@ fn child() {
         .build()
         .unwrap();
     runtime.block_on(async {
+        // Nothing breaks the source, but all may be slow.
         let source = ClientConfig::from_url(&order.source).unwrap();
+        let source = source.connect_timeout(crate::PATIENT);
+        let source = source.command_timeout(crate::PATIENT);
         let source = Client::connect(source).await.unwrap();
         let Some(client) = connect(&order, &stop).await else {
             return;
