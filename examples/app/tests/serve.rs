@@ -106,3 +106,26 @@ async fn it_ends_as_it_should_when_it_is_told_to() {
     let status = status.expect("it ends").unwrap();
     assert!(status.success(), "{status}");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_request_that_never_comes_whole_does_not_hold_the_end_up() {
+    use std::io::Write;
+
+    let (mut app, address) = App::start();
+    let mut slow = std::net::TcpStream::connect(address.trim_start_matches("http://")).unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n")
+        .unwrap();
+    // Connections are taken in their order.
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let health = http.get(format!("{address}/health/ready")).send().await;
+    assert_eq!(health.unwrap().status(), 200);
+    let kill = format!("kill -TERM {}", app.0.id());
+    let told = Command::new("sh").args(["-c", &kill]).status();
+    assert!(told.unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || app.0.wait().unwrap());
+    let status = tokio::time::timeout(Duration::from_secs(60), ended).await;
+    let status = status.expect("it ends").unwrap();
+    assert!(status.success(), "{status}");
+    drop(slow);
+}
