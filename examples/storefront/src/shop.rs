@@ -277,3 +277,27 @@ pub(crate) enum ShopError {
     #[error("the monitoring's settings are refused")]
     Monitoring(#[from] redkit::monitor::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use redkit::monitor::Status;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_shop_that_has_closed_misses_none_of_its_tasks() {
+        let settings = Settings {
+            database: None,
+            needs_redis: false,
+            look_in: None,
+            trusted: Vec::new(),
+            ship_after: Duration::from_secs(60),
+            warms: false,
+        };
+        let shop = Shop::open(&settings).await.unwrap();
+        let health = shop.health.clone();
+        assert_eq!(health.live().status, Status::Pass);
+        shop.close().await;
+        assert_eq!(health.live().status, Status::Pass);
+    }
+}
