@@ -116,7 +116,10 @@ impl Row {
     fn most_used_first(&self, other: &Self) -> std::cmp::Ordering {
         let longest = |row: &Self| row.resets_in_seconds.unwrap_or(f64::INFINITY);
         let by_use = other.used.cmp(&self.used);
-        by_use.then(longest(other).total_cmp(&longest(self)))
+        let by_time = longest(other).total_cmp(&longest(self));
+        let mine = (&self.limit, &self.key, &self.tag);
+        let by_name = mine.cmp(&(&other.limit, &other.key, &other.tag));
+        by_use.then(by_time).then(by_name)
     }
 }
 

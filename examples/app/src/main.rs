@@ -49,8 +49,8 @@ async fn sign_in(
     Ok(Redirect::to("/"))
 }
 
-/// Ends with Ctrl-C, or with what systemd, Docker and Kubernetes send to end a program: from this call on, not from when
-/// it is first waited for.
+/// Ends with Ctrl-C, or with what systemd, Docker and Kubernetes send to end a program: on Unix from this call on, not
+/// from when it is first waited for.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     {

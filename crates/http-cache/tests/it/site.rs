@@ -218,9 +218,13 @@ fn chunks(mut rest: &[u8]) -> (Vec<u8>, bool) {
     (body, false)
 }
 
-/// Waits until something holds; the test's own limit bounds it.
+/// Waits until something holds, for a minute at most.
 pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
-    while !holds().await {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let looks = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let held = tokio::time::timeout(Duration::from_secs(60), looks).await;
+    assert!(held.is_ok(), "it has never held");
 }

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use redkit_core::{Command, Pattern};
 use redkit_testkit::Fixture;
 
-use crate::site::{Handler, Site, response};
+use crate::site::{Handler, Site, response, until};
 
 fn slow(said: &'static str, vary: &'static str) -> Handler {
     Arc::new(move |_, call| {
@@ -89,11 +89,12 @@ redkit_testkit::suite! {
             }
             stays.then_some(own)
         };
-        let own = loop {
-            if let Some(own) = stays().await {
-                break own;
-            }
-        };
+        let mut own = None;
+        until(async || {
+            own = stays().await;
+            own.is_some()
+        }).await;
+        let own = own.unwrap();
         let before = sites[0].calls();
         assert_eq!(own.text(), format!("call {before}"));
         assert_eq!(own.header("cache-status"), "pages; fwd=uri-miss; detail=too-slow");
