@@ -141,6 +141,11 @@ impl<I> Queue<I> {
         self.state.lock().has_ended
     }
 
+    /// Whether there is room for so many items now.
+    pub(crate) fn has_room(&self, wanted: usize) -> bool {
+        self.capacity - self.state.lock().len >= wanted.min(self.capacity)
+    }
+
     /// Waits until there is room for so many items, which are no more than the capacity, or the queue has ended. One task
     /// waits at a time.
     pub(crate) async fn room(&self, wanted: usize) {

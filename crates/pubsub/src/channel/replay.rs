@@ -180,29 +180,39 @@ impl Cursors {
         outlet.message(channel, frame.message, Some(Position(frame.number)))
     }
 
-    /// Hands on what all logs have beyond what was handed on, a page of each in turn: one that grows as fast as the
-    /// subscriber reads must not hold up the others. A log is read until its end, or up to the message that was the last one
-    /// when its first page was read: later ones come live. `false` when the subscription has ended.
+    /// Hands on what all logs have beyond what was handed on. Each is read up to the message that was the last one when its
+    /// first page was read, a page of each in turn; and all of them anew when one of them has grown since: what comes live does
+    /// not wait for the subscriber's room, and a log that grows as fast as the subscriber reads must not hold up the others.
+    /// `false` when the subscription has ended.
     pub(super) async fn catch_up(&mut self, outlet: &Outlet) -> bool {
-        let mut behind: Vec<(&mut Cursor, Option<u64>)> = Vec::new();
-        behind.extend(self.by_channel.values_mut().map(|cursor| (cursor, None)));
-        while !behind.is_empty() {
-            let mut with_more = Vec::new();
-            for (cursor, end) in behind {
-                match cursor.step(&self.client, outlet).await {
-                    Step::Ended => return false,
-                    Step::Last => {}
-                    Step::More { last } => {
-                        let end = end.unwrap_or(last);
-                        if cursor.position < end {
-                            with_more.push((cursor, Some(end)));
+        let mut readable: Vec<&mut Cursor> = self.by_channel.values_mut().collect();
+        loop {
+            let mut has_grown = false;
+            let first = readable.drain(..).map(|cursor| (cursor, None));
+            let mut behind: Vec<(&mut Cursor, Option<u64>)> = first.collect();
+            while !behind.is_empty() {
+                for (cursor, end) in std::mem::take(&mut behind) {
+                    match cursor.step(&self.client, outlet).await {
+                        Step::Ended => return false,
+                        // The subscriber was told, once.
+                        Step::Refused => {}
+                        Step::Last => readable.push(cursor),
+                        Step::More { last } => {
+                            let end = end.unwrap_or(last);
+                            if cursor.position < end {
+                                behind.push((cursor, Some(end)));
+                            } else {
+                                has_grown = true;
+                                readable.push(cursor);
+                            }
                         }
                     }
                 }
             }
-            behind = with_more;
+            if !has_grown {
+                return true;
+            }
         }
-        true
     }
 
     pub(super) fn last_numbers(&self) -> LastNumbers {
@@ -264,6 +274,8 @@ enum Step {
     },
     /// It was the last.
     Last,
+    /// The server does not let it be read.
+    Refused,
     /// The subscription has ended.
     Ended,
 }
@@ -277,6 +289,13 @@ impl Cursor {
         {
             self.replayed.pop_first();
         }
+    }
+
+    /// Whether the last message of the channel was handed on. Without an answer the log is read.
+    async fn is_at_the_last(&self, client: &Client) -> bool {
+        let last = Command::new("GET").key(&self.keys.last).from_master();
+        let last = client.call::<Option<u64>>(last).await;
+        last.is_ok_and(|last| last == Some(self.position))
     }
 
     /// Whether a message stands in the log, or might. Every message stands there before it is told,
@@ -294,7 +313,7 @@ impl Cursor {
         loop {
             match self.step(client, outlet).await {
                 Step::Ended => return false,
-                Step::Last => return true,
+                Step::Last | Step::Refused => return true,
                 Step::More { .. } if self.position >= number => return true,
                 Step::More { .. } => {}
             }
@@ -310,6 +329,10 @@ impl Cursor {
         let mut pause = LEAST;
         loop {
             let most = self.page_size.of(outlet.page(PAGE));
+            if !outlet.has_room(most) && self.is_at_the_last(client).await {
+                // Nothing waits there for a subscriber who is busy.
+                return Step::Last;
+            }
             if !outlet.room(most).await {
                 return Step::Ended;
             }
@@ -327,7 +350,7 @@ impl Cursor {
                 Err(error) => {
                     tracing::warn!(target: "redkit::pubsub", %error, "the log cannot be read");
                     outlet.gap(GapReason::NotInLog);
-                    return Step::Last;
+                    return Step::Refused;
                 }
             };
             self.page_size.came();
@@ -349,9 +372,13 @@ impl Cursor {
             }
             return match is_last {
                 true => Step::Last,
-                // A number that was handed on before is none of a log that goes on behind it.
+                // A number that was handed on before is none of a log that goes on behind it, nor is nought.
                 false => Step::More {
-                    last: if last < after { u64::MAX } else { last },
+                    last: if last == 0 || last < after {
+                        u64::MAX
+                    } else {
+                        last
+                    },
                 },
             };
         }

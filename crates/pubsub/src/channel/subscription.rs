@@ -68,6 +68,10 @@ impl Outlet {
         most.min(self.queue.capacity())
     }
 
+    pub(super) fn has_room(&self, messages: usize) -> bool {
+        self.queue.has_room(messages)
+    }
+
     /// Waits until the subscriber has room for so many messages. Those of a log wait there meanwhile, and none is dropped.
     /// `false` when the subscription has ended, which one that reads nothing any more does under
     /// [`Overflow::Disconnect`].

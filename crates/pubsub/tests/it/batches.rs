@@ -240,6 +240,27 @@ redkit_testkit::suite! {
         drop(worker);
     }
 
+    #[paused]
+    async fn messages_that_were_gathered_once_wait_for_no_others_again(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        for n in 0..3 {
+            topic.publish(&n).await.unwrap();
+        }
+        let seen = Seen::default();
+        let worker = {
+            let seen = seen.clone();
+            let consumer = topic.consumer("g").batch(3, Duration::from_secs(10));
+            let consumer = consumer.admission(Arc::new(AtOnce(Arc::new(Semaphore::new(1)))));
+            consumer.start_batches(move |deliveries: Vec<Delivery<u32>>| {
+                deliveries.iter().for_each(|delivery| seen.add(delivery));
+                async { Outcome::Ack }
+            })
+        };
+        let _worker = worker.await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(seen.payloads(), [0, 1, 2]);
+    }
+
     async fn batches_that_cannot_work_are_refused(fixture: Fixture) {
         let topic = topic(&fixture.client);
         let handler = |_: Vec<Delivery<u32>>| async { Outcome::Ack };

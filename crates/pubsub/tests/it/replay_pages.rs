@@ -117,9 +117,28 @@ async fn logs_that_grow_as_fast_as_the_subscriber_reads_hold_up_no_other_channel
     for key in ["a", "b"] {
         read_until(&mut subscription, &channel, key).await;
     }
-    // What comes live is not held up either.
-    tell(&backend, "c", "0", "1", 7);
+    // What comes live is not held up either: it stands in its log when it is told.
+    let number = publish(&channel, "c", 1).await[0].to_string();
+    tell(&backend, "c", "0", &number, 0);
     read_until(&mut subscription, &channel, "c").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_a_log_is_read_waits_there_for_the_subscriber() {
+    let (backend, channel) = told(Replay::last(10_000), (16, Overflow::DropOldest));
+    let mut subscription = channel.subscribe(["k"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    let mut before = publish(&channel, "k", 100).await[99].to_string();
+    reconnect(&backend);
+    for n in 0..160 {
+        payloads(&mut subscription, 1).await;
+        if n < 60 {
+            let number = publish(&channel, "k", 1).await[0].to_string();
+            tell(&backend, "k", &before, &number, 0);
+            before = number;
+        }
+    }
+    assert!(is_silent(&mut subscription).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,4 +250,20 @@ async fn a_subscriber_that_reads_nothing_of_the_log_is_disconnected_by_that_poli
             _ => assert_eq!(rest, 80),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_is_busy_is_not_disconnected_when_its_log_has_nothing_for_it() {
+    let (backend, channel) = told(Replay::last(1_000), (16, Overflow::Disconnect));
+    let mut subscription = channel.subscribe(["k"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    let first = publish(&channel, "k", 1).await[0].to_string();
+    tell(&backend, "k", "0", &first, 0);
+    sleep(Duration::from_secs(1)).await;
+    reconnect(&backend);
+    sleep(Duration::from_secs(180)).await;
+    payloads(&mut subscription, 1).await;
+    let second = publish(&channel, "k", 1).await[0].to_string();
+    tell(&backend, "k", &first, &second, 0);
+    payloads(&mut subscription, 1).await;
 }

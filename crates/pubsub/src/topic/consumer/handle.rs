@@ -57,8 +57,14 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         }
         let _turn = self.gathering.lock().await;
         let mut jobs = VecDeque::with_capacity(most);
-        jobs.push_back(self.jobs.take().await);
+        let first = self.jobs.take().await;
+        let wait = if first.has_waited {
+            Duration::ZERO
+        } else {
+            wait
+        };
         let until = Instant::now() + wait;
+        jobs.push_back(first);
         while jobs.len() < most {
             match timeout_at(until, self.jobs.take()).await {
                 Ok(job) => jobs.push_back(job),
@@ -107,6 +113,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                         seat: entry.index,
                         entry: entry.entry.clone(),
                         permit: entry.permit.take(),
+                        has_waited: true,
                     });
                     gathered.put_back();
                     break;

@@ -13,6 +13,8 @@ pub(super) struct Job {
     pub(super) entry: RawEntry,
     /// Its room in this process.
     pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// It was gathered before, and given back: it waits for no others again.
+    pub(super) has_waited: bool,
 }
 
 /// First come, first served. A handler that ends at once goes on with the next entry itself: handlers are woken one
@@ -42,7 +44,8 @@ impl JobQueue {
     pub(super) fn put_back(&self, jobs: impl DoubleEndedIterator<Item = Job>) {
         let mut waiting = self.waiting.lock();
         for job in jobs.rev() {
-            waiting.jobs.push_front(job);
+            let has_waited = true;
+            waiting.jobs.push_front(Job { has_waited, ..job });
         }
         self.wake_next(&mut waiting);
     }

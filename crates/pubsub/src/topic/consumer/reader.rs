@@ -368,6 +368,7 @@ impl<T, H> Reader<T, H> {
             seat: self.index,
             entry,
             permit: room.as_mut().and_then(|room| room.split(1)),
+            has_waited: false,
         }));
     }
 
