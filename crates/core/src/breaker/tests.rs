@@ -182,6 +182,8 @@ impl std::io::Write for Lines {
 
 #[test]
 fn every_transition_is_an_event_that_says_why() {
+    // While there is but one subscriber, another thread may decide for all that nobody listens to a message.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()

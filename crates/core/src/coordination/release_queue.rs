@@ -225,26 +225,38 @@ impl fmt::Debug for ReleaseQueue {
     }
 }
 
+/// Which attempt of a batch is under way.
+enum Attempt {
+    First,
+    Further,
+}
+
 /// Runs until the queue's client is gone and everything is done.
 async fn run(mut queue: mpsc::UnboundedReceiver<Queued>, is_hurried: watch::Receiver<bool>) {
     let mut new = Vec::with_capacity(BATCH);
-    let mut under_way = FuturesUnordered::<BoxFuture<'static, Vec<Queued>>>::new();
+    let mut under_way = FuturesUnordered::<BoxFuture<'static, (Attempt, Vec<Queued>)>>::new();
     let mut paused = FuturesUnordered::new();
-    let mut is_open = true;
+    let (mut is_open, mut repeated) = (true, 0);
     while is_open || !under_way.is_empty() || !paused.is_empty() {
         tokio::select! {
             biased;
-            // Before new ones, of which there may be more than can be sent.
-            Some(again) = paused.next(), if !paused.is_empty() && under_way.len() < AT_ONCE => {
-                under_way.push(Box::pin(release_all(again)));
+            // Before new ones, of which there may be more than can be sent; but not in all places: each may hang for the time of
+            // a call, and new ones may be for other servers.
+            Some(again) = paused.next(), if !paused.is_empty() && under_way.len() < AT_ONCE && repeated < AT_ONCE / 2 => {
+                repeated += 1;
+                under_way.push(Box::pin(async { (Attempt::Further, release_all(again).await) }));
             }
             count = queue.recv_many(&mut new, BATCH), if is_open && under_way.len() < AT_ONCE => {
                 is_open = count > 0;
                 if count > 0 {
-                    under_way.push(Box::pin(release_all(std::mem::take(&mut new))));
+                    let first = std::mem::take(&mut new);
+                    under_way.push(Box::pin(async { (Attempt::First, release_all(first).await) }));
                 }
             }
-            Some(failed) = under_way.next(), if !under_way.is_empty() => {
+            Some((attempt, failed)) = under_way.next(), if !under_way.is_empty() => {
+                if matches!(attempt, Attempt::Further) {
+                    repeated -= 1;
+                }
                 if let Some(pause) = pause_of(&failed, Instant::now()) {
                     let is_hurried = is_hurried.clone();
                     paused.push(async move { wait(pause, is_hurried).await; failed });

@@ -47,15 +47,19 @@ impl Log {
     }
 }
 
-/// Keeps the warnings of this thread while the guard lives.
-pub(crate) fn log() -> (Log, tracing::subscriber::DefaultGuard) {
+/// Keeps the warnings of this thread while the guards live. While there is but one subscriber, a message that another thread
+/// reaches first is taken to interest nobody, and is not heard of here either: so there are two.
+pub(crate) fn log() -> (Log, (tracing::subscriber::DefaultGuard, tracing::Dispatch)) {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    (log, tracing::subscriber::set_default(subscriber))
+    let warnings = || {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+    };
+    let second = warnings().with_writer(std::io::sink).finish();
+    let second = tracing::Dispatch::new(second);
+    let subscriber = warnings().with_writer(log.clone()).finish();
+    (log, (tracing::subscriber::set_default(subscriber), second))
 }
 
 #[tokio::test]

@@ -258,16 +258,24 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
     if asked.is_empty() {
         return;
     }
-    let replies = match client.eval_all(calls).await {
+    let replies = client.eval_all(calls).await;
+    // Further attempts at a lease whose failure was told are many, and say the same.
+    let is_news = |(_, lease, _): &&(_, Arc<LeaseState>, _)| !lease.has_failed();
+    let replies = match replies {
         Ok(replies) => {
-            let mut errors = replies.iter().filter_map(|reply| reply.as_ref().err());
+            let of_leases = replies.iter().zip(&asked);
+            let news = of_leases.filter(|(_, asked)| is_news(asked));
+            let mut errors = news.filter_map(|(reply, _)| reply.as_ref().err());
             if let Some(first) = errors.next() {
                 warn_of(first, 1 + errors.count());
             }
             replies.into_iter().map(Some).collect()
         }
         Err(error) => {
-            warn_of(&error, asked.len());
+            match asked.iter().filter(is_news).count() {
+                0 => {}
+                leases => warn_of(&error, leases),
+            }
             Vec::new()
         }
     };

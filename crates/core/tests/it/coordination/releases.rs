@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redkit_core::breaker::BreakerConfig;
 use redkit_core::coordination::{Release, Token};
 use redkit_core::{ClientConfig, Command};
 use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
@@ -326,6 +327,28 @@ async fn a_release_that_is_repeated_waits_for_no_end_of_new_ones() {
     }
     sleep(Duration::from_millis(2_500)).await;
     assert_eq!(backend.count("first"), 2);
+}
+
+/// As with a node of a cluster that does not answer.
+#[tokio::test(start_paused = true)]
+async fn releases_that_hang_again_and_again_leave_places_to_new_ones() {
+    let backend = FaultyBackend::embedded();
+    let mut breaker = BreakerConfig::default();
+    breaker.enabled = false;
+    let client = backend.client_with(&ClientConfig::default().breaker(breaker));
+    let until = Instant::now() + MINUTE;
+    let release = |key: &str| {
+        let remove = Command::new("DEL").key(client.key(key)).idempotent(true);
+        client.release_later(Release::new([remove]).until(until));
+    };
+    backend.add(Rule::new(Injection::HangBefore).on_part("stuck"));
+    for _ in 0..200 {
+        release("stuck");
+        sleep(Duration::from_millis(50)).await;
+    }
+    release("fresh");
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(backend.count("fresh"), 1);
 }
 
 #[test]

@@ -154,6 +154,8 @@ async fn cookies_without_tls_are_warned_of_at_each_start() {
     }
     let backend = redkit_testkit::FaultyBackend::embedded();
     let store = crate::builder(&backend.client()).build().unwrap();
+    // While there is but one subscriber, another thread may decide for all that nobody listens to a message.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
