@@ -7,7 +7,7 @@
 -- ARGV[1]  the group    ARGV[2]  the name of `waiting`    ARGV[3]  the lease (ms)
 -- Reply    {length, delayed, dead, retries, 1 when paused, lag or -1, pending, age of the oldest pending entry (ms),
 --          entries in the hands of consumers, live consumers (of an ordered group its members), age of the oldest entry
---          that was not delivered (ms) or -1}
+--          that was not delivered (ms) or -1}. To a group that is not there nothing was delivered.
 -- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders ~waiting 30000 → {12, 0, 1, 2, 0, 5, 4, 1200, 2, 3, 800}
 local lag, pending, age, held, live, undelivered = -1, 0, 0, 0, 0, -1
 local function age_of(id)
@@ -18,21 +18,24 @@ local is_ordered = redis.call('HGET', KEYS[3], 'mode:' .. ARGV[1]) == 'ordered'
 if is_ordered and KEYS[6] then
   live = redis.call('ZCOUNT', KEYS[6], '(' .. string.format('%.0f', now), '+inf')
 end
+local function undelivered_from(position)
+  local first = redis.call('XRANGE', KEYS[1], position, '+', 'COUNT', 1)[1]
+  return first and age_of(first[1]) or -1
+end
+local is_there = false
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if not groups.err then
   for _, flat in ipairs(groups) do
     local group = fields_of(flat)
     if group['name'] == ARGV[1] then
+      is_there = true
       lag = tonumber(group['lag']) or -1
       local summary = redis.call('XPENDING', KEYS[1], ARGV[1])
       pending = summary[1]
       if summary[2] then
         age = age_of(summary[2])
       end
-      local first = redis.call('XRANGE', KEYS[1], '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1]
-      if first then
-        undelivered = age_of(first[1])
-      end
+      undelivered = undelivered_from('(' .. group['last-delivered-id'])
       for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
         local consumer = fields_of(row)
         if consumer['name'] ~= ARGV[2] then
@@ -44,6 +47,9 @@ if not groups.err then
       end
     end
   end
+end
+if not is_there then
+  undelivered = undelivered_from('-')
 end
 return {
   redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('XLEN', KEYS[5]),

@@ -23,8 +23,9 @@ impl<T: Send + 'static> Topic<T> {
     /// `redkit_topic_live_workers`, until the result is dropped. They are not a number (`NaN`) while the server cannot be
     /// asked, and afterwards.
     ///
-    /// All processes see the same group: one that watches it is enough, and of several the maximum is shown. A look is one
-    /// script for each partition.
+    /// All processes see the same group: one that watches it is enough, and of several the maximum is shown. In a process a
+    /// group is watched once: the end of one watch ends what another shows until that looks again. A look is one script for each
+    /// partition, and the first is waited for.
     ///
     /// ```
     /// # use std::time::Duration;

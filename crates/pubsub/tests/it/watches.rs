@@ -86,6 +86,26 @@ async fn a_group_that_is_watched_is_shown_as_it_stands_until_the_watch_ends() {
     assert!(!backend.seen().iter().any(is_look));
 }
 
+/// No worker was ever deployed, or the group's name is mistyped.
+#[tokio::test(start_paused = true)]
+async fn messages_for_a_group_that_is_not_there_are_seen_to_grow_old() {
+    let recorder = DebuggingRecorder::new();
+    let snapshots = recorder.snapshotter();
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let topic = topic(&FaultyBackend::embedded().client());
+    let _watch = topic.watch("g", Duration::from_secs(10)).await.unwrap();
+    let [lag, counts @ .., oldest] = shown(&snapshots);
+    assert!(
+        lag.is_nan(),
+        "nobody knows which messages the group will have"
+    );
+    assert_eq!((counts, oldest), ([0.0, 0.0, 0.0], 0.0));
+    topic.publish(&1).await.unwrap();
+    sleep(Duration::from_secs(31)).await;
+    let [.., oldest] = shown(&snapshots);
+    assert!((29.0..=31.0).contains(&oldest), "{oldest}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watch_begins_though_the_server_is_away_and_refuses_what_cannot_work() {
     let backend = FaultyBackend::embedded();

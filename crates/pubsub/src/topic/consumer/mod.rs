@@ -173,7 +173,7 @@ impl<T> ConsumerBuilder<T> {
 
     /// Asks before each message is handled: a rate, or how much runs at the same time, in all processes
     /// together. The key that it is asked for is `<topic>:<group>`. A batch has those of its messages that are admitted
-    /// at once, behind the first, which is waited for; the others come in the batch after it.
+    /// at once, behind the first, which is waited for; the others go to the next handler that is free.
     pub fn admission(mut self, admission: Arc<dyn Admission>) -> Self {
         self.settings.admission = Some(admission);
         self
@@ -191,7 +191,9 @@ impl<T> ConsumerBuilder<T> {
     /// deployment calls this before anything is published, as often as it likes: a group that is there stays as it is.
     ///
     /// Of the settings only [`ordered`](Self::ordered) and [`from_now`](Self::from_now) matter to it. A group that the server
-    /// has lost is left to the workers, which are told of [the gap](Self::on_gap). Gives whether the group was new.
+    /// has lost, while it has kept the topic's state, is left to the workers, which are told of [the gap](Self::on_gap): until one
+    /// starts nothing is kept for the group in that partition. Where the state is lost as well, as by a restart without
+    /// persistence, the group is new. Gives whether it was.
     ///
     /// ```
     /// # use redkit_pubsub::topic::{Delivery, Outcome, Topic};
