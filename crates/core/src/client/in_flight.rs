@@ -19,8 +19,8 @@ const UPKEEP: u64 = 1 << 32;
 pub(super) enum Entry {
     /// Callers' calls.
     Limited,
-    /// The client's own upkeep (renewals of leases, releases), never refused: it is bounded by itself, and callers that fill
-    /// the client must not cost it its locks.
+    /// The client's own upkeep (renewals of leases, releases), never refused: callers that fill the client must not cost it
+    /// its locks. There are no more than leases and releases, but for callers who renew one lease several times at once.
     Upkeep,
 }
 

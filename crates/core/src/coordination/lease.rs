@@ -139,7 +139,7 @@ impl Lease {
         async move { state.lost().await }
     }
 
-    /// Renews the lease now and waits for it. Gives whether it is held.
+    /// Renews the lease now and waits for it, however many calls are in flight. Gives whether it is held.
     ///
     /// # Errors
     /// As [`Client::eval`]. The lease is not lost by that: its deadline stands.

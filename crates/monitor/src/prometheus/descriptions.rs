@@ -326,7 +326,7 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     (
         "redkit_topic_live_workers",
         "gauge",
-        "A group's workers in all processes that gave a sign of life within a lease, likewise.",
+        "A group's workers in all processes that gave a sign of life within 30 s, of an ordered group within its lease, likewise.",
     ),
 ];
 
