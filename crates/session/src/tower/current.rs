@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redkit_core::Error as CoreError;
@@ -37,6 +38,8 @@ struct Shared {
     on_outage: OnOutage,
     state: Mutex<State>,
     is_answered: watch::Sender<bool>,
+    /// What was to make an id was given up, since the client would not get it.
+    has_given_up: AtomicBool,
 }
 
 enum State {
@@ -82,6 +85,7 @@ impl CurrentSession {
                 on_outage,
                 state: Mutex::new(State::Untouched),
                 is_answered: watch::Sender::new(false),
+                has_given_up: AtomicBool::new(false),
             }),
         }
     }
@@ -274,7 +278,7 @@ impl CurrentSession {
 
     /// Sends the changes before an answer is kept for later requests, and tells whether it may be: not where they could
     /// not be sent, since the client is told so, not where the session could not be asked for, since the next request may
-    /// find its user, and not where the client has gone away without its new id.
+    /// find its user, and not where the client has gone away without its new id, or before it was made.
     pub(super) async fn may_be_kept(&self, keeps_changes: bool) -> bool {
         let mut state = self.shared.state.lock().await;
         let loaded = match &mut *state {
@@ -298,7 +302,9 @@ impl CurrentSession {
             }
         }
         let is_new = session.is_stored() && loaded.known.as_ref() != Some(&session.handle());
-        loaded.failure.is_none() && !(is_new && self.is_answered())
+        // The handler may have made an answer of its own of that.
+        let has_given_up = self.shared.has_given_up.load(Ordering::Relaxed);
+        loaded.failure.is_none() && !has_given_up && !(is_new && self.is_answered())
     }
 
     /// No id is made from here on.
@@ -384,7 +390,10 @@ impl CurrentSession {
         let mut is_answered = self.shared.is_answered.subscribe();
         tokio::select! {
             biased;
-            _ = is_answered.wait_for(|is_answered| *is_answered) => Err(Error::Answered),
+            _ = is_answered.wait_for(|is_answered| *is_answered) => {
+                self.shared.has_given_up.store(true, Ordering::Relaxed);
+                Err(Error::Answered)
+            }
             done = making => done,
         }
     }
