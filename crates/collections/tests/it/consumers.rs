@@ -34,7 +34,7 @@ async fn until_blocked(server: &Server, count: usize) {
     }
 }
 
-/// What the servers say of the connections that are called after the fixture's namespace; nothing where there is no server.
+/// The lines of the servers' lists of clients that have the fixture's namespace as their name; none where there is no server.
 async fn listed(fixture: &Fixture) -> String {
     let servers: Vec<&Server> = match (fixture.cluster(), fixture.sentinels()) {
         (Some(cluster), _) => cluster.nodes().iter().collect(),

@@ -54,7 +54,7 @@ impl OldServers {
         Self(Arc::new(AtomicBool::new(true)))
     }
 
-    /// What `target` says of itself is known.
+    /// `target` has said what it is.
     pub(super) fn warn_of(&self, hello: &Hello, target: &str) {
         let (major, minor, patch) = hello.capabilities.version;
         let is_old = (1..LEAST_MAJOR).contains(&major);

@@ -126,7 +126,7 @@ async fn start() -> (Client, Arc<Asked>, AbortOnDropHandle<()>) {
         }
     }));
     let config = ClientConfig::from_url(&format!("redis-cluster://{addr}")).unwrap();
-    // What the server sends with its `PONG` comes soon.
+    // The server sends the stray with its `PONG`, and probes come often.
     let config = config.probe_interval(Duration::from_millis(200));
     let client = Client::connect(config).await.unwrap();
     (client, asked, server)

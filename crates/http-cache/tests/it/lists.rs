@@ -378,7 +378,7 @@ async fn a_reload_is_not_answered_by_what_another_process_loaded_before() {
     let reloaded = site.ask("GET", "/", &no_cache).await;
     assert_eq!(reloaded.text(), "call 2");
     assert_eq!(late.get("/").await.text(), "call 1", "it was not told");
-    // What the other process has loaded was there before this request.
+    // The other process loaded its page before this request came.
     let reloaded = late.ask("GET", "/", &no_cache).await;
     let told = (reloaded.header("cache-status"), late.calls());
     assert_eq!(told, ("pages; fwd=request", 1), "{reloaded:?}");

@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_object_had_before_it_was_made_or_ended_is_no_growth() {
+    fn an_object_that_is_made_or_ends_between_two_looks_is_no_growth() {
         let with_another = |at, count| {
             let (mut first, second) = (instance("a", at, count), instance("a", at, 1_000_000));
             first.objects.extend(second.objects);

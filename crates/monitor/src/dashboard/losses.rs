@@ -10,7 +10,7 @@ use super::published::Published;
 /// For how long a loss needs attention (ms).
 const LATELY: u64 = 3_600_000;
 
-/// What the objects of all instances have lost.
+/// How many locks and leases the objects of all instances have lost.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     instances: HashMap<String, Counts>,

@@ -30,6 +30,7 @@ mod lost_replies;
 mod ordered;
 mod ordered_slots;
 mod outcomes;
+mod records;
 mod replay;
 mod replay_pages;
 mod schedules;

@@ -108,7 +108,7 @@ fn is_attempt(command: &Command) -> bool {
 
 /// Whatever the server refuses: each way costs one handling in the longest pause, and not one after the other.
 #[tokio::test(start_paused = true)]
-async fn what_the_server_refuses_an_owner_is_tried_again_after_the_longest_pause() {
+async fn an_owner_tries_again_after_the_longest_pause_when_the_server_refuses() {
     for is_acknowledged in [true, false] {
         let backend = FaultyBackend::embedded();
         let topic = topic(&backend.client());

@@ -8,8 +8,8 @@ use axum::routing::get;
 use redkit_ratelimit::tower::{ForAll, RateLimitLayer};
 use redkit_ratelimit::{Policy, Quota, RateLimiter};
 
-use crate::faults::{Said, listen};
 use crate::http::{ask, engine, hello, limiter, serve};
+use crate::said::{Said, listen};
 
 /// A client that keeps to what `RateLimit` says neither comes before `Retry-After` nor waits for longer
 /// than until the next unit.

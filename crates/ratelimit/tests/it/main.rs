@@ -29,6 +29,7 @@ mod partial_outage;
 mod processes;
 mod properties;
 mod recovery;
+mod said;
 #[cfg(feature = "axum")]
 mod service_setup;
 mod state;

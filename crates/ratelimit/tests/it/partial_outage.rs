@@ -9,7 +9,7 @@ use redkit_ratelimit::{DecidedBy, LimitSet, OnOutage, Policy, Quota, RateLimiter
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::{Instant, sleep};
 
-use crate::faults::{Said, listen};
+use crate::said::{Said, listen};
 
 /// A key on the shard that is down, as it stands in commands.
 const DOWN: &str = "{192.0.2.7}";

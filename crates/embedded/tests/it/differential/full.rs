@@ -33,7 +33,7 @@ const WHEN_FULL: &[&str] = &[
     "EVAL `return redis.pcall('XGROUP', 'CREATE', KEYS[1], 'new', '0').err and 1 or 0` 1 x ; EVAL `return redis.call('XGROUP', 'DESTROY', KEYS[1], 'other')` 1 x",
 ];
 
-/// What is queued while the memory is full. Redis refuses every command there, Valkey those that need memory alone.
+/// Transactions whose commands come while the memory is full: Redis queues none of them, Valkey those that need no memory.
 const QUEUED_WHEN_FULL: &str = "MULTI ; INCR k / GET k ; EXEC ; GET k ; MULTI ; WATCH k ; EXEC ; MULTI ; MULTI ; DISCARD ; MULTI ; DEL k ; NOPE ; \
     EXEC ; GET k";
 
