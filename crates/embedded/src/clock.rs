@@ -11,13 +11,29 @@ pub(crate) struct Clock {
     origin: Instant,
     /// Microseconds since the Unix epoch at the origin.
     wall: i64,
+    /// Whether the clock began with a given time, so that runs repeat.
+    is_given: bool,
+}
+
+/// Measures how long a command takes, on the system's clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch(Option<std::time::Instant>);
+
+impl Stopwatch {
+    /// How long it was since the stopwatch was started.
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.map_or(Duration::ZERO, |start| start.elapsed())
+    }
 }
 
 impl Clock {
     /// A clock that shows the time of the system now.
     pub(crate) fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self::starting_at(now.unwrap_or_default())
+        Self {
+            is_given: false,
+            ..Self::starting_at(now.unwrap_or_default())
+        }
     }
 
     /// A clock that shows this time since the Unix epoch now.
@@ -25,6 +41,7 @@ impl Clock {
         Self {
             origin: Instant::now(),
             wall: micros(now),
+            is_given: true,
         }
     }
 
@@ -32,6 +49,13 @@ impl Clock {
     pub(crate) fn micros(&self) -> i64 {
         let elapsed = Instant::now().saturating_duration_since(self.origin);
         self.wall.saturating_add(micros(elapsed))
+    }
+
+    /// Starts to measure how long a command takes. An engine whose time was given takes every command to take none: the
+    /// system's clock would make two runs differ.
+    pub(crate) fn stopwatch(&self) -> Stopwatch {
+        let measures = !self.is_given;
+        Stopwatch(measures.then(std::time::Instant::now))
     }
 
     /// Sets the clock forward or back by so many microseconds.

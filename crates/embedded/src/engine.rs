@@ -1,7 +1,6 @@
 //! The executor: one command after the other, with transactions and scripts.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -69,9 +68,9 @@ impl Engine {
     /// Carries out a command, which is its name and its arguments, and serves the callers that
     /// waited for a key which it changed.
     pub(crate) fn execute(&mut self, session: &mut Session, argv: &[&[u8]]) -> Outcome {
-        let start = Instant::now();
+        let watch = self.state.lock().stopwatch();
         let (outcome, ran) = self.dispatch(session, argv);
-        let took = start.elapsed();
+        let took = watch.elapsed();
         let mut state = self.state.lock();
         if let Some(command) = ran {
             let failed = matches!(outcome, Outcome::Done(Err(_)));
@@ -265,13 +264,13 @@ impl Engine {
         let Run::Session(family) = command.spec.run else {
             return state.run_counted(command, args);
         };
+        let watch = state.stopwatch();
         drop(state);
-        let start = Instant::now();
         let reply = self.run_session(family, session, args);
         let mut state = self.state.lock();
         state
             .command_stats
-            .ran(command.number, start.elapsed(), reply.is_err());
+            .ran(command.number, watch.elapsed(), reply.is_err());
         reply
     }
 }

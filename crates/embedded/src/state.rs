@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redkit_core::Value;
 
 use crate::blocking::Waiters;
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::command_stats::CommandStats;
 use crate::keyspace::Keyspace;
 use crate::pubsub::PubSub;
@@ -93,6 +93,11 @@ impl State {
     pub(crate) fn tick(&mut self) {
         self.micros = self.clock.micros();
         self.db.set_now(self.micros / 1_000);
+    }
+
+    /// Starts to measure how long a command takes.
+    pub(crate) fn stopwatch(&self) -> Stopwatch {
+        self.clock.stopwatch()
     }
 
     /// Sets the clock forward or back.

@@ -16,7 +16,8 @@ pub struct Snapshot {
 
 impl Embedded {
     /// An engine without data whose clock shows this time since the Unix epoch now, whatever the
-    /// system's clock says.
+    /// system's clock says. It does not measure how long commands take (`INFO commandstats` and `SLOWLOG` show none), so
+    /// that the same calls get the same replies.
     ///
     /// ```
     /// # use std::time::Duration;

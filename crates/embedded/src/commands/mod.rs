@@ -28,7 +28,6 @@ mod strings;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
-use std::time::Instant;
 
 use redkit_core::{ServerError, Value};
 
@@ -182,10 +181,10 @@ impl State {
 
     /// The same for a command within another one, which is counted by itself.
     pub(crate) fn run_counted(&mut self, command: Listed, args: &[&[u8]]) -> Reply {
-        let start = Instant::now();
+        let watch = self.stopwatch();
         let reply = self.run(command.spec, args);
         self.command_stats
-            .ran(command.number, start.elapsed(), reply.is_err());
+            .ran(command.number, watch.elapsed(), reply.is_err());
         reply
     }
 }

@@ -74,6 +74,22 @@ async fn info_counts_what_happened() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_engine_whose_time_is_given_does_not_measure_what_would_make_runs_differ() {
+    let measured = async |engine: Embedded| {
+        // A script that takes the system's clock a while.
+        let script = "for n = 1, 20000 do redis.call('INCR', KEYS[1]) end return 1";
+        let eval = command("EVAL").arg(script).arg(1).arg("k");
+        engine.call(&eval).await.unwrap();
+        let commands = info(&engine, "commandstats").await;
+        let took = |name: &str| commands[name].contains(",usec=0,");
+        [took("cmdstat_eval"), took("cmdstat_incr")]
+    };
+    assert_eq!(measured(Embedded::new()).await, [false, false]);
+    let given = Embedded::starting_at(Duration::from_secs(1_000_000_000));
+    assert_eq!(measured(given).await, [true, true]);
+}
+
 #[tokio::test]
 async fn memory_grows_with_what_is_stored() {
     let engine = Embedded::new();
