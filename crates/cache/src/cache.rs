@@ -18,7 +18,8 @@ use crate::error::{Error, LoadError};
 use crate::fetched::{Fetched, Loaded, Source};
 use crate::id::Id;
 use crate::inspect::InspectedCache;
-use crate::load_task::{LoadOutcome, Loader};
+use crate::load_outcome::LoadOutcome;
+use crate::load_task::Loader;
 use crate::local_cache::with_bytes;
 use crate::names::EntryKeys;
 use crate::refresh::{Refreshes, is_due};
@@ -135,7 +136,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     }
 
     /// Like [`get_or_load`](Self::get_or_load) for a caller that has seen the value at `key` and does not take it: the
-    /// loader runs although that is fresh. It stays meanwhile, for all others, until the loaded value takes its place;
+    /// loader runs although that is fresh, also when it has just failed. It stays meanwhile, for all others, until the loaded value takes its place;
     /// when loading fails, or takes longer than [`soft_timeout`](crate::CacheBuilder::soft_timeout), it is given as
     /// [`Source::Stale`]. All callers that have seen the same value share one load, and a caller that comes when another
     /// is there is given that one.

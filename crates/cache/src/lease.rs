@@ -87,7 +87,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Lease<V> {
     pub(crate) async fn fail(self, error: &Error) {
         let rest = match self.have {
             Have::Nothing => Duration::ZERO,
-            Have::Stale | Have::Fresh => self.store.settings.retry_after,
+            Have::Stale | Have::Fresh | Have::Unwanted => self.store.settings.retry_after,
         };
         let raw = match (error, &self.store.errors) {
             (Error::Load(error), Some(codec)) => {

@@ -79,6 +79,7 @@ mod inspect;
 mod invalidate;
 mod l1;
 mod lease;
+mod load_outcome;
 mod load_task;
 mod local_cache;
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::fetched::{Loaded, Source};
 use crate::fill::FillOutcome;
 use crate::id::{Id, LeaseToken};
 use crate::lease::Lease;
+use crate::load_outcome::LoadOutcome;
 use crate::local_cache::Ticket;
 use crate::names::EntryKeys;
 use crate::scripts::{self, Broadcast, Have, LookUp, LookUpReply, Rejected, Snapshot};
@@ -33,16 +34,6 @@ use crate::store::{LookUpFailure, Lookup, Store};
 pub(crate) type Loader<V> = Box<
     dyn Fn(&[usize]) -> BoxFuture<'static, Result<Vec<Loaded<Option<V>>>, Error>> + Send + Sync,
 >;
-
-/// How a load ended, for the callers that wait for it.
-pub(crate) enum LoadOutcome<V> {
-    /// With its entry, if it was kept.
-    Value(Option<Arc<V>>, Source, Option<Id>),
-    /// Nothing was loaded, because the source failed lately or another process loads: callers that
-    /// have a value use that, and the next attempt is due in so long.
-    Resting(Duration),
-    Failed(Error),
-}
 
 /// A key that a caller needs to be loaded, with the caller's knowledge and wishes.
 #[derive(Clone)]
@@ -413,9 +404,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                         {
                             member.cutoff = newer;
                             // Where the source is behind the very entry that a reload has seen, that stays the answer, also for the
-                            // other reloads: it goes out without its name, or each of them would ask the source again.
-                            let named = !member.request.rejects(Some(hit.id));
-                            member.give(hit.value, Source::Shared, named.then_some(hit.id));
+                            // other reloads: each of them would ask the source again.
+                            member.give_at_last(hit);
                         }
                         _ => member.give(value, Source::Loaded, None),
                     }
@@ -509,7 +499,23 @@ impl<V> Member<V> {
 
     /// Ends with a value, for the followers for which it is young enough.
     fn give(self, value: Option<Arc<V>>, source: Source, entry: Option<Id>) {
-        let outcome = LoadOutcome::Value(value, source, entry);
+        let outcome = LoadOutcome::Value {
+            value,
+            source,
+            entry,
+            is_final: false,
+        };
+        self.leader.complete(outcome, self.cutoff);
+    }
+
+    /// Ends with an entry that is newer than what the source gives, also for followers that have seen it.
+    fn give_at_last(self, hit: Hit<V>) {
+        let outcome = LoadOutcome::Value {
+            value: hit.value,
+            source: Source::Shared,
+            entry: Some(hit.id),
+            is_final: true,
+        };
         self.leader.complete(outcome, self.cutoff);
     }
 
@@ -556,18 +562,6 @@ impl<V> Store<V> {
         let codec = self.errors.as_ref()?;
         let error: LoadError = codec.decode(raw, self.client.codec(), keys.entry.as_bytes())?;
         Some(Error::Load(error))
-    }
-}
-
-impl<V> Clone for LoadOutcome<V> {
-    fn clone(&self) -> Self {
-        match self {
-            LoadOutcome::Value(value, source, entry) => {
-                LoadOutcome::Value(value.clone(), *source, *entry)
-            }
-            LoadOutcome::Resting(left) => LoadOutcome::Resting(*left),
-            LoadOutcome::Failed(error) => LoadOutcome::Failed(error.clone()),
-        }
     }
 }
 

@@ -16,7 +16,8 @@ use crate::entry::Hit;
 use crate::error::Error;
 use crate::fetched::{Fetched, Source};
 use crate::id::Id;
-use crate::load_task::{LoadOutcome, LoadRequest, LoadTask, Loader, Member};
+use crate::load_outcome::LoadOutcome;
+use crate::load_task::{LoadRequest, LoadTask, Loader, Member};
 use crate::local_cache::with_bytes;
 use crate::names::EntryKeys;
 use crate::scripts::{Have, Rejected};
@@ -55,7 +56,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     ) -> Result<Hit<V>, Missing<V>> {
         let store = &self.inner.store;
         let generation = reading.as_ref().ok().and_then(|reading| reading.generation);
-        let mut rejected = Rejected::None;
+        let (mut rejected, mut have) = (Rejected::None, Have::Nothing);
         let (mut stale, mut is_unreachable) = (None, false);
         match reading.map(|reading| reading.lookup) {
             Ok(Lookup::Fresh(hit))
@@ -63,12 +64,22 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             {
                 return Ok(hit);
             }
-            // One that the caller has seen and does not take is as good as stale.
-            Ok(Lookup::Stale(Hit { id, value, .. }) | Lookup::Fresh(Hit { id, value, .. }))
-                if value.is_some() =>
-            {
-                rejected = Rejected::Entry(id);
-                stale = value.map(|value| (value, id));
+            Ok(Lookup::Stale(Hit {
+                id,
+                value: Some(value),
+                ..
+            })) => {
+                (rejected, have) = (Rejected::Entry(id), Have::Stale);
+                stale = Some((value, id));
+            }
+            // The caller has seen it and does not take it.
+            Ok(Lookup::Fresh(Hit {
+                id,
+                value: Some(value),
+                ..
+            })) => {
+                (rejected, have) = (Rejected::Entry(id), Have::Unwanted);
+                stale = Some((value, id));
             }
             Ok(
                 Lookup::Fresh(Hit { id, .. })
@@ -92,10 +103,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             index,
             key: with_bytes(key, |key| key.into()),
             keys: keys.clone(),
-            have: match stale {
-                Some(_) => Have::Stale,
-                None => Have::Nothing,
-            },
+            have,
             rejected,
             generation,
             is_unreachable,
@@ -186,9 +194,16 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
                 Err(Box::new((next, missing)))
             }
             // The load of a caller that had not seen what this one does not take may find that.
-            (Some(Completion::Outcome(LoadOutcome::Value(value, source, entry))), _)
-                if (value.is_some() || missing.request.takes_none)
-                    && (leads || !missing.request.rejects(entry)) =>
+            (
+                Some(Completion::Outcome(LoadOutcome::Value {
+                    value,
+                    source,
+                    entry,
+                    is_final,
+                })),
+                _,
+            ) if (value.is_some() || missing.request.takes_none)
+                && (leads || is_final || !missing.request.rejects(entry)) =>
             {
                 let source = match source {
                     Source::Loaded if !leads => Source::Shared,
@@ -198,10 +213,13 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             }
             // It takes too long for a caller that has a value to give; the load goes on.
             (None, Some(stale)) => give_stale(stale),
-            (
-                Some(Completion::Outcome(LoadOutcome::Resting(_) | LoadOutcome::Failed(_))),
-                Some(stale),
-            ) => give_stale(stale),
+            (Some(Completion::Outcome(LoadOutcome::Failed(_))), Some(stale)) => give_stale(stale),
+            // It was the load of another caller, who has a value that it takes.
+            (Some(Completion::Outcome(LoadOutcome::Resting(_))), Some(stale))
+                if missing.request.have != Have::Unwanted =>
+            {
+                give_stale(stale)
+            }
             (Some(Completion::Outcome(LoadOutcome::Failed(error))), None) => Ok(Err(error)),
             (Some(Completion::Abandoned), Some(stale)) if leads => give_stale(stale),
             (Some(Completion::Abandoned), None) if leads => Ok(Err(Error::LoaderPanicked)),

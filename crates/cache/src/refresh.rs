@@ -10,7 +10,7 @@ use redkit_core::random::random;
 use tokio::time::sleep;
 
 use crate::entry::Life;
-use crate::load_task::LoadOutcome;
+use crate::load_outcome::LoadOutcome;
 use crate::settings::Refresh;
 
 /// Whether a fresh value is to be loaded anew now.

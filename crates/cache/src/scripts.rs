@@ -62,6 +62,8 @@ pub(crate) enum Have {
     Stale,
     /// A fresh value that will not be fresh for long.
     Fresh,
+    /// A fresh value that it does not take, and gives only when another cannot be had.
+    Unwanted,
 }
 
 /// The entry that a caller does not take.
@@ -117,7 +119,8 @@ pub(crate) fn look_up(
     lease_ms: u64,
 ) -> Invocation {
     let have = match look_up.have {
-        Have::Nothing => "nothing",
+        // Who asks for another value than a fresh one wants the source asked, also when it has just failed.
+        Have::Nothing | Have::Unwanted => "nothing",
         Have::Stale => "stale",
         Have::Fresh => "fresh",
     };

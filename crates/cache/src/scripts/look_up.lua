@@ -6,7 +6,7 @@
 --       2 ttl        of the lease, in milliseconds
 --       3 rejected   the id of the entry that the caller does not take as fresh, or empty; `*` for
 --                    whatever is there
---       4 have       `nothing`  the caller has nothing to serve
+--       4 have       `nothing`  the caller has nothing to serve, or does not take it
 --                    `stale`    it has a stale value, and a source that failed may rest
 --                    `fresh`    it has a fresh value, and does not wait
 --       5 awaited    the token of the load that the caller has waited for, or empty

@@ -192,11 +192,19 @@ redkit_testkit::suite! {
             cache.invalidate("k").await?;
             Ok::<_, Error>(2)
         };
-        // The failure lets the source rest, until the value is another.
-        a.set("k", &1).await?;
-        let seen = seen(&a).await;
-        assert_eq!(*a.reload("k", &seen, anew).await?, 2);
+        assert_eq!(*a.reload("k", &seen(&a).await, anew).await?, 2);
         assert!(b.get("k").await?.is_none());
+        Ok(())
+    }
+
+    async fn a_reload_asks_a_source_that_has_just_failed(fixture: Fixture) -> Result<(), Error> {
+        let (a, b) = two(&fixture).await;
+        a.set("k", &1).await?;
+        let (by_a, by_b) = (seen(&a).await, seen(&b).await);
+        let kept = a.reload("k", &by_a, || async { Err::<u64, _>(io::Error::other("the source is down")) }).await?;
+        assert_eq!((*kept, kept.source()), (1, Source::Stale));
+        let loaded = b.reload("k", &by_b, || async { Ok::<_, io::Error>(2) }).await?;
+        assert_eq!((*loaded, loaded.source()), (2, Source::Loaded));
         Ok(())
     }
 
@@ -289,6 +297,58 @@ async fn a_reload_that_waits_with_another_caller_is_not_given_what_it_has_seen()
     assert_eq!(*waits.await.unwrap().unwrap(), 1);
 }
 
+/// The refresh ends at once, because another process loads.
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_follows_a_refresh_is_not_given_what_it_has_seen() {
+    let near = FaultyBackend::embedded();
+    let far = FaultyBackend::new(Arc::clone(&near) as Arc<dyn Backend>);
+    let a = numbers(&near.client()).build().unwrap();
+    let b = numbers(&far.client_with(&ClientConfig::default())).refresh_ahead(0.5);
+    let b = b.build().unwrap();
+    a.set("k", &1).await.unwrap();
+    let (by_a, by_b) = (seen(&a).await, seen(&b).await);
+    let (began, begins) = oneshot::channel();
+    let (go, told) = oneshot::channel::<()>();
+    let loads = tokio::spawn(async move {
+        let load = || async move {
+            began.send(()).unwrap();
+            told.await.unwrap();
+            Ok::<_, io::Error>(2)
+        };
+        a.reload("k", &by_a, load).await
+    });
+    begins.await.unwrap();
+    sleep(LONG * 2 / 3).await;
+    let gate = Gate::closed();
+    let looks_up = |command: &Command| command.name().starts_with("EVAL");
+    far.set(
+        Rule::new(Injection::HoldRequest(gate.clone()))
+            .on(looks_up)
+            .times(1),
+    );
+    let refuse = || async { Err::<u64, _>(io::Error::other("another process loads")) };
+    let hit = b.get_or_load("k", refuse).await.unwrap();
+    assert_eq!((*hit, hit.source()), (1, Source::Redis));
+    gate.reached(1).await;
+    let meanwhile = async {
+        while b.stats().shared == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        gate.open();
+        while b.stats().waits == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        go.send(()).unwrap();
+    };
+    let both = async { tokio::join!(b.reload("k", &by_b, refuse), meanwhile) };
+    let (reloaded, ()) = timeout(LONG / 6, both)
+        .await
+        .expect("it waits for the other process");
+    let reloaded = reloaded.unwrap();
+    assert_eq!((*reloaded, reloaded.source()), (2, Source::Shared));
+    assert_eq!(*loads.await.unwrap().unwrap(), 2);
+}
+
 /// As with a source whose replica answers.
 #[tokio::test(start_paused = true)]
 async fn reloads_at_a_source_that_is_behind_share_one_load() {
@@ -309,10 +369,28 @@ async fn reloads_at_a_source_that_is_behind_share_one_load() {
         }
     };
     let reloads = (0..10).map(|_| cache.reload("k", &newer, load));
+    let mut outcomes = Vec::new();
     for outcome in join_all(reloads).await {
-        assert_eq!(*outcome.unwrap(), 1);
+        let value = outcome.unwrap();
+        assert_eq!(*value, 1);
+        outcomes.push(value);
     }
     assert_eq!(loads.load(Ordering::Relaxed), 1);
+    // Each caller has seen the entry by now: one asks the source again, and one removes it.
+    for value in &outcomes {
+        assert_eq!(*cache.reload("k", value, load).await.unwrap(), 1);
+    }
+    assert_eq!(loads.load(Ordering::Relaxed), 11);
+    let removed = join_all(
+        outcomes
+            .iter()
+            .map(|value| cache.invalidate_seen("k", value)),
+    )
+    .await;
+    let removed = removed
+        .into_iter()
+        .filter(|removed| *removed.as_ref().unwrap());
+    assert_eq!(removed.count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
