@@ -98,7 +98,6 @@ fn of(kind: &str, name: &str, panel: &'static str, level: Level, text: String) -
 fn of_object(object: &Object, found: &mut Vec<Attention>) {
     let (kind, name) = (object.kind.as_str(), object.name.as_str());
     let count = |facts: &Map<String, Value>, fact: &str| facts.get(fact).and_then(Value::as_u64);
-    let own = |fact: &str| count(&object.facts, fact).unwrap_or_default();
     let mut add = |panel, level, text| found.push(of(kind, name, panel, level, text));
     match kind {
         "breaker" => {
@@ -133,10 +132,10 @@ fn of_object(object: &Object, found: &mut Vec<Attention>) {
             if object.measured.get("is_paused") == Some(&json!(true)) {
                 add("topics", Level::Warn, format!("{name} is paused"));
             }
-            if object.has_lost_lately {
+            if object.lost_lately > 0 {
                 let text = format!(
                     "{name}: {} taken by another consumer",
-                    counted(own("lost"), "message")
+                    counted(object.lost_lately, "message")
                 );
                 add("topics", Level::Warn, text);
             }
@@ -156,13 +155,13 @@ fn of_object(object: &Object, found: &mut Vec<Attention>) {
                 add("caches", Level::Bad, text);
             }
         }
-        "locks" | "semaphore" | "redlock" | "idempotent" if object.has_lost_lately => {
+        "locks" | "semaphore" | "redlock" | "idempotent" if object.lost_lately > 0 => {
             let what = if kind == "semaphore" {
                 "permit"
             } else {
                 "lock"
             };
-            let text = format!("{} lost by {name}", counted(own("lost"), what));
+            let text = format!("{} lost by {name}", counted(object.lost_lately, what));
             add("locks", Level::Warn, text);
         }
         "limiter" if object.facts.get("is_outage") == Some(&json!(true)) => {

@@ -37,8 +37,8 @@ pub(super) struct Object {
     pub(super) class: Arc<Class>,
     /// Whether it stands for itself in each instance, so that an action is one instance's.
     pub(super) is_local: bool,
-    /// Whether it has lost locks or messages within the last hour.
-    pub(super) has_lost_lately: bool,
+    /// How many locks or messages it has lost lately: since an hour without a loss, if the latest was within the last.
+    pub(super) lost_lately: u64,
 }
 
 /// A dependency in all instances: the worst of them.
@@ -71,15 +71,19 @@ impl Fleet {
                 if objects.len() >= MOST_OBJECTS && !objects.contains_key(&key) {
                     continue;
                 }
-                // The growth is that of all objects of the name in the instance.
-                let growth = match grown.insert(key.clone()) {
+                // The growth is that of all objects of the name in the instance, and so is the loss.
+                let is_first = grown.insert(key.clone());
+                let growth = match is_first {
                     true => rates.growth_of(&instance.id, &key).unwrap_or(&none),
                     false => &none,
                 };
-                let has_lost = rates.losses.are_recent(instance, &key);
+                let lost = match is_first {
+                    true => rates.losses.lately(&instance.id, &key),
+                    false => 0,
+                };
                 let object = objects.entry(key).or_default();
                 object.add(instance, state, growth);
-                object.has_lost_lately |= has_lost;
+                object.lost_lately += lost;
             }
             for state in &instance.dependencies {
                 dependencies
@@ -179,7 +183,7 @@ impl Object {
         let is_alone = waiting > 0.0 && self.measured.get("consumers") == Some(&json!(0));
         let is_troubled = is_alone
             || of(&self.measured, "dead_letters") > 0.0
-            || of(&self.facts, "lost") > 0.0
+            || self.lost_lately > 0
             || self.measured.get("is_paused") == Some(&json!(true));
         let busy: f64 = self.rates.values().filter_map(Value::as_f64).sum();
         let oldest = of(&self.measured, "oldest_pending");

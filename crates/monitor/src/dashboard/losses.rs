@@ -4,16 +4,27 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
+use tokio::time::{Duration, Instant};
 
 use super::published::Published;
 
-/// For how long a loss needs attention (ms).
-const LATELY: u64 = 3_600_000;
+/// For how long a loss needs attention.
+const LATELY: Duration = Duration::from_secs(3_600);
+/// How many instances are remembered that are not there at a look.
+const MOST_ABSENT: usize = 2_000;
 
 /// How many locks and leases the objects of all instances have lost.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    instances: HashMap<String, Counts>,
+    instances: HashMap<String, Instance>,
+}
+
+/// What one instance has lost. It stays for as long as its losses are recent: an instance that is not there at one look,
+/// because Redis did not answer, has not lost anew what it had lost before.
+#[derive(Debug)]
+struct Instance {
+    seen: Instant,
+    counts: Counts,
 }
 
 /// By kind and name.
@@ -22,60 +33,99 @@ type Counts = HashMap<(String, String), Loss>;
 #[derive(Debug, Clone, Copy)]
 struct Loss {
     count: u64,
-    /// When the count was first seen, by the clock of its instance (ms since 1970).
-    since: u64,
+    /// The count when the recent losses began.
+    before: u64,
+    /// When the latest loss was seen.
+    latest: Instant,
+}
+
+impl Loss {
+    /// The count after this one: of an hour without a loss begins what is recent.
+    fn followed_by(self, count: u64, now: Instant) -> Self {
+        // A smaller count is not of the same object.
+        let before = match count < self.count {
+            true => 0,
+            false if self.is_recent(now) => self.before,
+            false => self.count,
+        };
+        let latest = match count == self.count {
+            true => self.latest,
+            false => now,
+        };
+        Self {
+            count,
+            before,
+            latest,
+        }
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.latest) < LATELY
+    }
 }
 
 impl Losses {
     /// Takes the counts from new snapshots. A count that is seen for the first time is taken to be of now.
     pub(super) fn remember(&mut self, instances: &[Published]) {
-        let is_there = |id: &String| instances.iter().any(|instance| instance.id == *id);
-        self.instances.retain(|id, _| is_there(id));
+        let now = Instant::now();
         for instance in instances {
-            let known = self.instances.entry(instance.id.clone()).or_default();
-            let mut counts = Counts::new();
+            let mut lost = HashMap::<(String, String), u64>::new();
             for state in &instance.objects {
-                let lost = state.facts.get("lost").and_then(Value::as_u64);
-                if let Some(lost) = lost.filter(|&lost| lost > 0) {
-                    let key = (state.kind.clone(), state.name.clone());
-                    let since = instance.at;
-                    let loss = counts.entry(key).or_insert(Loss { count: 0, since });
-                    loss.count = loss.count.saturating_add(lost);
+                let count = state.facts.get("lost").and_then(Value::as_u64);
+                if let Some(count) = count.filter(|&count| count > 0) {
+                    let of_name = lost
+                        .entry((state.kind.clone(), state.name.clone()))
+                        .or_default();
+                    *of_name = of_name.saturating_add(count);
                 }
             }
-            for (key, loss) in &mut counts {
-                if let Some(before) = known.get(key).filter(|before| before.count >= loss.count) {
-                    // The clock may have been set back.
-                    loss.since = before.since.min(instance.at);
-                }
-            }
-            *known = counts;
+            let known = self.instances.remove(&instance.id);
+            let known = known.map(|known| known.counts).unwrap_or_default();
+            let loss = |(object, count): ((String, String), u64)| {
+                let first = Loss {
+                    count,
+                    before: 0,
+                    latest: now,
+                };
+                let loss = known
+                    .get(&object)
+                    .map_or(first, |known| known.followed_by(count, now));
+                (object, loss)
+            };
+            let counts = lost.into_iter().map(loss).collect();
+            let seen = Instance { seen: now, counts };
+            self.instances.insert(instance.id.clone(), seen);
         }
+        let is_full = self.instances.len() > instances.len() + MOST_ABSENT;
+        let longest = if is_full { Duration::ZERO } else { LATELY };
+        self.instances
+            .retain(|_, known| now.saturating_duration_since(known.seen) <= longest);
     }
 
-    /// Whether this object of an instance has lost something within the last hour.
-    pub(super) fn are_recent(&self, instance: &Published, object: &(String, String)) -> bool {
-        let counts = self.instances.get(&instance.id);
-        let loss = counts.and_then(|counts| counts.get(object));
-        loss.is_some_and(|loss| instance.at.saturating_sub(loss.since) < LATELY)
+    /// How much this object of an instance has lost lately: since an hour without a loss, if the latest is not older.
+    pub(super) fn lately(&self, instance: &str, object: &(String, String)) -> u64 {
+        let known = self.instances.get(instance);
+        let loss = known.and_then(|known| known.counts.get(object));
+        loss.filter(|loss| loss.is_recent(Instant::now()))
+            .map_or(0, |loss| loss.count - loss.before)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Map, json};
+    use tokio::time::advance;
 
     use super::super::attention;
     use super::super::fleet::{Fleet, Rates};
     use super::super::published::ObjectState;
     use super::*;
 
-    fn losing(at: u64, lost: u64) -> Published {
+    fn losing(lost: u64) -> Published {
         let mut facts = Map::new();
         facts.insert("lost".to_owned(), json!(lost));
         Published {
             id: "a".to_owned(),
-            at,
             objects: vec![ObjectState {
                 kind: "locks".to_owned(),
                 name: "orders".to_owned(),
@@ -86,37 +136,51 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_loss_needs_attention_for_an_hour() {
+    const A_SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loss_needs_attention_for_an_hour() {
         let mut rates = Rates::default();
-        let mut needs = |at, lost| {
-            let fleet = Fleet::of(vec![losing(at, lost)], &mut rates);
+        let mut needs = |lost| {
+            let fleet = Fleet::of(vec![losing(lost)], &mut rates);
             let found = attention::find(&fleet, None);
             found.into_iter().map(|one| one.text).collect::<Vec<_>>()
         };
-        let start = 1_000_000_000;
-        assert_eq!(needs(start, 0).len(), 0);
-        assert_eq!(needs(start + 1_000, 1), ["1 lock lost by orders"]);
-        assert_eq!(needs(start + LATELY, 1), ["1 lock lost by orders"]);
-        assert_eq!(
-            needs(start + LATELY + 1_000, 1).len(),
-            0,
-            "for good no longer"
-        );
-        assert_eq!(needs(start + LATELY + 2_000, 2), ["2 locks lost by orders"]);
-        // A clock that is set back makes it no younger and no older.
-        assert_eq!(needs(start, 2), ["2 locks lost by orders"]);
-        assert_eq!(needs(start + LATELY, 2).len(), 0);
+        assert_eq!(needs(0).len(), 0);
+        assert_eq!(needs(40), ["40 locks lost by orders"]);
+        advance(LATELY - A_SECOND).await;
+        assert_eq!(needs(40), ["40 locks lost by orders"]);
+        advance(A_SECOND).await;
+        assert_eq!(needs(40).len(), 0, "for good no longer");
+        assert_eq!(needs(41), ["1 lock lost by orders"], "the others are old");
+        advance(LATELY - A_SECOND).await;
+        assert_eq!(needs(43), ["3 locks lost by orders"]);
+        // Another object has taken the name.
+        assert_eq!(needs(2), ["2 locks lost by orders"]);
+        advance(LATELY).await;
+        assert_eq!(needs(2).len(), 0);
     }
 
-    #[test]
-    fn a_loss_from_before_the_first_look_is_taken_for_a_new_one() {
+    #[tokio::test(start_paused = true)]
+    async fn a_loss_from_before_the_first_look_is_taken_for_a_new_one() {
         let mut losses = Losses::default();
         let object = ("locks".to_owned(), "orders".to_owned());
-        let first = losing(5 * LATELY, 3);
-        losses.remember(std::slice::from_ref(&first));
-        assert!(losses.are_recent(&first, &object));
+        losses.remember(&[losing(3)]);
+        assert_eq!(losses.lately("a", &object), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_was_away_for_a_moment_has_not_lost_anew() {
+        let mut losses = Losses::default();
+        let object = ("locks".to_owned(), "orders".to_owned());
+        losses.remember(&[losing(3)]);
+        advance(LATELY).await;
+        losses.remember(&[losing(3)]);
         losses.remember(&[]);
-        assert!(!losses.are_recent(&first, &object), "its process has ended");
+        losses.remember(&[losing(3)]);
+        assert_eq!(losses.lately("a", &object), 0);
+        advance(LATELY + A_SECOND).await;
+        losses.remember(&[]);
+        assert_eq!(losses.instances.len(), 0, "its process has ended");
     }
 }

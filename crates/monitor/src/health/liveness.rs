@@ -54,15 +54,12 @@ impl Tasks {
             replaced_at: Mutex::default(),
         });
         let mut all = self.watched.lock();
-        // A task that is started anew takes the place of the one that ended, or is about to.
-        for other in all.iter().filter(|other| *other.name == *name) {
-            other.replaced_at.lock().get_or_insert_with(Instant::now);
-        }
         all.retain(|other| match *other.state.lock() {
             State::Running(_) => true,
             State::Finished => false,
-            State::Ended(_) => *other.name != *name,
+            State::Ended(at) => !other.is_replaced(at),
         });
+        take_place(&mut all, name);
         if all.len() >= MOST {
             return Err(ConfigError::new(
                 "task",
@@ -78,6 +75,22 @@ impl Tasks {
     pub(super) fn checks(&self) -> Vec<Check> {
         let all = self.watched.lock();
         all.iter().filter_map(|watched| watched.check()).collect()
+    }
+}
+
+/// A task that is started anew takes the place of one that ended, the first; or of one that is about to end.
+fn take_place(all: &mut Vec<Arc<Watched>>, name: &str) {
+    let ended = |(place, other): (usize, &Arc<Watched>)| match *other.state.lock() {
+        State::Ended(at) if *other.name == *name => Some((at, place)),
+        _ => None,
+    };
+    match all.iter().enumerate().filter_map(ended).min() {
+        Some((_, place)) => drop(all.remove(place)),
+        None => {
+            for other in all.iter().filter(|other| *other.name == *name) {
+                other.replaced_at.lock().get_or_insert_with(Instant::now);
+            }
+        }
     }
 }
 

@@ -160,9 +160,9 @@ impl Health {
     /// Watches a task that has to run as long as the process lives. [`live`](Self::live) fails when its
     /// heartbeat is dropped, and, with `max_silence`, when it has not beaten for so long.
     ///
-    /// A task that is started anew has its old name, also when the old one is not quite gone: the end of the old
-    /// one within a minute, and its silence from then on, do not count. Give tasks that run beside one another names of
-    /// their own.
+    /// A task that is started anew has its old name, and takes the place of one of that name that has ended, also when the
+    /// old one is not quite gone: the end of the old one within a minute, and its silence from then on, do not count. Give
+    /// tasks that run beside one another names of their own.
     ///
     /// # Errors
     /// [`Error::Core`] for a name with spaces or the like, and at the thousandth task.

@@ -378,3 +378,30 @@ async fn a_task_that_runs_beside_one_of_its_name_is_missed_when_it_ends() {
     let _third = health.watch_task("consumer", None).unwrap();
     assert_eq!(health.live().status, Status::Pass, "it is started anew");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_started_anew_takes_the_place_of_one_of_its_name() {
+    let health = Health::builder().build().unwrap();
+    let start = || health.watch_task("consumer", None).unwrap();
+    let (first, second) = (start(), start());
+    tokio::time::advance(Duration::from_secs(120)).await;
+    drop(first);
+    drop(second);
+    let _third = start();
+    assert_eq!(health.live().status, Status::Fail, "one of two is missing");
+    let _fourth = start();
+    assert_eq!(health.live().status, Status::Pass);
+}
+
+/// As a program has that gives each generation of a worker a name of its own.
+#[tokio::test(start_paused = true)]
+async fn tasks_that_ended_after_they_were_replaced_are_forgotten() {
+    let health = Health::builder().build().unwrap();
+    for generation in 0..1_100 {
+        let start = || health.watch_task(&format!("worker-{generation}"), None);
+        let (old, new) = (start().unwrap(), start().unwrap());
+        drop(old);
+        new.finish();
+    }
+    assert_eq!(health.live().status, Status::Pass);
+}
