@@ -54,9 +54,15 @@ impl Failures {
     }
 }
 
-/// The name of the test in a line like `test a::b ... FAILED`.
+/// The name of the test in a line like `test a::b ... FAILED`, without what the runner expects of it: where it tells what the
+/// test said, it names it so.
 pub(crate) fn failed(line: &str) -> Option<&str> {
     let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    let expected = [" - should panic", " - compile fail", " - compile"];
+    let name = expected
+        .iter()
+        .find_map(|expected| name.strip_suffix(expected))
+        .unwrap_or(name);
     outcome.contains("FAILED").then_some(name)
 }
 
@@ -94,6 +100,17 @@ mod tests {
         assert_eq!(
             read(lines),
             "failed    a::bad\n          thread 'a::bad' panicked at a.rs:7:5:\n          left: 1\nfailed    b::bad\n"
+        );
+    }
+
+    #[test]
+    fn a_test_that_is_to_panic_is_named_with_what_it_said() {
+        let lines = "test a - should panic ... FAILED\ntest b.rs - c (line 9) - compile fail ... FAILED\n\nfailures:\n\n\
+                     ---- a stdout ----\nnote: it did not panic\n\n\
+                     ---- b.rs - c (line 9) stdout ----\nit compiled\n";
+        assert_eq!(
+            read(lines),
+            "failed    a\n          note: it did not panic\nfailed    b.rs - c (line 9)\n          it compiled\n"
         );
     }
 

@@ -27,6 +27,25 @@ impl App {
             .unwrap();
         (Self(child), said.trim().to_owned())
     }
+
+    /// Tells it as systemd, Docker and Kubernetes do.
+    #[cfg(unix)]
+    async fn ends_when_it_is_told_to(&mut self) {
+        let kill = format!("kill -TERM {}", self.0.id());
+        let told = Command::new("sh").args(["-c", &kill]).status();
+        assert!(told.unwrap().success());
+        let ended = async {
+            loop {
+                match self.0.try_wait().unwrap() {
+                    Some(status) => break status,
+                    None => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        let status = tokio::time::timeout(Duration::from_secs(60), ended).await;
+        let status = status.expect("it ends");
+        assert!(status.success(), "{status}");
+    }
 }
 
 impl Drop for App {
@@ -90,7 +109,6 @@ async fn it_knows_its_visitors_caches_limits_and_says_how_it_is() {
     panic!("nothing is limited");
 }
 
-/// What systemd, Docker and Kubernetes send.
 #[cfg(unix)]
 #[tokio::test]
 async fn it_ends_as_it_should_when_it_is_told_to() {
@@ -98,13 +116,7 @@ async fn it_ends_as_it_should_when_it_is_told_to() {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let health = http.get(format!("{address}/health/ready")).send().await;
     assert_eq!(health.unwrap().status(), 200);
-    let kill = format!("kill -TERM {}", app.0.id());
-    let told = Command::new("sh").args(["-c", &kill]).status();
-    assert!(told.unwrap().success());
-    let ended = tokio::task::spawn_blocking(move || app.0.wait().unwrap());
-    let status = tokio::time::timeout(Duration::from_secs(60), ended).await;
-    let status = status.expect("it ends").unwrap();
-    assert!(status.success(), "{status}");
+    app.ends_when_it_is_told_to().await;
 }
 
 #[cfg(unix)]
@@ -120,12 +132,6 @@ async fn a_request_that_never_comes_whole_does_not_hold_the_end_up() {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let health = http.get(format!("{address}/health/ready")).send().await;
     assert_eq!(health.unwrap().status(), 200);
-    let kill = format!("kill -TERM {}", app.0.id());
-    let told = Command::new("sh").args(["-c", &kill]).status();
-    assert!(told.unwrap().success());
-    let ended = tokio::task::spawn_blocking(move || app.0.wait().unwrap());
-    let status = tokio::time::timeout(Duration::from_secs(60), ended).await;
-    let status = status.expect("it ends").unwrap();
-    assert!(status.success(), "{status}");
+    app.ends_when_it_is_told_to().await;
     drop(slow);
 }
