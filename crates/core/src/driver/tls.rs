@@ -72,11 +72,14 @@ impl Tls {
     pub(super) fn connector(&self) -> TlsConnector {
         let seen = stamps(&self.config);
         let mut current = self.current.lock();
-        if current.seen != seen {
+        if current.seen == seen {
+            current.warned = None;
+        } else {
             match connector(&self.config) {
                 Ok(renewed) => {
                     current.connector = renewed;
                     current.seen = seen;
+                    current.warned = None;
                 }
                 Err(error) if current.warned.as_ref() != Some(&seen) => {
                     tracing::warn!(
@@ -124,8 +127,18 @@ impl Tls {
     }
 }
 
-/// Makes what encrypts of the files that `config` names.
+/// Makes what encrypts of the files that `config` names. The client's own are read first: while they cannot be read, each
+/// connection comes here, and the platform's store of authorities is large.
 fn connector(config: &TlsConfig) -> Result<TlsConnector, ConfigError> {
+    let own = match (&config.client_cert_file, &config.client_key_file) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates("tls_client_cert_file", cert)?;
+            let key = PrivateKeyDer::from_pem_file(key)
+                .map_err(|error| unreadable("tls_client_key_file", key, &error))?;
+            Some((chain, key))
+        }
+        _ => None,
+    };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -137,20 +150,15 @@ fn connector(config: &TlsConfig) -> Result<TlsConnector, ConfigError> {
             )
         })?
         .with_root_certificates(roots(config)?);
-    let rustls = match (&config.client_cert_file, &config.client_key_file) {
-        (Some(cert), Some(key)) => {
-            let chain = certificates("tls_client_cert_file", cert)?;
-            let key = PrivateKeyDer::from_pem_file(key)
-                .map_err(|error| unreadable("tls_client_key_file", key, &error))?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| {
-                ConfigError::new(
-                    "tls_client_key_file",
-                    format!("certificate and key cannot be used together: {error}"),
-                    "give the key that belongs to `tls_client_cert_file`",
-                )
-            })?
-        }
-        _ => builder.with_no_client_auth(),
+    let rustls = match own {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
+            ConfigError::new(
+                "tls_client_key_file",
+                format!("certificate and key cannot be used together: {error}"),
+                "give the key that belongs to `tls_client_cert_file`",
+            )
+        })?,
+        None => builder.with_no_client_auth(),
     };
     Ok(TlsConnector::from(Arc::new(rustls)))
 }
@@ -241,7 +249,8 @@ mod tests {
             file.set_modified(at).unwrap();
         };
         let at = SystemTime::now();
-        put(authority().as_bytes(), at);
+        let old = authority();
+        put(old.as_bytes(), at);
         let config = TlsConfig {
             ca_file: Some(path.clone()),
             ..TlsConfig::default()
@@ -253,6 +262,13 @@ mod tests {
 
         let renewed = authority();
         let later = at + std::time::Duration::from_secs(60);
+        put(&vec![b'x'; renewed.len()], later);
+        let warned = || tls.current.lock().warned.is_some();
+        assert!(Arc::ptr_eq(&first, &connector()), "it goes on");
+        assert!(warned());
+        put(old.as_bytes(), at);
+        assert!(Arc::ptr_eq(&first, &connector()), "it is back");
+        assert!(!warned(), "the next time is told anew");
         put(&vec![b'x'; renewed.len()], later);
         assert!(Arc::ptr_eq(&first, &connector()), "it goes on");
         put(renewed.as_bytes(), later);
