@@ -95,8 +95,9 @@ impl<T> ChannelBuilder<T> {
     }
 
     /// How many messages wait for a slow subscriber (1,024 at first), and what happens to more. What comes from the log of
-    /// a [`replay`](Self::replay) stays there until the subscriber has room for it; under [`Overflow::Disconnect`] the
-    /// subscription ends when nothing is read for a minute meanwhile.
+    /// a [`replay`](Self::replay) stays there until the subscriber has room for it, as do messages that are published
+    /// meanwhile to any channel of the subscription; under [`Overflow::Disconnect`] the subscription ends when nothing is
+    /// read for a minute meanwhile.
     #[must_use]
     pub fn queue(mut self, messages: usize, overflow: Overflow) -> Self {
         self.capacity = messages;

@@ -140,6 +140,7 @@ impl Cursors {
         let Some(cursor) = self.by_channel.get_mut(&channel) else {
             return true;
         };
+        let mut pass = Pass::default();
         if frame.number <= cursor.position {
             if cursor.replayed.remove(&frame.number) {
                 cursor.has_gone_on = true;
@@ -156,13 +157,17 @@ impl Cursors {
         } else if (frame.before != cursor.position && frame.before != 0)
             || frame.number <= cursor.lost_up_to
         {
-            if !cursor.catch_up_to(frame.number, &self.client, outlet).await {
+            let client = &self.client;
+            if !cursor
+                .catch_up_to(frame.number, client, outlet, &mut pass)
+                .await
+            {
                 return false;
             }
             if cursor.position >= frame.number {
                 cursor.replayed.remove(&frame.number);
                 cursor.has_gone_on = true;
-                return true;
+                return !pass.took_long(outlet) || self.read_grown(outlet).await;
             }
             if frame.number <= cursor.lost_up_to {
                 // The log, in which every message stands before it is told, does not know it: it is from before
@@ -180,39 +185,39 @@ impl Cursors {
         outlet.message(channel, frame.message, Some(Position(frame.number)))
     }
 
-    /// Hands on what all logs have beyond what was handed on. Each is read up to the message that was the last one when its
-    /// first page was read, a page of each in turn; and all of them anew when one of them has grown since: what comes live does
-    /// not wait for the subscriber's room, and a log that grows as fast as the subscriber reads must not hold up the others.
-    /// `false` when the subscription has ended.
+    /// Hands on what all logs have beyond what was handed on: in passes, in each of which a page of each log is read in turn, so
+    /// that a log that grows as fast as the subscriber reads does not hold up the others. After a pass that took long the logs that
+    /// have grown meanwhile are read once more: messages that come live do not wait for the subscriber's room, and would be told
+    /// as a gap though their log holds them. `false` when the subscription has ended.
     pub(super) async fn catch_up(&mut self, outlet: &Outlet) -> bool {
-        let mut readable: Vec<&mut Cursor> = self.by_channel.values_mut().collect();
+        let client = &self.client;
+        let mut behind: Vec<&mut Cursor> = self.by_channel.values_mut().collect();
+        let mut at_the_end = Vec::new();
         loop {
-            let mut has_grown = false;
-            let first = readable.drain(..).map(|cursor| (cursor, None));
-            let mut behind: Vec<(&mut Cursor, Option<u64>)> = first.collect();
-            while !behind.is_empty() {
-                for (cursor, end) in std::mem::take(&mut behind) {
-                    match cursor.step(&self.client, outlet).await {
-                        Step::Ended => return false,
-                        // The subscriber was told, once.
-                        Step::Refused => {}
-                        Step::Last => readable.push(cursor),
-                        Step::More { last } => {
-                            let end = end.unwrap_or(last);
-                            if cursor.position < end {
-                                behind.push((cursor, Some(end)));
-                            } else {
-                                has_grown = true;
-                                readable.push(cursor);
-                            }
-                        }
-                    }
-                }
+            let mut pass = Pass::default();
+            match pass.read(behind, client, outlet).await {
+                Some(read) => at_the_end.extend(read),
+                None => return false,
             }
-            if !has_grown {
+            if !pass.has_moved || !pass.took_long(outlet) {
+                return true;
+            }
+            let grown = have_grown(&at_the_end, client).await;
+            (behind, at_the_end) = separate(at_the_end, grown);
+            if behind.is_empty() {
                 return true;
             }
         }
+    }
+
+    /// The same in one pass over the logs that have grown, after the hole in one of them was filled. `false` when the subscription
+    /// has ended.
+    async fn read_grown(&mut self, outlet: &Outlet) -> bool {
+        let all: Vec<&mut Cursor> = self.by_channel.values_mut().collect();
+        let grown = have_grown(&all, &self.client).await;
+        let (behind, _) = separate(all, grown);
+        let read = Pass::default().read(behind, &self.client, outlet).await;
+        read.is_some()
     }
 
     pub(super) fn last_numbers(&self) -> LastNumbers {
@@ -264,6 +269,83 @@ impl LastNumbers {
     }
 }
 
+/// A pass over the logs of several channels.
+#[derive(Default)]
+struct Pass {
+    /// Whether a message was handed on, or told as missing.
+    has_moved: bool,
+    /// Whether the subscriber's room or the server was waited for, or some log had more than a page.
+    has_waited: bool,
+}
+
+impl Pass {
+    /// Whether more may have come live meanwhile than the subscriber has room for. Half a page is enough after a pass that waited for
+    /// nothing: a quick subscriber is not kept at the logs by messages that never cease.
+    fn took_long(&self, outlet: &Outlet) -> bool {
+        self.has_waited || !outlet.has_room(outlet.page(PAGE).div_ceil(2))
+    }
+
+    /// Reads each log up to the message that was the last one when its first page was read, a page of each in turn. Gives the
+    /// cursors whose logs can be read; `None` when the subscription has ended.
+    async fn read<'c>(
+        &mut self,
+        behind: Vec<&'c mut Cursor>,
+        client: &Client,
+        outlet: &Outlet,
+    ) -> Option<Vec<&'c mut Cursor>> {
+        let mut read = Vec::with_capacity(behind.len());
+        let first = behind.into_iter().map(|cursor| (cursor, None));
+        let mut behind: Vec<(&mut Cursor, Option<u64>)> = first.collect();
+        while !behind.is_empty() {
+            for (cursor, end) in std::mem::take(&mut behind) {
+                match cursor.step(client, outlet, self).await {
+                    Step::Ended => return None,
+                    // The subscriber was told, once.
+                    Step::Refused => {}
+                    Step::Last => read.push(cursor),
+                    Step::More { last } => {
+                        let end = end.unwrap_or(last);
+                        match cursor.position < end {
+                            true => behind.push((cursor, Some(end))),
+                            false => read.push(cursor),
+                        }
+                    }
+                }
+            }
+        }
+        Some(read)
+    }
+}
+
+/// Which of the channels have a later message than the last that was handed on, or might, all asked at once. Where the server
+/// does not answer the log is read, which waits for it.
+async fn have_grown(cursors: &[&mut Cursor], client: &Client) -> Vec<bool> {
+    let last = |cursor: &&mut Cursor| Command::new("GET").key(&cursor.keys.last).from_master();
+    let replies = match client.pipeline(cursors.iter().map(last).collect()).await {
+        Ok(replies) => replies,
+        Err(error) => return vec![error.is_retryable(); cursors.len()],
+    };
+    let grown = cursors.iter().zip(replies).map(|(cursor, reply)| {
+        match read::<Option<u64>>("GET", reply) {
+            Ok(last) => last.is_some_and(|last| last > cursor.position),
+            Err(error) => error.is_retryable(),
+        }
+    });
+    grown.collect()
+}
+
+/// The cursors that have grown, and the others.
+fn separate(cursors: Vec<&mut Cursor>, grown: Vec<bool>) -> (Vec<&mut Cursor>, Vec<&mut Cursor>) {
+    let mut separated = (Vec::new(), Vec::new());
+    for (cursor, has_grown) in cursors.into_iter().zip(grown) {
+        match has_grown {
+            true => separated.0.push(cursor),
+            false => separated.1.push(cursor),
+        }
+    }
+    separated
+}
+
 /// What a page of a log was.
 enum Step {
     /// It was full: there may be more.
@@ -309,9 +391,15 @@ impl Cursor {
     }
 
     /// Hands on what the log has until this message, which has been told. `false` when the subscription has ended.
-    async fn catch_up_to(&mut self, number: u64, client: &Client, outlet: &Outlet) -> bool {
+    async fn catch_up_to(
+        &mut self,
+        number: u64,
+        client: &Client,
+        outlet: &Outlet,
+        pass: &mut Pass,
+    ) -> bool {
         loop {
-            match self.step(client, outlet).await {
+            match self.step(client, outlet, pass).await {
                 Step::Ended => return false,
                 Step::Last | Step::Refused => return true,
                 Step::More { .. } if self.position >= number => return true,
@@ -323,15 +411,18 @@ impl Cursor {
     /// Hands on a page of the log, however long the server cannot be asked: the subscriber would
     /// only be told of a gap that is none. Nor does it hand on more than the subscriber has room for: what is dropped from
     /// the queue would not come again.
-    async fn step(&mut self, client: &Client, outlet: &Outlet) -> Step {
+    async fn step(&mut self, client: &Client, outlet: &Outlet, pass: &mut Pass) -> Step {
         const LEAST: Duration = Duration::from_millis(50);
         const MOST: Duration = Duration::from_secs(1);
         let mut pause = LEAST;
         loop {
             let most = self.page_size.of(outlet.page(PAGE));
-            if !outlet.has_room(most) && self.is_at_the_last(client).await {
-                // Nothing waits there for a subscriber who is busy.
-                return Step::Last;
+            if !outlet.has_room(most) {
+                if self.is_at_the_last(client).await {
+                    // Nothing waits there for a subscriber who is busy.
+                    return Step::Last;
+                }
+                pass.has_waited = true;
             }
             if !outlet.room(most).await {
                 return Step::Ended;
@@ -343,6 +434,7 @@ impl Cursor {
                         self.page_size.was_lost(most);
                     }
                     tracing::debug!(target: "redkit::pubsub", %error, ?pause, "the log is read again");
+                    pass.has_waited = true;
                     sleep(pause).await;
                     pause = (pause * 2).min(MOST);
                     continue;
@@ -370,6 +462,8 @@ impl Cursor {
                 }
                 self.position = last;
             }
+            pass.has_moved |= self.position != after;
+            pass.has_waited |= !is_last;
             return match is_last {
                 true => Step::Last,
                 // A number that was handed on before is none of a log that goes on behind it, nor is nought.

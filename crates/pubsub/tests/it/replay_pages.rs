@@ -9,7 +9,7 @@ use redkit_pubsub::{Channel, Event, GapReason, Overflow, Position, Replay, Subsc
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::listening::{gap, is_silent, next, payloads};
+use crate::listening::{gap, is_silent, message, next, payloads};
 
 /// A channel whose subscribers hear what the test tells them alone.
 fn told(replay: Replay, queue: (usize, Overflow)) -> (Arc<FaultyBackend>, Channel<u32>) {
@@ -139,6 +139,57 @@ async fn what_comes_while_a_log_is_read_waits_there_for_the_subscriber() {
         }
     }
     assert!(is_silent(&mut subscription).await);
+}
+
+/// Reads messages one by one, and publishes one to the channel of `a` after each of the first 60, until the subscriber has so many
+/// of both channels.
+async fn read_while_a_grows(
+    subscription: &mut Subscription<u32>,
+    (backend, channel): &(Arc<FaultyBackend>, Channel<u32>),
+    before: &str,
+    expected: (u32, u32),
+) {
+    let (mut of_a, mut of_b) = (0, 0);
+    let mut before = before.to_owned();
+    for n in 0..expected.0 + expected.1 {
+        // Neither a gap nor a message twice.
+        let message = message(subscription).await;
+        match *message.key == *b"a" {
+            true => of_a += 1,
+            false => of_b += 1,
+        }
+        if n < 60 {
+            let number = publish(channel, "a", 1).await[0].to_string();
+            tell(backend, "a", &before, &number, 0);
+            before = number;
+        }
+    }
+    assert_eq!((of_a, of_b), expected);
+    assert!(is_silent(subscription).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_on_a_channel_waits_in_its_log_while_another_log_is_read() {
+    let channels = told(Replay::last(10_000), (16, Overflow::DropOldest));
+    let (backend, channel) = &channels;
+    let mut subscription = channel.subscribe(["a", "b"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    publish(channel, "b", 100).await;
+    // The log of `a` is at its end, and is read first or second: it is not read for as long as that of `b`.
+    reconnect(backend);
+    read_while_a_grows(&mut subscription, &channels, "0", (60, 100)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_on_a_channel_waits_in_its_log_while_a_hole_of_another_is_filled() {
+    let channels = told(Replay::last(10_000), (16, Overflow::DropOldest));
+    let (backend, channel) = &channels;
+    let mut subscription = channel.subscribe(["a", "b"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    let positions = publish(channel, "b", 100).await;
+    let [before, last] = [98, 99].map(|n: usize| positions[n].to_string());
+    tell(backend, "b", &before, &last, 99);
+    read_while_a_grows(&mut subscription, &channels, "0", (60, 100)).await;
 }
 
 #[tokio::test(start_paused = true)]
