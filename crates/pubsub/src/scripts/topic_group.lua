@@ -8,7 +8,8 @@
 --          `paused:<group>` 1, `taken:<group>` of `topic_take.lua`)
 -- ARGV[1]  the group    ARGV[2]  where a new one begins: `0` or `$`    ARGV[3]  `shared` or `ordered`
 -- ARGV[4]  the call's token, the same in all its repetitions    ARGV[5]  1 when a group that was lost is left as it is
--- Reply    {1 when this call made it, 2 when it had been lost, otherwise 0; its mode}
+-- Reply    {1 when this call made it, 2 when this call made it and it had been lost, 3 when it is lost and was left so,
+--          otherwise 0; its mode}
 -- Example  EVALSHA … 2 ns:topic:mail:{mail.0} ns:topic:mail:{mail.0}:state senders 0 shared 9f2c… 0 → {1, "shared"}
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 local exists = false
@@ -32,7 +33,9 @@ if exists then
   if not was_known then
     redis.call('HSET', KEYS[2], mode, ARGV[3])
   end
-elseif not (was_known and ARGV[5] == '1') then
+elseif was_known and ARGV[5] == '1' then
+  return { 3, redis.call('HGET', KEYS[2], mode) }
+else
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], was_known and '0' or ARGV[2], 'MKSTREAM')
   redis.call('HSET', KEYS[2], mode, ARGV[3], made, (was_known and 'lost ' or 'new ') .. ARGV[4])
 end

@@ -34,7 +34,7 @@ use serde::Serialize;
 use tracing::Instrument;
 
 pub use self::builder::{Retention, TopicBuilder};
-pub use self::consumer::{ConsumerBuilder, Gap, GapReason, Worker, WorkerStats};
+pub use self::consumer::{ConsumerBuilder, CreatedGroup, Gap, GapReason, Worker, WorkerStats};
 pub use self::dead::{DeadLetter, DeadLetters};
 pub use self::delivery::{BatchHandler, Delivery, Handler, Outcome, Outcomes};
 use self::keys::Partition;

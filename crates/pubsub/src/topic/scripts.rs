@@ -122,6 +122,8 @@ pub(crate) enum Made {
     New,
     /// It had been there before, and the server had lost it.
     Anew,
+    /// The server has lost it, and it was left so.
+    LeftLost,
 }
 
 /// A group that is to be there.
@@ -136,26 +138,34 @@ pub(crate) struct GroupToMake<'a> {
     pub(crate) leaves_lost: bool,
 }
 
-/// Gives the group's mode as well.
-pub(crate) async fn group(
-    client: &Client,
-    partition: &Partition,
-    to_make: GroupToMake<'_>,
-) -> Result<(Made, String), Error> {
+/// Replies with a [`MadeGroup`].
+pub(crate) fn group(partition: &Partition, to_make: &GroupToMake<'_>) -> Invocation {
     let call = GROUP.invoke([&partition.stream, &partition.state]);
-    let call = call
-        .arg(to_make.group)
+    call.arg(to_make.group)
         .arg(to_make.begin)
         .arg(to_make.mode)
         .arg(to_make.token)
-        .arg(u8::from(to_make.leaves_lost));
-    let (made, mode): (u64, String) = client.eval(call.idempotent(true)).await?;
-    let made = match made {
-        1 => Made::New,
-        2 => Made::Anew,
-        _ => Made::No,
-    };
-    Ok((made, mode))
+        .arg(u8::from(to_make.leaves_lost))
+        .idempotent(true)
+}
+
+/// What became of a [`GroupToMake`].
+pub(crate) struct MadeGroup {
+    pub(crate) made: Made,
+    pub(crate) mode: String,
+}
+
+impl FromValue for MadeGroup {
+    fn from_value(value: Value) -> Result<Self, ValueError> {
+        let (made, mode): (u64, String) = value.to()?;
+        let made = match made {
+            1 => Made::New,
+            2 => Made::Anew,
+            3 => Made::LeftLost,
+            _ => Made::No,
+        };
+        Ok(Self { made, mode })
+    }
 }
 
 /// What a consumer's tick gave.

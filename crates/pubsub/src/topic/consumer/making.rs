@@ -1,15 +1,16 @@
 //! How groups come to be: ahead of their workers, when a worker starts, later when the server was away then, and anew when the server has
 //! lost them.
 
-use redkit_core::Error as CoreError;
 use redkit_core::coordination::Token;
+use redkit_core::{Command, Error as CoreError};
 
 use super::run::{HeldSeat, Shared};
 use super::{Gap, GapReason, Settings};
+use crate::channel::read;
 use crate::error::Error;
 use crate::topic::Inner;
 use crate::topic::keys::Partition;
-use crate::topic::scripts::{self, GroupToMake, Made};
+use crate::topic::scripts::{self, GroupToMake, Made, MadeGroup};
 
 /// A group that is to be made, until the server has answered.
 #[derive(Debug, Clone, Copy)]
@@ -60,43 +61,79 @@ impl Making {
             token: self.token,
             leaves_lost: false,
         };
-        made(client, partition, to_make).await
+        let group: MadeGroup = client.eval(scripts::group(partition, &to_make)).await?;
+        Ok((group.mode == mode).then_some(group.made))
     }
 }
 
-/// `None` for a group of the other kind.
-async fn made(
-    client: &redkit_core::Client,
-    partition: &Partition,
-    to_make: GroupToMake<'_>,
-) -> Result<Option<Made>, CoreError> {
-    let mode = to_make.mode;
-    let (made, is_mode) = scripts::group(client, partition, to_make).await?;
-    Ok((is_mode == mode).then_some(made))
+/// How [`ConsumerBuilder::create_group`](super::ConsumerBuilder::create_group) left a group: by the numbers of partitions, in their
+/// order. In a partition that neither list names the group was there before, and is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CreatedGroup {
+    /// Where this call made the group: it had not been there, as far as the server knows.
+    pub new: Vec<u32>,
+    /// Where the server has lost the group. Until a worker of the group starts, nothing that other groups are done with is kept for
+    /// it there; the worker makes it anew and is told of [the gap](super::ConsumerBuilder::on_gap).
+    pub lost: Vec<u32>,
 }
 
-/// Makes a group ahead of its workers, where it is new. Gives whether it was new in some partition.
-pub(super) async fn create(topic: &Inner, group: &str, settings: &Settings) -> Result<bool, Error> {
-    let mut is_new = false;
-    for partition in &topic.partitions {
-        let Making { token, begin, .. } = Making::first(settings);
-        let to_make = GroupToMake {
-            group,
-            begin,
-            mode: settings.mode(),
-            token,
-            leaves_lost: true,
-        };
-        match made(&topic.client, partition, to_make).await? {
-            Some(made) => is_new |= made == Made::New,
-            None => {
-                return Err(Error::GroupClash {
-                    group: group.into(),
-                });
-            }
+impl CreatedGroup {
+    /// Whether the group was new in some partition.
+    pub fn is_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
+    /// Whether the server has lost the group in some partition.
+    pub fn is_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+}
+
+/// Makes a group ahead of its workers, where it is new, in two round trips. The first looks whether the group is of the other kind
+/// in any partition: then it must not be made in the partitions that do not know it.
+pub(super) async fn create(
+    topic: &Inner,
+    group: &str,
+    settings: &Settings,
+) -> Result<CreatedGroup, Error> {
+    let clash = || Error::GroupClash {
+        group: group.into(),
+    };
+    let looks = topic.partitions.iter().map(|partition| {
+        let look = Command::new("HGET").key(&partition.state);
+        look.arg(format!("mode:{group}")).from_master()
+    });
+    for mode in topic.client.pipeline(looks.collect()).await? {
+        let mode: Option<String> = read("HGET", mode)?;
+        if mode.is_some_and(|mode| mode != settings.mode()) {
+            return Err(clash());
         }
     }
-    Ok(is_new)
+    let Making { token, begin, .. } = Making::first(settings);
+    let to_make = GroupToMake {
+        group,
+        begin,
+        mode: settings.mode(),
+        token,
+        leaves_lost: true,
+    };
+    let calls = topic.partitions.iter();
+    let calls = calls.map(|partition| scripts::group(partition, &to_make));
+    let replies = topic.client.eval_all(calls).await?;
+    let mut created = CreatedGroup::default();
+    for (partition, reply) in topic.partitions.iter().zip(replies) {
+        let group: MadeGroup = read("EVALSHA", reply)?;
+        if group.mode != settings.mode() {
+            return Err(clash());
+        }
+        match group.made {
+            Made::New => created.new.push(partition.number),
+            Made::LeftLost => created.lost.push(partition.number),
+            Made::No | Made::Anew => {}
+        }
+    }
+    Ok(created)
 }
 
 /// What became of a group when its worker started.

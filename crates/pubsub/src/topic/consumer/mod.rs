@@ -20,6 +20,7 @@ use redkit_core::Admission;
 use redkit_core::coordination::Backoff;
 use serde::de::DeserializeOwned;
 
+pub use self::making::CreatedGroup;
 #[cfg(feature = "schedule")]
 pub(super) use self::worker::spawn;
 pub use self::worker::{Worker, WorkerStats};
@@ -192,8 +193,9 @@ impl<T> ConsumerBuilder<T> {
     ///
     /// Of the settings only [`ordered`](Self::ordered) and [`from_now`](Self::from_now) matter to it. A group that the server
     /// has lost, while it has kept the topic's state, is left to the workers, which are told of [the gap](Self::on_gap): until one
-    /// starts nothing is kept for the group in that partition. Where the state is lost as well, as by a restart without
-    /// persistence, the group is new. Gives whether it was.
+    /// starts nothing is kept for the group in that partition, and the result names it. Where the state is lost as well, as by a
+    /// restart without persistence, the group is new. It takes two round trips, however many partitions there are (on a cluster
+    /// to each node).
     ///
     /// ```
     /// # use redkit_pubsub::topic::{Delivery, Outcome, Topic};
@@ -203,7 +205,10 @@ impl<T> ConsumerBuilder<T> {
     /// # let client = Client::from_backend(std::sync::Arc::new(Embedded::new()), &ClientConfig::default())?;
     /// let orders: Topic<u32> = Topic::builder(&client, "orders").partitions(8).build()?;
     /// for group in ["mail", "stock"] {
-    ///     orders.consumer(group).create_group().await?;
+    ///     let created = orders.consumer(group).create_group().await?;
+    ///     if created.is_lost() {
+    ///         eprintln!("{group} has lost messages of the partitions {:?}: start its workers", created.lost);
+    ///     }
     /// }
     /// orders.publish(&7).await?; // both groups have it, whichever worker starts first
     /// # let worker = orders.consumer("mail").start(|_: Delivery<u32>| async { Outcome::Ack }).await?;
@@ -213,9 +218,9 @@ impl<T> ConsumerBuilder<T> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a name that cannot be a group, [`Error::GroupClash`] when the group is one of the other kind
-    /// (ordered or not), [`Error::Core`] when Redis could not be asked or refuses; then the group may be there in some
-    /// partitions, and the call can be repeated.
-    pub async fn create_group(&self) -> Result<bool, Error> {
+    /// (ordered or not), and then it was made in no partition unless both kinds are made at the same time; [`Error::Core`] when Redis could not be asked or refuses,
+    /// and then the group may be there in some partitions, and the call can be repeated.
+    pub async fn create_group(&self) -> Result<CreatedGroup, Error> {
         check_group(&self.group)?;
         making::create(&self.topic.inner, &self.group, &self.settings).await
     }
