@@ -5,9 +5,11 @@
 -- KEYS[1]  the stream    KEYS[2]  the delayed messages    KEYS[3]  the topic's state    KEYS[4]  the group's retries
 -- KEYS[5]  its dead letters    KEYS[6]  the members of an ordered group, which the first partition has
 -- ARGV[1]  the group    ARGV[2]  the name of `waiting`    ARGV[3]  the lease (ms)
--- Reply    {length, delayed, dead, retries, 1 when paused, lag or -1, pending, age of the oldest pending entry (ms),
---          entries in the hands of consumers, live consumers (of an ordered group its members), age of the oldest entry
---          that was not delivered (ms) or -1}. To a group that is not there nothing was delivered.
+-- Reply    {length, delayed messages that are not due, dead, retries, 1 when paused, lag or -1, pending, age of the oldest
+--          pending entry (ms), entries in the hands of consumers, live consumers (of an ordered group its members), age of
+--          the oldest message that was not delivered (ms) or -1}. To a group that is not there nothing was delivered.
+--          A delayed message that is due, and that nobody has moved into the stream, was delivered to no group: it is part of
+--          the lag, and its age is the time since it was due.
 -- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders ~waiting 30000 → {12, 0, 1, 2, 0, 5, 4, 1200, 2, 3, 800}
 local lag, pending, age, held, live, undelivered = -1, 0, 0, 0, 0, -1
 local function age_of(id)
@@ -51,8 +53,16 @@ end
 if not is_there then
   undelivered = undelivered_from('-')
 end
+local due = redis.call('ZCOUNT', KEYS[2], '-inf', now)
+if due > 0 then
+  local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+  undelivered = math.max(undelivered, math.floor((now - first[2]) / 1000))
+  if lag >= 0 then
+    lag = lag + due
+  end
+end
 return {
-  redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('XLEN', KEYS[5]),
+  redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]) - due, redis.call('XLEN', KEYS[5]),
   redis.call('ZCARD', KEYS[4]), redis.call('HEXISTS', KEYS[3], 'paused:' .. ARGV[1]), lag, pending, age, held, live,
   undelivered,
 }

@@ -15,10 +15,11 @@ use crate::error::Error;
 pub struct GroupStats {
     /// Messages in the streams.
     pub length: u64,
-    /// Messages that wait for their time.
+    /// Messages that wait for their time. A message whose time has come counts as one that was not delivered, also before a worker
+    /// or a reader has moved it into its stream.
     pub delayed: u64,
     /// Messages that were not delivered to the group yet; `None` when the server does not know, after
-    /// entries were deleted.
+    /// entries were deleted, and for a group that is not there.
     pub lag: Option<u64>,
     /// Messages that were delivered and are not acknowledged: in flight, or waiting for a retry.
     pub pending: u64,
@@ -30,7 +31,8 @@ pub struct GroupStats {
     pub dead: u64,
     /// The age of the oldest message that is pending, since it was published.
     pub oldest_pending: Option<Duration>,
-    /// The age of the oldest message that was not delivered to the group yet.
+    /// The age of the oldest message that was not delivered to the group yet: since it was published, or of a delayed message
+    /// since it was due, and since a worker or a reader has moved it into its stream once that is done.
     pub oldest_undelivered: Option<Duration>,
     /// Workers that gave a sign of life within a lease (30 s, or of an ordered group within their own), the most of any
     /// partition.

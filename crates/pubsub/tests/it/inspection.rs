@@ -65,6 +65,25 @@ redkit_testkit::suite! {
         assert!(topic.inspect("no group").is_err());
     }
 
+    async fn a_delayed_message_that_is_due_was_not_delivered_though_nobody_has_moved_it(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        topic.consumer("g").create_group().await.unwrap();
+        for delay in [1, 600_000] {
+            let delayed = Publication::new().delay(Duration::from_millis(delay));
+            topic.publish_with(&1, delayed).await.unwrap();
+        }
+        let stats = until_stats(&topic, "g", |stats| stats.lag == Some(1)).await;
+        assert_eq!((stats.length, stats.delayed, stats.pending), (0, 1, 0));
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        for group in ["g", "no-group"] {
+            let age = topic.stats(group).await.unwrap().oldest_undelivered;
+            assert!(age.is_some_and(|age| (20..60_000).contains(&age.as_millis())), "{group} {age:?}");
+        }
+        let _worker = topic.consumer("g").start(|_| async { Outcome::Ack }).await.unwrap();
+        let stats = until_stats(&topic, "g", |stats| stats.lag == Some(0) && stats.pending == 0).await;
+        assert_eq!((stats.delayed, stats.oldest_undelivered, stats.oldest_pending), (1, None, None));
+    }
+
     async fn dead_letters_are_listed_page_by_page_and_redriven_one_by_one(fixture: Fixture) {
         let topic = builder(&fixture.client).partitions(3).build().unwrap();
         let seen = Seen::default();

@@ -5,24 +5,25 @@ use std::time::Duration;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use redkit_core::Command;
 use redkit_pubsub::Error;
-use redkit_pubsub::topic::{Delivery, Outcome};
+use redkit_pubsub::topic::{Delivery, Outcome, Publication};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::sleep;
 
 use crate::handling::{builder, topic, until};
 
+const GAUGES: [&str; 5] = [
+    "lag",
+    "pending",
+    "dead_letters",
+    "live_workers",
+    "oldest_seconds",
+];
+
 /// Lag, pending messages, dead letters, live workers and the age of the oldest message of the group `g`, as they were set
 /// since this was asked last.
 fn shown(snapshots: &Snapshotter) -> [f64; 5] {
     let snapshot = snapshots.snapshot().into_vec();
-    let gauges = [
-        "lag",
-        "pending",
-        "dead_letters",
-        "live_workers",
-        "oldest_seconds",
-    ];
-    gauges.map(|name| {
+    GAUGES.map(|name| {
         let found = snapshot.iter().find_map(|(key, _, _, value)| {
             let key = key.key();
             let labels = key.labels().map(|label| (label.key(), label.value()));
@@ -103,6 +104,25 @@ async fn messages_for_a_group_that_is_not_there_are_seen_to_grow_old() {
     topic.publish(&1).await.unwrap();
     sleep(Duration::from_secs(31)).await;
     let [.., oldest] = shown(&snapshots);
+    assert!((29.0..=31.0).contains(&oldest), "{oldest}");
+}
+
+/// No worker is there that would move it into its stream.
+#[tokio::test(start_paused = true)]
+async fn a_delayed_message_is_seen_to_grow_old_from_the_time_when_it_was_due() {
+    let recorder = DebuggingRecorder::new();
+    let snapshots = recorder.snapshotter();
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let topic = topic(&FaultyBackend::embedded().client());
+    topic.consumer("g").create_group().await.unwrap();
+    let _watch = topic.watch("g", Duration::from_secs(10)).await.unwrap();
+    let delayed = Publication::new().delay(Duration::from_secs(60));
+    topic.publish_with(&1, delayed).await.unwrap();
+    sleep(Duration::from_secs(51)).await;
+    assert_eq!(shown(&snapshots), [0.0; 5]);
+    sleep(Duration::from_secs(40)).await;
+    let [counts @ .., oldest] = shown(&snapshots);
+    assert_eq!(counts, [1.0, 0.0, 0.0, 0.0]);
     assert!((29.0..=31.0).contains(&oldest), "{oldest}");
 }
 
