@@ -1,12 +1,14 @@
 //! [`GroupWatch`]: how a group stands, as metrics.
 
 use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Topic, check_group};
+use super::{GroupStats, Topic, check_group};
 use crate::error::Error;
 use crate::metrics::GroupGauges;
 
@@ -23,9 +25,9 @@ impl<T: Send + 'static> Topic<T> {
     /// `redkit_topic_live_workers`, until the result is dropped. They are not a number (`NaN`) while the server cannot be
     /// asked, and afterwards.
     ///
-    /// All processes see the same group: one that watches it is enough, and of several the maximum is shown. In a process a
-    /// group is watched once: the end of one watch ends what another shows until that looks again. A look is one script for each
-    /// partition, and the first is waited for.
+    /// All processes see the same group: one that watches it is enough, and of several the maximum is shown. Several watches of a
+    /// group in one process share its gauges, which show the latest look of any of them, until the last of them is dropped. A look
+    /// is one script for each partition, and the first is waited for.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -55,7 +57,7 @@ impl<T: Send + 'static> Topic<T> {
             return Err(Error::invalid("every", "it is under a second", fix));
         }
         let watched = Watched {
-            gauges: GroupGauges::new(self.name(), &group),
+            shown: Shown::begin(self.name(), &group),
             topic: self.clone(),
             group: group.clone(),
         };
@@ -77,16 +79,16 @@ impl<T: Send + 'static> Topic<T> {
 struct Watched<T> {
     topic: Topic<T>,
     group: String,
-    gauges: GroupGauges,
+    shown: Arc<Shown>,
 }
 
 impl<T> Watched<T> {
     async fn look(&self) {
         match self.topic.stats(&self.group).await {
-            Ok(stats) => self.gauges.show(&stats),
+            Ok(stats) => self.shown.update(Some(stats)),
             Err(error) => {
                 tracing::debug!(target: "redkit::pubsub", %error, "how a group stands is not known");
-                self.gauges.show_nothing();
+                self.shown.update(None);
             }
         }
     }
@@ -94,7 +96,60 @@ impl<T> Watched<T> {
 
 impl<T> Drop for Watched<T> {
     fn drop(&mut self) {
-        self.gauges.show_nothing();
+        self.shown.end();
+    }
+}
+
+/// The watches of this process. Metrics go by the names of topics and groups: watches of the same names show the same gauges.
+static WATCHES: Mutex<Vec<Weak<Shown>>> = Mutex::new(Vec::new());
+
+/// What a watch shows.
+struct Shown {
+    topic: Box<str>,
+    group: Box<str>,
+    gauges: GroupGauges,
+    /// How the group stood at the last look, when the server could be asked. Locked while the gauges are set, so that they do not
+    /// go back to an earlier look.
+    last: Mutex<Option<GroupStats>>,
+}
+
+impl Shown {
+    fn begin(topic: &str, group: &str) -> Arc<Self> {
+        let shown = Arc::new(Self {
+            topic: topic.into(),
+            group: group.into(),
+            gauges: GroupGauges::new(topic, group),
+            last: Mutex::new(None),
+        });
+        WATCHES.lock().push(Arc::downgrade(&shown));
+        shown
+    }
+
+    fn update(&self, stats: Option<GroupStats>) {
+        let mut last = self.last.lock();
+        *last = stats;
+        match &*last {
+            Some(stats) => self.gauges.show(stats),
+            None => self.gauges.show_nothing(),
+        }
+    }
+
+    /// Shows nothing any more, and other watches of the group show what they know: the gauges are theirs, too.
+    fn end(self: &Arc<Self>) {
+        let watches: Vec<Arc<Self>> = {
+            let mut watches = WATCHES.lock();
+            watches.retain(|watch| !std::ptr::eq(watch.as_ptr(), Arc::as_ptr(self)));
+            watches.iter().filter_map(Weak::upgrade).collect()
+        };
+        self.update(None);
+        for other in watches {
+            if other.topic == self.topic
+                && other.group == self.group
+                && let Some(stats) = &*other.last.lock()
+            {
+                other.gauges.show(stats);
+            }
+        }
     }
 }
 

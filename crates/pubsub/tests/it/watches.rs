@@ -127,6 +127,29 @@ async fn a_delayed_message_is_seen_to_grow_old_from_the_time_when_it_was_due() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_leaves_the_gauges_to_another_one_of_its_group() {
+    let recorder = DebuggingRecorder::new();
+    let snapshots = recorder.snapshotter();
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let backend = FaultyBackend::embedded();
+    let topics = [topic(&backend.client()), topic(&backend.client())];
+    topics[0].consumer("g").create_group().await.unwrap();
+    topics[0].publish(&1).await.unwrap();
+    let hour = Duration::from_secs(3_600);
+    let first = topics[0].watch("g", hour).await.unwrap();
+    let second = topics[1].watch("g", hour).await.unwrap();
+    let other_group = topics[0].watch("h", hour).await.unwrap();
+    drop(first);
+    sleep(Duration::from_secs(1)).await;
+    let [counts @ .., _] = shown(&snapshots);
+    assert_eq!(counts, [1.0, 0.0, 0.0, 0.0]);
+    drop(second);
+    sleep(Duration::from_secs(1)).await;
+    assert!(shown(&snapshots).iter().all(|value| value.is_nan()));
+    drop(other_group);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_begins_though_the_server_is_away_and_refuses_what_cannot_work() {
     let backend = FaultyBackend::embedded();
     let topic = topic(&backend.client());
