@@ -149,6 +149,26 @@ async fn a_watch_that_ends_leaves_the_gauges_to_another_one_of_its_group() {
     drop(other_group);
 }
 
+/// Of each gauge the maximum over the processes that watch the group.
+#[test]
+fn the_dashboard_has_a_panel_for_each_gauge_of_a_group() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/grafana/redkit.json"
+    );
+    let dashboard = std::fs::read_to_string(path).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let queries: Vec<_> = panels
+        .iter()
+        .map(|panel| panel["targets"][0]["expr"].as_str())
+        .collect();
+    for name in GAUGES {
+        let query = format!("max by (topic, group) (redkit_topic_{name})");
+        assert!(queries.contains(&Some(&*query)), "{query}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watch_begins_though_the_server_is_away_and_refuses_what_cannot_work() {
     let backend = FaultyBackend::embedded();
