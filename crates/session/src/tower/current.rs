@@ -9,7 +9,7 @@ use redkit_core::Error as CoreError;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, watch};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, Notify};
 
 use super::builder::OnOutage;
 use super::transport::Presented;
@@ -37,7 +37,9 @@ struct Shared {
     presented: Presented,
     on_outage: OnOutage,
     state: Mutex<State>,
-    is_answered: watch::Sender<bool>,
+    is_answered: AtomicBool,
+    /// Wakes calls that make an id when the request is answered.
+    answered: Notify,
     /// What was to make an id was given up, since the client would not get it.
     has_given_up: AtomicBool,
 }
@@ -84,7 +86,8 @@ impl CurrentSession {
                 presented,
                 on_outage,
                 state: Mutex::new(State::Untouched),
-                is_answered: watch::Sender::new(false),
+                is_answered: AtomicBool::new(false),
+                answered: Notify::new(),
                 has_given_up: AtomicBool::new(false),
             }),
         }
@@ -309,7 +312,8 @@ impl CurrentSession {
 
     /// No id is made from here on.
     pub(super) fn end(&self) {
-        self.shared.is_answered.send_replace(true);
+        self.shared.is_answered.store(true, Ordering::Release);
+        self.shared.answered.notify_waiters();
     }
 
     /// Sends the changes and tells what the client is to learn.
@@ -378,7 +382,7 @@ impl CurrentSession {
     }
 
     fn is_answered(&self) -> bool {
-        *self.shared.is_answered.borrow()
+        self.shared.is_answered.load(Ordering::Acquire)
     }
 
     /// Makes an id, unless the request is answered before: then the client cannot be given another. A sign-in or a
@@ -387,10 +391,16 @@ impl CurrentSession {
         &self,
         making: impl Future<Output = Result<(), Error>>,
     ) -> Result<(), Error> {
-        let mut is_answered = self.shared.is_answered.subscribe();
+        let answered = async {
+            // It is woken by an answer from here on, and asks for one before.
+            let answered = self.shared.answered.notified();
+            if !self.is_answered() {
+                answered.await;
+            }
+        };
         tokio::select! {
             biased;
-            _ = is_answered.wait_for(|is_answered| *is_answered) => {
+            () = answered => {
                 self.shared.has_given_up.store(true, Ordering::Relaxed);
                 Err(Error::Answered)
             }
