@@ -1,6 +1,7 @@
 //! `redkit sessions`: how many there are, whose, and ending them.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use redkit_session::{ListedSession, SessionDirectory};
@@ -102,13 +103,17 @@ pub(crate) async fn run(common: &Common, args: SessionsArgs) -> Result<ExitCode,
         }
         SessionsTask::List { name, user, limit } => {
             let directory = SessionDirectory::new(&client, &name)?;
-            let mut sessions = match &user {
-                Some(user) => directory.of_user(user).await?,
-                None => directory.list(usize::MAX).await?,
-            };
-            sessions.sort_by_key(|session| std::cmp::Reverse(session.created_at));
-            let left_out = sessions.len().saturating_sub(limit);
-            sessions.truncate(limit);
+            let mut newest = Newest::new(limit);
+            match &user {
+                Some(user) => newest.add(directory.of_user(user).await?),
+                None => {
+                    let mut pages = directory.pages();
+                    while let Some(page) = pages.next().await {
+                        newest.add(page?);
+                    }
+                }
+            }
+            let (sessions, left_out) = newest.into_parts();
             match common.json {
                 true => {
                     let rows: Vec<_> = sessions.iter().map(Row::new).collect();
@@ -175,18 +180,18 @@ async fn by_handle(
     handle: &str,
     consent: Consent,
 ) -> Result<u64, Failure> {
-    let sessions = directory.list(usize::MAX).await?;
-    let session = sessions
-        .iter()
-        .find(|session| session.handle.as_str() == handle);
-    let Some(session) = session else {
-        return Err(Failure::new(
-            "no session of this store has that handle",
-            "see `redkit sessions list`; it may have ended",
-        ));
-    };
-    confirm(consent, &format!("End the session of {}", who(session)))?;
-    Ok(u64::from(directory.revoke(session).await?))
+    let mut pages = directory.pages();
+    while let Some(page) = pages.next().await {
+        let mut page = page?.into_iter();
+        if let Some(session) = page.find(|session| session.handle.as_str() == handle) {
+            confirm(consent, &format!("End the session of {}", who(&session)))?;
+            return Ok(u64::from(directory.revoke(&session).await?));
+        }
+    }
+    Err(Failure::new(
+        "no session of this store has that handle",
+        "see `redkit sessions list`; it may have ended",
+    ))
 }
 
 fn who(session: &ListedSession) -> String {
@@ -194,6 +199,55 @@ fn who(session: &ListedSession) -> String {
         Ok(Some(user)) => format::printable(user),
         Ok(None) => "nobody yet".to_owned(),
         Err(_) => "(encrypted)".to_owned(),
+    }
+}
+
+/// A session, or what stands for it in a test.
+trait Created {
+    fn created_at(&self) -> SystemTime;
+}
+
+impl Created for ListedSession {
+    fn created_at(&self) -> SystemTime {
+        self.created_at
+    }
+}
+
+/// The newest of many sessions that come in no order. It holds no more than twice as many as are asked for, and a page.
+struct Newest<S> {
+    limit: usize,
+    kept: Vec<S>,
+    left_out: usize,
+}
+
+impl<S: Created> Newest<S> {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            kept: Vec::new(),
+            left_out: 0,
+        }
+    }
+
+    fn add(&mut self, page: Vec<S>) {
+        self.kept.extend(page);
+        // Not with every page: most of what is kept would be sorted in vain.
+        if self.kept.len() / 2 > self.limit {
+            self.drop_the_oldest();
+        }
+    }
+
+    fn drop_the_oldest(&mut self) {
+        self.kept
+            .sort_by_key(|session| std::cmp::Reverse(session.created_at()));
+        self.left_out += self.kept.len().saturating_sub(self.limit);
+        self.kept.truncate(self.limit);
+    }
+
+    /// The sessions, the newest first, and how many others there were.
+    fn into_parts(mut self) -> (Vec<S>, usize) {
+        self.drop_the_oldest();
+        (self.kept, self.left_out)
     }
 }
 
@@ -235,4 +289,33 @@ fn print(sessions: &[ListedSession]) -> Result<(), Failure> {
         ]);
     }
     table.print("there are no sessions")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    impl Created for u64 {
+        fn created_at(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(*self)
+        }
+    }
+
+    #[test]
+    fn the_newest_of_many_sessions_are_kept_in_a_bounded_buffer() {
+        for limit in [0, 1, 7, 1_000] {
+            let mut newest = Newest::new(limit);
+            // Each of 0 to 9,999 once, in no order.
+            let all: Vec<u64> = (0..10_000).map(|number| number * 7_919 % 10_000).collect();
+            for page in all.chunks(100) {
+                newest.add(page.to_vec());
+                assert!(newest.kept.len() <= 2 * limit + 100, "{limit}");
+            }
+            let (kept, left_out) = newest.into_parts();
+            let expected: Vec<u64> = (0..10_000).rev().take(limit).collect();
+            assert_eq!((kept, left_out), (expected, 10_000 - limit));
+        }
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use redkit_core::{Client, Error as CoreError, Keyspace, Pattern};
+use redkit_core::{Client, Error as CoreError, Keyspace, Pattern, ScanStream};
 
 use crate::builder::Lifetime;
 use crate::error::Error;
@@ -69,6 +70,16 @@ pub struct ListedSession {
     user_hash: String,
 }
 
+/// The sessions of a [`SessionDirectory`], page by page, from [`SessionDirectory::pages`].
+pub struct SessionPages {
+    directory: SessionDirectory,
+    keys: ScanStream,
+    /// What stands for a session that was seen: a scan may show a key twice.
+    seen: HashSet<u64>,
+    hasher: RandomState,
+    is_over: bool,
+}
+
 /// How many sessions are looked at in one round trip.
 const TOGETHER: usize = 100;
 
@@ -87,7 +98,21 @@ impl SessionDirectory {
         })
     }
 
-    /// Sessions, at most so many, in no order. An id in the grace of its rotation is none.
+    /// All sessions in no order, a hundred at most at a time, for stores that have more of them than memory is to hold.
+    /// (A number is kept of each that was seen, to show none of them twice.) An id in the grace of its rotation is none.
+    pub fn pages(&self) -> SessionPages {
+        let pattern = Pattern::starting(format!("session:{}:{{", self.name));
+        let pattern = pattern.any().literal("}:session:").any();
+        SessionPages {
+            directory: self.clone(),
+            keys: self.client.scan(pattern).keys(),
+            seen: HashSet::new(),
+            hasher: RandomState::new(),
+            is_over: false,
+        }
+    }
+
+    /// Sessions, at most so many, in no order: as [`pages`](Self::pages), in one list.
     ///
     /// # Errors
     /// [`Error::Core`] when a server could not be asked.
@@ -157,37 +182,19 @@ impl SessionDirectory {
         most: usize,
         mut wanted: impl FnMut(&ListedSession) -> bool,
     ) -> Result<Vec<ListedSession>, Error> {
-        let pattern = Pattern::starting(format!("session:{}:{{", self.name));
-        let mut keys = self
-            .client
-            .scan(pattern.any().literal("}:session:").any())
-            .keys();
-        let (mut seen, mut page, mut found) = (HashSet::new(), Vec::new(), Vec::new());
+        let (mut pages, mut found) = (self.pages(), Vec::new());
         while found.len() < most {
-            let Some(key) = keys.next().await else {
+            let Some(page) = pages.next().await else {
                 break;
             };
-            let key = self.client.key(key?);
-            let Some(keys) = self.keys_at(key.as_bytes()) else {
-                continue;
-            };
-            if seen.insert(Box::<str>::from(keys.hash())) {
-                page.push(keys);
-            }
-            if page.len() >= TOGETHER {
-                found.extend(self.look(&mut page).await?.into_iter().filter(&mut wanted));
-            }
-        }
-        if found.len() < most {
-            found.extend(self.look(&mut page).await?.into_iter().filter(&mut wanted));
+            found.extend(page?.into_iter().filter(&mut wanted));
         }
         found.truncate(most);
         Ok(found)
     }
 
     /// Looks at sessions in one round trip.
-    async fn look(&self, page: &mut Vec<SessionKeys>) -> Result<Vec<ListedSession>, Error> {
-        let keys = std::mem::take(page);
+    async fn look(&self, keys: &[SessionKeys]) -> Result<Vec<ListedSession>, Error> {
         let replies = self.client.eval_all(keys.iter().map(scripts::look)).await?;
         let mut found = Vec::new();
         for (keys, reply) in keys.iter().zip(replies) {
@@ -237,6 +244,48 @@ impl SessionDirectory {
         }
         let tag = BucketTag::parse(std::str::from_utf8(&key.user_key).ok()?)?;
         Some(self.keys(tag, std::str::from_utf8(&key.tagged?).ok()?))
+    }
+}
+
+impl SessionPages {
+    /// The next page, which may be empty; `None` when there is no other, and after an error.
+    ///
+    /// # Errors
+    /// [`Error::Core`] when a server could not be asked.
+    pub async fn next(&mut self) -> Option<Result<Vec<ListedSession>, Error>> {
+        let mut page = Vec::new();
+        while !self.is_over && page.len() < TOGETHER {
+            match self.keys.next().await {
+                Some(Ok(key)) => page.extend(self.new_session_at(key)),
+                Some(Err(error)) => {
+                    self.is_over = true;
+                    return Some(Err(error.into()));
+                }
+                None => self.is_over = true,
+            }
+        }
+        if page.is_empty() {
+            return None;
+        }
+        let found = self.directory.look(&page).await;
+        self.is_over |= found.is_err();
+        Some(found)
+    }
+
+    /// The keys of the session at a key, the first time that it is seen.
+    fn new_session_at(&mut self, key: Bytes) -> Option<SessionKeys> {
+        let key = self.directory.client.key(key);
+        let keys = self.directory.keys_at(key.as_bytes())?;
+        let seen = self.hasher.hash_one((keys.tag(), keys.hash()));
+        self.seen.insert(seen).then_some(keys)
+    }
+}
+
+impl fmt::Debug for SessionPages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionPages")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
     }
 }
 

@@ -69,7 +69,7 @@ mod user;
 mod watch;
 
 pub use builder::{Lifetime, OnLimit, SessionStoreBuilder};
-pub use directory::{ListedSession, SessionDirectory};
+pub use directory::{ListedSession, SessionDirectory, SessionPages};
 pub use error::Error;
 pub use id::SessionId;
 pub use secrets::SessionSecrets;

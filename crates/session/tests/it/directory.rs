@@ -1,8 +1,10 @@
 //! Sessions as administrators see them, without the secrets of the store.
 
+use std::collections::BTreeSet;
+
 use redkit_core::{Codec, EncryptionKey, KeyRing};
 use redkit_session::{Session, SessionDirectory, SignIn};
-use redkit_testkit::Fixture;
+use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
 
 use crate::{again, builder, signed_in, store};
 
@@ -32,6 +34,23 @@ redkit_testkit::suite! {
         // Another store has none of them.
         let other = SessionDirectory::new(&fixture.client, "admin").unwrap();
         assert!(other.list(100).await.unwrap().is_empty());
+    }
+
+    async fn a_directory_gives_all_sessions_page_by_page_and_none_twice(fixture: Fixture) {
+        let store = store(&fixture);
+        let mut made = BTreeSet::new();
+        for _ in 0..250 {
+            made.insert(store.create().await.unwrap().handle().as_str().to_owned());
+        }
+        let (mut pages, mut found) = (directory(&fixture).pages(), Vec::new());
+        while let Some(page) = pages.next().await {
+            let page = page.unwrap();
+            assert!(page.len() <= 100, "{}", page.len());
+            found.extend(page.into_iter().map(|session| session.handle.as_str().to_owned()));
+        }
+        assert!(pages.next().await.is_none());
+        assert_eq!(found.len(), 250);
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), made);
     }
 
     async fn a_directory_revokes_all_sessions_of_a_user_and_no_others(fixture: Fixture) {
@@ -76,5 +95,23 @@ redkit_testkit::suite! {
         let (bob, nobody) = (signed_in(&plain, "bob").await, plain.create().await.unwrap());
         assert_eq!(of(&seeing, &bob).await, Err(()));
         assert_eq!(of(&seeing, &nobody).await, Ok(None));
+    }
+}
+
+/// Pages end with an error where a server cannot be asked: what is left out is not taken for nothing.
+#[tokio::test(start_paused = true)]
+async fn pages_of_a_directory_end_with_an_error_and_not_as_if_there_were_no_other() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = builder(&client).build().unwrap();
+    for _ in 0..150 {
+        store.create().await.unwrap();
+    }
+    for name in ["SCAN", "EVALSHA"] {
+        backend.set(Rule::new(Injection::NotSent).on_name(name));
+        let mut pages = SessionDirectory::new(&client, "web").unwrap().pages();
+        assert!(matches!(pages.next().await, Some(Err(_))), "{name}");
+        backend.clear();
+        assert!(pages.next().await.is_none(), "{name}");
     }
 }
