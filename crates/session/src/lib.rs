@@ -65,6 +65,7 @@ mod store;
 pub mod tower;
 #[cfg(feature = "tower-sessions")]
 pub mod tower_sessions;
+mod unclaimed;
 mod user;
 mod watch;
 

@@ -3,21 +3,20 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use redkit_core::CallError;
 use redkit_core::coordination::Release;
-use redkit_core::{CallError, Client, Invocation, Value};
-use tokio::time::Instant;
 
 use crate::builder::{Lifetime, OnLimit};
 use crate::entry::{Change, Entry};
 use crate::error::Error;
 use crate::id::{BucketTag, SessionId};
-use crate::indexes::{self, UNDONE_FOR};
+use crate::indexes;
 use crate::keys::SessionKeys;
-use crate::record::{Record, followed, successor_mark};
+use crate::record::{Over, Record, followed, successor_mark};
 use crate::scripts::{self, Created, Deadline, NewSession, Retired};
 use crate::session::{Session, Stored};
 use crate::sign_in::SignIn;
-use crate::store::SessionStore;
+use crate::unclaimed::Unclaimed;
 use crate::user;
 
 /// How often a step is tried again that others came between.
@@ -65,6 +64,8 @@ impl Session {
     /// [`Error::Rotated`] when the session ended meanwhile; [`Error::TooLarge`]; [`Error::Core`]. After
     /// an error the old id is valid as before; when the call is dropped, as soon as Redis can be told, if that is within
     /// the [grace](crate::SessionStoreBuilder::rotation_grace): later the old id has ended, and with a grace of 0 at once.
+    /// A call that is dropped while it ends the sessions of the user that are too many leaves the rest of them, since the
+    /// new session ends too; the next sign-in ends them.
     pub async fn sign_in(&mut self, sign_in: SignIn) -> Result<(), Error> {
         let settings = &self.store.inner().settings;
         let lifetime = sign_in.lifetime.unwrap_or(settings.lifetime);
@@ -180,10 +181,11 @@ impl Session {
             };
             let replaced = self.record().map(|_| old.hash());
             // A caller that gives up while it waits leaves no session whose id nobody has, and no place in an index.
-            let mut unclaimed = Unclaimed::new(&self.store, &keys, successor);
+            let (lineage, indexes) = (&*successor.lineage, successor.indexes);
+            let mut unclaimed = Unclaimed::new(&self.store, &keys, lineage, indexes);
             let noted = indexes::add(&self.store, successor.indexes, &keys, successor.deadline);
             if let Err(error) = noted.await {
-                self.forget(unclaimed).await;
+                unclaimed.forget().await;
                 return Err(error);
             }
             let created = self.create(successor, &keys, replaced, &entries).await;
@@ -191,26 +193,26 @@ impl Session {
                 Ok(Some(new)) => new,
                 Ok(None) => {
                     // It is another's.
-                    self.forget(unclaimed).await;
+                    unclaimed.forget().await;
                     continue;
                 }
                 Err(Error::Core(error)) if may_be_done(&error) => {
-                    self.discard(unclaimed).await;
+                    unclaimed.discard().await;
                     return Err(error.into());
                 }
                 Err(error) => {
-                    self.forget(unclaimed).await;
+                    unclaimed.forget().await;
                     return Err(error);
                 }
             };
             match self.confirm(successor, &old, &keys).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    self.discard(unclaimed).await;
+                    unclaimed.discard().await;
                     return Err(Error::Gone);
                 }
                 Err(error) => {
-                    self.discard(unclaimed).await;
+                    unclaimed.discard().await;
                     return Err(error);
                 }
             }
@@ -222,32 +224,29 @@ impl Session {
                 let mark = successor_mark(keys.hash(), is_same_user);
                 unclaimed.takes_the_place_of(&self.store, &old, record_of_old, &mark);
                 let inner = self.store.inner();
-                let grace = inner.settings.grace;
-                match scripts::retire(&inner.client, &old, copied, grace, &mark).await {
+                let call = scripts::retire_call(&old, Some(copied), inner.settings.grace, &mark);
+                let retired = match scripts::retire(&inner.client, call).await {
+                    Err(Error::Core(error)) if may_be_done(&error) => {
+                        tracing::debug!(target: "redkit::session", session = self.log_id(), %error, "the last step of a rotation is repeated");
+                        self.settle(&old, copied, &keys, &mark, &mut unclaimed)
+                            .await
+                    }
+                    retired => retired,
+                };
+                match retired {
                     Ok(Retired::Done) => inner.metrics.rotated.add_one(),
                     Ok(Retired::Changed(newer)) => {
-                        // Another request changed the old one: those changes are not to be lost.
-                        self.discard(unclaimed).await;
+                        // Another request changed the old one: its changes are not to be lost.
+                        unclaimed.discard().await;
                         self.stored = Some(Stored::new(*newer));
                         continue;
                     }
                     Ok(Retired::Over(over)) => {
-                        self.discard(unclaimed).await;
+                        unclaimed.discard().await;
                         return Err(over.into());
                     }
-                    Err(Error::Core(error)) if may_be_done(&error) => {
-                        tracing::debug!(target: "redkit::session", session = self.log_id(), %error, "the last step of a rotation is repeated");
-                        match self.settle(&old, copied, &keys, &mark).await {
-                            Ok(unsettled) => unclaimed.unsettled = unsettled,
-                            Err(error) => {
-                                self.discard(unclaimed).await;
-                                return Err(error);
-                            }
-                        }
-                        inner.metrics.rotated.add_one();
-                    }
                     Err(error) => {
-                        self.discard(unclaimed).await;
+                        unclaimed.discard().await;
                         return Err(error);
                     }
                 }
@@ -260,7 +259,8 @@ impl Session {
                     tracing::debug!(target: "redkit::session", %error, "an index keeps an old id until its deadline");
                 }
             }
-            self.end_excess(&keys, successor.user_hash, &excess).await;
+            self.end_excess(&keys, successor.user_hash, &excess, &mut unclaimed)
+                .await;
             // Nothing is waited for between this and the caller's having the id.
             unclaimed.claimed();
             return self.become_stored(id, keys, record);
@@ -339,7 +339,7 @@ impl Session {
     }
 
     /// Comes to know how a rotation has ended whose last step was not answered; where Redis still does not
-    /// answer, gives the step for the background. Until then the old id may be valid as before, or be in its grace
+    /// answer, leaves the step for the background. Until then the old id may be valid as before, or be in its grace
     /// already: without the new one the user would be signed out.
     async fn settle(
         &self,
@@ -347,7 +347,8 @@ impl Session {
         copied: (u64, &str),
         new: &SessionKeys,
         mark: &str,
-    ) -> Result<Option<Release>, Error> {
+        unclaimed: &mut Unclaimed,
+    ) -> Result<Retired, Error> {
         let inner = self.store.inner();
         let grace = inner.settings.grace;
         // Of another user's session nothing follows for this one: a sign-in is a beginning.
@@ -358,32 +359,44 @@ impl Session {
             true => scripts::settle_call(old, new, grace),
             false => scripts::retire_call(old, copied, grace, mark),
         };
-        match scripts::status_of(&inner.client, call(Some(copied))).await {
+        match scripts::retire(&inner.client, call(Some(copied))).await {
             // The caller ends the new one, where the script has not.
-            Ok(4) => return Err(Error::Rotated),
-            Ok(0) if follows => return Err(Error::Gone),
+            Ok(Retired::Over(over)) if follows || over == Over::Rotated => Ok(Retired::Over(over)),
+            // The old one has ended, with its grace or otherwise, and takes no changes any more.
+            Ok(Retired::Over(_)) => Ok(Retired::Done),
+            Ok(Retired::Done) => Ok(Retired::Done),
             // The old one was changed meanwhile, and has no successor yet.
-            Ok(5) => {}
-            Ok(_) => return Ok(None),
+            Ok(Retired::Changed(_)) => {
+                let release = Release::new([call(None)]);
+                unclaimed.leave_for_later(release.counted_by(inner.metrics.left.clone()));
+                Ok(Retired::Done)
+            }
             Err(error) => {
                 tracing::warn!(target: "redkit::session", session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
+                let release = Release::new([call(None)]);
+                unclaimed.leave_for_later(release.counted_by(inner.metrics.left.clone()));
+                Ok(Retired::Done)
             }
         }
-        let release = Release::new([call(None)]).until(Instant::now() + UNDONE_FOR);
-        Ok(Some(release.counted_by(inner.metrics.left.clone())))
     }
 
     /// Ends the sessions that the user has too many, once the new one has taken its place: a sign-in that is given up
-    /// before ends none. One that is dropped in this step has ended those it came to, and gives none of them back.
-    async fn end_excess(&self, new: &SessionKeys, user_hash: &str, excess: &[String]) {
+    /// before ends none. One that is dropped in this step has ended those it came to, and gives none of them back; it
+    /// leaves the others, since the new session is none either.
+    async fn end_excess(
+        &self,
+        new: &SessionKeys,
+        user_hash: &str,
+        excess: &[String],
+        unclaimed: &mut Unclaimed,
+    ) {
         let inner = self.store.inner();
         for hash in excess {
             let keys = inner.names.of_hash(new.tag(), hash);
             if let Err(error) = inner.end_excess(keys.clone(), user_hash).await {
                 tracing::warn!(target: "redkit::session", %error, "a session that its user has too many is yet to end");
-                let release = Release::new([scripts::end_call(&keys, user_hash, "")]);
-                let release = release.until(Instant::now() + UNDONE_FOR);
-                inner.client.release_later(release);
+                let call = scripts::end_call(&keys, user_hash, "");
+                unclaimed.leave_for_later(Release::new([call]));
             }
         }
     }
@@ -470,105 +483,6 @@ impl Session {
         self.lineage = record.lineage.clone();
         self.changes.clear();
         self.take(record)
-    }
-
-    /// Ends a session that nobody has the id of, and then takes it out of its indexes. What cannot be ended now is
-    /// ended later, or by its idle timeout; until then an index finds it.
-    async fn discard(&self, unclaimed: Unclaimed) {
-        let client = &self.store.inner().client;
-        match client.eval::<Value>(unclaimed.end.clone()).await {
-            Ok(_) => self.forget(unclaimed).await,
-            // The guard goes on.
-            Err(error) => {
-                tracing::warn!(target: "redkit::session", %error, "a session that nobody has the id of is yet to end");
-            }
-        }
-    }
-
-    /// Takes what was not stored out of its indexes.
-    async fn forget(&self, mut unclaimed: Unclaimed) {
-        unclaimed.is_over = true;
-        let client = &self.store.inner().client;
-        for call in &unclaimed.forget {
-            if let Err(error) = client.eval::<i64>(call.clone()).await {
-                tracing::debug!(target: "redkit::session", %error, "an index keeps a session that has ended until its deadline");
-            }
-        }
-        unclaimed.claimed();
-    }
-}
-
-/// A session that is stored, or about to be, and whose id nobody has yet.
-struct Unclaimed {
-    client: Client,
-    end: Invocation,
-    /// Takes it out of its indexes, once it has ended.
-    forget: Vec<Invocation>,
-    /// Gives the client back the session whose place it was to take.
-    give_back: Vec<Invocation>,
-    /// Leaves that session to its grace, where Redis has not answered that it is.
-    unsettled: Option<Release>,
-    is_over: bool,
-    is_claimed: bool,
-}
-
-impl Unclaimed {
-    fn new(store: &SessionStore, keys: &SessionKeys, successor: &Successor<'_>) -> Self {
-        let inner = store.inner();
-        let keyspace = &inner.names.keyspace;
-        Self {
-            client: inner.client.clone(),
-            end: scripts::end_call(keys, "", &successor.lineage),
-            forget: indexes::forget_calls(keyspace, successor.indexes, keys),
-            give_back: Vec::new(),
-            unsettled: None,
-            is_over: false,
-            is_claimed: false,
-        }
-    }
-
-    /// From here on the old session may be in its grace, and is what the client has.
-    fn takes_the_place_of(
-        &mut self,
-        store: &SessionStore,
-        old: &SessionKeys,
-        record: &Record,
-        mark: &str,
-    ) {
-        let keyspace = &store.inner().names.keyspace;
-        let deadline = Deadline::At(record.absolute);
-        self.give_back = vec![scripts::give_back_call(old, mark)];
-        self.give_back.extend(indexes::keep_calls(
-            keyspace,
-            &record.indexes,
-            old,
-            deadline,
-        ));
-    }
-
-    fn claimed(mut self) {
-        self.is_claimed = true;
-        if let Some(unsettled) = self.unsettled.take() {
-            self.client.release_later(unsettled);
-        }
-    }
-}
-
-impl Drop for Unclaimed {
-    fn drop(&mut self) {
-        let until = Instant::now() + UNDONE_FOR;
-        let forget = std::mem::take(&mut self.forget);
-        let give_back = std::mem::take(&mut self.give_back);
-        match (self.is_claimed, self.is_over) {
-            (true, _) => {}
-            (false, true) => self.client.release_later(Release::new(forget).until(until)),
-            (false, false) => {
-                let calls = std::iter::once(self.end.clone())
-                    .chain(give_back)
-                    .chain(forget);
-                self.client.release_later(Release::new(calls).until(until));
-            }
-        }
     }
 }
 

@@ -274,20 +274,14 @@ pub(crate) fn end_call(keys: &SessionKeys, user_hash: &str, lineage: &str) -> In
 #[derive(Debug)]
 pub(crate) enum Retired {
     Done,
+    /// The session was changed since it was copied, and is as it was.
     Changed(Box<Record>),
+    /// The session, or the one that was to take its place, is over.
     Over(Over),
 }
 
-/// Leaves a rotated session to its grace, if it stands as it was copied: at this revision, and of this generation
-/// of its user's sessions.
-pub(crate) async fn retire(
-    client: &Client,
-    keys: &SessionKeys,
-    copied: (u64, &str),
-    grace: Duration,
-    successor: &str,
-) -> Result<Retired, Error> {
-    let call = retire_call(keys, Some(copied), grace, successor);
+/// Sends the last step of a rotation: the call of [`retire_call`], or of [`settle_call`].
+pub(crate) async fn retire(client: &Client, call: Invocation) -> Result<Retired, Error> {
     let mut reply: Vec<Value> = client.eval(call).await?;
     Ok(match status(&mut reply)? {
         1 => Retired::Done,
@@ -296,27 +290,32 @@ pub(crate) async fn retire(
     })
 }
 
-/// The call of [`retire`]; without what was copied it asks for nothing, for the release queue.
+/// Leaves a rotated session to its grace, if it stands as it was copied: at this revision, and of this generation
+/// of its user's sessions. Without a copy it is left to it as it stands, for the release queue.
 pub(crate) fn retire_call(
     keys: &SessionKeys,
     copied: Option<(u64, &str)>,
     grace: Duration,
     successor: &str,
 ) -> Invocation {
-    let (revision, generation) = copied.unzip();
-    let revision = revision.map(|revision| revision.to_string());
+    let (revision, generation) = revision_and_generation(copied);
     invoke(&RETIRE, keys)
-        .arg(revision.unwrap_or_default())
+        .arg(revision)
         .arg(micros(grace))
         .arg(successor)
         .arg(keys.channel())
-        .arg(generation.unwrap_or_default())
+        .arg(generation)
         .idempotent(true)
 }
 
-/// Takes back that a session was left to its grace for a successor that nobody has the id of.
-pub(crate) fn give_back_call(keys: &SessionKeys, successor: &str) -> Invocation {
-    invoke(&GIVE_BACK, keys).arg(successor).idempotent(true)
+/// Takes back that a session was left to its grace for a successor that nobody has the id of. It was copied at this
+/// revision.
+pub(crate) fn give_back_call(keys: &SessionKeys, successor: &str, copied: u64) -> Invocation {
+    // A repetition finds a further revision.
+    invoke(&GIVE_BACK, keys)
+        .arg(successor)
+        .arg(copied)
+        .idempotent(true)
 }
 
 /// Ends a rotation whose last step was not answered. Both sessions are in one bucket.
@@ -332,10 +331,11 @@ pub(crate) fn settle_call(old: &SessionKeys, new: &SessionKeys, grace: Duration)
         .idempotent(true)
 }
 
-/// The status with which a script replies.
-pub(crate) async fn status_of(client: &Client, call: Invocation) -> Result<i64, Error> {
-    let mut reply: Vec<Value> = client.eval(call).await?;
-    status(&mut reply)
+/// What the last step of a rotation asks for, as scripts have it.
+fn revision_and_generation(copied: Option<(u64, &str)>) -> (String, &str) {
+    let (revision, generation) = copied.unzip();
+    let revision = revision.map(|revision| revision.to_string());
+    (revision.unwrap_or_default(), generation.unwrap_or_default())
 }
 
 /// How a session stands.

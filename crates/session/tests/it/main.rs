@@ -9,6 +9,7 @@
 mod basics;
 mod commits;
 mod directory;
+mod dropped;
 mod encryption;
 mod fleet;
 mod hostile;

@@ -1,0 +1,119 @@
+//! [`Unclaimed`]: a session whose id nobody has yet, and what becomes of it when nobody ever will.
+
+use redkit_core::coordination::Release;
+use redkit_core::{Client, Invocation, Value};
+use tokio::time::Instant;
+
+use crate::indexes::{self, UNDONE_FOR};
+use crate::keys::SessionKeys;
+use crate::record::Record;
+use crate::scripts::{self, Deadline};
+use crate::store::SessionStore;
+
+/// A session that is stored, or about to be, and whose id nobody has yet. When it is dropped, the session ends in the
+/// background, and the client has the id again that it had before.
+pub(crate) struct Unclaimed {
+    client: Client,
+    end: Invocation,
+    /// Takes it out of its indexes, once it has ended.
+    forget: Vec<Invocation>,
+    /// Gives the client back the session whose place it was to take.
+    give_back: Vec<Invocation>,
+    /// What Redis is told in the background once the caller has the id. Before that, the session may still be taken
+    /// back.
+    later: Vec<Release>,
+    is_over: bool,
+    /// Nothing is to be done when it is dropped.
+    is_done: bool,
+}
+
+impl Unclaimed {
+    pub(crate) fn new(
+        store: &SessionStore,
+        keys: &SessionKeys,
+        lineage: &str,
+        indexes: &str,
+    ) -> Self {
+        let inner = store.inner();
+        Self {
+            client: inner.client.clone(),
+            end: scripts::end_call(keys, "", lineage),
+            forget: indexes::forget_calls(&inner.names.keyspace, indexes, keys),
+            give_back: Vec::new(),
+            later: Vec::new(),
+            is_over: false,
+            is_done: false,
+        }
+    }
+
+    /// From here on the old session may be in its grace, and is what the client has.
+    pub(crate) fn takes_the_place_of(
+        &mut self,
+        store: &SessionStore,
+        old: &SessionKeys,
+        record: &Record,
+        mark: &str,
+    ) {
+        let keyspace = &store.inner().names.keyspace;
+        let deadline = Deadline::At(record.absolute);
+        let give_back = scripts::give_back_call(old, mark, record.revision);
+        let keep = indexes::keep_calls(keyspace, &record.indexes, old, deadline);
+        self.give_back = std::iter::once(give_back).chain(keep).collect();
+    }
+
+    /// Tells Redis this in the background, for up to a minute from when the caller has the id; never, where the session
+    /// is taken back before.
+    pub(crate) fn leave_for_later(&mut self, release: Release) {
+        self.later.push(release);
+    }
+
+    /// The caller has the id.
+    pub(crate) fn claimed(mut self) {
+        self.is_done = true;
+        let until = Instant::now() + UNDONE_FOR;
+        for release in self.later.drain(..) {
+            self.client.release_later(release.until(until));
+        }
+    }
+
+    /// Ends the session, and then takes it out of its indexes. What cannot be ended now is ended later, or by its idle
+    /// timeout; until then an index finds it.
+    pub(crate) async fn discard(self) {
+        match self.client.eval::<Value>(self.end.clone()).await {
+            Ok(_) => self.forget().await,
+            // The guard goes on.
+            Err(error) => {
+                tracing::warn!(target: "redkit::session", %error, "a session that nobody has the id of is yet to end");
+            }
+        }
+    }
+
+    /// Takes a session that was not stored, or has ended, out of its indexes.
+    pub(crate) async fn forget(mut self) {
+        self.is_over = true;
+        for call in &self.forget {
+            if let Err(error) = self.client.eval::<i64>(call.clone()).await {
+                tracing::debug!(target: "redkit::session", %error, "an index keeps a session that has ended until its deadline");
+            }
+        }
+        self.is_done = true;
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let until = Instant::now() + UNDONE_FOR;
+        let forget = std::mem::take(&mut self.forget);
+        let give_back = std::mem::take(&mut self.give_back);
+        match (self.is_done, self.is_over) {
+            (true, _) => {}
+            (false, true) => self.client.release_later(Release::new(forget).until(until)),
+            (false, false) => {
+                let calls = std::iter::once(self.end.clone())
+                    .chain(give_back)
+                    .chain(forget);
+                self.client.release_later(Release::new(calls).until(until));
+            }
+        }
+    }
+}
