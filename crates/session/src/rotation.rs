@@ -356,7 +356,7 @@ impl Session {
         // A call that arrives after the old id was given back is to find another revision than was copied. The call for
         // the background asks for no revision, and goes out only when the caller has the new id.
         let call = |copied| match follows {
-            true => scripts::settle_call(old, new, grace),
+            true => scripts::settle_call(old, new, copied, grace),
             false => scripts::retire_call(old, copied, grace, mark),
         };
         match scripts::retire(&inner.client, call(Some(copied))).await {
@@ -364,13 +364,7 @@ impl Session {
             Ok(Retired::Over(over)) if follows || over == Over::Rotated => Ok(Retired::Over(over)),
             // The old one has ended, with its grace or otherwise, and takes no changes any more.
             Ok(Retired::Over(_)) => Ok(Retired::Done),
-            Ok(Retired::Done) => Ok(Retired::Done),
-            // The old one was changed meanwhile, and has no successor yet.
-            Ok(Retired::Changed(_)) => {
-                let release = Release::new([call(None)]);
-                unclaimed.leave_for_later(release.counted_by(inner.metrics.left.clone()));
-                Ok(Retired::Done)
-            }
+            Ok(retired) => Ok(retired),
             Err(error) => {
                 tracing::warn!(target: "redkit::session", session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
                 let release = Release::new([call(None)]);

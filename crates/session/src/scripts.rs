@@ -318,8 +318,15 @@ pub(crate) fn give_back_call(keys: &SessionKeys, successor: &str, copied: u64) -
         .idempotent(true)
 }
 
-/// Ends a rotation whose last step was not answered. Both sessions are in one bucket.
-pub(crate) fn settle_call(old: &SessionKeys, new: &SessionKeys, grace: Duration) -> Invocation {
+/// Ends a rotation whose last step was not answered; `copied` is as in [`retire_call`]. Both sessions are in one
+/// bucket.
+pub(crate) fn settle_call(
+    old: &SessionKeys,
+    new: &SessionKeys,
+    copied: Option<(u64, &str)>,
+    grace: Duration,
+) -> Invocation {
+    let (revision, generation) = revision_and_generation(copied);
     let [session, generations, index, rows, deadlines] = old.all();
     let keys = [session, generations, index, rows, deadlines, new.session()];
     SETTLE
@@ -328,6 +335,8 @@ pub(crate) fn settle_call(old: &SessionKeys, new: &SessionKeys, grace: Duration)
         .arg(new.hash())
         .arg(micros(grace))
         .arg(old.channel())
+        .arg(revision)
+        .arg(generation)
         .idempotent(true)
 }
 

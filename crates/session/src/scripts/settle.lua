@@ -3,9 +3,12 @@
 --
 -- KEYS  1 to 5: see `bucket.lua`, of the old session   6 the successor
 -- ARGV  1 hash of the old id   2 hash of the successor's id   3 grace (µs)   4 channel of announcements
+--       5, 6 the revision and the generation that were copied, or both empty for any: see `retire.lua`
 -- Reply {1} the successor stands; {0} it has ended; {4} it has ended since the old session has another
+--       {5, now, expires, {name, value, …}}: the old session was changed since it was copied, and nothing was done;
+--       see `shown`
 --
--- Example: EVALSHA … 6 session:web:{907}:s:pZ… … session:web:{907}:s:kW… pZ… kW… 10000000 session:web:ended  →  {1}
+-- Example: EVALSHA … 6 session:web:{907}:s:pZ… … session:web:{907}:s:kW… pZ… kW… 10000000 session:web:ended 3 ""  →  {1}
 local found = redis.call('HMGET', KEYS[6], 'c', 'u', 'g', 'l')
 local created, user = found[1], found[2]
 if not created then
@@ -22,6 +25,8 @@ elseif not session then
   has_ended = over ~= 0 or now < created + ARGV[3]
 elseif session.x then
   has_ended = session.x ~= ARGV[2]
+elseif ARGV[5] ~= '' and (ARGV[5] ~= session.r or ARGV[6] ~= (session.g or '')) then
+  return shown(5, (expires_of(session)))
 else
   leave(session, ARGV[1], ARGV[3], ARGV[2], ARGV[4])
 end

@@ -27,6 +27,7 @@ mod simulation;
 mod timeouts;
 #[cfg(feature = "axum")]
 mod tower;
+mod unanswered;
 mod watching;
 
 use redkit_core::Client;

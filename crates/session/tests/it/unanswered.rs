@@ -1,0 +1,135 @@
+//! Sign-ins and rotations whose last step has no answer at first.
+
+use std::time::Duration;
+
+use redkit_core::ClientConfig;
+use redkit_core::breaker::BreakerConfig;
+use redkit_session::{OnLimit, Session, SessionStore, SignIn};
+use redkit_testkit::{FaultyBackend, Gate, Injection, Rule};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::{again, builder, signed_in, text};
+
+/// No other call has this time.
+const GRACE: Duration = Duration::from_millis(12_345);
+const IN_CALLS: &str = "12345000";
+
+fn rotation_of(
+    mut session: Session,
+    sign_in: Option<SignIn>,
+) -> JoinHandle<(Result<(), redkit_session::Error>, Session)> {
+    tokio::spawn(async move {
+        let outcome = match sign_in {
+            Some(sign_in) => session.sign_in(sign_in).await,
+            None => session.rotate().await,
+        };
+        (outcome, session)
+    })
+}
+
+/// The last step is lost, and its repetition waits at the gate.
+fn lose_the_last_step(backend: &FaultyBackend) -> Gate {
+    let gate = Gate::closed();
+    let last_step = |injection| Rule::new(injection).on_part(IN_CALLS).times(1);
+    backend.set(last_step(Injection::LoseRequest));
+    backend.add(last_step(Injection::HoldRequest(gate.clone())));
+    gate
+}
+
+fn store(backend: &std::sync::Arc<FaultyBackend>) -> SessionStore {
+    let store = builder(&backend.client()).rotation_grace(GRACE);
+    store.build().unwrap()
+}
+
+/// Another request commits after the copy was made.
+#[tokio::test(start_paused = true)]
+async fn a_change_before_a_last_step_that_is_repeated_is_not_lost() {
+    for (was_signed_in, signs_in) in [(false, true), (true, true), (true, false)] {
+        let backend = FaultyBackend::embedded();
+        let store = store(&backend);
+        signed_in(&store, "warm").await.rotate().await.unwrap();
+        let session = match was_signed_in {
+            true => signed_in(&store, "user-7").await,
+            false => store.create().await.unwrap(),
+        };
+        let old = text(&session);
+        let mut other = again(&store, &session).await.unwrap();
+        let gate = lose_the_last_step(&backend);
+        let rotation = rotation_of(session, signs_in.then(|| SignIn::new("user-7")));
+        gate.reached(1).await;
+        other.insert("from-another-request", &1).unwrap();
+        other.commit().await.unwrap();
+        gate.open();
+        let (outcome, session) = rotation.await.unwrap();
+        outcome.unwrap();
+        let case = format!("{was_signed_in}, {signs_in}");
+        for session in [&session, &again(&store, &session).await.unwrap()] {
+            let copied = session.get::<u32>("from-another-request").unwrap();
+            assert_eq!(
+                (session.user(), copied),
+                (Some("user-7"), Some(1)),
+                "{case}"
+            );
+        }
+        assert!(store.load(&old).await.unwrap().unwrap().is_rotated());
+        // Nothing is left of the first attempt.
+        sleep(Duration::from_secs(90)).await;
+        let listed = store.sessions_of("user-7").await.unwrap();
+        assert_eq!(listed.len(), 1, "{case}");
+        assert_eq!(listed[0].handle, session.handle(), "{case}");
+    }
+}
+
+/// Another request ends all others after the copy was made: the session goes on under its new id.
+#[tokio::test(start_paused = true)]
+async fn a_last_step_that_is_repeated_loses_no_session_that_a_revocation_spares() {
+    let backend = FaultyBackend::embedded();
+    let store = store(&backend);
+    let mut session = signed_in(&store, "user-7").await;
+    session.rotate().await.unwrap();
+    let elsewhere = signed_in(&store, "user-7").await;
+    let spared = again(&store, &session).await.unwrap();
+    let gate = lose_the_last_step(&backend);
+    let rotation = rotation_of(session, None);
+    gate.reached(1).await;
+    spared.revoke_others().await.unwrap();
+    gate.open();
+    let (outcome, session) = rotation.await.unwrap();
+    outcome.unwrap();
+    assert!(again(&store, &session).await.is_some());
+    assert!(again(&store, &elsewhere).await.is_none());
+    assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
+}
+
+/// The last step does not reach Redis, and the step after it takes almost as long as the old id is worth telling of.
+#[tokio::test(start_paused = true)]
+async fn the_minute_for_an_old_id_begins_when_the_caller_has_the_new_one() {
+    let backend = FaultyBackend::embedded();
+    let mut breaker = BreakerConfig::default();
+    breaker.enabled = false;
+    let config = ClientConfig::default()
+        .breaker(breaker)
+        .retry(1, Duration::ZERO, Duration::ZERO)
+        .command_timeout(Duration::from_secs(50));
+    let store = builder(&backend.client_with(&config)).max_sessions(1, OnLimit::EndOldest);
+    let store = store.rotation_grace(GRACE).build().unwrap();
+    let elsewhere = signed_in(&store, "user-7").await;
+    let mut session = store.create().await.unwrap();
+    let old = text(&session);
+    let lose = Rule::new(Injection::LoseRequest).on_part(IN_CALLS);
+    backend.set(lose.alone());
+    // The sign-in stores the new session, and then ends the one elsewhere.
+    let hang = Rule::new(Injection::HangBefore).on_name("EVALSHA");
+    backend.add(hang.skip(1).times(1));
+    let began = tokio::time::Instant::now();
+    session.sign_in(SignIn::new("user-7")).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(50));
+    sleep(Duration::from_secs(30)).await;
+    assert!(again(&store, &elsewhere).await.is_none());
+    assert!(!store.load(&old).await.unwrap().unwrap().is_rotated());
+    backend.clear();
+    sleep(Duration::from_secs(5)).await;
+    assert!(store.load(&old).await.unwrap().unwrap().is_rotated());
+    assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
+}
