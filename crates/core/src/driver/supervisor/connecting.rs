@@ -58,7 +58,12 @@ async fn serves<L: Link>(link: &L, timing: Timing, silent: Option<Identity>) -> 
             // A server that was busy or loading answers on the other connection as well, if that is
             // alive: it gets time to.
             None => was_refused = false,
-            Some(_) => was_refused = true,
+            // Nobody knows how long it will be busy, and calls can succeed as soon as it is not: it is asked as
+            // often as before it held anything back.
+            Some(_) => {
+                was_refused = true;
+                pause = IMPATIENCE;
+            }
         }
         sleep(pause).await;
     }
@@ -105,11 +110,24 @@ mod tests {
     use crate::driver::activity::Activity;
     use crate::error::ServerError;
 
-    /// A connection to a server that holds back what was sent on another one, so many times.
+    /// A connection to a server that holds back what was sent on another one, so many times, and is busy after that for
+    /// as many answers as `busy` says.
     struct HoldsBack {
         asked: AtomicU32,
         times: u32,
+        busy: AtomicU32,
         activity: Activity,
+    }
+
+    impl HoldsBack {
+        fn new(times: u32, busy: u32) -> Self {
+            Self {
+                asked: AtomicU32::new(0),
+                times,
+                busy: AtomicU32::new(busy),
+                activity: Activity::new(),
+            }
+        }
     }
 
     #[async_trait]
@@ -119,7 +137,16 @@ mod tests {
         }
 
         async fn ping(&self) -> Result<Option<ServerError>, Fault> {
-            Ok(None)
+            if self.asked.load(Ordering::Relaxed) < self.times {
+                return Ok(None);
+            }
+            let one_less = |left: u32| left.checked_sub(1);
+            let is_busy = self
+                .busy
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+            Ok(is_busy
+                .is_ok()
+                .then(|| ServerError::new("BUSY", "a script runs")))
         }
 
         fn activity(&self) -> &Activity {
@@ -141,21 +168,35 @@ mod tests {
     async fn a_server_that_holds_back_for_long_is_asked_twice_a_second() {
         let timing = Timing::of(&ClientConfig::default());
         let silent = Some(Identity::new(1));
-        let link = |times| HoldsBack {
-            asked: AtomicU32::new(0),
-            times,
-            activity: Activity::new(),
-        };
-        let paused = link(u32::MAX);
+        let paused = HoldsBack::new(u32::MAX, 0);
         let serving = serves(&paused, timing, silent);
         timeout(Duration::from_secs(60), serving)
             .await
             .expect_err("it is held back");
         let asked = paused.asked.load(Ordering::Relaxed);
         assert!((115..=130).contains(&asked), "{asked} times in a minute");
-        let resumed = link(3);
+        let resumed = HoldsBack::new(3, 0);
         let resumed = serves(&resumed, timing, silent);
         let resumed = timeout(Duration::from_secs(1), resumed).await;
         assert_eq!(resumed, Ok(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_busy_after_it_held_back_is_in_use_soon_after_it_serves() {
+        let timing = Timing::of(&ClientConfig::default());
+        let silent = Some(Identity::new(1));
+        // It is held back for seconds, until it is asked twice a second.
+        let link = HoldsBack::new(10, 1);
+        let serving = serves(&link, timing, silent);
+        let busy_at = async {
+            while link.busy.load(Ordering::Relaxed) > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            Instant::now()
+        };
+        let (is_serving, busy_at) = tokio::join!(serving, busy_at);
+        assert!(is_serving);
+        let late = busy_at.elapsed();
+        assert!(late <= Duration::from_millis(100), "{late:?}");
     }
 }
