@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backend::{Capabilities, ServerKind};
+use crate::command::Command;
 use crate::config::Endpoint;
 use crate::error::{Fault, FaultKind};
 use crate::value::Value;
@@ -40,11 +41,22 @@ pub(super) fn turned_away(server_says: &str) -> Option<&'static str> {
     }
 }
 
-/// Asks whether the server has the commands behind [`Capabilities`]: the names are in [`Hello::learn`]'s order.
-pub(super) const COMMAND_INFO: [&str; 4] = ["INFO", "SSUBSCRIBE", "HPEXPIRE", "XADD"];
+/// Asks the server for its description of some commands, an answer for each: of those behind [`Capabilities`], and of the
+/// [`NEEDED`] ones.
+pub(super) fn command_info() -> Command {
+    let command = Command::new("COMMAND").arg("INFO");
+    command.args(OF_CAPABILITIES).args(NEEDED)
+}
 
-/// Tells the log of servers that are older than the scripts of the patterns are written for: once for each client, whose
-/// connections share it. Otherwise the first to tell would be a script that fails, and not every one does.
+/// In the order of [`Hello::learn`].
+const OF_CAPABILITIES: [&str; 3] = ["SSUBSCRIBE", "HPEXPIRE", "XADD"];
+
+/// The commands of Redis 7.0 that patterns use. Options that came with the same version (`PEXPIRE` with `NX` or `GT`)
+/// cannot be asked for; a server that has these commands is taken to have them.
+const NEEDED: [&str; 4] = ["PEXPIRETIME", "LMPOP", "ZMPOP", "SINTERCARD"];
+
+/// Tells the log of servers that lack what the patterns use: once for each client, whose connections share it. Otherwise
+/// the first to tell would be a script that fails, and not every one does.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OldServers(Arc<AtomicBool>);
 
@@ -54,24 +66,25 @@ impl OldServers {
         Self(Arc::new(AtomicBool::new(true)))
     }
 
-    /// `target` has said what it is.
+    /// `target` has said what it is, and is used.
     pub(super) fn warn_of(&self, hello: &Hello, target: &str) {
-        let (major, minor, patch) = hello.capabilities.version;
-        let is_old = (1..LEAST_MAJOR).contains(&major);
-        if is_old && !self.0.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                target: "redkit::connection",
-                server = target,
-                version = %format_args!("{major}.{minor}.{patch}"),
-                "the server is older than Redis 7.0, whose commands the scripts of locks, sessions and collections use \
-                 (PEXPIRE with NX or GT, PEXPIRETIME, LMPOP, ZMPOP, SINTERCARD), as sharded channels do (SSUBSCRIBE): \
-                 run Redis 7.0 or Valkey 8.0, or later"
-            );
+        let missing = hello.missing();
+        if missing.is_empty() || self.0.swap(true, Ordering::Relaxed) {
+            return;
         }
+        let (major, minor, patch) = hello.capabilities.version;
+        tracing::warn!(
+            target: "redkit::connection",
+            server = target,
+            version = %format_args!("{major}.{minor}.{patch}"),
+            missing = missing.join(", "),
+            "the server lacks commands of Redis 7.0, which locks, sessions and collections use: run Redis 7.0 or \
+             Valkey 8.0, or later"
+        );
     }
 }
 
-/// The first version that has all commands.
+/// The first version of Redis that has all commands. Valkey, which began with 7.2, has them in all of its versions.
 const LEAST_MAJOR: u16 = 7;
 
 /// What a server is to its fellows.
@@ -107,6 +120,8 @@ pub(super) struct Hello {
     /// The server's number for the connection.
     pub(super) id: Option<i64>,
     mode: String,
+    /// The needed commands that are not in the server's own list; `None` when it keeps the list to itself.
+    not_listed: Option<Vec<&'static str>>,
 }
 
 impl Hello {
@@ -138,22 +153,39 @@ impl Hello {
             },
             id: number("id"),
             mode: text("mode").unwrap_or_default(),
+            not_listed: None,
         })
     }
 
-    /// Takes what the server can do from its own list of commands, the reply to [`COMMAND_INFO`]. A server
+    /// Takes what the server can do from its own list of commands, the reply to [`command_info`]. A server
     /// that keeps the list to itself is judged by its version.
     pub(super) fn learn(&mut self, commands: Option<&Value>) {
         let Some(Value::Array(commands)) = commands else {
             return;
         };
-        let [sharded, field_expiry, streams] = commands.as_slice() else {
+        let [sharded, field_expiry, streams, needed @ ..] = commands.as_slice() else {
             return;
         };
+        if needed.len() != NEEDED.len() {
+            return;
+        }
         let is_known = |command: &Value| !matches!(command, Value::Nil);
         self.capabilities.sharded_pubsub = is_known(sharded);
         self.capabilities.field_expiry = is_known(field_expiry);
         self.capabilities.streams = is_known(streams);
+        let missing = NEEDED.into_iter().zip(needed);
+        let missing = missing.filter_map(|(name, command)| (!is_known(command)).then_some(name));
+        self.not_listed = Some(missing.collect());
+    }
+
+    /// The commands that patterns use and the server lacks: by its own list, or else by its version.
+    fn missing(&self) -> &[&'static str] {
+        let is_old = (1..LEAST_MAJOR).contains(&self.capabilities.version.0);
+        match &self.not_listed {
+            Some(not_listed) => not_listed,
+            None if is_old => &NEEDED,
+            None => &[],
+        }
     }
 
     /// Refuses the server at `target` when it is of another kind than the configuration is for.
@@ -212,14 +244,38 @@ mod tests {
         let said = || hello(&[("server", "redis"), ("version", "7.4.0")]);
         let known = || Value::Array(vec![Value::bulk("name")]);
         let mut hello = Hello::parse(said()).unwrap();
-        hello.learn(Some(&Value::Array(vec![Value::Nil, Value::Nil, known()])));
+        let mut listed = vec![Value::Nil, Value::Nil, known()];
+        listed.extend([known(), Value::Nil, known(), Value::Nil]);
+        hello.learn(Some(&Value::Array(listed)));
         assert!(!hello.capabilities.sharded_pubsub && !hello.capabilities.field_expiry);
         assert!(hello.capabilities.streams);
+        assert_eq!(hello.missing(), ["LMPOP", "SINTERCARD"]);
         for silent in [None, Some(Value::Nil), Some(Value::Array(vec![]))] {
             let mut hello = Hello::parse(said()).unwrap();
             hello.learn(silent.as_ref());
             assert!(hello.capabilities.sharded_pubsub && hello.capabilities.field_expiry);
+            assert!(hello.missing().is_empty());
         }
+    }
+
+    #[test]
+    fn a_server_is_old_by_the_commands_that_it_lacks_and_not_by_its_name() {
+        let missing = |server, version, listed: Option<bool>| {
+            let mut hello =
+                Hello::parse(hello(&[("server", server), ("version", version)])).unwrap();
+            let list = listed.map(|is_known| match is_known {
+                true => Value::Array(vec![Value::bulk("name"); 7]),
+                false => Value::Array(vec![Value::Nil; 7]),
+            });
+            hello.learn(list.as_ref());
+            hello.missing().len()
+        };
+        assert_eq!(missing("redis", "6.2.14", None), NEEDED.len());
+        assert_eq!(missing("redis", "6.2.14", Some(true)), 0);
+        assert_eq!(missing("other", "1.0.0", Some(true)), 0);
+        assert_eq!(missing("redis", "7.0.0", Some(false)), NEEDED.len());
+        // It began where Redis was at 7.2.
+        assert_eq!(missing("valkey", "7.2.5", None), 0);
     }
 
     #[test]

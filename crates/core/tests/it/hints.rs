@@ -1,11 +1,12 @@
 //! A setup that cannot work is said at once, with what to do about it, and then ever more seldom.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use redkit_core::{CallError, Client, ClientConfig, Command, Driver, Interest, ServerError};
-use redkit_testkit::{FaultyBackend, Injection, Rule, Server, ServerOptions};
+use redkit_testkit::{FaultyBackend, Injection, Program, Rule, Server, ServerOptions};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 use tracing_subscriber::fmt::MakeWriter;
@@ -15,6 +16,7 @@ use crate::strays::{hello, serve};
 each_driver! {
     ()
     an_old_server_is_named_once_with_what_it_lacks,
+    an_old_server_that_is_refused_is_not_warned_of,
 }
 
 /// Keeps what is logged.
@@ -152,20 +154,29 @@ async fn servers_that_cannot_be_reached_are_said_at_once_and_then_ever_more_seld
     }
 }
 
-async fn an_old_server_is_named_once_with_what_it_lacks(driver: Driver) {
+/// A server of this version and mode, which says `OK` to whatever else it is asked.
+async fn of_version(
+    version: &'static str,
+    mode: &'static str,
+) -> (SocketAddr, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let reply = |command: &[String]| match command[0].as_str() {
-        "HELLO" => hello("6.2.14", "standalone"),
+    let reply = move |command: &[String]| match command[0].as_str() {
+        "HELLO" => hello(version, mode),
         "PING" => "+PONG\r\n".to_owned(),
         _ => "+OK\r\n".to_owned(),
     };
-    let _server = AbortOnDropHandle::new(tokio::spawn(async move {
+    let server = tokio::spawn(async move {
         let mut connections = Vec::new();
         while let Ok((stream, _)) = listener.accept().await {
             connections.push(AbortOnDropHandle::new(tokio::spawn(serve(stream, reply))));
         }
-    }));
+    });
+    (addr, AbortOnDropHandle::new(server))
+}
+
+async fn an_old_server_is_named_once_with_what_it_lacks(driver: Driver) {
+    let (addr, _server) = of_version("6.2.14", "standalone").await;
     let (log, _guard) = log();
     let config = ClientConfig::from_url(&format!("redis://{addr}"))
         .unwrap()
@@ -177,6 +188,47 @@ async fn an_old_server_is_named_once_with_what_it_lacks(driver: Driver) {
         client.dedicated().await.unwrap();
         assert_eq!(log.lines_with("6.2.14"), clients);
         assert_eq!(log.lines_with("Redis 7.0"), clients);
+        assert_eq!(
+            log.lines_with("PEXPIRETIME, LMPOP, ZMPOP, SINTERCARD"),
+            clients
+        );
         client.shutdown().await;
+    }
+}
+
+async fn an_old_server_that_is_refused_is_not_warned_of(driver: Driver) {
+    let (addr, _server) = of_version("6.2.14", "cluster").await;
+    let (log, _guard) = log();
+    let config = ClientConfig::from_url(&format!("redis://{addr}"))
+        .unwrap()
+        .driver(driver);
+    let refused = Client::connect(config).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("redis-cluster://"),
+        "{refused}"
+    );
+    assert_eq!(log.lines_with("Redis 7.0"), 0);
+}
+
+#[tokio::test]
+async fn a_server_is_judged_by_the_commands_that_it_lists() {
+    for program in [Program::Redis, Program::Valkey] {
+        for lacks in [None, Some("LMPOP")] {
+            let (log, _guard) = log();
+            let options = match lacks {
+                Some(command) => {
+                    ServerOptions::new().config(&format!("rename-command {command} \"\""))
+                }
+                None => ServerOptions::new(),
+            };
+            let server = Server::start(program, options).await.unwrap();
+            let client = Client::connect(ClientConfig::from_url(&server.url()).unwrap())
+                .await
+                .unwrap();
+            let warnings = usize::from(lacks.is_some());
+            assert_eq!(log.lines_with("Redis 7.0"), warnings, "{program:?}");
+            assert_eq!(log.lines_with("missing=\"LMPOP\""), warnings);
+            client.shutdown().await;
+        }
     }
 }

@@ -88,6 +88,8 @@ impl NativeConnector {
         let target = self.target();
         if let Some(hello) = introduce(&link, &self.introduction, &target, is_encrypted).await? {
             hello.check(self.expected, &target)?;
+            // Of a server that is refused nothing else is said.
+            self.introduction.warn_of_old(&hello, &target);
             link.is(&hello);
         }
         Ok(link)

@@ -74,6 +74,11 @@ impl Introduction {
         })
     }
 
+    /// `target` has said what it is, and is used.
+    pub(super) fn warn_of_old(&self, hello: &Hello, target: &str) {
+        self.old_servers.warn_of(hello, target);
+    }
+
     /// What may be refused to a user who can still use the connection.
     fn wishes(&self) -> Vec<Command> {
         let client = |words: [&str; 2]| Command::new("CLIENT").args(words);
@@ -89,7 +94,7 @@ impl Introduction {
             all.push(Command::new("READONLY"));
         }
         if self.names_library {
-            all.push(Command::new("COMMAND").args(hello::COMMAND_INFO));
+            all.push(hello::command_info());
         }
         all
     }
@@ -126,9 +131,6 @@ pub(super) async fn introduce(
         && introduction.names_library
     {
         hello.learn(replies.next_back().and_then(Result::ok).as_ref());
-    }
-    if let Some(hello) = &hello {
-        introduction.old_servers.warn_of(hello, target);
     }
     Ok(hello)
 }
