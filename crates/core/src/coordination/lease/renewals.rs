@@ -228,6 +228,8 @@ async fn renew_or_report(
 /// Renews leases once, and says when each is due again.
 async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<LeaseState>)>) {
     let sent = Instant::now();
+    // Further attempts at a lease whose failure was told are many, and say the same.
+    let mut panicked = 0;
     let mut asked = Vec::with_capacity(batch.len());
     let mut calls = Vec::with_capacity(batch.len());
     for (id, lease) in batch {
@@ -246,7 +248,8 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
                     asked.push((id, lease, ttl));
                 }
                 None => {
-                    report_panic();
+                    panicked += usize::from(!lease.has_failed());
+                    lease.note_failure(true);
                     schedule.again(id, Some(next_attempt(&lease, sent)));
                 }
             },
@@ -255,11 +258,11 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
             None => schedule.again(id, None),
         }
     }
+    report_panics(panicked);
     if asked.is_empty() {
         return;
     }
     let replies = client.eval_all(calls).await;
-    // Further attempts at a lease whose failure was told are many, and say the same.
     let is_news = |(_, lease, _): &&(_, Arc<LeaseState>, _)| !lease.has_failed();
     let replies = match replies {
         Ok(replies) => {
@@ -280,14 +283,13 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
         }
     };
     let now = Instant::now();
+    let mut panicked = 0;
     let mut replies: std::vec::IntoIter<Option<Result<Value, _>>> = replies.into_iter();
     for (id, lease, ttl) in asked {
         let is_held = match replies.next().flatten() {
             Some(Ok(reply)) => {
                 let is_held = lease.try_answered(sent, ttl, &reply);
-                if is_held.is_none() {
-                    report_panic();
-                }
+                panicked += usize::from(is_held.is_none() && !lease.has_failed());
                 is_held
             }
             Some(Err(_)) | None => None,
@@ -300,6 +302,7 @@ async fn renew(client: Client, schedule: Arc<Schedule>, batch: Vec<(u64, Arc<Lea
         };
         schedule.again(id, next);
     }
+    report_panics(panicked);
 }
 
 /// How long a call may take at least, and a pause between two attempts is at least.
@@ -315,8 +318,11 @@ fn warn_of(error: &dyn fmt::Display, leases: usize) {
     tracing::warn!(target: "redkit::coordination", %error, leases, "cannot renew leases");
 }
 
-fn report_panic() {
-    tracing::error!(target: "redkit::coordination", "a `LeaseRenewal` panics; its lease is not renewed");
+/// One line for all leases of a batch whose users' code panicked for the first time since it last succeeded.
+fn report_panics(leases: usize) {
+    if leases > 0 {
+        tracing::error!(target: "redkit::coordination", leases, "a `LeaseRenewal` panics; its lease is not renewed");
+    }
 }
 
 /// A third of the time after it was sent, a little less at random, so that the processes of a fleet

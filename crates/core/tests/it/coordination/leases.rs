@@ -223,6 +223,8 @@ impl LeaseRenewal for Careless {
 /// The others are renewed on, and by the same task.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_panics_costs_its_own_lease_and_no_other() {
+    let (log, _guard) = crate::hints::log();
+    let mut told = 0;
     let backend = FaultyBackend::embedded();
     let client = backend.client();
     let held = Held::take(&client, "held", TTL).await;
@@ -237,6 +239,12 @@ async fn a_renewal_that_panics_costs_its_own_lease_and_no_other() {
         timeout(2 * TTL, careless.lost())
             .await
             .expect("at its deadline");
+        told += 1;
+        assert_eq!(
+            log.lines_with("a `LeaseRenewal` panics"),
+            told,
+            "once, however often it is tried"
+        );
         sleep(10 * TTL).await;
         assert!(!lease.is_lost(), "{panics_on_reply}");
     }
