@@ -118,30 +118,38 @@ impl Drop for Admission<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use super::*;
 
+    /// The caller and the upkeep go on until both have been admitted so often, whichever thread begins first.
     #[test]
     fn no_caller_is_refused_because_upkeep_ends_just_then() {
+        const ROUNDS: u64 = 300_000;
         let in_flight = InFlight::new(1);
-        let is_over = AtomicBool::new(false);
-        let (mut admitted, mut refused) = (0, 0);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for _ in 0..300_000 {
-                    drop(in_flight.admit(Entry::Upkeep).unwrap());
-                }
-                is_over.store(true, Ordering::Relaxed);
-            });
-            while !is_over.load(Ordering::Relaxed) {
-                match in_flight.admit(Entry::Limited) {
-                    Ok(_) => admitted += 1,
-                    Err(_) => refused += 1,
-                }
+        let (callers, upkeep, refused) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let admitted = || (count(&callers), count(&upkeep));
+        let is_over = || count(&refused) > 0 || matches!(admitted(), (ROUNDS.., ROUNDS..));
+        let call = |entry, counter: &AtomicU64| {
+            while !is_over() {
+                let counter = match in_flight.admit(entry) {
+                    Ok(_) => counter,
+                    Err(_) => &refused,
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
             }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| call(Entry::Upkeep, &upkeep));
+            call(Entry::Limited, &callers);
         });
-        assert_eq!(refused, 0, "there is one caller, admitted {admitted} times");
+        let (callers, upkeep) = admitted();
+        assert_eq!(
+            count(&refused),
+            0,
+            "there is one caller, admitted {callers} times"
+        );
+        assert!(callers >= ROUNDS && upkeep >= ROUNDS, "{callers}, {upkeep}");
+        assert_eq!(in_flight.count(), 0);
     }
 
     #[tokio::test(start_paused = true)]
