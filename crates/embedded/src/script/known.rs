@@ -91,6 +91,11 @@ impl Known {
         self.functions.raw_get(sha)
     }
 
+    /// Whether there are scripts that came by `EVAL` alone.
+    pub(super) fn has_evaluated(&self) -> bool {
+        self.evaluated > 0
+    }
+
     /// Forgets half of the scripts that came by `EVAL` alone: the ones that were used longest ago.
     pub(super) fn forget_older_half(&mut self) -> mlua::Result<()> {
         let evaluated = self.scripts.iter().filter(|(_, script)| !script.was_loaded);

@@ -49,6 +49,8 @@ struct Host {
     runner: Function,
     run: Arc<Mutex<Run>>,
     known: Known,
+    /// How much memory the known scripts, and Lua's own libraries, took when garbage was collected last, in bytes.
+    baseline: usize,
 }
 
 /// What the first line of a script says.
@@ -218,24 +220,36 @@ impl Host {
             globals: sandbox.globals,
             runner: sandbox.runner,
             run,
+            baseline: 0,
         })
     }
 
     /// Lua 5.1 does not collect its garbage when memory runs out; what one script left behind must
-    /// not be missing in the next. The memory that is in use after that belongs to the scripts that are known, with the
-    /// constants in their texts: when it is too much, the older half of the scripts that came by `EVAL` is forgotten.
+    /// not be missing in the next. Garbage is collected when half of the memory that the known scripts leave is in use:
+    /// to collect it before every call, beside many of them, would go through all of them in vain.
     fn make_room(&mut self) -> Result<(), ServerError> {
-        let is_scarce = |lua: &Lua| lua.used_memory() > MEMORY_LIMIT / 2;
-        let failed = |error| error::err(format!("Error collecting garbage: {error}"));
-        if !is_scarce(&self.lua) {
+        if self.lua.used_memory() <= self.baseline.midpoint(MEMORY_LIMIT) {
             return Ok(());
         }
-        self.lua.gc_collect().map_err(failed)?;
-        if is_scarce(&self.lua) {
+        self.collect_garbage()
+            .map_err(|error| error::err(format!("Error collecting garbage: {error}")))
+    }
+
+    /// The memory that is in use after this belongs to the scripts that are known, with the constants in their texts: when
+    /// it is too much, the older half of the scripts that came by `EVAL` is forgotten.
+    fn collect_garbage(&mut self) -> mlua::Result<()> {
+        // What was handed to the last call is no part of its script.
+        without_limit(&self.lua, || {
+            self.globals.raw_set("KEYS", mlua::Value::Nil)?;
+            self.globals.raw_set("ARGV", mlua::Value::Nil)
+        })?;
+        self.lua.gc_collect()?;
+        if self.lua.used_memory() > MEMORY_LIMIT / 2 && self.known.has_evaluated() {
             let known = &mut self.known;
-            without_limit(&self.lua, || known.forget_older_half()).map_err(failed)?;
-            self.lua.gc_collect().map_err(failed)?;
+            without_limit(&self.lua, || known.forget_older_half())?;
+            self.lua.gc_collect()?;
         }
+        self.baseline = self.lua.used_memory();
         Ok(())
     }
 

@@ -254,6 +254,56 @@ async fn scripts_with_long_constants_do_not_use_up_the_memory() {
 }
 
 #[tokio::test]
+async fn large_arguments_of_the_last_call_do_not_have_scripts_forgotten() {
+    let engine = Embedded::new();
+    assert_eq!(eval(&engine, "return 'kept'").await, "\"kept\"");
+    let sha = eval(&engine, "return redis.sha1hex(\"return 'kept'\")").await;
+    let large = Bytes::from(vec![b'x'; 150_000_000]);
+    for (keys, length) in [(0, "return #ARGV[1]"), (1, "return #KEYS[1]")] {
+        let call = Command::new("EVAL").arg(length).arg(keys).arg(&large);
+        assert_eq!(write(engine.call(&call).await), ":150000000");
+        assert_eq!(eval(&engine, "return 1").await, ":1");
+        let exists = format!("SCRIPT EXISTS {}", sha.trim_matches('"'));
+        assert_eq!(run(&engine, &exists).await, "[:1]", "{length}");
+    }
+}
+
+/// A collection goes through all that the scripts' texts hold.
+#[tokio::test]
+async fn garbage_beside_many_loaded_scripts_is_collected_when_it_is_much_and_not_before_every_call()
+{
+    let engine = Embedded::new();
+    let long = "x".repeat(10_000_000);
+    for number in 0..14 {
+        digest(
+            &engine,
+            &format!("local long = '{number}{long}' return {number}"),
+        )
+        .await;
+    }
+    // Leaves twice the text behind.
+    let used = async |number: usize, length: usize| {
+        let script =
+            "local left = ARGV[1] .. 'x' return math.floor(collectgarbage('count') / 1024)";
+        let text = format!("{number}{}", &long[..length]);
+        let call = Command::new("EVAL").arg(script).arg(0).arg(text);
+        let reply: i64 = engine.call(&call).await.unwrap().to().unwrap();
+        reply
+    };
+    let mut megabytes = Vec::new();
+    for number in 0..10 {
+        megabytes.push(used(number, 500_000).await);
+    }
+    assert!(megabytes[0] >= 130, "{megabytes:?}");
+    assert!(megabytes.is_sorted(), "{megabytes:?}");
+    assert!(megabytes[9] - megabytes[0] >= 7, "{megabytes:?}");
+    for number in 0..30 {
+        let now = used(number, 10_000_000).await;
+        assert!(now < 250, "{now} MB");
+    }
+}
+
+#[tokio::test]
 async fn a_script_that_is_evaluated_again_and_again_is_not_forgotten() {
     let other = Embedded::new();
     let sha = digest(&other, "return 'often'").await;
