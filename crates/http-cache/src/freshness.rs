@@ -45,7 +45,7 @@ impl Lifetime {
         })
     }
 
-    /// Takes off what has passed since the handler was asked.
+    /// Takes off what has passed since the response was made.
     pub(crate) fn grow_older(&mut self, passed: Duration) {
         let over = passed.saturating_sub(self.fresh);
         self.age = self.age.saturating_add(passed);

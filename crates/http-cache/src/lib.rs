@@ -38,7 +38,7 @@
 //! |---|---|
 //! | methods | GET; HEAD is answered from a kept GET, and not kept. A request with a body, `Range`, `If-Match`, `If-Unmodified-Since`, `If-Range` or `Upgrade` passes |
 //! | status | 200; 203, 204, 300, 301, 308, 404, 405, 410, 414 and 501 with explicit freshness; no other |
-//! | freshness (4.2) | `s-maxage`, `max-age`, `Expires` − `Date`, in this order; without one, [`default_ttl`](ResponseCacheBuilder::default_ttl); less `Age` (of several the first; one that is no number is ignored, 5.1) and what has passed since the handler was asked. A time that cannot be read, or is given twice and differs, is 0 |
+//! | freshness (4.2) | `s-maxage`, `max-age`, `Expires` − `Date`, in this order; without one, [`default_ttl`](ResponseCacheBuilder::default_ttl); less `Age` (of several the first; one that is no number is ignored, 5.1) and what has passed since `Date`, or since the handler answered where there is none; the time that a handler takes to answer counts for a response with `Age`, which has come through another cache, and for no other (4.2.3 has it count for all, as a cache that is not at the origin must). A time that cannot be read, or is given twice and differs, is 0 |
 //! | `CDN-Cache-Control` ([RFC 9213](https://www.rfc-editor.org/rfc/rfc9213)) | takes the place of `Cache-Control` and `Expires` where it says anything; one that cannot be read forbids to keep the response |
 //! | not kept | `no-store`, `private` and `no-cache`, also with fields named; a `Cache-Control` whose quotes do not match, or with something in it that is no directive (`private; max-age=0`); more than 1000 lines of headers; `Set-Cookie`; `Vary: *`; `text/event-stream`; 206; a body longer than [`max_body`](ResponseCacheBuilder::max_body), shorter than its `Content-Length`, with trailers, or that fails: all of these go through as they come |
 //! | `Authorization` (3.5) | answers are kept with `public`, an `s-maxage` that can be read, or `must-revalidate` only, and apart from those to requests without. A request with it is never given what was kept for one without: that is more than the RFC asks |
@@ -80,7 +80,8 @@
 //! dropped with it; until then a handler that was asked for the cache is not stopped when the client
 //! goes away. Those who came meanwhile wait until the load is given up, as they do for a body that
 //! turns out too long, and ask the handler themselves. So do those who waited for a page whose time was over
-//! when it came, because its handler took longer than the page may be kept.
+//! when it came: its `Age` or `Date` says so, or its body took longer than the page may be kept. A handler that takes long
+//! to answer makes its page no older: those who waited for it are given it.
 //!
 //! That a target's responses are not to be kept is remembered for
 //! [`hit_for_miss`](ResponseCacheBuilder::hit_for_miss): until then nobody waits for another's. It is

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{CONTENT_LENGTH, ETAG};
-use http::{Response, StatusCode, response};
+use http::header::{AGE, CONTENT_LENGTH, ETAG};
+use http::{HeaderMap, Response, StatusCode, response};
 use http_body::Body;
 use redkit_cache::{Fetched, Loaded};
 use redkit_core::http_layer::{LayerBody, Octets, read_whole};
@@ -315,6 +315,7 @@ where
     B: Body<Data = Bytes>,
 {
     let (newer, _) = response.into_parts();
+    let made = made_at(&newer.headers, asked);
     // A 304 need not name the tags again.
     let tags = tags::of(&newer, context.rules.tag_header.as_ref());
     let tags = tags.and_then(|tags| tags::union(&page.tags, tags));
@@ -327,7 +328,7 @@ where
         Ok(terms) => terms,
         Err(reason) => return Err((answered(head, body, reason), reason)),
     };
-    terms.lifetime.grow_older(asked.elapsed());
+    terms.lifetime.grow_older(made.elapsed());
     let body = page.body.clone();
     let mut page = Page::new(head.status, head.headers, body, &terms.lifetime, now);
     page.has_made_etag = has_made_etag;
@@ -345,6 +346,7 @@ where
     B: Body<Data = Bytes>,
 {
     let (mut head, body) = response.into_parts();
+    let made = made_at(&head.headers, asked);
     let now = SystemTime::now();
     let mut terms = match Terms::of(context, &head, now) {
         Ok(terms) => terms,
@@ -366,13 +368,23 @@ where
     let makes_etag = context.rules.makes_etags && head.status == StatusCode::OK;
     let has_made_etag = makes_etag && add_etag(&mut head.headers, &body);
     let body = Octets::new(body);
-    // The response may be as old as the request for it.
-    terms.lifetime.grow_older(asked.elapsed());
+    terms.lifetime.grow_older(made.elapsed());
     let now = SystemTime::now();
     let mut page = Page::new(head.status, head.headers, body, &terms.lifetime, now);
     page.has_made_etag = has_made_etag;
     let page = page.with_tags(&terms.tags);
     Ok(Box::new(Fill { page, terms }))
+}
+
+/// When a response, whose head has just come, was made at the earliest. RFC 9111 (4.2.3) adds the time that a request takes to
+/// its response's age because a cache cannot know when the origin made it; this layer is at the origin, and does: a handler
+/// makes its response when it answers, so a slow one's is no older, and those who waited for it can be given it. One
+/// with an `Age` has come through another cache, and may be older by as long as that was asked.
+fn made_at(headers: &HeaderMap, asked: Instant) -> Instant {
+    match headers.contains_key(AGE) {
+        true => asked,
+        false => Instant::now(),
+    }
 }
 
 /// Whether a body is as long as its head says: a shorter one is a part (RFC 9111, section 3.3).

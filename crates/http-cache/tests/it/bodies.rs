@@ -235,16 +235,32 @@ async fn a_response_that_took_its_whole_time_to_come_is_not_kept() {
 
     let backend = std::sync::Arc::new(Embedded::new());
     let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
-    let handler: crate::site::Handler = std::sync::Arc::new(|_, call| {
-        async move {
-            tokio::time::sleep(Duration::from_millis(1200)).await;
-            response(200, &[("cache-control", "max-age=1")], &format!("{call}"))
-        }
-        .boxed()
-    });
-    let site = Site::new(&client, handler).await;
-    assert_eq!(site.get("/").await.text(), "1");
-    assert_eq!(site.get("/").await.text(), "2");
+    let long = Duration::from_millis(1200);
+    for path in ["/body", "/other-cache"] {
+        let handler: crate::site::Handler = std::sync::Arc::new(move |request, call| {
+            async move {
+                let text = format!("{call}");
+                let fresh = ("cache-control", "max-age=1");
+                match request.uri.path() {
+                    "/body" => {
+                        let body = futures_util::stream::once(async move {
+                            tokio::time::sleep(long).await;
+                            Ok::<_, std::io::Error>(text)
+                        });
+                        response(200, &[fresh], "").map(|_| Body::from_stream(body))
+                    }
+                    _ => {
+                        tokio::time::sleep(long).await;
+                        response(200, &[fresh, ("age", "0")], &text)
+                    }
+                }
+            }
+            .boxed()
+        });
+        let site = Site::new(&client, handler).await;
+        assert_eq!(site.get(path).await.text(), "1", "{path}");
+        assert_eq!(site.get(path).await.text(), "2", "{path}");
+    }
 }
 
 #[tokio::test]

@@ -63,7 +63,8 @@ redkit_testkit::suite! {
         let handler: Handler = Arc::new(|_, call| {
             async move {
                 tokio::time::sleep(Duration::from_millis(1200)).await;
-                response(200, &[("cache-control", "max-age=1")], &format!("call {call}"))
+                // It has come through another cache, where it may have been as long as it was asked for.
+                response(200, &[("cache-control", "max-age=1"), ("age", "0")], &format!("call {call}"))
             }
             .boxed()
         });
@@ -104,6 +105,25 @@ redkit_testkit::suite! {
         }
         let calls: Vec<_> = sites.iter().map(Site::calls).collect();
         assert_eq!(calls, [before + 1, 1, 1, 1], "each has asked by itself");
+    }
+
+    async fn clients_that_waited_for_a_slow_handler_are_given_its_page(fixture: Fixture) {
+        let handler: Handler = Arc::new(|_, call| {
+            async move {
+                tokio::time::sleep(Duration::from_millis(2500)).await;
+                response(200, &[("cache-control", "max-age=2")], &format!("call {call}"))
+            }
+            .boxed()
+        });
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let (one, two) = (
+            Site::new(&fixture.client, Arc::clone(&handler)).await,
+            Site::new(&other, handler).await,
+        );
+        let (mut all, more) = tokio::join!(one.all(10, "/"), two.all(10, "/"));
+        all.extend(more);
+        assert!(all.iter().all(|answer| answer.text() == "call 1"), "{all:?}");
+        assert_eq!(one.calls() + two.calls(), 1, "the handler takes longer than its page is fresh");
     }
 
     async fn a_load_goes_on_when_the_client_goes_away(fixture: Fixture) {
