@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::layer::ResponseCacheLayer;
 use crate::metrics::Metrics;
 use crate::rules::{RequestFn, Rules};
-use crate::stored::CachedResponse;
+use crate::stored::{CachedResponse, MOST_JITTER};
 
 /// Settings of a [`ResponseCacheLayer`], from [`ResponseCacheLayer::builder`].
 #[must_use = "it does nothing until `build`"]
@@ -138,7 +138,8 @@ impl ResponseCacheBuilder {
         self
     }
 
-    /// Builds the layer. Nothing is sent.
+    /// Builds the layer. Nothing is sent. The cache may have a
+    /// [`ttl_jitter`](redkit_cache::CacheBuilder::ttl_jitter) of up to 0.9.
     ///
     /// # Errors
     /// [`Error::Config`] with the setting that cannot work.
@@ -196,6 +197,11 @@ impl ResponseCacheBuilder {
             }
         };
         refuse_refreshing(&self.cache)?;
+        if self.cache.ttl_jitter() > MOST_JITTER {
+            let problem =
+                "the cache's is over 0.9: lists of variants would be gone before their variants";
+            return wrong("ttl_jitter", problem, "give a share such as 0.1");
+        }
         Ok(ResponseCacheLayer::new(Rules {
             metrics: Metrics::new(self.cache.name()),
             handler_timeout: self.cache.load_timeout().mul_f64(0.9),

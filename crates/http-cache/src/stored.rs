@@ -72,21 +72,20 @@ impl List {
         Self { tags, ..self }
     }
 
-    /// The list as the cache takes it, for variants that are kept for so long. It is kept for twice that time, so that
-    /// it is not prolonged with every variant that is loaded.
+    /// The list as the cache takes it, for variants that are kept for so long. It is kept for twice that time at least,
+    /// so that it is not prolonged with every variant that is loaded.
     pub(crate) fn loaded(
         mut self,
         variants: Duration,
         cache: &Cache<CachedResponse>,
     ) -> Loaded<CachedResponse> {
-        let ttl = variants.saturating_mul(2).max(SHORTEST_LIST_TTL);
-        let shortest = ttl.mul_f64(1.0 - cache.ttl_jitter());
+        let shortest = variants.saturating_mul(2).max(SHORTEST_LIST_TTL);
         let until = SystemTime::now().checked_add(shortest);
         let until = until.and_then(|until| until.duration_since(UNIX_EPOCH).ok());
         self.kept_until_ms = until.map_or(u64::MAX, ms);
         let tags = self.tags.clone();
         Loaded::new(CachedResponse(Kind::Varies(self)))
-            .ttl(ttl)
+            .ttl(ttl_of_at_least(shortest, cache.ttl_jitter()))
             .stale_for(Duration::ZERO)
             .tags(tags)
     }
@@ -100,6 +99,18 @@ impl List {
         Duration::from_millis(left) >= variant
     }
 }
+
+/// The time to live of an entry that stays for `shortest` however much of its time `jitter` takes off.
+fn ttl_of_at_least(shortest: Duration, jitter: f64) -> Duration {
+    // Times are kept in whole milliseconds, rounded down.
+    let least = shortest.saturating_add(Duration::from_millis(1));
+    let seconds = least.as_secs_f64() / (1.0 - jitter.min(MOST_JITTER));
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
+/// The largest share of their times that a cache of responses may take off at random: with more, lists of fields could not
+/// outlive the variants that are found by them.
+pub(crate) const MOST_JITTER: f64 = 0.9;
 
 /// A response.
 #[derive(Clone, Serialize, Deserialize)]

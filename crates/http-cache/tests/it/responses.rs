@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::routing::get;
 use axum::{Extension, Router};
 use http::HeaderValue;
+use redkit_cache::Cache;
 use redkit_http_cache::{CacheTags, ResponseCacheLayer};
 use redkit_testkit::Fixture;
 use tokio::time::sleep;
@@ -386,6 +387,14 @@ fn settings_that_cannot_work_are_refused() {
         ("authority", builder().authority("me@a")),
         ("authority", builder().authority("a").key(|_| None)),
         ("tag_header", builder().tag_header("a b")),
+    for (jitter, is_refused) in [(0.9, false), (0.91, true), (1.0, true)] {
+        let cache = Cache::builder(&client, "pages").ttl(Duration::from_secs(60));
+        let cache = cache.ttl_jitter(jitter).build().unwrap();
+        let layer = ResponseCacheLayer::builder(&cache).build();
+        let error = layer.err().map(|error| error.to_string());
+        assert_eq!(error.is_some(), is_refused, "{jitter}: {error:?}");
+        assert!(error.is_none_or(|error| error.contains("ttl_jitter")));
+    }
     ] {
         let error = builder.build().unwrap_err().to_string();
         assert!(error.contains(field), "{error}");
