@@ -204,6 +204,42 @@ async fn a_hole_in_a_log_that_grows_as_fast_as_the_subscriber_reads_holds_up_no_
     read_until(&mut subscription, &channel, "c").await;
 }
 
+/// The log has one more message whenever it is looked at.
+#[tokio::test(start_paused = true)]
+async fn a_quick_subscriber_is_not_kept_at_a_log_by_messages_that_never_cease() {
+    const PUBLISH: &str = "local number = redis.call('GET', KEYS[2])
+        local text = string.format('%.0f', number + 1)
+        redis.call('XADD', KEYS[1], text .. '-0', 'p', number, 'm', '1')
+        redis.call('SET', KEYS[2], text)";
+    let (backend, channel) = told(Replay::last(10_000), (16, Overflow::DropOldest));
+    let mut subscription = channel.subscribe(["k"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    publish(&channel, "k", 1).await;
+    let client = backend.client();
+    let keys = ["log", "last"].map(|role| client.key(format!("channel:numbers:{{k}}:{role}")));
+    let last = keys[1].to_bytes();
+    let publish = Injection::precede(move |_| {
+        let publish = Command::new("EVAL").arg(PUBLISH).arg(2);
+        publish.key(&keys[0]).key(&keys[1])
+    });
+    let is_look = move |command: &Command| command.name() == "GET" && command.get(0) == Some(&last);
+    backend.add(Rule::new(publish).on(is_look));
+    reconnect(&backend);
+    // Of a program without replay: no log has it.
+    let push = Push::Message {
+        channel: client.key("channel:numbers:{k}").to_bytes(),
+        pattern: None,
+        payload: Bytes::from_static(b"7"),
+    };
+    assert_eq!(backend.push(&push), 1);
+    for _ in 0..40 {
+        if payloads(&mut subscription, 1).await == [7] {
+            return;
+        }
+    }
+    panic!("the subscriber is kept at the log");
+}
+
 /// A replica may not have the message yet, and then it would be taken for one that was lost.
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_looked_for_in_the_log_is_looked_for_at_the_master() {
