@@ -20,6 +20,8 @@ use self::connecting::connect;
 use self::serving::{End, serve};
 use super::link::{Connector, Link, Timing, is_timeout};
 use crate::backend::{Capabilities, ConnectionState};
+#[cfg(feature = "native")]
+use crate::breaker::BreakerState;
 use crate::breaker::{Breaker, Outcome, Permit};
 use crate::config::ReconnectConfig;
 use crate::error::{CallError, Fault, FaultKind};
@@ -175,6 +177,12 @@ impl<L: Link> Supervisor<L> {
     #[cfg(feature = "native")]
     pub(super) fn is_usable(&self) -> bool {
         self.shared.breaker.state().is_permitting() && self.shared.state.borrow().is_connected()
+    }
+
+    /// The state of the server's breaker and every change of it.
+    #[cfg(feature = "native")]
+    pub(super) fn breaker_events(&self) -> watch::Receiver<BreakerState> {
+        self.shared.breaker.events()
     }
 
     /// Waits for the outcome of the first attempt to connect.

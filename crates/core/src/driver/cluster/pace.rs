@@ -118,6 +118,8 @@ mod tests {
         looks(&mut pace, PATIENCE).await;
         let later = looks(&mut pace, Duration::from_secs(60)).await;
         assert!((30..=41).contains(&later), "{later}");
+        pace.looked(true, HashSet::new(), false);
+        assert!(pace.next_in_trouble() <= Instant::now() + LASTING);
         // A replica has taken over: what else has changed is known soon.
         pace.looked(true, HashSet::new(), true);
         assert!(pace.next_in_trouble() <= Instant::now() + LEAST);

@@ -9,12 +9,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Nodes;
 use crate::backend::ConnectionState;
+use crate::breaker::BreakerState;
 use crate::command::Command;
 use crate::config::Address;
 use crate::driver::cluster::pace::Pace;
 use crate::driver::cluster::slots::SlotMap;
 use crate::driver::cluster::votes::Votes;
-use crate::driver::supervisor::is_worth_a_line;
+use crate::driver::native::NativeLink;
+use crate::driver::supervisor::{Supervisor, is_worth_a_line};
 use crate::error::{CallError, Fault, FaultKind};
 
 /// How long to wait for the others once one has answered: a stopped node must not delay the news.
@@ -35,9 +37,10 @@ impl Nodes {
         }
         let mut failures = 0_u32;
         let mut pace = Pace::new();
+        let mut seeds = Vec::new();
         while !self.closed.is_cancelled() {
             let before = self.view();
-            let mut seeds = self.seeds_without_view();
+            self.watch_seeds(&mut seeds);
             match self.look(self.view_timeout()).await {
                 Ok(()) => {
                     failures = 0;
@@ -61,32 +64,30 @@ impl Nodes {
         }
     }
 
-    /// The states of the connections to the nodes that were configured, while there is no view.
-    fn seeds_without_view(&self) -> Vec<watch::Receiver<ConnectionState>> {
+    /// A look begins. While there is no view, `seeds` tell from here on when it is worth another one.
+    fn watch_seeds(&self, seeds: &mut Vec<Seed>) {
         if !self.view.borrow().is_empty() {
-            return Vec::new();
+            seeds.clear();
+        } else if seeds.is_empty() {
+            let watched = self.seeds.iter().map(|seed| Seed::new(&self.node(seed)));
+            seeds.extend(watched);
+        } else {
+            seeds.iter_mut().for_each(Seed::begin_look);
         }
-        let states = self.seeds.iter().map(|seed| self.node(seed).state());
-        states.collect()
     }
 
-    /// Waits until it is time for the next look, which calls that find something amiss make come sooner. Without a view a
-    /// connection to one of the `seeds` that has come to stand since the last look began makes it come at once: calls can
-    /// succeed from then on.
-    async fn wait_for_next_look(
-        &self,
-        pace: &Pace,
-        is_troubled: bool,
-        seeds: &mut [watch::Receiver<ConnectionState>],
-    ) {
+    /// Waits until it is time for the next look, which calls that find something amiss make come sooner. Without a view,
+    /// one of the `seeds` that has come to serve since the last look began makes it come at once: calls can succeed from
+    /// then on.
+    async fn wait_for_next_look(&self, pace: &Pace, is_troubled: bool, seeds: &mut [Seed]) {
         if !self.view.borrow().is_empty() {
             return self.wait_until_due(pace, is_troubled).await;
         }
-        let mut connected: FuturesUnordered<_> = seeds.iter_mut().map(connected_anew).collect();
+        let mut served: FuturesUnordered<_> = seeds.iter_mut().map(Seed::serves_anew).collect();
         tokio::select! {
             biased;
             () = self.wait_until_due(pace, is_troubled) => {}
-            Some(()) = connected.next() => {}
+            Some(()) = served.next() => {}
         }
     }
 
@@ -162,14 +163,56 @@ impl Nodes {
     }
 }
 
-/// Waits until a connection has come to stand that did not before.
-async fn connected_anew(state: &mut watch::Receiver<ConnectionState>) {
-    while state.changed().await.is_ok() {
-        if matches!(*state.borrow_and_update(), ConnectionState::Connected(_)) {
-            return;
+/// A node that was configured, watched while there is no view.
+struct Seed {
+    state: watch::Receiver<ConnectionState>,
+    breaker: watch::Receiver<BreakerState>,
+    /// The number of the last connection for which there was a look.
+    looked_on: u64,
+}
+
+impl Seed {
+    fn new(node: &Supervisor<NativeLink>) -> Self {
+        let mut seed = Self {
+            state: node.state(),
+            breaker: node.breaker_events(),
+            looked_on: 0,
+        };
+        seed.begin_look();
+        seed
+    }
+
+    /// What is there now is no news after the look that begins.
+    fn begin_look(&mut self) {
+        self.breaker.mark_unchanged();
+        if let ConnectionState::Connected(number) = *self.state.borrow_and_update() {
+            self.looked_on = number;
         }
     }
-    std::future::pending().await
+
+    /// Waits until the seed has a connection for which there was no look yet, or its breaker closes. That the connection
+    /// is [`Connected`](ConnectionState::Connected) again is no news: a server that loads its data is asked twenty times
+    /// a second whether it serves, and each refusal is a sign of life. Its breaker closes once it serves.
+    async fn serves_anew(&mut self) {
+        loop {
+            tokio::select! {
+                Ok(()) = self.state.changed() => match *self.state.borrow_and_update() {
+                    ConnectionState::Connected(number) if number != self.looked_on => {
+                        self.looked_on = number;
+                        return;
+                    }
+                    _ => {}
+                },
+                Ok(()) = self.breaker.changed() => {
+                    let is_closed = *self.breaker.borrow_and_update() == BreakerState::Closed;
+                    if is_closed && self.state.borrow().is_connected() {
+                        return;
+                    }
+                }
+                else => return std::future::pending().await,
+            }
+        }
+    }
 }
 
 fn into_fault(error: CallError) -> Fault {
@@ -190,28 +233,33 @@ fn into_fault(error: CallError) -> Fault {
 mod tests {
     use std::collections::HashSet;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
     use tokio_util::task::AbortOnDropHandle;
 
     use super::*;
+    use crate::breaker::Breaker;
     use crate::driver::cluster::nodes::MISSING;
     use crate::driver::cluster::nodes::tests::{address, nodes};
 
-    /// A server that says nothing for a while, and then that all is well.
-    async fn answer_after(silence: Duration, listener: TcpListener) {
+    type Answer = Arc<dyn Fn(&str) -> &'static str + Send + Sync>;
+
+    /// A server that says nothing for a while, and then gives these answers.
+    async fn answer_after(silence: Duration, listener: TcpListener, answer: Answer) {
         let mut connections = Vec::new();
         let end = Instant::now() + silence;
         while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
             connections.push(AbortOnDropHandle::new(tokio::spawn(async move {
                 sleep_until(end).await;
                 let mut bytes = [0; 4096];
                 while let Ok(count @ 1..) = stream.read(&mut bytes).await {
-                    let commands = bytes[..count].iter().filter(|byte| **byte == b'*');
-                    let replies = "+OK\r\n".repeat(commands.count());
+                    let commands = String::from_utf8_lossy(&bytes[..count]);
+                    let replies: String = commands.split('*').skip(1).map(&*answer).collect();
                     stream.write_all(replies.as_bytes()).await.unwrap();
                 }
             })));
@@ -224,8 +272,10 @@ mod tests {
         let seed = address(listener.local_addr().unwrap().port());
         let nodes = nodes(vec![seed]);
         let silence = Duration::from_millis(200);
-        let _server = AbortOnDropHandle::new(tokio::spawn(answer_after(silence, listener)));
-        let mut seeds = nodes.seeds_without_view();
+        let server = answer_after(silence, listener, Arc::new(|_| "+OK\r\n"));
+        let _server = AbortOnDropHandle::new(tokio::spawn(server));
+        let mut seeds = Vec::new();
+        nodes.watch_seeds(&mut seeds);
         let start = Instant::now();
         // Nothing else makes the look come.
         nodes
@@ -233,11 +283,92 @@ mod tests {
             .await;
         let waited = start.elapsed();
         assert!(silence <= waited && waited < CALM, "{waited:?}");
-        // The seed is no news a second time.
-        let mut again = nodes.seeds_without_view();
-        let pace = Pace::new();
-        let next = nodes.wait_for_next_look(&pace, false, &mut again);
-        assert!(next.now_or_never().is_none());
+        // The seed is no news a second time, nor for a client that begins to look now.
+        let mut again = Vec::new();
+        for seeds in [&mut seeds, &mut again] {
+            nodes.watch_seeds(seeds);
+            let pace = Pace::new();
+            let next = nodes.wait_for_next_look(&pace, false, seeds);
+            assert!(next.now_or_never().is_none());
+        }
+    }
+
+    /// A server that loads its data, and the breaker of a client that could not reach it for long.
+    struct Loading {
+        address: Address,
+        is_loading: Arc<AtomicBool>,
+        /// How often it was asked for its view.
+        questions: Arc<AtomicUsize>,
+        _server: AbortOnDropHandle<()>,
+    }
+
+    impl Loading {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = address(listener.local_addr().unwrap().port());
+            let is_loading = Arc::new(AtomicBool::new(true));
+            let questions = Arc::new(AtomicUsize::new(0));
+            let (loads, asked) = (Arc::clone(&is_loading), Arc::clone(&questions));
+            let answer = move |command: &str| {
+                let is_question = command.contains("SLOTS");
+                if is_question {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                }
+                match is_question || command.contains("PING") {
+                    true if loads.load(Ordering::SeqCst) => "-LOADING wait\r\n",
+                    _ => "+OK\r\n",
+                }
+            };
+            let server = answer_after(Duration::ZERO, listener, Arc::new(answer));
+            Self {
+                address,
+                is_loading,
+                questions,
+                _server: AbortOnDropHandle::new(tokio::spawn(server)),
+            }
+        }
+
+        fn breaker(&self, nodes: &Nodes) -> Breaker {
+            nodes.breakers.node(&self.address.to_string())
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_view_seeds_that_load_their_data_are_not_flooded_with_questions() {
+        let servers = [Loading::start().await, Loading::start().await];
+        let seeds = servers.iter().map(|server| server.address.clone());
+        let nodes = Arc::new(nodes(seeds.collect()));
+        for server in &servers {
+            server.breaker(&nodes).suspend();
+        }
+        let looking = Arc::clone(&nodes);
+        let _task = AbortOnDropHandle::new(tokio::spawn(async move {
+            looking.keep_up_to_date(false).await;
+        }));
+        sleep(Duration::from_secs(4)).await;
+        for server in &servers {
+            let questions = server.questions.load(Ordering::SeqCst);
+            assert!((4..=20).contains(&questions), "{questions} in 4 s");
+            assert!(server.breaker(&nodes).awaits_answer());
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_view_a_seed_that_has_loaded_its_data_makes_the_next_look_come_at_once() {
+        let server = Loading::start().await;
+        let nodes = nodes(vec![server.address.clone()]);
+        server.breaker(&nodes).suspend();
+        let (pace, mut seeds) = (Pace::new(), Vec::new());
+        nodes.watch_seeds(&mut seeds);
+        nodes.wait_for_next_look(&pace, false, &mut seeds).await;
+        nodes.watch_seeds(&mut seeds);
+        let mut next = std::pin::pin!(nodes.wait_for_next_look(&pace, false, &mut seeds));
+        let loading = timeout(Duration::from_millis(500), &mut next).await;
+        assert!(loading.is_err(), "it refuses everything");
+        server.is_loading.store(false, Ordering::SeqCst);
+        // Nothing else makes the look come.
+        let served = timeout(CALM / 2, next).await;
+        assert!(served.is_ok(), "it serves");
     }
 
     #[tokio::test(start_paused = true)]
@@ -302,7 +433,7 @@ mod tests {
         let _task = AbortOnDropHandle::new(tokio::spawn(async move {
             looking.keep_up_to_date(false).await;
         }));
-        let end = tokio::time::timeout(Duration::from_secs(60), left).await;
+        let end = timeout(Duration::from_secs(60), left).await;
         assert!(end.is_err(), "it has left");
     }
 }
