@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -127,19 +128,26 @@ impl Tls {
     }
 }
 
-/// Makes what encrypts of the files that `config` names. The client's own are read first: while they cannot be read, each
+/// Makes what encrypts of the files that `config` names. The client's own are looked at first: while they cannot be used, each
 /// connection comes here, and the platform's store of authorities is large.
 fn connector(config: &TlsConfig) -> Result<TlsConnector, ConfigError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let own = match (&config.client_cert_file, &config.client_key_file) {
         (Some(cert), Some(key)) => {
             let chain = certificates("tls_client_cert_file", cert)?;
             let key = PrivateKeyDer::from_pem_file(key)
                 .map_err(|error| unreadable("tls_client_key_file", key, &error))?;
-            Some((chain, key))
+            let pair = CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
+                ConfigError::new(
+                    "tls_client_key_file",
+                    format!("certificate and key cannot be used together: {error}"),
+                    "give the key that belongs to `tls_client_cert_file`",
+                )
+            })?;
+            Some(SingleCertAndKey::from(pair))
         }
         _ => None,
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| {
@@ -151,13 +159,7 @@ fn connector(config: &TlsConfig) -> Result<TlsConnector, ConfigError> {
         })?
         .with_root_certificates(roots(config)?);
     let rustls = match own {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
-            ConfigError::new(
-                "tls_client_key_file",
-                format!("certificate and key cannot be used together: {error}"),
-                "give the key that belongs to `tls_client_cert_file`",
-            )
-        })?,
+        Some(pair) => builder.with_client_cert_resolver(Arc::new(pair)),
         None => builder.with_no_client_auth(),
     };
     Ok(TlsConnector::from(Arc::new(rustls)))
