@@ -83,7 +83,7 @@ impl Fleet {
                 };
                 let object = objects.entry(key).or_default();
                 object.add(instance, state, growth);
-                object.lost_lately += lost;
+                object.lost_lately = object.lost_lately.saturating_add(lost);
             }
             for state in &instance.dependencies {
                 dependencies

@@ -10,7 +10,7 @@ use super::published::Published;
 
 /// For how long a loss needs attention.
 const LATELY: Duration = Duration::from_secs(3_600);
-/// How many instances are remembered that are not there at a look.
+/// How many instances are remembered that are not there at a look, and how many objects of an instance.
 const MOST_ABSENT: usize = 2_000;
 
 /// How many locks and leases the objects of all instances have lost.
@@ -33,29 +33,33 @@ type Counts = HashMap<(String, String), Loss>;
 #[derive(Debug, Clone, Copy)]
 struct Loss {
     count: u64,
-    /// The count when the recent losses began.
-    before: u64,
+    /// How much of that is recent: since an hour without a loss.
+    recent: u64,
     /// When the latest loss was seen.
     latest: Instant,
+    /// When the object was last there.
+    seen: Instant,
 }
 
 impl Loss {
-    /// The count after this one: of an hour without a loss begins what is recent.
-    fn followed_by(self, count: u64, now: Instant) -> Self {
-        // A smaller count is not of the same object.
-        let before = match count < self.count {
-            true => 0,
-            false if self.is_recent(now) => self.before,
-            false => self.count,
-        };
-        let latest = match count == self.count {
-            true => self.latest,
-            false => now,
-        };
+    fn first(count: u64, now: Instant) -> Self {
         Self {
             count,
-            before,
-            latest,
+            recent: count,
+            latest: now,
+            seen: now,
+        }
+    }
+
+    /// The count after this one. Where it is smaller, one of several objects of the name is gone, with what it had lost.
+    fn followed_by(self, count: u64, now: Instant) -> Self {
+        let recent = if self.is_recent(now) { self.recent } else { 0 };
+        let grown = count.saturating_sub(self.count);
+        Self {
+            count,
+            recent: recent.saturating_add(grown).min(count),
+            latest: if grown > 0 { now } else { self.latest },
+            seen: now,
         }
     }
 
@@ -71,28 +75,31 @@ impl Losses {
         for instance in instances {
             let mut lost = HashMap::<(String, String), u64>::new();
             for state in &instance.objects {
-                let count = state.facts.get("lost").and_then(Value::as_u64);
-                if let Some(count) = count.filter(|&count| count > 0) {
-                    let of_name = lost
-                        .entry((state.kind.clone(), state.name.clone()))
-                        .or_default();
+                if let Some(count) = state.facts.get("lost").and_then(Value::as_u64) {
+                    let object = (state.kind.clone(), state.name.clone());
+                    let of_name = lost.entry(object).or_default();
                     *of_name = of_name.saturating_add(count);
                 }
             }
             let known = self.instances.remove(&instance.id);
             let known = known.map(|known| known.counts).unwrap_or_default();
-            let loss = |(object, count): ((String, String), u64)| {
-                let first = Loss {
-                    count,
-                    before: 0,
-                    latest: now,
+            let loss = |(object, count)| {
+                let loss = match known.get(&object) {
+                    Some(known) => known.followed_by(count, now),
+                    None => Loss::first(count, now),
                 };
-                let loss = known
-                    .get(&object)
-                    .map_or(first, |known| known.followed_by(count, now));
                 (object, loss)
             };
-            let counts = lost.into_iter().map(loss).collect();
+            let mut counts: Counts = lost.into_iter().map(loss).collect();
+            // A snapshot that is too large leaves objects out.
+            let is_kept =
+                |loss: &Loss| loss.count > 0 && now.saturating_duration_since(loss.seen) <= LATELY;
+            let absent: Vec<_> = known
+                .into_iter()
+                .filter(|(object, loss)| is_kept(loss) && !counts.contains_key(object))
+                .take(MOST_ABSENT)
+                .collect();
+            counts.extend(absent);
             let seen = Instance { seen: now, counts };
             self.instances.insert(instance.id.clone(), seen);
         }
@@ -102,12 +109,12 @@ impl Losses {
             .retain(|_, known| now.saturating_duration_since(known.seen) <= longest);
     }
 
-    /// How much this object of an instance has lost lately: since an hour without a loss, if the latest is not older.
+    /// How much this object of an instance has lost lately.
     pub(super) fn lately(&self, instance: &str, object: &(String, String)) -> u64 {
         let known = self.instances.get(instance);
         let loss = known.and_then(|known| known.counts.get(object));
         loss.filter(|loss| loss.is_recent(Instant::now()))
-            .map_or(0, |loss| loss.count - loss.before)
+            .map_or(0, |loss| loss.recent)
     }
 }
 
@@ -155,10 +162,11 @@ mod tests {
         assert_eq!(needs(41), ["1 lock lost by orders"], "the others are old");
         advance(LATELY - A_SECOND).await;
         assert_eq!(needs(43), ["3 locks lost by orders"]);
-        // Another object has taken the name.
-        assert_eq!(needs(2), ["2 locks lost by orders"]);
+        // Another object has taken the name, and loses one later.
         advance(LATELY).await;
         assert_eq!(needs(2).len(), 0);
+        assert_eq!(needs(0).len(), 0);
+        assert_eq!(needs(1), ["1 lock lost by orders"]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -179,6 +187,13 @@ mod tests {
         losses.remember(&[]);
         losses.remember(&[losing(3)]);
         assert_eq!(losses.lately("a", &object), 0);
+        let cut = Published {
+            objects: Vec::new(),
+            ..losing(3)
+        };
+        losses.remember(&[cut]);
+        losses.remember(&[losing(3)]);
+        assert_eq!(losses.lately("a", &object), 0, "nor an object of it");
         advance(LATELY + A_SECOND).await;
         losses.remember(&[]);
         assert_eq!(losses.instances.len(), 0, "its process has ended");

@@ -78,7 +78,7 @@ impl Tasks {
     }
 }
 
-/// A task that is started anew takes the place of one that ended, the first; or of one that is about to end.
+/// A task that is started anew takes the place of one that ended, the first; or of one that is about to end, the oldest.
 fn take_place(all: &mut Vec<Arc<Watched>>, name: &str) {
     let ended = |(place, other): (usize, &Arc<Watched>)| match *other.state.lock() {
         State::Ended(at) if *other.name == *name => Some((at, place)),
@@ -87,8 +87,10 @@ fn take_place(all: &mut Vec<Arc<Watched>>, name: &str) {
     match all.iter().enumerate().filter_map(ended).min() {
         Some((_, place)) => drop(all.remove(place)),
         None => {
-            for other in all.iter().filter(|other| *other.name == *name) {
-                other.replaced_at.lock().get_or_insert_with(Instant::now);
+            let free =
+                |other: &&Arc<Watched>| *other.name == *name && other.replaced_at.lock().is_none();
+            if let Some(first) = all.iter().find(free) {
+                *first.replaced_at.lock() = Some(Instant::now());
             }
         }
     }
