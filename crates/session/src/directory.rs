@@ -12,6 +12,7 @@ use crate::builder::Lifetime;
 use crate::error::Error;
 use crate::id::{self, BucketTag};
 use crate::keys::{SessionKeys, channel_of};
+use crate::record::followed;
 use crate::scripts::{self, Sight};
 use crate::store::{SessionHandle, end, system_time};
 use crate::user;
@@ -68,6 +69,10 @@ pub struct ListedSession {
     pub bytes: u64,
     tag: BucketTag,
     user_hash: String,
+    /// The random name of its data, which stays when the id changes.
+    lineage: String,
+    /// What a rotated session has of its successor; empty otherwise.
+    successor: String,
 }
 
 /// The sessions of a [`SessionDirectory`], page by page, from [`SessionDirectory::pages`].
@@ -77,6 +82,8 @@ pub struct SessionPages {
     /// What stands for a session that was seen: a scan may show a key twice.
     seen: HashSet<u64>,
     hasher: RandomState,
+    /// The sessions that are looked at next. A call that is dropped meanwhile leaves them to the one after it.
+    page: Vec<SessionKeys>,
     is_over: bool,
 }
 
@@ -99,7 +106,8 @@ impl SessionDirectory {
     }
 
     /// All sessions in no order, a hundred at most at a time, for stores that have more of them than memory is to hold.
-    /// (A number is kept of each that was seen, to show none of them twice.) An id in the grace of its rotation is none.
+    /// (A number is kept of each that was seen, to show none of them twice.) An id in the grace of its rotation is none. A
+    /// session that gets another id meanwhile may be shown under both, or under neither.
     pub fn pages(&self) -> SessionPages {
         let pattern = Pattern::starting(format!("session:{}:{{", self.name));
         let pattern = pattern.any().literal("}:session:").any();
@@ -108,6 +116,7 @@ impl SessionDirectory {
             keys: self.client.scan(pattern).keys(),
             seen: HashSet::new(),
             hasher: RandomState::new(),
+            page: Vec::new(),
             is_over: false,
         }
     }
@@ -117,10 +126,19 @@ impl SessionDirectory {
     /// # Errors
     /// [`Error::Core`] when a server could not be asked.
     pub async fn list(&self, most: usize) -> Result<Vec<ListedSession>, Error> {
-        self.find(most, |_| true).await
+        let (mut pages, mut found) = (self.pages(), Vec::new());
+        while found.len() < most {
+            let Some(page) = pages.next().await else {
+                break;
+            };
+            found.extend(page?);
+        }
+        found.truncate(most);
+        Ok(found)
     }
 
-    /// The sessions of a user.
+    /// The sessions of a user. One that gets another id meanwhile is shown once, under either; where none is found, all
+    /// keys are gone through once more, since it may have had neither id at its turn.
     ///
     /// # Errors
     /// [`Error::EmptyUser`]; [`Error::Core`] when a server could not be asked, or when the client's codec could read
@@ -130,7 +148,7 @@ impl SessionDirectory {
             return Err(Error::EmptyUser);
         }
         let (mut unreadable, mut has_read) = (None, false);
-        let is_theirs = |session: &ListedSession| match &session.user {
+        let mut is_theirs = |session: &ListedSession| match &session.user {
             Ok(Some(name)) => {
                 has_read = true;
                 name == user
@@ -141,10 +159,13 @@ impl SessionDirectory {
                 false
             }
         };
-        let found = self.find(usize::MAX, is_theirs).await?;
+        let mut found = self.go_through(&mut is_theirs).await?;
+        if found.is_empty() {
+            found = self.go_through(&mut is_theirs).await?;
+        }
         match unreadable {
             Some(error) if !has_read => Err(error.into()),
-            _ => Ok(found),
+            _ => Ok(each_once(found)),
         }
     }
 
@@ -177,23 +198,19 @@ impl SessionDirectory {
         Ok(u64::try_from(sessions.len()).unwrap_or(u64::MAX))
     }
 
-    async fn find(
+    /// All sessions that are wanted, the rotated ones in their grace among them.
+    async fn go_through(
         &self,
-        most: usize,
-        mut wanted: impl FnMut(&ListedSession) -> bool,
+        mut is_wanted: impl FnMut(&ListedSession) -> bool,
     ) -> Result<Vec<ListedSession>, Error> {
         let (mut pages, mut found) = (self.pages(), Vec::new());
-        while found.len() < most {
-            let Some(page) = pages.next().await else {
-                break;
-            };
-            found.extend(page?.into_iter().filter(&mut wanted));
+        while let Some(page) = pages.next_with_rotated().await {
+            found.extend(page?.into_iter().filter(&mut is_wanted));
         }
-        found.truncate(most);
         Ok(found)
     }
 
-    /// Looks at sessions in one round trip.
+    /// Looks at sessions in one round trip, at rotated ones too.
     async fn look(&self, keys: &[SessionKeys]) -> Result<Vec<ListedSession>, Error> {
         let replies = self.client.eval_all(keys.iter().map(scripts::look)).await?;
         let mut found = Vec::new();
@@ -202,9 +219,7 @@ impl SessionDirectory {
                 command: "EVALSHA".into(),
                 error,
             })?;
-            if let Some(sight) = scripts::read_sight(reply)?
-                && sight.successor.is_empty()
-            {
+            if let Some(sight) = scripts::read_sight(reply)? {
                 found.push(self.listed(keys, sight));
             }
         }
@@ -229,6 +244,8 @@ impl SessionDirectory {
             bytes: sight.bytes,
             tag: keys.tag(),
             user_hash: sight.user_hash,
+            lineage: sight.lineage,
+            successor: sight.successor,
         }
     }
 
@@ -248,26 +265,38 @@ impl SessionDirectory {
 }
 
 impl SessionPages {
-    /// The next page, which may be empty; `None` when there is no other, and after an error.
+    /// The next page, which may be empty; `None` when there is no other, and after an error. A call that is dropped
+    /// loses no session: the next one gives its page.
     ///
     /// # Errors
     /// [`Error::Core`] when a server could not be asked.
     pub async fn next(&mut self) -> Option<Result<Vec<ListedSession>, Error>> {
-        let mut page = Vec::new();
-        while !self.is_over && page.len() < TOGETHER {
+        let page = self.next_with_rotated().await?;
+        let is_session = |session: &ListedSession| session.successor.is_empty();
+        Some(page.map(|page| page.into_iter().filter(is_session).collect()))
+    }
+
+    /// As [`next`](Self::next), with the rotated sessions in their grace.
+    async fn next_with_rotated(&mut self) -> Option<Result<Vec<ListedSession>, Error>> {
+        while !self.is_over && self.page.len() < TOGETHER {
             match self.keys.next().await {
-                Some(Ok(key)) => page.extend(self.new_session_at(key)),
+                Some(Ok(key)) => {
+                    let keys = self.new_session_at(key);
+                    self.page.extend(keys);
+                }
                 Some(Err(error)) => {
                     self.is_over = true;
+                    self.page.clear();
                     return Some(Err(error.into()));
                 }
                 None => self.is_over = true,
             }
         }
-        if page.is_empty() {
+        if self.page.is_empty() {
             return None;
         }
-        let found = self.directory.look(&page).await;
+        let found = self.directory.look(&self.page).await;
+        self.page.clear();
         self.is_over |= found.is_err();
         Some(found)
     }
@@ -279,6 +308,22 @@ impl SessionPages {
         let seen = self.hasher.hash_one((keys.tag(), keys.hash()));
         self.seen.insert(seen).then_some(keys)
     }
+}
+
+/// Each session once: under its new id, or under the old one where the new one was not seen.
+fn each_once(found: Vec<ListedSession>) -> Vec<ListedSession> {
+    let (rotated, mut sessions): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|session| !session.successor.is_empty());
+    let mut shown: HashSet<_> = sessions
+        .iter()
+        .map(|session| session.lineage.clone())
+        .collect();
+    let is_missing = |session: &ListedSession| {
+        followed(&session.successor).is_some() && shown.insert(session.lineage.clone())
+    };
+    sessions.extend(rotated.into_iter().filter(is_missing));
+    sessions
 }
 
 impl fmt::Debug for SessionPages {

@@ -1,10 +1,14 @@
 //! Sessions as administrators see them, without the secrets of the store.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use redkit_core::{Codec, EncryptionKey, KeyRing};
+use bytes::Bytes;
+use redkit_core::{Backend, Codec, Command, EncryptionKey, KeyRing, Value};
 use redkit_session::{Session, SessionDirectory, SignIn};
 use redkit_testkit::{FaultyBackend, Fixture, Injection, Rule};
+use tokio::time::{Instant, timeout};
 
 use crate::{again, builder, signed_in, store};
 
@@ -114,4 +118,105 @@ async fn pages_of_a_directory_end_with_an_error_and_not_as_if_there_were_no_othe
         backend.clear();
         assert!(pages.next().await.is_none(), "{name}");
     }
+}
+
+/// The keys of the sessions that are stored, as a scan gives them.
+async fn scanned(backend: &FaultyBackend) -> Vec<Bytes> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let scan = Command::new("SCAN").arg(0).arg("COUNT").arg(10_000);
+    let reply = backend.call(&scan.deadline(deadline)).await.unwrap();
+    let (_, keys) = reply.to::<(u64, Vec<Bytes>)>().unwrap();
+    let is_session = |key: &Bytes| String::from_utf8_lossy(key).contains("}:session:");
+    keys.into_iter().filter(is_session).collect()
+}
+
+/// A page of a scan.
+fn page(cursor: &'static str, keys: &[Bytes]) -> Value {
+    let cursor = Value::Bulk(Bytes::from_static(cursor.as_bytes()));
+    let keys = keys.iter().cloned().map(Value::Bulk);
+    Value::Array(vec![cursor, Value::Array(keys.collect())])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_key_a_scan_gives_twice_is_shown_once() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = builder(&client).build().unwrap();
+    for _ in 0..3 {
+        store.create().await.unwrap();
+    }
+    let (keys, pages) = (scanned(&backend).await, AtomicUsize::new(0));
+    assert_eq!(keys.len(), 3);
+    let answer = move |_: &Command| {
+        let cursor = match pages.fetch_add(1, Ordering::Relaxed) {
+            0 => "7",
+            _ => "0",
+        };
+        Ok(page(cursor, &keys))
+    };
+    backend.set(Rule::new(Injection::answer(answer)).on_name("SCAN"));
+    let directory = SessionDirectory::new(&client, "web").unwrap();
+    assert_eq!(directory.list(10).await.unwrap().len(), 3);
+    assert_eq!(backend.count("SCAN"), 3);
+}
+
+/// The new id of a session came to be behind the scan, and the old one is in its grace.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_rotated_during_a_scan_is_found_once_and_revoked() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = builder(&client).build().unwrap();
+    let mut session = signed_in(&store, "ann").await;
+    let old = session.handle();
+    session.rotate().await.unwrap();
+    let directory = SessionDirectory::new(&client, "web").unwrap();
+    let both = directory.of_user("ann").await.unwrap();
+    assert_eq!(both.len(), 1);
+    assert_eq!(both[0].handle, session.handle());
+
+    let hash = old.as_str().to_owned();
+    let mut keys = scanned(&backend).await;
+    keys.retain(|key| key.ends_with(hash.as_bytes()));
+    assert_eq!(keys.len(), 1);
+    let answer = move |_: &Command| Ok(page("0", &keys));
+    backend.set(Rule::new(Injection::answer(answer)).on_name("SCAN"));
+    assert!(directory.list(10).await.unwrap().is_empty());
+    let found = directory.of_user("ann").await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].handle, old);
+    assert_eq!(directory.revoke_all("ann").await.unwrap(), 1);
+    assert!(again(&store, &session).await.is_none());
+}
+
+/// The scan comes to neither id: the new one came to be behind it, and the grace of the old one was over.
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_finds_no_session_of_a_user_looks_once_more() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = builder(&client).build().unwrap();
+    let session = signed_in(&store, "ann").await;
+    let nothing = Injection::answer(|_| Ok(page("0", &[])));
+    backend.set(Rule::new(nothing).on_name("SCAN").times(1));
+    let directory = SessionDirectory::new(&client, "web").unwrap();
+    assert_eq!(directory.revoke_all("ann").await.unwrap(), 1);
+    assert!(again(&store, &session).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_a_directory_that_is_dropped_is_given_by_the_next_call() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = builder(&client).build().unwrap();
+    for _ in 0..150 {
+        store.create().await.unwrap();
+    }
+    let mut pages = SessionDirectory::new(&client, "web").unwrap().pages();
+    let mut found = 0;
+    backend.set(Rule::new(Injection::HangBefore).on_name("EVALSHA").times(1));
+    let dropped = timeout(Duration::from_millis(100), pages.next()).await;
+    assert!(dropped.is_err());
+    while let Some(page) = pages.next().await {
+        found += page.unwrap().len();
+    }
+    assert_eq!(found, 150);
 }
