@@ -6,7 +6,7 @@ use std::time::Duration;
 use redkit_core::{Backend, Client, ClientConfig};
 use redkit_embedded::Embedded;
 use redkit_session::{OnLimit, Session, SessionStore, SignIn};
-use redkit_testkit::{FaultyBackend, Injection, Rule, Server, ServerOptions};
+use redkit_testkit::{FaultyBackend, Gate, Injection, Rule, Server, ServerOptions};
 use tokio::time::{advance, sleep, timeout};
 
 use crate::{again, builder, signed_in};
@@ -83,11 +83,11 @@ async fn a_server_without_memory_gives_the_old_id_back() {
     let config = ClientConfig::from_url(&server.url()).unwrap();
     let direct = Client::connect(config).await.unwrap();
     let backend = FaultyBackend::new(Arc::clone(direct.backend()));
-    let store = builder(&backend.client()).rotation_grace(Duration::from_millis(2_345));
+    let store = builder(&backend.client()).rotation_grace(Duration::from_millis(6_789));
     let store = store.build().unwrap();
     let mut session = signed_in(&store, "user-7").await;
     session.rotate().await.unwrap();
-    backend.set(Rule::new(Injection::HangAfter).on_part("2345000").times(1));
+    backend.set(Rule::new(Injection::HangAfter).on_part("6789000").times(1));
     {
         let mut rotation = std::pin::pin!(session.rotate());
         let pending = timeout(Duration::from_millis(500), &mut rotation).await;
@@ -95,7 +95,7 @@ async fn a_server_without_memory_gives_the_old_id_back() {
         let full = ["CONFIG", "SET", "maxmemory", "1"];
         server.raw(&full).await.unwrap();
     }
-    sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_secs(8)).await;
     let loaded = again(&store, &session).await.expect("the old id");
     assert!(!loaded.is_rotated());
 }
@@ -136,4 +136,24 @@ async fn a_sign_in_that_is_dropped_ends_no_session_in_the_background() {
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0].handle, visitor.handle());
     }
+}
+
+/// Between the two steps of a rotation the server comes to be out of memory.
+#[tokio::test(start_paused = true)]
+async fn the_last_step_of_a_rotation_is_carried_out_though_the_server_is_full() {
+    let engine = Arc::new(Embedded::new());
+    let backend = FaultyBackend::new(Arc::clone(&engine) as Arc<dyn Backend>);
+    let store = warm_store(&backend, &backend.client()).await;
+    let mut session = signed_in(&store, "user-7").await;
+    let old = again(&store, &session).await.unwrap();
+    let gate = Gate::closed();
+    let held = Rule::new(Injection::HoldRequest(gate.clone())).on_name("EVALSHA");
+    backend.set(held.skip(1).times(1));
+    let rotation = tokio::spawn(async move { session.rotate().await.map(|()| session) });
+    gate.reached(1).await;
+    engine.set_full(true);
+    gate.open();
+    let session = rotation.await.unwrap().unwrap();
+    assert!(again(&store, &old).await.unwrap().is_rotated());
+    assert!(!again(&store, &session).await.unwrap().is_rotated());
 }
