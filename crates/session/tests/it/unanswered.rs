@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use redkit_core::ClientConfig;
 use redkit_core::breaker::BreakerConfig;
-use redkit_session::{OnLimit, Session, SessionStore, SignIn};
+use redkit_session::{Error, OnLimit, Session, SessionStore, SignIn};
 use redkit_testkit::{FaultyBackend, Gate, Injection, Rule};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{advance, sleep};
 
 use crate::{again, builder, signed_in, text};
 
@@ -18,7 +18,7 @@ const IN_CALLS: &str = "12345000";
 fn rotation_of(
     mut session: Session,
     sign_in: Option<SignIn>,
-) -> JoinHandle<(Result<(), redkit_session::Error>, Session)> {
+) -> JoinHandle<(Result<(), Error>, Session)> {
     tokio::spawn(async move {
         let outcome = match sign_in {
             Some(sign_in) => session.sign_in(sign_in).await,
@@ -132,4 +132,92 @@ async fn the_minute_for_an_old_id_begins_when_the_caller_has_the_new_one() {
     sleep(Duration::from_secs(5)).await;
     assert!(store.load(&old).await.unwrap().unwrap().is_rotated());
     assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
+}
+
+/// The last step and its repetition are lost, until the rules of the backend are cleared.
+async fn rotate_unanswered(backend: &FaultyBackend, session: &mut Session) {
+    backend.set(Rule::new(Injection::LoseRequest).on_part(IN_CALLS));
+    session.rotate().await.unwrap();
+}
+
+/// A request with the old id ends all others before Redis can be told that the session has another.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_a_revocation_spared_under_its_old_id_goes_on_under_the_new_one() {
+    let backend = FaultyBackend::embedded();
+    let store = store(&backend);
+    let mut session = signed_in(&store, "user-7").await;
+    let elsewhere = signed_in(&store, "user-7").await;
+    let under_way = again(&store, &session).await.unwrap();
+    rotate_unanswered(&backend, &mut session).await;
+    under_way.revoke_others().await.unwrap();
+    // A list forgets what is revoked.
+    assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
+    backend.clear();
+    sleep(Duration::from_secs(5)).await;
+    assert!(again(&store, &under_way).await.unwrap().is_rotated());
+    assert!(again(&store, &elsewhere).await.is_none());
+    let live = again(&store, &session).await.expect("the new id");
+    assert_eq!(live.user(), Some("user-7"));
+    let listed = store.sessions_of("user-7").await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].handle, session.handle());
+}
+
+/// The same, and the new id is used before: the old one ends with its grace, and is not left to a holder of none.
+#[tokio::test(start_paused = true)]
+async fn an_old_id_ends_with_its_grace_though_the_new_one_has_ended() {
+    let backend = FaultyBackend::embedded();
+    let store = store(&backend);
+    let mut session = signed_in(&store, "user-7").await;
+    let under_way = again(&store, &session).await.unwrap();
+    rotate_unanswered(&backend, &mut session).await;
+    under_way.revoke_others().await.unwrap();
+    assert!(again(&store, &session).await.is_none());
+    backend.clear();
+    sleep(Duration::from_secs(5)).await;
+    assert!(again(&store, &under_way).await.unwrap().is_rotated());
+    sleep(GRACE).await;
+    assert!(again(&store, &under_way).await.is_none());
+    assert!(store.sessions_of("user-7").await.unwrap().is_empty());
+}
+
+/// The user is asked for the password again just before the session has to end.
+#[tokio::test(start_paused = true)]
+async fn a_session_outlives_the_absolute_deadline_of_an_old_id_that_was_not_answered() {
+    let backend = FaultyBackend::embedded();
+    let hour = Duration::from_secs(3_600);
+    let store = builder(&backend.client()).rotation_grace(GRACE);
+    let store = store.idle_timeout(hour).absolute_timeout(hour);
+    let store = store.build().unwrap();
+    let mut session = signed_in(&store, "user-7").await;
+    let old = text(&session);
+    advance(hour - Duration::from_secs(5)).await;
+    backend.set(Rule::new(Injection::LoseRequest).on_part(IN_CALLS));
+    session.sign_in(SignIn::new("user-7")).await.unwrap();
+    sleep(Duration::from_secs(7)).await;
+    assert!(store.load(&old).await.unwrap().is_none());
+    backend.clear();
+    sleep(Duration::from_secs(60)).await;
+    assert!(again(&store, &session).await.is_some());
+    assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
+}
+
+/// A sign-out by the old id ends that one, and gets no further.
+#[tokio::test(start_paused = true)]
+async fn a_sign_out_that_stops_half_way_is_taken_up_by_the_last_step_of_a_rotation() {
+    let backend = FaultyBackend::embedded();
+    let store = store(&backend);
+    let mut session = signed_in(&store, "user-7").await;
+    signed_in(&store, "warm").await.delete().await.unwrap();
+    let mut under_way = again(&store, &session).await.unwrap();
+    rotate_unanswered(&backend, &mut session).await;
+    let second = Rule::new(Injection::NotSent).on_name("EVALSHA").skip(1);
+    backend.add(second.times(1));
+    under_way.delete().await.unwrap_err();
+    assert!(again(&store, &under_way).await.is_none());
+    assert!(again(&store, &session).await.is_some());
+    backend.clear();
+    sleep(Duration::from_secs(5)).await;
+    assert!(again(&store, &session).await.is_none());
+    assert!(store.sessions_of("user-7").await.unwrap().is_empty());
 }
