@@ -106,20 +106,19 @@ pub(crate) async fn add(
     Ok(())
 }
 
-/// The calls that give a session its places again until this deadline, where it still has them and no revocation
+/// The calls that let the places of a session run out after this time, where it still has them and no revocation
 /// is under way, for the release queue.
-pub(crate) fn keep_calls(
+pub(crate) fn shorten_calls(
     keyspace: &Keyspace,
     indexes: &str,
     keys: &SessionKeys,
-    deadline: Deadline,
+    lifetime: Duration,
 ) -> Vec<Invocation> {
-    let (lifetime, absolute) = times(deadline);
     let key = |hash| keys::of_index(keyspace, hash);
     let call = |key: Key| {
-        let call = ADD.invoke([&key]).arg(member(keys)).arg(lifetime.as_str());
-        let call = call.arg(absolute.as_str()).arg(MOST).arg("present");
-        // A first attempt that comes late undoes no revocation.
+        let call = ADD.invoke([&key]).arg(member(keys)).arg(micros(lifetime));
+        let call = call.arg("").arg(MOST).arg("present");
+        // A first attempt that comes late undoes no revocation, and leaves the place for a while longer.
         call.idempotent(true)
     };
     indexes.split_whitespace().map(key).map(call).collect()

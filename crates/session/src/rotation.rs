@@ -56,8 +56,8 @@ impl Session {
     /// loads as what it was, for requests under way, and takes no changes. An attacker who planted the
     /// old id has a session without the user. Both timeouts begin anew.
     ///
-    /// Two round trips; one more for each session of the user that ends for it, and two for each
-    /// [index](SignIn::index).
+    /// Two round trips; one more for each session of the user that ends for it, two for each [index](SignIn::index), and
+    /// one for each that the session had before.
     ///
     /// # Errors
     /// [`Error::EmptyUser`]; [`Error::TooManySessions`] where the store refuses; [`Error::Gone`] and
@@ -216,32 +216,42 @@ impl Session {
                     return Err(error);
                 }
             }
-            if let Some(copied) = self.record() {
+            if let Some(copy) = self.record() {
                 let is_same_user =
-                    !copied.user_hash.is_empty() && *copied.user_hash == *successor.user_hash;
-                let record_of_old = copied;
-                let copied = (copied.revision, &*copied.generation);
+                    !copy.user_hash.is_empty() && *copy.user_hash == *successor.user_hash;
                 let mark = successor_mark(keys.hash(), is_same_user);
-                unclaimed.takes_the_place_of(&self.store, &old, record_of_old, &mark);
+                unclaimed.takes_the_place_of(&old, &mark, copy.revision);
                 let inner = self.store.inner();
-                let call = scripts::retire_call(&old, Some(copied), inner.settings.grace, &mark);
+                let grace = inner.settings.grace;
+                let copied = (copy.revision, &*copy.generation);
+                let call = scripts::retire_call(&old, Some(copied), grace, &mark);
                 let retired = match scripts::retire(&inner.client, call).await {
                     Err(Error::Core(error)) if may_be_done(&error) => {
                         tracing::debug!(target: "redkit::session", session = self.log_id(), %error, "the last step of a rotation is repeated");
                         self.settle(&old, copied, &keys, &mark, &mut unclaimed)
                             .await
                     }
-                    retired => retired,
+                    retired => retired.map(Some),
                 };
                 match retired {
-                    Ok(Retired::Done) => inner.metrics.rotated.add_one(),
-                    Ok(Retired::Changed(newer)) => {
+                    Ok(Some(Retired::Done)) => {
+                        inner.metrics.rotated.add_one();
+                        // The old id is in its grace: its places in indexes run out with it.
+                        let keyspace = &inner.names.keyspace;
+                        let places = indexes::shorten_calls(keyspace, &copy.indexes, &old, grace);
+                        if !places.is_empty() {
+                            unclaimed.leave_for_later(Release::new(places));
+                        }
+                    }
+                    // The old id may live on: its indexes are to find it.
+                    Ok(None) => inner.metrics.rotated.add_one(),
+                    Ok(Some(Retired::Changed(newer))) => {
                         // Another request changed the old one: its changes are not to be lost.
                         unclaimed.discard().await;
                         self.stored = Some(Stored::new(*newer));
                         continue;
                     }
-                    Ok(Retired::Over(over)) => {
+                    Ok(Some(Retired::Over(over))) => {
                         unclaimed.discard().await;
                         return Err(over.into());
                     }
@@ -249,14 +259,6 @@ impl Session {
                         unclaimed.discard().await;
                         return Err(error);
                     }
-                }
-            }
-            let indexed = self.record().map(|old| old.indexes.clone());
-            if let Some(indexed) = indexed.filter(|indexed| !indexed.is_empty()) {
-                // The old id is in its grace: its places in indexes run out with it.
-                let grace = Deadline::After(self.store.inner().settings.grace);
-                if let Err(error) = indexes::add(&self.store, &indexed, &old, grace).await {
-                    tracing::debug!(target: "redkit::session", %error, "an index keeps an old id until its deadline");
                 }
             }
             self.end_excess(&keys, successor.user_hash, &excess, &mut unclaimed)
@@ -339,8 +341,8 @@ impl Session {
     }
 
     /// Comes to know how a rotation has ended whose last step was not answered; where Redis still does not
-    /// answer, leaves the step for the background. Until then the old id may be valid as before, or be in its grace
-    /// already: without the new one the user would be signed out.
+    /// answer, leaves the step for the background, and gives `None`. Until then the old id may be valid as before, or be in
+    /// its grace already: without the new one the user would be signed out.
     async fn settle(
         &self,
         old: &SessionKeys,
@@ -348,7 +350,7 @@ impl Session {
         new: &SessionKeys,
         mark: &str,
         unclaimed: &mut Unclaimed,
-    ) -> Result<Retired, Error> {
+    ) -> Result<Option<Retired>, Error> {
         let inner = self.store.inner();
         let grace = inner.settings.grace;
         // Of another user's session nothing follows for this one: a sign-in is a beginning.
@@ -361,15 +363,17 @@ impl Session {
         };
         match scripts::retire(&inner.client, call(Some(copied))).await {
             // The caller ends the new one, where the script has not.
-            Ok(Retired::Over(over)) if follows || over == Over::Rotated => Ok(Retired::Over(over)),
+            Ok(Retired::Over(over)) if follows || over == Over::Rotated => {
+                Ok(Some(Retired::Over(over)))
+            }
             // The old one has ended, with its grace or otherwise, and takes no changes any more.
-            Ok(Retired::Over(_)) => Ok(Retired::Done),
-            Ok(retired) => Ok(retired),
+            Ok(Retired::Over(_)) => Ok(Some(Retired::Done)),
+            Ok(retired) => Ok(Some(retired)),
             Err(error) => {
                 tracing::warn!(target: "redkit::session", session = self.log_id(), %error, "a session was rotated; its old id is yet to end");
                 let release = Release::new([call(None)]);
                 unclaimed.leave_for_later(release.counted_by(inner.metrics.left.clone()));
-                Ok(Retired::Done)
+                Ok(None)
             }
         }
     }

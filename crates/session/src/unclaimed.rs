@@ -6,8 +6,7 @@ use tokio::time::Instant;
 
 use crate::indexes::{self, UNDONE_FOR};
 use crate::keys::SessionKeys;
-use crate::record::Record;
-use crate::scripts::{self, Deadline};
+use crate::scripts;
 use crate::store::SessionStore;
 
 /// A session that is stored, or about to be, and whose id nobody has yet. When it is dropped, the session ends in the
@@ -18,7 +17,7 @@ pub(crate) struct Unclaimed {
     /// Takes it out of its indexes, once it has ended.
     forget: Vec<Invocation>,
     /// Gives the client back the session whose place it was to take.
-    give_back: Vec<Invocation>,
+    give_back: Option<Invocation>,
     /// What Redis is told in the background once the caller has the id. Before that, the session may still be taken
     /// back.
     later: Vec<Release>,
@@ -39,26 +38,16 @@ impl Unclaimed {
             client: inner.client.clone(),
             end: scripts::end_call(keys, "", lineage),
             forget: indexes::forget_calls(&inner.names.keyspace, indexes, keys),
-            give_back: Vec::new(),
+            give_back: None,
             later: Vec::new(),
             is_over: false,
             is_done: false,
         }
     }
 
-    /// From here on the old session may be in its grace, and is what the client has.
-    pub(crate) fn takes_the_place_of(
-        &mut self,
-        store: &SessionStore,
-        old: &SessionKeys,
-        record: &Record,
-        mark: &str,
-    ) {
-        let keyspace = &store.inner().names.keyspace;
-        let deadline = Deadline::At(record.absolute);
-        let give_back = scripts::give_back_call(old, mark, record.revision);
-        let keep = indexes::keep_calls(keyspace, &record.indexes, old, deadline);
-        self.give_back = std::iter::once(give_back).chain(keep).collect();
+    /// From here on the old session, which was copied at this revision, may be in its grace, and is what the client has.
+    pub(crate) fn takes_the_place_of(&mut self, old: &SessionKeys, mark: &str, copied: u64) {
+        self.give_back = Some(scripts::give_back_call(old, mark, copied));
     }
 
     /// Tells Redis this in the background, for up to a minute from when the caller has the id; never, where the session
@@ -104,13 +93,12 @@ impl Drop for Unclaimed {
     fn drop(&mut self) {
         let until = Instant::now() + UNDONE_FOR;
         let forget = std::mem::take(&mut self.forget);
-        let give_back = std::mem::take(&mut self.give_back);
         match (self.is_done, self.is_over) {
             (true, _) => {}
             (false, true) => self.client.release_later(Release::new(forget).until(until)),
             (false, false) => {
                 let calls = std::iter::once(self.end.clone())
-                    .chain(give_back)
+                    .chain(self.give_back.take())
                     .chain(forget);
                 self.client.release_later(Release::new(calls).until(until));
             }

@@ -125,6 +125,7 @@ async fn a_logout_during_a_sign_in_leaves_no_session() {
         session.sign_in(sign_in("warm")).await.unwrap();
         session.rotate().await.unwrap();
         store.revoke_indexed("sid", "warm").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
 
         let mut session = store.create().await.unwrap();
         let gate = Gate::closed();
@@ -186,6 +187,7 @@ async fn a_rotation_during_a_logout_leaves_no_session() {
         session.sign_in(sign_in("warm")).await.unwrap();
         session.rotate().await.unwrap();
         store.revoke_indexed("sid", "warm").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
 
         let mut session = store.start().unwrap();
         session.sign_in(sign_in("op-1")).await.unwrap();
@@ -218,6 +220,7 @@ async fn rotate_and_drop(
     warm.sign_in(sign_in("warm")).await.unwrap();
     warm.rotate().await.unwrap();
     warm.delete().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
     let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
     // Before it: note, store, look twice.
     backend.set(hang.skip(4).times(1));
@@ -264,28 +267,107 @@ async fn a_dropped_rotation_undoes_no_logout_that_was_interrupted() {
     assert!(matches!(rotated, Err(Error::Gone)), "{rotated:?}");
 }
 
-/// A server without memory refuses no place that a session has already.
+/// A rotation is dropped in each of its steps: note, store, look twice, leave the old id.
 #[tokio::test(start_paused = true)]
-async fn a_dropped_rotation_gives_the_place_back_though_the_server_is_full() {
+async fn a_dropped_rotation_leaves_the_places_as_they_were() {
+    for step in 0..5 {
+        let backend = FaultyBackend::embedded();
+        let client = backend.client();
+        let store = builder(&client).build().unwrap();
+        let mut warm = store.start().unwrap();
+        warm.sign_in(sign_in("warm")).await.unwrap();
+        warm.rotate().await.unwrap();
+        warm.delete().await.unwrap();
+        let mut session = store.start().unwrap();
+        session.sign_in(sign_in("op-1")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = deadlines(&client).await;
+        let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
+        backend.set(hang.skip(step).times(1));
+        let dropped = tokio::time::timeout(Duration::from_millis(500), session.rotate()).await;
+        assert!(dropped.is_err());
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert_eq!(deadlines(&client).await, before, "{step}");
+    }
+}
+
+const GRACE: Duration = Duration::from_millis(12_345);
+
+/// Whether a call has this grace, and whether it is of an index.
+fn has_grace(command: &Command) -> (bool, bool) {
+    let contains = |part: &str| {
+        let is_in = |arg: &[u8]| String::from_utf8_lossy(arg).contains(part);
+        command.iter().any(is_in)
+    };
+    (contains("12345000"), contains(":indexed"))
+}
+
+/// The index does not answer, and then its server is out of memory.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_does_not_wait_until_the_place_of_the_old_id_is_to_end_with_its_grace() {
     let engine = Arc::new(Embedded::new());
     let backend = FaultyBackend::new(engine.clone());
     let client = backend.client();
-    let store = builder(&client).build().unwrap();
-    let mut warm = store.start().unwrap();
-    warm.sign_in(sign_in("warm")).await.unwrap();
-    warm.rotate().await.unwrap();
+    let store = builder(&client).rotation_grace(GRACE).build().unwrap();
     let mut session = store.start().unwrap();
     session.sign_in(sign_in("op-1")).await.unwrap();
     let before = deadlines(&client).await;
-    // The last step: the old id's place is to end with its grace.
-    let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
-    backend.set(hang.skip(5).times(1));
-    let dropped = tokio::time::timeout(Duration::from_millis(500), session.rotate()).await;
-    assert!(dropped.is_err());
-    assert_ne!(deadlines(&client).await, before);
+    let hang = Rule::new(Injection::HangBefore).on(|command| has_grace(command) == (true, true));
+    backend.set(hang.times(1));
+    let rotation = tokio::time::timeout(Duration::from_millis(500), session.rotate());
+    rotation.await.expect("no step that hangs").unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
     engine.set_full(true);
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(deadlines(&client).await, before);
+    let after = deadlines(&client).await;
+    assert_eq!(after.len(), 2);
+    for (place, deadline) in &before {
+        assert_ne!(after.get(place), Some(deadline), "it ends with the grace");
+    }
+}
+
+/// The old id's place is to end with its grace, and that arrives after a logout that got no further than its marks.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_place_with_its_grace_undoes_no_logout_that_was_interrupted() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = builder(&client).rotation_grace(GRACE).build().unwrap();
+    store.revoke_indexed("sid", "none").await.unwrap();
+    let mut session = store.start().unwrap();
+    session.sign_in(sign_in("op-1")).await.unwrap();
+    let hang = Rule::new(Injection::HangBefore).on(|command| has_grace(command) == (true, true));
+    backend.set(hang.times(1));
+    session.rotate().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    backend.set(Rule::new(Injection::NotSent).on_name("EVALSHA").skip(1));
+    assert!(store.revoke_indexed("sid", "op-1").await.is_err());
+    backend.clear();
+    backend.forget();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(backend.count("present"), 1);
+    let marks: Vec<String> = deadlines(&client).await.into_values().collect();
+    assert_eq!(marks, ["!", "!"]);
+}
+
+/// The last step of a rotation is lost for longer than the grace, and another sign-in prunes the index.
+#[tokio::test(start_paused = true)]
+async fn an_index_finds_an_old_id_that_is_not_left_to_its_grace_yet() {
+    let backend = FaultyBackend::embedded();
+    let store = builder(&backend.client()).rotation_grace(GRACE);
+    let store = store.build().unwrap();
+    let mut session = store.start().unwrap();
+    session.sign_in(sign_in("op-1")).await.unwrap();
+    let old = text(&session);
+    let lose = Rule::new(Injection::LoseRequest);
+    backend.set(lose.on(|command| has_grace(command) == (true, false)));
+    session.rotate().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let mut other = store.start().unwrap();
+    other.sign_in(sign_in("op-1")).await.unwrap();
+    assert!(!store.load(&old).await.unwrap().unwrap().is_rotated());
+    assert_eq!(store.revoke_indexed("sid", "op-1").await.unwrap(), 3);
+    assert!(store.load(&old).await.unwrap().is_none());
+    assert!(again(&store, &session).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -345,6 +427,7 @@ async fn whatever_ends_a_session_takes_it_out_of_its_indexes() {
             warm.rotate().await.unwrap();
         }
         store.revoke_indexed("sid", "warm").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
         let mut session = store.start().unwrap();
         let mut other = store.create().await.unwrap();
         session

@@ -479,8 +479,8 @@ async fn a_sign_in_that_is_dropped_in_its_last_step_leaves_no_session_without_a_
 /// The caller goes away while the last step is carried out, or one after it: the id that the client has goes on.
 #[tokio::test(start_paused = true)]
 async fn a_rotation_that_is_dropped_gives_the_old_id_back() {
-    // The steps of a rotation under an index: note, store, look twice, leave the old id, shorten its place.
-    for step in 0..6 {
+    // The steps of a rotation under an index: note, store, look twice, leave the old id.
+    for step in 0..5 {
         for is_sign_in in [false, true] {
             let backend = FaultyBackend::embedded();
             let store = builder(&backend.client()).build().unwrap();
@@ -489,6 +489,7 @@ async fn a_rotation_that_is_dropped_gives_the_old_id_back() {
             session.insert("cart", &3).unwrap();
             session.sign_in(sign_in()).await.unwrap();
             session.rotate().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
             let hang = Rule::new(Injection::HangAfter).on_name("EVALSHA");
             backend.set(hang.skip(step).times(1));
             let rotation = async {
