@@ -80,8 +80,10 @@ pub enum Error {
     },
 
     /// The request has been answered already, or its client has gone away, and it cannot be given another id. The id
-    /// that it has is valid as before; what was begun is taken back, but a session that a sign-in has ended already,
-    /// since its user had too many, stays ended. Remedy: do it before the answer's head goes out.
+    /// that it has is valid as before, once Redis can be told within the
+    /// [grace](crate::SessionStoreBuilder::rotation_grace). A sign-in or a rotation that was begun is taken back, but a
+    /// session that a sign-in has ended already, since its user had too many, stays ended. A new session without a user
+    /// that was begun may be stored, and ends by its idle timeout. Remedy: do it before the answer's head goes out.
     #[error("the request is answered, and its client cannot be given another id")]
     Answered,
 

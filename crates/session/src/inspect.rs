@@ -53,6 +53,7 @@ impl Inspect for Inner {
             .fact("gone", metrics.gone.get())
             .fact("rotated", metrics.rotated.get())
             .fact("left", metrics.left.get())
+            .fact("given_up", metrics.given_up.get())
     }
 
     fn lists(&self) -> &'static [List] {

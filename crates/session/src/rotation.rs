@@ -394,7 +394,8 @@ impl Session {
             if let Err(error) = inner.end_excess(keys.clone(), user_hash).await {
                 tracing::warn!(target: "redkit::session", %error, "a session that its user has too many is yet to end");
                 let call = scripts::end_call(&keys, user_hash, "");
-                unclaimed.leave_for_later(Release::new([call]));
+                let release = Release::new([call]);
+                unclaimed.leave_for_later(release.counted_by(inner.metrics.given_up.clone()));
             }
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     /// Rotations after which the old session may be left until its idle timeout, since no answer came for so
     /// long.
     pub(crate) left: Arc<Tally>,
+    /// Sign-ins and rotations after which Redis could not be told in time what was to end, or to be given back.
+    pub(crate) given_up: Arc<Tally>,
 }
 
 impl Metrics {
@@ -51,6 +53,7 @@ impl Metrics {
             gone: commit("gone"),
             rotated: rotation("rotated"),
             left: Arc::new(rotation("left")),
+            given_up: Arc::new(rotation("given_up")),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! [`Unclaimed`]: a session whose id nobody has yet, and what becomes of it when nobody ever will.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use redkit_core::coordination::Release;
-use redkit_core::{Client, Invocation, Value};
+use redkit_core::{Client, Invocation, Tally, Value};
 use tokio::time::Instant;
 
 use crate::indexes::{self, UNDONE_FOR};
@@ -18,6 +21,10 @@ pub(crate) struct Unclaimed {
     forget: Vec<Invocation>,
     /// Gives the client back the session whose place it was to take.
     give_back: Option<Invocation>,
+    /// For how long the old session is there to be given back.
+    grace: Duration,
+    /// Counts what could not be done in the background.
+    given_up: Arc<Tally>,
     /// What Redis is told in the background once the caller has the id. Before that, the session may still be taken
     /// back.
     later: Vec<Release>,
@@ -39,6 +46,8 @@ impl Unclaimed {
             end: scripts::end_call(keys, "", lineage),
             forget: indexes::forget_calls(&inner.names.keyspace, indexes, keys),
             give_back: None,
+            grace: inner.settings.grace,
+            given_up: inner.metrics.given_up.clone(),
             later: Vec::new(),
             is_over: false,
             is_done: false,
@@ -91,16 +100,23 @@ impl Unclaimed {
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        let until = Instant::now() + UNDONE_FOR;
+        let now = Instant::now();
         let forget = std::mem::take(&mut self.forget);
         match (self.is_done, self.is_over) {
             (true, _) => {}
-            (false, true) => self.client.release_later(Release::new(forget).until(until)),
+            (false, true) => {
+                let release = Release::new(forget).until(now + UNDONE_FOR);
+                self.client.release_later(release);
+            }
             (false, false) => {
                 let calls = std::iter::once(self.end.clone())
                     .chain(self.give_back.take())
                     .chain(forget);
-                self.client.release_later(Release::new(calls).until(until));
+                // As long as the old session can be given back, which may be longer than a minute.
+                let until = now + UNDONE_FOR.max(self.grace);
+                let release = Release::new(calls).patiently_until(until);
+                let release = release.counted_by(Arc::clone(&self.given_up));
+                self.client.release_later(release);
             }
         }
     }

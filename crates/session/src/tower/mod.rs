@@ -62,8 +62,9 @@
 //! Below this layer, `IdempotencyLayer` of `redkit-lock` keeps an answer only once the changes of the session are saved:
 //! where they cannot be, or the client has gone away and does not get its new id, the next request with the key is
 //! carried out. A sign-in or a rotation during which the client goes away is given up, there and wherever else a task of its own
-//! runs the handler, and the client keeps its id. The answers of the table that follows are not kept. What a handler has done
-//! besides, it should be able to do twice, or the session is changed by [`CurrentSession::commit`] before it.
+//! runs the handler, and the client keeps its id, where Redis can be told within the
+//! [grace](crate::SessionStoreBuilder::rotation_grace). The answers of the table that follows are not kept. What a handler
+//! has done besides, it should be able to do twice, or the session is changed by [`CurrentSession::commit`] before it.
 //!
 //! # When something fails
 //!

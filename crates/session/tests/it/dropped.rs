@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redkit_core::inspection::Fact;
 use redkit_core::{Backend, Client, ClientConfig};
 use redkit_embedded::Embedded;
 use redkit_session::{OnLimit, Session, SessionStore, SignIn};
@@ -156,4 +157,61 @@ async fn the_last_step_of_a_rotation_is_carried_out_though_the_server_is_full() 
     let session = rotation.await.unwrap().unwrap();
     assert!(again(&store, &old).await.unwrap().is_rotated());
     assert!(!again(&store, &session).await.unwrap().is_rotated());
+}
+
+/// Redis is away for longer than a minute, and the grace is longer still.
+#[tokio::test(start_paused = true)]
+async fn an_old_id_is_given_back_at_any_time_of_its_grace() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    warm_store(&backend, &client).await;
+    let store = builder(&client).rotation_grace(Duration::from_secs(200));
+    let store = store.build().unwrap();
+    let mut session = signed_in(&store, "user-7").await;
+    drop_in_the_last_step(&backend, &mut session).await;
+    backend.set(Rule::new(Injection::NotSent));
+    sleep(Duration::from_secs(120)).await;
+    backend.clear();
+    assert!(again(&store, &session).await.unwrap().is_rotated());
+    sleep(Duration::from_secs(30)).await;
+    let loaded = again(&store, &session).await.unwrap();
+    assert!(!loaded.is_rotated());
+    assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 1);
+}
+
+fn given_up(client: &Client) -> Option<Fact> {
+    let all = client.inspect();
+    let seen = all.iter().find(|one| one.kind() == "sessions").unwrap();
+    seen.snapshot().get("given_up").cloned()
+}
+
+/// Redis is away until the grace is over.
+#[tokio::test(start_paused = true)]
+async fn an_old_id_that_could_not_be_given_back_is_counted() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = warm_store(&backend, &client).await;
+    let mut session = signed_in(&store, "user-7").await;
+    drop_in_the_last_step(&backend, &mut session).await;
+    assert_eq!(given_up(&client), Some(Fact::Count(0)));
+    backend.set(Rule::new(Injection::NotSent));
+    sleep(Duration::from_secs(90)).await;
+    assert_eq!(given_up(&client), Some(Fact::Count(1)));
+}
+
+/// The session that is one too many cannot be ended, not even later.
+#[tokio::test(start_paused = true)]
+async fn a_session_over_the_limit_that_could_not_be_ended_is_counted() {
+    let backend = FaultyBackend::embedded();
+    let client = backend.client();
+    let store = builder(&client).max_sessions(1, OnLimit::EndOldest);
+    let store = store.build().unwrap();
+    signed_in(&store, "user-7").await;
+    let mut visitor = store.create().await.unwrap();
+    let lose = Rule::new(Injection::LoseRequest).on_name("EVALSHA");
+    backend.set(lose.skip(2));
+    visitor.sign_in(SignIn::new("user-7")).await.unwrap();
+    assert_eq!(given_up(&client), Some(Fact::Count(0)));
+    sleep(Duration::from_secs(90)).await;
+    assert_eq!(given_up(&client), Some(Fact::Count(1)));
 }
