@@ -197,8 +197,7 @@ impl Session {
                     continue;
                 }
                 Err(Error::Core(error)) if may_be_done(&error) => {
-                    unclaimed.discard().await;
-                    return Err(error.into());
+                    return Err(unclaimed.discard_for(error.into()).await);
                 }
                 Err(error) => {
                     unclaimed.forget().await;
@@ -207,14 +206,8 @@ impl Session {
             };
             match self.confirm(successor, &old, &keys).await {
                 Ok(true) => {}
-                Ok(false) => {
-                    unclaimed.discard().await;
-                    return Err(Error::Gone);
-                }
-                Err(error) => {
-                    unclaimed.discard().await;
-                    return Err(error);
-                }
+                Ok(false) => return Err(unclaimed.discard_for(Error::Gone).await),
+                Err(error) => return Err(unclaimed.discard_for(error).await),
             }
             if let Some(copy) = self.record() {
                 let is_same_user =
@@ -246,19 +239,16 @@ impl Session {
                     // The old id may live on: its indexes are to find it.
                     Ok(None) => inner.metrics.rotated.add_one(),
                     Ok(Some(Retired::Changed(newer))) => {
-                        // Another request changed the old one: its changes are not to be lost.
-                        unclaimed.discard().await;
+                        // Another request changed the old one: its changes are not to be lost. A new one that has not
+                        // ended would count as another session of the user.
+                        unclaimed.discard().await?;
                         self.stored = Some(Stored::new(*newer));
                         continue;
                     }
                     Ok(Some(Retired::Over(over))) => {
-                        unclaimed.discard().await;
-                        return Err(over.into());
+                        return Err(unclaimed.discard_for(over.into()).await);
                     }
-                    Err(error) => {
-                        unclaimed.discard().await;
-                        return Err(error);
-                    }
+                    Err(error) => return Err(unclaimed.discard_for(error).await),
                 }
             }
             self.end_excess(&keys, successor.user_hash, &excess, &mut unclaimed)

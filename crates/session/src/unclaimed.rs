@@ -7,6 +7,7 @@ use redkit_core::coordination::Release;
 use redkit_core::{Client, Invocation, Tally, Value};
 use tokio::time::Instant;
 
+use crate::error::Error;
 use crate::indexes::{self, UNDONE_FOR};
 use crate::keys::SessionKeys;
 use crate::scripts;
@@ -74,16 +75,29 @@ impl Unclaimed {
         }
     }
 
-    /// Ends the session, and then takes it out of its indexes. What cannot be ended now is ended later, or by its idle
-    /// timeout; until then an index finds it.
-    pub(crate) async fn discard(self) {
+    /// Ends the session, and then takes it out of its indexes.
+    ///
+    /// # Errors
+    /// [`Error::Core`]: it is ended later, or by its idle timeout; until then an index finds it, and it counts as one of
+    /// its user's.
+    pub(crate) async fn discard(self) -> Result<(), Error> {
         match self.client.eval::<Value>(self.end.clone()).await {
-            Ok(_) => self.forget().await,
+            Ok(_) => {
+                self.forget().await;
+                Ok(())
+            }
             // The guard goes on.
             Err(error) => {
                 tracing::warn!(target: "redkit::session", %error, "a session that nobody has the id of is yet to end");
+                Err(error.into())
             }
         }
+    }
+
+    /// Discards the session for an error that the caller gets, whether it can be ended now or not.
+    pub(crate) async fn discard_for(self, error: Error) -> Error {
+        drop(self.discard().await);
+        error
     }
 
     /// Takes a session that was not stored, or has ended, out of its indexes.

@@ -221,3 +221,37 @@ async fn a_sign_out_that_stops_half_way_is_taken_up_by_the_last_step_of_a_rotati
     assert!(again(&store, &session).await.is_none());
     assert!(store.sessions_of("user-7").await.unwrap().is_empty());
 }
+
+/// Another request has changed the session, so that a sign-in begins anew, and what it stored first cannot be ended.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_does_not_count_what_it_stored_first_against_the_limit() {
+    for on_limit in [OnLimit::EndOldest, OnLimit::Refuse] {
+        let backend = FaultyBackend::embedded();
+        let store = builder(&backend.client()).max_sessions(2, on_limit);
+        let store = store.build().unwrap();
+        let mut warm = signed_in(&store, "warm").await;
+        warm.rotate().await.unwrap();
+        warm.delete().await.unwrap();
+        let elsewhere = signed_in(&store, "user-7").await;
+        advance(Duration::from_millis(1)).await;
+        let mut session = signed_in(&store, "user-7").await;
+        let mut other = again(&store, &session).await.unwrap();
+        other.insert("from-another-request", &1).unwrap();
+        other.commit().await.unwrap();
+        // The steps: store, find the change, end what was stored.
+        let lose = Rule::new(Injection::LoseRequest).on_name("EVALSHA");
+        backend.set(lose.skip(2).times(1));
+        let outcome = session.sign_in(SignIn::new("user-7")).await;
+        assert!(matches!(outcome, Err(Error::Core(_))), "{outcome:?}");
+        assert!(again(&store, &elsewhere).await.is_some(), "{on_limit:?}");
+        backend.clear();
+        sleep(Duration::from_secs(5)).await;
+        let old = again(&store, &session).await.unwrap();
+        assert!(!old.is_rotated());
+        session.sign_in(SignIn::new("user-7")).await.unwrap();
+        let copied = session.get::<u32>("from-another-request").unwrap();
+        assert_eq!(copied, Some(1));
+        assert!(again(&store, &elsewhere).await.is_some(), "{on_limit:?}");
+        assert_eq!(store.sessions_of("user-7").await.unwrap().len(), 2);
+    }
+}
