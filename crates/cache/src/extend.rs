@@ -39,12 +39,37 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// # Errors
     /// [`Error::Core`] when Redis could not be asked.
     pub async fn peek(&self, key: impl ToArg) -> Result<Option<Fetched<V>>, Error> {
-        let store = &self.inner.store;
         if let Some(hit) = self.in_process(&key) {
             return Ok(hit.fetched(Source::Local));
         }
-        let keys = store.names.of_entry(&key)?;
-        let (hit, source) = match self.read(&key, &keys).await {
+        self.peek_past_process(&key).await
+    }
+
+    /// The same by what Redis has, for a caller that does not take what this process keeps in its [`L1`](crate::L1).
+    /// [`peek`](Self::peek) and [`get`](Self::get) go on giving that until Redis has answered: then it is replaced, or
+    /// dropped when it does not count any more. It stays when Redis cannot be asked.
+    ///
+    /// # Errors
+    /// As [`peek`](Self::peek).
+    pub async fn peek_in_redis(&self, key: impl ToArg) -> Result<Option<Fetched<V>>, Error> {
+        let local = self.inner.store.local.as_ref();
+        let kept = local.and_then(|local| with_bytes(&key, |key| local.get(key)));
+        let found = self.peek_past_process(&key).await?;
+        if let Some(kept) = kept {
+            let counts = |found: &Fetched<V>| {
+                found.source() == Source::Redis && found.entry() == Some(kept.id)
+            };
+            if !found.as_ref().is_some_and(counts) {
+                self.forget_seen(&key, kept.id);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn peek_past_process(&self, key: &impl ToArg) -> Result<Option<Fetched<V>>, Error> {
+        let store = &self.inner.store;
+        let keys = store.names.of_entry(key)?;
+        let (hit, source) = match self.read(key, &keys).await {
             Ok(Lookup::Fresh(hit)) => {
                 if hit.value.is_some() {
                     store.metrics.hits.add_one();
@@ -58,14 +83,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             Err(error) => return Err(error.into()),
         };
         Ok(hit.fetched(source))
-    }
-
-    /// Takes the value at `key` out of this process, so that the next read asks Redis. Nothing without an
-    /// [`L1`](crate::L1).
-    pub fn forget_local(&self, key: impl ToArg) {
-        if let Some(local) = &self.inner.store.local {
-            with_bytes(&key, |key| local.remove(key));
-        }
     }
 
     /// Runs a task that ends with the cache: it is aborted when the last clone is dropped. A clone

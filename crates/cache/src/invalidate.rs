@@ -151,7 +151,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     }
 
     /// Takes an entry out of this process, and what is being read of its key.
-    fn forget_seen(&self, key: &impl ToArg, seen: Id) {
+    pub(crate) fn forget_seen(&self, key: &impl ToArg, seen: Id) {
         if let Some(local) = &self.inner.store.local {
             with_bytes(key, |key| local.remove_seen(key, seen));
         }

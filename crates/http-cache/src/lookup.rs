@@ -179,14 +179,15 @@ where
         KeyLevel::Variant { .. } => Forward::VaryMiss,
     };
     let mut unwanted = None;
-    let mut looked = peek(context, key).await?;
+    let cache = &context.rules.cache;
+    let mut looked = lookup(context, cache.peek(key).await)?;
     if let Lookup::Fresh(cached) = &looked
         && cached.source() == Source::Local
         && context.wants_newer(cached)
     {
-        // Redis may have had another for a while, of which this process was not told.
-        context.rules.cache.forget_local(key);
-        looked = peek(context, key).await?;
+        // Redis may have had another for a while, of which this process was not told. Other clients are given the one that
+        // is kept here until Redis has answered.
+        looked = lookup(context, cache.peek_in_redis(key).await)?;
     }
     let (stale, forward) = match looked {
         Lookup::Fresh(cached) | Lookup::Stale(cached) if !level.is_current(&cached) => {
@@ -239,7 +240,6 @@ where
         }
         NotFound::Failed(forward)
     };
-    let cache = &context.rules.cache;
     let mut loaded = match &unwanted {
         Some(unwanted) => cache.reload(key, unwanted, loader).await,
         None => cache.get_or_load(key, loader).await,
@@ -287,8 +287,7 @@ async fn remove_outdated(
 ) -> Result<(), NotFound> {
     let cache = &context.rules.cache;
     if let KeyLevel::Variant { list, .. } = level {
-        cache.forget_local(&list.key[..]);
-        match peek(context, &list.key).await? {
+        match lookup(context, cache.peek_in_redis(&list.key[..]).await)? {
             Lookup::Fresh(there) if matches!(&there.0, Kind::Varies(its) if its.id == list.id()) => {
             }
             Lookup::Fresh(_) | Lookup::Stale(_) | Lookup::Missing => {
@@ -305,9 +304,12 @@ async fn remove_outdated(
     }
 }
 
-/// Reads the stored page, without loading. One round trip; two when it has tags.
-async fn peek(context: &Context, key: &[u8]) -> Result<Lookup, NotFound> {
-    match context.rules.cache.peek(key).await {
+/// What a look at the cache has found.
+fn lookup(
+    context: &Context,
+    peeked: Result<Option<Fetched<CachedResponse>>, CacheError>,
+) -> Result<Lookup, NotFound> {
+    match peeked {
         Ok(Some(found)) => Ok(match found.source() {
             Source::Stale => Lookup::Stale(found),
             _ => Lookup::Fresh(found),

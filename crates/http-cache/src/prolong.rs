@@ -29,8 +29,7 @@ pub(crate) fn prolong_list(context: &Context, level: &KeyLevel, variant: &Cached
         let (source, key) = (cache.clone(), Arc::clone(&found.key));
         let loader = || async move {
             // A change that has removed the list counts. One that comes later takes the lease of this load away.
-            source.forget_local(&key[..]);
-            let is_ours = match source.peek(&key[..]).await {
+            let is_ours = match source.peek_in_redis(&key[..]).await {
                 Ok(Some(there)) => matches!(&there.0, Kind::Varies(its) if its.id == list.id),
                 Ok(None) | Err(_) => false,
             };

@@ -247,17 +247,37 @@ async fn for_what_was_not_kept_nothing_is_asked() {
     assert!(backend.seen().is_empty());
 }
 
+/// The process hears of no change, and keeps what it has.
 #[tokio::test]
-async fn a_value_that_is_forgotten_here_is_asked_for() {
-    let backend = FaultyBackend::embedded();
-    let cache = numbers(&backend.client()).l1(level());
-    let cache = cache.build().unwrap();
-    cache.set("k", &1).await.unwrap();
-    let source = async || cache.get("k").await.unwrap().unwrap().source();
+async fn a_look_past_what_this_process_keeps_takes_it_from_nobody_until_redis_has_answered() {
+    let near = FaultyBackend::embedded();
+    let others = numbers(&near.client()).build().unwrap();
+    let far = FaultyBackend::new(Arc::clone(&near) as Arc<dyn Backend>);
+    far.take_over(|_| true);
+    let client = far.client_with(&ClientConfig::default());
+    let cache = numbers(&client).l1(level()).build().unwrap();
+    let source = async || {
+        let found = cache.get("k").await.unwrap();
+        found.map(|found| (*found, found.source()))
+    };
+    others.set("k", &1).await.unwrap();
     kept_here(&cache).await;
-    cache.forget_local("k");
-    assert_eq!(source().await, Source::Redis);
-    assert_eq!(source().await, Source::Local);
+    for failure in [Injection::NotSent, Injection::Refuse("LOADING", "wait")] {
+        far.set(Rule::new(failure));
+        assert!(cache.peek_in_redis("k").await.is_err());
+        assert_eq!(source().await, Some((1, Source::Local)));
+    }
+    far.clear();
+    let same = cache.peek_in_redis("k").await.unwrap().unwrap();
+    assert_eq!((*same, same.source()), (1, Source::Redis));
+    assert_eq!(source().await, Some((1, Source::Local)));
+    others.set("k", &2).await.unwrap();
+    let newer = cache.peek_in_redis("k").await.unwrap().unwrap();
+    assert_eq!((*newer, newer.source()), (2, Source::Redis));
+    assert_eq!(source().await, Some((2, Source::Local)), "it is replaced");
+    others.invalidate("k").await.unwrap();
+    assert!(cache.peek_in_redis("k").await.unwrap().is_none());
+    assert_eq!(source().await, None, "it is dropped");
 }
 
 #[tokio::test(start_paused = true)]

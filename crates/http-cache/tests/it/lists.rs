@@ -385,6 +385,33 @@ async fn a_reload_is_not_answered_by_what_another_process_loaded_before() {
     assert!(late.get("/").await.is_hit());
 }
 
+/// The client's own request goes to the handler.
+#[tokio::test]
+async fn a_reload_while_redis_is_down_leaves_the_page_to_the_other_clients_of_its_process() {
+    let near = FaultyBackend::embedded();
+    let set = |layer: ResponseCacheBuilder| layer.honour_requests(true);
+    let handler = always(&[("cache-control", "max-age=600"), ("vary", "x-kind")]);
+    let (far, site) = untold(&near, set, handler).await;
+    warm(&site, &far, "").await;
+    let kept = site.get("/").await;
+    for failure in [Injection::NotSent, Injection::Refuse("LOADING", "wait")] {
+        far.set(Rule::new(failure));
+        for (method, said) in [
+            ("GET", "no-cache"),
+            ("HEAD", "no-cache"),
+            ("GET", "no-cache, only-if-cached"),
+        ] {
+            let before = site.calls();
+            let reload = site.ask(method, "/", &[("cache-control", said)]).await;
+            let is_answered = !said.contains("only-if-cached");
+            assert_eq!(reload.status, if is_answered { 200 } else { 504 });
+            assert_eq!(site.calls(), before + usize::from(is_answered), "{said}");
+            let other = site.get("/").await;
+            assert_eq!((other.text(), other.is_hit()), (kept.text(), true));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_list_that_another_process_has_removed_is_not_brought_back() {
     let near = FaultyBackend::embedded();
