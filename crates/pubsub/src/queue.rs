@@ -20,7 +20,8 @@ pub enum Overflow {
     DropNewest,
     /// The subscription ends, after what was queued and a last gap. A subscription with
     /// [`Replay`](crate::Replay) whose messages wait in the log for room ends as well, without a gap, once its subscriber has
-    /// read nothing for a minute: it goes on behind its last position.
+    /// read nothing for a minute: its program goes on behind the last position of each key, with a
+    /// [`subscribe_after`](crate::Channel::subscribe_after) for each.
     Disconnect,
 }
 
@@ -135,10 +136,6 @@ impl<I> Queue<I> {
     /// How many entries the subscriber has read.
     pub(crate) fn read_count(&self) -> u64 {
         self.state.lock().read
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        self.state.lock().has_ended
     }
 
     /// Whether there is room for so many items now.

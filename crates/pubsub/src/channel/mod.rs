@@ -1,7 +1,10 @@
 //! [`Channel`]: live messages of one type.
 
 mod builder;
+mod cursor;
 mod event;
+mod frame;
+mod pass;
 mod replay;
 mod subscription;
 
@@ -18,8 +21,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::builder::{ChannelBuilder, Replay};
+use self::cursor::LogKeys;
 pub use self::event::{Event, GapReason, Message, Position, Undecodable};
-use self::replay::{Cursors, LogKeys};
+use self::replay::Cursors;
 pub use self::subscription::Subscription;
 use crate::error::Error;
 use crate::metrics::ChannelMetrics;
@@ -239,7 +243,8 @@ impl<T: Serialize> Channel<T> {
 
 impl<T: DeserializeOwned> Channel<T> {
     /// Subscribes to the channels of these keys. The server has confirmed it when this returns:
-    /// what is published from then on is received, or told to be missing.
+    /// what is published from then on is received, or told to be missing. Positions belong to their key: a subscriber
+    /// to several keys that comes back goes on with each by a [`subscribe_after`](Self::subscribe_after) of its own.
     ///
     /// # Errors
     /// [`Error::Invalid`] without a key, [`Error::Core`] when the server refused (a missing right is

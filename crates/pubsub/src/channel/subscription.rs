@@ -16,7 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Inner;
 use super::event::{Event, GapReason, Message, Position, Undecodable};
-use super::replay::{Cursors, read_frame};
+use super::frame::read_frame;
+use super::replay::Cursors;
 use crate::metrics::ChannelMetrics;
 use crate::queue::{EndOnDrop, Overflow, Queue, Queued};
 
@@ -47,6 +48,17 @@ pub(super) enum Received {
 /// For how long a subscriber may read nothing, while what the log holds waits for it, under [`Overflow::Disconnect`].
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What became of the wait for a subscriber's room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// There is room now.
+    Given,
+    /// There is none yet, and the subscriber has read something.
+    Later,
+    /// The subscriber has read nothing.
+    NothingRead,
+}
+
 /// Where the task puts what it receives.
 pub(super) struct Outlet {
     queue: Arc<Queue<Received>>,
@@ -72,20 +84,23 @@ impl Outlet {
         self.queue.has_room(messages)
     }
 
-    /// Waits until the subscriber has room for so many messages. Those of a log wait there meanwhile, and none is dropped.
-    /// `false` when the subscription has ended, which one that reads nothing any more does under
-    /// [`Overflow::Disconnect`].
-    pub(super) async fn room(&self, messages: usize) -> bool {
-        loop {
-            let read = self.queue.read_count();
-            if timeout(PATIENCE, self.queue.room(messages)).await.is_ok() {
-                return !self.queue.has_ended();
-            }
-            if self.queue.overflow() == Overflow::Disconnect && self.queue.read_count() == read {
-                self.queue.end();
-                return false;
-            }
+    /// Waits until the subscriber has room for so many messages, for a minute at most.
+    pub(super) async fn room(&self, messages: usize) -> Room {
+        let read = self.queue.read_count();
+        match timeout(PATIENCE, self.queue.room(messages)).await {
+            Ok(()) => Room::Given,
+            Err(_) if self.queue.read_count() == read => Room::NothingRead,
+            Err(_) => Room::Later,
         }
+    }
+
+    /// Ends the subscription of a subscriber that reads nothing any more, by its policy. Gives whether it has ended.
+    pub(super) fn disconnect(&self) -> bool {
+        let ends = self.queue.overflow() == Overflow::Disconnect;
+        if ends {
+            self.queue.end();
+        }
+        ends
     }
 
     pub(super) fn gap(&self, reason: GapReason) {
@@ -207,23 +222,34 @@ async fn receive_and_catch_up(mut pushes: PushStream, mut cursors: Cursors, outl
     if !cursors.catch_up(outlet).await {
         return;
     }
-    while let Some(push) = pushes.next().await {
-        let goes_on = match push {
-            Push::Message {
-                channel, payload, ..
-            } => match read_frame(&payload) {
-                Some(frame) => cursors.receive(channel, frame, outlet).await,
-                // Published by a program without replay.
-                None => outlet.message(channel, payload, None),
+    loop {
+        let goes_on = tokio::select! {
+            push = pushes.next() => match push {
+                Some(push) => take(push, &mut cursors, outlet).await,
+                None => return,
             },
-            // Nothing can be read now, and the log will have it.
-            Push::Gap(ConnectionGap::Lost) => true,
-            Push::Gap(_) => cursors.catch_up(outlet).await,
-            _ => true,
+            answered = cursors.answered() => cursors.go_on(answered, outlet).await,
         };
         if !goes_on {
             return;
         }
+    }
+}
+
+/// `false` when the subscription has ended.
+async fn take(push: Push, cursors: &mut Cursors, outlet: &Outlet) -> bool {
+    match push {
+        Push::Message {
+            channel, payload, ..
+        } => match read_frame(&payload) {
+            Some(frame) => cursors.receive(channel, frame, outlet).await,
+            // Published by a program without replay.
+            None => outlet.message(channel, payload, None),
+        },
+        // Nothing can be read now, and the log will have it.
+        Push::Gap(ConnectionGap::Lost) => true,
+        Push::Gap(_) => cursors.catch_up(outlet).await,
+        _ => true,
     }
 }
 

@@ -32,6 +32,7 @@ mod ordered_slots;
 mod outcomes;
 mod records;
 mod replay;
+mod replay_away;
 mod replay_pages;
 mod schedules;
 mod shutdowns;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::listening::{gap, is_silent, message, next, payloads};
 
 /// A channel whose subscribers hear what the test tells them alone.
-fn told(replay: Replay, queue: (usize, Overflow)) -> (Arc<FaultyBackend>, Channel<u32>) {
+pub(crate) fn told(replay: Replay, queue: (usize, Overflow)) -> (Arc<FaultyBackend>, Channel<u32>) {
     let backend = FaultyBackend::embedded();
     backend.take_over(|_| true);
     let builder = Channel::builder(&backend.client(), "numbers").replay(replay);
@@ -32,12 +32,18 @@ async fn publish(channel: &Channel<u32>, key: &str, count: u32) -> Vec<Position>
 }
 
 /// The connection was away, and is there again.
-fn reconnect(backend: &Arc<FaultyBackend>) {
+pub(crate) fn reconnect(backend: &Arc<FaultyBackend>) {
     assert_eq!(backend.push(&Push::Gap(ConnectionGap::Reconnected)), 1);
 }
 
 /// As a message is heard.
-fn tell(backend: &Arc<FaultyBackend>, key: &str, before: &str, number: &str, message: u32) {
+pub(crate) fn tell(
+    backend: &Arc<FaultyBackend>,
+    key: &str,
+    before: &str,
+    number: &str,
+    message: u32,
+) {
     let channel = backend.client().key(format!("channel:numbers:{{{key}}}"));
     let push = Push::Message {
         channel: channel.to_bytes(),
@@ -87,6 +93,7 @@ async fn a_log_that_cannot_be_read_is_one_gap_whatever_others_hold() {
     let mut subscription = channel.subscribe(["k0", "k1"]).await.unwrap();
     assert!(is_silent(&mut subscription).await);
     publish(&channel, "k0", 2_000).await;
+    publish(&channel, "k1", 1).await;
     let refuse = Injection::Refuse("NOPERM", "this user has no permissions to access a key");
     let is_reading = |command: &Command| {
         command.name() == "XRANGE" && command.iter().any(|arg| arg.ends_with(b"{k1}:log"))
