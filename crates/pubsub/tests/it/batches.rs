@@ -261,6 +261,34 @@ redkit_testkit::suite! {
         assert_eq!(seen.payloads(), [0, 1, 2]);
     }
 
+    #[paused]
+    async fn messages_that_were_given_back_to_another_handler_do_not_wait_for_its_batch(fixture: Fixture) {
+        let topic = topic(&fixture.client);
+        for n in 0..3 {
+            topic.publish(&n).await.unwrap();
+        }
+        let (admitted, seen) = (Arc::new(Semaphore::new(0)), Seen::default());
+        let worker = {
+            let seen = seen.clone();
+            let consumer = topic.consumer("g").concurrency(2).batch(4, Duration::from_secs(10));
+            let consumer = consumer.admission(Arc::new(AtOnce(Arc::clone(&admitted))));
+            consumer.start_batches(move |deliveries: Vec<Delivery<u32>>| {
+                deliveries.iter().for_each(|delivery| seen.add(delivery));
+                async { Outcome::Ack }
+            })
+        };
+        let _worker = worker.await.unwrap();
+        // The first handler has gathered them, and waits for a permit; the second one begins to gather.
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        topic.publish(&3).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(seen.len(), 0);
+        // For the first message alone: the two behind it are given back.
+        admitted.add_permits(1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(seen.sorted(), [0, 1, 2, 3]);
+    }
+
     async fn batches_that_cannot_work_are_refused(fixture: Fixture) {
         let topic = topic(&fixture.client);
         let handler = |_: Vec<Delivery<u32>>| async { Outcome::Ack };

@@ -58,18 +58,18 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         let _turn = self.gathering.lock().await;
         let mut jobs = VecDeque::with_capacity(most);
         let first = self.jobs.take().await;
-        let wait = if first.has_waited {
-            Duration::ZERO
-        } else {
-            wait
-        };
-        let until = Instant::now() + wait;
-        jobs.push_back(first);
-        while jobs.len() < most {
-            match timeout_at(until, self.jobs.take()).await {
-                Ok(job) => jobs.push_back(job),
-                Err(_) => break,
+        let mut until = Instant::now() + wait;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            if job.has_waited {
+                // Also when it was given back behind the first one.
+                until = Instant::now();
             }
+            jobs.push_back(job);
+            if jobs.len() == most {
+                break;
+            }
+            next = timeout_at(until, self.jobs.take()).await.ok();
         }
         jobs
     }
