@@ -146,6 +146,49 @@ async fn a_message_that_was_let_go_of_and_is_nobodys_comes_again_without_an_atte
     assert_eq!(seen.all(), [(0, 1), (1, 1)]);
 }
 
+/// It waited in the process all the while: its group was paused when its handler took it up.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_again_after_a_cut_off_is_not_begun_as_its_earlier_delivery_too() {
+    let (ways, client, other) = two_ways();
+    let (numbers, published) = (topic(&client), topic(&other));
+    let (seen, go) = (Seen::default(), Arc::new(Semaphore::new(0)));
+    let _worker = {
+        let (seen, go) = (seen.clone(), Arc::clone(&go));
+        let consumer = numbers.consumer("g").lease(LEASE).concurrency(2);
+        let started = consumer.prefetch(1).start(move |delivery: Delivery<u32>| {
+            seen.add(&delivery);
+            let go = Arc::clone(&go);
+            async move {
+                drop(go.acquire().await.unwrap());
+                Outcome::Ack
+            }
+        });
+        started.await.unwrap()
+    };
+    for n in 0..3 {
+        published.publish(&n).await.unwrap();
+    }
+    until_stats(&published, "g", |stats| stats.in_flight == 3).await;
+    published.pause("g").await.unwrap();
+    sleep(LEASE).await;
+    go.add_permits(10);
+    until_stats(&published, "g", |stats| stats.pending == 1).await;
+    ways.add(Rule::new(Injection::NotSent));
+    // Handlers hang from now on.
+    go.forget_permits(10);
+    published.resume("g").await.unwrap();
+    let others = Seen::default();
+    let consumer = published.consumer("g").lease(LEASE);
+    let retry = |_: &Delivery<u32>| Outcome::retry_after(Duration::from_millis(10), "not here");
+    let worker = handle(consumer, &others, retry).await;
+    until("the other has put it off", || worker.stats().retried == 1).await;
+    worker.shutdown(LEASE).await;
+    ways.clear();
+    sleep(LEASE * 10).await;
+    let attempts: Vec<_> = seen.all().into_iter().filter(|seen| seen.0 == 2).collect();
+    assert_eq!(attempts, [(2, 3)]);
+}
+
 /// As after a process was stopped: its timers have not fired yet when it goes on.
 #[tokio::test(start_paused = true)]
 async fn an_owner_whose_lease_is_over_when_its_message_is_admitted_does_not_begin_it() {

@@ -85,16 +85,16 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
             let Some(seat) = self.seats.get(job.seat) else {
                 continue;
             };
-            let Some(lost) = seat.held.token(job.entry.entry) else {
+            if job.lost.is_cancelled() {
                 continue;
-            };
+            }
             let mut entry = Unfinished {
                 shared: self,
                 index: job.seat,
                 seat,
                 entry: job.entry,
                 permit: job.permit,
-                lost,
+                lost: job.lost,
             };
             let Some(delivery) = self.prepare(&mut entry).await else {
                 continue;
@@ -112,6 +112,7 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
                     gathered.jobs.push_front(Job {
                         seat: entry.index,
                         entry: entry.entry.clone(),
+                        lost: entry.lost.clone(),
                         permit: entry.permit.take(),
                         has_waited: true,
                     });
@@ -293,12 +294,11 @@ impl<T: DeserializeOwned + Send + 'static, H: BatchHandler<T>> Shared<T, H> {
         } = of;
         // The clocks of this process and the server do not run at the same pace.
         let lease = self.settings.lease - self.settings.lease / 20;
-        if seat.held.begins(entry.entry, lost, lease) {
-            return true;
+        let begins = seat.held.begins(entry.entry, lost, lease);
+        if !begins {
+            self.count_lost();
         }
-        seat.held.remove(entry.entry, lost);
-        self.count_lost();
-        false
+        begins
     }
 
     /// Waits until a message may begin.

@@ -26,12 +26,14 @@ struct HeldEntry {
 }
 
 impl Held {
-    /// An entry has come by a call that was sent then.
-    pub(super) fn insert(&self, id: ItemId, deliveries: u32, sent: Instant) {
+    /// An entry has come by a call that was sent then. Gives the token of this delivery, by which it is known from another one
+    /// of the same entry.
+    pub(super) fn insert(&self, id: ItemId, deliveries: u32, sent: Instant) -> CancellationToken {
+        let lost = CancellationToken::new();
         let entry = HeldEntry {
             deliveries,
             is_busy: false,
-            lost: CancellationToken::new(),
+            lost: lost.clone(),
             owned: sent,
         };
         // It was another's, or forgotten, before it came again.
@@ -39,33 +41,34 @@ impl Held {
         if let Some(before) = entries.insert(id, entry) {
             before.lost.cancel();
         }
+        lost
     }
 
     /// Whether it was still there: not lost.
     pub(super) fn remove(&self, id: ItemId, lost: &CancellationToken) -> bool {
         let mut entries = self.entries.lock();
-        // The same entry may have come again meanwhile.
-        let is_there = !lost.is_cancelled() && entries.contains_key(&id);
+        let is_there = of_delivery(&mut entries, id, lost).is_some();
         if is_there {
             entries.remove(&id);
         }
         is_there
     }
 
-    pub(super) fn token(&self, id: ItemId) -> Option<CancellationToken> {
-        self.entries.lock().get(&id).map(|entry| entry.lost.clone())
-    }
-
-    /// Marks an entry as being handled, if it is still there and the worker was known to own it within that time. Nobody
-    /// takes it from then on without what becomes of it: whether a handler has an outcome cannot be seen from outside.
+    /// Marks an entry as being handled, if it is still there, no handler has it, and the worker was known to own it within that
+    /// time. Nobody takes it from then on without what becomes of it: whether a handler has an outcome cannot be seen from
+    /// outside. An entry that may be another worker's is let go of.
     pub(super) fn begins(&self, id: ItemId, lost: &CancellationToken, within: Duration) -> bool {
         let mut entries = self.entries.lock();
-        let entry = entries.get_mut(&id).filter(|_| !lost.is_cancelled());
-        let Some(entry) = entry.filter(|entry| entry.owned.elapsed() < within) else {
+        let entry = of_delivery(&mut entries, id, lost);
+        let Some(entry) = entry.filter(|entry| !entry.is_busy) else {
             return false;
         };
-        entry.is_busy = true;
-        true
+        entry.is_busy = entry.owned.elapsed() < within;
+        let begins = entry.is_busy;
+        if !begins {
+            entries.remove(&id);
+        }
+        begins
     }
 
     /// The handler of an entry was dropped, without an outcome.
@@ -109,11 +112,7 @@ impl Held {
     }
 
     fn mark(&self, id: ItemId, lost: &CancellationToken, is_busy: bool) {
-        let mut entries = self.entries.lock();
-        // The same entry may have come again meanwhile. The earlier one is lost under the lock.
-        if !lost.is_cancelled()
-            && let Some(entry) = entries.get_mut(&id)
-        {
+        if let Some(entry) = of_delivery(&mut self.entries.lock(), id, lost) {
             entry.is_busy = is_busy;
         }
     }
@@ -128,5 +127,48 @@ impl Held {
                 (id, entry.deliveries)
             })
             .collect()
+    }
+}
+
+/// The entry, unless it is lost: it may have come again since.
+fn of_delivery<'e>(
+    entries: &'e mut BTreeMap<ItemId, HeldEntry>,
+    id: ItemId,
+    lost: &CancellationToken,
+) -> Option<&'e mut HeldEntry> {
+    let entry = entries.get_mut(&id)?;
+    // The earlier one is lost under the lock.
+    (entry.lost == *lost && !lost.is_cancelled()).then_some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(1);
+
+    fn id() -> ItemId {
+        "1-0".parse().unwrap()
+    }
+
+    #[test]
+    fn an_entry_is_begun_once() {
+        let held = Held::default();
+        let lost = held.insert(id(), 1, Instant::now());
+        assert!(held.begins(id(), &lost, LEASE));
+        assert!(!held.begins(id(), &lost, LEASE));
+        assert_eq!(held.len(), 1, "its handler has it");
+    }
+
+    #[test]
+    fn an_earlier_delivery_neither_begins_nor_removes_a_later_one() {
+        let held = Held::default();
+        let earlier = held.insert(id(), 1, Instant::now());
+        assert!(held.remove(id(), &earlier));
+        let later = held.insert(id(), 2, Instant::now());
+        assert!(!earlier.is_cancelled());
+        assert!(!held.begins(id(), &earlier, LEASE));
+        assert!(!held.remove(id(), &earlier));
+        assert!(held.begins(id(), &later, LEASE));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio_util::sync::CancellationToken;
 
 use crate::topic::entry::RawEntry;
 
@@ -11,6 +12,8 @@ use crate::topic::entry::RawEntry;
 pub(super) struct Job {
     pub(super) seat: usize,
     pub(super) entry: RawEntry,
+    /// Cancelled when the entry is lost. Should the entry come again, that is another job.
+    pub(super) lost: CancellationToken,
     /// Its room in this process.
     pub(super) permit: Option<OwnedSemaphorePermit>,
     /// It was gathered before, and given back: it waits for no others again.

@@ -8,6 +8,7 @@ use redkit_core::Error;
 use redkit_core::coordination::Backoff;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, TryAcquireError};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::jobs::Job;
 use super::line::{Line, is_group_missing};
@@ -35,10 +36,16 @@ struct Read {
     sent: Instant,
 }
 
-fn hold(seat: &HeldSeat, read: &Read) {
-    for entry in &read.entries {
-        seat.held.insert(entry.entry, entry.deliveries, read.sent);
-    }
+/// An entry that this process holds, with the token of its delivery.
+type HeldDelivery = (RawEntry, CancellationToken);
+
+fn hold(seat: &HeldSeat, read: Read) -> Vec<HeldDelivery> {
+    let Read { entries, sent } = read;
+    let held = entries.into_iter().map(|entry| {
+        let lost = seat.held.insert(entry.entry, entry.deliveries, sent);
+        (entry, lost)
+    });
+    held.collect()
 }
 
 pub(super) struct Reader<T, H> {
@@ -177,15 +184,13 @@ impl<T, H> Reader<T, H> {
             // No other reader needs the places.
             let (most, wait) = (room.num_permits(), self.until_tick());
             let read = self.read(seat, most, Some(wait)).await?;
-            hold(seat, &read);
-            self.hand_over(read.entries, Some(room));
+            self.hand_over(hold(seat, read), Some(room));
             return Ok(());
         }
         if !self.is_idle {
             let read = self.read(seat, room.num_permits(), None).await?;
             if !read.entries.is_empty() {
-                hold(seat, &read);
-                self.hand_over(read.entries, Some(room));
+                self.hand_over(hold(seat, read), Some(room));
                 return Ok(());
             }
         }
@@ -194,8 +199,7 @@ impl<T, H> Reader<T, H> {
         let wait = self.until_tick();
         let read = self.read(seat, 1, Some(wait)).await?;
         self.is_idle = read.entries.is_empty();
-        hold(seat, &read);
-        self.place(seat, read.entries).await
+        self.place(seat, hold(seat, read)).await
     }
 
     fn until_tick(&self) -> Duration {
@@ -227,7 +231,7 @@ impl<T, H> Reader<T, H> {
 
     /// Finds a place for an entry that came while the reader had none. Should all handlers be busy meanwhile,
     /// the entry goes back to the group: other workers may have nothing to do.
-    async fn place(&mut self, seat: &HeldSeat, entries: Vec<RawEntry>) -> Result<(), Error> {
+    async fn place(&mut self, seat: &HeldSeat, entries: Vec<HeldDelivery>) -> Result<(), Error> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -236,9 +240,8 @@ impl<T, H> Reader<T, H> {
             permit = Arc::clone(&self.shared.slots).acquire_owned() => permit,
             () = sleep(PATIENCE) => {
                 let all = entries.iter();
-                let release = seat.seat.release_once(all.filter_map(|entry| {
-                    let token = seat.held.token(entry.entry)?;
-                    let is_held = seat.held.remove(entry.entry, &token);
+                let release = seat.seat.release_once(all.filter_map(|(entry, lost)| {
+                    let is_held = seat.held.remove(entry.entry, lost);
                     is_held.then_some((entry.entry, entry.deliveries))
                 }));
                 self.shared.client.eval::<u64>(release).await?;
@@ -296,8 +299,7 @@ impl<T, H> Reader<T, H> {
                     entries: taken,
                     sent,
                 };
-                hold(seat, &read);
-                self.hand_over(read.entries, room);
+                self.hand_over(hold(seat, read), room);
             }
         }
         Ok(())
@@ -363,13 +365,16 @@ impl<T, H> Reader<T, H> {
         }
     }
 
-    fn hand_over(&self, entries: Vec<RawEntry>, mut room: Option<OwnedSemaphorePermit>) {
-        self.shared.jobs.push(entries.into_iter().map(|entry| Job {
-            seat: self.index,
-            entry,
-            permit: room.as_mut().and_then(|room| room.split(1)),
-            has_waited: false,
-        }));
+    fn hand_over(&self, entries: Vec<HeldDelivery>, mut room: Option<OwnedSemaphorePermit>) {
+        self.shared
+            .jobs
+            .push(entries.into_iter().map(|(entry, lost)| Job {
+                seat: self.index,
+                entry,
+                lost,
+                permit: room.as_mut().and_then(|room| room.split(1)),
+                has_waited: false,
+            }));
     }
 
     async fn remake_group(&mut self) {
