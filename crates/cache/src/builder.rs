@@ -123,7 +123,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static, T> CacheBuilder<V,
     }
 
     /// How long another process's load is waited for before the value is loaded here all the same
-    /// (and not kept). Default: [`load_timeout`](Self::load_timeout).
+    /// (and not kept), or a caller of [`reload`](crate::Cache::reload) is given the value that it has seen. Default:
+    /// [`load_timeout`](Self::load_timeout).
     pub fn wait_timeout(mut self, timeout: Duration) -> Self {
         self.settings.wait_timeout = Some(timeout);
         self

@@ -138,8 +138,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
     /// Like [`get_or_load`](Self::get_or_load) for a caller that has seen the value at `key` and does not take it: the
     /// loader runs although that is fresh, also when it has just failed. The value stays meanwhile, for all others, until
     /// the loaded one takes its place; when loading fails, or takes longer than
-    /// [`soft_timeout`](crate::CacheBuilder::soft_timeout), it is given as [`Source::Stale`]. All callers that have seen the
-    /// same value share one load, and a caller that comes when another is there is given that one.
+    /// [`soft_timeout`](crate::CacheBuilder::soft_timeout), or in another process longer than
+    /// [`wait_timeout`](crate::CacheBuilder::wait_timeout), it is given as [`Source::Stale`]. All callers that have seen the
+    /// same value share one load and its failure, in all processes, and a caller that comes when another is there is given
+    /// that one.
     ///
     /// Other processes that keep the old value in their [`L1`](crate::L1) give it until its time there is up, as after a
     /// load ahead of time. When the value was not kept, or does not count any more, this is `get_or_load`.

@@ -21,6 +21,9 @@ pub(crate) enum LoadOutcome<V> {
     /// Nothing was loaded, because the source failed lately or another process loads: callers that
     /// have a value use that, and the next attempt is due in so long.
     Resting(Duration),
+    /// The load of another process that was waited for has failed, or takes too long: callers that have a value use that,
+    /// also one that they did not take.
+    GivenUp,
     Failed(Error),
 }
 
@@ -39,6 +42,7 @@ impl<V> Clone for LoadOutcome<V> {
                 is_final: *is_final,
             },
             LoadOutcome::Resting(left) => LoadOutcome::Resting(*left),
+            LoadOutcome::GivenUp => LoadOutcome::GivenUp,
             LoadOutcome::Failed(error) => LoadOutcome::Failed(error.clone()),
         }
     }

@@ -198,7 +198,15 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
                 continue;
             }
             if now >= deadline {
-                return self.load_unleased(pending, Source::Loaded).await;
+                // The other processes that wait would each ask the source at the same time. A caller that has a value which
+                // others are given all the while can do without.
+                let (given_up, needed): (Vec<_>, Vec<_>) = pending
+                    .into_iter()
+                    .partition(|member| member.request.have == Have::Unwanted);
+                for member in given_up {
+                    member.end(LoadOutcome::GivenUp);
+                }
+                return self.load_unleased(needed, Source::Loaded).await;
             }
             if !sorted.look_again {
                 let limit = sorted.shortest.saturating_add(A_MOMENT);
@@ -260,6 +268,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
         let store = &*self.store;
         match reply {
             LookUpReply::Leased => sorted.leased.push(member),
+            // Its own failure: before that of the load that it has waited for, the source is asked again.
+            LookUpReply::Resting(_) if member.request.have == Have::Unwanted => {
+                member.end(LoadOutcome::GivenUp);
+            }
             LookUpReply::Resting(left) => member.end(LoadOutcome::Resting(left)),
             LookUpReply::Taken(left, _) if member.request.have == Have::Fresh => {
                 member.end(LoadOutcome::Resting(left));
@@ -437,6 +449,9 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
 
     /// Loads values that cannot be kept.
     async fn load_unleased(&self, mut members: Vec<Member<V>>, source: Source) {
+        if members.is_empty() {
+            return;
+        }
         members.iter_mut().for_each(Member::begin_reading);
         match self.run_loader(members.iter()).await {
             Ok(loaded) => {

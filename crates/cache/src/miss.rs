@@ -213,7 +213,10 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Cache<V> {
             }
             // It takes too long for a caller that has a value to give; the load goes on.
             (None, Some(stale)) => give_stale(stale),
-            (Some(Completion::Outcome(LoadOutcome::Failed(_))), Some(stale)) => give_stale(stale),
+            (
+                Some(Completion::Outcome(LoadOutcome::Failed(_) | LoadOutcome::GivenUp)),
+                Some(stale),
+            ) => give_stale(stale),
             // It was the load of another caller, who has a value that it takes.
             (Some(Completion::Outcome(LoadOutcome::Resting(_))), Some(stale))
                 if missing.request.have != Have::Unwanted =>

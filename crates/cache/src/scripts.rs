@@ -119,10 +119,10 @@ pub(crate) fn look_up(
     lease_ms: u64,
 ) -> Invocation {
     let have = match look_up.have {
-        // Who asks for another value than a fresh one wants the source asked, also when it has just failed.
-        Have::Nothing | Have::Unwanted => "nothing",
+        Have::Nothing => "nothing",
         Have::Stale => "stale",
         Have::Fresh => "fresh",
+        Have::Unwanted => "unwanted",
     };
     let rejected = match look_up.rejected {
         Rejected::None => String::new(),

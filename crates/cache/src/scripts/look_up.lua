@@ -6,9 +6,11 @@
 --       2 ttl        of the lease, in milliseconds
 --       3 rejected   the id of the entry that the caller does not take as fresh, or empty; `*` for
 --                    whatever is there
---       4 have       `nothing`  the caller has nothing to serve, or does not take it
+--       4 have       `nothing`  the caller has nothing to serve
 --                    `stale`    it has a stale value, and a source that failed may rest
 --                    `fresh`    it has a fresh value, and does not wait
+--                    `unwanted` it has a fresh value that it does not take: a source that has failed before is
+--                               asked again, and the failure of the load that it has waited for is its own
 --       5 awaited    the token of the load that the caller has waited for, or empty
 --       6 unanswered a token with which the caller has asked already, without an answer, or empty
 -- Reply {0, entry, pttl}   fresh: its bytes, and its time left with the grace period
@@ -60,7 +62,8 @@ if token and token ~= ARGV[1] and token ~= ARGV[6] and not is_obsolete then
     if shared ~= '' and token == ARGV[5] then
         return {4, shared}
     end
-    if kind == 'c' and ARGV[4] ~= 'nothing' then
+    local rests = ARGV[4] == 'stale' or ARGV[4] == 'fresh' or (ARGV[4] == 'unwanted' and token == ARGV[5])
+    if kind == 'c' and rests then
         return {3, left}
     end
 end

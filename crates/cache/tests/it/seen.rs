@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use redkit_cache::{Cache, CacheBuilder, Error, Fetched, L1, Loaded, Source};
 use redkit_core::{Backend, Client, ClientConfig, Command, Topology};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -208,6 +208,42 @@ redkit_testkit::suite! {
         Ok(())
     }
 
+    async fn reloads_that_wait_for_another_process_share_its_failure(fixture: Fixture) -> Result<(), Error> {
+        let (a, b) = two(&fixture).await;
+        let third = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let c = numbers(&third).build().unwrap();
+        a.set("k", &1).await?;
+        let (calls, (fail, fails)) = (Arc::new(AtomicU64::new(0)), watch::channel(false));
+        let reload = async |cache: &Cache<u64>| {
+            let load = || {
+                let (calls, mut fails) = (Arc::clone(&calls), fails.clone());
+                async move {
+                    calls.fetch_add(1, Ordering::Relaxed);
+                    fails.wait_for(|fails| *fails).await.unwrap();
+                    Err::<u64, _>(io::Error::other("the source is down"))
+                }
+            };
+            cache.reload("k", &seen(cache).await, load).await
+        };
+        let processes = [&a, &b, &c];
+        let all = join_all((0..9).map(|n| reload(processes[n % 3])));
+        let all_wait = async {
+            while processes.iter().filter(|cache| cache.stats().waits > 0).count() < 2
+                || processes.iter().any(|cache| cache.stats().shared < 2)
+            {
+                sleep(Duration::from_millis(2)).await;
+            }
+            fail.send_replace(true);
+        };
+        let (all, ()) = tokio::join!(all, all_wait);
+        for given in all {
+            let given = given?;
+            assert_eq!((*given, given.source()), (1, Source::Stale));
+        }
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "the source is asked once for all of them");
+        Ok(())
+    }
+
     async fn an_entry_that_this_process_saw_is_gone_here_whoever_removed_it(fixture: Fixture) -> Result<(), Error> {
         // No message reaches this process in time: the level's bound is long.
         let backend = FaultyBackend::new(Arc::clone(fixture.client.backend()));
@@ -367,6 +403,30 @@ async fn a_reload_that_follows_a_refresh_is_not_given_what_it_has_seen() {
     let reloaded = reloaded.unwrap();
     assert_eq!((*reloaded, reloaded.source()), (2, Source::Shared));
     assert_eq!(*loads.await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_waits_too_long_for_another_process_is_given_what_it_has_seen() {
+    let backend = FaultyBackend::embedded();
+    let a = numbers(&backend.client()).build().unwrap();
+    let b = numbers(&backend.client()).wait_timeout(LONG);
+    let b = b.build().unwrap();
+    a.set("k", &1).await.unwrap();
+    let (by_a, by_b) = (seen(&a).await, seen(&b).await);
+    let (began, begins) = oneshot::channel();
+    let hangs = tokio::spawn(async move {
+        let load = || async move {
+            began.send(()).unwrap();
+            sleep(2 * LONG).await;
+            Ok::<_, io::Error>(2)
+        };
+        a.reload("k", &by_a, load).await
+    });
+    begins.await.unwrap();
+    let load = || async { Ok::<_, io::Error>(3) };
+    let given = b.reload("k", &by_b, load).await.unwrap();
+    assert_eq!((*given, given.source()), (1, Source::Stale));
+    assert_eq!(*hangs.await.unwrap().unwrap(), 2);
 }
 
 /// As with a source whose replica answers.

@@ -1,13 +1,16 @@
 //! Who waits for whom.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use redkit_core::{Command, Pattern};
+use redkit_http_cache::ResponseCacheLayer;
 use redkit_testkit::Fixture;
+use tokio::sync::watch;
 
-use crate::site::{Handler, Site, response, until};
+use crate::site::{Handler, Site, pages, response, until};
 
 fn slow(said: &'static str, vary: &'static str) -> Handler {
     Arc::new(move |_, call| {
@@ -124,6 +127,54 @@ redkit_testkit::suite! {
         all.extend(more);
         assert!(all.iter().all(|answer| answer.text() == "call 1"), "{all:?}");
         assert_eq!(one.calls() + two.calls(), 1, "the handler takes longer than its page is fresh");
+    }
+
+    async fn reloads_during_an_outage_share_one_call_in_all_processes(fixture: Fixture) {
+        for vary in ["", "accept-language"] {
+            let (go_on, goes_on) = watch::channel(false);
+            let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let handler: Handler = {
+                let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+                Arc::new(move |request, _| {
+                    let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+                    let mut goes_on = goes_on.clone();
+                    async move {
+                        if !request.headers.contains_key("cache-control") {
+                            return response(200, &[("cache-control", "max-age=600"), ("vary", vary)], "good");
+                        }
+                        most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        goes_on.wait_for(|go_on| *go_on).await.unwrap();
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        response(503, &[], "down")
+                    }
+                    .boxed()
+                })
+            };
+            let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+            let mut sites = Vec::new();
+            for client in [&fixture.client, &other] {
+                let cache = pages(client);
+                let layer = ResponseCacheLayer::builder(&cache).honour_requests(true).authority(format!("v{}", vary.len()));
+                sites.push((Site::behind(layer.build().unwrap(), Arc::clone(&handler)).await, cache));
+            }
+            assert_eq!(sites[0].0.get("/").await.text(), "good");
+            let no_cache = [("cache-control", "no-cache")];
+            let reloads = sites.iter().flat_map(|(site, _)| (0..10).map(|_| site.ask("GET", "/", &no_cache)));
+            let reloads = futures_util::future::join_all(reloads);
+            let all_wait = async {
+                until(async || {
+                    let stats: Vec<_> = sites.iter().map(|(_, cache)| cache.stats()).collect();
+                    stats.iter().all(|stats| stats.shared >= 9) && stats.iter().any(|stats| stats.waits > 0)
+                }).await;
+                go_on.send_replace(true);
+            };
+            let (answers, ()) = tokio::join!(reloads, all_wait);
+            assert!(answers.iter().all(|answer| (answer.status, answer.text()) == (200, "good")), "{answers:?}");
+            let calls: usize = sites.iter().map(|(site, _)| site.calls()).sum();
+            assert_eq!((most.load(Ordering::SeqCst), calls), (1, 2), "one for the page and one for all reloads");
+            let plain = sites[1].0.get("/").await;
+            assert_eq!((plain.text(), plain.is_hit()), ("good", true));
+        }
     }
 
     async fn a_load_goes_on_when_the_client_goes_away(fixture: Fixture) {
