@@ -236,7 +236,7 @@ async fn a_response_that_took_its_whole_time_to_come_is_not_kept() {
     let backend = std::sync::Arc::new(Embedded::new());
     let client = Client::from_backend(backend, &ClientConfig::default()).unwrap();
     let long = Duration::from_millis(1200);
-    for path in ["/body", "/other-cache"] {
+    for path in ["/body", "/other-cache", "/date"] {
         let handler: crate::site::Handler = std::sync::Arc::new(move |request, call| {
             async move {
                 let text = format!("{call}");
@@ -248,6 +248,11 @@ async fn a_response_that_took_its_whole_time_to_come_is_not_kept() {
                             Ok::<_, std::io::Error>(text)
                         });
                         response(200, &[fresh], "").map(|_| Body::from_stream(body))
+                    }
+                    "/date" => {
+                        let before = std::time::SystemTime::now() - long;
+                        let date = httpdate::fmt_http_date(before);
+                        response(200, &[fresh, ("date", &date)], &text)
                     }
                     _ => {
                         tokio::time::sleep(long).await;

@@ -1,14 +1,20 @@
 //! Requests that change something, and what they make out of date.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::response::Response;
 use futures_util::FutureExt;
+use futures_util::future::join_all;
+use redkit_cache::Cache;
+use redkit_core::Client;
 use redkit_http_cache::ResponseCacheLayer;
 use redkit_testkit::Fixture;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
-use crate::site::{Handler, Site, at_once, pages, response};
+use crate::site::{Handler, SECOND, Site, at_once, pages, response};
 
 /// Answers reads by a number, and writes by what the query says.
 fn shop() -> Handler {
@@ -119,14 +125,94 @@ redkit_testkit::suite! {
             assert!(site.get("/").await.is_hit());
         }
     }
+
+    /// The handler takes longer than its page is fresh. Clients that waited for it are given the page all the same, but for
+    /// clients that came after a change.
+    async fn a_request_that_comes_after_a_change_is_not_given_what_a_slow_handler_read_before_it(fixture: Fixture) {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let mut rounds = Vec::new();
+        for vary in ["", "accept-language"] {
+            for change in ["key", "tag", "clear"] {
+                rounds.push(change_during_a_slow_load([&fixture.client, &other], vary, change));
+            }
+        }
+        join_all(rounds).await;
+    }
+}
+
+async fn change_during_a_slow_load(clients: [&Client; 2], vary: &'static str, change: &str) {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let version = Arc::new(AtomicUsize::new(1));
+    let is_first = Arc::new(AtomicBool::new(true));
+    let handler: Handler = {
+        let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+        let version = Arc::clone(&version);
+        Arc::new(move |request, _| {
+            let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+            let (version, is_first) = (Arc::clone(&version), Arc::clone(&is_first));
+            async move {
+                if request.method == "POST" {
+                    return response(200, &[], "");
+                }
+                let read = version.load(Ordering::SeqCst);
+                if is_first.swap(false, Ordering::SeqCst) {
+                    begun.notify_one();
+                    go_on.notified().await;
+                }
+                let headers = [
+                    ("cache-control", "max-age=1"),
+                    ("vary", vary),
+                    ("cache-tag", "all"),
+                ];
+                response(200, &headers, &format!("version {read}")) as Response
+            }
+            .boxed()
+        })
+    };
+    let name = format!("{change}{}", vary.len());
+    let mut sites = Vec::new();
+    for client in clients {
+        let cache = Cache::builder(client, &name)
+            .redis_timeout(20 * SECOND)
+            .ttl(60 * SECOND)
+            .build()
+            .unwrap();
+        let layer = ResponseCacheLayer::builder(&cache).tag_header("cache-tag");
+        let site = Site::behind(layer.build().unwrap(), Arc::clone(&handler)).await;
+        sites.push((site, cache));
+    }
+    let [(site, cache), (other, _)] = &sites[..] else {
+        panic!("there are two processes");
+    };
+    let early = site.get("/");
+    let later = async {
+        begun.notified().await;
+        version.store(2, Ordering::SeqCst);
+        match change {
+            "key" => assert_eq!(site.ask("POST", "/", &[]).await.status, 200),
+            "tag" => cache.invalidate_tag("all").await.unwrap(),
+            _ => cache.clear().await.unwrap(),
+        }
+        let go_on = async {
+            sleep(Duration::from_millis(1200)).await;
+            go_on.notify_one();
+        };
+        let late = join_all([site, other, site, other].map(|site| site.get("/")));
+        let (late, ()) = tokio::join!(late, go_on);
+        for answer in late {
+            assert_eq!(answer.text(), "version 2", "{name}: {answer:?}");
+        }
+    };
+    let (early, ()) = tokio::join!(early, later);
+    assert_eq!(early.text(), "version 1", "{name}");
+    for site in [site, other] {
+        assert_eq!(site.get("/").await.text(), "version 2", "{name}");
+    }
 }
 
 /// It is loaded while a change comes, and another request waits for that load after the change.
 #[tokio::test]
 async fn a_variant_that_was_asked_for_before_a_change_is_nobodys_after_it() {
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-    use std::time::Duration;
-
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let handler: Handler = {
         let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
@@ -167,7 +253,7 @@ async fn a_variant_that_was_asked_for_before_a_change_is_nobodys_after_it() {
         assert_eq!(site.ask("POST", "/", &[]).await.status, 200);
         assert_eq!(ask("en").await.text(), "version 2");
         let go_on = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(100)).await;
             go_on.notify_one();
         };
         let (late, ()) = tokio::join!(ask("de"), go_on);
@@ -182,11 +268,9 @@ async fn a_variant_that_was_asked_for_before_a_change_is_nobodys_after_it() {
 /// Redis only: it is held up while the client goes away.
 #[tokio::test]
 async fn a_change_counts_though_its_client_goes_away() {
-    use std::time::Duration;
-
     use axum::body::Body;
     use http::Request;
-    use redkit_core::{Client, ClientConfig};
+    use redkit_core::ClientConfig;
     use redkit_testkit::{Server, ServerOptions};
     use tower::{Layer, ServiceExt, service_fn};
 
@@ -217,6 +301,6 @@ async fn a_change_counts_though_its_client_goes_away() {
     // The handler answers at once, and the client is gone before Redis is told.
     assert!(ask("POST").now_or_never().is_none());
     server.cont().unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    sleep(Duration::from_millis(300)).await;
     assert!(!is_hit().await, "what the change made out of date is gone");
 }
