@@ -46,8 +46,9 @@ pub(super) struct Cursor {
     /// The greatest number of a history that the server has lost, of which live messages may yet come, as
     /// over the bus of a cluster.
     pub(super) lost_up_to: u64,
-    /// Whether a live message came that was published after the subscription was made. Until then, those that were under way before the
-    /// subscription was made may still come: subscriptions share a connection.
+    /// Whether a live message came that was published after the subscription was made, or behind the last gap that the log told.
+    /// Until then, live messages may still come that were under way before: subscriptions share a connection, and what comes
+    /// while a log is read waits, also when the log is cut meanwhile and the subscriber told of a gap.
     pub(super) has_gone_on: bool,
     /// Whether the log is still to be read, and its server gave no answer when it was asked last.
     pub(super) is_away: bool,
@@ -112,10 +113,14 @@ impl Cursor {
     /// Hands on a message that was heard, unless it came from the log: when the log has dropped all up to it, the subscriber was
     /// told of a gap, and it is the next message. `false` when the subscription has ended.
     pub(super) fn settle(&mut self, heard: Frame, outlet: &Outlet) -> bool {
-        self.has_gone_on = true;
-        if self.replayed.remove(&heard.number) || heard.number != self.position {
+        if self.replayed.remove(&heard.number) {
+            self.has_gone_on = true;
             return true;
         }
+        if heard.number != self.position {
+            return true;
+        }
+        self.has_gone_on = true;
         let position = Some(Position(heard.number));
         outlet.message(self.channel.clone(), heard.message, position)
     }
@@ -124,6 +129,13 @@ impl Cursor {
     pub(super) fn move_to(&mut self, number: u64) {
         self.position = number;
         self.is_gap_told = false;
+    }
+
+    /// The log goes on elsewhere than behind the position: the subscriber is told of a gap. Of what is missing in the log, live
+    /// messages may yet come, behind which the subscriber is then.
+    fn log_was_cut(&mut self, outlet: &Outlet) {
+        self.tell_gap(outlet);
+        self.has_gone_on = false;
     }
 
     /// Tells the subscriber that messages behind the position are missing; once, until it moves.
@@ -200,9 +212,13 @@ impl Cursor {
         }
         if is_empty && last != self.position {
             // The log has nothing, and the last message is another one: some were dropped.
-            self.tell_gap(outlet);
-            if last < self.position && self.may_have_been_published(client).await {
-                self.lost_up_to = self.lost_up_to.max(self.position);
+            if last > self.position {
+                self.log_was_cut(outlet);
+            } else {
+                self.tell_gap(outlet);
+                if self.may_have_been_published(client).await {
+                    self.lost_up_to = self.lost_up_to.max(self.position);
+                }
             }
             self.move_to(last);
         }
@@ -318,7 +334,7 @@ impl Cursor {
             .ok()
             .and_then(|text| text.parse::<u64>().ok());
         if before != Some(self.position) {
-            self.tell_gap(outlet);
+            self.log_was_cut(outlet);
         }
         self.move_to(number);
         self.replayed.insert(number);

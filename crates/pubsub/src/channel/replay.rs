@@ -115,8 +115,7 @@ impl Cursors {
                 Step::More { .. } | Step::Last | Step::Refused => {}
             }
             if cursor.position >= number {
-                cursor.replayed.remove(&number);
-                cursor.has_gone_on = true;
+                cursor.has_gone_on |= cursor.replayed.remove(&number);
                 return !pass.took_long(outlet) || self.read_grown(outlet).await;
             }
             if number <= cursor.lost_up_to {

@@ -34,6 +34,7 @@ mod records;
 mod replay;
 mod replay_away;
 mod replay_pages;
+mod replay_trimmed;
 mod schedules;
 mod shutdowns;
 mod spans;

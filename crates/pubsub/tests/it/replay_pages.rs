@@ -20,7 +20,7 @@ pub(crate) fn told(replay: Replay, queue: (usize, Overflow)) -> (Arc<FaultyBacke
     (backend, channel)
 }
 
-async fn publish(channel: &Channel<u32>, key: &str, count: u32) -> Vec<Position> {
+pub(crate) async fn publish(channel: &Channel<u32>, key: &str, count: u32) -> Vec<Position> {
     let mut positions = Vec::new();
     let all: Vec<u32> = (0..count).collect();
     for some in all.chunks(100) {
