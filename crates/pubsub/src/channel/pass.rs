@@ -1,14 +1,20 @@
 //! [`Pass`]: a reading of the logs of several channels, a page of each in turn.
 
+use std::time::Duration;
+
 use redkit_core::{Client, Command, Key};
+use tokio::time::Instant;
 
 use super::cursor::{Cursor, PAGE, Step};
 use super::read;
 use super::subscription::Outlet;
 
+/// A pass that takes longer waits, though each page of it is quick: with many channels.
+const LONG: Duration = Duration::from_millis(100);
+
 /// A pass over the logs of several channels.
-#[derive(Default)]
 pub(super) struct Pass {
+    began: Instant,
     /// Whether a message was handed on, or told as missing.
     pub(super) has_moved: bool,
     /// Whether the subscriber's room or the server was waited for, or some log had more than a page.
@@ -18,10 +24,21 @@ pub(super) struct Pass {
 }
 
 impl Pass {
+    pub(super) fn begin() -> Self {
+        Self {
+            began: Instant::now(),
+            has_moved: false,
+            has_waited: false,
+            was_unanswered: false,
+        }
+    }
+
     /// Whether more may have come live meanwhile than the subscriber has room for. Half a page is enough after a pass that waited for
     /// nothing: a quick subscriber is not kept at the logs by messages that never cease.
     pub(super) fn took_long(&self, outlet: &Outlet) -> bool {
-        self.has_waited || !outlet.has_room(outlet.page(PAGE).div_ceil(2))
+        self.has_waited
+            || self.began.elapsed() > LONG
+            || !outlet.has_room(outlet.page(PAGE).div_ceil(2))
     }
 
     /// Reads each log up to the message that was the last one when its first page was read, a page of each in turn. Gives the
@@ -72,7 +89,7 @@ impl Pass {
             if !(self.has_moved || self.was_unanswered) || !self.took_long(outlet) {
                 return true;
             }
-            self = Self::default();
+            self = Self::begin();
             (behind, at_the_end) = self.grown(at_the_end, client).await;
             if behind.is_empty() && !self.was_unanswered {
                 return true;

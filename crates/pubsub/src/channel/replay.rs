@@ -84,7 +84,7 @@ impl Cursors {
         let Some(cursor) = self.by_channel.get_mut(&channel) else {
             return true;
         };
-        let mut pass = Pass::default();
+        let mut pass = Pass::begin();
         if frame.number <= cursor.position {
             if cursor.replayed.remove(&frame.number) {
                 cursor.has_gone_on = true;
@@ -138,7 +138,7 @@ impl Cursors {
     /// that a log that grows as fast as the subscriber reads does not hold up the others. Logs whose servers are away are read
     /// when these [answer](Self::answered). `false` when the subscription has ended.
     pub(super) async fn catch_up(&mut self, outlet: &Outlet) -> bool {
-        let mut pass = Pass::default();
+        let mut pass = Pass::begin();
         let cursors = self.by_channel.values_mut();
         let cursors = cursors.filter(|cursor| !cursor.is_away).collect();
         let separated = pass.behind(cursors, &self.client).await;
@@ -150,7 +150,7 @@ impl Cursors {
     /// The same in one pass over the logs that have grown, after the hole in one of them was filled or its server gave no
     /// answer. `false` when the subscription has ended.
     async fn read_grown(&mut self, outlet: &Outlet) -> bool {
-        let mut pass = Pass::default();
+        let mut pass = Pass::begin();
         let cursors = self.by_channel.values_mut();
         let cursors = cursors.filter(|cursor| !cursor.is_away).collect();
         let (behind, _) = pass.grown(cursors, &self.client).await;
@@ -200,7 +200,7 @@ impl Cursors {
             }
         }
         let separated = (behind, at_the_end);
-        let pass = Pass::default();
+        let pass = Pass::begin();
         if !pass.read_all(separated, &self.client, outlet).await {
             return false;
         }

@@ -7,10 +7,10 @@
 -- ARGV[1]  the group    ARGV[2]  the name of `waiting`    ARGV[3]  the lease (ms)
 -- Reply    {length, delayed messages that are not due, dead, retries, 1 when paused, lag or -1, pending, age of the oldest
 --          pending entry (ms), entries in the hands of consumers, live consumers (of an ordered group its members), age of
---          the oldest message that was not delivered (ms) or -1}. To a group that is not there nothing was delivered.
---          A delayed message that is due, and that nobody has moved into the stream, was delivered to no group: it is part of
---          the lag, and its age is the time since it was due.
--- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders ~waiting 30000 → {12, 0, 1, 2, 0, 5, 4, 1200, 2, 3, 800}
+--          the oldest message that was not delivered (ms) or -1, delayed messages that are due}. To a group that is not there nothing was delivered.
+--          A delayed message that is due, and that nobody has moved into the stream, was delivered to no group: its age is the
+--          time since it was due. It is not part of the lag.
+-- Example  EVALSHA … 5 ns:topic:mail:{mail.0} … senders ~waiting 30000 → {12, 0, 1, 2, 0, 5, 4, 1200, 2, 3, 800, 0}
 local lag, pending, age, held, live, undelivered = -1, 0, 0, 0, 0, -1
 local function age_of(id)
   return math.max(0, math.floor(now / 1000) - tonumber(string.match(id, '^%d+')))
@@ -57,12 +57,9 @@ local due = redis.call('ZCOUNT', KEYS[2], '-inf', now)
 if due > 0 then
   local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
   undelivered = math.max(undelivered, math.floor((now - first[2]) / 1000))
-  if lag >= 0 then
-    lag = lag + due
-  end
 end
 return {
   redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]) - due, redis.call('XLEN', KEYS[5]),
   redis.call('ZCARD', KEYS[4]), redis.call('HEXISTS', KEYS[3], 'paused:' .. ARGV[1]), lag, pending, age, held, live,
-  undelivered,
+  undelivered, due,
 }

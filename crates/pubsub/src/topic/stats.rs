@@ -15,8 +15,8 @@ use crate::error::Error;
 pub struct GroupStats {
     /// Messages in the streams.
     pub length: u64,
-    /// Messages that wait for their time. A message whose time has come counts as one that was not delivered, also before a worker
-    /// or a reader has moved it into its stream.
+    /// Messages that wait for their time. A message whose time has come is part of the lag, also before a worker or a reader has
+    /// moved it into its stream; where the lag is not known, it stays here until then.
     pub delayed: u64,
     /// Messages that were not delivered to the group yet; `None` when the server does not know, after
     /// entries were deleted, and for a group that is not there.
@@ -60,14 +60,19 @@ impl<T> Topic<T> {
             lag: Some(0),
             ..GroupStats::default()
         };
+        let mut due = 0;
         for reply in inner.client.eval_all(calls).await? {
             let numbers: Vec<i64> = read("EVALSHA", reply)?;
-            let Ok(numbers) = <[i64; 11]>::try_from(numbers) else {
+            let Ok(numbers) = <[i64; 12]>::try_from(numbers) else {
                 let wrong = Ok(Value::Nil);
                 read::<Vec<i64>>("EVALSHA", wrong)?;
                 continue;
             };
-            stats.add(numbers);
+            due += stats.add(numbers);
+        }
+        match &mut stats.lag {
+            Some(lag) => *lag += due,
+            None => stats.delayed += due,
         }
         Ok(stats)
     }
@@ -103,7 +108,8 @@ fn is_no_such_key(error: &redkit_core::Error) -> bool {
 }
 
 impl GroupStats {
-    fn add(&mut self, numbers: [i64; 11]) {
+    /// Adds a partition, and gives how many of its delayed messages are due.
+    fn add(&mut self, numbers: [i64; 12]) -> u64 {
         let [
             length,
             delayed,
@@ -116,6 +122,7 @@ impl GroupStats {
             held,
             live,
             undelivered,
+            due,
         ] = numbers.map(|number| u64::try_from(number).ok());
         let count = Option::unwrap_or_default;
         self.length += count(length);
@@ -133,5 +140,6 @@ impl GroupStats {
             let age = age.map(Duration::from_millis);
             self.oldest_pending = self.oldest_pending.max(age);
         }
+        count(due)
     }
 }

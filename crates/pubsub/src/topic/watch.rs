@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{GroupStats, Topic, check_group};
@@ -108,9 +108,9 @@ struct Shown {
     topic: Box<str>,
     group: Box<str>,
     gauges: GroupGauges,
-    /// How the group stood at the last look, when the server could be asked. Locked while the gauges are set, so that they do not
+    /// When it looked last, and how the group stood, when the server could be asked. Locked while the gauges are set, so that they do not
     /// go back to an earlier look.
-    last: Mutex<Option<GroupStats>>,
+    last: Mutex<Option<(Instant, GroupStats)>>,
 }
 
 impl Shown {
@@ -127,26 +127,25 @@ impl Shown {
 
     fn update(&self, stats: Option<GroupStats>) {
         let mut last = self.last.lock();
-        *last = stats;
+        *last = stats.map(|stats| (Instant::now(), stats));
         match &*last {
-            Some(stats) => self.gauges.show(stats),
+            Some((_, stats)) => self.gauges.show(stats),
             None => self.gauges.show_nothing(),
         }
     }
 
-    /// Shows nothing any more, and other watches of the group show what they know: the gauges are theirs, too.
+    /// Shows nothing any more, and other watches of the group show what they know, the one that looked last at last: the gauges
+    /// are theirs, too. One that begins meanwhile shows its own look.
     fn end(self: &Arc<Self>) {
-        let watches: Vec<Arc<Self>> = {
-            let mut watches = WATCHES.lock();
-            watches.retain(|watch| !std::ptr::eq(watch.as_ptr(), Arc::as_ptr(self)));
-            watches.iter().filter_map(Weak::upgrade).collect()
-        };
+        WATCHES
+            .lock()
+            .retain(|watch| !std::ptr::eq(watch.as_ptr(), Arc::as_ptr(self)));
         self.update(None);
-        for other in watches {
-            if other.topic == self.topic
-                && other.group == self.group
-                && let Some(stats) = &*other.last.lock()
-            {
+        let mut others: Vec<Arc<Self>> = WATCHES.lock().iter().filter_map(Weak::upgrade).collect();
+        others.retain(|other| other.topic == self.topic && other.group == self.group);
+        others.sort_by_key(|other| other.last.lock().as_ref().map(|last| last.0));
+        for other in others {
+            if let Some((_, stats)) = &*other.last.lock() {
                 other.gauges.show(stats);
             }
         }

@@ -75,8 +75,10 @@ redkit_testkit::suite! {
         let stats = until_stats(&topic, "g", |stats| stats.lag == Some(1)).await;
         assert_eq!((stats.length, stats.delayed, stats.pending), (0, 1, 0));
         tokio::time::sleep(Duration::from_millis(30)).await;
-        for group in ["g", "no-group"] {
-            let age = topic.stats(group).await.unwrap().oldest_undelivered;
+        for (group, counts) in [("g", (Some(1), 1)), ("no-group", (None, 2))] {
+            let stats = topic.stats(group).await.unwrap();
+            assert_eq!((stats.lag, stats.delayed), counts, "{group}");
+            let age = stats.oldest_undelivered;
             assert!(age.is_some_and(|age| (20..60_000).contains(&age.as_millis())), "{group} {age:?}");
         }
         let _worker = topic.consumer("g").start(|_| async { Outcome::Ack }).await.unwrap();

@@ -179,12 +179,13 @@ async fn read_while_a_grows(
 async fn what_comes_on_a_channel_waits_in_its_log_while_another_log_is_read() {
     let channels = told(Replay::last(10_000), (16, Overflow::DropOldest));
     let (backend, channel) = &channels;
+    let before = publish(channel, "a", 1).await[0].to_string();
     let mut subscription = channel.subscribe(["a", "b"]).await.unwrap();
     assert!(is_silent(&mut subscription).await);
     publish(channel, "b", 100).await;
     // The log of `a` is at its end, and is read first or second: it is not read for as long as that of `b`.
     reconnect(backend);
-    read_while_a_grows(&mut subscription, &channels, "0", (60, 100)).await;
+    read_while_a_grows(&mut subscription, &channels, &before, (60, 100)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -195,7 +195,7 @@ impl<T> ConsumerBuilder<T> {
     /// has lost, while it has kept the topic's state, is left to the workers, which are told of [the gap](Self::on_gap): until one
     /// starts nothing is kept for the group in that partition, and the result names it. Where the state is lost as well, as by a
     /// restart without persistence, the group is new. It takes two round trips, however many partitions there are (on a cluster
-    /// to each node).
+    /// to each node), and a third where the server does not have the script yet.
     ///
     /// ```
     /// # use redkit_pubsub::topic::{Delivery, Outcome, Topic};
