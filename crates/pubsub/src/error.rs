@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use redkit_core::{ConfigError, ErrorKind};
+use redkit_core::{CallError, ConfigError, ErrorKind, FaultKind};
 
 /// Any failure of a channel, a topic or an inbox. That messages may be missing is none: a subscription
 /// tells it as an event.
@@ -76,6 +76,11 @@ impl Error {
         matches!(self, Error::Core(error) if error.is_maybe())
     }
 
+    /// The client is shut down.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        matches!(self, Error::Core(error) if is_shut_down(error))
+    }
+
     pub(crate) fn invalid(
         what: &'static str,
         problem: impl Into<Cow<'static, str>>,
@@ -93,4 +98,10 @@ impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
         Error::Core(error.into())
     }
+}
+
+/// The client is shut down, which the server knows nothing of.
+pub(crate) fn is_shut_down(error: &redkit_core::Error) -> bool {
+    let fault = error.call_error().and_then(CallError::fault);
+    fault.is_some_and(|fault| fault.kind() == FaultKind::Shutdown)
 }

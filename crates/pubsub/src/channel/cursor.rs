@@ -50,6 +50,9 @@ pub(super) struct Cursor {
     /// Until then, live messages may still come that were under way before: subscriptions share a connection, and what comes
     /// while a log is read waits, also when the log is cut meanwhile and the subscriber told of a gap.
     pub(super) has_gone_on: bool,
+    /// The first message behind the last place where the log was cut. Those that came from the log before may come live yet, and
+    /// behind them those that are missing.
+    cut_up_to: u64,
     /// Whether the log is still to be read, and its server gave no answer when it was asked last.
     pub(super) is_away: bool,
     /// The live message with the greatest number that came meanwhile. Should the server have lost it when it answers, the
@@ -87,6 +90,7 @@ impl Cursor {
             replayed: BTreeSet::new(),
             lost_up_to: 0,
             has_gone_on: false,
+            cut_up_to: 0,
             is_away: false,
             heard: None,
             is_gap_told: false,
@@ -113,11 +117,7 @@ impl Cursor {
     /// Hands on a message that was heard, unless it came from the log: when the log has dropped all up to it, the subscriber was
     /// told of a gap, and it is the next message. `false` when the subscription has ended.
     pub(super) fn settle(&mut self, heard: Frame, outlet: &Outlet) -> bool {
-        if self.replayed.remove(&heard.number) {
-            self.has_gone_on = true;
-            return true;
-        }
-        if heard.number != self.position {
+        if self.came_from_log(heard.number) || heard.number != self.position {
             return true;
         }
         self.has_gone_on = true;
@@ -133,9 +133,17 @@ impl Cursor {
 
     /// The log goes on elsewhere than behind the position: the subscriber is told of a gap. Of what is missing in the log, live
     /// messages may yet come, behind which the subscriber is then.
-    fn log_was_cut(&mut self, outlet: &Outlet) {
+    fn log_was_cut(&mut self, up_to: u64, outlet: &Outlet) {
         self.tell_gap(outlet);
         self.has_gone_on = false;
+        self.cut_up_to = up_to;
+    }
+
+    /// Whether a live message came from the log before.
+    pub(super) fn came_from_log(&mut self, number: u64) -> bool {
+        let is_known = self.replayed.remove(&number);
+        self.has_gone_on |= is_known && number >= self.cut_up_to;
+        is_known
     }
 
     /// Tells the subscriber that messages behind the position are missing; once, until it moves.
@@ -213,7 +221,7 @@ impl Cursor {
         if is_empty && last != self.position {
             // The log has nothing, and the last message is another one: some were dropped.
             if last > self.position {
-                self.log_was_cut(outlet);
+                self.log_was_cut(last, outlet);
             } else {
                 self.tell_gap(outlet);
                 if self.may_have_been_published(client).await {
@@ -254,7 +262,10 @@ impl Cursor {
                     self.is_away = false;
                     return Some(Step::Last);
                 }
-                Ok(_) if room == Room::NothingRead && outlet.disconnect() => {
+                // Where the server has lost what was handed on, a gap is due, and nothing waits.
+                Ok(last)
+                    if last > self.position && room == Room::NothingRead && outlet.disconnect() =>
+                {
                     return Some(Step::Ended);
                 }
                 Ok(_) => {}
@@ -270,7 +281,7 @@ impl Cursor {
 
     /// The log could not be read.
     fn failed(&mut self, error: &Error, outlet: &Outlet, pass: &mut Pass) -> Step {
-        self.is_away = error.is_retryable();
+        self.is_away = error.is_retryable() || error.is_shut_down();
         if self.is_away {
             tracing::debug!(target: "redkit::pubsub", %error, "the log is read again");
             pass.has_waited = true;
@@ -334,7 +345,7 @@ impl Cursor {
             .ok()
             .and_then(|text| text.parse::<u64>().ok());
         if before != Some(self.position) {
-            self.log_was_cut(outlet);
+            self.log_was_cut(number, outlet);
         }
         self.move_to(number);
         self.replayed.insert(number);

@@ -36,9 +36,12 @@ impl Pass {
     /// Whether more may have come live meanwhile than the subscriber has room for. Half a page is enough after a pass that waited for
     /// nothing: a quick subscriber is not kept at the logs by messages that never cease.
     pub(super) fn took_long(&self, outlet: &Outlet) -> bool {
-        self.has_waited
-            || self.began.elapsed() > LONG
-            || !outlet.has_room(outlet.page(PAGE).div_ceil(2))
+        self.has_waited || !outlet.has_room(outlet.page(PAGE).div_ceil(2))
+    }
+
+    /// Whether more may have come live meanwhile because there are many logs, or their servers are far.
+    pub(super) fn was_slow(&self) -> bool {
+        self.began.elapsed() > LONG
     }
 
     /// Reads each log up to the message that was the last one when its first page was read, a page of each in turn. Gives the
@@ -81,12 +84,18 @@ impl Pass {
         client: &Client,
         outlet: &Outlet,
     ) -> bool {
+        // Each pass may be slow: for that alone it is repeated once.
+        let mut was_slow = false;
         loop {
             match self.read(behind, client, outlet).await {
                 Some(read) => at_the_end.extend(read),
                 None => return false,
             }
-            if !(self.has_moved || self.was_unanswered) || !self.took_long(outlet) {
+            if !(self.has_moved || self.was_unanswered) {
+                return true;
+            }
+            let is_enough = std::mem::replace(&mut was_slow, true) || !self.was_slow();
+            if !self.took_long(outlet) && is_enough {
                 return true;
             }
             self = Self::begin();
@@ -165,7 +174,7 @@ pub(super) async fn ask(client: &Client, keys: impl Iterator<Item = &Key>) -> Ve
     if commands.is_empty() {
         return Vec::new();
     }
-    let refused = |error: &crate::Error| match error.is_retryable() {
+    let refused = |error: &crate::Error| match error.is_retryable() || error.is_shut_down() {
         true => Answer::Away,
         false => Answer::Refused,
     };

@@ -86,8 +86,7 @@ impl Cursors {
         };
         let mut pass = Pass::begin();
         if frame.number <= cursor.position {
-            if cursor.replayed.remove(&frame.number) {
-                cursor.has_gone_on = true;
+            if cursor.came_from_log(frame.number) {
                 return true;
             }
             if !cursor.has_gone_on || cursor.is_away {
@@ -115,8 +114,8 @@ impl Cursors {
                 Step::More { .. } | Step::Last | Step::Refused => {}
             }
             if cursor.position >= number {
-                cursor.has_gone_on |= cursor.replayed.remove(&number);
-                return !pass.took_long(outlet) || self.read_grown(outlet).await;
+                let is_long = pass.took_long(outlet) || pass.was_slow();
+                return cursor.settle(frame, outlet) && (!is_long || self.read_grown(outlet).await);
             }
             if number <= cursor.lost_up_to {
                 // The log, in which every message stands before it is told, does not know it: it is from before

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use redkit_core::coordination::Backoff;
-use redkit_core::{CallError, Error, FaultKind, Request, Value};
+use redkit_core::{Request, Value};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::run::{HeldSeat, Shared};
+use crate::error::is_shut_down;
 use crate::topic::delivery::Outcome;
 use crate::topic::entry::{HandledEntry, RawEntry};
 use crate::topic::scripts::Burial;
@@ -163,12 +164,6 @@ pub(super) enum Told {
     Refused,
     /// The client is shut down, and tells the server nothing any more.
     Closed,
-}
-
-/// The client is shut down, which the server knows nothing of.
-pub(super) fn is_shut_down(error: &Error) -> bool {
-    let fault = error.call_error().and_then(CallError::fault);
-    fault.is_some_and(|fault| fault.kind() == FaultKind::Shutdown)
 }
 
 /// Not repeated by the client.
