@@ -284,6 +284,7 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             LookUpReply::Failed(raw) => match store.shared_error(&member.request.keys, raw) {
                 Some(error) => member.end(LoadOutcome::Failed(error)),
                 // It cannot be read here: as if it had not been shared.
+                None if member.request.have == Have::Unwanted => member.end(LoadOutcome::GivenUp),
                 None => {
                     member.awaited = None;
                     sorted.look_again(member);

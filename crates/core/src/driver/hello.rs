@@ -79,7 +79,7 @@ impl OldServers {
             version = %format_args!("{major}.{minor}.{patch}"),
             missing = missing.join(", "),
             "the server lacks commands of Redis 7.0, which locks, sessions and collections use: run Redis 7.0 or \
-             Valkey 8.0, or later"
+             Valkey 8.0, or later, or allow these commands if they were renamed"
         );
     }
 }

@@ -87,9 +87,11 @@ fn take_place(all: &mut Vec<Arc<Watched>>, name: &str) {
     match all.iter().enumerate().filter_map(ended).min() {
         Some((_, place)) => drop(all.remove(place)),
         None => {
-            let free =
-                |other: &&Arc<Watched>| *other.name == *name && other.replaced_at.lock().is_none();
-            if let Some(first) = all.iter().find(free) {
+            let is_free = |other: &&Arc<Watched>| {
+                let replaced_at = *other.replaced_at.lock();
+                *other.name == *name && replaced_at.is_none_or(|at| at.elapsed() > LINGERS)
+            };
+            if let Some(first) = all.iter().find(is_free) {
                 *first.replaced_at.lock() = Some(Instant::now());
             }
         }

@@ -398,6 +398,20 @@ async fn a_task_that_is_started_anew_takes_the_place_of_one_of_its_name() {
     assert_eq!(health.live().status, Status::Fail);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_task_is_started_anew_beside_another_long_after_both_began() {
+    let health = Health::builder().build().unwrap();
+    let start = || health.watch_task("consumer", None).unwrap();
+    let (first, second) = (start(), start());
+    tokio::time::advance(Duration::from_secs(3_600)).await;
+    // The first was aborted, and has not ended yet.
+    let _third = start();
+    drop(first);
+    assert_eq!(health.live().status, Status::Pass);
+    drop(second);
+    assert_eq!(health.live().status, Status::Fail);
+}
+
 /// As a program has that gives each generation of a worker a name of its own.
 #[tokio::test(start_paused = true)]
 async fn tasks_that_ended_after_they_were_replaced_are_forgotten() {
