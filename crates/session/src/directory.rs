@@ -144,6 +144,11 @@ impl SessionDirectory {
     /// [`Error::EmptyUser`]; [`Error::Core`] when a server could not be asked, or when the client's codec could read
     /// no user's name.
     pub async fn of_user(&self, user: &str) -> Result<Vec<ListedSession>, Error> {
+        Ok(each_once(self.ids_of_user(user).await?))
+    }
+
+    /// All ids of a user's sessions, those in the grace of their rotation among them.
+    async fn ids_of_user(&self, user: &str) -> Result<Vec<ListedSession>, Error> {
         if user.is_empty() {
             return Err(Error::EmptyUser);
         }
@@ -160,12 +165,12 @@ impl SessionDirectory {
             }
         };
         let mut found = self.go_through(&mut is_theirs).await?;
-        if found.is_empty() {
-            found = self.go_through(&mut is_theirs).await?;
+        if !found.iter().any(is_one) {
+            found.extend(self.go_through(&mut is_theirs).await?);
         }
         match unreadable {
             Some(error) if !has_read => Err(error.into()),
-            _ => Ok(each_once(found)),
+            _ => Ok(found),
         }
     }
 
@@ -177,7 +182,16 @@ impl SessionDirectory {
         let of_hash = |tag, hash: &str| self.keys(tag, hash);
         let keys = self.keys(session.tag, &session.handle.0);
         let user_hash = &session.user_hash;
-        end(&self.client, &self.keyspace, of_hash, keys, user_hash, "").await
+        let lineage = &session.lineage;
+        end(
+            &self.client,
+            &self.keyspace,
+            of_hash,
+            keys,
+            user_hash,
+            lineage,
+        )
+        .await
     }
 
     /// Ends all sessions of a user, those too that begin before it is done, and gives how many it saw.
@@ -185,8 +199,9 @@ impl SessionDirectory {
     /// # Errors
     /// As [`of_user`](Self::of_user); some may then have ended.
     pub async fn revoke_all(&self, user: &str) -> Result<u64, Error> {
-        let sessions = self.of_user(user).await?;
-        let users: HashSet<_> = sessions
+        let ids = self.ids_of_user(user).await?;
+        // Also an id that another user's sign-in has replaced is one of theirs, for its grace.
+        let users: HashSet<_> = ids
             .iter()
             .map(|session| (session.tag, session.user_hash.as_str()))
             .collect();
@@ -195,7 +210,7 @@ impl SessionDirectory {
             let kept = Lifetime::MAX;
             scripts::revoke_all(&self.client, &keys, user_hash, &name, kept, false).await?;
         }
-        Ok(u64::try_from(sessions.len()).unwrap_or(u64::MAX))
+        Ok(u64::try_from(each_once(ids).len()).unwrap_or(u64::MAX))
     }
 
     /// All sessions that are wanted, the rotated ones in their grace among them.
@@ -308,6 +323,11 @@ impl SessionPages {
         let seen = self.hasher.hash_one((keys.tag(), keys.hash()));
         self.seen.insert(seen).then_some(keys)
     }
+}
+
+/// Whether it is a session, and not an id in its grace that another user's sign-in has replaced.
+fn is_one(session: &ListedSession) -> bool {
+    session.successor.is_empty() || followed(&session.successor).is_some()
 }
 
 /// Each session once: under its new id, or under the old one where the new one was not seen.

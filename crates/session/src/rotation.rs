@@ -224,6 +224,11 @@ impl Session {
                         self.settle(&old, copied, &keys, &mark, &mut unclaimed)
                             .await
                     }
+                    // A step that was repeated, or is late, may come after the old id's own end.
+                    Ok(Retired::Over(Over::Absent | Over::PastDeadline)) if is_same_user => {
+                        self.settle(&old, copied, &keys, &mark, &mut unclaimed)
+                            .await
+                    }
                     retired => retired.map(Some),
                 };
                 match retired {

@@ -125,9 +125,10 @@ end
 -- Leaves a session to its grace, in which it is what it was for requests under way, and takes no changes.
 local function leave(session, hash, grace, successor, channel)
   session.x = successor
-  -- Out of memory, the server refuses a script whose first write may grow.
-  redis.call('PEXPIREAT', KEYS[1], text(math.ceil((now + grace) / 1000)), 'LT')
+  -- Out of memory, the server refuses a script whose first write may grow; and a grace that is over removes the session.
+  redis.call('HDEL', KEYS[1], '')
   redis.call('HSET', KEYS[1], 'x', successor)
+  redis.call('PEXPIREAT', KEYS[1], text(math.ceil((now + grace) / 1000)), 'LT')
   if session.u ~= '' then
     index(session, hash, whole(now + grace))
   end

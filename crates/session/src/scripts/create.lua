@@ -13,7 +13,8 @@
 --       … for each entry: name, time to live (µs) or empty, value
 -- Reply {1, excess, now, expires, {name, value, …}}: see `shown`. `excess`
 --                      are the hashes of the user's oldest sessions, with a space between them, that are
---                      to end once this one has taken its place: see `end.lua`
+--                      to end once this one has taken its place: see `end.lua`. A session that is being
+--                      rotated is one, with two ids
 --       {0}            there is another session of this id
 --       {2}, {3}       it was stored before, and is over: see `open`; or the user's sessions were revoked
 --                      since the one was loaded whose place it takes; or that one has ended
@@ -52,24 +53,34 @@ end
 
 prune()
 local generation = user ~= '' and redis.call('HGET', KEYS[2], user) or ''
-if ARGV[14] ~= '' and generation ~= '' and ARGV[14] ~= '=' .. generation then
-  -- It would outlive the revocation.
+if ARGV[14] ~= '' and generation ~= '' and ARGV[14] ~= '=' .. generation
+  and not (KEYS[6] and redis.call('HGET', KEYS[6], 'g') == generation) then
+  -- It would outlive the revocation. One that the revocation has spared is copied anew: see `retire.lua`.
   return { 3 }
 end
 local most, excess = tonumber(ARGV[9]), {}
 if user ~= '' and most > 0 then
-  local others = {}
+  local others, by_lineage = {}, {}
   for _, other in ipairs(sessions_of(user)) do
-    if other[1] ~= ARGV[11] and other[1] ~= hash then
-      others[#others + 1] = other
+    local id, created, lineage = other[1], tonumber(other[2]), other[7]
+    local known = lineage ~= '' and by_lineage[lineage]
+    if id == ARGV[11] or id == hash or lineage == name then
+      -- It is this one, or the one whose place it takes.
+    elseif known then
+      known.created = math.max(known.created, created)
+      known.ids = known.ids .. ' ' .. id
+    else
+      known = { created = created, ids = id }
+      by_lineage[lineage] = known
+      others[#others + 1] = known
     end
   end
   if #others >= most and ARGV[10] ~= 'oldest' and not present then
     return { 7, #others }
   end
-  table.sort(others, function(a, b) return tonumber(a[2]) < tonumber(b[2]) end)
+  table.sort(others, function(a, b) return a.created < b.created end)
   for at = 1, #others - most + 1 do
-    excess[at] = others[at][1]
+    excess[at] = others[at].ids
   end
 end
 

@@ -27,6 +27,7 @@ mod simulation;
 mod timeouts;
 #[cfg(feature = "axum")]
 mod tower;
+mod two_ids;
 mod unanswered;
 mod watching;
 
