@@ -224,6 +224,7 @@ impl Cursor {
                 self.log_was_cut(last, outlet);
             } else {
                 self.tell_gap(outlet);
+                self.cut_up_to = 0;
                 if self.may_have_been_published(client).await {
                     self.lost_up_to = self.lost_up_to.max(self.position);
                 }
@@ -262,11 +263,14 @@ impl Cursor {
                     self.is_away = false;
                     return Some(Step::Last);
                 }
-                // Where the server has lost what was handed on, a gap is due, and nothing waits.
-                Ok(last)
-                    if last > self.position && room == Room::NothingRead && outlet.disconnect() =>
-                {
-                    return Some(Step::Ended);
+                Ok(last) if room == Room::NothingRead => {
+                    if last < self.position {
+                        // The server has lost what was handed on.
+                        self.tell_gap(outlet);
+                    }
+                    if outlet.disconnect() {
+                        return Some(Step::Ended);
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => return Some(self.failed(&error, outlet, pass)),

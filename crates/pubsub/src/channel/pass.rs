@@ -94,7 +94,7 @@ impl Pass {
             if !(self.has_moved || self.was_unanswered) {
                 return true;
             }
-            let is_enough = std::mem::replace(&mut was_slow, true) || !self.was_slow();
+            let is_enough = !self.was_slow() || std::mem::replace(&mut was_slow, true);
             if !self.took_long(outlet) && is_enough {
                 return true;
             }

@@ -479,7 +479,7 @@ pub(crate) fn delete_group(partition: &Partition, group: &str) -> Invocation {
     call.arg(group)
 }
 
-/// Replies with eleven numbers: see the script. `members` are given with the first partition.
+/// Replies with twelve numbers: see the script. `members` are given with the first partition.
 pub(crate) fn stats(
     partition: &Partition,
     members: Option<&Key>,

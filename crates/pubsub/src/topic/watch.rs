@@ -143,7 +143,7 @@ impl Shown {
         self.update(None);
         let mut others: Vec<Arc<Self>> = WATCHES.lock().iter().filter_map(Weak::upgrade).collect();
         others.retain(|other| other.topic == self.topic && other.group == self.group);
-        others.sort_by_key(|other| other.last.lock().as_ref().map(|last| last.0));
+        others.sort_by_cached_key(|other| other.last.lock().as_ref().map(|last| last.0));
         for other in others {
             if let Some((_, stats)) = &*other.last.lock() {
                 other.gauges.show(stats);

@@ -58,6 +58,9 @@ async fn a_cut_log_gives_each_message_once(before_a_page: u32) {
     }
     assert!(of_a.is_sorted_by(|one, next| one < next), "{of_a:?}");
     assert_eq!(gaps, [GapReason::NotInLog]);
+    // What the log held at last, and what came of it before.
+    let of_first_page = of_a.len() - 20;
+    assert_eq!(of_first_page, if before_a_page < 60 { 16 } else { 0 });
     // What comes now is neither told as missing nor passed over.
     publish_and_tell(&channels, &mut before, 61..62).await;
     assert_eq!(payloads(&mut subscription, 1).await, [61]);
