@@ -89,7 +89,8 @@ fn take_place(all: &mut Vec<Arc<Watched>>, name: &str) {
         None => {
             let is_free = |other: &&Arc<Watched>| {
                 let replaced_at = *other.replaced_at.lock();
-                *other.name == *name && replaced_at.is_none_or(|at| at.elapsed() > LINGERS)
+                let is_marked = replaced_at.is_some_and(|at| at.elapsed() <= LINGERS);
+                *other.name == *name && !is_marked && !other.is_forgotten()
             };
             if let Some(first) = all.iter().find(is_free) {
                 *first.replaced_at.lock() = Some(Instant::now());
@@ -105,16 +106,24 @@ impl Watched {
         replaced_at.is_some_and(|at| last.saturating_duration_since(at) <= LINGERS)
     }
 
+    /// Whether nobody misses it: it has finished, or has ended or fallen silent after another took its place.
+    fn is_forgotten(&self) -> bool {
+        match *self.state.lock() {
+            State::Finished => true,
+            State::Ended(at) => self.is_replaced(at),
+            State::Running(beat) => {
+                let is_silent = self.max_silence.is_some_and(|limit| beat.elapsed() > limit);
+                is_silent && self.is_replaced(beat)
+            }
+        }
+    }
+
     fn check(&self) -> Option<Check> {
+        if self.is_forgotten() {
+            return None;
+        }
         let check = Check::new(&self.name, "task", true);
         match *self.state.lock() {
-            State::Ended(at) if self.is_replaced(at) => None,
-            State::Running(beat)
-                if self.max_silence.is_some_and(|limit| beat.elapsed() > limit)
-                    && self.is_replaced(beat) =>
-            {
-                None
-            }
             State::Finished => None,
             State::Ended(_) => Some(check.failed(Cause::new(CauseKind::TaskEnded))),
             State::Running(beat) => {

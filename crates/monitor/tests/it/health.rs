@@ -412,6 +412,21 @@ async fn a_task_is_started_anew_beside_another_long_after_both_began() {
     assert_eq!(health.live().status, Status::Fail);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_task_that_hangs_for_good_is_replaced_once() {
+    let health = Health::builder().build().unwrap();
+    let start = || health.watch_task("consumer", Some(Duration::from_secs(90)));
+    let _hangs = start().unwrap();
+    let second = start().unwrap();
+    tokio::time::advance(Duration::from_secs(89)).await;
+    second.beat();
+    tokio::time::advance(Duration::from_secs(30)).await;
+    // The second was aborted, and has not ended yet.
+    let _third = start().unwrap();
+    drop(second);
+    assert_eq!(health.live().status, Status::Pass);
+}
+
 /// As a program has that gives each generation of a worker a name of its own.
 #[tokio::test(start_paused = true)]
 async fn tasks_that_ended_after_they_were_replaced_are_forgotten() {

@@ -163,9 +163,6 @@ impl Nodes {
     }
 }
 
-/// Connections are numbered from one.
-const NO_CONNECTION: u64 = 0;
-
 /// A node that was configured, watched while there is no view.
 struct Seed {
     state: watch::Receiver<ConnectionState>,
@@ -179,7 +176,7 @@ impl Seed {
         let mut seed = Self {
             state: node.state(),
             breaker: node.breaker_events(),
-            looked_on: NO_CONNECTION,
+            looked_on: 0,
         };
         seed.begin_look();
         seed
@@ -208,12 +205,8 @@ impl Seed {
                 },
                 Ok(()) = self.breaker.changed() => {
                     let is_closed = *self.breaker.borrow_and_update() == BreakerState::Closed;
-                    if is_closed {
-                        if self.state.borrow().is_connected() {
-                            return;
-                        }
-                        // It is being asked again: what it answers is news.
-                        self.looked_on = NO_CONNECTION;
+                    if is_closed && self.state.borrow().is_connected() {
+                        return;
                     }
                 }
                 else => return std::future::pending().await,
