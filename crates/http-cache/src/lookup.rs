@@ -304,7 +304,7 @@ async fn remove_outdated(
     }
 }
 
-/// What a look at the cache has found.
+/// Turns the outcome of a look at the cache into that of the look-up.
 fn lookup(
     context: &Context,
     peeked: Result<Option<Fetched<CachedResponse>>, CacheError>,

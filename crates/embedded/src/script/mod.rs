@@ -238,7 +238,7 @@ impl Host {
     /// The memory that is in use after this belongs to the scripts that are known, with the constants in their texts: when
     /// it is too much, the older half of the scripts that came by `EVAL` is forgotten.
     fn collect_garbage(&mut self) -> mlua::Result<()> {
-        // What was handed to the last call is no part of its script.
+        // The arguments of the last call are no part of its script.
         without_limit(&self.lua, || {
             self.globals.raw_set("KEYS", mlua::Value::Nil)?;
             self.globals.raw_set("ARGV", mlua::Value::Nil)

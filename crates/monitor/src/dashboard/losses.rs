@@ -19,7 +19,7 @@ pub(super) struct Losses {
     instances: HashMap<String, Instance>,
 }
 
-/// What one instance has lost. It stays for as long as its losses are recent: an instance that is not there at one look,
+/// The losses of one instance. They are kept for as long as they are recent: an instance that is not there at one look,
 /// because Redis did not answer, has not lost anew what it had lost before.
 #[derive(Debug)]
 struct Instance {

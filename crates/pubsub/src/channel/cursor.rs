@@ -41,7 +41,7 @@ pub(super) struct Cursor {
     pub(super) keys: LogKeys,
     /// The number of the last message that was handed on; 0 when there was none ever.
     pub(super) position: u64,
-    /// What came from the log and may come once more, live.
+    /// The numbers of messages that came from the log, and may come once more, live.
     pub(super) replayed: BTreeSet<u64>,
     /// The greatest number of a history that the server has lost, of which live messages may yet come, as
     /// over the bus of a cluster.
@@ -63,7 +63,7 @@ pub(super) struct Cursor {
     page_size: PageSize,
 }
 
-/// What a page of a log was.
+/// How the reading of a page of a log ended.
 pub(super) enum Step {
     /// It was full: there may be more.
     More {

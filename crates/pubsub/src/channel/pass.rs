@@ -9,7 +9,7 @@ use super::cursor::{Cursor, PAGE, Step};
 use super::read;
 use super::subscription::Outlet;
 
-/// A pass that takes longer waits, though each page of it is quick: with many channels.
+/// A pass that takes longer is slow, though the subscriber is not: there are many channels, or the servers are far.
 const LONG: Duration = Duration::from_millis(100);
 
 /// A pass over the logs of several channels.
@@ -154,7 +154,7 @@ impl Pass {
     }
 }
 
-/// What the server says of the last message of a channel.
+/// The answer of the server that is asked for the last message of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Its number; 0 when the server knows of none.

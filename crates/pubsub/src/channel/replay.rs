@@ -194,7 +194,7 @@ impl Cursors {
             if answered.contains(&cursor.channel) {
                 behind.push(cursor);
             } else if !cursor.is_away {
-                // What comes live meanwhile waits in the log, too.
+                // A message that comes live meanwhile waits in the log, too.
                 at_the_end.push(cursor);
             }
         }

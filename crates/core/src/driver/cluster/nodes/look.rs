@@ -182,7 +182,7 @@ impl Seed {
         seed
     }
 
-    /// What is there now is no news after the look that begins.
+    /// A look begins, which finds the seed as it is: the connection and the breaker of now are no news after it.
     fn begin_look(&mut self) {
         self.breaker.mark_unchanged();
         if let ConnectionState::Connected(number) = *self.state.borrow_and_update() {
