@@ -24,10 +24,8 @@ pub(crate) fn from_page<B: Body<Data = Bytes>>(
     let (request, now) = (&context.request, std::time::SystemTime::now());
     let mut headers = page.header_map()?;
     let status = StatusCode::from_u16(page.status).ok()?;
-    if matches!(
-        cache_status,
-        CacheStatus::Hit(_) | CacheStatus::HitInNeed(_)
-    ) {
+    // A page that this very request loaded has an age only if it came from another cache. It has grown older since.
+    if !cache_status.is_own_answer() || headers.contains_key(AGE) {
         headers.insert(AGE, page.age(now).as_secs().into());
     }
     let unchanged = status == StatusCode::OK && is_unchanged(&request.headers, &headers);

@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::{AGE, DATE, EXPIRES};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::directives::{Directives, seconds};
 use crate::list;
@@ -100,6 +100,15 @@ pub(crate) fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime>
     let mut lines = headers.get_all(name).iter();
     let line = lines.next().filter(|_| lines.next().is_none())?;
     httpdate::parse_http_date(line.to_str().ok()?).ok()
+}
+
+/// Has a response that is kept say when it was made: at the latest when its head came (RFC 9110, section 6.6.1).
+pub(crate) fn add_date(headers: &mut HeaderMap, received: SystemTime) {
+    if !headers.contains_key(DATE)
+        && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(received))
+    {
+        headers.insert(DATE, date);
+    }
 }
 
 #[cfg(test)]

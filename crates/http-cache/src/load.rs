@@ -18,6 +18,7 @@ use crate::conditional::add_etag;
 use crate::context::Context;
 use crate::exchange::{AskedFor, Exchange, State};
 use crate::fill::{Fill, Terms};
+use crate::freshness::add_date;
 use crate::key::variant_key;
 use crate::storable::Reason;
 use crate::stored::{CachedResponse, Kind, List, Page};
@@ -320,7 +321,7 @@ where
     let tags = tags::of(&newer, context.rules.tag_header.as_ref());
     let tags = tags.and_then(|tags| tags::union(&page.tags, tags));
     let has_made_etag = page.has_made_etag && !newer.headers.contains_key(ETAG);
-    let (head, body) = answer::confirmed(page, newer).into_parts();
+    let (mut head, body) = answer::confirmed(page, newer).into_parts();
     let now = SystemTime::now();
     let terms =
         tags.and_then(|tags| Terms::of_headers(context, head.status, &head.headers, tags, now));
@@ -329,6 +330,7 @@ where
         Err(reason) => return Err((answered(head, body, reason), reason)),
     };
     terms.lifetime.grow_older(made.elapsed());
+    add_date(&mut head.headers, now);
     let body = page.body.clone();
     let mut page = Page::new(head.status, head.headers, body, &terms.lifetime, now);
     page.has_made_etag = has_made_etag;
@@ -347,8 +349,8 @@ where
 {
     let (mut head, body) = response.into_parts();
     let made = made_at(&head.headers, asked);
-    let now = SystemTime::now();
-    let mut terms = match Terms::of(context, &head, now) {
+    let received = SystemTime::now();
+    let mut terms = match Terms::of(context, &head, received) {
         Ok(terms) => terms,
         Err(reason) => return Err((answered(head, LayerBody::of_service(body), reason), reason)),
     };
@@ -367,6 +369,7 @@ where
     }
     let makes_etag = context.rules.makes_etags && head.status == StatusCode::OK;
     let has_made_etag = makes_etag && add_etag(&mut head.headers, &body);
+    add_date(&mut head.headers, received);
     let body = Octets::new(body);
     terms.lifetime.grow_older(made.elapsed());
     let now = SystemTime::now();

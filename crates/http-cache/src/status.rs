@@ -46,6 +46,17 @@ impl CacheStatus {
         }
     }
 
+    /// The handler's answer to this very request.
+    pub(crate) fn is_own_answer(self) -> bool {
+        matches!(
+            self,
+            Self::Forwarded {
+                collapsed: false,
+                ..
+            }
+        )
+    }
+
     /// Adds a member, behind those of caches that are nearer to the handler.
     pub(crate) fn add(self, cache: &str, headers: &mut HeaderMap) {
         // Names hold letters, digits, `-`, `_` and `.`; a token begins with a letter.

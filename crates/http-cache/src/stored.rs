@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED};
+use http::{HeaderMap, StatusCode};
 use redkit_cache::{Cache, Loaded};
 use redkit_core::http_layer::{Octets, StoredHeaders, remove_hop_by_hop};
 use serde::{Deserialize, Serialize};
@@ -194,11 +194,6 @@ impl Page {
         remove_hop_by_hop(&mut headers);
         // It follows from the body.
         headers.remove(CONTENT_LENGTH);
-        if !headers.contains_key(DATE)
-            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(now))
-        {
-            headers.insert(DATE, date);
-        }
         Self {
             status: status.as_u16(),
             headers: StoredHeaders::new(&headers),
@@ -292,7 +287,7 @@ fn ms(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::HeaderName;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 
@@ -335,7 +330,7 @@ mod tests {
         let headers = page.header_map().unwrap();
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["date", "link", "x-odd"]);
+        assert_eq!(names, ["link", "x-odd"]);
         assert_eq!(headers["x-odd"].as_bytes(), b"\xff\xfe");
         assert_eq!(headers.get_all("link").iter().count(), 2);
         assert_eq!(page.body.bytes(), &b"\xff"[..]);

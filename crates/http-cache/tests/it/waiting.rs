@@ -1,16 +1,19 @@
 //! Who waits for whom.
 
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
+use axum::body::Body;
 use futures_util::FutureExt;
+use http::HeaderValue;
 use redkit_core::{Command, Pattern};
 use redkit_http_cache::ResponseCacheLayer;
 use redkit_testkit::Fixture;
 use tokio::sync::watch;
 
-use crate::site::{Handler, Site, pages, response, until};
+use crate::site::{Answer, Handler, Site, pages, response, until};
 
 fn slow(said: &'static str, vary: &'static str) -> Handler {
     Arc::new(move |_, call| {
@@ -127,6 +130,41 @@ redkit_testkit::suite! {
         all.extend(more);
         assert!(all.iter().all(|answer| answer.text() == "call 1"), "{all:?}");
         assert_eq!(one.calls() + two.calls(), 1, "the handler takes longer than its page is fresh");
+    }
+
+    async fn clients_are_told_how_old_a_page_is_that_came_slowly(fixture: Fixture) {
+        let begun = Arc::new(Mutex::new(None));
+        let kept = Arc::clone(&begun);
+        let handler: Handler = Arc::new(move |request, _| {
+            let begun = Arc::clone(&kept);
+            let body = futures_util::stream::once(async move {
+                begun.lock().unwrap().get_or_insert_with(SystemTime::now);
+                tokio::time::sleep(Duration::from_millis(1100)).await;
+                Ok::<_, Infallible>("slow")
+            });
+            let mut answer = response(200, &[("cache-control", "max-age=60")], "");
+            *answer.body_mut() = Body::from_stream(body);
+            if request.uri.path() == "/from-another-cache" {
+                answer.headers_mut().insert("age", HeaderValue::from_static("7"));
+            }
+            async { answer }.boxed()
+        });
+        let site = Site::new(&fixture.client, handler).await;
+        let (own, from_another_cache) = tokio::join!(site.all(2, "/"), site.all(2, "/from-another-cache"));
+        assert_eq!(site.calls(), 2);
+        let is_own = |answer: &&Answer| answer.header("cache-status") == "pages; fwd=uri-miss";
+        let age = |answer: &Answer| answer.header("age").parse::<u64>().ok();
+        for answer in &own {
+            let made = httpdate::parse_http_date(answer.header("date")).unwrap();
+            assert!(made <= begun.lock().unwrap().unwrap(), "when its head came: {answer:?}");
+            match is_own(&answer) {
+                true => assert_eq!(age(answer), None, "the handler was asked for this client: {answer:?}"),
+                false => assert!(matches!(age(answer), Some(1..30)), "it was asked for another: {answer:?}"),
+            }
+        }
+        assert_eq!(own.iter().filter(is_own).count(), 1);
+        let is_older = |answer: &Answer| matches!(age(answer), Some(8..30));
+        assert!(from_another_cache.iter().all(is_older), "{from_another_cache:?}");
     }
 
     async fn reloads_during_an_outage_share_one_call_in_all_processes(fixture: Fixture) {
