@@ -48,7 +48,7 @@
 //! | conditions | `If-None-Match`, compared weakly; without it `If-Modified-Since`: 304. A handler that is asked for the cache does not see them |
 //! | request's `Cache-Control` (5.2.1) | `only-if-cached` (504), but not for requests that pass before the cache is looked at: by method, `Range`, a key or `skip`. `no-cache`, `no-store`, `max-age`, `min-fresh` and `Pragma` only with [`honour_requests`](ResponseCacheBuilder::honour_requests); `max-stale` never |
 //! | changes (4.4) | a request with any method but GET, HEAD, OPTIONS and TRACE that is answered with 2xx or 3xx removes what is kept of its target, and of `Location` and `Content-Location` on the same origin |
-//! | told | `Age`; [`Cache-Status`](https://www.rfc-editor.org/rfc/rfc9211); `Date` where it is missing |
+//! | told | `Age`, but not to the client for whom the handler was asked, unless the response came from another cache; [`Cache-Status`](https://www.rfc-editor.org/rfc/rfc9211); `Date` where it is missing |
 //! | not stored | what belongs to one connection (RFC 9110, 7.6.1): `Connection` and what it names, `Keep-Alive`, `Transfer-Encoding`, … |
 //!
 //! Not honoured: validation of `no-cache` responses before each use (they are not kept);

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use redkit_cache::{Cache, CacheBuilder, Error, Fetched, L1, Loaded, Source};
 use redkit_core::{Backend, Client, ClientConfig, Command, Topology};
 use redkit_testkit::{FaultyBackend, Fixture, Gate, Injection, Rule};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
@@ -21,6 +22,15 @@ fn numbers(client: &Client) -> CacheBuilder<u64> {
         .load_timeout(5 * LONG)
         .wait_timeout(5 * LONG)
 }
+
+/// What two versions of a program share as an error under one name.
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("failure {0}")]
+struct OfOneVersion(u64);
+
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("failure {0}")]
+struct OfAnother(String);
 
 async fn two(fixture: &Fixture) -> (Cache<u64>, Cache<u64>) {
     let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
@@ -241,6 +251,40 @@ redkit_testkit::suite! {
             assert_eq!((*given, given.source()), (1, Source::Stale));
         }
         assert_eq!(calls.load(Ordering::Relaxed), 1, "the source is asked once for all of them");
+        Ok(())
+    }
+
+    async fn a_reload_that_cannot_read_the_failure_of_another_process_is_given_what_it_has_seen(fixture: Fixture) -> Result<(), Error> {
+        let other = fixture.connect(fixture.config().unwrap()).await.unwrap();
+        let a = numbers(&fixture.client).share_errors::<OfOneVersion>().build()?;
+        let b = numbers(&other).share_errors::<OfAnother>().build()?;
+        a.set("k", &1).await?;
+        let (by_a, by_b) = (seen(&a).await, seen(&b).await);
+        let (fail, fails) = oneshot::channel::<()>();
+        let failing = a.reload("k", &by_a, || {
+            let fails = fails;
+            async move {
+                fails.await.unwrap();
+                Err::<u64, _>(OfOneVersion(7))
+            }
+        });
+        let waiting = b.reload("k", &by_b, || async { Ok::<_, OfAnother>(2) });
+        let b_waits = async {
+            while b.stats().waits == 0 {
+                sleep(Duration::from_millis(2)).await;
+            }
+            fail.send(()).unwrap();
+        };
+        let begun = async {
+            while a.stats().misses == 0 {
+                sleep(Duration::from_millis(2)).await;
+            }
+            tokio::join!(waiting, b_waits).0
+        };
+        let (failed, given) = tokio::join!(failing, begun);
+        for given in [failed?, given?] {
+            assert_eq!((*given, given.source()), (1, Source::Stale), "the source has just failed");
+        }
         Ok(())
     }
 

@@ -2,32 +2,33 @@
 //! up and asks for their leases; waits where another process holds the lease; loads what it has
 //! leases for; and writes that under the leases.
 
-use std::panic::AssertUnwindSafe;
+mod loading;
+mod member;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all, select_all};
-use redkit_core::coordination::{Release, Waiter, Wake, WakeUp};
+use redkit_core::coordination::{Release, Wake, WakeUp};
 use redkit_core::{CallError, Error as CoreError, FaultKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::join;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use self::loading::Leased;
+pub(crate) use self::member::{LoadRequest, Member};
 use crate::entry::Hit;
 use crate::error::{Error, LoadError};
 use crate::fetched::{Loaded, Source};
-use crate::fill::FillOutcome;
-use crate::id::{Id, LeaseToken};
+use crate::id::LeaseToken;
 use crate::lease::Lease;
 use crate::load_outcome::LoadOutcome;
-use crate::local_cache::Ticket;
 use crate::names::EntryKeys;
-use crate::scripts::{self, Broadcast, Have, LookUp, LookUpReply, Rejected, Snapshot};
+use crate::scripts::{self, Have, LookUp, LookUpReply, Snapshot};
 use crate::settings::A_MOMENT;
-use crate::single_flight::{Cutoff, Leader};
 use crate::store::{LookUpFailure, Lookup, Store};
 
 /// The user's loader: gives the values of the members with these indices, in their order.
@@ -35,54 +36,9 @@ pub(crate) type Loader<V> = Box<
     dyn Fn(&[usize]) -> BoxFuture<'static, Result<Vec<Loaded<Option<V>>>, Error>> + Send + Sync,
 >;
 
-/// A key that a caller needs to be loaded, with the caller's knowledge and wishes.
-#[derive(Clone)]
-pub(crate) struct LoadRequest {
-    /// Which of the loader's keys it is.
-    pub(crate) index: usize,
-    /// As the user wrote it.
-    pub(crate) key: Box<[u8]>,
-    pub(crate) keys: EntryKeys,
-    pub(crate) have: Have,
-    /// The entry that the caller has seen and does not take.
-    pub(crate) rejected: Rejected,
-    /// The cache's generation when the caller looked.
-    pub(crate) generation: Option<Id>,
-    /// Redis was asked a moment ago and did not answer: an outage costs a caller one timeout.
-    pub(crate) is_unreachable: bool,
-    /// Whether "the source has no value" is an answer.
-    pub(crate) takes_none: bool,
-}
-
-impl LoadRequest {
-    /// Whether this entry is the one that the caller does not take.
-    pub(crate) fn rejects(&self, entry: Option<Id>) -> bool {
-        entry.is_some_and(|entry| self.rejected == Rejected::Entry(entry))
-    }
-}
-
-/// One key of a task, which the task leads.
-pub(crate) struct Member<V> {
-    request: LoadRequest,
-    leader: Leader<LoadOutcome<V>>,
-    /// The last follower for whom the value that the loader reads now is young enough.
-    cutoff: Cutoff,
-    /// By which the process keeps what was looked up or written, unless it was changed meanwhile.
-    ticket: Option<Ticket>,
-    /// The load of another process that it has waited for.
-    awaited: Option<LeaseToken>,
-    waiter: Option<Waiter>,
-}
-
 pub(crate) struct LoadTask<V> {
     store: Arc<Store<V>>,
     loader: Loader<V>,
-}
-
-/// A member that is to be loaded under a lease.
-struct Leased<V> {
-    member: Member<V>,
-    lease: Lease<V>,
 }
 
 /// Where the members go after a look-up.
@@ -363,196 +319,6 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> LoadTask<V> {
             Leased { member, lease }
         };
         members.into_iter().map(hold).collect()
-    }
-
-    /// Loads members that have leases, and writes their values under these.
-    async fn load(&self, mut leased: Vec<Leased<V>>, snapshot: &Snapshot) {
-        if leased.is_empty() {
-            return;
-        }
-        let store = &*self.store;
-        let begun = Instant::now();
-        for Leased { member, .. } in &mut leased {
-            store.metrics.misses.add_one();
-            member.begin_reading();
-        }
-        let loaded = self.run_loader(leased.iter().map(|leased| &leased.member));
-        let loaded = match loaded.await {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                let ends = leased.into_iter().map(|Leased { member, lease }| {
-                    let error = error.clone();
-                    async move {
-                        lease.fail(&error).await;
-                        member.end(LoadOutcome::Failed(error));
-                    }
-                });
-                join_all(ends).await;
-                return;
-            }
-        };
-        let cost = begun.elapsed();
-        let (mut members, mut fills) = (Vec::new(), Vec::new());
-        for (Leased { member, lease }, loaded) in leased.into_iter().zip(loaded) {
-            fills.push((lease, loaded));
-            // If it is written, nothing has happened to the entry until then.
-            let cutoff_if_written = member.leader.draw_cutoff();
-            members.push((member, cutoff_if_written));
-        }
-        let outcomes = store.fill(fills, snapshot, cost, Broadcast::No).await;
-        for ((mut member, cutoff_if_written), outcome) in members.into_iter().zip(outcomes) {
-            match outcome {
-                Err(error) => member.end(LoadOutcome::Failed(error)),
-                Ok(FillOutcome::Written(hit)) => {
-                    member.keep_in_process(store, &hit);
-                    member.cutoff = cutoff_if_written;
-                    member.give(hit.value, Source::Loaded, Some(hit.id));
-                }
-                Ok(FillOutcome::NotKept(value)) => member.give(value, Source::Loaded, None),
-                Ok(FillOutcome::Newer(value)) => {
-                    let newer = member.leader.draw_cutoff();
-                    match store.look(&member.request.keys).await {
-                        Ok(Lookup::Fresh(hit))
-                            if hit.value.is_some() || member.request.takes_none =>
-                        {
-                            member.cutoff = newer;
-                            // Where the source is behind the very entry that a reload has seen, that stays the answer, also for the
-                            // other reloads: each of them would ask the source again.
-                            member.give_at_last(hit);
-                        }
-                        _ => member.give(value, Source::Loaded, None),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Redis cannot be asked: loads all the same, a bounded number at once.
-    async fn bypass(&self, members: Vec<Member<V>>) {
-        if members.is_empty() {
-            return;
-        }
-        let store = &*self.store;
-        members
-            .iter()
-            .for_each(|_| store.metrics.bypasses.add_one());
-        // However many keys they are, it is one load.
-        let permit = timeout(store.settings.load_timeout, store.bypass.acquire()).await;
-        let Ok(Ok(_permit)) = permit else {
-            for member in members {
-                store.metrics.overloads.add_one();
-                member.end(LoadOutcome::Failed(Error::Overloaded));
-            }
-            return;
-        };
-        self.load_unleased(members, Source::Bypassed).await;
-    }
-
-    /// Loads values that cannot be kept.
-    async fn load_unleased(&self, mut members: Vec<Member<V>>, source: Source) {
-        if members.is_empty() {
-            return;
-        }
-        members.iter_mut().for_each(Member::begin_reading);
-        match self.run_loader(members.iter()).await {
-            Ok(loaded) => {
-                for (member, loaded) in members.into_iter().zip(loaded) {
-                    if source == Source::Bypassed {
-                        self.store.metrics.dropped_writes.add_one();
-                    }
-                    member.give(loaded.value.map(Arc::new), source, None);
-                }
-            }
-            Err(error) => {
-                for member in members {
-                    member.end(LoadOutcome::Failed(error.clone()));
-                }
-            }
-        }
-    }
-
-    /// Runs the loader, bounded, and catches its panic.
-    async fn run_loader<'m>(
-        &self,
-        members: impl Iterator<Item = &'m Member<V>>,
-    ) -> Result<Vec<Loaded<Option<V>>>, Error> {
-        let store = &*self.store;
-        let indices: Vec<_> = members.map(|member| member.request.index).collect();
-        let limit = store.settings.load_timeout;
-        let load = AssertUnwindSafe((self.loader)(&indices)).catch_unwind();
-        let outcome = match timeout(limit, load).await {
-            Ok(Ok(outcome)) => outcome,
-            // Its message went to the panic hook, and its payload may be anything.
-            Ok(Err(_)) => Err(Error::LoaderPanicked),
-            Err(_) => Err(Error::LoadTimeout(limit)),
-        };
-        for _ in indices {
-            match &outcome {
-                Ok(_) => store.metrics.loads.add_one(),
-                Err(_) => store.metrics.load_failures.add_one(),
-            }
-        }
-        outcome
-    }
-}
-
-impl<V> Member<V> {
-    pub(crate) fn new(request: LoadRequest, leader: Leader<LoadOutcome<V>>) -> Self {
-        Self {
-            request,
-            leader,
-            cutoff: Cutoff::NONE,
-            ticket: None,
-            awaited: None,
-            waiter: None,
-        }
-    }
-
-    /// Followers that join from now on may know of a change that is not in what is read now.
-    fn begin_reading(&mut self) {
-        self.cutoff = self.leader.draw_cutoff();
-    }
-
-    /// Ends with a value, for the followers for which it is young enough.
-    fn give(self, value: Option<Arc<V>>, source: Source, entry: Option<Id>) {
-        let outcome = LoadOutcome::Value {
-            value,
-            source,
-            entry,
-            is_final: false,
-        };
-        self.leader.complete(outcome, self.cutoff);
-    }
-
-    /// Ends with an entry that is newer than what the source gives, also for followers that have seen it.
-    fn give_at_last(self, hit: Hit<V>) {
-        let outcome = LoadOutcome::Value {
-            value: hit.value,
-            source: Source::Shared,
-            entry: Some(hit.id),
-            is_final: true,
-        };
-        self.leader.complete(outcome, self.cutoff);
-    }
-
-    /// Ends without a value, which is young enough for all.
-    fn end(self, outcome: LoadOutcome<V>) {
-        self.leader.complete(outcome, Cutoff::NONE);
-    }
-}
-
-impl<V: Send + Sync + 'static> Member<V> {
-    /// Begins to read the cache's entry, which the process may keep.
-    fn begin_look_up(&mut self, store: &Store<V>) {
-        let local = store.local.as_ref();
-        self.ticket = local.map(|local| local.ticket(&self.request.key));
-        self.begin_reading();
-    }
-
-    fn keep_in_process(&mut self, store: &Store<V>, hit: &Hit<V>) {
-        if let (Some(local), Some(ticket)) = (&store.local, self.ticket.take()) {
-            local.put(&self.request.key, ticket, hit);
-        }
     }
 }
 
