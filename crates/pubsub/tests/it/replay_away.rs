@@ -201,6 +201,26 @@ async fn a_subscription_whose_log_cannot_be_read_ends_with_its_connection() {
     assert!(end.unwrap().is_none());
 }
 
+/// As where the connection comes and goes while the program ends.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_shut_down_is_no_gap() {
+    for keys in [&["a"][..], &["a", "b"]] {
+        let backend = FaultyBackend::embedded();
+        backend.take_over(|_| true);
+        let client = backend.client();
+        let builder = Channel::builder(&client, "numbers").replay(Replay::last(1_000));
+        let channel: Channel<u32> = builder.build().unwrap();
+        let mut subscription = channel.subscribe(keys).await.unwrap();
+        publish(&channel, "a", 0).await;
+        client.shutdown().await;
+        reconnect(&backend);
+        assert!(is_silent(&mut subscription).await);
+        backend.end_subscriptions();
+        let end = timeout(Duration::from_secs(5), subscription.next()).await;
+        assert!(end.unwrap().is_none());
+    }
+}
+
 /// However many channels the server has, each of its answers is waited for once.
 #[tokio::test(start_paused = true)]
 async fn many_logs_of_a_server_that_is_away_are_asked_for_at_once() {
@@ -327,6 +347,24 @@ async fn a_busy_subscriber_is_disconnected_once_the_server_says_that_something_w
     assert_eq!(payloads(&mut subscription, 4).await, [0, 1, 2, 3]);
     let next = subscription.next().await;
     assert!(next.is_none(), "{next:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_is_disconnected_is_told_first_that_the_server_has_lost_its_data() {
+    let (backend, channel, mut subscription) = busy("a").await;
+    let client = backend.client();
+    for role in ["log", "last"] {
+        let key = client.key(format!("channel:numbers:{{a}}:{role}"));
+        let deleted: u32 = client.call(Command::new("DEL").key(&key)).await.unwrap();
+        assert_eq!(deleted, 1, "{role}");
+    }
+    reconnect(&backend);
+    sleep(Duration::from_secs(200)).await;
+    assert_eq!(payloads(&mut subscription, 4).await, [0, 1, 2, 3]);
+    assert_eq!(gap(&mut subscription).await, GapReason::NotInLog);
+    let next = subscription.next().await;
+    assert!(next.is_none(), "{next:?}");
+    drop(channel);
 }
 
 #[tokio::test(start_paused = true)]

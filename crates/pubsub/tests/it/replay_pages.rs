@@ -8,6 +8,7 @@ use redkit_core::{Command, GapReason as ConnectionGap, Push};
 use redkit_pubsub::{Channel, Event, GapReason, Overflow, Position, Replay, Subscription};
 use redkit_testkit::{FaultyBackend, Injection, Rule};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::listening::{gap, is_silent, message, next, payloads};
 
@@ -188,6 +189,31 @@ async fn what_comes_on_a_channel_waits_in_its_log_while_another_log_is_read() {
     read_while_a_grows(&mut subscription, &channels, &before, (60, 100)).await;
 }
 
+/// The subscriber has room for what the log holds, and not for all that comes live meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_comes_on_a_channel_waits_in_its_log_while_another_log_is_read_from_a_slow_server() {
+    let (backend, channel) = told(Replay::last(10_000), (16, Overflow::DropOldest));
+    let mut before = publish(&channel, "a", 1).await[0].to_string();
+    let mut subscription = channel.subscribe(["a", "b"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    publish(&channel, "b", 1).await;
+    let slow = Injection::DelayReply(Duration::from_millis(200));
+    let log_of_b = |command: &Command| {
+        let key = command.get(0).unwrap_or_default();
+        command.name() == "XRANGE" && String::from_utf8_lossy(key).contains("{b}")
+    };
+    backend.add(Rule::new(slow).on(log_of_b));
+    reconnect(&backend);
+    sleep(Duration::from_millis(50)).await;
+    for position in publish(&channel, "a", 40).await {
+        tell(&backend, "a", &before, &position.to_string(), 0);
+        before = position.to_string();
+    }
+    sleep(Duration::from_secs(1)).await;
+    payloads(&mut subscription, 41).await;
+    assert!(is_silent(&mut subscription).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_comes_on_a_channel_waits_in_its_log_while_a_hole_of_another_is_filled() {
     let channels = told(Replay::last(10_000), (16, Overflow::DropOldest));
@@ -212,6 +238,25 @@ async fn a_hole_in_a_log_that_grows_as_fast_as_the_subscriber_reads_holds_up_no_
     read_until(&mut subscription, &channel, "c").await;
 }
 
+/// The subscriber is told of what comes live meanwhile, as of a program without replay: no log has it.
+async fn assert_is_told_of_others(
+    backend: &Arc<FaultyBackend>,
+    subscription: &mut Subscription<u32>,
+) {
+    let push = Push::Message {
+        channel: backend.client().key("channel:numbers:{k}").to_bytes(),
+        pattern: None,
+        payload: Bytes::from_static(b"7"),
+    };
+    assert_eq!(backend.push(&push), 1);
+    for _ in 0..60 {
+        if payloads(subscription, 1).await == [7] {
+            return;
+        }
+    }
+    panic!("the subscriber is kept at the log");
+}
+
 /// The log has one more message whenever it is looked at.
 #[tokio::test(start_paused = true)]
 async fn a_quick_subscriber_is_not_kept_at_a_log_by_messages_that_never_cease() {
@@ -233,19 +278,25 @@ async fn a_quick_subscriber_is_not_kept_at_a_log_by_messages_that_never_cease() 
     let is_look = move |command: &Command| command.name() == "GET" && command.get(0) == Some(&last);
     backend.add(Rule::new(publish).on(is_look));
     reconnect(&backend);
-    // Of a program without replay: no log has it.
-    let push = Push::Message {
-        channel: client.key("channel:numbers:{k}").to_bytes(),
-        pattern: None,
-        payload: Bytes::from_static(b"7"),
-    };
-    assert_eq!(backend.push(&push), 1);
-    for _ in 0..40 {
-        if payloads(&mut subscription, 1).await == [7] {
-            return;
+    assert_is_told_of_others(&backend, &mut subscription).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quick_subscriber_is_not_kept_at_the_log_of_a_slow_server_by_messages_that_never_cease() {
+    let (backend, channel) = told(Replay::last(10_000), (16, Overflow::DropOldest));
+    let mut subscription = channel.subscribe(["k"]).await.unwrap();
+    assert!(is_silent(&mut subscription).await);
+    let _publisher = AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            publish(&channel, "k", 1).await;
+            sleep(Duration::from_millis(50)).await;
         }
-    }
-    panic!("the subscriber is kept at the log");
+    }));
+    sleep(Duration::from_millis(1)).await;
+    let slow = Injection::DelayReply(Duration::from_millis(150));
+    backend.add(Rule::new(slow).on(|command| ["GET", "XRANGE"].contains(&command.name())));
+    reconnect(&backend);
+    assert_is_told_of_others(&backend, &mut subscription).await;
 }
 
 /// A replica may not have the message yet, and then it would be taken for one that was lost.
