@@ -1,5 +1,6 @@
 //! [`Pass`]: a reading of the logs of several channels, a page of each in turn.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use redkit_core::{Client, Command, Key};
@@ -11,6 +12,9 @@ use super::subscription::Outlet;
 
 /// A pass that takes longer is slow, though the subscriber is not: there are many channels, or the servers are far.
 const LONG: Duration = Duration::from_millis(100);
+
+/// A cursor whose log is read, and up to which number; that is known once the first page was read.
+type Reading<'c> = (&'c mut Cursor, Option<u64>);
 
 /// A pass over the logs of several channels.
 pub(super) struct Pass {
@@ -54,18 +58,20 @@ impl Pass {
     ) -> Option<Vec<&'c mut Cursor>> {
         let mut read = Vec::with_capacity(behind.len());
         let first = behind.into_iter().map(|cursor| (cursor, None));
-        let mut behind: Vec<(&mut Cursor, Option<u64>)> = first.collect();
+        let mut behind: VecDeque<Reading<'_>> = first.collect();
         while !behind.is_empty() {
-            for (cursor, end) in std::mem::take(&mut behind) {
+            let mut round = std::mem::take(&mut behind);
+            while let Some((cursor, end)) = round.pop_front() {
                 match cursor.step(client, outlet, self).await {
                     Step::Ended => return None,
-                    // The subscriber was told, once; or the cursor waits for the server.
-                    Step::Refused | Step::Away => {}
+                    // The subscriber was told, once.
+                    Step::Refused => {}
+                    Step::Away => round = answering(round, client).await,
                     Step::Last => read.push(cursor),
                     Step::More { last } => {
                         let end = end.unwrap_or(last);
                         match cursor.position < end {
-                            true => behind.push((cursor, Some(end))),
+                            true => behind.push_back((cursor, Some(end))),
                             false => read.push(cursor),
                         }
                     }
@@ -190,4 +196,19 @@ pub(super) async fn ask(client: &Client, keys: impl Iterator<Item = &Key>) -> Ve
         }
         Err(error) => vec![refused(&error.into()); count],
     }
+}
+
+/// A server has given no answer: of the cursors that are still to be read those whose servers do. They are asked at once: each
+/// log of a server that has just died would cost a timeout.
+async fn answering<'c>(cursors: VecDeque<Reading<'c>>, client: &Client) -> VecDeque<Reading<'c>> {
+    let last_numbers = cursors.iter().map(|(cursor, _)| &cursor.keys.last);
+    let answers = ask(client, last_numbers).await;
+    let mut answering = VecDeque::with_capacity(cursors.len());
+    for ((cursor, end), answer) in cursors.into_iter().zip(answers) {
+        match answer {
+            Answer::Away => cursor.is_away = true,
+            Answer::Last(_) | Answer::Refused => answering.push_back((cursor, end)),
+        }
+    }
+    answering
 }

@@ -221,20 +221,23 @@ async fn a_client_that_is_shut_down_is_no_gap() {
     }
 }
 
-/// However many channels the server has, each of its answers is waited for once.
-#[tokio::test(start_paused = true)]
-async fn many_logs_of_a_server_that_is_away_are_asked_for_at_once() {
+/// However many channels a server has that dies after so many calls, it is waited for a few times.
+async fn many_logs_of_a_server_that_dies(after: usize) {
     let (backend, channel) = told(Replay::last(100), (1_000, Overflow::DropOldest));
     let keys = (0..200).map(|n| format!("a{n}"));
     let keys = keys.chain(["b".to_owned()]);
     let mut subscription = channel.subscribe(keys).await.unwrap();
     assert!(is_silent(&mut subscription).await);
+    for n in 0..200 {
+        publish(&channel, &format!("a{n}"), n).await;
+    }
     let is_of_a = |command: &Command| {
         let mut args = command.iter();
         let is_of_a = args.any(|arg| String::from_utf8_lossy(arg).contains("{a"));
         is_of_a && ["GET", "XRANGE"].contains(&command.name())
     };
-    backend.add(Rule::new(Injection::HangBefore).on(is_of_a).alone());
+    let dies = Rule::new(Injection::HangBefore).on(is_of_a).alone();
+    backend.add(dies.skip(after));
     reconnect(&backend);
     publish_and_tell((&backend, &channel), "b", None, 10).await;
     let told = Instant::now();
@@ -248,6 +251,16 @@ async fn many_logs_of_a_server_that_is_away_are_asked_for_at_once() {
     sleep(Duration::from_secs(60)).await;
     let asked = backend.count("GET");
     assert!(asked <= 200 * 30, "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_logs_of_a_server_that_is_away_are_asked_for_at_once() {
+    many_logs_of_a_server_that_dies(0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_logs_of_a_server_that_dies_after_it_was_asked_are_not_waited_for_one_by_one() {
+    many_logs_of_a_server_that_dies(1).await;
 }
 
 #[tokio::test(start_paused = true)]
