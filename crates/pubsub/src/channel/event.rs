@@ -59,7 +59,8 @@ pub enum GapReason {
     /// want of room or for their age, or a failover lost them. Only with [`Replay`](super::Replay).
     NotInLog,
     /// The server's history went back to before the last message that was received: a failover lost
-    /// messages, and the new master's clock is behind. Only with [`Replay`](super::Replay).
+    /// messages, and the new master's clock is behind. Told with the first live message that shows it. Only with
+    /// [`Replay`](super::Replay).
     WentBack,
 }
 
