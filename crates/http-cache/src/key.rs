@@ -11,7 +11,7 @@ use redkit_core::random::random;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
     Anyone,
-    /// They sent a cookie. CacheStatus apart only where responses that do not say how long they are fresh
+    /// They sent a cookie. Told apart only where responses that do not say how long they are fresh
     /// are kept as well.
     WithCookies,
     /// They sent `Authorization`.
