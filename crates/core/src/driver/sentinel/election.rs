@@ -80,6 +80,16 @@ impl MasterElection {
                 }
             }
         }
+        self.forgive();
+    }
+
+    /// A server that no sentinel names any more is judged anew when one names it again: it may have come back since, and be the
+    /// master of a later failover, of which most sentinels have not heard yet.
+    fn forgive(&mut self) {
+        let is_named = |address: &Address| self.fresh().any(|report| report.master == *address);
+        if self.useless.as_ref().is_some_and(|(one, _)| !is_named(one)) {
+            self.useless = None;
+        }
     }
 
     /// The master: of the latest failover that anybody knows of, then by the number of sentinels
@@ -219,6 +229,25 @@ mod tests {
         election.note(0, saw(1, 4));
         election.judge(&at(2), true);
         assert_eq!(election.master(None), Some(at(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_failed_long_ago_is_the_master_of_a_later_failover_at_once() {
+        let mut election = MasterElection::new(3);
+        let all_say = |election: &mut MasterElection, port, epoch| {
+            (0..3).for_each(|sentinel| election.note(sentinel, saw(port, epoch)));
+        };
+        all_say(&mut election, 1, 4);
+        election.judge(&at(1), false);
+        all_say(&mut election, 2, 5);
+        election.judge(&at(2), true);
+        tokio::time::advance(MEMORY * 100).await;
+        election.note(0, saw(1, 6));
+        assert_eq!(
+            election.master(Some(&at(2))),
+            Some(at(1)),
+            "the others are behind"
+        );
     }
 
     #[tokio::test]
